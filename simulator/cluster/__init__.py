@@ -1,0 +1,18 @@
+"""Devices, links and named heterogeneity profiles: pure cost functions and random streams."""
+
+from simulator.cluster.cluster import ClusterModel, Link, build_cluster
+from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
+from simulator.cluster.streams import stream
+
+__all__ = [
+    "AUTHORS_STEP_S",
+    "PEAK_FLOPS",
+    "PROFILES",
+    "ClusterError",
+    "ClusterModel",
+    "Link",
+    "build_cluster",
+    "profile_step_s",
+    "step_seconds",
+    "stream",
+]

@@ -1,0 +1,104 @@
+"""What every phase of a round costs in simulated time: pure functions of the cluster's description."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from simulator.cluster.devices import step_seconds
+from simulator.cluster.streams import stream
+from simulator.experiment.cluster_schema import Cluster, Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One direction between every worker and the server, for a message of the model's size.
+
+    Attributes:
+      message_bytes: size of one message.
+      latency_s: per worker, float64 of shape (workers,), in seconds.
+      transmission_s: per worker, message bytes over the worker's effective bandwidth, in seconds.
+      shared_s: how long one message occupies the server's own link, or None where that is not modelled.
+    """
+
+    message_bytes: int
+    latency_s: np.ndarray
+    transmission_s: np.ndarray
+    shared_s: float | None
+
+    def transfer_s(self, worker: int) -> float:
+        """Returns the time of a transfer that waits for no other."""
+        return float(self.latency_s[worker] + max(self.transmission_s[worker], self.shared_s or 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterModel:
+    """Durations of everything that a simulated worker or server does.
+
+    Attributes:
+      step_s: nominal seconds per local step, float64 of shape (workers,).
+      jitter: sigma of the log-normal factor, of mean 1, on each round's compute time.
+      down: server to worker.
+      up: worker to server.
+      server_update_s: seconds that the server needs for one outer step.
+      seed: root of the random streams.
+    """
+
+    step_s: np.ndarray
+    jitter: float
+    down: Link
+    up: Link
+    server_update_s: float
+    seed: int
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return len(self.step_s)
+
+    def jitter_stream(self, worker: int) -> np.random.Generator:
+        """Returns the stream from which a worker's rounds draw their jitter, one number each."""
+        return stream(self.seed, "jitter", worker)
+
+    def compute_s(self, worker: int, steps: int, jitter: np.random.Generator | None) -> float:
+        """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
+        nominal = steps * float(self.step_s[worker])
+        if jitter is None or self.jitter == 0.0:
+            return nominal
+        return nominal * float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
+
+
+def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, seed: int) -> ClusterModel:
+    """Returns the cost model of a `cluster` section.
+
+    Args:
+      cluster: the section.
+      parameters: of the model, all of which every pull and push carries.
+      flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
+      seed: the experiment's seed.
+
+    Raises:
+      ClusterError: a device is described by a name that is not known.
+    """
+    return ClusterModel(
+        step_s=step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed),
+        jitter=cluster.devices.jitter,
+        down=_link(cluster.network, "down", cluster.workers, parameters),
+        up=_link(cluster.network, "up", cluster.workers, parameters),
+        server_update_s=cluster.server_update_time,
+        seed=seed,
+    )
+
+
+def _link(network: Network, which: Literal["down", "up"], workers: int, parameters: int) -> Link:
+    direction = network.direction(which)
+    assert direction.bytes_per_parameter is not None
+    message_bytes = round(parameters * direction.bytes_per_parameter)
+    bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)) * direction.efficiency
+    shared = network.server_link
+    return Link(
+        message_bytes=message_bytes,
+        latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
+        transmission_s=message_bytes / bandwidth,
+        shared_s=None if shared is None else message_bytes / (shared.bandwidth * shared.efficiency),
+    )

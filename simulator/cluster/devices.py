@@ -1,0 +1,122 @@
+"""How long one local step takes on each worker's device."""
+
+import difflib
+
+import numpy as np
+
+from simulator.cluster.streams import stream
+from simulator.experiment.cluster_schema import (
+    Accelerator,
+    Devices,
+    DistributedDevices,
+    FlopsDevices,
+    LognormalSpeed,
+    ProfileDevices,
+    RelativeDevices,
+    TimedDevices,
+    UniformSpeed,
+)
+
+AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
+"""Seconds per step of the four workers in the authors' toy notebook."""
+
+PROFILES = {"none": 0.0, "slight": 0.25, "moderate": 0.5, "very": 1.0}
+"""Heterogeneity levels as exponents on the authors' ratios to their fastest device.
+
+The speeds behind the paper's levels are only in a figure; these are ours, except that `very` with 4 workers is the
+authors' own four. The fastest worker takes 0.58 s per step at every level, the slowest 1, 1.5, 2.4 and 5.7 times
+that.
+"""
+
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "L4": 121e12,
+    "L40S": 362e12,
+    "RTX 3090": 71e12,
+    "RTX 4090": 165e12,
+    "T4": 65e12,
+    "TPU v4": 275e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6e": 918e12,
+    "V100": 125e12,
+}
+"""Dense 16-bit peak of common accelerators in FLOP/s, from their makers' data sheets."""
+
+
+class ClusterError(ValueError):
+    """A cluster that cannot be built: `key` is the dotted path of the setting, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
+def profile_step_s(profile: str, workers: int) -> np.ndarray:
+    """Returns the step times of a heterogeneity level, float64 of shape (workers,), in seconds, fastest first.
+
+    Workers sit at equal distances along the authors' four step times, interpolated in the logarithm, so that a level
+    spans the same range for any number of workers and is theirs exactly for four.
+    """
+    ratios = np.log(np.array(AUTHORS_STEP_S) / AUTHORS_STEP_S[0])
+    if workers == len(AUTHORS_STEP_S) and PROFILES[profile] == 1.0:
+        return np.array(AUTHORS_STEP_S)
+    position = np.linspace(0, len(ratios) - 1, workers)
+    return AUTHORS_STEP_S[0] * np.exp(PROFILES[profile] * np.interp(position, np.arange(len(ratios)), ratios))
+
+
+def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.ndarray:
+    """Returns seconds per local step, float64 of shape (workers,).
+
+    Args:
+      devices: the `cluster.devices` section.
+      flops_per_step: floating-point operations of one local step (forward and backward).
+      seed: the experiment's seed, for speeds that are drawn.
+
+    Raises:
+      ClusterError: an accelerator without a peak is not in the built-in table.
+    """
+    match devices:
+        case TimedDevices():
+            return np.broadcast_to(np.asarray(devices.seconds_per_step, float), (devices.count,)).copy()
+        case RelativeDevices():
+            return devices.seconds_per_step / np.array(devices.relative_speed)
+        case ProfileDevices():
+            return devices.scale * profile_step_s(devices.profile, devices.workers)
+        case FlopsDevices():
+            return np.array(
+                [
+                    flops_per_step / (_peak(accelerator, index) * accelerator.utilization)
+                    for index, accelerator in enumerate(devices.accelerators)
+                    for _ in range(accelerator.count)
+                ]
+            )
+        case DistributedDevices():
+            return np.array([_draw(devices, stream(seed, "device speed", worker)) for worker in range(devices.workers)])
+
+
+def _peak(accelerator: Accelerator, index: int) -> float:
+    if accelerator.peak is not None:
+        return accelerator.peak
+    if accelerator.name not in PEAK_FLOPS:
+        close = difflib.get_close_matches(accelerator.name, PEAK_FLOPS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PEAK_FLOPS)}"
+        raise ClusterError(
+            f"cluster.devices.accelerators.{index}.name",
+            accelerator.name,
+            f"no built-in peak for this accelerator; {hint} Otherwise give its peak, such as peak: 312TFLOP/s",
+        )
+    return PEAK_FLOPS[accelerator.name]
+
+
+def _draw(devices: DistributedDevices, random: np.random.Generator) -> float:
+    match devices.distribution:
+        case LognormalSpeed(median=median, sigma=sigma):
+            return float(median * np.exp(sigma * random.standard_normal()))
+        case UniformSpeed(low=low, high=high):
+            return float(random.uniform(low, high))
+        case mixture:
+            weights = None if mixture.weights is None else np.array(mixture.weights) / sum(mixture.weights)
+            return float(random.choice(np.array(mixture.seconds_per_step), p=weights))

@@ -1,0 +1,32 @@
+"""From the `data` section of an experiment to a data set."""
+
+from simulator.data.clusters import load_clusters
+from simulator.data.dataset import Dataset
+from simulator.data.errors import DataError
+from simulator.data.synthetic import load_synthetic
+from simulator.data.text import load_text
+from simulator.experiment.schema import ClustersData, Data, SyntheticData
+
+
+def load_dataset(data: Data, *, shards: int, context: int | None) -> Dataset:
+    """Reads or draws the data and divides it into shards. The same arguments give the same data set.
+
+    Args:
+        data: the experiment's `data` section.
+        shards: number of shards of equal size.
+        context: input tokens of a window of text; None for data without one.
+
+    Raises:
+        DataError: with the key, its value and the remedy.
+    """
+    if shards < 1:
+        raise DataError("data.shards", shards, "there must be at least one shard")
+    if isinstance(data, ClustersData):
+        if context is not None:
+            raise DataError("model.context", context, f"source {data.source} has no tokens: leave the context out")
+        return load_clusters(data, shards=shards)
+    if context is None or context < 1:
+        raise DataError("model.context", context, f"source {data.source} is text: give a context of at least 1 token")
+    if isinstance(data, SyntheticData):
+        return load_synthetic(data, shards=shards, context=context)
+    return load_text(data, shards=shards, context=context)

@@ -1,0 +1,8 @@
+"""The experiment file: schema, loading, settings from the command line, variants and sweep axes."""
+
+from simulator.experiment.document import Document, load_document
+from simulator.experiment.expand import Point, expand, load
+from simulator.experiment.problems import ExperimentError, Problem
+from simulator.experiment.schema import Experiment
+
+__all__ = ["Document", "Experiment", "ExperimentError", "Point", "Problem", "expand", "load", "load_document"]

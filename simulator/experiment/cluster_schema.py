@@ -1,0 +1,235 @@
+"""The `cluster` section: devices, network and server."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from simulator.experiment.base import Section
+from simulator.experiment.units import (
+    Bandwidth,
+    FiniteDuration,
+    Flops,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveDuration,
+    PositiveInt,
+)
+
+
+def _one_or_each(value: Any) -> str:
+    return "<each>" if isinstance(value, list | tuple) else "<one>"
+
+
+LatencyPerWorker = Annotated[
+    Annotated[FiniteDuration, Tag("<one>")] | Annotated[tuple[FiniteDuration, ...], Tag("<each>")],
+    Discriminator(_one_or_each),
+]
+BandwidthPerWorker = Annotated[
+    Annotated[Bandwidth, Tag("<one>")] | Annotated[tuple[Bandwidth, ...], Tag("<each>")], Discriminator(_one_or_each)
+]
+StepTimes = Annotated[
+    Annotated[PositiveDuration, Tag("<one>")] | Annotated[tuple[PositiveDuration, ...], Tag("<each>")],
+    Discriminator(_one_or_each),
+]
+
+
+class _Devices(Section):
+    jitter: NonNegative = Field(0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time")
+
+
+class TimedDevices(_Devices):
+    """Devices by measured seconds per local step."""
+
+    seconds_per_step: StepTimes
+    workers: PositiveInt | None = Field(None, description="how many, where seconds_per_step is one value")
+
+    @model_validator(mode="after")
+    def _count(self) -> "TimedDevices":
+        if isinstance(self.seconds_per_step, tuple):
+            if not self.seconds_per_step:
+                raise ValueError("seconds_per_step is empty: a cluster needs at least one worker")
+            if self.workers is not None and self.workers != len(self.seconds_per_step):
+                raise ValueError(f"workers {self.workers} but {len(self.seconds_per_step)} seconds_per_step")
+        elif self.workers is None:
+            raise ValueError("seconds_per_step is one value: also give workers")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return len(self.seconds_per_step) if isinstance(self.seconds_per_step, tuple) else self.workers or 1
+
+
+class RelativeDevices(_Devices):
+    """Devices by speed relative to one that takes `seconds_per_step`."""
+
+    relative_speed: tuple[Positive, ...] = Field(min_length=1, description="2 is twice as fast as 1")
+    seconds_per_step: PositiveDuration = Field(1.0, description="of relative speed 1")
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return len(self.relative_speed)
+
+
+class Accelerator(Section):
+    """One kind of device, by its peak and what training reaches of it."""
+
+    name: str
+    peak: Flops | None = Field(None, description="from the built-in table of names when absent")
+    utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
+    count: PositiveInt = 1
+
+
+class FlopsDevices(_Devices):
+    """Devices by FLOP/s and utilisation; step time follows from the model's FLOPs per step."""
+
+    accelerators: tuple[Accelerator, ...] = Field(min_length=1)
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return sum(accelerator.count for accelerator in self.accelerators)
+
+
+class ProfileDevices(_Devices):
+    """A named heterogeneity level, for any number of workers."""
+
+    profile: Literal["none", "slight", "moderate", "very"]
+    workers: PositiveInt = 4
+    scale: Positive = Field(1.0, description="factor on every step time")
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return self.workers
+
+
+class LognormalSpeed(Section):
+    """Step times exp(N(ln median, sigma^2))."""
+
+    kind: Literal["lognormal"]
+    median: PositiveDuration
+    sigma: NonNegative
+
+
+class UniformSpeed(Section):
+    """Step times uniform from low to high."""
+
+    kind: Literal["uniform"]
+    low: PositiveDuration
+    high: PositiveDuration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "UniformSpeed":
+        if self.high < self.low:
+            raise ValueError(f"high {self.high} s is below low {self.low} s")
+        return self
+
+
+class MixtureSpeed(Section):
+    """Step times drawn from a few values, with weights."""
+
+    kind: Literal["mixture"]
+    seconds_per_step: tuple[PositiveDuration, ...] = Field(min_length=1)
+    weights: tuple[Positive, ...] | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "MixtureSpeed":
+        if self.weights is not None and len(self.weights) != len(self.seconds_per_step):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.seconds_per_step)} seconds_per_step")
+        return self
+
+
+class DistributedDevices(_Devices):
+    """Many devices whose step times are drawn once per worker."""
+
+    distribution: Annotated[LognormalSpeed | UniformSpeed | MixtureSpeed, Field(discriminator="kind")]
+    workers: PositiveInt
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return self.workers
+
+
+_FORMS = ("profile", "relative_speed", "accelerators", "distribution")
+
+
+def _devices_tag(value: Any) -> str:
+    has = value.__contains__ if isinstance(value, dict) else lambda name: hasattr(value, name)
+    return next((f"<{name}>" for name in _FORMS if has(name)), "<seconds_per_step>")
+
+
+Devices = Annotated[
+    Annotated[TimedDevices, Tag("<seconds_per_step>")]
+    | Annotated[RelativeDevices, Tag("<relative_speed>")]
+    | Annotated[FlopsDevices, Tag("<accelerators>")]
+    | Annotated[ProfileDevices, Tag("<profile>")]
+    | Annotated[DistributedDevices, Tag("<distribution>")],
+    Discriminator(_devices_tag),
+]
+
+
+class Direction(Section):
+    """One direction of the workers' links; what is absent is taken from `network`."""
+
+    latency: LatencyPerWorker | None = None
+    bandwidth: BandwidthPerWorker | None = None
+    bytes_per_parameter: Positive | None = None
+    efficiency: Fraction | None = None
+
+
+class ServerLink(Section):
+    """One link of the server that all transfers share, first come, first served, each direction on its own."""
+
+    bandwidth: Bandwidth
+    efficiency: Fraction = 1.0
+
+
+class Network(Section):
+    """Links between workers and server: one value for all workers, or one per worker."""
+
+    latency: LatencyPerWorker = 0.0
+    bandwidth: BandwidthPerWorker = float("inf")
+    bytes_per_parameter: Positive = Field(4.0, description="on the wire: 4 for float32, 2 for bfloat16")
+    efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
+    down: Direction = Field(Direction(), description="server to worker, where it differs")
+    up: Direction = Field(Direction(), description="worker to server, where it differs")
+    server_link: ServerLink | None = None
+
+    def direction(self, which: Literal["down", "up"]) -> Direction:
+        """Returns the link of one direction with every field filled in."""
+        own = getattr(self, which)
+        return Direction.model_construct(  # the values are parsed already
+            **{
+                name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+                for name in Direction.model_fields
+            }
+        )
+
+
+class Cluster(Section):
+    """Who takes part, how fast, and over which links."""
+
+    devices: Devices
+    network: Network = Network()
+    server_update_time: FiniteDuration = Field(
+        0.0, description="simulated time that the server needs for one outer step"
+    )
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return self.devices.count
+
+    @model_validator(mode="after")
+    def _per_worker_lengths(self) -> "Cluster":
+        for which in ("down", "up"):
+            link = self.network.direction(which)
+            for name in ("latency", "bandwidth"):
+                value = getattr(link, name)
+                if isinstance(value, tuple) and len(value) != self.workers:
+                    raise ValueError(f"network {name} ({which}) has {len(value)} values for {self.workers} workers")
+        return self

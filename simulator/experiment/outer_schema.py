@@ -1,0 +1,116 @@
+"""The `outer` section: what the server does with the pseudo-gradients that arrive."""
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from simulator.experiment.base import Section
+from simulator.experiment.units import NonNegative, NonNegativeInt, Number, Positive, PositiveInt
+
+
+class ConstantStaleness(Section):
+    """Every arrival counts the same, however stale."""
+
+    kind: Literal["constant"]
+
+
+class PolynomialStaleness(Section):
+    """Poly: an arrival is weighted with (1 + staleness)^-power; above `drop_above` (PolyThres) it is dropped."""
+
+    kind: Literal["polynomial"]
+    power: NonNegative = 0.5
+    drop_above: NonNegativeInt | None = Field(None, description="drop arrivals staler than this; the paper's is 10")
+
+
+class ThresholdStaleness(Section):
+    """Arrivals staler than `drop_above` are dropped, the others count the same."""
+
+    kind: Literal["threshold"]
+    drop_above: NonNegativeInt
+
+
+Staleness = Annotated[ConstantStaleness | PolynomialStaleness | ThresholdStaleness, Field(discriminator="kind")]
+Momentum = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class _Outer(Section):
+    learning_rate: Positive
+    weight: Positive = Field(1.0, description="factor on each arriving pseudo-gradient")
+    staleness: Staleness = ConstantStaleness(kind="constant")
+    delay_compensation: NonNegative = Field(0.0, description="lambda in g + lambda*g*g*(theta - theta_pulled)")
+    buffer: PositiveInt | None = Field(None, description="average this many arrivals before each outer step (FedBuff)")
+
+
+class SGDOuter(_Outer):
+    """theta - lr*g; with lr 1 behind a barrier this is federated averaging."""
+
+    optimizer: Literal["sgd"]
+
+
+class HeavyBallOuter(_Outer):
+    """m = momentum*m + g; theta - lr*m."""
+
+    optimizer: Literal["heavy_ball"]
+    momentum: Momentum = 0.9
+
+
+class NesterovOuter(_Outer):
+    """m = momentum*m + g; theta - lr*(g + momentum*m). Eq. 4 of the paper, DiLoCo's choice."""
+
+    optimizer: Literal["nesterov"]
+    momentum: Momentum = 0.9
+
+
+class AdamOuter(_Outer):
+    """Adam on pseudo-gradients (FedAdam)."""
+
+    optimizer: Literal["adam"]
+    b1: Momentum = 0.9
+    b2: Momentum = 0.999
+    eps: Positive = 1e-8
+
+
+class DelayedNesterovOuter(_Outer):
+    """Algorithm 3: plain steps on each arrival, the momentum once every `buffer` arrivals."""
+
+    optimizer: Literal["delayed_nesterov"]
+    momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    buffer: PositiveInt = Field(description="N, arrivals per momentum update")
+    c: NonNegative = Field(0.0, description="share of momentum in every step, from 0 to 1/N")
+
+    @model_validator(mode="after")
+    def _c_in_range(self) -> "DelayedNesterovOuter":
+        if self.c > 1 / self.buffer:
+            raise ValueError(f"c = {self.c} is above 1/buffer = {1 / self.buffer:.6g}; choose c from 0 to 1/buffer")
+        return self
+
+
+class NamedOuter(_Outer):
+    """A registered outer optimizer of one's own, or any optax optimizer, by name."""
+
+    optimizer: str
+    arguments: dict[str, Any] = Field({}, description="further keyword arguments of that optimizer")
+
+
+BUILT_IN_OUTER = ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov")
+
+
+def _outer_tag(value: Any) -> str | None:
+    name = value.get("optimizer") if isinstance(value, dict) else getattr(value, "optimizer", None)
+    if name in BUILT_IN_OUTER:
+        return str(name)
+    if not isinstance(name, str) or difflib.get_close_matches(name, BUILT_IN_OUTER, n=1, cutoff=0.8):
+        return name if isinstance(name, str) else None  # not a tag of the union: refused, with the names that are
+    return "named"
+
+
+Outer = Annotated[
+    Annotated[SGDOuter, Tag("sgd")]
+    | Annotated[HeavyBallOuter, Tag("heavy_ball")]
+    | Annotated[NesterovOuter, Tag("nesterov")]
+    | Annotated[AdamOuter, Tag("adam")]
+    | Annotated[DelayedNesterovOuter, Tag("delayed_nesterov")]
+    | Annotated[NamedOuter, Tag("named")],
+    Discriminator(_outer_tag),
+]

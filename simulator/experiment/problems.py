@@ -1,0 +1,53 @@
+"""What is wrong with an experiment, said so that it can be mended: file, line, key, value, remedy."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One mistake.
+
+    Attributes:
+      key: dotted path in the experiment file, or "" for the file as a whole.
+      message: what is wrong and what would be right.
+      value: the offending value, where there is one.
+      file: where it was written, or None for settings made in Python or on the command line.
+      line: 1-based line in `file`.
+    """
+
+    key: str
+    message: str
+    value: Any = None
+    file: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
+        shown = "" if self.value is None or isinstance(self.value, dict | list) else f" = {_shorten(self.value)}"
+        return f"{where}{self.key}{shown}: {self.message}" if self.key else f"{where}{self.message}"
+
+
+class ExperimentError(Exception):
+    """An experiment that cannot be run; `problems` lists every mistake that was found."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems = tuple({str(problem): problem for problem in problems}.values())
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _shorten(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """Returns a hint that names the closest of `names`, and all of them where they are few."""
+    names = sorted(names)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(names)}"

@@ -1,0 +1,287 @@
+"""The experiment file's sections as frozen pydantic models. An unknown key is an error, never a silent default."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from simulator.experiment.base import Section
+from simulator.experiment.cluster_schema import Cluster
+from simulator.experiment.outer_schema import Outer
+from simulator.experiment.units import (
+    Duration,
+    FiniteDuration,
+    Fraction,
+    Int,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveDuration,
+    PositiveInt,
+)
+
+
+class TransformerModel(Section):
+    """Decoder-only transformer: a preset, free sizes, or a preset with some sizes changed."""
+
+    kind: Literal["transformer"]
+    preset: Literal["20m", "60m", "150m"] | None = Field(None, description="the paper's sizes")
+    layers: PositiveInt | None = None
+    width: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    context: PositiveInt | None = Field(None, description="longest sequence, in tokens")
+    head_width: PositiveInt | None = Field(None, description="width / heads when absent")
+    feed_forward: PositiveInt | None = Field(None, description="4 * width when absent")
+    vocabulary: PositiveInt | None = Field(None, description="the preset's, or the tokenizer's, when absent")
+    tied: bool | None = Field(None, description="output projection = token embedding; the preset's, or true")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of activations and products: float32 on a CPU, bfloat16 on an accelerator"
+    )
+    attention: Literal["auto", "plain", "fused"] = Field("auto", description="plain on a CPU, fused elsewhere")
+
+    @model_validator(mode="after")
+    def _sizes_given(self) -> "TransformerModel":
+        missing = [name for name in ("layers", "width", "heads", "context") if getattr(self, name) is None]
+        if self.preset is None and missing:
+            raise ValueError(f"give {', '.join(missing)}, or a preset (20m, 60m, 150m)")
+        if self.preset is None and self.head_width is None and self.width and self.heads and self.width % self.heads:
+            raise ValueError(
+                f"width {self.width} does not divide into {self.heads} heads: change one or give head_width"
+            )
+        return self
+
+
+class MLPModel(Section):
+    """Multi-layer perceptron classifier with ReLU, as in the authors' toy."""
+
+    kind: Literal["mlp"]
+    hidden: tuple[PositiveInt, ...] = Field((65_000,), description="widths of the hidden layers")
+
+
+Model = Annotated[TransformerModel | MLPModel, Field(discriminator="kind")]
+
+
+class _Text(Section):
+    tokenizer: Literal["bytes"] = "bytes"
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
+
+
+class StdlibData(_Text):
+    """The sources of the running interpreter's standard library."""
+
+    source: Literal["python-stdlib"]
+
+
+class TextData(_Text):
+    """Text files; paths are relative to the experiment file."""
+
+    source: Literal["text"]
+    files: tuple[str, ...] = Field(min_length=1, description="glob patterns, ** included")
+    documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class SyntheticData(Section):
+    """A first-order Markov source, whose entropy rate (the lowest loss that any model can reach) is known."""
+
+    source: Literal["synthetic"]
+    vocabulary: Annotated[PositiveInt, Field(ge=2)] = 64
+    concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
+    tokens: PositiveInt = Field(1_000_000, description="length of the training text")
+    validation_tokens: PositiveInt = 50_000
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+
+
+class ClustersData(Section):
+    """The authors' toy classification data: Gaussian clusters around unit-norm centers."""
+
+    source: Literal["gaussian-clusters"]
+    classes: PositiveInt = 4
+    clusters_per_class: PositiveInt = 8
+    dimension: PositiveInt = 512
+    noise: Positive = 0.5
+    points: PositiveInt = 128_000
+    evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+
+
+Data = Annotated[StdlibData | TextData | SyntheticData | ClustersData, Field(discriminator="source")]
+
+
+class ConstantSchedule(Section):
+    """The learning rate never changes."""
+
+    kind: Literal["constant"]
+
+
+class CosineSchedule(Section):
+    """Eq. 3 of the paper, counted on each data shard's own local steps."""
+
+    kind: Literal["cosine"]
+    warmup_steps: NonNegativeInt = 0
+    total_steps: PositiveInt | None = Field(
+        None, description="steps per shard at which the floor is reached; budget.local_steps / shards when absent"
+    )
+    final_learning_rate: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "CosineSchedule":
+        if self.total_steps is not None and self.warmup_steps >= self.total_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be below total_steps {self.total_steps}")
+        return self
+
+
+Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
+
+
+class Inner(Section):
+    """What a worker does in a round: H local steps on its shard."""
+
+    optimizer: str = Field("adamw", description="any optax optimizer by name")
+    learning_rate: Positive
+    weight_decay: NonNegative | None = Field(None, description="passed on when given")
+    arguments: dict[str, Any] = Field({}, description="further keyword arguments of the optax optimizer")
+    clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
+    batch_size: PositiveInt
+    local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
+    state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
+    schedule: Schedule = ConstantSchedule(kind="constant")
+
+
+class BarrierSynchronization(Section):
+    """Synchronous rounds: the mean of all workers' pseudo-gradients, one outer step."""
+
+    kind: Literal["barrier"]
+
+
+class AsynchronousSynchronization(Section):
+    """Algorithms 2, 4 and 5: one outer step per arrival; who arrives within the grace window restarts together."""
+
+    kind: Literal["asynchronous"]
+    grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round")
+
+
+Synchronization = Annotated[BarrierSynchronization | AsynchronousSynchronization, Field(discriminator="kind")]
+
+
+class FixedSteps(Section):
+    """Every worker does H local steps."""
+
+    kind: Literal["fixed"]
+
+
+class DynamicSteps(Section):
+    """Dynamic Local Updates (Eq. 6): steps in proportion to a worker's speed."""
+
+    kind: Literal["dynamic"]
+
+
+LocalSteps = Annotated[FixedSteps | DynamicSteps, Field(discriminator="kind")]
+
+
+class ProportionalShards(Section):
+    """Eq. 2: sample the shards that have been learned from less than their size warrants."""
+
+    kind: Literal["proportional"]
+
+
+class LeastVisitedShards(Section):
+    """The authors' toy: the shard with the fewest local steps, ties at random."""
+
+    kind: Literal["least_visited"]
+
+
+class FixedShards(Section):
+    """Worker i always trains on shard i mod shards."""
+
+    kind: Literal["fixed"]
+
+
+ShardChoice = Annotated[ProportionalShards | LeastVisitedShards | FixedShards, Field(discriminator="kind")]
+
+
+class Pretrain(Section):
+    """Plain training before the cluster starts, shared by all variants."""
+
+    steps: NonNegativeInt = 0
+    batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent")
+    learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
+    warmup_steps: NonNegativeInt = 0
+
+
+class Budget(Section):
+    """When the simulation ends: whichever is reached first."""
+
+    local_steps: PositiveInt | None = Field(None, description="over all workers, counted as they arrive")
+    simulated_time: PositiveDuration | None = None
+    server_updates: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> "Budget":
+        if self.local_steps is None and self.simulated_time is None and self.server_updates is None:
+            raise ValueError("give at least one of local_steps, simulated_time, server_updates")
+        return self
+
+
+class Evaluate(Section):
+    """When the server's parameters are evaluated, besides at the start and at the end."""
+
+    every_local_steps: PositiveInt | None = None
+    every_simulated: PositiveDuration | None = None
+    windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
+    batch_size: PositiveInt = 64
+    takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
+
+
+class Compute(Section):
+    """How the host computes; changes speed, not meaning."""
+
+    trainer: Literal["batched", "serial"] = "batched"
+    lanes: PositiveInt | None = Field(None, description="most rounds in one program; chosen by backend when absent")
+
+
+class Experiment(Section):
+    """One simulation: a model and data, a cluster, and how they learn."""
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    variant: str = Field("", description="set from the name under variants")
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
+    model: Model
+    data: Data
+    cluster: Cluster
+    inner: Inner
+    local_steps: LocalSteps = FixedSteps(kind="fixed")
+    shard_choice: ShardChoice = ProportionalShards(kind="proportional")
+    synchronization: Synchronization
+    outer: Outer
+    pretrain: Pretrain = Pretrain()
+    budget: Budget
+    evaluate: Evaluate = Evaluate()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Experiment":
+        language = not isinstance(self.data, ClustersData)
+        if language != isinstance(self.model, TransformerModel):
+            raise ValueError(
+                f"model {self.model.kind!r} cannot learn from data source {self.data.source!r}: "
+                "a transformer takes text, an mlp takes gaussian-clusters"
+            )
+        if isinstance(self.synchronization, BarrierSynchronization):
+            if self.outer.buffer is not None and self.outer.optimizer != "delayed_nesterov":
+                raise ValueError(
+                    "outer.buffer averages asynchronous arrivals; a barrier already averages: leave it out"
+                )
+            if self.outer.staleness.kind != "constant":
+                raise ValueError("outer.staleness has no effect behind a barrier (staleness is always 0): leave it out")
+        return self
+
+    @property
+    def shards(self) -> int:
+        """Number of data shards."""
+        return self.data.shards or self.cluster.workers

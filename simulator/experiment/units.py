@@ -1,0 +1,109 @@
+"""Quantities as people write them (`50ms`, `1Gbit/s`, `312TFLOP/s`), held in seconds, bytes, bytes/s and FLOP/s."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
+
+_DURATION_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE_BYTES = {"B": 1.0}
+_BANDWIDTH_BYTES_PER_S = {"bit/s": 1 / 8, "B/s": 1.0}
+_FLOPS = {"FLOP/s": 1.0}
+for _prefix, _factor in {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.items():
+    _SIZE_BYTES[f"{_prefix}B"] = _factor
+    _BANDWIDTH_BYTES_PER_S |= {f"{_prefix}bit/s": _factor / 8, f"{_prefix}B/s": _factor}
+    _FLOPS[f"{_prefix}FLOP/s"] = _factor
+for _power, _prefix in enumerate("KMGT", start=1):
+    _SIZE_BYTES[f"{_prefix}iB"] = 1024.0**_power
+    _BANDWIDTH_BYTES_PER_S[f"{_prefix}iB/s"] = 1024.0**_power
+
+
+def _parse(
+    value: Any, *, what: str, units: dict[str, float], bare_unit: str | None, unbounded: str | None, example: str
+) -> Any:
+    """Returns the number in base units; anything that is not a quantity raises a ValueError with the remedy."""
+    if unbounded is not None and (value == unbounded or (isinstance(value, float) and value == math.inf)):
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected a {what} such as {example}")
+    if not isinstance(value, str):
+        if bare_unit is None:
+            raise ValueError(f"a {what} needs its unit: write for instance {example}")
+        return float(value)
+    match = _QUANTITY.fullmatch(value)
+    if match is None:
+        raise ValueError(f"not a {what}: write a number and a unit, such as {example}")
+    number, unit = float(match[1]), match[2] or bare_unit
+    if unit is None:
+        raise ValueError(f"a {what} needs its unit: write for instance {example}")
+    if unit not in units:
+        near = difflib.get_close_matches(unit, units, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{unit!r} is not a unit of {what}{hint} (units: {', '.join(units)})")
+    return number * units[unit]
+
+
+def _quantity(
+    *,
+    what: str,
+    units: dict[str, float],
+    example: str,
+    bare_unit: str | None = None,
+    unbounded: str | None = None,
+    write: Callable[[float], Any] = lambda value: value,
+) -> tuple[BeforeValidator, PlainSerializer, WithJsonSchema]:
+    def parse(value: Any) -> Any:
+        return _parse(value, what=what, units=units, bare_unit=bare_unit, unbounded=unbounded, example=example)
+
+    def serialize(value: float) -> Any:
+        return unbounded if math.isinf(value) else write(value)
+
+    schema: dict[str, Any] = {"type": ["number", "string"], "description": f"a {what}, such as {example}"}
+    return BeforeValidator(parse), PlainSerializer(serialize), WithJsonSchema(schema)
+
+
+_duration = _quantity(
+    what="duration", units=_DURATION_S, bare_unit="s", unbounded="infinite", example="50ms, 0.5s or 2h"
+)
+_size = _quantity(what="size", units=_SIZE_BYTES, bare_unit="B", example="500MB or 2GiB")
+_bandwidth = _quantity(
+    what="bandwidth",
+    units=_BANDWIDTH_BYTES_PER_S,
+    unbounded="unlimited",
+    example="1Gbit/s or 125MB/s",
+    write=lambda value: f"{value!r} B/s",
+)
+_flops = _quantity(what="speed", units=_FLOPS, example="312TFLOP/s", write=lambda value: f"{value!r} FLOP/s")
+
+Duration = Annotated[float, Field(ge=0), *_duration]
+"""Seconds; a bare number is in seconds; `infinite` is allowed."""
+FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_duration]
+"""Seconds, finite; a bare number is in seconds."""
+PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_duration]
+"""Seconds, above 0 and finite."""
+Size = Annotated[float, Field(gt=0), *_size]
+"""Bytes; a bare number is in bytes."""
+Bandwidth = Annotated[float, Field(gt=0), *_bandwidth]
+"""Bytes per second, written with a unit; `unlimited` is allowed."""
+Flops = Annotated[float, Field(gt=0, allow_inf_nan=False), *_flops]
+"""Floating-point operations per second, written with a unit."""
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not yes/no or true/false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+PositiveInt = Annotated[Int, Field(ge=1)]
+NonNegativeInt = Annotated[Int, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(gt=0, le=1)]

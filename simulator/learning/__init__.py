@@ -1,0 +1,46 @@
+"""What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
+
+from simulator.learning.inner import build_inner, learning_rate, warmup_cosine
+from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
+from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
+from simulator.learning.round import Feed, Recipe, RoundInputs, RoundResult, pseudo_gradient, run_round
+from simulator.learning.server import Evaluator, Server
+from simulator.learning.staleness import constant, delay_compensation, drop_stale, polynomial, scale_by_staleness
+from simulator.learning.trainers import BatchedTrainer, Programs, SerialTrainer, Ticket, Trainer, default_lanes
+from simulator.learning.workshop import ModelCosts, ModelError, Workshop
+
+__all__ = [
+    "BatchedTrainer",
+    "BufferedState",
+    "DelayedNesterovState",
+    "Evaluator",
+    "Feed",
+    "ModelCosts",
+    "ModelError",
+    "OptimizerError",
+    "Programs",
+    "Recipe",
+    "RoundInputs",
+    "RoundResult",
+    "SerialTrainer",
+    "Server",
+    "Ticket",
+    "Trainer",
+    "Workshop",
+    "buffered",
+    "build_inner",
+    "build_outer",
+    "constant",
+    "default_lanes",
+    "delay_compensation",
+    "delayed_nesterov",
+    "drop_stale",
+    "learning_rate",
+    "outer_optimizers",
+    "polynomial",
+    "pseudo_gradient",
+    "register_outer",
+    "run_round",
+    "scale_by_staleness",
+    "warmup_cosine",
+]

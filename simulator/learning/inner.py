@@ -1,0 +1,77 @@
+"""The inner optimizer and its learning rate."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simulator.experiment.schema import ConstantSchedule, Inner, Schedule
+from simulator.learning.registry import optax_like
+
+LearningRate = Callable[[jax.Array], jax.Array]
+InnerOptimizer = Callable[[jax.Array | float], optax.GradientTransformationExtraArgs]
+"""From this step's learning rate to the transform: the rate is not part of the optimizer's state, because it belongs to
+the shard and the state to the worker."""
+
+
+def learning_rate(schedule: Schedule, peak: float, total_steps: int) -> LearningRate:
+    """Returns the learning rate as a function of a shard's count of local steps, int32 scalar to float32 scalar."""
+    if isinstance(schedule, ConstantSchedule):
+        return lambda step: jnp.full((), peak, jnp.float32)
+    return warmup_cosine(
+        peak=peak,
+        final=schedule.final_learning_rate,
+        warmup_steps=schedule.warmup_steps,
+        total_steps=schedule.total_steps or total_steps,
+    )
+
+
+def warmup_cosine(*, peak: float, final: float, warmup_steps: int, total_steps: int) -> LearningRate:
+    """Linear warm-up, then a cosine to a floor, which holds from `total_steps` on (Eq. 3 of arXiv 2401.09135).
+
+    t * peak / warmup_steps below warmup_steps, then
+    final + 0.5 (peak - final) (1 + cos(pi * clip((t - warmup_steps) / (total_steps - warmup_steps), 0, 1))).
+
+    Raises:
+      ValueError: `total_steps` does not exceed `warmup_steps`.
+    """
+    if total_steps <= warmup_steps:
+        raise ValueError(f"total_steps {total_steps} must be above warmup_steps {warmup_steps}")
+
+    def rate(step: jax.Array) -> jax.Array:
+        t = jnp.asarray(step, jnp.float32)
+        warm = peak * t / max(warmup_steps, 1)
+        ratio = jnp.clip((t - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
+        cosine = final + 0.5 * (peak - final) * (1 + jnp.cos(math.pi * ratio))
+        return jnp.where(t < warmup_steps, warm, cosine)
+
+    return rate
+
+
+def linear_warmup(peak: float, warmup_steps: int) -> LearningRate:
+    """Linear warm-up to a constant learning rate."""
+    return lambda step: peak * jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))
+
+
+def build_inner(inner: Inner) -> InnerOptimizer:
+    """Returns the optimizer of an `inner` section, clipping included.
+
+    Raises:
+      OptimizerError: the optimizer is not known or does not take the given arguments.
+    """
+    arguments: dict[str, Any] = dict(inner.arguments)
+    if inner.weight_decay is not None:
+        arguments["weight_decay"] = inner.weight_decay
+    factory = optax_like("inner", inner.optimizer)
+
+    def at(rate: jax.Array | float) -> optax.GradientTransformationExtraArgs:
+        optimizer = optax.with_extra_args_support(factory(learning_rate=rate, **arguments))
+        if inner.clip_norm is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(inner.clip_norm), optimizer)
+
+    at(inner.learning_rate)  # a wrong argument is reported now, not inside a compiled program
+    return at

@@ -1,0 +1,141 @@
+"""Outer optimizers: what the server does with pseudo-gradients.
+
+Any optax transform can be one. A pseudo-gradient points from where a worker ended to where it started, so it takes a
+gradient's place and sign. This module has those that optax lacks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class DelayedNesterovState(NamedTuple):
+    """State of `delayed_nesterov`.
+
+    Attributes:
+      seen: t, pseudo-gradients so far, int32 scalar.
+      momentum: m, like the parameters.
+      buffer: B, the sum of the pseudo-gradients since m was last updated, like the parameters.
+    """
+
+    seen: jax.Array
+    momentum: optax.Updates
+    buffer: optax.Updates
+
+
+def delayed_nesterov(
+    learning_rate: float, momentum: float = 0.9, buffer: int = 4, c: float = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    r"""Delayed Nesterov momentum, Algorithm 3 of Liu et al. (arXiv 2401.09135).
+
+    Pseudo-gradients :math:`g_t` step the parameters as they arrive, while the momentum is renewed once every
+    :math:`N` of them, with their mean:
+
+    .. math::
+      B &\leftarrow B + g_t \\
+      (t + 1) \bmod N = 0: \quad m &\leftarrow \beta m + B / N, \;
+        \theta \leftarrow \theta - \epsilon ((1 - cN + c) \beta m + g_t / N), \; B \leftarrow 0 \\
+      \text{else}: \quad \theta &\leftarrow \theta - \epsilon (c \beta m + g_t / N)
+
+    With :math:`c = 0`, every block of :math:`N` amounts to one Nesterov step on its mean; with :math:`N = 1` too, this
+    is Nesterov momentum.
+
+    Args:
+      learning_rate: :math:`\epsilon`.
+      momentum: :math:`\beta`, inside (0, 1).
+      buffer: :math:`N`, pseudo-gradients per momentum update.
+      c: share of the momentum in every step, from 0 to 1/N.
+
+    Returns:
+      A transform that accepts and ignores further keyword arguments.
+
+    Raises:
+      ValueError: a hyperparameter is out of its range.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
+    if not 0 < momentum < 1:
+        raise ValueError(f"momentum must be between 0 and 1, not {momentum}")
+    if buffer < 1:
+        raise ValueError(f"buffer must be at least 1, not {buffer}")
+    if not 0 <= c <= 1 / buffer:
+        raise ValueError(f"c must be from 0 to 1/buffer = {1 / buffer:.6g}, not {c}")
+
+    def init(params: optax.Params) -> DelayedNesterovState:
+        def zeros() -> optax.Updates:
+            return jax.tree.map(jnp.zeros_like, params)
+
+        return DelayedNesterovState(jnp.zeros((), jnp.int32), zeros(), zeros())
+
+    def update(
+        updates: optax.Updates, state: DelayedNesterovState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, DelayedNesterovState]:
+        del params, extra
+        total = jax.tree.map(jnp.add, state.buffer, updates)
+
+        def renew() -> tuple[optax.Updates, optax.Updates, jax.Array]:
+            m = jax.tree.map(lambda m, b: momentum * m + b / buffer, state.momentum, total)
+            return m, jax.tree.map(jnp.zeros_like, total), jnp.float32((1 - c * buffer + c) * momentum)
+
+        def keep() -> tuple[optax.Updates, optax.Updates, jax.Array]:
+            return state.momentum, total, jnp.float32(c * momentum)
+
+        m, total, share = jax.lax.cond((state.seen + 1) % buffer == 0, renew, keep)
+        steps = jax.tree.map(lambda g, m: -learning_rate * (share.astype(m.dtype) * m + g / buffer), updates, m)
+        return steps, DelayedNesterovState(state.seen + 1, m, total)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class BufferedState(NamedTuple):
+    """State of `buffered`.
+
+    Attributes:
+      filled: pseudo-gradients in the buffer, int32 scalar.
+      total: their sum, like the parameters.
+      inner: state of the transform behind the buffer.
+    """
+
+    filled: jax.Array
+    total: optax.Updates
+    inner: Any
+
+
+def buffered(inner: optax.GradientTransformation, size: int) -> optax.GradientTransformationExtraArgs:
+    """Collects `size` pseudo-gradients and gives `inner` their mean; until then the parameters stay.
+
+    FedBuff, Nguyen et al. (arXiv 2106.06639), called Async Buffer in the paper, there with one Nesterov step behind it.
+
+    Args:
+      inner: the outer optimizer behind the buffer.
+      size: pseudo-gradients per step of `inner`.
+
+    Raises:
+      ValueError: `size` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: optax.Params) -> BufferedState:
+        return BufferedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), inner.init(params))
+
+    def update(
+        updates: optax.Updates, state: BufferedState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, BufferedState]:
+        total = jax.tree.map(jnp.add, state.total, updates)
+
+        def flush() -> tuple[optax.Updates, BufferedState]:
+            mean = jax.tree.map(lambda b: b / size, total)
+            steps, inner_state = inner.update(mean, state.inner, params, **extra)
+            return steps, BufferedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, total), inner_state)
+
+        def collect() -> tuple[optax.Updates, BufferedState]:
+            return jax.tree.map(jnp.zeros_like, updates), BufferedState(state.filled + 1, total, state.inner)
+
+        steps, new_state = jax.lax.cond(state.filled + 1 == size, flush, collect)
+        return steps, new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)

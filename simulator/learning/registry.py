@@ -1,0 +1,175 @@
+"""Optimizers by name: the outer ones of an experiment file, one's own, and everything in optax."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from simulator.experiment.outer_schema import (
+    AdamOuter,
+    DelayedNesterovOuter,
+    HeavyBallOuter,
+    NamedOuter,
+    NesterovOuter,
+    Outer,
+    SGDOuter,
+)
+from simulator.learning import staleness
+from simulator.learning.outer import buffered, delayed_nesterov
+
+Factory = Callable[..., optax.GradientTransformation]
+
+_REGISTERED: dict[str, Factory] = {}
+
+
+class OptimizerError(ValueError):
+    """An optimizer that cannot be built: `key` is the dotted path of the setting, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
+def register_outer(name: str, factory: Factory) -> Factory:
+    """Makes an outer optimizer of one's own usable by name in experiment files.
+
+    Args:
+      name: what `outer.optimizer` says.
+      factory: called with `learning_rate` and what `outer.arguments` holds; returns an optax transform. Its `update`
+        may take the keyword arguments `staleness`, `worker` and `pulled_params`.
+
+    Returns:
+      `factory`, so that this can be used through `functools.partial` as a decorator.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if name in _REGISTERED or name in _BUILT_IN:
+        raise ValueError(f"an outer optimizer named {name!r} exists already")
+    _REGISTERED[name] = factory
+    return factory
+
+
+def _heavy_ball(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+    return optax.sgd(learning_rate, momentum=momentum)
+
+
+def _nesterov(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+    return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
+
+
+_BUILT_IN: dict[str, Factory] = {
+    "sgd": optax.sgd,
+    "heavy_ball": _heavy_ball,
+    "nesterov": _nesterov,
+    "adam": optax.adam,
+    "delayed_nesterov": delayed_nesterov,
+}
+
+
+def outer_optimizers() -> dict[str, Factory]:
+    """Returns every outer optimizer that has a name of its own, built in or registered."""
+    return _BUILT_IN | _REGISTERED
+
+
+def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
+    """Returns the transform of an `outer` section.
+
+    In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer.
+
+    Raises:
+      OptimizerError: the optimizer is not known or does not take the given arguments.
+    """
+    optimizer = optax.with_extra_args_support(_optimizer(outer))
+    if outer.buffer is not None and not isinstance(outer, DelayedNesterovOuter):
+        optimizer = buffered(optimizer, outer.buffer)
+    drop_above = getattr(outer.staleness, "drop_above", None)
+    if drop_above is not None:
+        optimizer = staleness.drop_stale(optimizer, drop_above)
+    before: list[optax.GradientTransformation] = []
+    if outer.delay_compensation > 0:
+        before.append(staleness.delay_compensation(outer.delay_compensation))
+    if outer.weight != 1.0:
+        before.append(optax.scale(outer.weight))
+    if outer.staleness.kind == "polynomial":
+        before.append(staleness.scale_by_staleness(staleness.polynomial(outer.staleness.power)))
+    return optax.chain(*before, optimizer)
+
+
+def _optimizer(outer: Outer) -> optax.GradientTransformation:
+    match outer:
+        case SGDOuter():
+            arguments: dict[str, Any] = {}
+        case HeavyBallOuter() | NesterovOuter():
+            arguments = {"momentum": outer.momentum}
+        case AdamOuter():
+            arguments = {"b1": outer.b1, "b2": outer.b2, "eps": outer.eps}
+        case DelayedNesterovOuter():
+            arguments = {"momentum": outer.momentum, "buffer": outer.buffer, "c": outer.c}
+        case NamedOuter():
+            arguments = outer.arguments
+    factory = _BUILT_IN.get(outer.optimizer) or _REGISTERED.get(outer.optimizer)
+    return optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
+
+
+def optax_like(section: str, name: str, factory: Factory | None = None) -> Factory:
+    """Returns a factory that reports a wrong name or wrong arguments as an `OptimizerError`.
+
+    Args:
+      section: "inner" or "outer".
+      name: of the optimizer.
+      factory: what the name stands for; looked up in optax when None.
+    """
+    found = factory or _from_optax(section, name)
+
+    def build(**arguments: Any) -> optax.GradientTransformation:
+        check_arguments(section, name, found, arguments)
+        try:
+            return found(**arguments)
+        except (TypeError, ValueError) as error:
+            raise OptimizerError(f"{section}.arguments", arguments, f"{name} refuses them: {error}") from error
+
+    return build
+
+
+def check_arguments(section: str, name: str, factory: Factory, arguments: Mapping[str, Any]) -> None:
+    """Checks the names of an optimizer's arguments.
+
+    Raises:
+      OptimizerError: one is not taken by `factory`, or one that it needs is missing.
+    """
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        taken = [parameter for parameter in inspect.signature(factory).parameters if parameter != "learning_rate"]
+        message = f"{name} does not fit: {error}; it takes {', '.join(taken)}"
+        raise OptimizerError(f"{section}.arguments", dict(arguments), message) from error
+
+
+def _from_optax(section: str, name: str) -> Factory:
+    factory = getattr(optax, name, None)
+    takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
+    if factory is None or not takes_rate:
+        names = [*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(names))}"
+        raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {hint}")
+    return factory  # type: ignore[no-any-return]  # optax has no types here
+
+
+def _takes_learning_rate(factory: Any) -> bool:
+    try:
+        return "learning_rate" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # objects that have no signature are no optimizers
+        return False
+
+
+def optax_optimizers() -> list[str]:
+    """Returns the names in optax that can be called with a learning rate."""
+    return sorted(
+        name
+        for name, value in vars(optax).items()
+        if not name.startswith("_") and callable(value) and not inspect.isclass(value) and _takes_learning_rate(value)
+    )

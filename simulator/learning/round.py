@@ -1,0 +1,154 @@
+"""A worker's round: local steps from the pulled parameters, as one compiled program."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from simulator.learning.inner import InnerOptimizer, LearningRate
+
+Params = Any
+OptState = Any
+Arrays = Mapping[str, jax.Array]
+
+
+class Assignment(Protocol):
+    """What a round depends on besides arrays; see `simulator.timeline.Round`."""
+
+    @property
+    def id(self) -> int:
+        """Number of the round, in the order of dispatch."""
+
+    @property
+    def worker(self) -> int:
+        """Who does it."""
+
+    @property
+    def shard(self) -> int:
+        """Data shard."""
+
+    @property
+    def first_step(self) -> int:
+        """The shard's local steps before this round."""
+
+    @property
+    def steps(self) -> int:
+        """Number of local steps."""
+
+
+class RoundResult(NamedTuple):
+    """What a round hands over.
+
+    Attributes:
+      pseudo_gradient: like the parameters.
+      loss: mean over the local steps, float32 scalar, in nats.
+    """
+
+    pseudo_gradient: Params
+    loss: jax.Array
+
+
+class RoundInputs(NamedTuple):
+    """Inputs of the compiled round, for one lane or with a leading axis of lanes.
+
+    Attributes:
+      params: pulled from the server.
+      opt_state: the worker's inner optimizer state.
+      examples: data order, int32 of shape (longest round, batch).
+      first_step: int32 scalar.
+      steps: how many rows of `examples` to train on, int32 scalar.
+      key: of the round.
+    """
+
+    params: Params
+    opt_state: OptState
+    examples: np.ndarray
+    first_step: np.int32
+    steps: np.int32
+    key: jax.Array
+
+
+def pseudo_gradient(start: Params, end: Params) -> Params:
+    """theta_start - theta_end: what an outer optimizer takes for a gradient. The one place that fixes the sign."""
+    return jax.tree.map(jnp.subtract, start, end)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is traced into a round's program: how to train, apart from data and randomness.
+
+    Attributes:
+      loss: (params, batch, key) to the mean loss, float32 scalar.
+      fetch: (arrays, examples) to a batch.
+      optimizer: the inner optimizer at a learning rate.
+      learning_rate: from a shard's count of local steps.
+      keep_state: whether inner optimizer state stays on the worker from round to round.
+    """
+
+    loss: Callable[[Params, Any, jax.Array], jax.Array]
+    fetch: Callable[[Any, Any], Any]
+    optimizer: InnerOptimizer
+    learning_rate: LearningRate
+    keep_state: bool = True
+
+    def initial_state(self, params: Params) -> OptState:
+        """Returns the inner optimizer state of a worker that has not trained."""
+        return self.optimizer(1.0).init(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What rounds are fed with.
+
+    Attributes:
+      arrays: the data on the device.
+      order: (shard, first_step, steps) to example addresses, int32 of shape (steps, batch), on the host.
+      longest_round: local steps of the longest round; the data order of shorter ones is filled up to it.
+      key: root of the rounds' keys.
+    """
+
+    arrays: Arrays
+    order: Callable[[int, int, int], np.ndarray]
+    longest_round: int
+    key: jax.Array
+
+    def inputs(self, assignment: Assignment, params: Params, opt_state: OptState) -> RoundInputs:
+        """Returns the inputs of a round's program."""
+        rows = self.order(assignment.shard, assignment.first_step, assignment.steps)
+        examples = np.zeros((self.longest_round, rows.shape[1]), np.int32)
+        examples[: len(rows)] = rows
+        return RoundInputs(
+            params=params,
+            opt_state=opt_state,
+            examples=examples,
+            first_step=np.int32(assignment.first_step),
+            steps=np.int32(assignment.steps),
+            key=jax.random.fold_in(self.key, assignment.id),
+        )
+
+
+def run_round(recipe: Recipe, arrays: Arrays, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
+    """Trains one lane: traced, so that rounds of any length share one program.
+
+    Returns:
+      The result, and the inner optimizer state that stays on the worker.
+    """
+
+    def step(index: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
+        params, opt_state, total = carry
+        batch = recipe.fetch(arrays, inputs.examples[index])
+        key = jax.random.fold_in(inputs.key, index)
+        loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, key)
+        optimizer = recipe.optimizer(recipe.learning_rate(inputs.first_step + index))
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, total + loss
+
+    opt_state = inputs.opt_state if recipe.keep_state else recipe.initial_state(inputs.params)
+    start = (inputs.params, opt_state, jnp.zeros((), jnp.float32))
+    params, opt_state, total = jax.lax.fori_loop(0, inputs.steps, step, start)
+    loss = total / inputs.steps.astype(jnp.float32)
+    return RoundResult(pseudo_gradient(inputs.params, params), loss), opt_state

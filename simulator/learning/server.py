@@ -1,0 +1,84 @@
+"""The server's side of learning: its parameters, the outer optimizer, and evaluation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from simulator.learning.round import Arrays, Params
+
+
+class Server:
+    """Holds the parameters and applies pseudo-gradients to them.
+
+    `params` is replaced, never changed in place: whoever pulled it keeps a valid version.
+    """
+
+    def __init__(self, params: Params, optimizer: optax.GradientTransformationExtraArgs):
+        self.params = params
+        self._state = jax.jit(optimizer.init)(params)
+
+        def update(
+            params: Params, state: Any, pseudo_gradient: Params, staleness: Any, worker: Any, pulled_params: Params
+        ) -> tuple[Params, Any]:
+            updates, state = optimizer.update(
+                pseudo_gradient, state, params, staleness=staleness, worker=worker, pulled_params=pulled_params
+            )
+            return optax.apply_updates(params, updates), state
+
+        self._update = jax.jit(update)
+        self._add = jax.jit(lambda total, g: jax.tree.map(jnp.add, total, g))
+        self._divide = jax.jit(lambda total, count: jax.tree.map(lambda leaf: leaf / count, total))
+
+    def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> None:
+        """One arrival: a step of the outer optimizer, or of what stands before it."""
+        self.params, self._state = self._update(
+            self.params, self._state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
+        )
+
+    def apply_mean(self, pseudo_gradients: Sequence[Params]) -> None:
+        """A synchronous round: one step on the mean, all of which started from the present parameters."""
+        total = pseudo_gradients[0]
+        for pseudo_gradient in pseudo_gradients[1:]:
+            total = self._add(total, pseudo_gradient)
+        mean = self._divide(total, np.float32(len(pseudo_gradients)))
+        self.apply(mean, staleness=0, worker=-1, pulled_params=self.params)
+
+
+class Evaluator:
+    """Mean loss over a fixed set of validation examples."""
+
+    def __init__(
+        self,
+        loss: Callable[[Params, Any, jax.Array | None], jax.Array],
+        fetch: Callable[[Any, Any], Any],
+        arrays: Arrays,
+        examples: np.ndarray,
+        batch_size: int,
+    ):
+        """Takes the first examples that fill whole batches (all of them as one, where they are fewer).
+
+        Args:
+          loss: (params, batch, None) to the mean loss.
+          fetch: (arrays, examples) to a batch.
+          arrays: the data on the device.
+          examples: addresses, int32 of shape (examples,).
+          batch_size: examples per forward pass.
+        """
+        batch_size = min(batch_size, len(examples))
+        self.examples = examples[: len(examples) // batch_size * batch_size].reshape(-1, batch_size)
+        self._arrays = arrays
+
+        def mean_loss(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
+            losses: jax.Array = jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), examples)
+            return losses.mean()
+
+        self._mean_loss = jax.jit(mean_loss)
+
+    def __call__(self, params: Params) -> jax.Array:
+        """Returns the mean loss in nats, float32 scalar, without waiting for it."""
+        loss: jax.Array = self._mean_loss(params, self._arrays, self.examples)
+        return loss

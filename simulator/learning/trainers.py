@@ -1,0 +1,177 @@
+"""Trainers: when rounds that were dispatched are computed, and how many in one program."""
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from simulator.learning.round import (
+    Arrays,
+    Assignment,
+    Feed,
+    OptState,
+    Params,
+    Recipe,
+    RoundInputs,
+    RoundResult,
+    run_round,
+)
+
+
+@dataclasses.dataclass
+class Ticket:
+    """A round that was dispatched, computed or not.
+
+    Attributes:
+      assignment: what is to be done.
+      params: what the worker pulled; held until the result is taken, and never donated to a program.
+      result: once it is computed.
+    """
+
+    assignment: Assignment
+    params: Params
+    result: RoundResult | None = None
+
+
+class Trainer(Protocol):
+    """Computes rounds. Each worker's inner optimizer state stays here between its rounds."""
+
+    def submit(self, assignment: Assignment, params: Params) -> Ticket:
+        """Registers a round that starts from `params`; costs nothing until a result is asked for."""
+
+    def result(self, ticket: Ticket) -> RoundResult:
+        """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
+
+
+class Programs:
+    """The compiled programs of a recipe, for one round and for several side by side.
+
+    Attributes:
+      recipe: what they compute.
+      compilations: how many were compiled so far.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.compilations = 0
+
+        def one(arrays: Arrays, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
+            self.compilations += 1  # runs while tracing
+            return run_round(recipe, arrays, inputs)
+
+        def many(arrays: Arrays, inputs: list[RoundInputs]) -> list[tuple[RoundResult, OptState]]:
+            self.compilations += 1
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
+            batched = jax.vmap(lambda lane: run_round(recipe, arrays, lane))(stacked)
+            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(inputs))]
+
+        self._one = jax.jit(one)
+        self._many = jax.jit(many)
+
+    def run(self, arrays: Arrays, inputs: list[RoundInputs]) -> list[tuple[RoundResult, OptState]]:
+        """Returns result and inner optimizer state of each round, in order."""
+        if len(inputs) == 1:
+            return [self._one(arrays, inputs[0])]
+        return self._many(arrays, inputs)  # type: ignore[no-any-return]  # jit does not keep types
+
+
+class _Workers:
+    """Runs tickets and keeps each worker's inner optimizer state."""
+
+    def __init__(self, programs: Programs, feed: Feed):
+        self._programs = programs
+        self._feed = feed
+        self._states: dict[int, OptState] = {}
+        self._fresh: OptState | None = None
+
+    def run(self, tickets: list[Ticket]) -> None:
+        """Computes rounds of different workers in one program."""
+        inputs = [self._inputs(ticket) for ticket in tickets]
+        for ticket, (result, state) in zip(tickets, self._programs.run(self._feed.arrays, inputs), strict=True):
+            ticket.result = result
+            if self._programs.recipe.keep_state:
+                self._states[ticket.assignment.worker] = state
+
+    def _inputs(self, ticket: Ticket) -> RoundInputs:
+        if self._fresh is None:
+            self._fresh = self._programs.recipe.initial_state(ticket.params)
+        state = self._states.get(ticket.assignment.worker, self._fresh)
+        return self._feed.inputs(ticket.assignment, ticket.params, state)
+
+
+class SerialTrainer:
+    """The reference: every round by itself, at once when it is dispatched."""
+
+    def __init__(self, programs: Programs, feed: Feed):
+        self._workers = _Workers(programs, feed)
+
+    def submit(self, assignment: Assignment, params: Params) -> Ticket:
+        """Trains the round."""
+        ticket = Ticket(assignment, params)
+        self._workers.run([ticket])
+        return ticket
+
+    def result(self, ticket: Ticket) -> RoundResult:
+        """Returns the round's result."""
+        assert ticket.result is not None
+        return ticket.result
+
+
+class BatchedTrainer:
+    """Lazy: the first result that is needed makes every pending round run, up to `lanes` of them in one program.
+
+    A round that nobody asks for, because its worker was lost or the simulation ended, is never computed. Batches hold a
+    power of two of rounds, so that no more than 1 + log2(lanes) programs are ever compiled.
+    """
+
+    def __init__(self, programs: Programs, feed: Feed, lanes: int):
+        if lanes < 1:
+            raise ValueError(f"lanes must be at least 1, not {lanes}")
+        self._workers = _Workers(programs, feed)
+        self._lanes = lanes
+        self._pending: list[Ticket] = []
+
+    def submit(self, assignment: Assignment, params: Params) -> Ticket:
+        """Registers the round."""
+        ticket = Ticket(assignment, params)
+        self._pending.append(ticket)
+        return ticket
+
+    def result(self, ticket: Ticket) -> RoundResult:
+        """Returns the round's result; computes everything that is pending if it is not there."""
+        if ticket.result is None:
+            pending, self._pending = self._pending, []
+            for batch in self._batches(pending):
+                self._workers.run(batch)
+        assert ticket.result is not None
+        return ticket.result
+
+    def _batches(self, pending: list[Ticket]) -> list[list[Ticket]]:
+        """Rounds of similar length together; a worker's rounds one after another."""
+        batches = []
+        for generation in _generations(pending):
+            rest = sorted(generation, key=lambda ticket: -ticket.assignment.steps)
+            while rest:
+                size = 1 << (min(len(rest), self._lanes).bit_length() - 1)
+                batches.append(rest[:size])
+                rest = rest[size:]
+        return batches
+
+
+def _generations(pending: list[Ticket]) -> list[list[Ticket]]:
+    """Splits rounds so that none runs beside an earlier one of the same worker, whose state it needs."""
+    generations: list[list[Ticket]] = []
+    seen: dict[int, int] = {}
+    for ticket in pending:
+        turn = seen.get(ticket.assignment.worker, 0)
+        seen[ticket.assignment.worker] = turn + 1
+        if turn == len(generations):
+            generations.append([])
+        generations[turn].append(ticket)
+    return generations
+
+
+def default_lanes(backend: str, workers: int) -> int:
+    """Returns how many rounds to run side by side: one on a CPU, whose cores one round fills, all on an accelerator."""
+    return 1 if backend == "cpu" else workers

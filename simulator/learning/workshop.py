@@ -1,0 +1,277 @@
+"""From an experiment to what it learns with; what several simulations have in common is made once."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+import models
+from simulator.data import DataOrder, Dataset, load_dataset
+from simulator.experiment import Experiment
+from simulator.experiment.schema import TransformerModel
+from simulator.learning.inner import build_inner, learning_rate, linear_warmup
+from simulator.learning.registry import build_outer
+from simulator.learning.round import Arrays, Feed, Params, Recipe, RoundInputs
+from simulator.learning.server import Evaluator, Server
+from simulator.learning.trainers import BatchedTrainer, Programs, SerialTrainer, Trainer, default_lanes
+
+Made = TypeVar("Made")
+PretrainProgress = Callable[[int, int, float], None]
+"""Called with (steps done, steps in all, mean loss of the last steps)."""
+PRETRAIN_CHUNK = 100
+
+
+class ModelError(ValueError):
+    """A model that does not fit the data: `key` is the dotted path of the setting, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCosts:
+    """What the cluster has to know of a model.
+
+    Attributes:
+      parameters: number of parameters, all of which are sent.
+      flops_per_step: floating-point operations of one local step.
+    """
+
+    parameters: int
+    flops_per_step: float
+
+
+class Workshop:
+    """Makes data, models, compiled programs and pretrained parameters, each once for all experiments that share it."""
+
+    def __init__(self) -> None:
+        self._shelf: dict[str, Any] = {}
+
+    def _once(self, what: str, make: Callable[[], Made], *settings: Any) -> Made:
+        key = f"{what} {json.dumps([_plain(setting) for setting in settings])}"
+        if key not in self._shelf:
+            self._shelf[key] = make()
+        made: Made = self._shelf[key]
+        return made
+
+    def dataset(self, experiment: Experiment) -> Dataset:
+        """Returns the experiment's data set.
+
+        Raises:
+          DataError: the data cannot be read or do not suffice.
+        """
+        context = context_of(experiment)
+        return self._once(
+            "dataset",
+            lambda: load_dataset(experiment.data, shards=experiment.shards, context=context),
+            experiment.data,
+            experiment.shards,
+            context,
+        )
+
+    def arrays(self, experiment: Experiment) -> Arrays:
+        """Returns the data set's arrays on the device."""
+        return self._once(
+            "arrays",
+            lambda: jax.device_put(dict(self.dataset(experiment).arrays)),
+            experiment.data,
+            experiment.shards,
+            context_of(experiment),
+        )
+
+    def model(self, experiment: Experiment) -> models.Model:
+        """Returns the experiment's model.
+
+        Raises:
+          ModelError: its vocabulary is smaller than the data's, or its sizes do not fit together.
+        """
+        vocabulary = self.dataset(experiment).vocabulary
+        return self._once("model", lambda: build_model(experiment, vocabulary), experiment.model, vocabulary)
+
+    def costs(self, experiment: Experiment) -> ModelCosts:
+        """Returns what a round and a message cost."""
+        model = self.model(experiment)
+        return ModelCosts(model.parameters, model.train_flops(experiment.inner.batch_size))
+
+    def recipe(self, experiment: Experiment) -> Recipe:
+        """Returns how a round is trained.
+
+        Raises:
+          OptimizerError: the inner optimizer is not known or does not take the given arguments.
+        """
+        inner = experiment.inner
+        total_steps = math.ceil((experiment.budget.local_steps or 0) / experiment.shards)
+        return Recipe(
+            loss=self.model(experiment).loss,
+            fetch=self.dataset(experiment).fetch,
+            optimizer=build_inner(inner),
+            learning_rate=learning_rate(inner.schedule, inner.learning_rate, total_steps),
+            keep_state=inner.state == "keep",
+        )
+
+    def programs(self, experiment: Experiment) -> Programs:
+        """Returns the compiled rounds, shared by every experiment whose recipe is the same."""
+        steps = experiment.budget.local_steps if experiment.inner.schedule.kind == "cosine" else None
+        return self._once(
+            "programs",
+            lambda: Programs(self.recipe(experiment)),
+            *_data_and_model(experiment),
+            experiment.inner.model_copy(update={"local_steps": 0, "batch_size": 0}),
+            steps,
+        )
+
+    def trainer(self, experiment: Experiment, kind: str) -> Trainer:
+        """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
+        programs, feed = self.programs(experiment), self.feed(experiment)
+        if kind == "serial":
+            return SerialTrainer(programs, feed)
+        lanes = experiment.compute.lanes or default_lanes(jax.default_backend(), experiment.cluster.workers)
+        return BatchedTrainer(programs, feed, lanes)
+
+    def feed(self, experiment: Experiment) -> Feed:
+        """Returns the rounds' data, which go on behind those of pretraining."""
+        order = DataOrder(self.dataset(experiment), experiment.inner.batch_size, experiment.seed)
+        seen_examples = experiment.pretrain.steps * _pretrain_batch(experiment)
+        skipped = math.ceil(seen_examples / (experiment.shards * experiment.inner.batch_size))
+
+        def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
+            return order.batches(shard, skipped + first_step, steps)
+
+        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("rounds"))
+        return Feed(self.arrays(experiment), batches, experiment.inner.local_steps, key)
+
+    def server(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Server:
+        """Returns a server that holds the experiment's starting point.
+
+        Raises:
+          OptimizerError: the outer optimizer is not known or does not take the given arguments.
+        """
+        optimizer = build_outer(experiment.outer)
+        return Server(self.start(experiment, progress), optimizer)
+
+    def evaluator(self, experiment: Experiment) -> Evaluator:
+        """Returns what evaluates the server's parameters."""
+        evaluate = experiment.evaluate
+
+        def make() -> Evaluator:
+            dataset = self.dataset(experiment)
+            examples = dataset.validation[: evaluate.windows]
+            loss = self.model(experiment).loss
+            return Evaluator(loss, dataset.fetch, self.arrays(experiment), examples, evaluate.batch_size)
+
+        return self._once("evaluator", make, *_data_and_model(experiment), evaluate.windows, evaluate.batch_size)
+
+    def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
+        """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
+        settings = [*_data_and_model(experiment), experiment.seed, experiment.pretrain]
+        if experiment.pretrain.steps:
+            settings.append(experiment.inner.model_copy(update={"local_steps": 0, "schedule": None, "state": "keep"}))
+        return self._once("start", lambda: self._start(experiment, progress), *settings)
+
+    def _start(self, experiment: Experiment, progress: PretrainProgress | None) -> Params:
+        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("initial parameters"))
+        params = jax.jit(self.model(experiment).init)(key)
+        if not experiment.pretrain.steps:
+            return params
+        return self._pretrain(experiment, params, progress)
+
+    def _pretrain(self, experiment: Experiment, params: Params, progress: PretrainProgress | None) -> Params:
+        """Plain training on all shards in turn, in chunks of the same compiled program."""
+        pretrain = experiment.pretrain
+        rate = linear_warmup(pretrain.learning_rate or experiment.inner.learning_rate, pretrain.warmup_steps)
+        recipe = dataclasses.replace(self.recipe(experiment), learning_rate=rate, keep_state=True)
+        programs, arrays = Programs(recipe), self.arrays(experiment)
+        order = DataOrder(self.dataset(experiment), _pretrain_batch(experiment), experiment.seed)
+        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("pretraining"))
+        state = recipe.initial_state(params)
+        shards, chunk = experiment.shards, min(PRETRAIN_CHUNK, pretrain.steps)
+        for first in range(0, pretrain.steps, chunk):
+            steps = range(first, min(first + chunk, pretrain.steps))
+            rows = [order.batch(step % shards, step // shards) for step in steps]
+            rows += [np.zeros_like(rows[0])] * (chunk - len(rows))
+            inputs = RoundInputs(
+                params,
+                state,
+                np.stack(rows),
+                np.int32(first),
+                np.int32(len(steps)),
+                jax.random.fold_in(key, first),
+            )
+            [(result, state)] = programs.run(arrays, [inputs])
+            params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
+            if progress is not None:
+                progress(steps.stop, pretrain.steps, float(result.loss))
+        return params
+
+
+def build_model(experiment: Experiment, vocabulary: int) -> models.Model:
+    """Returns the model of an experiment.
+
+    Args:
+      experiment: whose `model` section is built.
+      vocabulary: token ids, or classes, of its data.
+
+    Raises:
+      ModelError: the vocabulary is smaller than the data's, or sizes do not fit together.
+    """
+    if not isinstance(experiment.model, TransformerModel):
+        assert experiment.data.source == "gaussian-clusters"
+        return models.mlp(models.MLPConfig(experiment.data.dimension, experiment.model.hidden, vocabulary))
+    config = transformer_config(experiment.model, vocabulary)
+    if config.vocabulary < vocabulary:
+        message = f"the tokenizer has {vocabulary} ids: give at least that, or leave it out"
+        raise ModelError("model.vocabulary", config.vocabulary, message)
+    return models.transformer(config)
+
+
+def transformer_config(model: TransformerModel, vocabulary: int) -> models.TransformerConfig:
+    """Returns the sizes of a `model` section: the preset's where there is one, changed by what else is given.
+
+    Raises:
+      ModelError: sizes do not fit together.
+    """
+    backend = jax.default_backend()
+    given = model.model_dump(exclude={"kind", "preset", "dtype", "attention"}, exclude_none=True)
+    preset = {} if model.preset is None else dataclasses.asdict(models.PRESETS[model.preset])
+    given["dtype"] = models.default_dtype(backend) if model.dtype == "auto" else model.dtype
+    given["attention"] = models.default_attention(backend) if model.attention == "auto" else model.attention
+    try:
+        return models.TransformerConfig(**({"vocabulary": vocabulary} | preset | given))
+    except ValueError as error:
+        raise ModelError("model", None, str(error)) from error
+
+
+def context_of(experiment: Experiment) -> int | None:
+    """Returns the input tokens of a window, or None where the model takes no text."""
+    if not isinstance(experiment.model, TransformerModel):
+        return None
+    if experiment.model.context is not None:
+        return experiment.model.context
+    assert experiment.model.preset is not None
+    return models.PRESETS[experiment.model.preset].context
+
+
+def _pretrain_batch(experiment: Experiment) -> int:
+    return experiment.pretrain.batch_size or experiment.inner.batch_size
+
+
+def _data_and_model(experiment: Experiment) -> list[Any]:
+    return [experiment.data, experiment.shards, experiment.model]
+
+
+def _purpose(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") >> 1
+
+
+def _plain(setting: Any) -> Any:
+    if hasattr(setting, "model_dump"):
+        return setting.model_dump(mode="json", warnings=False)
+    if isinstance(setting, Mapping):
+        return dict(setting)
+    return setting

@@ -1,0 +1,27 @@
+"""What a run leaves on disk: the record, its tables, and the numbers that follow from them.
+
+Imports numpy, pandas and yaml only.
+"""
+
+from simulator.record.files import atomic_path, write_summary
+from simulator.record.logs import EvaluationLog, RoundLog
+from simulator.record.run import RunRecord, read_runs
+from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, SUMMARY_KEYS, Column, RecordError
+from simulator.record.workers import summarize_rounds, worker_table
+
+__all__ = [
+    "EVALUATION_COLUMNS",
+    "OUTCOMES",
+    "ROUND_COLUMNS",
+    "SUMMARY_KEYS",
+    "Column",
+    "EvaluationLog",
+    "RecordError",
+    "RoundLog",
+    "RunRecord",
+    "atomic_path",
+    "read_runs",
+    "summarize_rounds",
+    "worker_table",
+    "write_summary",
+]

@@ -1,0 +1,81 @@
+"""Files that a reader never sees half written."""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator.record.schema import RecordError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
+
+    The folder is made when absent. A reader sees the old file or the new one, never a part of either.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # not path.name: it may be as long as a name can be
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plain(value: Any, where: str, *, finite: bool) -> Any:
+    """Returns `value` as mappings, lists and scalars alone, which JSON and YAML can hold.
+
+    Args:
+        value: Anything made of mappings, sequences, strings, numbers (numpy's included), booleans and None.
+        where: What to call it in an error message.
+        finite: Turn NaN and infinity, which JSON does not know, into None.
+
+    Raises:
+        RecordError: If something else is inside.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return None if finite and not math.isfinite(value) else value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise RecordError(f"{where}: key {key!r} is of type {type(key).__name__}, but a key must be a string")
+        return {key: plain(inner, f"{where}.{key}", finite=finite) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [plain(inner, f"{where}[{index}]", finite=finite) for index, inner in enumerate(value)]
+    raise RecordError(
+        f"{where}: {value!r} is of type {type(value).__name__}, which a file cannot hold. "
+        "Turn it into numbers, strings, lists or mappings first"
+    )
+
+
+def to_json(value: Any, where: str) -> str:
+    """Returns `value` as JSON text; NaN and infinity become null.
+
+    Raises:
+        RecordError: If it holds something that JSON cannot, named by `where` and its place inside.
+    """
+    return json.dumps(plain(value, where, finite=True), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_summary(path: Path, summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the summaries of several runs atomically as one JSON list; NaN and infinity become null.
+
+    Raises:
+        RecordError: If a summary holds something that JSON cannot.
+    """
+    text = to_json(list(summaries), path.name)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,159 @@
+"""The record of one run, and reading many of them."""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import yaml
+
+from simulator.record.files import atomic_path, plain, to_json
+from simulator.record.schema import EVALUATION_COLUMNS, ROUND_COLUMNS, SUMMARY_KEYS, RecordError, conform
+
+EXPERIMENT_FILE = "experiment.yaml"
+ROUNDS_FILE = "events.parquet"
+EVALUATIONS_FILE = "evaluations.parquet"
+SUMMARY_FILE = "summary.json"
+
+_EXPERIMENT_KEYS = ("name", "variant", "seed")
+
+# libyaml reads a cluster of 100,000 devices in a second; where PyYAML was built without it, the same in pure Python
+_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+_Content = TypeVar("_Content")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """Everything that a finished run leaves behind.
+
+    Attributes:
+        experiment: The resolved experiment as mappings, lists and scalars; has at least name, variant and seed.
+        summary: One flat object, see `SUMMARY_KEYS`; further keys are kept.
+        rounds: One row per round that arrived at the server, in order of arrival, see `ROUND_COLUMNS`.
+        evaluations: One row per evaluation, in order of simulated time, see `EVALUATION_COLUMNS`.
+
+    Raises:
+        RecordError: If a key or a column is missing, or a column holds values of another kind.
+    """
+
+    experiment: dict[str, Any]
+    summary: dict[str, Any]
+    rounds: pd.DataFrame
+    evaluations: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        _require(self.experiment, _EXPERIMENT_KEYS, "experiment")
+        _require(self.summary, SUMMARY_KEYS, "summary")
+        object.__setattr__(self, "rounds", conform(self.rounds, ROUND_COLUMNS, "rounds"))
+        object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
+
+    def write(self, folder: Path) -> None:
+        """Writes the record as four files: all to temporary names first, then renamed, the summary last.
+
+        A reader sees each file whole, and a folder with a summary holds a finished run. An interrupted write leaves what
+        was there before. NaN and infinity become null in the summary.
+
+        Raises:
+            RecordError: If the experiment or the summary holds something that a file cannot.
+        """
+        experiment = plain(self.experiment, EXPERIMENT_FILE, finite=False)
+        summary = to_json(self.summary, SUMMARY_FILE)
+        with ExitStack() as stack:  # renames in the reverse order
+            names = (SUMMARY_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
+            temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
+            with temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
+                yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            self.rounds.to_parquet(temporary[ROUNDS_FILE], index=False)
+            self.evaluations.to_parquet(temporary[EVALUATIONS_FILE], index=False)
+            temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunRecord":
+        """Reads a record that `write` wrote.
+
+        Raises:
+            RecordError: If a file is missing or unreadable, or lacks a column or a key.
+        """
+        return cls(
+            experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS),
+            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS),
+            rounds=conform(_read(folder / ROUNDS_FILE, pd.read_parquet), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
+            evaluations=conform(
+                _read(folder / EVALUATIONS_FILE, pd.read_parquet), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
+            ),
+        )
+
+
+def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
+    """Reads the runs in some folders.
+
+    Args:
+        paths: Each a run's own folder, or a folder that holds run folders at any depth. A run folder is one with a
+            table of events or evaluations in it.
+
+    Returns:
+        The records: in the order of `paths`, below each path in the order of the folders' names (numbers in names by
+        value), each run once.
+
+    Raises:
+        RecordError: If a path does not exist or holds no run, or a run cannot be read.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise RecordError(f"{path}: no such folder. Give the folder of a run, or the --out folder of several")
+        found = {file.parent for name in (ROUNDS_FILE, EVALUATIONS_FILE) for file in path.rglob(name)}
+        if not found:
+            raise RecordError(
+                f"{path}: no run found in it or below. The folder of a run holds "
+                f"{EXPERIMENT_FILE}, {ROUNDS_FILE}, {EVALUATIONS_FILE} and {SUMMARY_FILE}"
+            )
+        for folder in sorted(found, key=_natural):
+            folders.setdefault(folder.resolve(), folder)
+    if not folders:
+        raise RecordError("no folder given: name the folder of a run, or the --out folder of several")
+    return [RunRecord.read(folder) for folder in folders.values()]
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """A sort key under which run-2 comes before run-10."""
+    pieces = re.split(r"(\d+)", path.as_posix())
+    return [(1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces]
+
+
+def _read(path: Path, load: Callable[[Path], _Content]) -> _Content:
+    try:
+        return load(path)
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file, so the run did not finish. Simulate it again") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}. Simulate the run again") from error
+
+
+def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str]) -> dict[str, Any]:
+    content = _read(path, load)
+    _require(content, keys, str(path))
+    mapping: dict[str, Any] = content
+    return mapping
+
+
+def _require(content: Any, keys: Iterable[str], where: str) -> None:
+    if not isinstance(content, dict):
+        raise RecordError(f"{where}: holds a {type(content).__name__}, but one mapping of keys to values was expected")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise RecordError(f"{where}: missing keys {', '.join(missing)}. Simulate the run again, or add them")
+
+
+def _load_yaml(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+
+
+def _load_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

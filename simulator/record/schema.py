@@ -1,0 +1,121 @@
+"""The columns of a record's tables and the keys of its summary, with their units: the one place that defines them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+OUTCOMES = ("applied", "buffered", "dropped")
+_OUTCOME_DTYPE = pd.CategoricalDtype(pd.Index(OUTCOMES, dtype="str"))
+
+
+class RecordError(ValueError):
+    """A record that cannot be built, written or read; the message says where, what and how to repair it."""
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    kind: Literal["integer", "real", "outcome"]
+    meaning: str
+    required: bool = True
+
+
+# A worker's life is wait [ready_s, pull_start_s], pull [pull_start_s, compute_start_s],
+# compute [compute_start_s, push_start_s], push [push_start_s, arrival_s], and again. Times are simulated seconds.
+ROUND_COLUMNS: Mapping[str, Column] = {
+    "round": Column("integer", "id, in order of dispatch"),
+    "worker": Column("integer", "from 0"),
+    "shard": Column("integer", "data shard that the round was trained on, from 0"),
+    "first_step": Column("integer", "first local step, counted on the shard"),
+    "local_steps": Column("integer", "number of local steps"),
+    "pulled_version": Column("integer", "server version that the worker started from"),
+    "version": Column("integer", "server version after the round was processed, in server updates"),
+    "staleness": Column("integer", "server updates between the pull and the push"),
+    "outcome": Column("outcome", "what the server did with the round: applied, buffered or dropped"),
+    "ready_s": Column("real", "when the worker began to wait for this assignment"),
+    "pull_start_s": Column("real", "when it began to receive the server's parameters"),
+    "compute_start_s": Column("real", "when it had them and began its local steps"),
+    "push_start_s": Column("real", "when it had finished them and began to send"),
+    "arrival_s": Column("real", "when its pseudo-gradient had arrived at the server"),
+    "update_s": Column("real", "when the server had processed it"),
+    "train_loss": Column("real", "mean over the round's local steps, nats; NaN where nothing was trained"),
+    "bytes_down": Column("integer", "from the server to the worker"),
+    "bytes_up": Column("integer", "from the worker to the server"),
+}
+
+EVALUATION_COLUMNS: Mapping[str, Column] = {
+    "simulated_s": Column("real", "simulated seconds since the start"),
+    "local_steps": Column("integer", "over all workers, counted as they arrive"),
+    "tokens": Column("integer", "trained on, counted as they arrive"),
+    "server_updates": Column("integer", "outer steps so far"),
+    "bytes_sent": Column("integer", "over all links, both directions"),
+    "loss": Column("real", "validation loss, nats per token; NaN where nothing was trained"),
+    "perplexity": Column("real", "exp(loss)"),
+    "train_loss": Column("real", "recent training loss, nats", required=False),
+}
+
+SUMMARY_KEYS: Mapping[str, str] = {
+    "variant": "name of the variant",
+    "seed": "of this run",
+    "overrides": "dotted path -> value, of a sweep point; empty without a sweep",
+    "final_perplexity": "exp(final_loss); null where nothing was trained",
+    "final_loss": "last validation loss, nats per token; null where nothing was trained",
+    "best_loss": "of the best possible model, nats per token; null where unknown",
+    "simulated_seconds": "length of the run in simulated time",
+    "local_steps": "over all workers, of the rounds that arrived",
+    "tokens": "trained on in the rounds that arrived",
+    "server_updates": "outer steps",
+    "mean_staleness": "over the rounds that arrived, server updates; null without any",
+    "max_staleness": "over the rounds that arrived, server updates; null without any",
+    "utilization": "share of the workers' time spent computing, see summarize_rounds; null without any round",
+    "bytes_sent": "over all links, both directions",
+    "host_seconds": "how long the simulation took",
+    "tokens_per_host_second": "speed of the simulation",
+    "workers": "number of workers",
+    "parameters": "number of model parameters",
+    "causal_hash": "of the causal order of events: equal hashes and equal learning settings, equal trajectories",
+    "data_hash": "of the training and validation data",
+    "versions": "package -> version",
+    "trainer": "batched, serial or null (nothing trained)",
+}
+
+_DTYPES: Mapping[str, Any] = {"integer": "int64", "real": "float64", "outcome": _OUTCOME_DTYPE}
+_SOURCE_KINDS = {"integer": "iu", "real": "fiu", "outcome": "OUT"}
+
+
+def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> pd.DataFrame:
+    """Returns `frame` with the declared columns first, in their dtypes, and a plain 0..n-1 index.
+
+    Columns beyond the declared ones are kept.
+
+    Args:
+        frame: The table.
+        columns: `ROUND_COLUMNS` or `EVALUATION_COLUMNS`.
+        where: What to call the table in an error message, a path if it has one.
+
+    Raises:
+        RecordError: If a column is missing or holds values of another kind.
+    """
+    missing = [name for name, column in columns.items() if column.required and name not in frame.columns]
+    if missing:
+        raise RecordError(
+            f"{where}: missing columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns)) or 'none'}. "
+            "Simulate the run again, or add them"
+        )
+    declared = [name for name in columns if name in frame.columns]
+    extra = [name for name in frame.columns if name not in columns]
+    frame = frame[declared + extra].reset_index(drop=True)
+    for name in declared:
+        kind, series = columns[name].kind, frame[name]
+        is_category = isinstance(series.dtype, pd.CategoricalDtype)
+        if not (is_category and kind == "outcome") and series.dtype.kind not in _SOURCE_KINDS[kind]:
+            raise RecordError(
+                f"{where}: column {name!r} has dtype {series.dtype}, but its values must be of kind {kind}"
+            )
+        converted = series.astype(_DTYPES[kind])
+        if kind == "outcome" and converted.isna().any():
+            bad = series[converted.isna()].iloc[0]
+            raise RecordError(f"{where}: column {name!r} holds {bad!r}, but an outcome is one of {', '.join(OUTCOMES)}")
+        frame[name] = converted
+    return frame

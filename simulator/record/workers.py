@@ -1,0 +1,118 @@
+"""Where the workers' time went and how stale their rounds were: numbers that follow from the table of rounds."""
+
+from typing import Any
+
+import pandas as pd
+
+from simulator.record.schema import ROUND_COLUMNS, RecordError, conform
+
+
+def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.DataFrame:
+    """Returns one row per worker: what it did and how it spent the time that the table covers.
+
+    The table holds rounds that arrived, so a worker's time is known from the start of the simulation until the server
+    had processed its last arrival: `covered_s`. Later time, in which a further round may have been on its way, is in
+    no share. The shares pull + compute + push + wait + lost add up to 1:
+
+    - wait: from `ready_s` to `pull_start_s` of each round, and from the last arrival until it was processed;
+    - lost: all other time, in which the worker was down or at a round that never arrived.
+
+    Args:
+        rounds: The table of rounds, see `ROUND_COLUMNS`.
+        workers: Number of workers; ids are 0 to workers - 1.
+        simulated_s: Length of the simulation, seconds.
+
+    Returns:
+        Columns worker, rounds, local_steps, seconds_per_step (measured: compute time / local steps), covered_s, pull,
+        compute, push, wait, lost (shares of covered_s), mean_staleness, max_staleness (server updates). Measured values
+        are NaN for a worker from which nothing arrived.
+
+    Raises:
+        RecordError: If a column is missing, a worker's id is out of range, or a round was processed after the end.
+    """
+    rounds = conform(rounds, ROUND_COLUMNS, "rounds")
+    _check(rounds, workers, simulated_s)
+    spans = pd.DataFrame(
+        {
+            "worker": rounds["worker"],
+            "local_steps": rounds["local_steps"],
+            "pull": rounds["compute_start_s"] - rounds["pull_start_s"],
+            "compute": rounds["push_start_s"] - rounds["compute_start_s"],
+            "push": rounds["arrival_s"] - rounds["push_start_s"],
+            "wait": rounds["pull_start_s"] - rounds["ready_s"],
+            "lost": rounds["ready_s"] - rounds.groupby("worker")["arrival_s"].shift(fill_value=0.0),
+        }
+    )
+    every = pd.RangeIndex(workers, name="worker")
+    by_worker = rounds.groupby("worker")
+    totals = spans.groupby("worker").sum().reindex(every)
+    last = by_worker[["arrival_s", "update_s"]].last().reindex(every)
+    totals["wait"] += last["update_s"] - last["arrival_s"]
+    covered_s = last["update_s"]
+    shares = totals[["pull", "compute", "push", "wait", "lost"]].div(covered_s, axis=0)
+    staleness = by_worker["staleness"].agg(["mean", "max"]).reindex(every)
+    table = pd.DataFrame(
+        {
+            "rounds": by_worker.size().reindex(every, fill_value=0).astype("int64"),
+            "local_steps": totals["local_steps"].fillna(0).astype("int64"),
+            "seconds_per_step": totals["compute"] / totals["local_steps"],
+            "covered_s": covered_s.fillna(0.0),
+            **{name: shares[name] for name in shares.columns},
+            "mean_staleness": staleness["mean"].astype("float64"),
+            "max_staleness": staleness["max"].astype("float64"),
+        }
+    )
+    return table.reset_index()
+
+
+def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> dict[str, Any]:
+    """Returns the part of a run's summary that follows from the table of rounds alone.
+
+    Utilization is the time that workers spent computing rounds that arrived, divided by the time that the table covers:
+    for each worker from the start of the simulation until the server had processed its last arrival, see
+    `worker_table`. A worker from which nothing arrived is in neither. Hence a barrier's utilization counts the wait for
+    its slowest worker, and a round on its way when the simulation ends counts neither as work nor as idleness.
+
+    Args:
+        rounds: The table of rounds, see `ROUND_COLUMNS`.
+        workers: Number of workers.
+        simulated_s: Length of the simulation, seconds.
+
+    Returns:
+        workers, simulated_seconds, local_steps, server_updates (the last version), mean_staleness and max_staleness
+        (server updates, over all rounds that arrived, dropped ones included), utilization and bytes_sent (both
+        directions, of the rounds that arrived). Staleness and utilization are None without any round.
+
+    Raises:
+        RecordError: As `worker_table`.
+    """
+    table = worker_table(rounds, workers, simulated_s)
+    covered_s = float(table["covered_s"].sum())
+    computing_s = float((rounds["push_start_s"] - rounds["compute_start_s"]).sum())
+    some = len(rounds) > 0
+    return {
+        "workers": workers,
+        "simulated_seconds": float(simulated_s),
+        "local_steps": int(rounds["local_steps"].sum()),
+        "server_updates": int(rounds["version"].max()) if some else 0,
+        "mean_staleness": float(rounds["staleness"].mean()) if some else None,
+        "max_staleness": int(rounds["staleness"].max()) if some else None,
+        "utilization": computing_s / covered_s if covered_s > 0 else None,
+        "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum()),
+    }
+
+
+def _check(rounds: pd.DataFrame, workers: int, simulated_s: float) -> None:
+    if workers < 1:
+        raise RecordError(f"workers is {workers}, but a cluster has at least 1")
+    strangers = rounds.loc[~rounds["worker"].between(0, workers - 1), "worker"]
+    if len(strangers):
+        raise RecordError(
+            f"rounds: column 'worker' holds {strangers.iloc[0]}, but {workers} workers have the ids 0 to {workers - 1}"
+        )
+    late = rounds.loc[~(rounds["update_s"] <= simulated_s), ["round", "update_s"]]
+    if len(late):
+        raise RecordError(
+            f"rounds: round {late['round'].iloc[0]} was processed at {late['update_s'].iloc[0]} s, after the end of "
+            f"the simulation at {simulated_s} s: give the simulated time of the last event"
+        )

@@ -1,0 +1,20 @@
+"""Figures and tables of finished runs. Reads records only; changes no setting of matplotlib's."""
+
+from simulator.report.curves import perplexity_curves
+from simulator.report.files import file_names, save, write_figures
+from simulator.report.grouping import ReportError
+from simulator.report.staleness import staleness
+from simulator.report.tables import results_table, worker_rich_table
+from simulator.report.timeline import timeline
+
+__all__ = [
+    "ReportError",
+    "file_names",
+    "perplexity_curves",
+    "results_table",
+    "save",
+    "staleness",
+    "timeline",
+    "worker_rich_table",
+    "write_figures",
+]

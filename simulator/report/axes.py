@@ -1,0 +1,74 @@
+"""Axes with units that suit the data and tick labels in plain numbers."""
+
+import math
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from simulator.report.format import significant
+
+_TIME_UNITS = ((180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"), (math.inf, 86400.0, "days"))
+_BYTE_UNITS = ((1e3, 1.0, "bytes"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (math.inf, 1e12, "TB"))
+_TOKEN_UNITS = ((1e6, 1.0, ""), (1e9, 1e6, "millions"), (math.inf, 1e9, "billions"))
+
+# Within a decade, from dense to sparse: the densest set with few enough ticks is used.
+_LOG_STEPS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
+_MOST_LOG_TICKS = 7
+
+
+class Unit(NamedTuple):
+    """What an axis shows: values divided by `size`, under the name `unit`."""
+
+    size: float
+    unit: str
+
+
+def _unit(units: tuple[tuple[float, float, str], ...], largest: float) -> Unit:
+    return next(Unit(size, name) for limit, size, name in units if not largest >= limit)
+
+
+def time_unit(largest_s: float) -> Unit:
+    """Returns s, min, h or days, whichever makes `largest_s` seconds a handy number."""
+    return _unit(_TIME_UNITS, largest_s)
+
+
+def byte_unit(largest: float) -> Unit:
+    """Returns bytes, kB, MB, GB or TB."""
+    return _unit(_BYTE_UNITS, largest)
+
+
+def token_unit(largest: float) -> Unit:
+    """Returns tokens one by one, in millions or in billions."""
+    return _unit(_TOKEN_UNITS, largest)
+
+
+def plain_ticks(axis: Axis, *, most: int = 6, integer: bool = False) -> None:
+    """Labels a linear axis in plain numbers with thousands separators."""
+    axis.set_major_locator(MaxNLocator(nbins=most, integer=integer, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: significant(round(value, 10), 4)))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Returns round numbers from `low` to `high`, at most eight and where possible at least three."""
+    if high / low < 2.5:  # within such a range even steps look even, and round numbers are rare
+        values = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        return [float(value) for value in values if low <= value <= high]
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    for steps in _LOG_STEPS:
+        inside = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(inside) <= _MOST_LOG_TICKS:
+            return inside
+    every = math.ceil(len(decades) / _MOST_LOG_TICKS)
+    return [10.0**decade for decade in decades if decade % every == 0 and low <= 10.0**decade <= high]
+
+
+def log_perplexity_axis(axes: Axes, low: float, high: float) -> None:
+    """Makes y logarithmic over [low, high], every tick labelled in plain numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("validation perplexity")

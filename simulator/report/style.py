@@ -1,0 +1,153 @@
+"""How figures look: one private set of matplotlib settings, applied for as long as a figure is built or written.
+
+Curves can be told apart without colour: each has its own pair of line style and marker.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from simulator.report.grouping import ReportError
+
+SINGLE_COLUMN_IN = 3.5
+WIDE_IN = 5.5
+
+_SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a literal
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks alike on every machine
+    "font.size": 8.0,
+    "text.parse_math": False,  # a dollar sign in a variant's name is a dollar sign
+    "axes.labelsize": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 8.0,
+    "legend.title_fontsize": 8.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.0,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.2,
+    "hatch.linewidth": 0.5,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "tardigrad",  # makes the ids in an SVG a function of its content
+    "svg.fonttype": "path",
+}
+
+# Okabe and Ito's palette without its yellow, which is too light for a line on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+MOST_LOOKS = 36  # the least common multiple of 4 line styles and 9 markers
+
+
+class Look(NamedTuple):
+    """How one group of runs is drawn; the pair (linestyle, marker) is its own."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+
+def looks(count: int) -> list[Look]:
+    """Returns `count` looks, no two with the same line style and marker.
+
+    Raises:
+        ReportError: If that is more than can be told apart.
+    """
+    if count > MOST_LOOKS:
+        raise ReportError(
+            f"{count} variants and sweep points in one figure, of which at most {MOST_LOOKS} can be told apart: "
+            "choose fewer runs"
+        )
+    return [
+        Look(COLORS[i % len(COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
+        for i in range(count)
+    ]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Applies this package's settings, over matplotlib's own defaults, until the block ends."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Returns a figure of (width, height) inches with one axes, laid out so that no label is cut off."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+class LegendText(NamedTuple):
+    """A legend's words, arranged for a figure's width.
+
+    Attributes:
+        labels: One per entry, broken into lines.
+        title: Broken into lines; empty without one.
+        columns: Number of columns.
+        height_in: About how high the legend will be, inches.
+    """
+
+    labels: list[str]
+    title: str
+    columns: int
+    height_in: float
+
+
+def arrange_legend(labels: Sequence[str], title: str, width_in: float) -> LegendText:
+    """Returns the labels and the title in as many columns, and broken into as many lines, as the width asks for."""
+    characters = int(width_in * 14.5)  # of the legend's font, in one line
+    handle = 7  # characters that an entry's line and marker take
+    columns = next((n for n in (4, 3, 2) if len(labels) >= n and max(map(len, labels)) <= characters // n - handle), 1)
+    wrapped = [textwrap.fill(literal(label), characters // columns - handle) for label in labels]
+    wrapped_title = textwrap.fill(title, characters)
+    per_column = math.ceil(len(labels) / columns)
+    lines = max(
+        sum(1 + label.count("\n") for label in wrapped[start : start + per_column])
+        for start in range(0, len(wrapped), per_column)
+    )
+    lines += 1 + wrapped_title.count("\n") if title else 0
+    return LegendText(wrapped, wrapped_title, columns, 0.165 * lines)
+
+
+def draw_legend(figure: Figure, handles: Sequence[Artist], text: LegendText, *, below: bool = False) -> None:
+    """Puts the legend above or below the axes, where it covers no data."""
+    figure.legend(
+        handles,
+        text.labels,
+        title=text.title or None,
+        ncols=text.columns,
+        loc="outside lower center" if below else "outside upper center",
+    )
+
+
+def literal(text: str) -> str:
+    """Returns the text so that a legend shows it: matplotlib hides labels that begin with an underscore."""
+    return f" {text}" if text.startswith("_") else text
+
+
+def wrapped_title(figure: Figure, text: str) -> str:
+    """Returns the text broken into lines that fit the figure's width as a title."""
+    return textwrap.fill(literal(text), int(figure.get_figwidth() * 9))

@@ -1,0 +1,153 @@
+"""Tables for the terminal: what the variants of an experiment reached, and what the workers of one run did."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from simulator.record import RunRecord, worker_table
+from simulator.report import format as human
+from simulator.report.grouping import ReportError, group_records, one_line, sweep_point_key, sweep_point_labels
+from simulator.report.timeline import sample_workers
+
+Summary = Mapping[str, Any]
+
+
+def results_table(summaries: Sequence[Summary], *, title: str | None = None, baseline: str | None = None) -> Table:
+    """Returns one row per variant and sweep point, runs that differ by their seed alone taken together.
+
+    Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
+    the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
+    else the first.
+
+    Args:
+        summaries: As the records hold them, see `SUMMARY_KEYS`.
+        title: Above the table.
+        baseline: Name of the variant to compare with.
+
+    Raises:
+        ReportError: If there is no summary, or none is of the variant named `baseline`.
+    """
+    if not summaries:
+        raise ReportError("no summaries given: a results table needs at least one run")
+    points: dict[str, dict[str, list[Summary]]] = {}
+    for summary in summaries:
+        points.setdefault(sweep_point_key(summary), {}).setdefault(summary["variant"], []).append(summary)
+    repeated = any(len(runs) > 1 for variants in points.values() for runs in variants.values())
+    caption = "×: relative to the baseline" + ("; ±: half the range over n runs" if repeated else "")  # noqa: RUF001 - sign
+    table = _new_table(title, caption)
+    table.leading = 1
+    table.add_column("variant", overflow="fold", min_width=12)
+    for header in _HEADERS:
+        table.add_column(header, justify="right", no_wrap=True)
+    for variants in points.values():
+        reference = _reference(variants, baseline)
+        for variant, runs in variants.items():
+            lines = [one_line(variant) or "(unnamed)", *sweep_point_labels(runs[0])]
+            lines += [f"n = {len(runs)}"] if len(runs) > 1 else []
+            table.add_row(Text("\n".join(lines)), *_cells(runs, reference))
+    return table
+
+
+_HEADERS = (
+    "final\nperplexity",
+    "simulated\ntime",
+    "local\nsteps",
+    "server\nupdates",
+    "staleness",
+    "utili-\nzation",
+    "data\nsent",
+    "tokens/\nhost s",
+)
+
+
+def _new_table(title: str | None, caption: str | None) -> Table:
+    return Table(
+        title=Text(title) if title else None,
+        caption=caption,
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0),
+    )
+
+
+def _reference(variants: Mapping[str, Sequence[Summary]], baseline: str | None) -> Sequence[Summary]:
+    if baseline is not None:
+        if baseline not in variants:
+            raise ReportError(f"baseline {baseline!r} is not among the variants {', '.join(map(repr, variants))}")
+        return variants[baseline]
+    synchronous = (runs for runs in variants.values() if all(run["max_staleness"] == 0 for run in runs))
+    return next(synchronous, next(iter(variants.values())))
+
+
+def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> list[str]:
+    largest = _values(runs, "max_staleness")
+    maximum = f"\nmax {human.count(max(largest))}" if largest else ""
+    return [
+        _spread(runs, "final_perplexity", human.perplexity) + _relative(runs, reference, "final_perplexity"),
+        _spread(runs, "simulated_seconds", human.short_duration) + _relative(runs, reference, "simulated_seconds"),
+        _spread(runs, "local_steps", human.count),
+        _spread(runs, "server_updates", human.count),
+        _spread(runs, "mean_staleness", human.decimal) + maximum,
+        _spread(runs, "utilization", human.percent),
+        _spread(runs, "bytes_sent", human.byte_count),
+        _spread(runs, "tokens_per_host_second", human.short_count),
+    ]
+
+
+def _values(runs: Sequence[Summary], key: str) -> list[float]:
+    return [run[key] for run in runs if human.known(run[key])]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _relative(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> str:
+    """Returns a line with the mean relative to the reference's, or nothing where one of them is not known."""
+    above, below = _mean(_values(runs, key)), _mean(_values(reference, key))
+    return f"\n{human.ratio(above / below)}" if above is not None and below else ""
+
+
+def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], str]) -> str:
+    """Returns the mean, half the range where there is one, and how many runs have a value where not all have."""
+    values = _values(runs, key)
+    lines = [show(_mean(values))]
+    if values and max(values) > min(values):
+        lines.append(f"± {show((max(values) - min(values)) / 2)}")
+    if values and len(values) < len(runs):
+        lines.append(f"{len(values)} of {len(runs)}")
+    return "\n".join(lines)
+
+
+def worker_rich_table(record: RunRecord, *, max_workers: int = 32) -> Table:
+    """Returns one row per worker: its speed, what it did, where its time went and how stale its rounds were.
+
+    Shares are of the time from the start of the simulation until the worker's last arrival was processed, see
+    `worker_table`.
+
+    Args:
+        record: The run.
+        max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
+    """
+    workers = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
+    shown = sample_workers(workers, max_workers)
+    caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
+    table = _new_table(group_records([record])[0].label, caption if len(shown) < len(workers) else None)
+    for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("staleness\nmean / max", justify="right", no_wrap=True)
+    for worker, row in workers.set_index("worker").loc[shown].to_dict("index").items():
+        stale = f"{human.decimal(row['mean_staleness'])} / {human.count(row['max_staleness'])}"
+        table.add_row(
+            str(worker),
+            human.significant(row["seconds_per_step"]) if human.known(row["seconds_per_step"]) else human.UNKNOWN,
+            human.count(row["rounds"]),
+            human.count(row["local_steps"]),
+            *(human.percent(row[share]) for share in ("compute", "pull", "push", "wait", "lost")),
+            stale if row["rounds"] else human.UNKNOWN,
+        )
+    return table

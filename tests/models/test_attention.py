@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import default_attention
+from models.attention import fused_attention, fused_implementation, plain_attention
+
+
+def qkv(dtype=jnp.float32, B=2, T=7, H=3, K=8):
+    return [jax.random.normal(key, (B, T, H, K)).astype(dtype) for key in jax.random.split(jax.random.key(0), 3)]
+
+
+def attention_by_loops(q, k, v):
+    out = np.zeros(v.shape)
+    B, T, H, K = q.shape
+    for b, t, h in np.ndindex(B, T, H):
+        weights = np.exp([q[b, t, h] @ k[b, s, h] / np.sqrt(K) for s in range(t + 1)])
+        out[b, t, h] = weights / weights.sum() @ v[b, : t + 1, h]
+    return out
+
+
+@pytest.mark.parametrize("attend", [plain_attention, fused_attention])
+def test_equals_the_definition_written_as_loops(attend):
+    q, k, v = qkv()
+    expected = attention_by_loops(*(np.asarray(x, np.float64) for x in (q, k, v)))
+    np.testing.assert_allclose(attend(q, k, v), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_and_fused_have_the_same_gradients():
+    def weighted(attend):
+        return lambda q, k, v: jnp.sum(attend(q, k, v) * jnp.sin(jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape))
+
+    plain = jax.grad(weighted(plain_attention), (0, 1, 2))(*qkv())
+    fused = jax.grad(weighted(fused_attention), (0, 1, 2))(*qkv())
+    for a, b in zip(plain, fused, strict=True):
+        assert np.abs(a).max() > 0.1
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("attend", [plain_attention, fused_attention])
+def test_16_bit_inputs_give_16_bit_outputs_with_little_error(attend):
+    out = attend(*qkv(jnp.bfloat16))
+    assert out.dtype == jnp.bfloat16
+    exact = attention_by_loops(*(np.asarray(x, np.float64) for x in qkv(jnp.bfloat16)))
+    np.testing.assert_allclose(out.astype(jnp.float32), exact, atol=0.02)  # one bfloat16 step at 2 is 1/64
+
+
+@pytest.mark.parametrize("attend", [plain_attention, fused_attention])
+def test_large_scores_do_not_overflow(attend):
+    q, k, v = qkv()
+    out = attend(1e4 * q, 1e4 * k, v)
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "head_width", "implementation"),
+    [
+        ("gpu", "bfloat16", 64, "cudnn"),
+        ("gpu", "float16", 128, "cudnn"),
+        ("gpu", "float32", 64, "xla"),
+        ("gpu", "bfloat16", 12, "xla"),
+        ("gpu", "bfloat16", 136, "xla"),
+        ("cpu", "bfloat16", 64, "xla"),
+        ("tpu", "bfloat16", 64, "xla"),
+    ],
+)
+def test_cudnn_is_used_where_it_applies_only(backend, dtype, head_width, implementation):
+    assert fused_implementation(backend, jnp.dtype(dtype), head_width) == implementation
+
+
+@pytest.mark.parametrize(("backend", "attention"), [("cpu", "plain"), ("gpu", "fused"), ("tpu", "fused")])
+def test_default_attention(backend, attention):
+    assert default_attention(backend) == attention

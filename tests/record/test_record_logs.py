@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.record import (
+    EVALUATION_COLUMNS,
+    OUTCOMES,
+    ROUND_COLUMNS,
+    EvaluationLog,
+    RecordError,
+    RoundLog,
+)
+from tests.record.builders import round_log, round_row
+
+_DTYPES = {"integer": "int64", "real": "float64"}
+
+
+def _values(kind: str) -> st.SearchStrategy[object]:
+    if kind == "integer":
+        return st.integers(-(2**63), 2**63 - 1)
+    return st.sampled_from(OUTCOMES) if kind == "outcome" else st.floats(width=64)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.fixed_dictionaries({name: _values(column.kind) for name, column in ROUND_COLUMNS.items()})))
+def test_log_holds_what_a_list_of_rows_would(rows):
+    frame = round_log(rows).frame()
+    assert list(frame.columns) == list(ROUND_COLUMNS)
+    assert len(frame) == len(rows)
+    for name, column in ROUND_COLUMNS.items():
+        expected = [row[name] for row in rows]
+        if column.kind == "outcome":
+            assert frame[name].tolist() == expected
+            assert tuple(frame[name].cat.categories) == OUTCOMES
+        else:
+            assert frame[name].dtype == _DTYPES[column.kind]
+            np.testing.assert_array_equal(frame[name], np.array(expected, _DTYPES[column.kind]))
+
+
+def test_frame_is_a_copy_and_the_log_goes_on():
+    log = round_log([round_row()])
+    first = log.frame()
+    first.loc[0, "worker"] = 99
+    log.append(**round_row(worker=7))
+    assert len(log) == 2
+    assert log.frame()["worker"].tolist() == [0, 7]
+    assert len(first) == 1
+
+
+def test_log_takes_numpy_scalars():
+    row = round_row(worker=np.int32(3), train_loss=np.float32(0.5))
+    assert round_log([row]).frame().loc[0, ["worker", "train_loss"]].tolist() == [3, 0.5]
+
+
+def test_log_is_small():
+    log = round_log([round_row()] * 1000)
+    assert len(log._buffer) <= 150 * 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outcome": "lost"}, r"round 0: outcome 'lost' is not one of applied, buffered, dropped"),
+        ({"worker": 1.5}, r"round 0 of worker 1.5: .*integer.*ROUND_COLUMNS"),
+        ({"train_loss": None}, r"round 0 of worker 0: .*float.*ROUND_COLUMNS"),
+    ],
+)
+def test_log_refuses_values_of_another_kind(change, message):
+    log = RoundLog()
+    with pytest.raises(RecordError, match=message):
+        log.append(**round_row(**change))
+    assert len(log) == 0
+
+
+def test_evaluation_log():
+    log = EvaluationLog()
+    row = {"simulated_s": 1.5, "local_steps": 2, "tokens": 3, "server_updates": 4, "bytes_sent": 5}
+    log.append(**row, loss=0.0, perplexity=1.0)
+    log.append(**row, loss=1.0, perplexity=math.e, train_loss=0.25)
+    with pytest.raises(RecordError, match=r"evaluation at 1.5 s: .*EVALUATION_COLUMNS"):
+        log.append(**row | {"tokens": "many"}, loss=0.0, perplexity=1.0)
+    expected = pd.DataFrame(
+        {
+            **{name: [value, value] for name, value in row.items()},
+            "loss": [0.0, 1.0],
+            "perplexity": [1.0, math.e],
+            "train_loss": [math.nan, 0.25],
+        }
+    )
+    assert list(expected.columns) == list(EVALUATION_COLUMNS)
+    pd.testing.assert_frame_equal(log.frame(), expected)
