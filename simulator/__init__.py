@@ -1,0 +1,52 @@
+"""tardigrad: simulates heterogeneous clusters on one host and trains a real model as they would."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.engine import Observer, Progress, Simulation, check, simulate
+    from simulator.experiment import Experiment, ExperimentError, Point, expand, load
+    from simulator.learning import Workshop, register_outer
+    from simulator.record import RunRecord, read_runs
+
+_HOME = {
+    "Experiment": "simulator.experiment",
+    "ExperimentError": "simulator.experiment",
+    "Observer": "simulator.engine",
+    "Point": "simulator.experiment",
+    "Progress": "simulator.engine",
+    "RunRecord": "simulator.record",
+    "Simulation": "simulator.engine",
+    "Workshop": "simulator.learning",
+    "check": "simulator.engine",
+    "expand": "simulator.experiment",
+    "load": "simulator.experiment",
+    "read_runs": "simulator.record",
+    "register_outer": "simulator.learning",
+    "simulate": "simulator.engine",
+}
+
+__all__ = [
+    "Experiment",
+    "ExperimentError",
+    "Observer",
+    "Point",
+    "Progress",
+    "RunRecord",
+    "Simulation",
+    "Workshop",
+    "check",
+    "expand",
+    "load",
+    "read_runs",
+    "register_outer",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports public names when they are first used, so that the timeline works without loading JAX."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'simulator' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,26 +1,33 @@
 """Where the simulated clock meets training: the one module that knows SimPy's side and JAX's."""
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.metadata
-import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from simulator.book import Book, Observer, Progress, perplexity
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
 from simulator.experiment import Experiment, ExperimentError, Problem
 from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization
-from simulator.learning import ModelCosts, ModelError, OptimizerError, Server, Ticket, Workshop, build_outer
+from simulator.learning import (
+    ModelCosts,
+    ModelError,
+    OptimizerError,
+    Server,
+    Ticket,
+    Workshop,
+    build_inner,
+    build_outer,
+)
 from simulator.learning.workshop import PretrainProgress, context_of
-from simulator.record import EvaluationLog, RoundLog, RunRecord, summarize_rounds
+from simulator.record import RunRecord, summarize_rounds
 from simulator.timeline import (
-    Arrival,
     Asynchronous,
     Barrier,
     Dispatched,
@@ -40,42 +47,9 @@ from simulator.timeline import (
 )
 
 TrainerKind = Literal["batched", "serial", "null"]
+__all__ = ["Observer", "Progress", "Simulation", "TrainerKind", "check", "cluster_of", "simulate", "timeline_of"]
+
 PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a simulation stands.
-
-    Attributes:
-      simulated_s: the clock.
-      local_steps: over all workers, as processed.
-      tokens: trained on in those.
-      server_updates: the server's version.
-      staleness: mean over the last update's arrivals.
-      train_loss: of the last round whose loss is known, in nats; NaN before.
-      perplexity: of the last evaluation that is known; NaN before.
-      fraction: of the budget, from 0 to 1.
-    """
-
-    simulated_s: float
-    local_steps: int
-    tokens: int
-    server_updates: int
-    staleness: float
-    train_loss: float
-    perplexity: float
-    fraction: float
-
-
-class Observer(Protocol):
-    """Watches a simulation; what it does has no influence on it."""
-
-    def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Pretraining has come this far."""
-
-    def advanced(self, progress: Progress) -> None:
-        """The server has processed an update."""
 
 
 def simulate(
@@ -121,9 +95,8 @@ class Simulation:
         self._workshop = workshop or Workshop()
         with _reported():
             self._costs = self._workshop.costs(experiment)
-            sizes = [len(shard) for shard in self._workshop.dataset(experiment).shard_examples]
             self.cluster = cluster_of(experiment, self._costs)
-        self.timeline = timeline_of(experiment, self.cluster, sizes)
+        self.timeline = timeline_of(experiment, self.cluster)
 
     def run(self, observer: Observer | None = None, overrides: Mapping[str, Any] | None = None) -> RunRecord:
         """Runs to the end of the budget and returns the record. Call it once."""
@@ -135,7 +108,7 @@ class Simulation:
                 learner = _Learner(experiment, self._kind, workshop, observer.pretrained if observer else None)
             self.server = learner.server
         started_loop = time.perf_counter()
-        book = _Book(experiment, self.cluster, observer)
+        book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer)
         for event in self.timeline:
             match event:
                 case Dispatched():
@@ -150,11 +123,9 @@ class Simulation:
         ended = time.perf_counter()
         return self._record(book, overrides or {}, ended - started, ended - started_loop)
 
-    def _record(
-        self, book: "_Book", overrides: Mapping[str, Any], host_seconds: float, loop_seconds: float
-    ) -> RunRecord:
+    def _record(self, book: Book, overrides: Mapping[str, Any], host_seconds: float, loop_seconds: float) -> RunRecord:
         rounds, evaluations = book.rounds.frame(), book.evaluations.frame()
-        dataset = self._workshop.dataset(self.experiment)
+        dataset = self._workshop.dataset(self.experiment) if self.server else None
         final_loss = float(evaluations["loss"].iloc[-1]) if self.server else None
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
@@ -162,7 +133,7 @@ class Simulation:
             "overrides": dict(overrides),
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
-            "best_loss": dataset.best_loss,
+            "best_loss": dataset.best_loss if dataset else None,
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": host_seconds,
@@ -170,8 +141,8 @@ class Simulation:
             "parameters": self._costs.parameters,
             "parameters_hash": parameters_hash(self.server.params) if self.server else None,
             "causal_hash": self.timeline.causal_hash,
-            "data_hash": dataset.content_hash,
-            "data": dict(dataset.facts),
+            "data_hash": dataset.content_hash if dataset else None,
+            "data": dict(dataset.facts) if dataset else None,
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
             "backend": jax.default_backend(),
             "trainer": self._kind,
@@ -214,104 +185,6 @@ class _Learner:
         return self._evaluate(self.server.params)
 
 
-class _Book:
-    """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it."""
-
-    def __init__(self, experiment: Experiment, cluster: ClusterModel, observer: Observer | None):
-        self.rounds, self.evaluations = RoundLog(), EvaluationLog()
-        self._budget = experiment.budget
-        self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
-        self._tokens_per_step = tokens_per_step(experiment)
-        self._observer = observer
-        self._late_update: tuple[Update, list[jax.Array] | None] | None = None
-        self._late_evaluation: tuple[dict[str, Any], jax.Array | None] | None = None
-        self._arrived = 0
-        self._train_loss = self._perplexity = math.nan
-        self.tokens = 0
-
-    def update(self, event: Update, losses: list[jax.Array] | None) -> None:
-        self._settle_update()
-        self._late_update = event, losses
-        self._arrived += len(event.arrivals)
-        self.tokens = event.local_steps * self._tokens_per_step
-        if self._observer is not None:
-            self._observer.advanced(self._progress(event))
-
-    def evaluation(self, event: Evaluation, loss: jax.Array | None) -> None:
-        self._settle_evaluation()
-        row = {
-            "simulated_s": event.time_s,
-            "local_steps": event.local_steps,
-            "tokens": event.local_steps * self._tokens_per_step,
-            "server_updates": event.version,
-            "bytes_sent": self._arrived * sum(self._bytes),
-        }
-        self._late_evaluation = row, loss
-
-    def settle(self) -> None:
-        """Fetches what is still on its way."""
-        self._settle_update()
-        self._settle_evaluation()
-
-    def _settle_update(self) -> None:
-        if self._late_update is None:
-            return
-        event, losses = self._late_update
-        fetched = [math.nan] * len(event.arrivals) if losses is None else [float(loss) for loss in losses]
-        for arrival, staleness, train_loss in zip(event.arrivals, event.staleness, fetched, strict=True):
-            self._append(event, arrival, staleness, train_loss)
-        self._train_loss = float(np.mean(fetched))
-        self._late_update = None
-
-    def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float) -> None:
-        self.rounds.append(
-            round=arrival.round.id,
-            worker=arrival.round.worker,
-            shard=arrival.round.shard,
-            first_step=arrival.round.first_step,
-            local_steps=arrival.round.steps,
-            pulled_version=arrival.round.version,
-            version=event.version,
-            staleness=staleness,
-            outcome=event.outcome,
-            ready_s=arrival.ready_s,
-            pull_start_s=arrival.pull_start_s,
-            compute_start_s=arrival.compute_start_s,
-            push_start_s=arrival.push_start_s,
-            arrival_s=arrival.arrival_s,
-            update_s=event.time_s,
-            train_loss=train_loss,
-            bytes_down=self._bytes[0],
-            bytes_up=self._bytes[1],
-        )
-
-    def _settle_evaluation(self) -> None:
-        if self._late_evaluation is None:
-            return
-        row, loss = self._late_evaluation
-        value = math.nan if loss is None else float(loss)
-        self._perplexity = perplexity(value)
-        self.evaluations.append(**row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss)
-        self._late_evaluation = None
-
-    def _progress(self, event: Update) -> Progress:
-        done = (
-            (event.local_steps, self._budget.local_steps),
-            (event.time_s, self._budget.simulated_time),
-            (event.version, self._budget.server_updates),
-        )
-        return Progress(
-            simulated_s=event.time_s,
-            local_steps=event.local_steps,
-            tokens=self.tokens,
-            server_updates=event.version,
-            staleness=sum(event.staleness) / len(event.staleness),
-            train_loss=self._train_loss,
-            perplexity=self._perplexity,
-            fraction=min(1.0, max(value / limit for value, limit in done if limit)),
-        )
-
-
 def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     """Returns the cost model of the experiment's cluster.
 
@@ -326,11 +199,11 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     )
 
 
-def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: list[int]) -> Timeline:
-    """Returns the experiment's events, not yet run."""
+def timeline_of(experiment: Experiment, cluster: ClusterModel) -> Timeline:
+    """Returns the experiment's events, not yet run. They do not depend on the data: shards are of equal size."""
     inner, outer, budget, evaluate = experiment.inner, experiment.outer, experiment.budget, experiment.evaluate
     choices: dict[str, ShardChoice] = {
-        "proportional": Proportional(np.array(shard_sizes, np.int64)),
+        "proportional": Proportional(np.ones(experiment.shards, np.int64)),
         "least_visited": LeastVisited(),
         "fixed": OwnShard(),
     }
@@ -348,7 +221,7 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: list
         synchronization=policy,
         shard_choice=choices[experiment.shard_choice.kind],
         steps=steps,
-        shards=len(shard_sizes),
+        shards=experiment.shards,
         arrivals_per_update=buffers,
         drop_above=getattr(outer.staleness, "drop_above", None),
         budget_local_steps=budget.local_steps,
@@ -361,8 +234,8 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: list
     return Timeline(cluster, config)
 
 
-def check(experiment: Experiment, workshop: Workshop | None = None) -> list[Problem]:
-    """Returns what is wrong with an experiment beyond its file: data, model sizes, optimizers, devices."""
+def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
+    """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices."""
     workshop = workshop or Workshop()
     problems: list[Problem] = []
 
@@ -374,9 +247,10 @@ def check(experiment: Experiment, workshop: Workshop | None = None) -> list[Prob
             return None
 
     costs = attempt(lambda: workshop.costs(experiment))
+    if data:
+        attempt(lambda: workshop.dataset(experiment))
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
-    if costs is not None:
-        attempt(lambda: workshop.recipe(experiment))
+    attempt(lambda: build_inner(experiment.inner))
     attempt(lambda: build_outer(experiment.outer))
     return problems
 
@@ -385,14 +259,6 @@ def tokens_per_step(experiment: Experiment) -> int:
     """Returns how many tokens (of a classifier, examples) one local step trains on."""
     context = context_of(experiment)
     return experiment.inner.batch_size * (context or 1)
-
-
-def perplexity(loss: float) -> float:
-    """Returns exp(loss), infinite where that is beyond float64."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
 
 
 def parameters_hash(params: Any) -> str:

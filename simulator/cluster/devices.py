@@ -102,7 +102,7 @@ def _peak(accelerator: Accelerator, index: int) -> float:
         return accelerator.peak
     if accelerator.name not in PEAK_FLOPS:
         close = difflib.get_close_matches(accelerator.name, PEAK_FLOPS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PEAK_FLOPS)}"
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PEAK_FLOPS)}."
         raise ClusterError(
             f"cluster.devices.accelerators.{index}.name",
             accelerator.name,

@@ -2,7 +2,7 @@
 
 from simulator.data.dataset import ClassificationDataset, Dataset, TextDataset
 from simulator.data.errors import DataError
-from simulator.data.load import load_dataset
+from simulator.data.load import load_dataset, vocabulary_of
 from simulator.data.order import DataOrder
 
-__all__ = ["ClassificationDataset", "DataError", "DataOrder", "Dataset", "TextDataset", "load_dataset"]
+__all__ = ["ClassificationDataset", "DataError", "DataOrder", "Dataset", "TextDataset", "load_dataset", "vocabulary_of"]

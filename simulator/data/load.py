@@ -4,8 +4,19 @@ from simulator.data.clusters import load_clusters
 from simulator.data.dataset import Dataset
 from simulator.data.errors import DataError
 from simulator.data.synthetic import load_synthetic
-from simulator.data.text import load_text
+from simulator.data.text import VOCABULARY, load_text
 from simulator.experiment.schema import ClustersData, Data, SyntheticData
+
+
+def vocabulary_of(data: Data) -> int:
+    """Returns the number of token ids, or of classes, without reading the data."""
+    match data:
+        case ClustersData():
+            return data.classes
+        case SyntheticData():
+            return data.vocabulary
+        case _:
+            return VOCABULARY
 
 
 def load_dataset(data: Data, *, shards: int, context: int | None) -> Dataset:

@@ -1,10 +1,11 @@
 """The `cluster` section: devices, network and server."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from simulator.experiment.base import Section
+from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.units import (
     Bandwidth,
     FiniteDuration,
@@ -48,11 +49,14 @@ class TimedDevices(_Devices):
     def _count(self) -> "TimedDevices":
         if isinstance(self.seconds_per_step, tuple):
             if not self.seconds_per_step:
-                raise ValueError("seconds_per_step is empty: a cluster needs at least one worker")
+                raise ConflictError(("seconds_per_step", "is empty: a cluster needs at least one worker"))
             if self.workers is not None and self.workers != len(self.seconds_per_step):
-                raise ValueError(f"workers {self.workers} but {len(self.seconds_per_step)} seconds_per_step")
+                given = len(self.seconds_per_step)
+                raise ConflictError(
+                    ("workers", f"seconds_per_step has {given} values: leave workers out, or make them equal")
+                )
         elif self.workers is None:
-            raise ValueError("seconds_per_step is one value: also give workers")
+            raise ConflictError(("seconds_per_step", "is one value for all workers: also give workers, or a list"))
         return self
 
     @property
@@ -124,7 +128,7 @@ class UniformSpeed(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "UniformSpeed":
         if self.high < self.low:
-            raise ValueError(f"high {self.high} s is below low {self.low} s")
+            raise ConflictError(("high", f"must be at least low, which is {self.low} s"))
         return self
 
 
@@ -138,7 +142,10 @@ class MixtureSpeed(Section):
     @model_validator(mode="after")
     def _same_length(self) -> "MixtureSpeed":
         if self.weights is not None and len(self.weights) != len(self.seconds_per_step):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.seconds_per_step)} seconds_per_step")
+            times = len(self.seconds_per_step)
+            raise ConflictError(
+                ("weights", f"has {len(self.weights)} values for {times} seconds_per_step: give one for each")
+            )
         return self
 
 
@@ -154,12 +161,17 @@ class DistributedDevices(_Devices):
         return self.workers
 
 
-_FORMS = ("profile", "relative_speed", "accelerators", "distribution")
+_FORMS = ("profile", "relative_speed", "accelerators", "distribution", "seconds_per_step")
+
+
+def devices_form(devices: Any) -> str | None:
+    """Returns the key that says in which form a `devices` mapping or section describes them, or None."""
+    has = devices.__contains__ if isinstance(devices, Mapping) else lambda name: hasattr(devices, name)
+    return next((name for name in _FORMS if has(name)), None)
 
 
 def _devices_tag(value: Any) -> str:
-    has = value.__contains__ if isinstance(value, dict) else lambda name: hasattr(value, name)
-    return next((f"<{name}>" for name in _FORMS if has(name)), "<seconds_per_step>")
+    return f"<{devices_form(value) or 'seconds_per_step'}>"
 
 
 Devices = Annotated[
@@ -191,8 +203,10 @@ class ServerLink(Section):
 class Network(Section):
     """Links between workers and server: one value for all workers, or one per worker."""
 
-    latency: LatencyPerWorker = 0.0
-    bandwidth: BandwidthPerWorker = float("inf")
+    latency: LatencyPerWorker = Field(0.0, description="of each transfer; one for all workers, or a list")
+    bandwidth: BandwidthPerWorker = Field(
+        float("inf"), description="of each worker's link; one for all workers, or a list; unlimited when absent"
+    )
     bytes_per_parameter: Positive = Field(4.0, description="on the wire: 4 for float32, 2 for bfloat16")
     efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
     down: Direction = Field(Direction(), description="server to worker, where it differs")
@@ -226,10 +240,16 @@ class Cluster(Section):
 
     @model_validator(mode="after")
     def _per_worker_lengths(self) -> "Cluster":
-        for which in ("down", "up"):
-            link = self.network.direction(which)
-            for name in ("latency", "bandwidth"):
-                value = getattr(link, name)
-                if isinstance(value, tuple) and len(value) != self.workers:
-                    raise ValueError(f"network {name} ({which}) has {len(value)} values for {self.workers} workers")
+        sections = {"network": self.network, "network.down": self.network.down, "network.up": self.network.up}
+        wrong = [
+            (
+                f"{where}.{name}",
+                f"has {len(value)} values for {self.workers} workers: give one for all, or one for each",
+            )
+            for where, section in sections.items()
+            for name in ("latency", "bandwidth")
+            if isinstance(value := getattr(section, name), tuple) and len(value) != self.workers
+        ]
+        if wrong:
+            raise ConflictError(*wrong)
         return self

@@ -2,30 +2,47 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from simulator.experiment.problems import ExperimentError, Problem
+from simulator.experiment.cluster_schema import devices_form
+from simulator.experiment.problems import ExperimentError, Problem, nearest
 
 Key = tuple[str, ...]
 Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
 
 
+DOCUMENT_KEYS = ("variants", "sweep", "extends")
+MISSING = object()
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe loader that reads `1e-3` as a number (YAML 1.2), not as text (YAML 1.1)."""
+    """Safe loader that reads numbers as YAML 1.2 does: `1e-3` is a number, `010` is ten and `1:30` is text."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML lets these out of bad scalars
+            tag = node.tag.rpartition(":")[2]
+            message = f"{str(node.value)[:40]!r} is not a valid {tag}"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from error
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("int", "float")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][\d_]*|0x[\da-fA-F_]+)$", re.ASCII), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF)|\.nan)$"),
+    re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF)|\.nan)$", re.ASCII),
     list("-+0123456789."),
 )
 
@@ -39,45 +56,71 @@ class Document:
       tree: the content with `extends` resolved and `variants` and `sweep` still in it.
       lines: dotted path, as a tuple, to (file, 1-based line).
       overrides: dotted path to value, applied last to every variant and sweep point.
+      edits: what the command line changed under `variants` and `sweep`, which is in the tree already.
     """
 
     path: Path | None
     tree: Tree
     lines: dict[Key, tuple[Path, int]] = dataclasses.field(default_factory=dict)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    edits: dict[Key, Any] = dataclasses.field(default_factory=dict)
+
+    def writes(self, key: Key) -> bool:
+        """Returns whether the file, or an edit of it on the command line, has this key."""
+        return key in self.lines or self._edited(key)
+
+    def _edited(self, key: Key) -> bool:
+        return any(
+            key[: len(edit)] == edit and lookup(value, key[len(edit) :]) is not MISSING
+            for edit, value in self.edits.items()
+        )
 
     def problem(self, key: Key, message: str, value: Any = None, shown: str | None = None) -> Problem:
         """Returns a problem placed at `key`, or at its closest ancestor that has a line."""
         for end in range(len(key), 0, -1):
+            if self._edited(key[:end]):
+                return Problem(shown or ".".join(key), f"{message} (set on the command line)", value)
             if key[:end] in self.lines:
                 file, line = self.lines[key[:end]]
                 return Problem(shown or ".".join(key), message, value, file, line)
         return Problem(shown or ".".join(key), message, value, self.path)
 
 
-def parse_value(text: str) -> Any:
-    """Returns a command-line value as YAML reads it: number, text, list or mapping."""
-    return yaml.load(text, Loader=_Loader)
+def lookup(tree: Any, key: Iterable[str]) -> Any:
+    """Returns what stands at a dotted path of nested mappings and lists, or `MISSING`."""
+    for part in key:
+        if isinstance(tree, Mapping) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list | tuple) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return MISSING
+    return tree
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
     """Returns `base` with `change` laid over it, mapping by mapping.
 
-    A mapping that names another `kind`, `optimizer` or `source` replaces the one below it: the old one's settings
-    would not be valid for it.
+    A mapping that names another `kind`, `optimizer` or `source`, or that describes the devices in another form,
+    replaces the one below it: the old one's settings would not be valid for it.
     """
     merged = dict(base)
     for key, value in change.items():
         below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping) and not _replaces(below, value):
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and not _replaces(key, below, value):
             merged[key] = merge(below, value)
         else:
             merged[key] = value
     return merged
 
 
-def _replaces(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    return any(name in value and name in below and value[name] != below[name] for name in DISCRIMINATORS)
+def _replaces(key: str, below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    if key == "devices":
+        old, new = devices_form(below), devices_form(value)
+        refines = (old, new) == ("relative_speed", "seconds_per_step")  # which relative speeds are relative to
+        return None not in (old, new) and old != new and not refines
+    pairs = [(below[name], value[name]) for name in DISCRIMINATORS if name in below and name in value]
+    return any(isinstance(new, str) and new != old for old, new in pairs)
 
 
 def nested(key: Key, value: Any) -> Tree:
@@ -97,19 +140,19 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
     Raises:
       ExperimentError: the file cannot be read, is not YAML, repeats a key, extends itself, or an override is malformed.
     """
-    document = _load(Path(path), ())
+    path = Path(path)
+    document = _load(path, (), lambda message: Problem("", message, file=path))
     problems = []
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip() or not all(key.strip().split(".")):
+        if not equals or not all(part.strip() for part in key.split(".")):
             problems.append(Problem(text, "a setting is written key.path=value, such as inner.learning_rate=1e-3"))
             continue
         try:
-            parsed = parse_value(value)
-        except yaml.YAMLError as error:
-            problems.append(Problem(key, f"not a YAML value: {_first_line(error)}", value))
-            continue
-        _override(document, key.strip(), parsed)
+            _override(document, key.strip(), parse_value(value))
+        except (yaml.YAMLError, ValueError) as error:
+            message = f"not a YAML value: {_reason(error)}" if isinstance(error, yaml.YAMLError) else str(error)
+            problems.append(Problem(key.strip(), f"{message} (set on the command line)", value))
     if problems:
         raise ExperimentError(problems)
     return document
@@ -117,94 +160,164 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
 
 def _override(document: Document, key: str, value: Any) -> None:
     """Settings of the file itself (variants, sweep) are edited; any other is kept to be applied last."""
-    parts = tuple(key.split("."))
-    if parts[0] == "sweep" and len(parts) > 1:  # an axis is itself a dotted path
-        parts = ("sweep", key.removeprefix("sweep."))
-    if parts[0] in ("variants", "sweep", "name", "description"):
-        document.tree = merge(document.tree, nested(parts, value))
-    else:
+    section, _, rest = key.partition(".")
+    if section not in ("variants", "sweep"):
         document.overrides[key] = value
+        return
+    parts: Key = (section,)
+    if section == "sweep" and rest:  # an axis is itself a dotted path
+        parts = (section, rest)
+    elif rest:  # a variant's name may have dots in it
+        variants = document.tree.get(section)
+        names = [str(name) for name in variants] if isinstance(variants, Mapping) else []
+        name = next((name for name in names if f"{rest}.".startswith(f"{name}.")), None)
+        if name is None and "." in rest:
+            raise ValueError(f"there is no such variant; {nearest(rest.split('.')[0], names)}")
+        parts = (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
+    document.tree = merge(document.tree, nested(parts, value))
+    document.edits[parts] = value
 
 
-def _load(path: Path, chain: tuple[Path, ...]) -> Document:
-    path_seen = path.resolve()
-    if path_seen in chain:
-        raise ExperimentError([Problem("extends", f"{path} extends itself", file=chain[-1])])
+def parse_value(text: str) -> Any:
+    """Returns a command-line value as YAML reads it: number, text, list or mapping.
+
+    Raises:
+      yaml.YAMLError: it is not YAML, repeats a key, or has a key that is not text.
+    """
+    value, _, problems = _read(text)
+    if problems:
+        key, message, _ = problems[0]
+        raise yaml.YAMLError(f"{'.'.join(key)}: {message}")
+    return value
+
+
+def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> Document:
+    """Reads a file and what it extends; `blame` places a mistake where the path of the file was written."""
     try:
+        resolved = path.resolve()
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ExperimentError([Problem("", f"cannot be read: {reason}", file=path)]) from error
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a null byte; RuntimeError: a loop of links
+        reason = getattr(error, "strerror", None) or error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
+        raise ExperimentError([blame(f"cannot be read: {reason}")]) from error
+    if resolved in chain:
+        raise ExperimentError([blame("the file extends itself")])
     tree, lines = _parse(path, text)
-    _anchor_files(tree, path.parent)
-    if "extends" not in tree:
-        return Document(path, tree, lines)
-    parent_name = tree.pop("extends")
-    if not isinstance(parent_name, str):
-        raise ExperimentError([Problem("extends", "expected the path of an experiment file", parent_name, path)])
-    parent = _load(path.parent / parent_name, (*chain, path_seen))
-    return Document(path, merge(parent.tree, tree), parent.lines | lines)
+    document = Document(path, _anchor_files(tree, path.parent), lines)
+    if "extends" not in document.tree:
+        return document
+    name = document.tree.pop("extends")
+    if not isinstance(name, str) or not name:
+        message = "expected the path of an experiment file, relative to this one"
+        raise ExperimentError([document.problem(("extends",), message, name)])
+    parent = _load(
+        path.parent / name, (*chain, resolved), lambda message: document.problem(("extends",), message, name)
+    )
+    return Document(path, merge(parent.tree, document.tree), parent.lines | document.lines)
 
 
 def _parse(path: Path, text: str) -> tuple[Tree, dict[Key, tuple[Path, int]]]:
-    loader = _Loader(text)
-    lines: dict[Key, tuple[Path, int]] = {}
-    problems: list[Problem] = []
     try:
-        root = loader.get_single_node()
-        if root is not None:
-            _index(root, (), path, lines, problems)
-        tree = None if root is None or problems else loader.construct_document(root)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        tree, lines, problems = _read(text)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        raise ExperimentError([Problem("", f"not valid YAML: {_first_line(error)}", file=path, line=line)]) from error
-    finally:
-        loader.dispose()
+        if isinstance(error, yaml.reader.ReaderError):
+            line = text.count("\n", 0, error.position) + 1
+        raise ExperimentError([Problem("", f"not valid YAML: {_reason(error)}", file=path, line=line)]) from error
     if problems:
-        raise ExperimentError(problems)
+        raise ExperimentError(Problem(".".join(key), message, file=path, line=line) for key, message, line in problems)
     if not isinstance(tree, dict):
         raise ExperimentError([Problem("", "expected a mapping with name, model, data, cluster, …", file=path)])
-    return tree, lines
+    return tree, {key: (path, line) for key, line in lines.items()}
 
 
-def _index(node: yaml.Node, key: Key, path: Path, lines: dict[Key, tuple[Path, int]], problems: list[Problem]) -> None:
+def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
+    """Returns the value, the line of every key, and (key, message, line) of keys that are not text or stand twice."""
+    lines: dict[Key, int] = {}
+    problems: list[tuple[Key, str, int]] = []
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None, lines, problems
+            _index(root, (), lines, problems, limit=100_000 + len(text))
+            return None if problems else loader.construct_document(root), lines, problems
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply, or an anchor contains itself") from None
+
+
+def _index(
+    node: yaml.Node, key: Key, lines: dict[Key, int], problems: list[tuple[Key, str, int]], *, limit: int
+) -> None:
     """Notes the line of every key and list element; keys must be text and stand once."""
-    if len(lines) > 100_000:
-        raise ValueError("over 100,000 entries (anchors that multiply?)")
+    if len(lines) > limit:  # without anchors there are fewer entries than characters
+        raise yaml.YAMLError(f"it has over {limit} entries: anchors that multiply")
     if isinstance(node, yaml.MappingNode):
         seen = set()
-        for key_node, value_node in node.value:
-            name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else ""
+        for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):  # own keys come last
             line = key_node.start_mark.line + 1
+            name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else ""
             child = (*key, name)
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in (
-                "tag:yaml.org,2002:str",
-                "tag:yaml.org,2002:merge",
-            ):
-                problems.append(Problem(".".join(child), "keys must be text: put it in quotes", file=path, line=line))
             if name in seen:
-                problems.append(Problem(".".join(child), "this key stands here twice", file=path, line=line))
+                problems.append((child, "this key stands here twice", line))
             seen.add(name)
-            lines[child] = (path, line)
-            _index(value_node, child, path, lines, problems)
+            if key_node.tag == _MERGE:
+                merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for mapping in reversed(merged):
+                    _index(mapping, key, lines, problems, limit=limit)
+                continue
+            if key_node.tag != "tag:yaml.org,2002:str":
+                problems.append((child, "keys must be text: put it in quotes", line))
+            lines[child] = line
+            _index(value_node, child, lines, problems, limit=limit)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            lines[(*key, str(index))] = (path, item.start_mark.line + 1)
-            _index(item, (*key, str(index)), path, lines, problems)
+            lines[(*key, str(index))] = item.start_mark.line + 1
+            _index(item, (*key, str(index)), lines, problems, limit=limit)
 
 
-def _anchor_files(tree: Any, folder: Path) -> None:
-    """Makes the paths of `data.files`, wherever they stand in the file, relative to the file's own folder."""
-    if isinstance(tree, dict):
-        files = tree.get("files")
-        if isinstance(files, str):
-            tree["files"] = str(folder / files)
-        elif isinstance(files, list):
-            tree["files"] = [str(folder / name) if isinstance(name, str) else name for name in files]
-        for value in tree.values():
-            _anchor_files(value, folder)
+def _anchor_files(tree: Tree, folder: Path) -> Tree:
+    """Makes the paths of `data.files` relative to the file's own folder: at the top, in variants and in the sweep."""
+    anchored: Tree = _anchor_section(tree, folder)
+    variants, sweep = tree.get("variants"), tree.get("sweep")
+    if isinstance(variants, dict):
+        anchored["variants"] = {name: _anchor_section(change, folder) for name, change in variants.items()}
+    if isinstance(sweep, dict):
+        anchored["sweep"] = {axis: _anchor_axis(axis, values, folder) for axis, values in sweep.items()}
+    return anchored
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "problem", None) or error).splitlines()[0]
+def _anchor_axis(axis: str, values: Any, folder: Path) -> Any:
+    if not isinstance(values, list):
+        return values
+    if axis in ("data", "data.files"):
+        return [_anchor_section({axis: value}, folder)[axis] for value in values]
+    return [_anchor_section(value, folder) for value in values]
+
+
+def _anchor_section(section: Any, folder: Path) -> Any:
+    """Returns a copy with `data: {files: …}` and, in a sweep, `data.files: …` anchored. Aliases share one object."""
+    if not isinstance(section, dict):
+        return section
+    section = dict(section)
+    if "data.files" in section:
+        section["data.files"] = _anchored(section["data.files"], folder)
+    data = section.get("data")
+    if isinstance(data, dict) and "files" in data:
+        section["data"] = data | {"files": _anchored(data["files"], folder)}
+    return section
+
+
+def _anchored(files: Any, folder: Path) -> Any:
+    if isinstance(files, list):
+        return [str(folder / name) if isinstance(name, str) else name for name in files]
+    return str(folder / files) if isinstance(files, str) else files
+
+
+def _reason(error: Exception) -> str:
+    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+    return ": ".join(part for part in parts if part) or str(error).splitlines()[0]

@@ -8,12 +8,21 @@ from typing import Any
 
 import pydantic
 
-from simulator.experiment.document import Document, Key, Tree, load_document, merge, nested
-from simulator.experiment.explain import explain
+from simulator.experiment.document import (
+    DISCRIMINATORS,
+    DOCUMENT_KEYS,
+    MISSING,
+    Document,
+    Key,
+    Tree,
+    load_document,
+    lookup,
+    merge,
+    nested,
+)
+from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema import Experiment
-
-_DOCUMENT_ONLY = ("variants", "sweep", "extends")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +68,7 @@ def expand(document: Document, *, variant: str | None = None) -> list[Point]:
     Raises:
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
-    base = {key: value for key, value in document.tree.items() if key not in _DOCUMENT_ONLY}
+    base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
     problems: list[Problem] = []
     variants = _variants(document, problems)
     if variant is not None and variant not in variants:
@@ -79,24 +88,35 @@ def expand(document: Document, *, variant: str | None = None) -> list[Point]:
     return points
 
 
+def locate(document: Document, point: Point, problem: Problem) -> Problem:
+    """Returns a problem that was found in a point's experiment, placed where its value was written."""
+    settings = (_Setting(("sweep",), point.overrides),)
+    mistake = Mistake(tuple(problem.key.split(".")), problem.message, problem.value, "")
+    return _place(document, point.variant, settings, mistake)
+
+
 def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
-    variants = document.tree.get("variants", {})
+    tree = document.tree
+    variants = {} if tree.get("variants") is None else tree["variants"]
     if not isinstance(variants, dict) or not all(isinstance(change, dict) for change in variants.values()):
-        message = "expected a mapping from each variant's name to what it changes"
+        message = "expected a mapping from each variant's name to a mapping of what it changes"
         problems.append(document.problem(("variants",), message, variants))
         return {}
     for name, change in variants.items():
         for key in change:
-            if key in _DOCUMENT_ONLY or key in ("name", "variant"):
+            if key in DOCUMENT_KEYS or key in ("name", "variant"):
                 message = "cannot be set by a variant: move it to the top level"
                 problems.append(document.problem(("variants", name, key), message))
-    if not variants:
-        return {str(document.tree.get("name", "")): {}}
-    return {name: {k: v for k, v in change.items() if k not in _DOCUMENT_ONLY} for name, change in variants.items()}
+    if not variants:  # a resolved experiment keeps the name of the variant that it was
+        return {str(tree.get("variant") or document.overrides.get("name", tree.get("name", ""))): {}}
+    if "variant" in tree or "variant" in document.overrides:
+        message = "is set from the names under variants: leave it out (--variant chooses one)"
+        problems.append(document.problem(("variant",), message, document.overrides.get("variant", tree.get("variant"))))
+    return {name: {k: v for k, v in change.items() if k not in DOCUMENT_KEYS} for name, change in variants.items()}
 
 
 def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
-    sweep = document.tree.get("sweep", {})
+    sweep = {} if document.tree.get("sweep") is None else document.tree["sweep"]
     if not isinstance(sweep, dict):
         message = "expected a mapping from a dotted path to a list of values, such as {seed: [0, 1, 2]}"
         problems.append(document.problem(("sweep",), message, sweep))
@@ -106,6 +126,8 @@ def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
         key = ("sweep", name)
         if not isinstance(values, list) or not values:
             problems.append(document.problem(key, "expected a list of at least one value", values))
+        elif name == "variant" or any(isinstance(value, dict) and "variant" in value for value in values):
+            problems.append(document.problem(key, "variants are not swept: every one of them meets every point"))
         elif name.split(".")[0] in Experiment.model_fields:
             axes.append([_Setting((*key, str(i)), {name: value}) for i, value in enumerate(values)])
         elif all(isinstance(value, dict) for value in values):  # zipped: each element sets several paths together
@@ -133,39 +155,62 @@ def _point(
     overrides: dict[str, Any] = {}
     for setting in settings:
         overrides |= setting.values
+    layers = [base, change]
     for path, value in [*overrides.items(), *document.overrides.items()]:
-        tree = merge(tree, nested(tuple(path.split(".")), value))
+        layers.append(nested(tuple(path.split(".")), value))
+        tree = merge(tree, layers[-1])
     tree["variant"] = name
     try:
         return Point(name, overrides, Experiment.model_validate(tree))
     except pydantic.ValidationError as error:
-        for key, message, value in explain(error, tree, Experiment):
-            problems.append(_place(document, name, settings, key, message, value))
+        for mistake in explain(error, tree, Experiment):
+            problems.append(_place(document, name, settings, _dropped(mistake, tree, layers)))
         return None
 
 
-def _place(
-    document: Document, variant: str, settings: tuple[_Setting, ...], key: Key, message: str, value: Any
-) -> Problem:
-    """Attributes a mistake at `key` to where its value was written: command line, sweep, variant or base."""
+def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
+    """Says why a key is missing that was written: a later layer replaced the mapping that it stood in."""
+    if mistake.kind != "missing" or all(lookup(layer, mistake.key) is MISSING for layer in layers):
+        return mistake
+    around = lookup(tree, mistake.key[:-1])
+    name = next((name for name in DISCRIMINATORS if name in around), None)
+    reason = f"{name} {around[name]!r}" if name else "another form"
+    return mistake._replace(
+        message=f"is missing: {reason} replaced the whole mapping, so give it again", kind="dropped"
+    )
+
+
+def _place(document: Document, variant: str, settings: tuple[_Setting, ...], mistake: Mistake) -> Problem:
+    """Attributes a mistake to where its value was written: command line, sweep, variant or base."""
+    key, message, value, _ = mistake
     dotted = ".".join(key)
-    for path in document.overrides:
-        if _covers(path, dotted):
+    for path, setting in document.overrides.items():
+        if _sets(path, setting, mistake, document):
             return Problem(dotted, f"{message} (set on the command line)", value)
-    for setting in settings:
-        for path in setting.values:
-            if _covers(path, dotted):
-                return document.problem(setting.origin, message, value, shown=dotted)
-    for candidate in _ancestors(key):
-        if ("variants", variant, *candidate) in document.lines:
+    for origin, path, setting in ((axis.origin, *item) for axis in settings for item in axis.values.items()):
+        if _sets(path, setting, mistake, document):
+            return document.problem(origin, message, value, shown=dotted)
+    absent = mistake.kind in ("missing", "dropped")  # then it is the mapping around it that has a line
+    for candidate in _ancestors(key[:-1] if absent else key):
+        if document.writes(("variants", variant, *candidate)):
             return document.problem(("variants", variant, *candidate), message, value, f"variants.{variant}.{dotted}")
         if candidate in document.lines:
             return document.problem(candidate, message, value, shown=dotted)
+    others = document.tree.get("variants") or {}
+    if any(key[:1] == (name,) for change in others.values() for name in change):  # it is this variant that lacks it
+        return document.problem(("variants", variant), message, value, f"variants.{variant}.{dotted}")
     return Problem(dotted, message, value, document.path)
 
 
-def _covers(path: str, dotted: str) -> bool:
-    return dotted == path or dotted.startswith(f"{path}.")
+def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
+    """Returns whether setting `path` to `value` is what brought the mistake about."""
+    key, parts = mistake.key, tuple(path.split("."))
+    if parts[: len(key)] == key:  # the mistake is at what was set, or around it, where nothing else has been written
+        return parts == key or (key not in document.lines and mistake.kind == "extra_forbidden")
+    if mistake.kind == "dropped":
+        return parts[-1] in DISCRIMINATORS and parts[:-1] == key[:-1]
+    around = key[len(parts) : -1] if mistake.kind == "missing" else key[len(parts) :]
+    return parts == key[: len(parts)] and lookup(value, around) is not MISSING
 
 
 def _ancestors(key: Key) -> Iterator[Key]:

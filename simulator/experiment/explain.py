@@ -3,62 +3,110 @@
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
-from simulator.experiment.document import Key
+from simulator.experiment.base import ConflictError
+from simulator.experiment.document import DOCUMENT_KEYS, MISSING, Key, lookup
 from simulator.experiment.problems import nearest
 
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
+_SENTENCES = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "dict_type": "expected a mapping of keys to values",
+    "finite_number": "must be a finite number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_parsing_size": "is too large",
+    "int_type": "expected a whole number",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le:g}",
+    "missing": "is missing; it has no default",
+    "model_attributes_type": "expected a mapping of keys to values",
+    "model_type": "expected a mapping of keys to values",
+    "string_too_short": "must not be empty",
+    "string_type": "expected text (quotes make text of anything)",
+    "too_short": "is empty: give at least one",
+    "tuple_type": "expected a list",
+}
+
+
+class Mistake(NamedTuple):
+    """One mistake in a tree: its dotted path, what is wrong, the value as written (or None), and pydantic's word."""
+
+    key: Key
+    message: str
+    value: Any
+    kind: str
 
 
 def explain(
     error: pydantic.ValidationError, tree: Mapping[str, Any], model: type[pydantic.BaseModel]
-) -> Iterator[tuple[Key, str, Any]]:
-    """Yields (key, message, value) for every mistake; `tree` is the input that `model` refused."""
-    for detail in error.errors(include_url=False):
+) -> Iterator[Mistake]:
+    """Yields every mistake; `tree` is the input that `model` refused."""
+    details = error.errors(include_url=False)
+    for detail in details:
         kind, location = detail["type"], detail["loc"]
-        key = _key(location, tree, keep_last=kind in ("missing", "extra_forbidden"))
-        value = detail["input"]
-        if kind in _TAG_ERRORS:
-            key, value = (*key, _discriminator(detail)), None
-        yield key, _message(kind, detail, location, model), None if kind == "missing" else value
+        if kind == "too_short" and any(location == other["loc"][: len(location)] != other["loc"] for other in details):
+            continue  # not empty: its elements were refused
+        keys = [_key(location, tree, model, keep_last=kind in ("missing", "extra_forbidden"))]
+        messages = [_message(kind, detail, location, model)]
+        conflict = detail.get("ctx", {}).get("error")
+        if kind in _TAG_ERRORS and isinstance(detail["input"], Mapping):
+            keys = [(*keys[0], _discriminator(detail))]
+        elif isinstance(conflict, ConflictError):
+            keys, messages = (
+                [(*keys[0], *at.split(".")) for at, _ in conflict.mistakes],
+                [m for _, m in conflict.mistakes],
+            )
+        for key, message in zip(keys, messages, strict=True):
+            value = lookup(tree, key)
+            yield Mistake(key, message, None if value is MISSING else value, kind)
 
 
-def _key(location: tuple[int | str, ...], tree: Any, *, keep_last: bool) -> Key:
+def _key(location: tuple[int | str, ...], tree: Any, model: Any, *, keep_last: bool) -> Key:
     """Returns the location as the file has it: without the tags by which pydantic names a union's members."""
     key: list[str] = []
+    annotation = model
     for position, part in enumerate(location):
+        members = _models(annotation)
+        is_tag = len(members) > 1 or (not members and part in ("<one>", "<each>"))
+        annotation = _descend(annotation, part)
         last = position == len(location) - 1
-        if isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list | tuple) and isinstance(part, int):
-            tree = tree[part]
-        elif not (last and keep_last):
-            continue
-        key.append(str(part))
+        below = MISSING if is_tag else lookup(tree, [str(part)])
+        if below is not MISSING:
+            tree = below
+        if below is not MISSING or (last and keep_last):
+            key.append(str(part))
     return tuple(key)
 
 
 def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: type[pydantic.BaseModel]) -> str:
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key; {nearest(location[-1], _fields(model, location[:-1]))}"
-    if kind == "missing":
-        return "is missing; it has no default"
+        names = [*_fields(model, location[:-1]), *(DOCUMENT_KEYS if len(location) == 1 else ())]
+        return f"unknown key; {nearest(location[-1], names)}"
     if kind in _TAG_ERRORS:
+        if not isinstance(detail["input"], Mapping):
+            return _SENTENCES["dict_type"]
         names = sorted(_choices(model, location))
-        if kind == "union_tag_invalid" and context["tag"]:
-            return f"unknown {_discriminator(detail)} {context['tag']!r}; {nearest(context['tag'], names)}"
+        value = detail["input"].get(_discriminator(detail))
+        if value is not None:
+            return f"unknown {_discriminator(detail)}; {nearest(value, names)}"
         return f"is missing; choose from {', '.join(names)}"
     if kind == "literal_error":
         names = [name.strip().strip("'") for name in context["expected"].replace(" or ", ",").split(",")]
         return f"not a valid choice; {nearest(detail['input'], names)}"
     if kind == "value_error":
         return str(context["error"])
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "expected a mapping of keys to values"
+    if kind in _SENTENCES:
+        return _SENTENCES[kind].format(**context)
     message = str(detail["msg"]).removeprefix("Input ")
     return f"{message[0].lower()}{message[1:]}"
 
@@ -87,12 +135,10 @@ def _fields(model: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def _descend(annotation: Any, part: int | str) -> Any:
     members = _models(annotation)
-    for member in members:
-        if part in member.model_fields:
-            return member.model_fields[str(part)].annotation
-    tagged = [member for member in members if part in _tags(annotation, member)]
-    if tagged:
-        return tagged[0]
+    if len(members) > 1:
+        members = [member for member in members if part in _tags(annotation, member)] or members
+    elif members and part in members[0].model_fields:
+        return members[0].model_fields[str(part)].annotation
     return typing.Union[tuple(members)] if members else annotation  # noqa: UP007 (a union made at run time)
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from simulator.experiment.base import Section
-from simulator.experiment.units import NonNegative, NonNegativeInt, Number, Positive, PositiveInt
+from simulator.experiment.base import ConflictError, Section
+from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
 
 
 class ConstantStaleness(Section):
@@ -82,7 +82,7 @@ class DelayedNesterovOuter(_Outer):
     @model_validator(mode="after")
     def _c_in_range(self) -> "DelayedNesterovOuter":
         if self.c > 1 / self.buffer:
-            raise ValueError(f"c = {self.c} is above 1/buffer = {1 / self.buffer:.6g}; choose c from 0 to 1/buffer")
+            raise ConflictError(("c", f"is above 1/buffer = {1 / self.buffer:.6g}: choose c from 0 to 1/buffer"))
         return self
 
 
@@ -90,7 +90,7 @@ class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
     optimizer: str
-    arguments: dict[str, Any] = Field({}, description="further keyword arguments of that optimizer")
+    arguments: Arguments = Field({}, description="further keyword arguments of that optimizer")
 
 
 BUILT_IN_OUTER = ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov")

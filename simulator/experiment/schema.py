@@ -1,13 +1,15 @@
 """The experiment file's sections as frozen pydantic models. An unknown key is an error, never a silent default."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from simulator.experiment.base import Section
+from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.cluster_schema import Cluster
 from simulator.experiment.outer_schema import Outer
 from simulator.experiment.units import (
+    Arguments,
     Duration,
     FiniteDuration,
     Fraction,
@@ -42,11 +44,9 @@ class TransformerModel(Section):
     def _sizes_given(self) -> "TransformerModel":
         missing = [name for name in ("layers", "width", "heads", "context") if getattr(self, name) is None]
         if self.preset is None and missing:
-            raise ValueError(f"give {', '.join(missing)}, or a preset (20m, 60m, 150m)")
+            raise ValueError(f"also give {', '.join(missing)}, or a preset (20m, 60m, 150m)")
         if self.preset is None and self.head_width is None and self.width and self.heads and self.width % self.heads:
-            raise ValueError(
-                f"width {self.width} does not divide into {self.heads} heads: change one or give head_width"
-            )
+            raise ConflictError(("width", f"does not divide into {self.heads} heads: change one, or give head_width"))
         return self
 
 
@@ -76,7 +76,9 @@ class TextData(_Text):
     """Text files; paths are relative to the experiment file."""
 
     source: Literal["text"]
-    files: tuple[str, ...] = Field(min_length=1, description="glob patterns, ** included")
+    files: tuple[str, ...] = Field(
+        min_length=1, description="glob patterns, ** included", json_schema_extra={"type": ["array", "string"]}
+    )
     documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
 
     @field_validator("files", mode="before")
@@ -131,7 +133,7 @@ class CosineSchedule(Section):
     @model_validator(mode="after")
     def _warmup_fits(self) -> "CosineSchedule":
         if self.total_steps is not None and self.warmup_steps >= self.total_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must be below total_steps {self.total_steps}")
+            raise ConflictError(("warmup_steps", f"must be below total_steps, which is {self.total_steps}"))
         return self
 
 
@@ -144,7 +146,7 @@ class Inner(Section):
     optimizer: str = Field("adamw", description="any optax optimizer by name")
     learning_rate: Positive
     weight_decay: NonNegative | None = Field(None, description="passed on when given")
-    arguments: dict[str, Any] = Field({}, description="further keyword arguments of the optax optimizer")
+    arguments: Arguments = Field({}, description="further keyword arguments of the optax optimizer")
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
     batch_size: PositiveInt
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
@@ -266,20 +268,39 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
+        conflicts = [*self._model_conflicts(), *self._barrier_conflicts(), *self._schedule_conflicts()]
+        if conflicts:
+            raise ConflictError(*conflicts)
+        return self
+
+    def _model_conflicts(self) -> Iterator[tuple[str, str]]:
         language = not isinstance(self.data, ClustersData)
         if language != isinstance(self.model, TransformerModel):
-            raise ValueError(
-                f"model {self.model.kind!r} cannot learn from data source {self.data.source!r}: "
-                "a transformer takes text, an mlp takes gaussian-clusters"
-            )
-        if isinstance(self.synchronization, BarrierSynchronization):
-            if self.outer.buffer is not None and self.outer.optimizer != "delayed_nesterov":
-                raise ValueError(
-                    "outer.buffer averages asynchronous arrivals; a barrier already averages: leave it out"
-                )
-            if self.outer.staleness.kind != "constant":
-                raise ValueError("outer.staleness has no effect behind a barrier (staleness is always 0): leave it out")
-        return self
+            remedy = "a transformer takes text, an mlp takes gaussian-clusters"
+            yield "model.kind", f"cannot learn from data source {self.data.source!r}: {remedy}"
+
+    def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.synchronization, BarrierSynchronization):
+            return
+        if self.outer.buffer is not None and self.outer.optimizer != "delayed_nesterov":
+            yield "outer.buffer", "averages asynchronous arrivals, and a barrier already averages: leave it out"
+        nothing = "has no effect behind a barrier, where nothing is stale: leave it out"
+        if self.outer.staleness.kind != "constant":
+            yield "outer.staleness", nothing
+        if self.outer.delay_compensation > 0:
+            yield "outer.delay_compensation", nothing
+
+    def _schedule_conflicts(self) -> Iterator[tuple[str, str]]:
+        schedule = self.inner.schedule
+        if isinstance(schedule, CosineSchedule) and schedule.total_steps is None:
+            if self.budget.local_steps is None:
+                remedy = "give it, or budget.local_steps from which it follows"
+                yield "inner.schedule.total_steps", f"is missing, so the cosine has no end: {remedy}"
+            elif schedule.warmup_steps >= (total := -(-self.budget.local_steps // self.shards)):
+                source = f"budget.local_steps {self.budget.local_steps} over {self.shards} shards"
+                yield "inner.schedule.warmup_steps", f"must be below total_steps, which is {total} ({source})"
+        if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
+            yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
 
     @property
     def shards(self) -> int:

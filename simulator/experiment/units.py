@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*(\S*)\s*")
 
 _DURATION_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_BYTES = {"B": 1.0}
@@ -34,7 +35,7 @@ def _parse(
     if not isinstance(value, str):
         if bare_unit is None:
             raise ValueError(f"a {what} needs its unit: write for instance {example}")
-        return float(value)
+        return _float(value)
     match = _QUANTITY.fullmatch(value)
     if match is None:
         raise ValueError(f"not a {what}: write a number and a unit, such as {example}")
@@ -42,10 +43,18 @@ def _parse(
     if unit is None:
         raise ValueError(f"a {what} needs its unit: write for instance {example}")
     if unit not in units:
-        near = difflib.get_close_matches(unit, units, n=1, cutoff=0.5)
+        meant = unit.replace("bps", "bit/s").replace("Bps", "B/s")  # Gbps is not the nearest to GB/s
+        near = difflib.get_close_matches(meant, units, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{unit!r} is not a unit of {what}{hint} (units: {', '.join(units)})")
     return number * units[unit]
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("is too large") from None
 
 
 def _quantity(
@@ -63,7 +72,13 @@ def _quantity(
     def serialize(value: float) -> Any:
         return unbounded if math.isinf(value) else write(value)
 
-    schema: dict[str, Any] = {"type": ["number", "string"], "description": f"a {what}, such as {example}"}
+    names = "|".join(re.escape(unit) for unit in units)
+    text = rf"^\s*{_NUMBER}\s*({names}){'' if bare_unit is None else '?'}\s*$"
+    schema: dict[str, Any] = {
+        "description": f"a {what}, such as {example}",
+        "type": "string" if bare_unit is None else ["number", "string"],
+        "pattern": text if unbounded is None else f"{text}|^{unbounded}$",
+    }
     return BeforeValidator(parse), PlainSerializer(serialize), WithJsonSchema(schema)
 
 
@@ -86,8 +101,8 @@ FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_duration]
 """Seconds, finite; a bare number is in seconds."""
 PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_duration]
 """Seconds, above 0 and finite."""
-Size = Annotated[float, Field(gt=0), *_size]
-"""Bytes; a bare number is in bytes."""
+Size = Annotated[float, Field(gt=0, allow_inf_nan=False), *_size]
+"""Bytes, finite; a bare number is in bytes."""
 Bandwidth = Annotated[float, Field(gt=0), *_bandwidth]
 """Bytes per second, written with a unit; `unlimited` is allowed."""
 Flops = Annotated[float, Field(gt=0, allow_inf_nan=False), *_flops]
@@ -100,7 +115,24 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
-Int = Annotated[int, BeforeValidator(_not_bool)]
+def _plain(value: Any) -> Any:
+    """Refuses what YAML has and JSON has not (dates, binary, sets), and NaN, which does not equal itself."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} must be text: put it in quotes")
+            _plain(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _plain(item)
+    elif not (value is None or isinstance(value, bool | int | float | str)) or value != value:
+        raise ValueError(f"{value!r} is not a number, text, true, false, null, list or mapping")
+    return value
+
+
+Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
+"""Keyword arguments that are passed on as they are."""
+Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**63)]
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 PositiveInt = Annotated[Int, Field(ge=1)]
 NonNegativeInt = Annotated[Int, Field(ge=0)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from simulator.experiment.schema import ConstantSchedule, Inner, Schedule
-from simulator.learning.registry import optax_like
+from simulator.learning.registry import OptimizerError, check_inputs, check_not_repeated, optax_like
 
 LearningRate = Callable[[jax.Array], jax.Array]
 InnerOptimizer = Callable[[jax.Array | float], optax.GradientTransformationExtraArgs]
@@ -18,14 +18,27 @@ the shard and the state to the worker."""
 
 
 def learning_rate(schedule: Schedule, peak: float, total_steps: int) -> LearningRate:
-    """Returns the learning rate as a function of a shard's count of local steps, int32 scalar to float32 scalar."""
+    """Returns the learning rate as a function of a shard's count of local steps, int32 scalar to float32 scalar.
+
+    Args:
+      schedule: its shape.
+      peak: the highest learning rate.
+      total_steps: the shard's share of the budget, for a schedule that does not say where it ends; 0 when unknown.
+
+    Raises:
+      OptimizerError: the schedule would end before its warm-up does.
+    """
     if isinstance(schedule, ConstantSchedule):
         return lambda step: jnp.full((), peak, jnp.float32)
+    warmup_steps, total_steps = schedule.warmup_steps, schedule.total_steps or total_steps
+    if total_steps <= warmup_steps:
+        message = (
+            f"each shard's part of budget.local_steps is {total_steps} steps, not above warmup_steps {warmup_steps}: "
+            "give total_steps, or a larger budget.local_steps"
+        )
+        raise OptimizerError("inner.schedule.total_steps", schedule.total_steps, message)
     return warmup_cosine(
-        peak=peak,
-        final=schedule.final_learning_rate,
-        warmup_steps=schedule.warmup_steps,
-        total_steps=schedule.total_steps or total_steps,
+        peak=peak, final=schedule.final_learning_rate, warmup_steps=warmup_steps, total_steps=total_steps
     )
 
 
@@ -60,10 +73,12 @@ def build_inner(inner: Inner) -> InnerOptimizer:
     """Returns the optimizer of an `inner` section, clipping included.
 
     Raises:
-      OptimizerError: the optimizer is not known or does not take the given arguments.
+      OptimizerError: the optimizer is not known, does not take the given arguments, or cannot be an inner one.
     """
     arguments: dict[str, Any] = dict(inner.arguments)
+    check_not_repeated("inner", arguments, "learning_rate")
     if inner.weight_decay is not None:
+        check_not_repeated("inner", arguments, "weight_decay")
         arguments["weight_decay"] = inner.weight_decay
     factory = optax_like("inner", inner.optimizer)
 
@@ -74,4 +89,18 @@ def build_inner(inner: Inner) -> InnerOptimizer:
         return optax.chain(optax.clip_by_global_norm(inner.clip_norm), optimizer)
 
     at(inner.learning_rate)  # a wrong argument is reported now, not inside a compiled program
+    _check_rate_is_free(inner.optimizer, at)
+    check_inputs("inner", inner.optimizer, at(inner.learning_rate))
     return at
+
+
+def _check_rate_is_free(name: str, at: InnerOptimizer) -> None:
+    """Checks that the learning rate can change from step to step.
+
+    Raises:
+      OptimizerError: the optimizer keeps it in its state.
+    """
+    states = [jax.tree.leaves(at(rate).init(jnp.zeros(1))) for rate in (1.0, 2.0)]
+    if not all(bool(jnp.all(one == two)) for one, two in zip(*states, strict=True)):
+        message = "it keeps its first learning rate in its state, out of a schedule's reach; choose another"
+        raise OptimizerError("inner.optimizer", name, message)

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from simulator.experiment.outer_schema import (
@@ -110,8 +112,12 @@ def _optimizer(outer: Outer) -> optax.GradientTransformation:
             arguments = {"momentum": outer.momentum, "buffer": outer.buffer, "c": outer.c}
         case NamedOuter():
             arguments = outer.arguments
-    factory = _BUILT_IN.get(outer.optimizer) or _REGISTERED.get(outer.optimizer)
-    return optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
+            check_not_repeated("outer", arguments, "learning_rate")
+    factory = outer_optimizers().get(outer.optimizer)
+    optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
+    if factory is None:
+        check_inputs("outer", outer.optimizer, optimizer)
+    return optimizer
 
 
 def optax_like(section: str, name: str, factory: Factory | None = None) -> Factory:
@@ -146,6 +152,33 @@ def check_arguments(section: str, name: str, factory: Factory, arguments: Mappin
         taken = [parameter for parameter in inspect.signature(factory).parameters if parameter != "learning_rate"]
         message = f"{name} does not fit: {error}; it takes {', '.join(taken)}"
         raise OptimizerError(f"{section}.arguments", dict(arguments), message) from error
+
+
+def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> None:
+    """Checks that `arguments` does not hold what has a key of its own.
+
+    Raises:
+      OptimizerError: it does.
+    """
+    if key in arguments:
+        message = f"{key} is given as {section}.{key}: take it out of the arguments"
+        raise OptimizerError(f"{section}.arguments", dict(arguments), message)
+
+
+def check_inputs(section: str, name: str, optimizer: optax.GradientTransformation) -> None:
+    """Checks that an optimizer steps with gradients and parameters alone; nothing is computed.
+
+    Raises:
+      OptimizerError: it cannot, for instance because it needs the loss, as line searches do.
+    """
+    probe = jnp.zeros(1)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        state = jax.eval_shape(optimizer.init, probe)
+        try:
+            jax.eval_shape(optimizer.update, probe, state, probe)
+        except TypeError as error:
+            message = f"it cannot step with these arguments, gradients and parameters alone: {error}"
+            raise OptimizerError(f"{section}.optimizer", name, message) from error
 
 
 def _from_optax(section: str, name: str) -> Factory:

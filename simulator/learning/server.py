@@ -11,15 +11,16 @@ import optax
 from simulator.learning.round import Arrays, Params
 
 
-class Server:
-    """Holds the parameters and applies pseudo-gradients to them.
+class OuterPrograms:
+    """The compiled steps of an outer optimizer.
 
-    `params` is replaced, never changed in place: whoever pulled it keeps a valid version.
+    Attributes:
+      init: parameters to the optimizer's state.
+      update: (parameters, state, pseudo-gradient, staleness, worker, pulled parameters) to (parameters, state).
     """
 
-    def __init__(self, params: Params, optimizer: optax.GradientTransformationExtraArgs):
-        self.params = params
-        self._state = jax.jit(optimizer.init)(params)
+    def __init__(self, optimizer: optax.GradientTransformationExtraArgs):
+        self.init = jax.jit(optimizer.init)
 
         def update(
             params: Params, state: Any, pseudo_gradient: Params, staleness: Any, worker: Any, pulled_params: Params
@@ -29,22 +30,38 @@ class Server:
             )
             return optax.apply_updates(params, updates), state
 
-        self._update = jax.jit(update)
+        self.update = jax.jit(update)
         self._add = jax.jit(lambda total, g: jax.tree.map(jnp.add, total, g))
         self._divide = jax.jit(lambda total, count: jax.tree.map(lambda leaf: leaf / count, total))
 
+    def mean(self, pseudo_gradients: Sequence[Params]) -> Params:
+        """Returns the mean; holds no more than the sum besides its inputs."""
+        total = pseudo_gradients[0]
+        for pseudo_gradient in pseudo_gradients[1:]:
+            total = self._add(total, pseudo_gradient)
+        return self._divide(total, np.float32(len(pseudo_gradients)))
+
+
+class Server:
+    """Holds the parameters and applies pseudo-gradients to them.
+
+    `params` is replaced, never changed in place: whoever pulled it keeps a valid version.
+    """
+
+    def __init__(self, params: Params, programs: OuterPrograms):
+        self.params = params
+        self._programs = programs
+        self._state = programs.init(params)
+
     def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> None:
         """One arrival: a step of the outer optimizer, or of what stands before it."""
-        self.params, self._state = self._update(
+        self.params, self._state = self._programs.update(
             self.params, self._state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
         )
 
     def apply_mean(self, pseudo_gradients: Sequence[Params]) -> None:
         """A synchronous round: one step on the mean, all of which started from the present parameters."""
-        total = pseudo_gradients[0]
-        for pseudo_gradient in pseudo_gradients[1:]:
-            total = self._add(total, pseudo_gradient)
-        mean = self._divide(total, np.float32(len(pseudo_gradients)))
+        mean = self._programs.mean(pseudo_gradients)
         self.apply(mean, staleness=0, worker=-1, pulled_params=self.params)
 
 

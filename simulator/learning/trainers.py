@@ -121,8 +121,8 @@ class SerialTrainer:
 class BatchedTrainer:
     """Lazy: the first result that is needed makes every pending round run, up to `lanes` of them in one program.
 
-    A round that nobody asks for, because its worker was lost or the simulation ended, is never computed. Batches hold a
-    power of two of rounds, so that no more than 1 + log2(lanes) programs are ever compiled.
+    What is submitted after the last result that anybody asks for is never computed. Batches hold a power of two of
+    rounds, so that no more than 1 + log2(lanes) programs are ever compiled.
     """
 
     def __init__(self, programs: Programs, feed: Feed, lanes: int):

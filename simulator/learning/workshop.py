@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 import models
-from simulator.data import DataOrder, Dataset, load_dataset
+from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
 from simulator.experiment.schema import TransformerModel
 from simulator.learning.inner import build_inner, learning_rate, linear_warmup
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Feed, Params, Recipe, RoundInputs
-from simulator.learning.server import Evaluator, Server
+from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, Programs, SerialTrainer, Trainer, default_lanes
 
 Made = TypeVar("Made")
@@ -91,8 +91,8 @@ class Workshop:
         Raises:
           ModelError: its vocabulary is smaller than the data's, or its sizes do not fit together.
         """
-        vocabulary = self.dataset(experiment).vocabulary
-        return self._once("model", lambda: build_model(experiment, vocabulary), experiment.model, vocabulary)
+        vocabulary = vocabulary_of(experiment.data)
+        return self._once("model", lambda: build_model(experiment, vocabulary), *_data_and_model(experiment))
 
     def costs(self, experiment: Experiment) -> ModelCosts:
         """Returns what a round and a message cost."""
@@ -135,10 +135,10 @@ class Workshop:
         return BatchedTrainer(programs, feed, lanes)
 
     def feed(self, experiment: Experiment) -> Feed:
-        """Returns the rounds' data, which go on behind those of pretraining."""
+        """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
         order = DataOrder(self.dataset(experiment), experiment.inner.batch_size, experiment.seed)
-        seen_examples = experiment.pretrain.steps * _pretrain_batch(experiment)
-        skipped = math.ceil(seen_examples / (experiment.shards * experiment.inner.batch_size))
+        seen_examples = math.ceil(experiment.pretrain.steps / experiment.shards) * _pretrain_batch(experiment)
+        skipped = math.ceil(seen_examples / experiment.inner.batch_size)
 
         def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
             return order.batches(shard, skipped + first_step, steps)
@@ -152,8 +152,8 @@ class Workshop:
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
-        optimizer = build_outer(experiment.outer)
-        return Server(self.start(experiment, progress), optimizer)
+        programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
+        return Server(self.start(experiment, progress), programs)
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
         """Returns what evaluates the server's parameters."""

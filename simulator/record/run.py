@@ -56,8 +56,8 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """Writes the record as four files: all to temporary names first, then renamed, the summary last.
 
-        A reader sees each file whole, and a folder with a summary holds a finished run. An interrupted write leaves what
-        was there before. NaN and infinity become null in the summary.
+        A reader sees each file whole, and a folder with a summary holds a finished run. An interrupted write
+        leaves what was there before. NaN and infinity become null in the summary.
 
         Raises:
             RecordError: If the experiment or the summary holds something that a file cannot.

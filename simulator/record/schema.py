@@ -113,9 +113,8 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
             raise RecordError(
                 f"{where}: column {name!r} has dtype {series.dtype}, but its values must be of kind {kind}"
             )
-        converted = series.astype(_DTYPES[kind])
-        if kind == "outcome" and converted.isna().any():
-            bad = series[converted.isna()].iloc[0]
+        if kind == "outcome" and not series.isin(OUTCOMES).all():
+            bad = series[~series.isin(OUTCOMES)].iloc[0]
             raise RecordError(f"{where}: column {name!r} holds {bad!r}, but an outcome is one of {', '.join(OUTCOMES)}")
-        frame[name] = converted
+        frame[name] = series.astype(_DTYPES[kind])
     return frame

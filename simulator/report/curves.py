@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,8 +65,11 @@ def perplexity_curves(
         size: Width and height in inches.
 
     Raises:
-        ReportError: If there is no record, one trained nothing, or the runs of a variant have no common range.
+        ReportError: If there is no record, one trained nothing, the runs of a variant have no common range,
+            or `against` is no such column.
     """
+    if against not in get_args(Against):
+        raise ReportError(f"against is {against!r}, but must be one of {', '.join(get_args(Against))}")
     curves = [_curve(group, against) for group in group_records(records)]
     largest = max((curve.x[-1] for curve in curves if len(curve.x)), default=0.0)
     unit, label = _x_axis(against, largest)
@@ -141,8 +144,10 @@ def _common(label: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[
         return np.empty(0), np.empty((len(runs), 0))
     low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
     if low > high:
-        raise ReportError(f"{label}: its {len(runs)} runs have no range in common (one starts at {low:g}, one ends at "
-                          f"{high:g}): plot fewer of them")  # fmt: skip
+        raise ReportError(
+            f"{label}: its {len(runs)} runs have no range in common (one starts at {low:g}, one ends at {high:g}): "
+            "plot fewer of them"
+        )
     grid = np.unique(np.concatenate([x for x, _ in runs]))
     grid = grid[(grid >= low) & (grid <= high)]
     return grid, np.stack([np.interp(grid, x, y) for x, y in runs])
@@ -158,9 +163,7 @@ def _x_axis(against: Against, largest: float) -> tuple[Unit, str]:
     if against == "tokens":
         unit = token_unit(largest)
         return unit, f"tokens ({unit.unit})" if unit.unit else "tokens"
-    if against == "local_steps":
-        return Unit(1.0, ""), "local steps (over all workers)"
-    raise ReportError(f"against is {against!r}, but must be simulated_s, local_steps, tokens or bytes_sent")
+    return Unit(1.0, ""), "local steps (over all workers)"
 
 
 def _draw(axes: Axes, curve: Curve, look: Look, unit: Unit, index: int, of: int) -> Line2D:

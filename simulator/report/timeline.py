@@ -25,6 +25,7 @@ PHASES = {
 _HEIGHT = 0.72  # of a bar; a row is 1
 _EXCERPT_ROUNDS = 3  # of the slowest worker
 _EXCERPT_BARS = 40  # at most, of the fastest worker
+_MOST_MARKS = 1000  # of server updates
 _MOST_LINES = 60  # server updates drawn through all rows
 
 
@@ -166,6 +167,9 @@ def _draw_updates(axes: Axes, rounds: pd.DataFrame, start_s: float, stop_s: floa
     """Marks every change of the server's version in a row of its own, and through all rows where they are few."""
     applied = rounds[rounds["outcome"] == "applied"].drop_duplicates("version")["update_s"]
     times = applied[applied.between(start_s, stop_s)].to_numpy() / unit.size
+    if len(times) > _MOST_MARKS:  # more than the figure has dots: one for each of as many equal parts of the excerpt
+        part = np.floor((times - start_s / unit.size) / ((stop_s - start_s) / unit.size) * _MOST_MARKS)
+        times = times[np.unique(part, return_index=True)[1]]
     width = 0.7 if len(times) <= 4 * _MOST_LINES else 0.15
     axes.vlines(times, rows - _HEIGHT / 2, rows + _HEIGHT / 2, color="#333333", linewidth=width, label="updates")
     if len(times) <= _MOST_LINES:

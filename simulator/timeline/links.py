@@ -19,9 +19,11 @@ class Channel:
 
     def __init__(self, env: simpy.Environment, link: Link):
         self._env = env
-        self._link = link
         self._queue = simpy.Resource(env, capacity=1) if link.shared_s else None
+        self._shared_s = link.shared_s or 0.0
         self._free_s = 0.0  # when the last message in the queue will have left the shared link
+        transfer_s = [link.transfer_s(worker) for worker in range(len(link.latency_s))]
+        self._rest_s = [max(own_s - self._shared_s, 0.0) for own_s in transfer_s]  # beyond the shared link
 
     @property
     def contended(self) -> bool:
@@ -31,25 +33,21 @@ class Channel:
     def end_s(self, worker: int, start_s: float) -> float:
         """Returns when a transfer ends that is requested at `start_s`, if nobody else's is requested before it."""
         if self._queue is None:
-            return start_s + self._link.transfer_s(worker)
-        shared_s = self._link.shared_s or 0.0
-        return max(start_s, self._free_s) + shared_s + self._rest_s(worker)
+            return start_s + self._rest_s[worker]
+        return max(start_s, self._free_s) + self._shared_s + self._rest_s[worker]
+
+    def join(self, worker: int) -> float:
+        """Takes the last place in the queue for a transfer that is requested now; returns when it will end."""
+        now_s = self._env.now
+        end_s = self.end_s(worker, now_s)
+        self._free_s = max(now_s, self._free_s) + self._shared_s
+        return end_s
 
     def transfer(self, worker: int) -> Process:
-        """SimPy process of one transfer."""
-        if self._queue is None:
-            duration_s = self._link.transfer_s(worker)
-            if duration_s > 0:
-                yield self._env.timeout(duration_s)
-            return
-        shared_s = self._link.shared_s or 0.0
-        self._free_s = max(self._env.now, self._free_s) + shared_s
-        with self._queue.request() as turn:
-            yield turn
-            yield self._env.timeout(shared_s)
-        rest_s = self._rest_s(worker)
-        if rest_s > 0:
-            yield self._env.timeout(rest_s)
-
-    def _rest_s(self, worker: int) -> float:
-        return max(self._link.transfer_s(worker) - (self._link.shared_s or 0.0), 0.0)
+        """SimPy process of one transfer that, on a shared link, has joined the queue just before."""
+        if self._queue is not None:
+            with self._queue.request() as turn:
+                yield turn
+                yield self._env.timeout(self._shared_s)
+        if self._rest_s[worker] > 0:
+            yield self._env.timeout(self._rest_s[worker])

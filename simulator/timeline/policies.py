@@ -1,15 +1,15 @@
 """Policies: when groups restart, how many steps, which shard. Pure functions of times, counts and ids."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class ServerView:
+class ServerView(NamedTuple):
     """What a synchronization policy may look at.
 
     Attributes:
@@ -108,12 +108,17 @@ class Proportional:
 
     sizes: np.ndarray
 
+    @functools.cached_property
+    def _total(self) -> int:
+        return int(self.sizes.sum())
+
     def choose(self, worker: int, assigned: np.ndarray, random: np.random.Generator) -> int:
         """Returns a sampled shard."""
-        behind = np.maximum(self.sizes * assigned.sum() - assigned * self.sizes.sum(), 0)
-        weights = behind if behind.any() else self.sizes
-        cumulative = np.cumsum(weights)
-        return int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+        behind = self.sizes * assigned.sum() - assigned * self._total
+        cumulative = np.maximum(behind, 0).cumsum()
+        if cumulative[-1] == 0:
+            cumulative = self.sizes.cumsum()
+        return int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,10 @@ class TimelineConfig:
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
             raise ValueError("a timeline without a budget would never end")
+        if self.evaluate_every_s is not None and self.evaluation_s >= self.evaluate_every_s:
+            raise ValueError(
+                f"an evaluation of {self.evaluation_s} s every {self.evaluate_every_s} s leaves the server no time"
+            )
 
 
 class Timeline:
@@ -78,12 +82,12 @@ class Timeline:
         self._processed_in_buffer = 0
         self._next_round = 0
         self._next_evaluation = config.evaluate_every_steps or 0
-        self._evaluated_s = -math.inf
+        self._evaluated: tuple[float, int, int] | None = None  # time, version and local steps of the last evaluation
         self._assigned = np.zeros(config.shards, np.int64)
         self._shard_random = stream(cluster.seed, "shard choice")
 
         self._inbox: deque[Arrival] = deque()
-        self._ticks = 0
+        self._tick_due = False
         self._wake = self._env.event()
         self._group: list[Arrival] = []
         self._opened_s = math.inf
@@ -143,7 +147,7 @@ class Timeline:
             yield env.timeout(compute_s)
             push_start_s = env.now
             if up_contended:  # only now is it known when the link is free
-                self._expect(worker, self._up.end_s(worker, env.now))
+                self._expect(worker, self._up.join(worker))
                 self._rouse()
             yield from self._up.transfer(worker)
             self._tasks[worker] = env.event()
@@ -177,8 +181,8 @@ class Timeline:
         for worker in range(self._cluster.workers):
             self._dispatch(worker)
         while not self._ended:
-            if self._ticks:
-                self._ticks -= 1
+            if self._tick_due:
+                self._tick_due = False
                 yield from self._evaluate()
             elif self._group and self._config.synchronization.closes(self._view()):
                 yield from self._close_group()
@@ -241,18 +245,18 @@ class Timeline:
         self._next_round += 1
         self._assigned[shard] += steps
         compute_s = cluster.compute_s(worker, steps, self._jitter[worker])
-        self._expect(worker, self._up.end_s(worker, self._down.end_s(worker, self._env.now) + compute_s))
+        self._expect(worker, self._up.end_s(worker, self._down.join(worker) + compute_s))
         self._outstanding += 1
         self._emit(Dispatched(self._env.now, task))
         self._tasks[worker].succeed((task, compute_s))
 
     def _tick(self, every_s: float) -> Process:
-        """Asks for an evaluation at every multiple of `every_s`."""
+        """Asks for an evaluation at every multiple of `every_s`; several while the server is busy give one."""
         count = 1
         while True:
             yield self._env.timeout(max(count * every_s - self._env.now, 0.0))
             count += 1
-            self._ticks += 1
+            self._tick_due = True
             self._rouse()
 
     def _evaluation_due(self) -> bool:
@@ -264,10 +268,17 @@ class Timeline:
         return True
 
     def _evaluate(self) -> Process:
-        self._evaluated_s = self._env.now
-        self._emit(Evaluation(self._env.now, self._version, self._local_steps))
-        if self._config.evaluation_s > 0:
+        if self._mark_evaluation() and self._config.evaluation_s > 0:
             yield self._env.timeout(self._config.evaluation_s)
+
+    def _mark_evaluation(self) -> bool:
+        """Returns whether there is anything to evaluate: the same state at the same time is evaluated once."""
+        state = (self._env.now, self._version, self._local_steps)
+        if state == self._evaluated:
+            return False
+        self._evaluated = state
+        self._emit(Evaluation(*state))
+        return True
 
     def _budget_used(self) -> bool:
         config = self._config
@@ -276,6 +287,5 @@ class Timeline:
 
     def _finish(self) -> None:
         self._ended = True
-        if self._evaluated_s != self._env.now:
-            self._emit(Evaluation(self._env.now, self._version, self._local_steps))
+        self._mark_evaluation()
         self._emit(Finished(self._env.now, self._version, self._local_steps))

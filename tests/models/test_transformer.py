@@ -13,19 +13,15 @@ from models.attention import ATTENTION
 SMALL = TransformerConfig(vocabulary=19, layers=2, width=16, heads=2, context=6)
 
 
-@functools.cache
-def small(**changes):
-    """A small model and its parameters, which are the same whatever the dtype and the attention."""
-    model = transformer(dataclasses.replace(SMALL, **changes))
-    return model, jax.jit(model.init)(jax.random.key(0))
-
-
-def loss_and_gradient(model, params, tokens):
-    return jax.jit(jax.value_and_grad(model.loss))(params, tokens, None)
-
-
 def some_tokens(config, batch_size=3, seed=0):
     return jax.random.randint(jax.random.key(seed), (batch_size, config.context + 1), 0, config.vocabulary)
+
+
+@functools.cache
+def small(**changes):
+    """A small model and its parameters."""
+    model = transformer(dataclasses.replace(SMALL, **changes))
+    return model, jax.jit(model.init)(jax.random.key(0))
 
 
 @pytest.mark.parametrize(
@@ -51,10 +47,9 @@ def test_presets_have_the_size_they_are_named_after(preset):
     assert millions == pytest.approx(int(preset.removesuffix("m")), rel=0.06)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_a_plain_dict_of_float32(dtype, tied):
-    model, params = small(dtype=dtype, tied=tied)
+def test_parameters_are_a_plain_dict_of_float32_whatever_the_dtype(tied):
+    model, params = small(dtype="bfloat16", tied=tied)
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     assert {type(key) for path, _ in paths for key in path} == {jax.tree_util.DictKey}
     assert {type(key.key) for path, _ in paths for key in path} == {str}
@@ -133,7 +128,7 @@ def test_the_first_loss_is_near_that_of_a_uniform_guess(tied):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_gradient_descent_lowers_the_loss_and_compiles_once(dtype):
-    model, params = small(dtype=dtype)
+    model, params = small(dtype=dtype, layers=1)
     traces = 0
 
     @jax.jit

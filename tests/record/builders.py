@@ -109,12 +109,14 @@ def _simulate(
     steps = [max(1, int(50 * min(step_s) / own_s)) if dynamic else 50 for own_s in step_s]
     log, totals = RoundLog(), [(0.0, 0, 0)]
     trained = version = dispatched = 0
-    queue: list[tuple[float, int, int, float, int]] = []
+    queue: list[tuple[float, int, int, tuple[float, ...], int]] = []
 
     def dispatch(worker: int, ready_s: float, start_s: float) -> None:
         nonlocal dispatched
-        arrival_s = start_s + 2 * transfer_s + steps[worker] * step_s[worker]
-        heapq.heappush(queue, (arrival_s, dispatched, worker, ready_s, version))
+        compute_start_s = start_s + transfer_s
+        push_start_s = compute_start_s + steps[worker] * step_s[worker]
+        times_s = (ready_s, start_s, compute_start_s, push_start_s)
+        heapq.heappush(queue, (push_start_s + transfer_s, dispatched, worker, times_s, version))
         dispatched += 1
 
     for worker in workers:
@@ -123,9 +125,7 @@ def _simulate(
         group = [heapq.heappop(queue) for _ in (workers if barrier else range(1))]
         before, update_s = version, group[-1][0]
         version += 1
-        for arrival_s, number, worker, ready_s, pulled in group:
-            push_start_s = arrival_s - transfer_s
-            compute_start_s = push_start_s - steps[worker] * step_s[worker]
+        for arrival_s, number, worker, times_s, pulled in group:
             trained += steps[worker]
             row = round_row(
                 round=number,
@@ -136,10 +136,10 @@ def _simulate(
                 pulled_version=pulled,
                 version=version,
                 staleness=before - pulled,
-                ready_s=ready_s,
-                pull_start_s=max(ready_s, compute_start_s - transfer_s),
-                compute_start_s=compute_start_s,
-                push_start_s=push_start_s,
+                ready_s=times_s[0],
+                pull_start_s=times_s[1],
+                compute_start_s=times_s[2],
+                push_start_s=times_s[3],
                 arrival_s=arrival_s,
                 update_s=update_s,
                 train_loss=math.nan if trainer == "null" else 2.0,

@@ -1,0 +1,156 @@
+"""Keeps a simulation's record while it runs, and tells an observer how far it is."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, SupportsFloat
+
+import numpy as np
+
+from simulator.cluster import ClusterModel
+from simulator.experiment.schema import Budget
+from simulator.record import EvaluationLog, RoundLog
+from simulator.timeline import Arrival, Evaluation, Update
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a simulation stands.
+
+    Attributes:
+      simulated_s: the clock.
+      local_steps: over all workers, as processed.
+      tokens: trained on in those.
+      server_updates: the server's version.
+      staleness: mean over the last update's arrivals.
+      train_loss: of the last round whose loss is known, in nats; NaN before.
+      perplexity: of the last evaluation that is known; NaN before.
+      fraction: of the budget, from 0 to 1.
+    """
+
+    simulated_s: float
+    local_steps: int
+    tokens: int
+    server_updates: int
+    staleness: float
+    train_loss: float
+    perplexity: float
+    fraction: float
+
+
+class Observer(Protocol):
+    """Watches a simulation; what it does has no influence on it."""
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        """Pretraining has come this far."""
+
+    def advanced(self, progress: Progress) -> None:
+        """The server has processed an update."""
+
+
+class Book:
+    """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it."""
+
+    def __init__(self, budget: Budget, cluster: ClusterModel, tokens_per_step: int, observer: Observer | None):
+        self.rounds, self.evaluations = RoundLog(), EvaluationLog()
+        self._budget = budget
+        self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
+        self._tokens_per_step = tokens_per_step
+        self._observer = observer
+        self._late_update: tuple[Update, Sequence[SupportsFloat] | None] | None = None
+        self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None] | None = None
+        self._arrived = 0
+        self._train_loss = self._perplexity = math.nan
+        self.tokens = 0
+
+    def update(self, event: Update, losses: Sequence[SupportsFloat] | None) -> None:
+        """Notes an update and its rounds' training losses, None where nothing was trained."""
+        self._settle_update()
+        self._late_update = event, losses
+        self._arrived += len(event.arrivals)
+        self.tokens = event.local_steps * self._tokens_per_step
+        if self._observer is not None:
+            self._observer.advanced(self._progress(event))
+
+    def evaluation(self, event: Evaluation, loss: SupportsFloat | None) -> None:
+        """Notes an evaluation and its loss, None where nothing was trained."""
+        self._settle_evaluation()
+        row = {
+            "simulated_s": event.time_s,
+            "local_steps": event.local_steps,
+            "tokens": event.local_steps * self._tokens_per_step,
+            "server_updates": event.version,
+            "bytes_sent": self._arrived * sum(self._bytes),
+        }
+        self._late_evaluation = row, loss
+
+    def settle(self) -> None:
+        """Fetches what is still on its way."""
+        self._settle_update()
+        self._settle_evaluation()
+
+    def _settle_update(self) -> None:
+        if self._late_update is None:
+            return
+        event, losses = self._late_update
+        fetched = [math.nan] * len(event.arrivals) if losses is None else [float(loss) for loss in losses]
+        for arrival, staleness, train_loss in zip(event.arrivals, event.staleness, fetched, strict=True):
+            self._append(event, arrival, staleness, train_loss)
+        self._train_loss = float(np.mean(fetched))
+        self._late_update = None
+
+    def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float) -> None:
+        self.rounds.append(
+            round=arrival.round.id,
+            worker=arrival.round.worker,
+            shard=arrival.round.shard,
+            first_step=arrival.round.first_step,
+            local_steps=arrival.round.steps,
+            pulled_version=arrival.round.version,
+            version=event.version,
+            staleness=staleness,
+            outcome=event.outcome,
+            ready_s=arrival.ready_s,
+            pull_start_s=arrival.pull_start_s,
+            compute_start_s=arrival.compute_start_s,
+            push_start_s=arrival.push_start_s,
+            arrival_s=arrival.arrival_s,
+            update_s=event.time_s,
+            train_loss=train_loss,
+            bytes_down=self._bytes[0],
+            bytes_up=self._bytes[1],
+        )
+
+    def _settle_evaluation(self) -> None:
+        if self._late_evaluation is None:
+            return
+        row, loss = self._late_evaluation
+        value = math.nan if loss is None else float(loss)
+        self._perplexity = perplexity(value)
+        self.evaluations.append(**row, loss=value, perplexity=self._perplexity)
+        self._late_evaluation = None
+
+    def _progress(self, event: Update) -> Progress:
+        done = (
+            (event.local_steps, self._budget.local_steps),
+            (event.time_s, self._budget.simulated_time),
+            (event.version, self._budget.server_updates),
+        )
+        return Progress(
+            simulated_s=event.time_s,
+            local_steps=event.local_steps,
+            tokens=self.tokens,
+            server_updates=event.version,
+            staleness=sum(event.staleness) / len(event.staleness),
+            train_loss=self._train_loss,
+            perplexity=self._perplexity,
+            fraction=min(1.0, max(value / limit for value, limit in done if limit)),
+        )
+
+
+def perplexity(loss: float) -> float:
+    """Returns exp(loss), infinite where that is beyond float64."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,258 @@
+"""The `tardigrad` command."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from simulator.experiment import Document, ExperimentError, Point, Problem, expand, load_document
+from simulator.experiment.expand import locate
+
+if TYPE_CHECKING:
+    from simulator.engine import TrainerKind
+    from simulator.learning import Workshop
+    from simulator.record import RunRecord
+
+app = typer.Typer(
+    help="Simulate heterogeneous clusters on one host, and train a real model as they would.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
+Settings = Annotated[
+    list[str] | None, typer.Argument(help="settings that win over the file, as key.path=value", show_default=False)
+]
+Variant = Annotated[str | None, typer.Option(help="only this variant of the file", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
+
+
+def main() -> None:
+    """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    with _messages():
+        app()
+
+
+@app.command()
+def run(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
+    """Simulate and train every variant and sweep point of an experiment file."""
+    from simulator.record import write_summary
+    from simulator.report import results_table, write_figures
+
+    document, points = _points(file, settings, variant)
+    workshop = _checked(document, points)
+    folder = _output_folder(out, points[0].experiment.name)
+    records: list[RunRecord] = []
+    for record in _simulate(points, workshop, folder, None):
+        records.append(record)
+        write_summary(folder / "summary.json", [done.summary for done in records])
+    figures = write_figures(records, folder)
+    console = Console()
+    console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    console.print(f"\n{len(records)} runs, summary.json and {len(figures)} figures in {folder}", soft_wrap=True)
+
+
+@app.command()
+def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
+    """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
+    from simulator.record import write_summary
+    from simulator.report import results_table, worker_rich_table, write_figures
+
+    document, points = _points(file, settings, variant)
+    workshop = _checked(document, points, data=False)
+    folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
+    records = list(_simulate(points, workshop, folder, "null"))
+    write_summary(folder / "summary.json", [record.summary for record in records])
+    figures = write_figures(records, folder)
+    console = Console()
+    for record in records:
+        console.print(worker_rich_table(record), "")
+    console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    console.print(f"\n{len(records)} timelines and {len(figures)} figures in {folder}", soft_wrap=True)
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the figures; the first of RUNS when absent", show_default=False)
+    ] = None,
+) -> None:
+    """Draw wall-clock against perplexity, steps against perplexity, staleness and timelines of finished runs."""
+    from simulator.record import read_runs
+    from simulator.report import results_table, write_figures
+
+    records = read_runs(runs)
+    folder = out or runs[0]
+    figures = write_figures(records, folder)
+    console = Console()
+    console.print(results_table([record.summary for record in records]))
+    console.print("\n".join(str(path) for path in figures), soft_wrap=True)
+
+
+@app.command()
+def validate(file: File, settings: Settings = None, variant: Variant = None) -> None:
+    """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
+    document, points = _points(file, settings, variant)
+    _checked(document, points)
+    variants = dict.fromkeys(point.variant for point in points)
+    Console().print(f"{file}: valid; {len(points)} simulations of {len(variants)} variants", soft_wrap=True)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
+) -> None:
+    """Print the JSON Schema of experiment files, for editors."""
+    from simulator.experiment.json_schema import file_schema
+
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def profiles() -> None:
+    """List the heterogeneity profiles and the accelerators that a file can name."""
+    from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
+
+    levels = _table("cluster.devices: {profile: NAME, workers: N}", "profile")
+    levels.add_column("seconds per step of 4 workers", no_wrap=True)
+    levels.add_column("slowest /\nfastest", justify="right")
+    for name in PROFILES:
+        step_s = profile_step_s(name, 4)
+        levels.add_row(name, ", ".join(f"{value:.2f}" for value in step_s), f"{step_s[-1] / step_s[0]:.2f}")
+    accelerators = _table("cluster.devices: {accelerators: [{name: NAME, count: N, utilization: 0.4}]}", "name")
+    accelerators.add_column("dense 16-bit peak, TFLOP/s", justify="right")
+    for name, peak in PEAK_FLOPS.items():
+        accelerators.add_row(name, f"{peak / 1e12:.0f}")
+    Console().print(levels, "", accelerators)
+
+
+@app.command(name="models")
+def list_models() -> None:
+    """List the model presets that a file can name."""
+    import models
+
+    table = _table("model: {kind: transformer, preset: NAME}", "preset")
+    for header in ("layers", "width", "heads", "head\nwidth", "con-\ntext", "vocab-\nulary", "tied", "parameters"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("GFLOP per\nsequence", justify="right")
+    for name, config in models.PRESETS.items():
+        model = models.transformer(config)
+        sizes = (config.layers, config.width, config.heads, config.head_width, config.context, config.vocabulary)
+        tied = "yes" if config.tied else "no"
+        flops = f"{model.train_flops(1) / 1e9:,.1f}"
+        table.add_row(name, *(f"{size:,}" for size in sizes), tied, f"{model.parameters:,}", flops)
+    Console().print(table)
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _points(file: Path, settings: Sequence[str] | None, variant: str | None) -> tuple[Document, list[Point]]:
+    document = load_document(file, settings or ())
+    return document, expand(document, variant=variant)
+
+
+def _checked(document: Document, points: Sequence[Point], *, data: bool = True) -> "Workshop":
+    """Reports what is wrong beyond the file, for all points together, before anything is simulated."""
+    from simulator.engine import check
+    from simulator.learning import Workshop
+
+    workshop = Workshop()
+    problems = [
+        locate(document, point, problem) for point in points for problem in check(point.experiment, workshop, data=data)
+    ]
+    if problems:
+        raise ExperimentError(problems)
+    return workshop
+
+
+def _simulate(
+    points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
+) -> "Iterator[RunRecord]":
+    """Simulates the points one after another and writes each record as soon as it is there."""
+    from simulator.engine import simulate
+    from simulator.live import LiveView
+    from simulator.report import file_names
+
+    labels = [_label(point) for point in points]
+    with LiveView(Console(stderr=True), len(points)) as view:
+        for point, label, name in zip(points, labels, file_names(labels), strict=True):
+            observer = view.begin(label)
+            record = simulate(
+                point.experiment, trainer=trainer, observer=observer, workshop=workshop, overrides=point.overrides
+            )
+            record.write(folder / name)
+            observer.finished()
+            yield record
+
+
+def _label(point: Point) -> str:
+    return ", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())])
+
+
+def _output_folder(out: Path | None, name: str) -> Path:
+    """Returns a folder that can be written to and holds no runs: nobody's results are overwritten."""
+    if out is None:
+        from simulator.report import file_names
+
+        base = Path("runs") / file_names([name])[0]
+        folder, number = base, 1
+        while folder.exists():
+            number += 1
+            folder = base.with_name(f"{base.name}-{number}")
+    else:
+        folder = out
+        if folder.is_dir() and any(folder.iterdir()):
+            problem = Problem("--out", "the folder is not empty: choose another, or remove it first", str(folder))
+            raise ExperimentError([problem])
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".writable"
+    probe.touch()
+    probe.unlink()
+    return folder
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Ends the process with one clear message where the input or the disk is at fault."""
+    try:
+        yield
+    except ExperimentError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; runs that had finished are kept", EXIT_INTERRUPTED)
+    except ValueError as error:
+        from simulator.record import RecordError
+        from simulator.report import ReportError
+
+        if not isinstance(error, RecordError | ReportError):
+            raise
+        _fail(str(error), EXIT_BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"tardigrad: {message}\n")
+    sys.exit(code)

@@ -1,0 +1,100 @@
+"""The file format as a JSON Schema, by which editors complete keys, show descriptions and underline mistakes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from simulator.experiment.outer_schema import BUILT_IN_OUTER
+from simulator.experiment.schema import Experiment
+
+_STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
+_NOT_OF_A_VARIANT = ("name", "variant")
+_EXTENDS = "another experiment file, relative to this one, over which this one is laid"
+_VARIANTS = "name of each variant: what it changes of the rest of the file"
+_SWEEP = (
+    "axes, all combined: a dotted path with its values, or any name with a list of mappings from dotted paths to values"
+)
+
+
+def file_schema() -> dict[str, Any]:
+    """Returns the JSON Schema (draft 2020-12) of experiment files.
+
+    Every section may be partial, since the rest of it may come from `extends` or from a variant; whether an experiment
+    is complete, and whether its settings fit together, is what `tardigrad validate` says.
+    """
+    generated = Experiment.model_json_schema()
+    definitions = {name: _clean(section) for name, section in generated["$defs"].items()}
+    for name, section in definitions.items():
+        if name not in _listed(generated):
+            section.pop("required", None)
+    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    settings = _clean(generated)["properties"]
+    definitions["Variant"] = {
+        "type": "object",
+        "description": "What this variant changes.",
+        "properties": {name: value for name, value in settings.items() if name not in _NOT_OF_A_VARIANT},
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tardigrad experiment",
+        "description": generated["description"],
+        "type": "object",
+        "properties": settings
+        | {
+            "extends": {"type": "string", "description": _EXTENDS},
+            "variants": {
+                "type": "object",
+                "description": _VARIANTS,
+                "additionalProperties": {"$ref": "#/$defs/Variant"},
+            },
+            "sweep": {
+                "type": "object",
+                "description": _SWEEP,
+                "additionalProperties": {"type": "array", "minItems": 1},
+            },
+        },
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _clean(schema: Any) -> Any:
+    """Returns what pydantic generated in the draft's own words and without its made-up titles.
+
+    A partial section may fit several members of a union, hence `anyOf`.
+    """
+    if isinstance(schema, list):
+        return [_clean(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    cleaned: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # a mapping of names, whatever they are
+            cleaned[key] = {name: _clean(item) for name, item in value.items()}
+        elif key == "default":
+            if _worth_showing(value):
+                cleaned[key] = value
+        elif key == "oneOf":
+            cleaned["anyOf"] = _clean(value)
+        elif key not in ("title", "discriminator") and value != 2**63:
+            cleaned[_STANDARD.get(str(key), str(key))] = _clean(value)
+    return cleaned
+
+
+def _worth_showing(default: Any) -> bool:
+    """Of a section's default only the kind: its own fields show theirs. Infinity is not JSON."""
+    return default is not None and default != math.inf and (not isinstance(default, Mapping) or "kind" in default)
+
+
+def _listed(schema: Any) -> set[str]:
+    """Returns the sections that stand in lists, which are replaced as a whole and so are complete."""
+    if isinstance(schema, list):
+        return {name for item in schema for name in _listed(item)}
+    if not isinstance(schema, Mapping):
+        return set()
+    found = {name for value in schema.values() for name in _listed(value)}
+    items = schema.get("items")
+    if isinstance(items, Mapping) and "$ref" in items:
+        found.add(items["$ref"].rpartition("/")[2])
+    return found

@@ -1,0 +1,274 @@
+from pathlib import Path
+
+import pytest
+from experiment_files import SMALL, messages
+
+from simulator.experiment import Document, load, load_document
+from simulator.experiment.document import lookup, merge, parse_value
+
+
+def write(folder: Path, text: str | bytes, name: str = "file.yaml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(folder: Path, text: str | bytes) -> Document:
+    return load_document(write(folder, text))
+
+
+def refused(folder: Path, text: str | bytes) -> list[str]:
+    path = write(folder, text)
+    return messages(lambda: load_document(path), folder)
+
+
+def test_every_key_and_element_has_its_line(tmp_path: Path):
+    document = read(tmp_path, "a: 1\nb:\n  c: {d: 2,\n    e: 3}\n  f:\n  - x\n  - {g: 4}\n")
+    assert {key: line for key, (_, line) in document.lines.items()} == {
+        ("a",): 1,
+        ("b",): 2,
+        ("b", "c"): 3,
+        ("b", "c", "d"): 3,
+        ("b", "c", "e"): 4,
+        ("b", "f"): 5,
+        ("b", "f", "0"): 6,
+        ("b", "f", "1"): 7,
+        ("b", "f", "1", "g"): 7,
+    }
+    assert {file for file, _ in document.lines.values()} == {tmp_path / "file.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-2.5e+3", -2500.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("12", 12),
+        ("-7", -7),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("010", 10),
+        (".inf", float("inf")),
+        ("1e", "1e"),
+        ("1:30", "1:30"),
+        ("e3", "e3"),
+        ("'1e-3'", "1e-3"),
+        ("yes", True),
+        ("null", None),
+    ],
+)
+def test_scalars(tmp_path: Path, text: str, value: object):
+    found = read(tmp_path, f"x: {text}\n").tree["x"]
+    assert (found, type(found)) == (value, type(value))
+    assert parse_value(text) == value
+
+
+def test_a_key_that_stands_twice(tmp_path: Path):
+    assert refused(tmp_path, "a: 1\nb: {c: 1, c: 2}\na: 3\n") == [
+        "file.yaml:2: b.c: this key stands here twice",
+        "file.yaml:3: a: this key stands here twice",
+    ]
+
+
+def test_keys_are_text(tmp_path: Path):
+    assert refused(tmp_path, "1: a\nyes: b\n[x]: c\n'2': d\n") == [
+        "file.yaml:1: 1: keys must be text: put it in quotes",
+        "file.yaml:2: yes: keys must be text: put it in quotes",
+        "file.yaml:3: keys must be text: put it in quotes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {b: 1\n", "file.yaml:2: not valid YAML: while parsing a flow mapping: expected ',' or '}', but got"),
+        ("a: b: c\n", "file.yaml:1: not valid YAML: mapping values are not allowed here"),
+        ("a: 1\nb: *nowhere\n", "file.yaml:2: not valid YAML: found undefined alias 'nowhere'"),
+        ("a: 1\n---\nb: 2\n", "file.yaml:2: not valid YAML: expected a single document"),
+        ("a: 1\nb: \x01\n", "file.yaml:2: not valid YAML: unacceptable character #x0001"),
+        ("a: !!python/object:os.system x\n", "file.yaml:1: not valid YAML: could not determine a constructor"),
+        ("\n\na: 2020-13-45\n", "file.yaml:3: not valid YAML: '2020-13-45' is not a valid timestamp"),
+        ("a: !!int ''\n", "file.yaml:1: not valid YAML: '' is not a valid int"),
+        ("a: !!bool maybe\n", "file.yaml:1: not valid YAML: 'maybe' is not a valid bool"),
+        ("a: !!timestamp soon\n", "file.yaml:1: not valid YAML: 'soon' is not a valid timestamp"),
+        (f"a: {'9' * 5000}\n", f"file.yaml:1: not valid YAML: '{'9' * 40}' is not a valid int"),
+        ("a: &a {b: *a}\n", "file.yaml: not valid YAML: it is nested too deeply, or an anchor contains itself"),
+        ("a: " + "[" * 5000, "file.yaml: not valid YAML: it is nested too deeply, or an anchor contains itself"),
+    ],
+)
+def test_not_yaml(tmp_path: Path, text: str, message: str):
+    (found,) = refused(tmp_path, text)
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "42\n", "text\n", "null\n"])
+def test_not_a_mapping(tmp_path: Path, text: str):
+    assert refused(tmp_path, text) == ["file.yaml: expected a mapping with name, model, data, cluster, …"]
+
+
+def test_a_missing_file(tmp_path: Path):
+    path = tmp_path / "none.yaml"
+    assert messages(lambda: load_document(path), tmp_path) == [
+        "none.yaml: cannot be read: No such file or directory"
+    ]
+
+
+def test_a_directory(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    found = messages(lambda: load_document(tmp_path / "folder"), tmp_path)
+    assert found == ["folder: cannot be read: Is a directory"]
+
+
+def test_text_that_is_not_utf_8(tmp_path: Path):
+    assert refused(tmp_path, b"name: \xff\xfe\n") == ["file.yaml: cannot be read: it is not UTF-8 text"]
+
+
+def test_an_alias_bomb_is_refused_before_it_goes_off(tmp_path: Path):
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    (found,) = refused(tmp_path, "\n".join(levels))
+    assert found.startswith("file.yaml: not valid YAML: it has over 1")
+    assert found.endswith(" entries: anchors that multiply")
+
+
+def test_a_long_list_is_no_bomb(tmp_path: Path):
+    assert len(read(tmp_path, f"a: [{'1, ' * 120_000}]").tree["a"]) == 120_000
+
+
+def test_merge_keys_keep_the_lines_of_what_they_bring(tmp_path: Path):
+    document = read(tmp_path, "a: &a\n  x: 1\n  y: 1\nb:\n  y: 2\n  <<: *a\n")
+    assert document.tree["b"] == {"x": 1, "y": 2}
+    assert {key[-1]: line for key, (_, line) in document.lines.items() if key[0] == "b" and len(key) == 2} == {
+        "x": 2,
+        "y": 5,
+    }
+
+
+def test_extends_lays_the_file_over_its_parents(tmp_path: Path):
+    write(tmp_path, "a: {x: 1, y: 1, z: 1}\nvariants: {one: {}}\n", "grandparent.yaml")
+    write(tmp_path, "extends: ../grandparent.yaml\na: {y: 2, z: 2}\n", "below/parent.yaml")
+    document = read(tmp_path, "extends: below/parent.yaml\na: {z: 3}\nvariants: {two: {}}\n")
+    assert document.tree == {"a": {"x": 1, "y": 2, "z": 3}, "variants": {"one": {}, "two": {}}}
+    places = {key[-1]: (file.name, line) for key, (file, line) in document.lines.items() if key[0] == "a"}
+    assert places["x"] == ("grandparent.yaml", 1)
+    assert places["y"] == ("parent.yaml", 2)
+    assert places["z"] == ("file.yaml", 2)
+
+
+def test_a_file_that_extends_itself(tmp_path: Path):
+    found = refused(tmp_path, "\nextends: ./file.yaml\n")
+    assert found == ["file.yaml:2: extends = './file.yaml': the file extends itself"]
+
+
+def test_files_that_extend_each_other(tmp_path: Path):
+    write(tmp_path, "extends: file.yaml\n", "other.yaml")
+    found = refused(tmp_path, "extends: other.yaml\n")
+    assert found == ["other.yaml:1: extends = 'file.yaml': the file extends itself"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        ("none.yaml", "file.yaml:1: extends = 'none.yaml': cannot be read: No such file or directory"),
+        (".", "file.yaml:1: extends = '.': cannot be read: Is a directory"),
+        ('"a\\0b"', "file.yaml:1: extends = 'a\\x00b': cannot be read: embedded null byte"),
+        ("[a, b]", "file.yaml:1: extends: expected the path of an experiment file, relative to this one"),
+        ("", "file.yaml:1: extends: expected the path of an experiment file, relative to this one"),
+        ("''", "file.yaml:1: extends = '': expected the path of an experiment file, relative to this one"),
+    ],
+)
+def test_a_parent_that_cannot_be_read(tmp_path: Path, parent: str, message: str):
+    assert refused(tmp_path, f"extends: {parent}\n") == [message]
+
+
+def test_a_mistake_in_a_parent_names_the_parent(tmp_path: Path):
+    write(tmp_path, "\na: {b\n", "parent.yaml")
+    (found,) = refused(tmp_path, "extends: parent.yaml\n")
+    assert found.startswith("parent.yaml:3: not valid YAML: ")
+
+
+def test_paths_of_files_are_relative_to_the_file_that_they_stand_in(tmp_path: Path):
+    write(tmp_path, "data: {source: text, files: corpus/*.txt}\n", "parent/base.yaml")
+    text = (
+        "extends: parent/base.yaml\n"
+        "variants:\n  own: {data: {files: [own.txt, /tmp/absolute.txt]}}\n  inherited: {}\n"
+        "inner: {arguments: {files: untouched.txt}}\n"
+        "sweep:\n  data.files: [a.txt, [b.txt]]\n  data: [{files: c.txt}]\n  both: [{data.files: d.txt, seed: 1}]\n"
+    )
+    document = read(tmp_path, text)
+    assert document.tree["data"]["files"] == f"{tmp_path}/parent/corpus/*.txt"
+    assert document.tree["variants"]["own"]["data"]["files"] == [f"{tmp_path}/own.txt", "/tmp/absolute.txt"]
+    assert document.tree["inner"]["arguments"]["files"] == "untouched.txt"
+    assert document.tree["sweep"] == {
+        "data.files": [f"{tmp_path}/a.txt", [f"{tmp_path}/b.txt"]],
+        "data": [{"files": f"{tmp_path}/c.txt"}],
+        "both": [{"data.files": f"{tmp_path}/d.txt", "seed": 1}],
+    }
+
+
+def test_files_behind_an_alias_are_anchored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path, "data: &data {files: a.txt}\nvariants: {v: {data: *data}}\n", "folder/file.yaml")
+    monkeypatch.chdir(tmp_path)
+    tree = load_document("folder/file.yaml").tree
+    assert (tree["data"], tree["variants"]["v"]["data"]) == ({"files": "folder/a.txt"}, {"files": "folder/a.txt"})
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "merged"),
+    [
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"s": {"x": 1, "y": 1}}, {"s": {"y": 2}}, {"s": {"x": 1, "y": 2}}),
+        ({"s": [1, 2]}, {"s": [3]}, {"s": [3]}),
+        ({"s": {"x": 1}}, {"s": None}, {"s": None}),
+        ({"s": 1}, {"s": {"x": 1}}, {"s": {"x": 1}}),
+        ({"s": {"kind": "a", "x": 1}}, {"s": {"kind": "b"}}, {"s": {"kind": "b"}}),
+        ({"s": {"kind": "a", "x": 1}}, {"s": {"kind": "a", "y": 2}}, {"s": {"kind": "a", "x": 1, "y": 2}}),
+        ({"s": {"optimizer": "a", "x": 1}}, {"s": {"optimizer": "b"}}, {"s": {"optimizer": "b"}}),
+        ({"s": {"source": "a", "x": 1}}, {"s": {"source": "b"}}, {"s": {"source": "b"}}),
+        ({"s": {"x": 1}}, {"s": {"kind": "b"}}, {"s": {"x": 1, "kind": "b"}}),
+        ({"variants": {"kind": {"x": 1}, "v": {}}}, {"variants": {"kind": {"y": 2}}}, None),
+    ],
+)
+def test_the_rule_of_merging(below: dict[str, object], above: dict[str, object], merged: dict[str, object] | None):
+    expected = merged or {"variants": {"kind": {"x": 1, "y": 2}, "v": {}}}  # a variant may be called kind
+    before = repr(below)
+    assert merge(below, above) == expected
+    assert repr(below) == before
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "merged"),
+    [
+        ({"seconds_per_step": [1, 2]}, {"profile": "very"}, {"profile": "very"}),
+        ({"profile": "very", "workers": 8}, {"seconds_per_step": [1]}, {"seconds_per_step": [1]}),
+        ({"profile": "very", "workers": 8}, {"profile": "none"}, {"profile": "none", "workers": 8}),
+        ({"profile": "very"}, {"workers": 8}, {"profile": "very", "workers": 8}),
+        ({"accelerators": [1], "jitter": 1}, {"relative_speed": [1]}, {"relative_speed": [1]}),
+        (
+            {"relative_speed": [1]},
+            {"seconds_per_step": 2},
+            {"relative_speed": [1], "seconds_per_step": 2},
+        ),
+    ],
+)
+def test_devices_in_another_form_replace_the_old(
+    below: dict[str, object], above: dict[str, object], merged: dict[str, object]
+):
+    assert merge({"devices": below}, {"devices": above}) == {"devices": merged}
+
+
+def test_lookup_follows_mappings_and_lists():
+    tree = {"a": [{"b": None}]}
+    assert lookup(tree, ["a", "0", "b"]) is None
+    assert lookup(tree, []) is tree
+    for key in (["b"], ["a", "1"], ["a", "x"], ["a", "0", "b", "c"], ["a", "-1"]):
+        assert lookup(tree, key) is not None
+        assert lookup(tree, key) is lookup(tree, ["missing"])
+
+
+def test_the_small_file_is_valid(tmp_path: Path):
+    assert len(load(write(tmp_path, SMALL))) == 1

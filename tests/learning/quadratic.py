@@ -1,0 +1,68 @@
+"""A problem whose every step can be worked out: loss |x - target|^2 / 2, gradient x - mean target."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.experiment.schema import Inner
+from simulator.learning import Feed, Programs, Recipe, RoundInputs, build_inner
+
+ARRAYS = {"targets": jnp.asarray(np.random.default_rng(7).normal(size=(64, 3)), jnp.float32)}
+START = {"x": jnp.array([1.0, -2.0, 0.5], jnp.float32)}
+
+
+def loss(params: Any, targets: jax.Array, key: jax.Array | None) -> jax.Array:
+    del key
+    return 0.5 * jnp.mean(jnp.sum(jnp.square(params["x"][None, :] - targets), axis=1))
+
+
+def fetch(arrays: Any, examples: Any) -> Any:
+    return arrays["targets"][examples]
+
+
+def rate(step: jax.Array) -> jax.Array:
+    """A learning rate that depends on the shard's count of steps."""
+    return 0.1 / (1.0 + jnp.asarray(step, jnp.float32))
+
+
+def inner(optimizer: str = "sgd", **settings: Any) -> Inner:
+    return Inner(**{"optimizer": optimizer, "learning_rate": 0.1, "batch_size": 2} | settings)
+
+
+def momentum_recipe(**changes: Any) -> Recipe:
+    optimizer = build_inner(inner(arguments={"momentum": 0.9}))
+    return dataclasses.replace(Recipe(loss, fetch, optimizer, rate), **changes)
+
+
+def order(shard: int, first_step: int, steps: int) -> np.ndarray:
+    """Two examples per step, different for each (shard, step)."""
+    step = np.arange(first_step, first_step + steps, dtype=np.int32)[:, None]
+    return ((17 * shard + 2 * step + np.arange(2, dtype=np.int32)[None, :]) % 64).astype(np.int32)
+
+
+def feed(longest_round: int = 6) -> Feed:
+    return Feed(ARRAYS, order, longest_round, jax.random.key(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    id: int
+    worker: int = 0
+    shard: int = 0
+    first_step: int = 0
+    steps: int = 3
+
+
+class LoggingPrograms(Programs):
+    """Notes the steps of the rounds in every call."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe)
+        self.calls: list[list[int]] = []
+
+    def run(self, arrays: Any, inputs: list[RoundInputs]) -> Any:
+        self.calls.append([int(each.steps) for each in inputs])
+        return super().run(arrays, inputs)

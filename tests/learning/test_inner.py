@@ -1,0 +1,105 @@
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quadratic import inner
+
+from simulator.experiment.schema import ConstantSchedule, CosineSchedule
+from simulator.learning import OptimizerError, build_inner, learning_rate, warmup_cosine
+from simulator.learning.inner import linear_warmup
+
+
+def at(rate: Any, *steps: int) -> list[float]:
+    return [float(rate(jnp.int32(step))) for step in steps]
+
+
+def cosine(**settings: Any) -> CosineSchedule:
+    return CosineSchedule(**{"kind": "cosine"} | settings)
+
+
+def test_warm_up_cosine_and_floor_by_hand():
+    rate = warmup_cosine(peak=0.8, final=0.2, warmup_steps=4, total_steps=12)
+    # Linear up to step 4, then 0.2 + 0.3 (1 + cos(pi (t - 4) / 8)): cos 0 = 1, cos(pi / 4), cos(pi / 2) = 0, cos pi = -1.
+    assert at(rate, 0, 1, 2, 3) == pytest.approx([0.0, 0.2, 0.4, 0.6], abs=1e-6)
+    expected = [0.8, 0.2 + 0.3 * (1 + math.sqrt(0.5)), 0.5, 0.2 + 0.3 * (1 - math.sqrt(0.5)), 0.2]
+    assert at(rate, 4, 6, 8, 10, 12) == pytest.approx(expected, abs=1e-6)
+    assert at(rate, 13, 20, 10_000) == pytest.approx([0.2, 0.2, 0.2], abs=1e-6)
+
+
+def test_without_warm_up_the_cosine_starts_at_its_peak():
+    rate = warmup_cosine(peak=0.8, final=0.0, warmup_steps=0, total_steps=2)
+    assert at(rate, 0, 1, 2) == pytest.approx([0.8, 0.4, 0.0], abs=1e-6)
+
+
+def test_a_schedule_is_a_float32_scalar_also_when_compiled():
+    for rate in (
+        learning_rate(cosine(warmup_steps=2), 0.5, 10),
+        learning_rate(ConstantSchedule(kind="constant"), 0.5, 10),
+        linear_warmup(0.5, 2),
+    ):
+        compiled = jax.jit(rate)(np.int32(3))
+        assert (compiled.shape, compiled.dtype) == ((), jnp.float32)
+        assert float(compiled) == pytest.approx(float(rate(jnp.int32(3))), rel=1e-6)
+
+
+def test_the_warm_up_of_pretraining_takes_its_first_step_and_then_stays():
+    assert at(linear_warmup(0.8, 4), 0, 1, 3, 4, 100) == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
+    assert at(linear_warmup(0.8, 0), 0, 1) == pytest.approx([0.8, 0.8])
+
+
+def test_a_constant_schedule_never_changes():
+    assert at(learning_rate(ConstantSchedule(kind="constant"), 0.25, 10), 0, 5, 10_000) == [0.25, 0.25, 0.25]
+
+
+def test_a_schedule_ends_where_it_says_or_else_with_the_shards_part_of_the_budget():
+    own = learning_rate(cosine(total_steps=4, final_learning_rate=0.1), 0.9, total_steps=8)
+    budget = learning_rate(cosine(final_learning_rate=0.1), 0.9, total_steps=8)
+    assert at(own, 0, 2, 4, 8) == pytest.approx([0.9, 0.5, 0.1, 0.1], abs=1e-6)
+    assert at(budget, 0, 4, 8) == pytest.approx([0.9, 0.5, 0.1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("warmup_steps", "total_steps"), [(0, 0), (10, 10), (11, 10)])
+def test_a_schedule_that_ends_within_its_warm_up_is_refused(warmup_steps: int, total_steps: int):
+    with pytest.raises(
+        OptimizerError, match=f"is {total_steps} steps, not above warmup_steps {warmup_steps}"
+    ) as caught:
+        learning_rate(cosine(warmup_steps=warmup_steps), 0.1, total_steps)
+    assert caught.value.key == "inner.schedule.total_steps"
+    with pytest.raises(ValueError, match=f"^total_steps {total_steps} must be above warmup_steps {warmup_steps}$"):
+        warmup_cosine(peak=0.1, final=0.0, warmup_steps=warmup_steps, total_steps=total_steps)
+
+
+def test_the_learning_rate_is_no_part_of_the_optimizers_state():
+    build = build_inner(inner("sgd", arguments={"momentum": 0.5}))
+    params = jnp.ones((), jnp.float32)
+    state = build(jnp.float32(0.1)).init(params)
+    jax.tree.map(np.testing.assert_array_equal, build(jnp.float32(9.0)).init(params), state)
+    # m = 2, then 0.5 * 2 + 2 = 3: each step at the rate it is given, whatever the rate before it was.
+    updates, state = build(jnp.float32(0.5)).update(jnp.float32(2.0), state, params)
+    assert float(updates) == -0.5 * 2
+    updates, _ = build(jnp.float32(0.25)).update(jnp.float32(2.0), state, params)
+    assert float(updates) == -0.25 * 3
+
+
+def test_gradients_are_clipped_to_a_global_norm_before_the_optimizer_sees_them():
+    params = {"a": jnp.zeros((), jnp.float32), "b": jnp.zeros((), jnp.float32)}
+    gradient = {"a": jnp.float32(3.0), "b": jnp.float32(4.0)}  # norm 5
+    for clip_norm, scale in ((None, 1.0), (10.0, 1.0), (2.5, 0.5)):
+        optimizer = build_inner(inner("sgd", clip_norm=clip_norm))(0.5)
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        assert float(updates["a"]) == pytest.approx(-0.5 * 3 * scale, rel=1e-6)
+        assert float(updates["b"]) == pytest.approx(-0.5 * 4 * scale, rel=1e-6)
+
+
+def test_weight_decay_and_arguments_reach_the_optimizer():
+    # Lion: theta - lr (sign(g) + decay * theta)
+    optimizer = build_inner(inner("lion", weight_decay=0.5))(0.25)
+    params = jnp.float32(3.0)
+    updates, _ = optimizer.update(jnp.float32(8.0), optimizer.init(params), params)
+    assert float(updates) == -0.25 * (1 + 0.5 * 3)
+    optimizer = build_inner(inner("rmsprop", arguments={"decay": 0.75, "eps": 0.0}))(0.25)
+    updates, _ = optimizer.update(jnp.float32(4.0), optimizer.init(params), params)
+    assert float(updates) == pytest.approx(-0.25 * 4 / 2, rel=1e-5)

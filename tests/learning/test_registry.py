@@ -1,0 +1,282 @@
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from pydantic import TypeAdapter
+from quadratic import inner
+
+from simulator.experiment import Experiment
+from simulator.experiment.outer_schema import BUILT_IN_OUTER, NamedOuter, Outer
+from simulator.learning import (
+    OptimizerError,
+    build_inner,
+    build_outer,
+    delayed_nesterov,
+    outer_optimizers,
+    register_outer,
+    registry,
+)
+from simulator.learning.registry import optax_optimizers
+
+EXTRA = {"staleness": jnp.int32(3), "worker": jnp.int32(0)}
+
+
+@pytest.fixture(autouse=True)
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+
+
+def outer(**section: Any) -> Any:
+    return TypeAdapter(Outer).validate_python({"learning_rate": 0.5} | section)
+
+
+def first_step(optimizer: Any, gradient: float = 4.0, **extra: Any) -> float:
+    params = jnp.ones((), jnp.float32)
+    updates, _ = optimizer.update(jnp.float32(gradient), optimizer.init(params), params, **extra)
+    return float(updates)
+
+
+def capped(learning_rate: float, cap: float) -> optax.GradientTransformationExtraArgs:
+    """Plain steps that count less the staler they are, and are never longer than `cap`."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, staleness: Any, **extra: Any) -> Any:
+        del params, extra
+        share = learning_rate / (1.0 + jnp.asarray(staleness, jnp.float32))
+        return jax.tree.map(lambda g: jnp.clip(-share * g, -cap, cap), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+# One's own.
+
+
+def test_an_outer_optimizer_of_ones_own_is_used_by_name_from_an_experiment():
+    register_outer("capped", capped)
+    experiment = Experiment.model_validate(
+        {
+            "name": "own",
+            "model": {"kind": "mlp", "hidden": [4]},
+            "data": {"source": "gaussian-clusters"},
+            "cluster": {"devices": {"seconds_per_step": [1.0, 2.0]}},
+            "inner": {"learning_rate": 0.1, "batch_size": 1},
+            "synchronization": {"kind": "asynchronous"},
+            "outer": {"optimizer": "capped", "learning_rate": 0.5, "weight": 2.0, "arguments": {"cap": 1.5}},
+            "budget": {"local_steps": 10},
+        }
+    )
+    assert isinstance(experiment.outer, NamedOuter)
+    optimizer = build_outer(experiment.outer)
+    assert first_step(optimizer, **EXTRA) == -0.5 / 4 * 2 * 4
+    assert first_step(optimizer, **EXTRA | {"staleness": jnp.int32(0)}) == -1.5
+
+
+def test_registering_works_as_a_decorator_and_is_listed():
+    @functools.partial(register_outer, "halving")
+    def halving(learning_rate: float) -> optax.GradientTransformation:
+        return optax.scale(-learning_rate / 2)
+
+    assert outer_optimizers()["halving"] is halving
+    assert first_step(build_outer(outer(optimizer="halving"))) == -1.0
+
+
+@pytest.mark.parametrize("name", ["capped", *BUILT_IN_OUTER])
+def test_a_taken_name_is_refused(name: str):
+    register_outer("capped", capped)
+    with pytest.raises(ValueError, match=f"^an outer optimizer named '{name}' exists already$"):
+        register_outer(name, optax.sgd)
+
+
+def test_every_built_in_name_of_the_schema_has_a_factory():
+    assert set(outer_optimizers()) == set(BUILT_IN_OUTER)
+
+
+# The schema's own.
+
+
+def test_the_parts_of_an_outer_section_act_in_their_order():
+    # g = 4: compensated 4 + 0.5 * 16 * (1 - 0.75) = 6; weighted 3; (1 + 3)^-0.5 of it 1.5; the buffer averages two of
+    # them, 1.5 and 3 (staleness 0); the learning rate is 0.5.
+    section = outer(
+        optimizer="sgd",
+        weight=0.5,
+        delay_compensation=0.5,
+        buffer=2,
+        staleness={"kind": "polynomial", "drop_above": 3},
+    )
+    optimizer = build_outer(section)
+    params = jnp.ones((), jnp.float32)
+    state = optimizer.init(params)
+    steps = []
+    for staleness in (3, 4, 0):  # the second is dropped
+        updates, state = optimizer.update(
+            jnp.float32(4.0), state, params, staleness=jnp.int32(staleness), pulled_params=jnp.float32(0.75)
+        )
+        steps.append(float(updates))
+    assert steps == [0.0, 0.0, -0.5 * (1.5 + 3.0) / 2]
+
+
+def test_a_threshold_alone_drops_and_does_not_weight():
+    optimizer = build_outer(outer(optimizer="sgd", staleness={"kind": "threshold", "drop_above": 3}))
+    assert first_step(optimizer, staleness=jnp.int32(3)) == -2.0
+    assert first_step(optimizer, staleness=jnp.int32(4)) == 0.0
+
+
+def test_the_buffer_of_delayed_nesterov_is_its_own_and_averages_nothing_before_it():
+    optimizer = build_outer(outer(optimizer="delayed_nesterov", buffer=2, momentum=0.5, c=0.5))
+    params = jnp.ones((), jnp.float32)
+    state = optimizer.init(params)
+    steps = []
+    for _ in range(2):
+        updates, state = optimizer.update(jnp.float32(4.0), state, params)
+        steps.append(float(updates))
+    # eps g / N, then m = 4 and 1 - cN + c = 0.5: eps (0.5 * 0.5 * 4 + g / N)
+    assert steps == [-0.5 * 2, -0.5 * (0.5 * 0.5 * 4 + 2)]
+
+
+def test_settings_of_adam_are_passed_on(mixed_dtypes: None):
+    # With eps 4 the first step is lr * g / (|g| + 4) = 0.5 * 4 / 8.
+    assert first_step(build_outer(outer(optimizer="adam", eps=4.0))) == pytest.approx(-0.25, rel=1e-5)
+
+
+# Anything in optax.
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("lion", {"weight_decay": 0.0}, -0.5),  # the sign
+        ("rmsprop", {"decay": 0.75, "eps": 0.0}, -0.5 * 4 / 2),  # sqrt(0.25 * 16) = 2
+        ("adagrad", {"initial_accumulator_value": 9.0, "eps": 0.0}, -0.5 * 4 / 5),  # sqrt(9 + 16) = 5
+        ("signum", {}, -0.5),
+        ("lars", {"weight_decay": 0.0, "trust_coefficient": 1.0}, -0.5 * 4 * (1 / 4)),  # trust ratio |theta| / |g|
+    ],
+)
+def test_any_optimizer_of_optax_is_an_outer_one_by_name(name: str, arguments: dict[str, Any], expected: float):
+    optimizer = build_outer(outer(optimizer=name, arguments=arguments))
+    assert first_step(optimizer, **EXTRA) == pytest.approx(expected, rel=1e-5)
+
+
+INNER_ONES = [
+    name
+    for name in optax_optimizers()
+    if name not in ("lbfgs", "rprop", "scale_by_rprop")  # refused, see below
+    and name not in ("noisy_sgd", "optimistic_adam")  # optax warns of them
+]
+
+
+def test_the_optimizers_of_optax_are_found():
+    assert {"adamw", "adam", "lion", "rmsprop", "adagrad", "sgd", "lamb", "adafactor"} <= set(INNER_ONES)
+
+
+@pytest.mark.parametrize("name", INNER_ONES)
+def test_any_optimizer_of_optax_is_an_inner_one_at_the_learning_rate_of_the_step(name: str, mixed_dtypes: None):
+    at = build_inner(inner(name))
+    params = jnp.array([1.0, 2.0], jnp.float32)
+    state = at(1.0).init(params)
+
+    @jax.jit
+    def updates(rate: jax.Array) -> jax.Array:
+        return at(rate).update(jnp.array([3.0, -1.0], jnp.float32), state, params)[0]
+
+    full, half, none = (updates(jnp.float32(rate)) for rate in (1.0, 0.5, 0.0))
+    assert np.abs(full).min() > 0
+    np.testing.assert_allclose(none, 0, atol=1e-6)
+    if name != "fromage":  # which also shrinks the parameters by 1 / sqrt(1 + rate^2)
+        np.testing.assert_allclose(half, full / 2, rtol=1e-5)
+    else:
+        assert not np.allclose(half, full, rtol=0.1)
+
+
+# What is refused.
+
+
+def refused(section: str, name: str, **arguments: Any) -> OptimizerError:
+    settings = {"optimizer": name, "learning_rate": 0.5, "arguments": arguments}
+    with pytest.raises(OptimizerError) as caught:
+        build_inner(inner(**settings)) if section == "inner" else build_outer(NamedOuter(**settings))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "nearest"),
+    [("inner", "adamww", "adamw"), ("inner", "rmsprob", "rmsprop"), ("outer", "nestrov", "nesterov")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(section: str, name: str, nearest: str):
+    error = refused(section, name)
+    assert (error.key, error.value) == (f"{section}.optimizer", name)
+    assert str(error) == f"no such optimizer; did you mean '{nearest}'?"
+
+
+def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inner():
+    register_outer("capped", capped)
+    assert str(refused("outer", "cappt")) == "no such optimizer; did you mean 'capped'?"
+    assert str(refused("inner", "cappt")).startswith("no such optimizer; known: adabelief, ")
+
+
+@pytest.mark.parametrize("name", ["chain", "contrib", "GradientTransformation", "scale", "__doc__"])
+def test_what_optax_has_besides_optimizers_is_refused(name: str):
+    assert str(refused("inner", name)).startswith("no such optimizer; ")
+
+
+def test_an_argument_that_an_optimizer_does_not_take_is_named_with_those_that_it_takes():
+    error = refused("inner", "sgd", momentun=0.9)
+    assert (error.key, error.value) == ("inner.arguments", {"learning_rate": 0.5, "momentun": 0.9})
+    assert "'momentun'" in str(error)
+    assert "it takes momentum, nesterov" in str(error)
+
+
+def test_an_argument_that_is_missing_is_named():
+    register_outer("capped", capped)
+    error = refused("outer", "capped")
+    assert error.key == "outer.arguments"
+    assert "missing a required argument: 'cap'" in str(error)
+
+
+def test_what_an_optimizer_says_of_the_value_of_an_argument_is_passed_on():
+    register_outer("delayed", lambda learning_rate, buffer: delayed_nesterov(learning_rate, buffer=buffer))
+    error = refused("outer", "delayed", buffer=0)
+    assert error.key == "outer.arguments"
+    assert str(error) == "delayed refuses them: buffer must be at least 1, not 0"
+
+
+def test_an_argument_that_no_step_can_be_taken_with_is_refused_before_anything_is_trained():
+    error = refused("outer", "yogi", b1="fast")
+    assert (error.key, error.value) == ("outer.optimizer", "yogi")
+    assert str(error).startswith("it cannot step with these arguments, gradients and parameters alone: ")
+
+
+@pytest.mark.parametrize("section", ["inner", "outer"])
+def test_a_second_learning_rate_among_the_arguments_is_refused(section: str):
+    error = refused(section, "lion", learning_rate=0.1)
+    assert error.key == f"{section}.arguments"
+    assert str(error) == f"learning_rate is given as {section}.learning_rate: take it out of the arguments"
+
+
+def test_weight_decay_on_an_optimizer_that_has_none_is_refused():
+    with pytest.raises(OptimizerError, match=r"^sgd does not fit: .*'weight_decay'; it takes momentum"):
+        build_inner(inner("sgd", weight_decay=0.1))
+
+
+def test_weight_decay_given_twice_is_refused():
+    with pytest.raises(OptimizerError, match=r"^weight_decay is given as inner\.weight_decay"):
+        build_inner(inner("lion", weight_decay=0.1, arguments={"weight_decay": 0.2}))
+
+
+@pytest.mark.parametrize("section", ["inner", "outer"])
+def test_a_line_search_which_needs_the_loss_is_refused(section: str):
+    error = refused(section, "lbfgs")
+    assert (error.key, error.value) == (f"{section}.optimizer", "lbfgs")
+    assert "cannot step with these arguments, gradients and parameters alone" in str(error)
+    assert "'value_fn'" in str(error)
+
+
+@pytest.mark.parametrize("name", ["rprop", "scale_by_rprop"])
+def test_an_inner_optimizer_that_no_schedule_reaches_is_refused(name: str):
+    error = refused("inner", name)
+    assert (error.key, error.value) == ("inner.optimizer", name)
+    assert "keeps its first learning rate in its state" in str(error)

@@ -1,0 +1,341 @@
+"""What holds in every timeline: random clusters, links, policies, buffers and evaluations."""
+
+import collections
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.cluster import ClusterModel, Link
+from simulator.timeline import (
+    Asynchronous,
+    Barrier,
+    Dispatched,
+    Event,
+    Finished,
+    LeastVisited,
+    OwnShard,
+    Proportional,
+    ServerView,
+    Synchronization,
+    Update,
+)
+from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, updates
+
+ROUNDING_S = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    model: ClusterModel
+    config: dict[str, Any]
+
+    def run(self, **changes: Any) -> list[Event]:
+        return events(self.model, **(self.config | changes))
+
+
+durations_s = st.sampled_from([0.0, 0.1, 0.25, 1.0]) | st.floats(0.0, 3.0)
+
+
+@st.composite
+def links(draw: st.DrawFn, workers: int, shared: bool) -> Link:
+    latency_s, transmission_s = (
+        draw(st.lists(durations_s, min_size=workers, max_size=workers)) if draw(st.booleans()) else draw(durations_s)
+        for _ in range(2)
+    )
+    return link(workers, latency_s, transmission_s, draw(st.floats(0.01, 2.0)) if shared else None)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, shared: bool | None = None, idle_server: bool = False) -> World:
+    """Any world; `shared` says whether transfers queue, and an idle server takes no time for anything."""
+    workers = draw(st.integers(1, 6))
+    shared_down, shared_up = (draw(st.booleans()) if shared is None else shared for _ in range(2))
+    model = cluster(
+        draw(st.lists(st.sampled_from([0.5, 1.0, 2.0]) | st.floats(0.05, 5.0), min_size=workers, max_size=workers)),
+        jitter=draw(st.sampled_from([0.0, 0.0, 0.5])),
+        down=draw(links(workers, shared_down)),
+        up=draw(links(workers, shared_up)),
+        server_update_s=0.0 if idle_server else draw(st.sampled_from([0.0, 0.0, 0.25, 2.0])),
+        seed=draw(st.integers(0, 5)),
+    )
+    shards = draw(st.integers(1, 4))
+    sizes = draw(st.lists(st.integers(1, 1000), min_size=shards, max_size=shards))
+    every_s = draw(st.none() | st.floats(0.5, 10.0))
+    windows = st.sampled_from([0.0, 0.5, math.inf]) | st.floats(0.0, 10.0)
+    config = {
+        "synchronization": draw(st.just(Barrier()) | st.builds(Asynchronous, windows)),
+        "shard_choice": draw(st.sampled_from([LeastVisited(), OwnShard(), Proportional(np.array(sizes))])),
+        "steps": draw(st.lists(st.integers(1, 5), min_size=workers, max_size=workers)),
+        "shards": shards,
+        "arrivals_per_update": draw(st.integers(1, 3)),
+        "drop_above": draw(st.none() | st.integers(0, 3)),
+        "evaluate_every_steps": draw(st.none() | st.integers(1, 30)),
+        "evaluate_every_s": every_s,
+        "evaluation_s": 0.0 if idle_server else draw(st.sampled_from([0.0, 0.0, 0.2, 0.4])),
+    }
+    budgets = {
+        "budget_local_steps": draw(st.none() | st.integers(1, 150)),
+        "budget_s": draw(st.none() | st.floats(0.1, 50.0)),
+        "budget_updates": draw(st.none() | st.integers(1, 30)),
+    }
+    if not any(budgets.values()):
+        budgets["budget_local_steps"] = 100
+    return World(model, config | budgets)
+
+
+@given(worlds())
+def test_time_never_goes_back(world):
+    history = world.run()
+    times_s = [event.time_s for event in history]
+    assert times_s == sorted(times_s)
+    for update in updates(history):
+        for arrival in update.arrivals:
+            assert list(arrival[1:]) == sorted(arrival[1:])
+            assert arrival.arrival_s <= update.time_s
+    order = [arrival.arrival_s for arrival in arrivals(history)]
+    assert order == sorted(order)
+
+
+@given(worlds())
+def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
+    history = world.run()
+    last = history[-1]
+    assert [event for event in history if isinstance(event, Finished)] == [last]
+    limits = [
+        ("local_steps", world.config["budget_local_steps"]),
+        ("version", world.config["budget_updates"]),
+        ("time_s", world.config["budget_s"]),
+    ]
+    reached = [name for name, limit in limits if limit is not None and getattr(last, name) >= limit]
+    assert reached != []
+    if reached == ["time_s"]:
+        assert last.time_s == world.config["budget_s"]
+    for update in updates(history)[:-1]:
+        for name, limit in limits[:2]:
+            assert limit is None or getattr(update, name) < limit
+
+
+@given(worlds())
+def test_start_and_end_are_evaluated_and_no_state_twice_at_a_time(world):
+    history = world.run()
+    points = evaluations(history)
+    assert points[0] == (0.0, 0, 0)
+    assert points[-1] == tuple(history[-1])
+    assert len(points) == len(set(points))
+
+
+@given(worlds())
+def test_staleness_is_the_number_of_updates_between_pull_and_push(world):
+    applied = 0
+    pulled: dict[int, int] = {}
+    for event in world.run():
+        match event:
+            case Dispatched(round=task):
+                assert task.version == applied
+                pulled[task.id] = applied
+            case Update():
+                assert event.staleness == tuple(applied - pulled[arrival.round.id] for arrival in event.arrivals)
+                assert min(event.staleness) >= 0
+                applied += event.outcome == "applied"
+                assert event.version == applied
+
+
+@given(worlds())
+def test_outcomes_follow_from_staleness_and_the_buffer(world):
+    kept = 0
+    for update in updates(world.run()):
+        limit = world.config["drop_above"]
+        if limit is not None and max(update.staleness) > limit:
+            assert update.outcome == "dropped"
+        else:
+            kept += 1
+            full = kept % world.config["arrivals_per_update"] == 0
+            assert update.outcome == ("applied" if full else "buffered")
+
+
+@given(worlds())
+def test_local_steps_are_conserved(world):
+    history = world.run()
+    total = 0
+    for update in updates(history):
+        total += sum(arrival.round.steps for arrival in update.arrivals)
+        assert update.local_steps == total
+    assert history[-1].local_steps == total
+    next_step: collections.Counter[int] = collections.Counter()
+    for task in rounds(history):
+        assert task.steps == world.config["steps"][task.worker]
+        assert task.first_step == next_step[task.shard]
+        next_step[task.shard] += task.steps
+
+
+@given(worlds())
+def test_every_round_is_dispatched_once_and_a_worker_has_one_at_a_time(world):
+    history = world.run()
+    assert [task.id for task in rounds(history)] == list(range(len(rounds(history))))
+    under_way: dict[int, Any] = {}
+    for event in history:
+        match event:
+            case Dispatched(round=task):
+                assert task.worker not in under_way
+                under_way[task.worker] = task
+            case Update():
+                for arrival in event.arrivals:
+                    assert under_way.pop(arrival.round.worker) == arrival.round
+
+
+@given(worlds())
+def test_a_barrier_takes_everybody_and_a_window_takes_one_arrival_at_a_time(world):
+    barrier = world.run(synchronization=Barrier())
+    everybody = set(range(world.model.workers))
+    assert all({arrival.round.worker for arrival in update.arrivals} == everybody for update in updates(barrier))
+    assert all(len(update.arrivals) == 1 for update in updates(world.run(synchronization=Asynchronous(1.0))))
+
+
+def compute_times(world: World, history: list[Event]) -> dict[int, float]:
+    """Nominal times with each worker's own jitter, drawn in the order of its rounds."""
+    model = world.model
+    streams = [model.jitter_stream(worker) for worker in range(model.workers)]
+    return {task.id: model.compute_s(task.worker, task.steps, streams[task.worker]) for task in rounds(history)}
+
+
+@given(worlds(shared=False))
+def test_without_contention_a_round_lasts_exactly_the_sum_of_its_phases(world):
+    history = world.run()
+    dispatched_s = {event.round.id: event.time_s for event in history if isinstance(event, Dispatched)}
+    compute_s = compute_times(world, history)
+    for arrival in arrivals(history):
+        worker = arrival.round.worker
+        assert arrival.pull_start_s == dispatched_s[arrival.round.id]
+        assert arrival.compute_start_s == arrival.pull_start_s + world.model.down.transfer_s(worker)
+        assert arrival.push_start_s == arrival.compute_start_s + compute_s[arrival.round.id]
+        assert arrival.arrival_s == arrival.push_start_s + world.model.up.transfer_s(worker)
+
+
+@given(worlds(shared=True))
+def test_contention_delays_transfers_and_nothing_else(world):
+    history = world.run()
+    compute_s = compute_times(world, history)
+    for arrival in arrivals(history):
+        worker = arrival.round.worker
+        assert arrival.compute_start_s - arrival.pull_start_s >= world.model.down.transfer_s(worker) - ROUNDING_S
+        assert arrival.push_start_s == arrival.compute_start_s + compute_s[arrival.round.id]
+        assert arrival.arrival_s - arrival.push_start_s >= world.model.up.transfer_s(worker) - ROUNDING_S
+
+
+def occupied(direction: Link, requested_s: float, ended_s: float, worker: int) -> tuple[float, float, float]:
+    """When a transfer had the shared link, from when the link was left for the worker's own; and its request."""
+    left_s = ended_s - (direction.transfer_s(worker) - direction.shared_s)
+    return left_s - direction.shared_s, left_s, requested_s
+
+
+@settings(max_examples=200)
+@given(worlds(shared=True))
+def test_a_shared_link_carries_one_message_at_a_time_in_order_of_request(world):
+    history = world.run()
+    down = [
+        occupied(world.model.down, each.pull_start_s, each.compute_start_s, each.round.worker)
+        for each in arrivals(history)
+    ]
+    up = [occupied(world.model.up, each.push_start_s, each.arrival_s, each.round.worker) for each in arrivals(history)]
+    for slots in (down, up):
+        for (_, left_s, asked_s), (entered_s, _, next_asked_s) in itertools.pairwise(sorted(slots)):
+            assert entered_s >= left_s - ROUNDING_S
+            assert next_asked_s >= asked_s
+        assert all(entered_s >= asked_s - ROUNDING_S for entered_s, _, asked_s in slots)
+
+
+def test_without_a_shared_link_the_same_messages_would_overlap():
+    transfers = link(3, transmission_s=1.0)
+    shared = dataclasses.replace(transfers, shared_s=1.0)
+    for each, gap_s in ((transfers, 0.0), (shared, 1.0)):
+        history = events(cluster([1.0] * 3, up=each), synchronization=Barrier(), budget_updates=1)
+        ends_s = [arrival.arrival_s for arrival in arrivals(history)]
+        assert np.diff(ends_s).tolist() == [gap_s, gap_s]
+
+
+@dataclasses.dataclass
+class Watched:
+    """A policy that notes what it was shown and said, with how many arrivals had been processed by then."""
+
+    policy: Synchronization
+    seen: list[tuple[int, ServerView, bool]] = dataclasses.field(default_factory=list)
+    restarted: int = 0
+
+    @property
+    def averages_group(self) -> bool:
+        return self.policy.averages_group
+
+    def closes(self, view: ServerView) -> bool:
+        answer = self.policy.closes(view)
+        self.seen.append((self.restarted + view.group, view, answer))
+        self.restarted += view.group * answer
+        return answer
+
+
+@given(worlds(shared=False))
+def test_without_contention_the_predicted_arrival_is_the_real_one(world):
+    watched = Watched(world.config["synchronization"])
+    order = arrivals(world.run(synchronization=watched))
+    for processed, view, _ in watched.seen:
+        if processed < len(order) and view.outstanding:
+            assert view.next_arrival_s == order[processed].arrival_s
+
+
+@settings(max_examples=200)
+@given(worlds(shared=True))
+def test_with_contention_the_predicted_arrival_is_a_lower_bound(world):
+    watched = Watched(world.config["synchronization"])
+    order = arrivals(world.run(synchronization=watched))
+    for processed, view, _ in watched.seen:
+        if processed < len(order) and view.outstanding:
+            assert view.next_arrival_s <= order[processed].arrival_s
+
+
+@given(worlds(), st.floats(0.0, 10.0))
+def test_a_policy_is_shown_the_group_and_the_rounds_under_way(world, grace_s):
+    watched = Watched(Asynchronous(grace_s))
+    history = world.run(synchronization=watched)
+    order = arrivals(history)
+    for processed, view, _ in watched.seen:
+        assert view.group + view.outstanding == world.model.workers
+        assert view.opened_s == order[processed - view.group].arrival_s <= view.now_s
+
+
+@settings(max_examples=200)
+@given(worlds(idle_server=True), st.floats(0.0, 10.0))
+def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grace_s):
+    watched = Watched(Asynchronous(grace_s))
+    history = world.run(synchronization=watched)
+    order, groups = arrivals(history), starts(history)[1:]
+    closings = [(processed, view) for processed, view, closes in watched.seen if closes]
+    for (processed, view), (time_s, workers) in zip(closings, groups, strict=True):
+        group = order[processed - view.group : processed]
+        assert workers == [arrival.round.worker for arrival in group]
+        opened_s, last_s = group[0].arrival_s, group[-1].arrival_s
+        assert last_s - opened_s <= grace_s
+        assert last_s <= time_s <= max(last_s, opened_s + grace_s) + ROUNDING_S
+        if world.model.up.shared_s is None:
+            assert time_s == last_s
+        if processed < len(order):
+            assert order[processed].arrival_s - opened_s > grace_s
+
+
+def test_a_policy_that_never_restarts_anybody_is_not_mistaken_for_the_end():
+    class Never:
+        averages_group = False
+
+        def closes(self, view: ServerView) -> bool:
+            return False
+
+    history = events(cluster([1.0, 2.0]), synchronization=Never(), budget_s=10.0)
+    assert [event.time_s for event in updates(history)] == [1.0, 2.0]
+    assert history[-1].time_s == 10.0
+    with pytest.raises(Exception, match="") as error:
+        events(cluster([1.0, 2.0]), synchronization=Never(), budget_updates=3)
+    assert type(error.value).__name__ == "EmptySchedule"

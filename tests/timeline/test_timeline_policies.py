@@ -1,0 +1,163 @@
+"""Policies as pure functions."""
+
+import collections
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from simulator.timeline import (
+    Asynchronous,
+    Barrier,
+    LeastVisited,
+    OwnShard,
+    Proportional,
+    ServerView,
+    dynamic_steps,
+    fixed_steps,
+)
+from tests.timeline.builders import AUTHORS_STEP_S
+
+
+@dataclasses.dataclass
+class Grid:
+    """Stands in for a generator: `random` runs through the middles of `cells` equal parts of [0, 1)."""
+
+    cells: int
+    drawn: int = 0
+
+    def random(self) -> float:
+        self.drawn += 1
+        return (self.drawn - 0.5) / self.cells
+
+
+def shares(sizes: list[int], assigned: list[int], cells: int) -> list[int]:
+    """How many of `cells` equally likely draws choose each shard."""
+    choice, grid = Proportional(np.array(sizes)), Grid(cells)
+    counts = collections.Counter(choice.choose(0, np.array(assigned), grid) for _ in range(cells))
+    return [counts[shard] for shard in range(len(sizes))]
+
+
+def test_dynamic_steps_of_the_authors_devices_by_hand():
+    # 50, 38.67, 19.21, 8.71
+    assert dynamic_steps(AUTHORS_STEP_S, 50) == [50, 38, 19, 8]
+    assert dynamic_steps(np.array(AUTHORS_STEP_S), 50) == [50, 38, 19, 8]
+
+
+def test_dynamic_steps_are_at_least_one():
+    assert dynamic_steps([1.0, 1000.0], 50) == [50, 1]
+
+
+@pytest.mark.parametrize("parts", range(1, 101))
+def test_dynamic_steps_of_an_exact_ratio_are_not_floored_down(parts: int):
+    assert dynamic_steps([0.29, 0.29 * parts], 1000 * parts) == [1000 * parts, 1000]
+    assert dynamic_steps([0.1 / parts, 0.1], 3 * parts) == [3 * parts, 3]
+
+
+def test_plain_flooring_would_miss_exact_ratios():
+    missed = [parts for parts in range(1, 101) if math.floor(0.29 / (0.29 * parts) * 1000 * parts) != 1000]
+    assert missed != []
+
+
+def test_dynamic_steps_do_not_round_up_what_is_nearly_whole():
+    assert dynamic_steps([1.0, 1.0001], 100) == [100, 99]
+    assert dynamic_steps([1.0, 1.0 + 1e-6], 1000) == [1000, 999]
+
+
+def test_dynamic_steps_are_whole_python_numbers():
+    assert {type(count) for count in dynamic_steps(np.array([1.0, 3.0]), 7)} == {int}
+
+
+def test_fixed_steps_are_everybodys():
+    assert fixed_steps(3, 50) == [50, 50, 50]
+
+
+def test_proportional_starts_in_proportion_to_the_sizes():
+    assert shares([100, 300, 600], [0, 0, 0], 1000) == [100, 300, 600]
+
+
+def test_proportional_falls_back_to_the_sizes_where_all_are_level():
+    assert shares([100, 300, 600], [7, 21, 42], 1000) == [100, 300, 600]
+
+
+def test_proportional_chooses_in_proportion_to_what_is_behind():
+    # |D|/sum = 0.1, 0.3, 0.6 and n/sum = 0.5, 0.1, 0.4: behind by 0, 0.2, 0.2
+    assert shares([100, 300, 600], [50, 10, 40], 1000) == [0, 500, 500]
+    # n/sum = 0.1, 0.2, 0.3, 0.4 of sizes 0.4, 0.3, 0.2, 0.1: behind by 0.3, 0.1, 0, 0
+    assert shares([4, 3, 2, 1], [10, 20, 30, 40], 400) == [300, 100, 0, 0]
+
+
+def test_proportional_with_a_generator_keeps_the_probabilities():
+    choice, random = Proportional(np.array([10, 20, 30, 40])), np.random.default_rng(0)
+    draws = [choice.choose(0, np.array([40, 0, 30, 30]), random) for _ in range(4000)]
+    counts = np.bincount(draws, minlength=4)
+    expected = 4000 * np.array([0, 2, 0, 1]) / 3
+    assert counts[[0, 2]].tolist() == [0, 0]
+    assert np.sum((counts - expected)[[1, 3]] ** 2 / expected[[1, 3]]) < 10.83  # chi-square, 1 degree, p = 0.001
+
+
+@pytest.mark.parametrize("shards", [1, 3, 4, 49])
+def test_proportional_visits_equal_shards_once_each_per_round(shards: int):
+    choice, random = Proportional(np.full(shards, 1000)), np.random.default_rng(0)
+    assigned = np.zeros(shards, np.int64)
+    orders = set()
+    for _ in range(10):
+        order = []
+        for _ in range(shards):
+            order.append(choice.choose(0, assigned, random))
+            assigned[order[-1]] += 50
+        assert sorted(order) == list(range(shards))
+        orders.add(tuple(order))
+    assert len(orders) > 1 or shards == 1
+
+
+def test_proportional_compares_large_counts_exactly():
+    sizes, assigned = [1, 2], [10**17, 2 * 10**17 + 1]
+    assert np.array(sizes) / sum(sizes) - np.array(assigned) / sum(assigned) == pytest.approx([0.0, 0.0], abs=0.0)
+    assert shares(sizes, assigned, 300) == [300, 0]
+    assert shares(sizes, [10**17, 2 * 10**17], 300) == [100, 200]
+
+
+def test_proportional_keeps_to_the_sizes_in_the_long_run():
+    sizes = np.array([1, 2, 5])
+    choice, random = Proportional(sizes), np.random.default_rng(1)
+    assigned = np.zeros(3, np.int64)
+    for _ in range(4000):
+        assigned[choice.choose(0, assigned, random)] += 20
+    np.testing.assert_allclose(assigned / 20 / 500, sizes, atol=0.01)
+
+
+def test_least_visited_draws_among_the_least():
+    random = np.random.default_rng(0)
+    draws = collections.Counter(LeastVisited().choose(0, np.array([3, 1, 2, 1, 1]), random) for _ in range(3000))
+    assert sorted(draws) == [1, 3, 4]
+    assert min(draws.values()) > 900
+
+
+def test_least_visited_without_a_tie_is_certain():
+    random = np.random.default_rng(0)
+    assert {LeastVisited().choose(worker, np.array([3, 1, 2]), random) for worker in range(20)} == {1}
+
+
+def test_own_shard_wraps_around():
+    random = np.random.default_rng(0)
+    assert [OwnShard().choose(worker, np.zeros(3, np.int64), random) for worker in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def view(**changes: float) -> ServerView:
+    base = ServerView(now_s=10.0, opened_s=8.0, group=2, outstanding=1, next_arrival_s=11.0)
+    return base._replace(**changes)
+
+
+def test_a_barrier_closes_when_nobody_is_outstanding():
+    assert Barrier().closes(view(outstanding=0, next_arrival_s=math.inf))
+    assert not Barrier().closes(view(outstanding=1, next_arrival_s=1e9))
+
+
+def test_a_window_closes_when_the_next_arrival_is_beyond_it():
+    assert not Asynchronous(3.0).closes(view())
+    assert Asynchronous(2.5).closes(view())
+    assert Asynchronous(0.0).closes(view())
+    assert not Asynchronous(math.inf).closes(view(next_arrival_s=1e9))
+    assert Asynchronous(math.inf).closes(view(outstanding=0, next_arrival_s=math.inf))
