@@ -39,13 +39,39 @@ Variant = Annotated[str | None, typer.Option(help="only this variant of the file
 Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
 
 
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Ends the process with one clear message where the input or the disk is at fault."""
+    try:
+        yield
+    except ExperimentError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; runs that had finished are kept", EXIT_INTERRUPTED)
+    except ValueError as error:
+        from simulator.record import RecordError
+        from simulator.report import ReportError
+
+        if not isinstance(error, RecordError | ReportError):
+            raise
+        _fail(str(error), EXIT_BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"tardigrad: {message}\n")
+    sys.exit(code)
+
+
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
-    with _messages():
-        app()
+    app()
 
 
 @app.command()
+@_messages()
 def run(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.record import write_summary
@@ -65,6 +91,7 @@ def run(file: File, settings: Settings = None, out: Out = None, variant: Variant
 
 
 @app.command()
+@_messages()
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from simulator.record import write_summary
@@ -84,6 +111,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
 
 @app.command()
+@_messages()
 def plot(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
     out: Annotated[
@@ -103,6 +131,7 @@ def plot(
 
 
 @app.command()
+@_messages()
 def validate(file: File, settings: Settings = None, variant: Variant = None) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
     document, points = _points(file, settings, variant)
@@ -112,6 +141,7 @@ def validate(file: File, settings: Settings = None, variant: Variant = None) -> 
 
 
 @app.command()
+@_messages()
 def schema(
     out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
 ) -> None:
@@ -126,6 +156,7 @@ def schema(
 
 
 @app.command()
+@_messages()
 def profiles() -> None:
     """List the heterogeneity profiles and the accelerators that a file can name."""
     from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
@@ -144,6 +175,7 @@ def profiles() -> None:
 
 
 @app.command(name="models")
+@_messages()
 def list_models() -> None:
     """List the model presets that a file can name."""
     import models
@@ -230,29 +262,3 @@ def _output_folder(out: Path | None, name: str) -> Path:
     probe.touch()
     probe.unlink()
     return folder
-
-
-@contextlib.contextmanager
-def _messages() -> Iterator[None]:
-    """Ends the process with one clear message where the input or the disk is at fault."""
-    try:
-        yield
-    except ExperimentError as error:
-        _fail(str(error), EXIT_BAD_INPUT)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        _fail("interrupted; runs that had finished are kept", EXIT_INTERRUPTED)
-    except ValueError as error:
-        from simulator.record import RecordError
-        from simulator.report import ReportError
-
-        if not isinstance(error, RecordError | ReportError):
-            raise
-        _fail(str(error), EXIT_BAD_INPUT)
-
-
-def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"tardigrad: {message}\n")
-    sys.exit(code)

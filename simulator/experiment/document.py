@@ -38,7 +38,10 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][\d_]*|0x[\da-fA-F_]+)$", re.ASCII), list("-+0123456789")
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:\d[\d_]*|0x[\da-fA-F_]+)$", re.ASCII), list("-+0123456789")
+)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", ""), 16 if "x" in node.value else 10)
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

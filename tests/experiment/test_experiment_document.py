@@ -112,9 +112,7 @@ def test_not_a_mapping(tmp_path: Path, text: str):
 
 def test_a_missing_file(tmp_path: Path):
     path = tmp_path / "none.yaml"
-    assert messages(lambda: load_document(path), tmp_path) == [
-        "none.yaml: cannot be read: No such file or directory"
-    ]
+    assert messages(lambda: load_document(path), tmp_path) == ["none.yaml: cannot be read: No such file or directory"]
 
 
 def test_a_directory(tmp_path: Path):

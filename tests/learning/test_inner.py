@@ -22,7 +22,7 @@ def cosine(**settings: Any) -> CosineSchedule:
 
 def test_warm_up_cosine_and_floor_by_hand():
     rate = warmup_cosine(peak=0.8, final=0.2, warmup_steps=4, total_steps=12)
-    # Linear up to step 4, then 0.2 + 0.3 (1 + cos(pi (t - 4) / 8)): cos 0 = 1, cos(pi / 4), cos(pi / 2) = 0, cos pi = -1.
+    # Linear up to step 4, then 0.2 + 0.3 (1 + cos(pi (t - 4) / 8)).
     assert at(rate, 0, 1, 2, 3) == pytest.approx([0.0, 0.2, 0.4, 0.6], abs=1e-6)
     expected = [0.8, 0.2 + 0.3 * (1 + math.sqrt(0.5)), 0.5, 0.2 + 0.3 * (1 - math.sqrt(0.5)), 0.2]
     assert at(rate, 4, 6, 8, 10, 12) == pytest.approx(expected, abs=1e-6)

@@ -4,15 +4,16 @@ import collections
 import dataclasses
 import itertools
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator.cluster import ClusterModel, Link
 from simulator.timeline import (
+    Arrival,
     Asynchronous,
     Barrier,
     Dispatched,
@@ -28,6 +29,7 @@ from simulator.timeline import (
 from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, updates
 
 ROUNDING_S = 1e-9
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ def worlds(draw: st.DrawFn, shared: bool | None = None, idle_server: bool = Fals
     return World(model, config | budgets)
 
 
+@unhurried
 @given(worlds())
 def test_time_never_goes_back(world):
     history = world.run()
@@ -102,6 +105,7 @@ def test_time_never_goes_back(world):
     assert order == sorted(order)
 
 
+@unhurried
 @given(worlds())
 def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
     history = world.run()
@@ -121,6 +125,7 @@ def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
             assert limit is None or getattr(update, name) < limit
 
 
+@unhurried
 @given(worlds())
 def test_start_and_end_are_evaluated_and_no_state_twice_at_a_time(world):
     history = world.run()
@@ -130,6 +135,7 @@ def test_start_and_end_are_evaluated_and_no_state_twice_at_a_time(world):
     assert len(points) == len(set(points))
 
 
+@unhurried
 @given(worlds())
 def test_staleness_is_the_number_of_updates_between_pull_and_push(world):
     applied = 0
@@ -146,6 +152,7 @@ def test_staleness_is_the_number_of_updates_between_pull_and_push(world):
                 assert event.version == applied
 
 
+@unhurried
 @given(worlds())
 def test_outcomes_follow_from_staleness_and_the_buffer(world):
     kept = 0
@@ -159,6 +166,7 @@ def test_outcomes_follow_from_staleness_and_the_buffer(world):
             assert update.outcome == ("applied" if full else "buffered")
 
 
+@unhurried
 @given(worlds())
 def test_local_steps_are_conserved(world):
     history = world.run()
@@ -174,6 +182,7 @@ def test_local_steps_are_conserved(world):
         next_step[task.shard] += task.steps
 
 
+@unhurried
 @given(worlds())
 def test_every_round_is_dispatched_once_and_a_worker_has_one_at_a_time(world):
     history = world.run()
@@ -189,6 +198,7 @@ def test_every_round_is_dispatched_once_and_a_worker_has_one_at_a_time(world):
                     assert under_way.pop(arrival.round.worker) == arrival.round
 
 
+@unhurried
 @given(worlds())
 def test_a_barrier_takes_everybody_and_a_window_takes_one_arrival_at_a_time(world):
     barrier = world.run(synchronization=Barrier())
@@ -204,6 +214,7 @@ def compute_times(world: World, history: list[Event]) -> dict[int, float]:
     return {task.id: model.compute_s(task.worker, task.steps, streams[task.worker]) for task in rounds(history)}
 
 
+@unhurried
 @given(worlds(shared=False))
 def test_without_contention_a_round_lasts_exactly_the_sum_of_its_phases(world):
     history = world.run()
@@ -217,6 +228,7 @@ def test_without_contention_a_round_lasts_exactly_the_sum_of_its_phases(world):
         assert arrival.arrival_s == arrival.push_start_s + world.model.up.transfer_s(worker)
 
 
+@unhurried
 @given(worlds(shared=True))
 def test_contention_delays_transfers_and_nothing_else(world):
     history = world.run()
@@ -234,7 +246,7 @@ def occupied(direction: Link, requested_s: float, ended_s: float, worker: int) -
     return left_s - direction.shared_s, left_s, requested_s
 
 
-@settings(max_examples=200)
+@unhurried
 @given(worlds(shared=True))
 def test_a_shared_link_carries_one_message_at_a_time_in_order_of_request(world):
     history = world.run()
@@ -259,74 +271,96 @@ def test_without_a_shared_link_the_same_messages_would_overlap():
         assert np.diff(ends_s).tolist() == [gap_s, gap_s]
 
 
-@dataclasses.dataclass
+class Seen(NamedTuple):
+    """What a policy was shown and said, with how many rounds had been dispatched and processed by then."""
+
+    dispatched: int
+    processed: int
+    view: ServerView
+    closes: bool
+
+
 class Watched:
-    """A policy that notes what it was shown and said, with how many arrivals had been processed by then."""
+    """A policy that notes what it was shown and said."""
 
-    policy: Synchronization
-    seen: list[tuple[int, ServerView, bool]] = dataclasses.field(default_factory=list)
-    restarted: int = 0
-
-    @property
-    def averages_group(self) -> bool:
-        return self.policy.averages_group
+    def __init__(self, policy: Synchronization, workers: int):
+        self.policy, self.averages_group = policy, policy.averages_group
+        self.seen: list[Seen] = []
+        self._workers, self._restarted = workers, 0
 
     def closes(self, view: ServerView) -> bool:
         answer = self.policy.closes(view)
-        self.seen.append((self.restarted + view.group, view, answer))
-        self.restarted += view.group * answer
+        self.seen.append(Seen(self._workers + self._restarted, self._restarted + view.group, view, answer))
+        self._restarted += view.group * answer
         return answer
 
+    def next_arrivals(self, history: list[Event]) -> Iterator[tuple[Seen, Arrival]]:
+        """With each note the first arrival of a round that was then under way, where there is one."""
+        order = arrivals(history)
+        for seen in self.seen:
+            under_way = (each for each in order[seen.processed :] if each.round.id < seen.dispatched)
+            first = next(under_way, None)
+            if first is not None:
+                yield seen, first
 
+
+@unhurried
 @given(worlds(shared=False))
 def test_without_contention_the_predicted_arrival_is_the_real_one(world):
-    watched = Watched(world.config["synchronization"])
-    order = arrivals(world.run(synchronization=watched))
-    for processed, view, _ in watched.seen:
-        if processed < len(order) and view.outstanding:
-            assert view.next_arrival_s == order[processed].arrival_s
+    watched = Watched(world.config["synchronization"], world.model.workers)
+    for seen, arrival in watched.next_arrivals(world.run(synchronization=watched)):
+        assert seen.view.next_arrival_s == arrival.arrival_s
 
 
-@settings(max_examples=200)
+@unhurried
 @given(worlds(shared=True))
 def test_with_contention_the_predicted_arrival_is_a_lower_bound(world):
-    watched = Watched(world.config["synchronization"])
-    order = arrivals(world.run(synchronization=watched))
-    for processed, view, _ in watched.seen:
-        if processed < len(order) and view.outstanding:
-            assert view.next_arrival_s <= order[processed].arrival_s
+    watched = Watched(world.config["synchronization"], world.model.workers)
+    for seen, arrival in watched.next_arrivals(world.run(synchronization=watched)):
+        assert seen.view.next_arrival_s <= arrival.arrival_s
 
 
+def test_with_contention_the_predicted_arrival_is_not_always_the_real_one():
+    model = cluster([1.0, 12.0, 11.5], up=link(3, [0.0, 0.0, 20.0], shared_s=10.0))
+    watched = Watched(Asynchronous(15.0), 3)
+    history = events(model, synchronization=watched, budget_updates=4)
+    gaps_s = [arrival.arrival_s - seen.view.next_arrival_s for seen, arrival in watched.next_arrivals(history)]
+    assert gaps_s[:3] == [
+        9.5,
+        9.5,
+        0.0,
+    ]  # at 11 and 11.5 worker 1 is expected at 22, at 12 its place in the queue is known
+
+
+@unhurried
 @given(worlds(), st.floats(0.0, 10.0))
 def test_a_policy_is_shown_the_group_and_the_rounds_under_way(world, grace_s):
-    watched = Watched(Asynchronous(grace_s))
-    history = world.run(synchronization=watched)
-    order = arrivals(history)
-    for processed, view, _ in watched.seen:
+    watched = Watched(Asynchronous(grace_s), world.model.workers)
+    order = arrivals(world.run(synchronization=watched))
+    for _, processed, view, _ in watched.seen:
         assert view.group + view.outstanding == world.model.workers
         assert view.opened_s == order[processed - view.group].arrival_s <= view.now_s
 
 
-@settings(max_examples=200)
+@unhurried
 @given(worlds(idle_server=True), st.floats(0.0, 10.0))
 def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grace_s):
-    watched = Watched(Asynchronous(grace_s))
+    watched = Watched(Asynchronous(grace_s), world.model.workers)
     history = world.run(synchronization=watched)
-    order, groups = arrivals(history), starts(history)[1:]
-    closings = [(processed, view) for processed, view, closes in watched.seen if closes]
-    for (processed, view), (time_s, workers) in zip(closings, groups, strict=True):
-        group = order[processed - view.group : processed]
+    order, closings = arrivals(history), [seen for seen in watched.seen if seen.closes]
+    for seen, (time_s, workers) in zip(closings, starts(history)[1:], strict=True):
+        group = order[seen.processed - seen.view.group : seen.processed]
         assert workers == [arrival.round.worker for arrival in group]
         opened_s, last_s = group[0].arrival_s, group[-1].arrival_s
         assert last_s - opened_s <= grace_s
         assert last_s <= time_s <= max(last_s, opened_s + grace_s) + ROUNDING_S
         if world.model.up.shared_s is None:
             assert time_s == last_s
-        if processed < len(order):
-            assert order[processed].arrival_s - opened_s > grace_s
+    for seen, arrival in watched.next_arrivals(history):
+        assert not seen.closes or arrival.arrival_s - seen.view.opened_s > grace_s
 
 
-def test_a_policy_that_never_restarts_anybody_is_not_mistaken_for_the_end():
+def test_where_a_policy_restarts_nobody_time_runs_out():
     class Never:
         averages_group = False
 
@@ -336,6 +370,3 @@ def test_a_policy_that_never_restarts_anybody_is_not_mistaken_for_the_end():
     history = events(cluster([1.0, 2.0]), synchronization=Never(), budget_s=10.0)
     assert [event.time_s for event in updates(history)] == [1.0, 2.0]
     assert history[-1].time_s == 10.0
-    with pytest.raises(Exception, match="") as error:
-        events(cluster([1.0, 2.0]), synchronization=Never(), budget_updates=3)
-    assert type(error.value).__name__ == "EmptySchedule"

@@ -191,8 +191,10 @@ def test_a_group_does_not_wait_for_a_worker_whose_queued_pull_makes_it_miss_the_
     assert starts(history)[1:] == ([(21.0, [0, 1])] if grace_s == 15.0 else [])
 
 
-def test_a_group_stops_waiting_when_a_queued_push_is_seen_to_miss_the_window():
-    # All three could arrive at 11. The queue is known once they push, at 1: worker 1 will arrive at 21, worker 2 at 31.
-    model = cluster([1.0, 1.0, 1.0], up=link(3, shared_s=10.0))
-    history = events(model, synchronization=Asynchronous(10.0), budget_updates=3)
-    assert starts(history)[:2] == [(0.0, [0, 1, 2]), (21.0, [0, 1])]
+def test_a_group_stops_waiting_when_a_push_is_seen_to_queue_beyond_the_window():
+    # Worker 1 would arrive at 22, but from 11.5 worker 2 has the link: from 12 it is known that it will be 31.5.
+    model = cluster([1.0, 12.0, 11.5], up=link(3, [0.0, 0.0, 20.0], shared_s=10.0))
+    history = events(model, synchronization=Asynchronous(15.0), budget_updates=4)
+    assert starts(history)[:2] == [(0.0, [0, 1, 2]), (12.0, [0])]
+    order = [(arrival.round.worker, arrival.arrival_s) for arrival in arrivals(history)]
+    assert order == [(0, 11.0), (1, 31.5), (2, 41.5), (0, 41.5)]

@@ -1,0 +1,165 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from quadratic import ARRAYS, START, fetch, loss
+
+from simulator.experiment.outer_schema import NesterovOuter, SGDOuter
+from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
+
+NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
+
+
+def server(outer: Any = NESTEROV) -> Server:
+    return Server(START, OuterPrograms(build_outer(outer)))
+
+
+def gradient(*values: float) -> Any:
+    return {"x": jnp.array(values, jnp.float32)}
+
+
+def apply(to: Server, pseudo_gradient: Any, staleness: int = 0, pulled_params: Any = START) -> None:
+    to.apply(pseudo_gradient, staleness=staleness, worker=0, pulled_params=pulled_params)
+
+
+def test_arrivals_step_one_after_another_by_hand():
+    # START = 1, -2, 0.5; m = g, then 0.5 m + g; the step is 0.5 (g + 0.5 m).
+    one = server()
+    apply(one, gradient(4, 0, 8))
+    np.testing.assert_array_equal(one.params["x"], [1 - 0.5 * 6, -2, 0.5 - 0.5 * 12])
+    apply(one, gradient(0, 4, 8))
+    np.testing.assert_array_equal(one.params["x"], [-2 - 0.5 * 1, -2 - 0.5 * 6, -5.5 - 0.5 * (8 + 0.5 * 12)])
+
+
+def test_a_synchronous_round_is_one_step_on_the_mean():
+    together, once, in_turn = server(), server(), server()
+    gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
+    for _ in range(2):  # the second with momentum
+        together.apply_mean(gradients)
+        apply(once, gradient(2, 1, 4))
+        for each in gradients:
+            apply(in_turn, each)
+        np.testing.assert_allclose(together.params["x"], once.params["x"], rtol=1e-6)
+        assert not np.allclose(together.params["x"], in_turn.params["x"], atol=0.5)
+
+
+def test_the_mean_does_not_depend_on_the_order():
+    gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
+    forward, backward = server(), server()
+    forward.apply_mean(gradients)
+    backward.apply_mean(gradients[::-1])
+    np.testing.assert_allclose(forward.params["x"], backward.params["x"], rtol=1e-6)
+
+
+def test_the_mean_of_one_is_itself():
+    one, other = server(), server()
+    one.apply_mean([gradient(4, 0, 8)])
+    apply(other, gradient(4, 0, 8))
+    np.testing.assert_array_equal(one.params["x"], other.params["x"])
+
+
+def test_a_synchronous_round_is_never_stale_nor_compensated():
+    outer = SGDOuter(
+        optimizer="sgd",
+        learning_rate=1.0,
+        delay_compensation=0.5,
+        staleness={"kind": "polynomial", "drop_above": 0},
+    )
+    one = server(outer)
+    for _ in range(2):
+        one.apply_mean([gradient(4, 0, 8), gradient(0, 4, 0)])
+    np.testing.assert_allclose(one.params["x"], [1 - 4, -2 - 4, 0.5 - 8], rtol=1e-6)
+
+
+def test_the_optimizer_is_told_the_staleness_and_what_was_pulled():
+    outer = SGDOuter(optimizer="sgd", learning_rate=1.0, staleness={"kind": "polynomial"}, delay_compensation=0.5)
+    one = server(outer)
+    # 4 + 0.5 * 16 * (1 - 0.75) = 6, weighted with (1 + 3)^-0.5
+    apply(one, gradient(4, 0, 0), staleness=3, pulled_params=gradient(0.75, 0, 0))
+    np.testing.assert_allclose(one.params["x"], [1 - 3, -2, 0.5], rtol=1e-6)
+
+
+def test_versions_that_were_pulled_stay_as_they_were():
+    one = server()
+    versions, copies = [], []
+    for _ in range(3):
+        versions.append(one.params)
+        copies.append(np.array(one.params["x"]))
+        apply(one, gradient(1, 2, 3), pulled_params=versions[0])
+    assert len({id(version) for version in (*versions, one.params)}) == 4
+    for version, copied in zip(versions, copies, strict=True):
+        np.testing.assert_array_equal(version["x"], copied)
+    np.testing.assert_array_equal(versions[0]["x"], START["x"])
+    assert not np.allclose(versions[0]["x"], versions[1]["x"])
+
+
+def test_servers_share_programs_and_not_momentum():
+    traces = 0
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        nonlocal traces
+        traces += 1
+        return sgd.update(updates, state, params)
+
+    sgd = optax.sgd(0.5, momentum=0.5)
+    programs = OuterPrograms(optax.GradientTransformationExtraArgs(sgd.init, update))
+    one, other = Server(START, programs), Server(START, programs)
+    for staleness in range(3):
+        apply(one, gradient(1, 1, 1), staleness)
+    apply(other, gradient(1, 1, 1))
+    other.apply_mean([gradient(2, 2, 2), gradient(0, 0, 0)])
+    # m = 1, 1.5, 1.75 for the one; 1, 1.5 for the other
+    np.testing.assert_array_equal(one.params["x"], START["x"] - 0.5 * 4.25)
+    np.testing.assert_array_equal(other.params["x"], START["x"] - 0.5 * 2.5)
+    assert traces == 1
+
+
+# Evaluation.
+
+
+def mean_loss(examples: np.ndarray) -> float:
+    """Of each example by itself."""
+    differences = np.asarray(START["x"])[None, :] - np.asarray(ARRAYS["targets"])[examples]
+    return float(np.mean(0.5 * np.sum(differences**2, axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "used"),
+    [
+        (12, 4, 12),
+        (12, 12, 12),
+        (12, 1, 12),
+        (5, 64, 5),  # fewer than a batch: all of them
+        (14, 4, 12),  # the incomplete batch at the end is left out
+        (7, 4, 4),
+    ],
+)
+def test_an_evaluation_is_the_plain_mean_over_whole_batches(examples: int, batch_size: int, used: int):
+    addresses = np.random.default_rng(3).permutation(64)[:examples].astype(np.int32)
+    evaluator = Evaluator(loss, fetch, ARRAYS, addresses, batch_size)
+    np.testing.assert_array_equal(evaluator.examples.reshape(-1), addresses[:used])
+    value = evaluator(START)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
+    assert float(value) == pytest.approx(mean_loss(addresses[:used]), rel=1e-5)
+    if used < examples:
+        assert mean_loss(addresses) != pytest.approx(mean_loss(addresses[:used]), rel=1e-3)
+
+
+def test_evaluating_again_does_not_compile_again():
+    traces = 0
+
+    def counted(params: Any, targets: Any, key: Any) -> jax.Array:
+        nonlocal traces
+        traces += 1
+        assert key is None
+        return loss(params, targets, key)
+
+    evaluator = Evaluator(counted, fetch, ARRAYS, np.arange(8, dtype=np.int32), 4)
+    first = float(evaluator(START))
+    traces_once = traces
+    assert traces_once >= 1
+    assert float(evaluator(jax.tree.map(lambda leaf: leaf + 1, START))) != first
+    assert traces == traces_once

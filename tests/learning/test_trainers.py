@@ -1,0 +1,212 @@
+import logging
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from quadratic import ARRAYS, START, LoggingPrograms, Task, feed, momentum_recipe
+
+from simulator.learning import (
+    BatchedTrainer,
+    OuterPrograms,
+    Programs,
+    SerialTrainer,
+    Server,
+    Trainer,
+    default_lanes,
+    run_round,
+)
+
+
+def shifted(amount: float) -> Any:
+    return {"x": START["x"] + jnp.float32(amount)}
+
+
+# (task, start): three workers, worker 0 three times, mixed lengths, shards that move on.
+ROUNDS = [
+    (Task(0, worker=0, shard=0, steps=6), shifted(0.0)),
+    (Task(1, worker=1, shard=1, steps=2), shifted(1.0)),
+    (Task(2, worker=0, shard=2, steps=1), shifted(2.0)),
+    (Task(3, worker=2, shard=1, first_step=2, steps=5), shifted(-1.0)),
+    (Task(4, worker=0, shard=0, first_step=6, steps=4), shifted(0.5)),
+    (Task(5, worker=1, shard=2, first_step=1, steps=3), shifted(0.0)),
+]
+
+
+def train(trainer: Trainer, rounds: list[tuple[Task, Any]], asked: list[int]) -> list[np.ndarray]:
+    """Submits all, then asks in the given order; returns pseudo-gradients and losses in the order of the rounds."""
+    tickets = [trainer.submit(task, params) for task, params in rounds]
+    for index in asked:
+        trainer.result(tickets[index])
+    results = [trainer.result(ticket) for ticket in tickets]
+    return [np.append(result.pseudo_gradient["x"], result.loss) for result in results]
+
+
+def one_after_another(rounds: list[tuple[Task, Any]], recipe: Any) -> list[np.ndarray]:
+    """Every worker's rounds by themselves, with its state handed from each to the next."""
+    outcomes = []
+    states: dict[int, Any] = {}
+    for task, params in rounds:
+        state = states.get(task.worker, recipe.initial_state(params))
+        result, states[task.worker] = jax.jit(lambda inputs: run_round(recipe, ARRAYS, inputs))(
+            feed().inputs(task, params, state)
+        )
+        outcomes.append(np.append(result.pseudo_gradient["x"], result.loss))
+    return outcomes
+
+
+def test_a_workers_rounds_hand_its_inner_state_on():
+    recipe = momentum_recipe()
+    chained = one_after_another(ROUNDS, recipe)
+    np.testing.assert_allclose(train(SerialTrainer(Programs(recipe), feed()), ROUNDS, []), chained, rtol=1e-5)
+    apart = one_after_another(ROUNDS, momentum_recipe(keep_state=False))
+    for index, first_of_worker in enumerate([True, True, False, True, False, False]):
+        assert np.allclose(chained[index], apart[index], rtol=1e-3) == first_of_worker
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4])
+@pytest.mark.parametrize("asked", [[0], [5], [3, 0]])
+def test_batched_and_serial_agree(lanes: int, keep_state: bool, asked: list[int]):
+    recipe = momentum_recipe(keep_state=keep_state)
+    serial = train(SerialTrainer(Programs(recipe), feed()), ROUNDS, [])
+    batched = train(BatchedTrainer(Programs(recipe), feed(), lanes), ROUNDS, asked)
+    np.testing.assert_allclose(batched, serial, rtol=1e-5, atol=1e-6)
+
+
+def test_batched_and_serial_agree_when_rounds_come_between_results():
+    recipe = momentum_recipe()
+    outcomes = []
+    for trainer in (SerialTrainer(Programs(recipe), feed()), BatchedTrainer(Programs(recipe), feed(), 4)):
+        first = [trainer.submit(task, params) for task, params in ROUNDS[:2]]
+        trainer.result(first[1])
+        second = [trainer.submit(task, params) for task, params in ROUNDS[2:]]
+        results = [trainer.result(ticket) for ticket in (*first, *second)]
+        outcomes.append([np.asarray(result.pseudo_gradient["x"]) for result in results])
+    np.testing.assert_allclose(outcomes[1], outcomes[0], rtol=1e-5, atol=1e-6)
+
+
+# Laziness.
+
+
+def test_nothing_is_computed_before_a_result_is_asked_for_and_then_everything_is():
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = BatchedTrainer(programs, feed(), 4)
+    tickets = [trainer.submit(task, params) for task, params in ROUNDS]
+    assert programs.calls == []
+    assert all(ticket.result is None for ticket in tickets)
+    trainer.result(tickets[1])
+    assert sum(programs.calls, []) == [6, 5, 2, 3, 1, 4]  # generations of worker 0; the longest of a generation first
+    assert all(ticket.result is not None for ticket in tickets)
+    for ticket in tickets:
+        assert trainer.result(ticket) is ticket.result
+    assert sum(map(len, programs.calls)) == 6
+
+
+def test_rounds_that_nobody_asks_for_any_more_are_not_computed():
+    executed: list[int] = []
+
+    def counting(params: Any, batch: Any, key: Any) -> jax.Array:
+        jax.debug.callback(lambda: executed.append(1))
+        return 0.5 * jnp.sum(jnp.square(params["x"]))
+
+    trainer = BatchedTrainer(Programs(momentum_recipe(loss=counting)), feed(), 1)
+    asked = trainer.submit(*ROUNDS[0])
+    trainer.result(asked)
+    for task, params in ROUNDS[1:]:
+        trainer.submit(task, params)
+    jax.block_until_ready(trainer.result(asked))
+    jax.effects_barrier()
+    assert len(executed) == ROUNDS[0][0].steps
+
+
+def test_the_serial_trainer_computes_at_once():
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = SerialTrainer(programs, feed())
+    tickets = [trainer.submit(task, params) for task, params in ROUNDS]
+    assert programs.calls == [[6], [2], [1], [5], [4], [3]]
+    trainer.result(tickets[0])
+    assert len(programs.calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("lanes", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [2, 2, 2, 1]), (4, [4, 2, 1]), (8, [4, 2, 1])]
+)
+def test_batches_are_powers_of_two_up_to_the_lanes_and_the_longest_rounds_come_first(lanes: int, sizes: list[int]):
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = BatchedTrainer(programs, feed(), lanes)
+    steps = [2, 6, 1, 5, 3, 6, 4]
+    tickets = [trainer.submit(Task(worker, worker, steps=steps[worker]), START) for worker in range(7)]
+    trainer.result(tickets[0])
+    assert [len(call) for call in programs.calls] == sizes
+    assert sum(programs.calls, []) == sorted(steps, reverse=True)
+
+
+def test_rounds_of_the_same_worker_are_never_side_by_side():
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = BatchedTrainer(programs, feed(), 8)
+    tickets = [trainer.submit(Task(index, worker=0, steps=index + 1), START) for index in range(3)]
+    trainer.result(tickets[0])
+    assert programs.calls == [[1], [2], [3]]
+
+
+# Compilation.
+
+
+def groups(trainer: Trainer, seed: int) -> None:
+    """Seven groups of one to seven workers, with rounds of random lengths."""
+    random = np.random.default_rng(seed)
+    for size in range(1, 8):
+        steps = random.integers(1, 7, size)
+        tickets = [trainer.submit(Task(100 * size + w, w, steps=int(steps[w])), START) for w in range(size)]
+        for ticket in tickets:
+            trainer.result(ticket)
+
+
+@pytest.mark.parametrize(("lanes", "programs_needed"), [(1, 1), (2, 2), (4, 3), (6, 3)])
+def test_programs_are_compiled_for_one_lane_and_each_power_of_two_and_never_again(
+    lanes: int, programs_needed: int, caplog: pytest.LogCaptureFixture
+):
+    programs = Programs(momentum_recipe())
+    trainer = BatchedTrainer(programs, feed(), lanes)
+    groups(trainer, seed=0)
+    assert programs.compilations == programs_needed
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        groups(trainer, seed=1)
+        groups(BatchedTrainer(programs, feed(), lanes), seed=2)  # programs are shared, states are not
+    assert programs.compilations == programs_needed
+    assert [record.message for record in caplog.records if "Compiling" in record.message] == []
+
+
+def test_a_compilation_would_be_logged(caplog: pytest.LogCaptureFixture):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        groups(BatchedTrainer(Programs(momentum_recipe()), feed(), 1), seed=0)
+    assert any("Compiling" in record.message for record in caplog.records)
+
+
+# What a ticket holds.
+
+
+def test_what_a_pending_round_pulled_outlives_later_updates_of_the_server():
+    server = Server(START, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7, momentum=0.9, nesterov=True))))
+    trainer = BatchedTrainer(Programs(momentum_recipe()), feed(), 2)
+    pending = trainer.submit(ROUNDS[0][0], server.params)
+    expected = one_after_another([(ROUNDS[0][0], START)], momentum_recipe())[0]
+    for amount in (1.0, 2.0, 3.0):
+        server.apply(shifted(amount), staleness=0, worker=1, pulled_params=server.params)
+    assert not np.allclose(server.params["x"], START["x"], atol=0.5)
+    result = trainer.result(pending)
+    np.testing.assert_allclose(np.append(result.pseudo_gradient["x"], result.loss), expected, rtol=1e-5)
+    np.testing.assert_array_equal(pending.params["x"], START["x"])
+
+
+def test_no_lanes_are_refused():
+    with pytest.raises(ValueError, match=r"^lanes must be at least 1, not 0$"):
+        BatchedTrainer(Programs(momentum_recipe()), feed(), 0)
+
+
+def test_a_cpu_runs_one_round_at_a_time_and_an_accelerator_all():
+    assert default_lanes("cpu", 8) == 1
+    assert (default_lanes("gpu", 8), default_lanes("tpu", 5)) == (8, 5)

@@ -1,0 +1,226 @@
+import json
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from simulator import cli, read_runs
+from tests.experiments import TINY
+
+pytestmark = pytest.mark.usefixtures("standard_dtype_promotion")
+
+NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
+DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
+
+
+def document(**changes):
+    """The tiny experiment as a file with two variants."""
+    base = {key: value for key, value in TINY.items() if key not in ("synchronization", "outer")}
+    variants = {
+        "sync": {"synchronization": {"kind": "barrier"}, "outer": NESTEROV},
+        "delayed [Nesterov]": {"synchronization": {"kind": "asynchronous", "grace": "0.5s"}, "outer": DELAYED},
+    }
+    return base | {"budget": {"local_steps": 40}, "evaluate": {"windows": 8}, "variants": variants} | changes
+
+
+@pytest.fixture
+def tardigrad(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments, experiment=None):
+        if experiment is not None:
+            text = experiment if isinstance(experiment, str) else yaml.safe_dump(experiment, sort_keys=False)
+            (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["tardigrad", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return exit_.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_run_leaves_a_table_figures_and_records_that_pandas_opens(tardigrad, tmp_path):
+    code, out, err = tardigrad(
+        "run", "experiment.yaml", "--out", "results", experiment=document(sweep={"seed": [0, 1]}, pretrain={"steps": 7})
+    )
+    assert (code, err) == (0, "")  # quiet where standard error is not a terminal
+    assert "delayed [Nesterov]" in out
+    assert "n = 2" in out
+    summary = json.loads((tmp_path / "results/summary.json").read_text())
+    assert [(run["variant"], run["seed"], run["overrides"]) for run in summary] == [
+        ("sync", 0, {"seed": 0}),
+        ("sync", 1, {"seed": 1}),
+        ("delayed [Nesterov]", 0, {"seed": 0}),
+        ("delayed [Nesterov]", 1, {"seed": 1}),
+    ]
+    documented = (
+        "final_perplexity final_loss simulated_seconds local_steps tokens server_updates mean_staleness max_staleness "
+        "utilization bytes_sent host_seconds tokens_per_host_second"
+    )
+    for run in summary:
+        assert all(isinstance(run[key], int | float) for key in documented.split())
+    folder = tmp_path / "results/sync-seed-1"
+    assert len(pd.read_parquet(folder / "events.parquet")) == 8
+    assert len(pd.read_parquet(folder / "evaluations.parquet")) == 2
+    assert yaml.safe_load((folder / "experiment.yaml").read_text())["seed"] == 1
+    for name in ("perplexity_vs_time", "perplexity_vs_local_steps", "staleness", "timeline_sync"):
+        for suffix in ("png", "svg"):
+            assert (tmp_path / f"results/{name}.{suffix}").stat().st_size > 1000
+    assert len(read_runs([tmp_path / "results"])) == 4
+
+
+def test_settings_of_the_command_line_win_over_every_variant(tardigrad, tmp_path):
+    code, *_ = tardigrad(
+        "run", "experiment.yaml", "outer.learning_rate=0.125", "seed=5", "--variant", "sync", experiment=document()
+    )
+    assert code == 0
+    resolved = yaml.safe_load((tmp_path / "runs/tiny/sync/experiment.yaml").read_text())
+    assert (resolved["outer"]["learning_rate"], resolved["seed"], resolved["variant"]) == (0.125, 5, "sync")
+
+
+def test_results_are_never_overwritten(tardigrad, tmp_path):
+    settings = ("experiment.yaml", "--variant", "sync")
+    for _ in range(2):
+        assert tardigrad("timeline", *settings, experiment=document())[0] == 0
+    assert (tmp_path / "runs/tiny-timeline-2/sync/events.parquet").exists()
+    code, _, err = tardigrad("timeline", *settings, "--out", "runs/tiny-timeline")
+    assert code == 2
+    assert err == "tardigrad: --out = 'runs/tiny-timeline': the folder is not empty: choose another, or remove it first\n"
+
+
+def test_timeline_trains_nothing(tardigrad, tmp_path):
+    code, out, _ = tardigrad("timeline", "experiment.yaml", experiment=document())
+    assert code == 0
+    assert "compute" in out
+    [first, _] = json.loads((tmp_path / "runs/tiny-timeline/summary.json").read_text())
+    assert (first["trainer"], first["final_loss"], first["local_steps"]) == ("null", None, 40)
+    assert (tmp_path / "runs/tiny-timeline/timeline_sync.png").exists()
+    assert not (tmp_path / "runs/tiny-timeline/perplexity_vs_time.png").exists()
+
+
+def test_plot_draws_finished_runs_again(tardigrad, tmp_path):
+    assert tardigrad("run", "experiment.yaml", "--variant", "sync", experiment=document())[0] == 0
+    code, out, _ = tardigrad("plot", "runs/tiny", "--out", "figures")
+    assert code == 0
+    assert "figures/perplexity_vs_time.png" in out
+    assert (tmp_path / "figures/perplexity_vs_time.svg").exists()
+    code, _, err = tardigrad("plot", "nowhere")
+    assert code == 2
+    assert "nowhere: no such folder" in err
+
+
+def test_validate_counts_the_simulations(tardigrad):
+    code, out, _ = tardigrad("validate", "experiment.yaml", experiment=document(sweep={"seed": [0, 1, 2]}))
+    assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants\n")
+
+
+@pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help"])
+def test_listing_commands(tardigrad, command):
+    expected = {"profiles": "0.58, 0.75, 1.51, 3.33", "models": "150,034,304", "schema": "variants", "--help": "validate"}
+    code, out, _ = tardigrad(command)
+    assert code == 0
+    assert expected[command] in out
+
+
+def changed(**changes):
+    return document() | changes
+
+
+BAD_INPUT = {
+    "misspelt key": (changed(sed=0), "sed = 0: unknown key; did you mean 'seed'?"),
+    "wrong unit": (
+        changed(cluster={"devices": TINY["cluster"]["devices"], "network": {"latency": "50mss"}}),
+        "cluster.network.latency = '50mss': 'mss' is not a unit of duration; did you mean 'ms'?",
+    ),
+    "negative speed": (
+        changed(cluster={"devices": {"seconds_per_step": [1.0, -2.0]}}),
+        "cluster.devices.seconds_per_step.1 = -2.0: must be above 0",
+    ),
+    "N = 0": (
+        changed(variants={"v": {"synchronization": {"kind": "barrier"}, "outer": DELAYED | {"buffer": 0}}}),
+        "variants.v.outer.buffer = 0: must be at least 1",
+    ),
+    "c > 1/N": (
+        changed(variants={"v": {"synchronization": {"kind": "barrier"}, "outer": DELAYED | {"c": 0.3}}}),
+        "c = 0.3: is above 1/buffer = 0.25",
+    ),
+    "more shards than documents": (
+        changed(data={"source": "text", "files": "three/*.txt", "shards": 8}),
+        "data.shards = 8",
+    ),
+    "an empty corpus": (changed(data={"source": "text", "files": "empty.txt"}), "data.files"),
+    "no such file": (changed(data={"source": "text", "files": "absent/*.txt"}), "matches no file"),
+    "a context longer than the documents": (
+        changed(
+            data={"source": "text", "files": "three/*.txt", "shards": 2},
+            model={"kind": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 5000},
+        ),
+        "model.context = 5000",
+    ),
+    "not a mapping": ("- 1\n- 2\n", "expected a mapping"),
+    "not YAML": ("name: [1, 2\n", "not valid YAML"),
+    "an unknown optimizer": (
+        changed(inner={"optimizer": "adamz", "learning_rate": 0.1, "batch_size": 4}),
+        "inner.optimizer = 'adamz': no such optimizer; did you mean 'adam",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_bad_input_ends_in_one_clear_message(tardigrad, tmp_path, command, name):
+    experiment, message = BAD_INPUT[name]
+    (tmp_path / "three").mkdir()
+    for index in range(3):
+        (tmp_path / f"three/{index}.txt").write_text(f"document {index}. " * 40)
+    (tmp_path / "empty.txt").write_text("")
+    code, out, err = tardigrad(command, "experiment.yaml", experiment=experiment)
+    assert (code, out) == (2, "")
+    assert err.startswith("tardigrad: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert "pydantic" not in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_is_placed_at_its_line(tardigrad):
+    text = yaml.safe_dump(changed(inner={"optimizer": "adamz", "learning_rate": 0.1, "batch_size": 4}), sort_keys=False)
+    line = next(number for number, row in enumerate(text.splitlines(), 1) if "adamz" in row)
+    _, _, err = tardigrad("validate", "experiment.yaml", experiment=text)
+    assert f"experiment.yaml:{line}: inner.optimizer" in err
+
+
+@pytest.mark.parametrize("out", ["occupied", "occupied/below"])
+def test_an_unwritable_output_folder_is_refused_before_anything_runs(tardigrad, tmp_path, out):
+    (tmp_path / "occupied").write_text("a file")
+    code, _, err = tardigrad("run", "experiment.yaml", "--out", out, experiment=document())
+    assert code == 2
+    assert err.startswith(f"tardigrad: {out}: ")
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_variant_names_the_nearest(tardigrad):
+    code, _, err = tardigrad("run", "experiment.yaml", "--variant", "snyc", experiment=document())
+    assert (code, "did you mean 'sync'?" in err) == (2, True)
+
+
+def test_runs_that_finished_survive_an_interruption(tardigrad, tmp_path, monkeypatch):
+    from simulator import engine
+
+    simulate = engine.simulate
+
+    def interrupted(experiment, **kwargs):
+        if experiment.variant != "sync":
+            raise KeyboardInterrupt
+        return simulate(experiment, **kwargs)
+
+    monkeypatch.setattr(engine, "simulate", interrupted)
+    code, _, err = tardigrad("run", "experiment.yaml", experiment=document())
+    assert (code, err) == (130, "tardigrad: interrupted; runs that had finished are kept\n")
+    assert len(json.loads((tmp_path / "runs/tiny/summary.json").read_text())) == 1
+    assert len(read_runs([tmp_path / "runs/tiny"])) == 1
