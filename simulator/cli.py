@@ -227,13 +227,14 @@ def _simulate(
     from simulator.report import file_names
 
     labels = [_label(point) for point in points]
+    digits = len(str(len(points)))
     with LiveView(Console(stderr=True), len(points)) as view:
-        for point, label, name in zip(points, labels, file_names(labels), strict=True):
+        for number, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True), 1):
             observer = view.begin(label)
             record = simulate(
                 point.experiment, trainer=trainer, observer=observer, workshop=workshop, overrides=point.overrides
             )
-            record.write(folder / name)
+            record.write(folder / f"{number:0{digits}d}-{name}")  # plots keep the order of the file
             observer.finished()
             yield record
 

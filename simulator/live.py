@@ -3,81 +3,97 @@
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from simulator import book
 from simulator.report.format import count, decimal, duration, perplexity, short_count
 
+_OTHERS = 46  # columns beside the name: bar, percentage, time
 
-class _TimeLeft(ProgressColumn):
+
+class _Time(ProgressColumn):
     """Time left at the mean speed since the first update, or the time taken once done."""
 
     def render(self, task: Task) -> Text:
         if task.finished:
             return Text(f"took {duration(task.finished_time)}")
-        left = task.fields["left_s"]
-        return Text(f"{duration(left)} left" if left is not None else "")
+        left_s = task.fields["left_s"]
+        return Text("" if left_s is None else f"{duration(left_s)} left")
 
 
 class LiveView:
-    """Shows one line per simulation; silent where the console is not a terminal. Use it as a context.
+    """Shows a bar per simulation, and the clock and the server of the running one. Use it as a context.
 
     Args:
-      console: where to draw.
+      console: where to draw; nothing is drawn where it is not a terminal.
       runs: how many simulations there will be.
+
+    Attributes:
+      detail: the line below the bars.
     """
 
     def __init__(self, console: Console, runs: int):
         self._runs = runs
         self._started = 0
+        self._quiet = not console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(
+                "{task.description}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - _OTHERS)),
+            ),
             BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[status]}"),
-            _TimeLeft(),
-            TimeElapsedColumn(),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(no_wrap=True)),
+            _Time(table_column=Column(no_wrap=True)),
             console=console,
-            disable=not console.is_terminal,
-            refresh_per_second=4,
         )
+        self.detail = ""
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
-        self._progress.start()
+        if not self._quiet:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves the last state on the screen."""
-        self._progress.stop()
+        self.detail = ""
+        if not self._quiet:
+            self._live.stop()
 
     def begin(self, name: str) -> "RunView":
         """Adds the line of the next simulation and returns its observer."""
         self._started += 1
         title = f"[{self._started}/{self._runs}] {name}".replace("[", "\\[")
-        task = self._progress.add_task(title, total=1.0, status="preparing", left_s=None)
-        return RunView(self._progress, task)
+        self.detail = "preparing"
+        return RunView(self, self._progress, self._progress.add_task(title, total=1.0, left_s=None))
+
+    def _draw(self) -> Group:
+        lines = [self._progress.get_renderable()]
+        if self.detail:
+            lines.append(Text(f"  {self.detail}", style="dim"))
+        return Group(*lines)
 
 
 class RunView:
     """Observer of one simulation that draws its line."""
 
-    def __init__(self, progress: Progress, task: TaskID):
+    def __init__(self, view: LiveView, progress: Progress, task: TaskID):
+        self._view = view
         self._progress = progress
         self._task = task
         self._first: tuple[float, int, float] | None = None  # host time, tokens and fraction at the first update
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Shows how far pretraining is."""
-        self._progress.update(
-            self._task,
-            completed=steps / of if steps < of else 0.0,
-            status=f"pretraining {count(steps)}/{count(of)} steps, loss {decimal(loss, 3)}",
-        )
+        self._progress.update(self._task, completed=steps / of if steps < of else 0.0)
+        self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
 
     def advanced(self, progress: book.Progress) -> None:
         """Shows the clock, the server and the speed."""
@@ -87,15 +103,12 @@ class RunView:
         first_s, first_tokens, first_fraction = self._first
         elapsed_s, done = now - first_s, progress.fraction - first_fraction
         speed = (progress.tokens - first_tokens) / elapsed_s if elapsed_s > 0 else None
-        self._progress.update(
-            self._task,
-            completed=progress.fraction,
-            left_s=elapsed_s / done * (1 - progress.fraction) if done > 0 else None,
-            status=(
-                f"clock {duration(progress.simulated_s)} · {count(progress.server_updates)} updates · "
-                f"staleness {decimal(progress.staleness, 1)} · loss {decimal(progress.train_loss, 3)} · "
-                f"ppl {perplexity(progress.perplexity)} · {short_count(speed)} tokens/s"
-            ),
+        left_s = elapsed_s / done * (1 - progress.fraction) if done > 0 else None
+        self._progress.update(self._task, completed=progress.fraction, left_s=left_s)
+        self._view.detail = (
+            f"clock {duration(progress.simulated_s)} · {count(progress.server_updates)} updates · "
+            f"staleness {decimal(progress.staleness, 1)} · loss {decimal(progress.train_loss, 3)} · "
+            f"perplexity {perplexity(progress.perplexity)} · {short_count(speed)} tokens/s"
         )
 
     def finished(self) -> None:

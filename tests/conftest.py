@@ -1,6 +1,7 @@
 """Settings of every test."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,8 +11,8 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
 
 @pytest.fixture
-def standard_dtype_promotion():
-    """For tests that run optax's Adam, which raises a float to an integer power: refused by strict dtype promotion."""
+def mixed_dtypes() -> Iterator[None]:
+    """For optax's Adams: they raise a Python float to the power of an int32, which strict promotion refuses."""
     import jax
 
     with jax.numpy_dtype_promotion("standard"):

@@ -8,7 +8,7 @@ import pytest
 from simulator import ExperimentError, Simulation, Workshop, check, simulate
 from tests.experiments import tiny
 
-pytestmark = pytest.mark.usefixtures("standard_dtype_promotion")
+pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
 WORKSHOP = Workshop()  # compiled programs are shared by the tests of this file
 
@@ -31,7 +31,9 @@ def outer(settings):
 
 
 def assert_close(first, second, **tolerance):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 2e-4, "atol": 2e-6} | tolerance)), first, second)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 2e-4, "atol": 2e-6} | tolerance)), first, second
+    )
 
 
 def distance(first, second):
@@ -71,7 +73,9 @@ class TestKnownEqualities:
         state = optimizer.init(params)
         gradient = jax.jit(jax.grad(loss))
         for rows in WORKSHOP.feed(experiment).order(0, 0, 50):
-            updates, state = optimizer.update(gradient(params, dataset.fetch(dataset.arrays, rows), None), state, params)
+            updates, state = optimizer.update(
+                gradient(params, dataset.fetch(dataset.arrays, rows), None), state, params
+            )
             params = optax.apply_updates(params, updates)
         assert_close(jax.device_get(params), simulated, rtol=1e-3, atol=1e-4)
         assert distance(jax.device_get(WORKSHOP.start(experiment)), simulated) > 0.1

@@ -73,7 +73,7 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
 
     Args:
       cluster: the section.
-      parameters: of the model, all of which every pull and push carries.
+      parameters: of the model, all of which a pull or push carries unless the file gives a message size.
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
 
@@ -93,7 +93,7 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
 def _link(network: Network, which: Literal["down", "up"], workers: int, parameters: int) -> Link:
     direction = network.direction(which)
     assert direction.bytes_per_parameter is not None
-    message_bytes = round(parameters * direction.bytes_per_parameter)
+    message_bytes = round(direction.message_size or parameters * direction.bytes_per_parameter)
     bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)) * direction.efficiency
     shared = network.server_link
     return Link(

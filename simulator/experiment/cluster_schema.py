@@ -15,6 +15,7 @@ from simulator.experiment.units import (
     Positive,
     PositiveDuration,
     PositiveInt,
+    Size,
 )
 
 
@@ -190,6 +191,7 @@ class Direction(Section):
     latency: LatencyPerWorker | None = None
     bandwidth: BandwidthPerWorker | None = None
     bytes_per_parameter: Positive | None = None
+    message_size: Size | None = None
     efficiency: Fraction | None = None
 
 
@@ -208,6 +210,9 @@ class Network(Section):
         float("inf"), description="of each worker's link; one for all workers, or a list; unlimited when absent"
     )
     bytes_per_parameter: Positive = Field(4.0, description="on the wire: 4 for float32, 2 for bfloat16")
+    message_size: Size | None = Field(
+        None, description="of one transfer, such as 2GiB; parameters * bytes_per_parameter when absent"
+    )
     efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
     down: Direction = Field(Direction(), description="server to worker, where it differs")
     up: Direction = Field(Direction(), description="worker to server, where it differs")

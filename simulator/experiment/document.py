@@ -122,6 +122,8 @@ def _replaces(key: str, below: Mapping[str, Any], value: Mapping[str, Any]) -> b
         old, new = devices_form(below), devices_form(value)
         refines = (old, new) == ("relative_speed", "seconds_per_step")  # which relative speeds are relative to
         return None not in (old, new) and old != new and not refines
+    if key == "inner":  # its optimizer is one setting of many, not what the others depend on
+        return False
     pairs = [(below[name], value[name]) for name in DISCRIMINATORS if name in below and name in value]
     return any(isinstance(new, str) and new != old for old, new in pairs)
 
@@ -245,7 +247,7 @@ def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
             root = loader.get_single_node()
             if root is None:
                 return None, lines, problems
-            _index(root, (), lines, problems, limit=100_000 + len(text))
+            _index(root, (), lines, problems, limit=10_000 + len(text))
             return None if problems else loader.construct_document(root), lines, problems
         finally:
             loader.dispose()

@@ -100,8 +100,11 @@ def _outer_tag(value: Any) -> str | None:
     name = value.get("optimizer") if isinstance(value, dict) else getattr(value, "optimizer", None)
     if name in BUILT_IN_OUTER:
         return str(name)
-    if not isinstance(name, str) or difflib.get_close_matches(name, BUILT_IN_OUTER, n=1, cutoff=0.8):
-        return name if isinstance(name, str) else None  # not a tag of the union: refused, with the names that are
+    if not isinstance(name, str):
+        return None
+    misspelt = isinstance(value, dict) and not set(value) <= set(NamedOuter.model_fields)
+    if misspelt and difflib.get_close_matches(name, BUILT_IN_OUTER, n=1, cutoff=0.8):
+        return name  # a built-in one's settings under a name like it: refused, with the names that are valid
     return "named"
 
 

@@ -43,8 +43,7 @@ def _parse(
     if unit is None:
         raise ValueError(f"a {what} needs its unit: write for instance {example}")
     if unit not in units:
-        meant = unit.replace("bps", "bit/s").replace("Bps", "B/s")  # Gbps is not the nearest to GB/s
-        near = difflib.get_close_matches(meant, units, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(unit, units, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{unit!r} is not a unit of {what}{hint} (units: {', '.join(units)})")
     return number * units[unit]
@@ -116,7 +115,7 @@ def _not_bool(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Refuses what YAML has and JSON has not (dates, binary, sets), and NaN, which does not equal itself."""
+    """Refuses what YAML has and JSON has not: dates, binary, sets, infinity and NaN."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -125,8 +124,10 @@ def _plain(value: Any) -> Any:
     elif isinstance(value, list | tuple):
         for item in value:
             _plain(item)
-    elif not (value is None or isinstance(value, bool | int | float | str)) or value != value:
+    elif not (value is None or isinstance(value, bool | int | float | str)):
         raise ValueError(f"{value!r} is not a number, text, true, false, null, list or mapping")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
     return value
 
 

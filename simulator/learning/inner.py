@@ -23,22 +23,15 @@ def learning_rate(schedule: Schedule, peak: float, total_steps: int) -> Learning
     Args:
       schedule: its shape.
       peak: the highest learning rate.
-      total_steps: the shard's share of the budget, for a schedule that does not say where it ends; 0 when unknown.
-
-    Raises:
-      OptimizerError: the schedule would end before its warm-up does.
+      total_steps: the shard's share of the budget, for a schedule that does not say where it ends.
     """
     if isinstance(schedule, ConstantSchedule):
         return lambda step: jnp.full((), peak, jnp.float32)
-    warmup_steps, total_steps = schedule.warmup_steps, schedule.total_steps or total_steps
-    if total_steps <= warmup_steps:
-        message = (
-            f"each shard's part of budget.local_steps is {total_steps} steps, not above warmup_steps {warmup_steps}: "
-            "give total_steps, or a larger budget.local_steps"
-        )
-        raise OptimizerError("inner.schedule.total_steps", schedule.total_steps, message)
     return warmup_cosine(
-        peak=peak, final=schedule.final_learning_rate, warmup_steps=warmup_steps, total_steps=total_steps
+        peak=peak,
+        final=schedule.final_learning_rate,
+        warmup_steps=schedule.warmup_steps,
+        total_steps=schedule.total_steps or total_steps,
     )
 
 

@@ -119,10 +119,10 @@ class SerialTrainer:
 
 
 class BatchedTrainer:
-    """Lazy: the first result that is needed makes every pending round run, up to `lanes` of them in one program.
+    """Lazy: a result that is needed is computed together with what else is pending, in one program of up to `lanes`.
 
-    What is submitted after the last result that anybody asks for is never computed. Batches hold a power of two of
-    rounds, so that no more than 1 + log2(lanes) programs are ever compiled.
+    A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
+    is never computed. Programs hold a power of two of rounds, so that no more than 1 + log2(lanes) are ever compiled.
     """
 
     def __init__(self, programs: Programs, feed: Feed, lanes: int):
@@ -139,37 +139,22 @@ class BatchedTrainer:
         return ticket
 
     def result(self, ticket: Ticket) -> RoundResult:
-        """Returns the round's result; computes everything that is pending if it is not there."""
-        if ticket.result is None:
-            pending, self._pending = self._pending, []
-            for batch in self._batches(pending):
-                self._workers.run(batch)
-        assert ticket.result is not None
+        """Returns the round's result; if it is not there, computes it beside the pending rounds most like it."""
+        while ticket.result is None:
+            batch = self._batch(ticket)
+            self._workers.run(batch)
+            self._pending = [other for other in self._pending if other.result is None]
         return ticket.result
 
-    def _batches(self, pending: list[Ticket]) -> list[list[Ticket]]:
-        """Rounds of similar length together; a worker's rounds one after another."""
-        batches = []
-        for generation in _generations(pending):
-            rest = sorted(generation, key=lambda ticket: -ticket.assignment.steps)
-            while rest:
-                size = 1 << (min(len(rest), self._lanes).bit_length() - 1)
-                batches.append(rest[:size])
-                rest = rest[size:]
-        return batches
-
-
-def _generations(pending: list[Ticket]) -> list[list[Ticket]]:
-    """Splits rounds so that none runs beside an earlier one of the same worker, whose state it needs."""
-    generations: list[list[Ticket]] = []
-    seen: dict[int, int] = {}
-    for ticket in pending:
-        turn = seen.get(ticket.assignment.worker, 0)
-        seen[ticket.assignment.worker] = turn + 1
-        if turn == len(generations):
-            generations.append([])
-        generations[turn].append(ticket)
-    return generations
+    def _batch(self, needed: Ticket) -> list[Ticket]:
+        """Rounds of different workers, each its worker's first, the needed one's worker in front."""
+        ready: dict[int, Ticket] = {}
+        for ticket in self._pending:
+            ready.setdefault(ticket.assignment.worker, ticket)
+        first = ready.pop(needed.assignment.worker)
+        others = sorted(ready.values(), key=lambda other: abs(other.assignment.steps - first.assignment.steps))
+        size = 1 << (min(1 + len(others), self._lanes).bit_length() - 1)
+        return [first, *others[: size - 1]]
 
 
 def default_lanes(backend: str, workers: int) -> int:

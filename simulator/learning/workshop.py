@@ -171,7 +171,9 @@ class Workshop:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
         settings = [*_data_and_model(experiment), experiment.seed, experiment.pretrain]
         if experiment.pretrain.steps:
-            settings.append(experiment.inner.model_copy(update={"local_steps": 0, "schedule": None, "state": "keep"}))
+            used = {"batch_size": _pretrain_batch(experiment), "learning_rate": _pretrain_rate(experiment)}
+            unused = {"local_steps": 0, "schedule": None, "state": "keep"}
+            settings.append(experiment.inner.model_copy(update=used | unused))
         return self._once("start", lambda: self._start(experiment, progress), *settings)
 
     def _start(self, experiment: Experiment, progress: PretrainProgress | None) -> Params:
@@ -184,7 +186,7 @@ class Workshop:
     def _pretrain(self, experiment: Experiment, params: Params, progress: PretrainProgress | None) -> Params:
         """Plain training on all shards in turn, in chunks of the same compiled program."""
         pretrain = experiment.pretrain
-        rate = linear_warmup(pretrain.learning_rate or experiment.inner.learning_rate, pretrain.warmup_steps)
+        rate = linear_warmup(_pretrain_rate(experiment), pretrain.warmup_steps)
         recipe = dataclasses.replace(self.recipe(experiment), learning_rate=rate, keep_state=True)
         programs, arrays = Programs(recipe), self.arrays(experiment)
         order = DataOrder(self.dataset(experiment), _pretrain_batch(experiment), experiment.seed)
@@ -259,6 +261,10 @@ def context_of(experiment: Experiment) -> int | None:
 
 def _pretrain_batch(experiment: Experiment) -> int:
     return experiment.pretrain.batch_size or experiment.inner.batch_size
+
+
+def _pretrain_rate(experiment: Experiment) -> float:
+    return experiment.pretrain.learning_rate or experiment.inner.learning_rate
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

@@ -74,6 +74,8 @@ def perplexity_curves(
     largest = max((curve.x[-1] for curve in curves if len(curve.x)), default=0.0)
     unit, label = _x_axis(against, largest)
     labels, title = _legend_words(curves)
+    start = _common_start(curves)
+    labels += ["common start"] if start else []
     width_in = size[0] if size else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
     with styled():
@@ -82,7 +84,8 @@ def perplexity_curves(
             _draw(axes, curve, look, unit, index, len(curves))
             for index, (curve, look) in enumerate(zip(curves, looks(len(curves)), strict=True))
         ]
-        _common_start(axes, curves, unit)
+        if start:
+            handles.append(_draw_start(axes, start[0] / unit.size, start[1]))
         best = sorted({math.exp(r.summary["best_loss"]) for r in records if r.summary["best_loss"] is not None})
         _limits(axes, curves, best)
         _best_possible(axes, best)
@@ -187,13 +190,18 @@ def _draw(axes: Axes, curve: Curve, look: Look, unit: Unit, index: int, of: int)
     return line
 
 
-def _common_start(axes: Axes, curves: Sequence[Curve], unit: Unit) -> None:
-    starts = [(curve.x[0], curve.mean[0]) for curve in curves if len(curve.x)]
+def _common_start(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Returns the first point of the curves where several share it."""
+    starts = [(float(curve.x[0]), float(curve.mean[0])) for curve in curves if len(curve.x)]
     if len(starts) < 2 or not np.allclose(starts, starts[0], rtol=1e-6, atol=0):
-        return
-    x, y = starts[0][0] / unit.size, starts[0][1]
-    axes.plot(x, y, "o", color="black", markerfacecolor="white", markersize=5.5, markeredgewidth=1.0, zorder=4)
-    axes.annotate("common start", (x, y), xytext=(7, 0), va="center", **_NOTE)
+        return None
+    return starts[0]
+
+
+def _draw_start(axes: Axes, x: float, y: float) -> Line2D:
+    ring: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "markersize": 5.5, "markeredgewidth": 1.0}
+    (line,) = axes.plot(x, y, "o", linestyle="none", zorder=4, **ring)
+    return line
 
 
 def _limits(axes: Axes, curves: Sequence[Curve], best: Sequence[float]) -> None:

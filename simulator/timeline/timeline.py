@@ -75,7 +75,7 @@ class Timeline:
         self._up = Channel(self._env, cluster.up)
         self._events: list[Event] = []
         self._causal = CausalHash()
-        self._ended = False
+        self._end_s: float | None = None  # when the budget was used up
 
         self._version = 0
         self._local_steps = 0
@@ -111,16 +111,14 @@ class Timeline:
     @property
     def now_s(self) -> float:
         """Simulated time in seconds."""
-        return float(self._env.now)
+        return float(self._env.now) if self._end_s is None else self._end_s
 
     def __iter__(self) -> Iterator[Event]:
         """Runs the simulation to the end of its budget."""
         deadline_s = math.inf if self._config.budget_s is None else self._config.budget_s
-        while not self._ended:
+        while self._end_s is None:
             if self._env.peek() > deadline_s:
-                if self._env.now < deadline_s:
-                    self._env.run(until=deadline_s)
-                self._finish()
+                self._finish(deadline_s)
             else:
                 self._env.step()
             if self._events:
@@ -180,7 +178,7 @@ class Timeline:
         yield from self._evaluate()
         for worker in range(self._cluster.workers):
             self._dispatch(worker)
-        while not self._ended:
+        while self._end_s is None:
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
@@ -209,7 +207,7 @@ class Timeline:
         self._opened_s = math.inf
         if self._config.synchronization.averages_group:
             yield from self._update(tuple(group))
-        if not self._ended:
+        if self._end_s is None:
             for arrival in group:
                 self._dispatch(arrival.round.worker)
 
@@ -223,7 +221,7 @@ class Timeline:
             self._version += 1
         self._emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
         if self._budget_used():
-            self._finish()
+            self._finish(self._env.now)
         elif self._evaluation_due():
             yield from self._evaluate()
 
@@ -268,12 +266,12 @@ class Timeline:
         return True
 
     def _evaluate(self) -> Process:
-        if self._mark_evaluation() and self._config.evaluation_s > 0:
+        if self._mark_evaluation(self._env.now) and self._config.evaluation_s > 0:
             yield self._env.timeout(self._config.evaluation_s)
 
-    def _mark_evaluation(self) -> bool:
+    def _mark_evaluation(self, time_s: float) -> bool:
         """Returns whether there is anything to evaluate: the same state at the same time is evaluated once."""
-        state = (self._env.now, self._version, self._local_steps)
+        state = (time_s, self._version, self._local_steps)
         if state == self._evaluated:
             return False
         self._evaluated = state
@@ -285,7 +283,7 @@ class Timeline:
         steps_used = config.budget_local_steps is not None and self._local_steps >= config.budget_local_steps
         return steps_used or (config.budget_updates is not None and self._version >= config.budget_updates)
 
-    def _finish(self) -> None:
-        self._ended = True
-        self._mark_evaluation()
-        self._emit(Finished(self._env.now, self._version, self._local_steps))
+    def _finish(self, time_s: float) -> None:
+        self._end_s = time_s
+        self._mark_evaluation(time_s)
+        self._emit(Finished(time_s, self._version, self._local_steps))

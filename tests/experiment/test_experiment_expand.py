@@ -5,7 +5,7 @@ import pydantic
 import pytest
 import yaml
 from experiment_files import SMALL, experiment, messages, points, tree, without
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.experiment import Experiment, Problem, expand, load, load_document
@@ -88,7 +88,7 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
     path = write(tmp_path, SMALL + "variants: {a: {seed: 1}, b: {seed: 2}}\nsweep: {inner.batch_size: [1, 2]}\n")
     assert [point.experiment.seed for point in load(path, variant="b")] == [2, 2]
     found = messages(lambda: load(path, variant="bb"), tmp_path)
-    assert found == ["file.yaml: --variant = 'bb': valid: a, b"]
+    assert found == ["file.yaml: --variant = 'bb': did you mean 'b'?"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_settings_reach_single_variants_and_sweeps(tmp_path: Path):
         ),
         (
             "variants.aa.inner.batch_size=3",
-            "variants.aa.inner.batch_size = '3': there is no such variant; valid: a (set on the command line)",
+            "variants.aa.inner.batch_size = '3': there is no such variant; did you mean 'a'? (set on the command line)",
         ),
         ("sweep.seed=3", "sweep.seed = 3: expected a list of at least one value (set on the command line)"),
         ("sweep.seed=[-3]", "seed = -3: must be at least 0 (set on the command line)"),
@@ -222,6 +222,9 @@ def test_a_mistake_next_to_a_setting_is_not_blamed_on_it(tmp_path: Path):
     path = write(tmp_path, SMALL.replace("batch_size: 2", "batch_size: 0"))
     found = messages(lambda: load(path, "inner={local_steps: 3}"), tmp_path)
     assert found == ["file.yaml:6: inner.batch_size = 0: must be at least 1"]
+    path = write(tmp_path, SMALL.replace("heads: 2, ", ""))
+    found = messages(lambda: load(path, "model.layers=3"), tmp_path)
+    assert found == ["file.yaml:2: model: also give heads, or a preset (20m, 60m, 150m)"]
 
 
 def test_a_section_that_only_one_variant_lacks_is_missing_there(tmp_path: Path):
@@ -258,6 +261,7 @@ def test_a_resolved_experiment_reads_back_as_itself(tmp_path: Path):
         assert again.variant == point.variant
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     step=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     latency=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=2, max_size=2),
@@ -266,7 +270,7 @@ def test_a_resolved_experiment_reads_back_as_itself(tmp_path: Path):
     arguments=st.dictionaries(
         st.text(),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
             max_leaves=5,
         ),
@@ -284,12 +288,6 @@ def test_any_experiment_survives_being_written(
     )
     written = original.model_dump(mode="json")
     assert Experiment.model_validate(written) == original
-    assert (
-        Experiment.model_validate_json(
-            original.model_dump_json(exclude={"inner"})[:-1] + ', "inner": {"learning_rate": 0.001, "batch_size": 2}}'
-        ).cluster
-        == original.cluster
-    )
     assert Experiment.model_validate(yaml.safe_load(yaml.safe_dump(written))) == original
 
 

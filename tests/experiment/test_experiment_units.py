@@ -80,6 +80,8 @@ def test_a_bare_bandwidth_or_speed_is_refused(bare: object):
         (DURATION, "5mins", "mins", "min"),
         (BANDWIDTH, "1GBit/s", "GBit/s", "Gbit/s"),
         (BANDWIDTH, "1Gbps", "Gbps", "Gbit/s"),
+        (BANDWIDTH, "1Gb/s", "Gb/s", "Gbit/s"),
+        (BANDWIDTH, "100Mbps", "Mbps", "Mbit/s"),
         (BANDWIDTH, "1GBps", "GBps", "GB/s"),
         (FLOPS, "312TFLOPs", "TFLOPs", "TFLOP/s"),
         (FLOPS, "312 TFLOPS", "TFLOPS", "TFLOP/s"),

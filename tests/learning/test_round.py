@@ -97,7 +97,7 @@ def test_rounds_of_adamw_are_those_of_a_plain_loop_in_one_program(mixed_dtypes: 
 
 def test_the_learning_rate_goes_by_the_shards_steps_and_not_by_the_optimizers():
     # 0.1 / (1 + t) on an x that the optimizer has never stepped: the shard's counter alone decides.
-    programs = Programs(origin(0.0, learning_rate=rate))
+    programs = Programs(dataclasses.replace(origin(0.0), learning_rate=rate))
     moved = [
         float(run(programs, Task(0, first_step=first, steps=1), params={"x": jnp.float32(4.0)})[0].pseudo_gradient["x"])
         for first in (0, 1, 9)

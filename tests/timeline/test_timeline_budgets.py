@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.timeline import Barrier
-from tests.timeline.builders import cluster, evaluations, events, log, timeline, updates
+from tests.timeline.builders import cluster, evaluations, events, link, log, timeline, updates
 
 
 def test_local_steps_end_the_simulation_with_the_update_that_reaches_them():
@@ -29,6 +29,14 @@ def test_time_ends_the_simulation_between_two_arrivals():
         (2.5, "evaluate v2"),
         (2.5, "finish"),
     ]
+
+
+def test_the_clock_stops_exactly_at_the_end_of_the_time():
+    pulled_s, budget_s = 1.1, 5.605346331033254
+    assert pulled_s + (budget_s - pulled_s) != budget_s  # what a delay would give
+    each = timeline(cluster([100.0], down=link(1, pulled_s)), budget_s=budget_s)
+    history = list(each)
+    assert history[-1].time_s == evaluations(history)[-1].time_s == each.now_s == budget_s
 
 
 def test_what_happens_at_the_very_end_of_the_time_still_counts():
@@ -79,6 +87,12 @@ def test_a_jump_over_several_multiples_of_local_steps_is_one_evaluation():
 def test_local_steps_are_evaluated_at_the_first_update_past_each_multiple():
     history = events(cluster([1.0]), steps=[4], evaluate_every_steps=10, budget_local_steps=44)
     assert [each.local_steps for each in evaluations(history)] == [0, 12, 20, 32, 40, 44]
+
+
+def test_after_a_jump_the_next_evaluation_is_at_the_next_multiple():
+    history = events(cluster([0.125, 4.5]), steps=[35, 1], evaluate_every_steps=10, budget_local_steps=110)
+    assert [update.local_steps for update in updates(history)] == [35, 36, 71, 72, 107, 108, 143]
+    assert [each.local_steps for each in evaluations(history)] == [0, 35, 71, 107, 143]
 
 
 def test_evaluations_by_time_come_at_exact_multiples():

@@ -1,0 +1,322 @@
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import models
+from simulator.data import DataError, DataOrder
+from simulator.experiment import Experiment
+from simulator.experiment.schema import TransformerModel
+from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, workshop
+from simulator.learning.workshop import context_of, transformer_config
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"kind": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 8},
+    "data": {"source": "synthetic", "vocabulary": 8, "tokens": 800, "validation_tokens": 200, "concentration": 1.0},
+    "cluster": {"devices": {"seconds_per_step": [1.0, 2.0]}},
+    "inner": {"optimizer": "sgd", "learning_rate": 0.5, "batch_size": 2, "local_steps": 4},
+    "synchronization": {"kind": "asynchronous"},
+    "outer": {"optimizer": "sgd", "learning_rate": 1.0},
+    "pretrain": {"steps": 5},
+    "budget": {"local_steps": 100},
+}
+
+
+TOY = TINY | {
+    "model": {"kind": "mlp", "hidden": [3]},
+    "data": {
+        "source": "gaussian-clusters",
+        "dimension": 5,
+        "clusters_per_class": 1,
+        "points": 64,
+        "evaluation_points": 8,
+    },
+}
+
+
+def experiment_of(base: dict[str, Any], **changes: Any) -> Experiment:
+    """A mapping changes a section's keys, anything else takes its place."""
+    sections = {
+        key: base[key] | value if isinstance(value, dict) and key in base else value for key, value in changes.items()
+    }
+    return Experiment.model_validate(base | sections)
+
+
+tiny = functools.partial(experiment_of, TINY)
+toy = functools.partial(experiment_of, TOY)  # compiles faster
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    id: int = 0
+    worker: int = 0
+    shard: int = 0
+    first_step: int = 0
+    steps: int = 4
+
+
+@pytest.fixture(scope="module")
+def shop() -> Workshop:
+    return Workshop()
+
+
+def assert_close(one: Any, other: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    return max(float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+# Starting points.
+
+VARIANTS = [
+    {"outer": {"optimizer": "nesterov", "learning_rate": 0.7}},
+    {"synchronization": {"kind": "barrier"}},
+    {"inner": {"local_steps": 3}},
+    {"inner": {"schedule": {"kind": "cosine"}}},
+    {"inner": {"state": "reset"}},
+    {"budget": {"local_steps": 200}},
+    {"cluster": {"devices": {"seconds_per_step": [1.0, 9.0]}}},
+]
+
+
+def test_pretraining_is_done_once_for_variants_that_share_it(shop: Workshop):
+    told: list[Any] = []
+
+    def progress(*done: Any) -> None:
+        told.append(done)
+
+    start = shop.start(tiny(), progress)
+    assert [done[:2] for done in told] == [(5, 5)]
+    for changes in VARIANTS:
+        assert shop.start(tiny(**changes), progress) is start
+        assert shop.server(tiny(**changes), progress).params is start
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"pretrain": {"steps": 4}}, {"inner": {"learning_rate": 0.25}}, {"inner": {"clip_norm": 0.01}}],
+)
+def test_pretraining_of_another_kind_is_done_anew(shop: Workshop, changes: dict[str, Any]):
+    assert largest_difference(shop.start(toy(**changes)), shop.start(toy())) > 1e-4
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 8}, {"learning_rate": 0.25}])
+def test_pretraining_with_settings_of_its_own_is_shared_by_rounds_with_others(shop: Workshop, changes: dict[str, Any]):
+    own = {"batch_size": 3, "learning_rate": 0.2}
+    assert shop.start(toy(pretrain=own, inner=changes)) is shop.start(toy(pretrain=own))
+
+
+def test_pretraining_is_plain_training_on_all_shards_in_turn(shop: Workshop):
+    experiment = toy(pretrain={"batch_size": 3, "learning_rate": 0.2, "warmup_steps": 4})
+    model, dataset = shop.model(experiment), shop.dataset(experiment)
+    order = DataOrder(dataset, 3, experiment.seed)
+    params = shop.start(toy(pretrain={"steps": 0}))
+    gradients = jax.jit(jax.value_and_grad(lambda params, batch: model.loss(params, batch, None)))
+    losses = []
+    for step in range(5):
+        batch = dataset.fetch(shop.arrays(experiment), order.batch(step % 2, step // 2))
+        loss, gradient = gradients(params, batch)
+        losses.append(float(loss))
+        rate = 0.2 * min(1.0, (step + 1) / 4)
+        params = optax.apply_updates(params, jax.tree.map(lambda g, rate=rate: -rate * g, gradient))
+    told: list[Any] = []
+    assert_close(shop.start(experiment, lambda *done: told.append(done)), params)
+    assert told == [(5, 5, pytest.approx(np.mean(losses), rel=1e-4))]
+
+
+def test_pretraining_in_chunks_is_pretraining_in_one_go(shop: Workshop, monkeypatch: pytest.MonkeyPatch):
+    experiment = toy(inner={"arguments": {"momentum": 0.9}})  # a state that has to be handed on
+    told: list[Any] = []
+    in_one_go = shop.start(experiment)
+    monkeypatch.setattr(workshop, "PRETRAIN_CHUNK", 2)
+    in_chunks = Workshop().start(experiment, lambda *done: told.append(done))
+    assert [done[:2] for done in told] == [(2, 5), (4, 5), (5, 5)]
+    assert_close(in_chunks, in_one_go)
+    assert largest_difference(in_one_go, shop.start(toy())) > 1e-3  # without momentum
+
+
+def test_without_pretraining_the_start_depends_on_the_seed_alone(shop: Workshop):
+    start = shop.start(tiny(pretrain={"steps": 0}))
+    for changes in (*VARIANTS, {"inner": {"learning_rate": 0.25}}):
+        assert shop.start(tiny(pretrain={"steps": 0}, **changes)) is start
+    other = shop.start(tiny(pretrain={"steps": 0}, seed=1))
+    assert largest_difference(other, start) > 1e-2
+    jax.tree.map(np.testing.assert_array_equal, Workshop().start(tiny(pretrain={"steps": 0})), start)
+
+
+@pytest.mark.parametrize(
+    ("steps", "pretrain_batch", "batch", "skipped"),
+    [(0, 3, 2, 0), (4, 2, 2, 2), (5, 2, 2, 3), (5, 4, 1, 12), (4, 3, 2, 3), (1, 1, 4, 1)],
+)
+def test_rounds_go_on_behind_the_data_of_pretraining(
+    shop: Workshop, steps: int, pretrain_batch: int, batch: int, skipped: int
+):
+    # ceil(steps / 2 shards) steps on the first shard, each of pretrain_batch examples: those are not seen again.
+    experiment = tiny(pretrain={"steps": steps, "batch_size": pretrain_batch}, inner={"batch_size": batch})
+    dataset = shop.dataset(experiment)
+    for shard in (0, 1):
+        pretrained = DataOrder(dataset, pretrain_batch, 0).batches(shard, 0, math.ceil((steps - shard) / 2))
+        rounds = shop.feed(experiment).order(shard, 0, 4)
+        assert not set(pretrained.ravel()) & set(rounds.ravel())
+        np.testing.assert_array_equal(rounds, DataOrder(dataset, batch, 0).batches(shard, skipped, 4))
+
+
+# Compiled programs.
+
+
+def test_variants_and_seeds_share_the_compiled_rounds(shop: Workshop):
+    programs = shop.programs(tiny())
+    for changes in (*VARIANTS[:3], *VARIANTS[5:], {"seed": 1}, {"pretrain": {"steps": 0}}):
+        assert shop.programs(tiny(**changes)) is programs
+    for seed, outer in ((0, {"optimizer": "sgd"}), (1, {"optimizer": "nesterov"})):
+        experiment = tiny(seed=seed, outer=outer)
+        trainer = shop.trainer(experiment, "serial")
+        for steps in (4, 1, 3):
+            trainer.submit(Task(steps=steps), shop.start(experiment))
+    assert programs.compilations == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inner": {"learning_rate": 0.25}},
+        {"inner": {"optimizer": "lion"}},
+        {"inner": {"clip_norm": 1.0}},
+        {"inner": {"state": "reset"}},
+        {"inner": {"schedule": {"kind": "cosine"}}},
+        {"model": {"width": 32}},
+        {"data": {"tokens": 900}},
+    ],
+)
+def test_what_trains_differently_shares_no_programs(shop: Workshop, changes: dict[str, Any]):
+    assert shop.programs(tiny(**changes)) is not shop.programs(tiny())
+
+
+def test_a_cosine_that_ends_with_the_budget_belongs_to_the_budget(shop: Workshop):
+    short, long = (tiny(inner={"schedule": {"kind": "cosine"}}, budget={"local_steps": steps}) for steps in (100, 200))
+    assert shop.programs(short) is not shop.programs(long)
+    # 50 and 100 steps for each of two shards
+    assert float(shop.recipe(short).learning_rate(jnp.int32(50))) == pytest.approx(0.0, abs=1e-6)
+    assert float(shop.recipe(long).learning_rate(jnp.int32(50))) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_data_models_and_evaluators_are_made_once_for_those_that_share_them(shop: Workshop):
+    one, other = tiny(), tiny(seed=1, outer={"optimizer": "nesterov"})
+    assert shop.dataset(one) is shop.dataset(other)
+    assert shop.arrays(one)["tokens"] is shop.arrays(other)["tokens"]
+    assert shop.model(one) is shop.model(other)
+    assert shop.evaluator(one) is shop.evaluator(other)
+    assert shop.evaluator(tiny(evaluate={"windows": 4})) is not shop.evaluator(one)
+    assert shop.dataset(tiny(data={"shards": 3})) is not shop.dataset(one)
+
+
+def test_serial_and_batched_trainers_agree_on_the_model(shop: Workshop):
+    experiment = tiny(compute={"lanes": 2})
+    start = shop.start(experiment)
+    serial, batched = shop.trainer(experiment, "serial"), shop.trainer(experiment, "batched")
+    assert isinstance(serial, SerialTrainer)
+    assert isinstance(batched, BatchedTrainer)
+    tasks = [Task(0, worker=0, shard=0, steps=4), Task(1, worker=1, shard=1, steps=2)]
+    outcomes = []
+    for trainer in (serial, batched):
+        tickets = [trainer.submit(task, start) for task in tasks]
+        outcomes.append([trainer.result(ticket) for ticket in tickets])
+    assert_close(outcomes[0], outcomes[1])
+    assert largest_difference(outcomes[0][0].pseudo_gradient, outcomes[0][1].pseudo_gradient) > 1e-3
+
+
+def test_a_seed_changes_the_keys_and_the_order_of_the_data(shop: Workshop):
+    one, other = shop.feed(tiny()), shop.feed(tiny(seed=1))
+    assert not (jax.random.key_data(one.key) == jax.random.key_data(other.key)).all()
+    assert not np.array_equal(one.order(0, 0, 4), other.order(0, 0, 4))
+
+
+# Models.
+
+
+def test_a_vocabulary_smaller_than_the_datas_is_refused(shop: Workshop):
+    with pytest.raises(ModelError, match="the tokenizer has 8 ids: give at least that") as caught:
+        shop.model(tiny(model={"vocabulary": 7}))
+    assert (caught.value.key, caught.value.value) == ("model.vocabulary", 7)
+    rows = shop.model(tiny(model={"vocabulary": 9})).parameters - shop.model(tiny()).parameters
+    assert rows == 16  # one more token of width 16
+
+
+def test_sizes_that_do_not_fit_together_are_a_model_error():
+    model = tiny().model.model_copy(update={"heads": 3})  # past the schema's own check
+    assert isinstance(model, TransformerModel)
+    with pytest.raises(ModelError, match="width 16 does not divide into 3 heads") as caught:
+        transformer_config(model, 8)
+    assert caught.value.key == "model"
+
+
+def test_a_context_longer_than_the_data_is_refused(shop: Workshop):
+    with pytest.raises(DataError) as caught:
+        shop.dataset(tiny(model={"context": 500}))
+    assert (caught.value.key, caught.value.value) == ("model.context", 500)
+
+
+def test_classifiers_take_their_sizes_from_the_data(shop: Workshop):
+    # 5 -> 3 -> 4 and 6 -> 3 -> 4, with biases
+    assert shop.model(toy()).parameters == (5 * 3 + 3) + (3 * 4 + 4)
+    assert shop.model(toy(data={"dimension": 6})).parameters == (6 * 3 + 3) + (3 * 4 + 4)
+    assert context_of(toy()) is None
+
+
+def test_a_cluster_is_told_what_the_model_costs(shop: Workshop):
+    costs = shop.costs(tiny())
+    leaves = jax.tree.leaves(shop.start(tiny()))
+    assert costs.parameters == sum(leaf.size for leaf in leaves)
+    assert costs.flops_per_step == shop.model(tiny()).train_flops(2)
+    assert shop.costs(tiny(inner={"batch_size": 4})).flops_per_step == 2 * costs.flops_per_step
+
+
+@pytest.mark.parametrize("preset", ["20m", "60m", "150m"])
+def test_a_preset_keeps_its_sizes_where_nothing_else_is_given(preset: str):
+    model = TransformerModel(kind="transformer", preset=preset, dtype="float32", attention="plain")
+    assert transformer_config(model, 300) == models.PRESETS[preset]
+    assert context_of(tiny(model={"preset": preset, "context": None})) == 256
+
+
+def test_what_is_given_beside_a_preset_changes_it():
+    model = TransformerModel(
+        kind="transformer", preset="60m", layers=2, tied=False, context=64, vocabulary=400, dtype="bfloat16"
+    )
+    config = transformer_config(model, 300)
+    expected = dataclasses.replace(
+        models.PRESETS["60m"], layers=2, tied=False, context=64, vocabulary=400, dtype="bfloat16"
+    )
+    assert dataclasses.replace(config, attention="plain") == expected
+    assert context_of(tiny(model={"preset": "60m", "context": 64})) == 64
+
+
+def test_without_a_preset_the_vocabulary_is_the_datas():
+    config = transformer_config(tiny().model, 8)
+    assert (config.vocabulary, config.layers, config.width, config.heads, config.context) == (8, 1, 16, 2, 8)
+    assert config.tied
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "attention"),
+    [("cpu", "float32", "plain"), ("gpu", "bfloat16", "fused"), ("tpu", "bfloat16", "fused")],
+)
+def test_auto_is_decided_by_the_backend_and_what_is_named_is_not(
+    monkeypatch: pytest.MonkeyPatch, backend: str, dtype: str, attention: str
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    auto = transformer_config(tiny().model, 8)
+    assert (auto.dtype, auto.attention) == (dtype, attention)
+    for named in (("float32", "fused"), ("bfloat16", "plain")):
+        model = tiny(model={"dtype": named[0], "attention": named[1]}).model
+        config = transformer_config(model, 8)
+        assert (config.dtype, config.attention) == named

@@ -1,0 +1,97 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from simulator import Progress, Workshop, simulate
+from simulator.live import LiveView
+from tests.experiments import tiny
+
+
+def progress(fraction, **changes):
+    values = {
+        "simulated_s": 3332.0,
+        "local_steps": 2000,
+        "tokens": 10_000,
+        "server_updates": 7,
+        "staleness": 1.5,
+        "train_loss": 1.75,
+        "perplexity": 5.5,
+        "fraction": fraction,
+    }
+    return Progress(**(values | changes))
+
+
+def watched(width=80, terminal=True):
+    """What a console shows after each stage of two simulations."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=width)
+    frames = []
+    with LiveView(console, 2) as view:
+        for name in ("sync [DiLoCo]", "a variant with a name that is far too long for any terminal to show it whole"):
+            observer = view.begin(name)
+            observer.pretrained(50, 100, 2.25)
+            frames.append(drawn(view, width))
+            observer.advanced(progress(0.25))
+            observer.advanced(progress(0.5, tokens=20_000))
+            frames.append(drawn(view, width))
+            observer.finished()
+            frames.append(drawn(view, width))
+    return frames, stream.getvalue()
+
+
+def drawn(view, width):
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(view._draw())
+    return capture.get()
+
+
+def test_the_view_shows_pretraining_then_the_clock_then_the_time_taken():
+    frames, _ = watched()
+    assert "[1/2] sync [DiLoCo]" in frames[0]
+    assert "pretraining: 50 of 100 steps · loss 2.250" in frames[0]
+    assert "50 %" in frames[1]
+    assert "left" in frames[1]
+    for words in ("clock 55 min 32 s", "7 updates", "staleness 1.5", "loss 1.750", "perplexity 5.500", "tokens/s"):
+        assert words in frames[1]
+    assert "took" in frames[2]
+    assert "[2/2]" in frames[3]
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_every_simulation_keeps_to_one_line_and_the_detail_to_two(width):
+    frames, _ = watched(width)
+    for frame, bars in zip(frames, (1, 1, 1, 2, 2, 2), strict=True):
+        lines = frame.rstrip("\n").split("\n")
+        assert sum("%" in line for line in lines) == bars
+        assert len(lines) <= bars + 2
+        assert max(len(line) for line in lines) <= width
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal():
+    assert watched(terminal=True)[1] != ""
+    assert watched(terminal=False)[1] == ""
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+def test_a_simulation_reports_to_its_observer():
+    class Observer:
+        def __init__(self):
+            self.pretraining, self.updates = [], []
+
+        def pretrained(self, steps, of, loss):
+            self.pretraining.append((steps, of, loss))
+
+        def advanced(self, progress):
+            self.updates.append(progress)
+
+    observer = Observer()
+    experiment = tiny(pretrain={"steps": 150}, budget={"local_steps": 40})
+    record = simulate(experiment, observer=observer, workshop=Workshop())
+    assert [entry[:2] for entry in observer.pretraining] == [(100, 150), (150, 150)]
+    assert observer.pretraining[0][2] > observer.pretraining[1][2]
+    assert [update.local_steps for update in observer.updates] == list(range(5, 45, 5))
+    assert [update.simulated_s for update in observer.updates] == record.rounds["update_s"].tolist()
+    assert observer.updates[-1].fraction == 1.0
+    assert observer.updates[-1].tokens == record.summary["tokens"]
