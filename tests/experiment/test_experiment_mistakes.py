@@ -264,7 +264,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "must be above 0",
     ),
     "misspelt optimizer": (
-        {"outer__optimizer": "heavyball", "outer__learning_rate": 1},
+        {"outer__optimizer": "heavyball", "outer__learning_rate": 1, "outer__momentum": 0.5},
         "outer.optimizer",
         "unknown optimizer; did you mean 'heavy_ball'?",
     ),
