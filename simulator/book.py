@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol, SupportsFloat
-
-import numpy as np
 
 from simulator.cluster import ClusterModel
 from simulator.experiment.schema import Budget
@@ -96,7 +95,7 @@ class Book:
         fetched = [math.nan] * len(event.arrivals) if losses is None else [float(loss) for loss in losses]
         for arrival, staleness, train_loss in zip(event.arrivals, event.staleness, fetched, strict=True):
             self._append(event, arrival, staleness, train_loss)
-        self._train_loss = float(np.mean(fetched))
+        self._train_loss = statistics.fmean(fetched)
         self._late_update = None
 
     def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float) -> None:

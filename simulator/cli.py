@@ -87,7 +87,9 @@ def run(file: File, settings: Settings = None, out: Out = None, variant: Variant
     figures = write_figures(records, folder)
     console = Console()
     console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
-    console.print(f"\n{len(records)} runs, summary.json and {len(figures)} figures in {folder}", soft_wrap=True)
+    console.print(
+        f"\n{_plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -107,7 +109,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     for record in records:
         console.print(worker_rich_table(record), "")
     console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
-    console.print(f"\n{len(records)} timelines and {len(figures)} figures in {folder}", soft_wrap=True)
+    console.print(f"\n{_plural(len(records), 'timeline')} and {len(figures)} figures in {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -137,7 +139,9 @@ def validate(file: File, settings: Settings = None, variant: Variant = None) -> 
     document, points = _points(file, settings, variant)
     _checked(document, points)
     variants = dict.fromkeys(point.variant for point in points)
-    Console().print(f"{file}: valid; {len(points)} simulations of {len(variants)} variants", soft_wrap=True)
+    Console().print(
+        f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -237,6 +241,10 @@ def _simulate(
             record.write(folder / f"{number:0{digits}d}-{name}")  # plots keep the order of the file
             observer.finished()
             yield record
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _label(point: Point) -> str:

@@ -50,6 +50,7 @@ class LiveView:
             _Time(table_column=Column(no_wrap=True)),
             console=console,
         )
+        self._running: RunView | None = None
         self.detail = ""
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
@@ -63,6 +64,7 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves the last state on the screen."""
+        self._running = None
         self.detail = ""
         if not self._quiet:
             self._live.stop()
@@ -72,9 +74,12 @@ class LiveView:
         self._started += 1
         title = f"[{self._started}/{self._runs}] {name}".replace("[", "\\[")
         self.detail = "preparing"
-        return RunView(self, self._progress, self._progress.add_task(title, total=1.0, left_s=None))
+        self._running = RunView(self, self._progress, self._progress.add_task(title, total=1.0, left_s=None))
+        return self._running
 
     def _draw(self) -> Group:
+        if self._running is not None:
+            self._running.refresh()
         lines = [self._progress.get_renderable()]
         if self.detail:
             lines.append(Text(f"  {self.detail}", style="dim"))
@@ -88,7 +93,8 @@ class RunView:
         self._view = view
         self._progress = progress
         self._task = task
-        self._first: tuple[float, int, float] | None = None  # host time, tokens and fraction at the first update
+        self._first: tuple[float, book.Progress] | None = None  # with the host's time; before it lies compilation
+        self._latest: tuple[float, book.Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Shows how far pretraining is."""
@@ -96,19 +102,23 @@ class RunView:
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
 
     def advanced(self, progress: book.Progress) -> None:
+        """Notes where the simulation stands; drawing it is left to the next refresh."""
+        self._latest = time.perf_counter(), progress
+        self._first = self._first or self._latest
+
+    def refresh(self) -> None:
         """Shows the clock, the server and the speed."""
-        now = time.perf_counter()
-        if self._first is None:  # before it lies compilation, which would spoil the speed
-            self._first = now, progress.tokens, progress.fraction
-        first_s, first_tokens, first_fraction = self._first
-        elapsed_s, done = now - first_s, progress.fraction - first_fraction
-        speed = (progress.tokens - first_tokens) / elapsed_s if elapsed_s > 0 else None
-        left_s = elapsed_s / done * (1 - progress.fraction) if done > 0 else None
-        self._progress.update(self._task, completed=progress.fraction, left_s=left_s)
+        if self._first is None or self._latest is None:
+            return
+        (first_s, first), (now_s, latest) = self._first, self._latest
+        elapsed_s, done = now_s - first_s, latest.fraction - first.fraction
+        speed = (latest.tokens - first.tokens) / elapsed_s if elapsed_s > 0 else None
+        left_s = elapsed_s / done * (1 - latest.fraction) if done > 0 else None
+        self._progress.update(self._task, completed=latest.fraction, left_s=left_s)
         self._view.detail = (
-            f"clock {duration(progress.simulated_s)} · {count(progress.server_updates)} updates · "
-            f"staleness {decimal(progress.staleness, 1)} · loss {decimal(progress.train_loss, 3)} · "
-            f"perplexity {perplexity(progress.perplexity)} · {short_count(speed)} tokens/s"
+            f"clock {duration(latest.simulated_s)} · {count(latest.server_updates)} updates · "
+            f"staleness {decimal(latest.staleness, 1)} · loss {decimal(latest.train_loss, 3)} · "
+            f"perplexity {perplexity(latest.perplexity)} · {short_count(speed)} tokens/s"
         )
 
     def finished(self) -> None:

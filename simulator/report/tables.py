@@ -20,7 +20,8 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
 
     Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
     the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
-    else the first.
+    else the first. Where nothing was trained, the
+    columns that tell of training are left out.
 
     Args:
         summaries: As the records hold them, see `SUMMARY_KEYS`.
@@ -35,32 +36,39 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
     points: dict[str, dict[str, list[Summary]]] = {}
     for summary in summaries:
         points.setdefault(sweep_point_key(summary), {}).setdefault(summary["variant"], []).append(summary)
+    compared = any(len(variants) > 1 for variants in points.values())
     repeated = any(len(runs) > 1 for variants in points.values() for runs in variants.values())
-    caption = "×: relative to the baseline" + ("; ±: half the range over n runs" if repeated else "")  # noqa: RUF001 - sign
-    table = _new_table(title, caption)
+    signs = (["×: relative to the baseline"] if compared else []) + (  # noqa: RUF001 - sign
+        ["±: half the range over n runs"] if repeated else []
+    )
+    table = _new_table(title, "; ".join(signs) or None)
     table.leading = 1
     table.add_column("variant", overflow="fold", min_width=12)
-    for header in _HEADERS:
-        table.add_column(header, justify="right", no_wrap=True)
+    trained = any(_trained(run) for run in summaries)
+    shown = [key for key in _COLUMNS if trained or key not in _OF_TRAINING]
+    for key in shown:
+        table.add_column(_COLUMNS[key], justify="right", no_wrap=True)
     for variants in points.values():
-        reference = _reference(variants, baseline)
+        reference = _reference(variants, baseline) if len(variants) > 1 else []
         for variant, runs in variants.items():
             lines = [one_line(variant) or "(unnamed)", *sweep_point_labels(runs[0])]
             lines += [f"n = {len(runs)}"] if len(runs) > 1 else []
-            table.add_row(Text("\n".join(lines)), *_cells(runs, reference))
+            cells = _cells(runs, reference)
+            table.add_row(Text("\n".join(lines)), *(cells[key] for key in shown))
     return table
 
 
-_HEADERS = (
-    "final\nperplexity",
-    "simulated\ntime",
-    "local\nsteps",
-    "server\nupdates",
-    "staleness",
-    "utili-\nzation",
-    "data\nsent",
-    "tokens/\nhost s",
-)
+_COLUMNS = {
+    "final_perplexity": "final\nperplexity",
+    "simulated_seconds": "simulated\ntime",
+    "local_steps": "local\nsteps",
+    "server_updates": "server\nupdates",
+    "mean_staleness": "staleness",
+    "utilization": "utili-\nzation",
+    "bytes_sent": "data\nsent",
+    "tokens_per_host_second": "tokens/\nhost s",
+}
+_OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 
 
 def _new_table(title: str | None, caption: str | None) -> Table:
@@ -83,19 +91,26 @@ def _reference(variants: Mapping[str, Sequence[Summary]], baseline: str | None) 
     return next(synchronous, next(iter(variants.values())))
 
 
-def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> list[str]:
+def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, str]:
     largest = _values(runs, "max_staleness")
     maximum = f"\nmax {human.count(max(largest))}" if largest else ""
-    return [
-        _spread(runs, "final_perplexity", human.perplexity) + _relative(runs, reference, "final_perplexity"),
-        _spread(runs, "simulated_seconds", human.short_duration) + _relative(runs, reference, "simulated_seconds"),
-        _spread(runs, "local_steps", human.count),
-        _spread(runs, "server_updates", human.count),
-        _spread(runs, "mean_staleness", human.decimal) + maximum,
-        _spread(runs, "utilization", human.percent),
-        _spread(runs, "bytes_sent", human.byte_count),
-        _spread(runs, "tokens_per_host_second", human.short_count),
-    ]
+    diverged = all(_trained(run) and not human.known(run["final_perplexity"]) for run in runs)
+    perplexity = "diverged" if diverged else _spread(runs, "final_perplexity", human.perplexity)
+    return {
+        "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity"),
+        "simulated_seconds": _spread(runs, "simulated_seconds", human.short_duration)
+        + _relative(runs, reference, "simulated_seconds"),
+        "local_steps": _spread(runs, "local_steps", human.count),
+        "server_updates": _spread(runs, "server_updates", human.count),
+        "mean_staleness": _spread(runs, "mean_staleness", human.decimal) + maximum,
+        "utilization": _spread(runs, "utilization", human.percent),
+        "bytes_sent": _spread(runs, "bytes_sent", human.byte_count),
+        "tokens_per_host_second": _spread(runs, "tokens_per_host_second", human.short_count),
+    }
+
+
+def _trained(run: Summary) -> bool:
+    return bool(run["trainer"] != "null")
 
 
 def _values(runs: Sequence[Summary], key: str) -> list[float]:
