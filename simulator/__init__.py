@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.cores import use_cpu_cores
     from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.learning import Workshop, register_outer
@@ -23,6 +24,7 @@ _HOME = {
     "read_runs": "simulator.record",
     "register_outer": "simulator.learning",
     "simulate": "simulator.engine",
+    "use_cpu_cores": "simulator.cores",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "read_runs",
     "register_outer",
     "simulate",
+    "use_cpu_cores",
 ]
 
 

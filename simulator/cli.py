@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from simulator.cores import use_cpu_cores
 from simulator.experiment import Document, ExperimentError, Point, Problem, expand, load_document
 from simulator.experiment.expand import locate
 
@@ -67,6 +68,7 @@ def _fail(message: str, code: int) -> None:
 
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    use_cpu_cores()
     app()
 
 

@@ -3,7 +3,8 @@
     python experiments/benchmarks/overhead.py [key.path=value ...]
 
 Plain training is one compiled `jax.lax.scan` over as many steps of the same model, batch size and inner optimizer, on
-one replica. Both are compiled beforehand, neither evaluates, and they take turns; the table shows medians.
+one replica, which may use every core of a CPU. Both are compiled beforehand, neither evaluates, and they take turns;
+the table shows medians.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, Workshop, load, simulate
+from simulator import Experiment, Workshop, load, simulate, use_cpu_cores
 from simulator.engine import tokens_per_step
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak-of", choices=("bare", "simulated"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    use_cpu_cores()
     points = load(QUICKSTART, *SETTINGS, *arguments.settings)
     workshop = Workshop()
     arms = {"bare": bare, "simulated": simulated}

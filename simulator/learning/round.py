@@ -53,15 +53,15 @@ class RoundResult(NamedTuple):
 
 
 class RoundInputs(NamedTuple):
-    """Inputs of the compiled round, for one lane or with a leading axis of lanes.
+    """What one round takes besides the data.
 
     Attributes:
       params: pulled from the server.
-      opt_state: the worker's inner optimizer state.
+      opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
       examples: data order, int32 of shape (longest round, batch).
       first_step: int32 scalar.
       steps: how many rows of `examples` to train on, int32 scalar.
-      key: of the round.
+      id: what the round's key is folded from, int32 scalar.
     """
 
     params: Params
@@ -69,7 +69,7 @@ class RoundInputs(NamedTuple):
     examples: np.ndarray
     first_step: np.int32
     steps: np.int32
-    key: jax.Array
+    id: np.int32
 
 
 def pseudo_gradient(start: Params, end: Params) -> Params:
@@ -127,22 +127,29 @@ class Feed:
             examples=examples,
             first_step=np.int32(assignment.first_step),
             steps=np.int32(assignment.steps),
-            key=jax.random.fold_in(self.key, assignment.id),
+            id=np.int32(assignment.id),
         )
 
 
-def run_round(recipe: Recipe, arrays: Arrays, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
+def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
     """Trains one lane: traced, so that rounds of any length share one program.
 
+    Args:
+      recipe: how to train.
+      arrays: the data.
+      key: root of the rounds' keys.
+      inputs: the round.
+
     Returns:
-      The result, and the inner optimizer state that stays on the worker.
+      The result, and the inner optimizer state that stays on the worker, () where none does.
     """
+    round_key = jax.random.fold_in(key, inputs.id)
 
     def step(index: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
         params, opt_state, total = carry
         batch = recipe.fetch(arrays, inputs.examples[index])
-        key = jax.random.fold_in(inputs.key, index)
-        loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, key)
+        step_key = jax.random.fold_in(round_key, index)
+        loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
         optimizer = recipe.optimizer(recipe.learning_rate(inputs.first_step + index))
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, total + loss
@@ -151,4 +158,4 @@ def run_round(recipe: Recipe, arrays: Arrays, inputs: RoundInputs) -> tuple[Roun
     start = (inputs.params, opt_state, jnp.zeros((), jnp.float32))
     params, opt_state, total = jax.lax.fori_loop(0, inputs.steps, step, start)
     loss = total / inputs.steps.astype(jnp.float32)
-    return RoundResult(pseudo_gradient(inputs.params, params), loss), opt_state
+    return RoundResult(pseudo_gradient(inputs.params, params), loss), opt_state if recipe.keep_state else ()

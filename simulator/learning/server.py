@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from simulator.learning.round import Arrays, Params
 
@@ -66,7 +67,7 @@ class Server:
 
 
 class Evaluator:
-    """Mean loss over a fixed set of validation examples."""
+    """Mean loss over a fixed set of validation examples, whose batches are spread over the devices."""
 
     def __init__(
         self,
@@ -75,27 +76,41 @@ class Evaluator:
         arrays: Arrays,
         examples: np.ndarray,
         batch_size: int,
+        devices: Sequence[jax.Device] | None = None,
     ):
         """Takes the first examples that fill whole batches (all of them as one, where they are fewer).
 
         Args:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
-          arrays: the data on the device.
+          arrays: the data on the first device.
           examples: addresses, int32 of shape (examples,).
           batch_size: examples per forward pass.
+          devices: where; as many are used as have the same number of batches. The first local one when absent.
         """
         batch_size = min(batch_size, len(examples))
         self.examples = examples[: len(examples) // batch_size * batch_size].reshape(-1, batch_size)
-        self._arrays = arrays
+        available = list(devices or jax.local_devices()[:1])
+        used = max(count for count in range(1, len(available) + 1) if len(self.examples) % count == 0)
+        self._devices = available[:used]
+        mesh = Mesh(np.array(self._devices), ("devices",))
+        whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
+        self._whole = NamedSharding(mesh, whole)
+        self._arrays = jax.device_put(arrays, self._whole)
 
-        def mean_loss(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
-            losses: jax.Array = jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), examples)
-            return losses.mean()
+        def losses(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
+            each: jax.Array = jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), examples)
+            return each
 
-        self._mean_loss = jax.jit(mean_loss)
+        self._losses = jax.jit(
+            jax.shard_map(losses, mesh=mesh, in_specs=(whole, whole, parts), out_specs=parts, check_vma=False)
+        )
+        self._mean = jax.jit(lambda losses: jnp.concatenate(losses).mean())
 
     def __call__(self, params: Params) -> jax.Array:
         """Returns the mean loss in nats, float32 scalar, without waiting for it."""
-        loss: jax.Array = self._mean_loss(params, self._arrays, self.examples)
-        return loss
+        losses = self._losses(jax.device_put(params, self._whole), self._arrays, self.examples)
+        first = self._devices[0]
+        parts = [jax.device_put(losses.addressable_data(index), first) for index in range(len(self._devices))]
+        mean: jax.Array = self._mean(parts)
+        return mean

@@ -3,20 +3,8 @@
 import dataclasses
 from typing import Protocol
 
-import jax
-import jax.numpy as jnp
-
-from simulator.learning.round import (
-    Arrays,
-    Assignment,
-    Feed,
-    OptState,
-    Params,
-    Recipe,
-    RoundInputs,
-    RoundResult,
-    run_round,
-)
+from simulator.learning.programs import Programs
+from simulator.learning.round import Assignment, Feed, OptState, Params, RoundInputs, RoundResult
 
 
 @dataclasses.dataclass
@@ -44,58 +32,28 @@ class Trainer(Protocol):
         """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
 
 
-class Programs:
-    """The compiled programs of a recipe, for one round and for several side by side.
-
-    Attributes:
-      recipe: what they compute.
-      compilations: how many were compiled so far.
-    """
-
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
-        self.compilations = 0
-
-        def one(arrays: Arrays, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
-            self.compilations += 1  # runs while tracing
-            return run_round(recipe, arrays, inputs)
-
-        def many(arrays: Arrays, inputs: list[RoundInputs]) -> list[tuple[RoundResult, OptState]]:
-            self.compilations += 1
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
-            batched = jax.vmap(lambda lane: run_round(recipe, arrays, lane))(stacked)
-            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(inputs))]
-
-        self._one = jax.jit(one)
-        self._many = jax.jit(many)
-
-    def run(self, arrays: Arrays, inputs: list[RoundInputs]) -> list[tuple[RoundResult, OptState]]:
-        """Returns result and inner optimizer state of each round, in order."""
-        if len(inputs) == 1:
-            return [self._one(arrays, inputs[0])]
-        return self._many(arrays, inputs)  # type: ignore[no-any-return]  # jit does not keep types
-
-
 class _Workers:
     """Runs tickets and keeps each worker's inner optimizer state."""
 
     def __init__(self, programs: Programs, feed: Feed):
         self._programs = programs
         self._feed = feed
+        self._arrays, self._key = programs.place((feed.arrays, feed.key))
         self._states: dict[int, OptState] = {}
-        self._fresh: OptState | None = None
+        self._fresh: OptState = ()
 
     def run(self, tickets: list[Ticket]) -> None:
         """Computes rounds of different workers in one program."""
         inputs = [self._inputs(ticket) for ticket in tickets]
-        for ticket, (result, state) in zip(tickets, self._programs.run(self._feed.arrays, inputs), strict=True):
+        outcomes = self._programs.run(self._arrays, self._key, inputs)
+        for ticket, (result, state) in zip(tickets, outcomes, strict=True):
             ticket.result = result
-            if self._programs.recipe.keep_state:
-                self._states[ticket.assignment.worker] = state
+            self._states[ticket.assignment.worker] = state
 
     def _inputs(self, ticket: Ticket) -> RoundInputs:
-        if self._fresh is None:
-            self._fresh = self._programs.recipe.initial_state(ticket.params)
+        recipe = self._programs.recipe
+        if recipe.keep_state and not self._fresh:
+            self._fresh = recipe.initial_state(ticket.params)
         state = self._states.get(ticket.assignment.worker, self._fresh)
         return self._feed.inputs(ticket.assignment, ticket.params, state)
 
@@ -122,13 +80,17 @@ class BatchedTrainer:
     """Lazy: a result that is needed is computed together with what else is pending, in one program of up to `lanes`.
 
     A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
-    is never computed. Programs hold a power of two of rounds, so that no more than 1 + log2(lanes) are ever compiled.
+    is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs are ever
+    compiled.
     """
 
     def __init__(self, programs: Programs, feed: Feed, lanes: int):
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
+        if lanes < len(programs.devices):
+            raise ValueError(f"{lanes} lanes cannot fill {len(programs.devices)} devices")
         self._workers = _Workers(programs, feed)
+        self._devices = len(programs.devices)
         self._lanes = lanes
         self._pending: list[Ticket] = []
 
@@ -153,10 +115,11 @@ class BatchedTrainer:
             ready.setdefault(ticket.assignment.worker, ticket)
         first = ready.pop(needed.assignment.worker)
         others = sorted(ready.values(), key=lambda other: abs(other.assignment.steps - first.assignment.steps))
-        size = 1 << (min(1 + len(others), self._lanes).bit_length() - 1)
+        on_each_device = min(1 + len(others), self._lanes) // self._devices
+        size = self._devices << max(on_each_device.bit_length() - 1, 0)
         return [first, *others[: size - 1]]
 
 
-def default_lanes(backend: str, workers: int) -> int:
-    """Returns how many rounds to run side by side: one on a CPU, whose cores one round fills, all on an accelerator."""
-    return 1 if backend == "cpu" else workers
+def default_lanes(backend: str, workers: int, devices: int) -> int:
+    """Returns how many rounds to run side by side: one per device on a CPU, where one fills a core, else all."""
+    return min(workers, devices) if backend == "cpu" else workers

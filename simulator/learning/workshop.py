@@ -15,10 +15,11 @@ from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
 from simulator.experiment.schema import TransformerModel
 from simulator.learning.inner import build_inner, learning_rate, linear_warmup
+from simulator.learning.programs import Programs
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Feed, Params, Recipe, RoundInputs
 from simulator.learning.server import Evaluator, OuterPrograms, Server
-from simulator.learning.trainers import BatchedTrainer, Programs, SerialTrainer, Trainer, default_lanes
+from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, default_lanes
 
 Made = TypeVar("Made")
 PretrainProgress = Callable[[int, int, float], None]
@@ -115,12 +116,19 @@ class Workshop:
             keep_state=inner.state == "keep",
         )
 
-    def programs(self, experiment: Experiment) -> Programs:
-        """Returns the compiled rounds, shared by every experiment whose recipe is the same."""
+    def programs(self, experiment: Experiment, lanes: int | None = None) -> Programs:
+        """Returns the compiled rounds, shared by every experiment whose recipe is the same.
+
+        Args:
+          experiment: what to train.
+          lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
+        """
+        devices = jax.local_devices()[: lanes or lanes_of(experiment)]
         steps = experiment.budget.local_steps if experiment.inner.schedule.kind == "cosine" else None
         return self._once(
             "programs",
-            lambda: Programs(self.recipe(experiment)),
+            lambda: Programs(self.recipe(experiment), devices),
+            len(devices),
             *_data_and_model(experiment),
             experiment.inner.model_copy(update={"local_steps": 0, "batch_size": 0}),
             steps,
@@ -128,11 +136,10 @@ class Workshop:
 
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
         """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
-        programs, feed = self.programs(experiment), self.feed(experiment)
+        feed = self.feed(experiment)
         if kind == "serial":
-            return SerialTrainer(programs, feed)
-        lanes = experiment.compute.lanes or default_lanes(jax.default_backend(), experiment.cluster.workers)
-        return BatchedTrainer(programs, feed, lanes)
+            return SerialTrainer(self.programs(experiment, 1), feed)
+        return BatchedTrainer(self.programs(experiment), feed, lanes_of(experiment))
 
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
@@ -163,9 +170,12 @@ class Workshop:
             dataset = self.dataset(experiment)
             examples = dataset.validation[: evaluate.windows]
             loss = self.model(experiment).loss
-            return Evaluator(loss, dataset.fetch, self.arrays(experiment), examples, evaluate.batch_size)
+            arrays = self.arrays(experiment)
+            return Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices)
 
-        return self._once("evaluator", make, *_data_and_model(experiment), evaluate.windows, evaluate.batch_size)
+        devices = jax.local_devices()
+        settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
+        return self._once("evaluator", make, *settings)
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
@@ -203,9 +213,9 @@ class Workshop:
                 np.stack(rows),
                 np.int32(first),
                 np.int32(len(steps)),
-                jax.random.fold_in(key, first),
+                np.int32(first),
             )
-            [(result, state)] = programs.run(arrays, [inputs])
+            [(result, state)] = programs.run(arrays, key, [inputs])
             params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
             if progress is not None:
                 progress(steps.stop, pretrain.steps, float(result.loss))
@@ -247,6 +257,12 @@ def transformer_config(model: TransformerModel, vocabulary: int) -> models.Trans
         return models.TransformerConfig(**({"vocabulary": vocabulary} | preset | given))
     except ValueError as error:
         raise ModelError("model", None, str(error)) from error
+
+
+def lanes_of(experiment: Experiment) -> int:
+    """Returns how many rounds run side by side."""
+    chosen = default_lanes(jax.default_backend(), experiment.cluster.workers, jax.local_device_count())
+    return experiment.compute.lanes or chosen
 
 
 def context_of(experiment: Experiment) -> int | None:

@@ -63,6 +63,6 @@ class LoggingPrograms(Programs):
         super().__init__(recipe)
         self.calls: list[list[int]] = []
 
-    def run(self, arrays: Any, inputs: list[RoundInputs]) -> Any:
+    def run(self, arrays: Any, key: jax.Array, inputs: list[RoundInputs]) -> Any:
         self.calls.append([int(each.steps) for each in inputs])
-        return super().run(arrays, inputs)
+        return super().run(arrays, key, inputs)

@@ -13,7 +13,7 @@ from simulator.learning import Programs, Recipe, RoundResult, build_inner, pseud
 
 def run(programs: Programs, task: Task, opt_state: Any = None, params: Any = START) -> tuple[RoundResult, Any]:
     opt_state = programs.recipe.initial_state(params) if opt_state is None else opt_state
-    [outcome] = programs.run(ARRAYS, [feed().inputs(task, params, opt_state)])
+    [outcome] = programs.run(ARRAYS, feed().key, [feed().inputs(task, params, opt_state)])
     return outcome
 
 
@@ -143,6 +143,6 @@ def test_a_rounds_data_are_its_own_rows_and_the_filling_behind_them_is_not_train
     inputs = inputs._replace(opt_state=state)
     other = inputs._replace(examples=np.concatenate([inputs.examples[:3], np.full((2, 2), 63, np.int32)]))
     longer = other._replace(steps=np.int32(5))
-    moved = [programs.run(ARRAYS, [each])[0][0].pseudo_gradient["x"] for each in (inputs, other, longer)]
+    moved = [programs.run(ARRAYS, feed().key, [each])[0][0].pseudo_gradient["x"] for each in (inputs, other, longer)]
     np.testing.assert_array_equal(moved[0], moved[1])
     assert not np.allclose(moved[0], moved[2])

@@ -57,7 +57,7 @@ def train(trainer: Trainer, rounds: list[tuple[Task, Any]], asked: list[int]) ->
 
 def one_after_another(rounds: list[tuple[Task, Any]], recipe: Any) -> list[np.ndarray]:
     """Every worker's rounds by themselves, with its state handed from each to the next."""
-    alone = jax.jit(lambda inputs: run_round(recipe, ARRAYS, inputs))
+    alone = jax.jit(lambda inputs: run_round(recipe, ARRAYS, feed().key, inputs))
     outcomes = []
     states: dict[int, Any] = {}
     for task, params in rounds:
@@ -228,6 +228,12 @@ def test_no_lanes_are_refused():
         BatchedTrainer(shared_programs(), feed(), 0)
 
 
-def test_a_cpu_runs_one_round_at_a_time_and_an_accelerator_all():
-    assert default_lanes("cpu", 8) == 1
-    assert (default_lanes("gpu", 8), default_lanes("tpu", 5)) == (8, 5)
+def test_lanes_that_cannot_fill_the_devices_are_refused():
+    programs = Programs(momentum_recipe(), jax.local_devices()[:1] * 2)
+    with pytest.raises(ValueError, match=r"^1 lanes cannot fill 2 devices$"):
+        BatchedTrainer(programs, feed(), 1)
+
+
+def test_a_cpu_runs_one_round_per_core_and_an_accelerator_all():
+    assert [default_lanes("cpu", 8, cores) for cores in (1, 2, 16)] == [1, 2, 8]
+    assert (default_lanes("gpu", 8, 1), default_lanes("tpu", 5, 4)) == (8, 5)
