@@ -7,6 +7,7 @@ import pytest
 
 # JAX reads these when it is first imported, here and in processes that tests start. JAX_PLATFORMS chooses the platform.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
 

@@ -1,0 +1,97 @@
+"""What README says is true: its numbers, files, commands and examples."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator import Workshop, check, expand
+from simulator.cli import app
+from simulator.experiment import load_document
+from simulator.report import format as human
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "experiments/results/quickstart"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def result_rows():
+    """The rows that the committed results make."""
+    runs = json.loads((RESULTS / "summary.json").read_text(encoding="utf-8"))
+    for run in runs:
+        cells = (
+            run["variant"],
+            human.perplexity(run["final_perplexity"]),
+            human.ratio(run["final_perplexity"] / runs[0]["final_perplexity"]),
+            human.short_duration(run["simulated_seconds"]),
+            human.ratio(run["simulated_seconds"] / runs[0]["simulated_seconds"]),
+            human.decimal(run["mean_staleness"]),
+            human.count(run["max_staleness"]),
+            human.percent(run["utilization"]),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def test_the_table_shows_the_committed_results():
+    head, *rows = re.findall(r"^\| variant .*?\n\n", README, re.MULTILINE | re.DOTALL)[0].strip().split("\n")
+    assert head.count("|") == rows[0].count("|")
+    assert rows[1:] == list(result_rows())
+
+
+def test_the_results_are_those_of_the_quickstart_and_in_the_papers_order():
+    runs = json.loads((RESULTS / "summary.json").read_text(encoding="utf-8"))
+    points = expand(load_document(ROOT / "experiments/quickstart.yaml"))
+    assert [run["variant"] for run in runs] == [point.variant for point in points]
+    sync, nesterov, delayed, dynamic = runs
+    assert dynamic["final_perplexity"] <= 1.02 * sync["final_perplexity"]
+    assert dynamic["simulated_seconds"] < 0.4 * sync["simulated_seconds"]
+    assert dynamic["final_perplexity"] < delayed["final_perplexity"] < nesterov["final_perplexity"]
+    assert nesterov["final_perplexity"] > 1.2 * sync["final_perplexity"]
+
+
+def test_files_that_are_named_exist():
+    named = set(re.findall(r"(?:experiments|simulator)/[\w/.]+\w", README))
+    assert len(named) >= 8
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_commands_that_are_named_exist():
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    listed = re.findall(r"^tardigrad (\w+)(?: \| (\w+))?", blocks("text")[0], re.MULTILINE)
+    assert {name for names in listed for name in names if name} == commands
+
+
+def test_the_example_file_is_valid(tmp_path):
+    (tmp_path / "example.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    points = expand(load_document(tmp_path / "example.yaml"))
+    assert len(points) == 2 * 3 * 2  # variants, seeds, sizes
+    workshop = Workshop()
+    assert [problem for point in points for problem in check(point.experiment, workshop)] == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_examples_run(number):
+    code = blocks("python")[number]
+    shorter = code.replace("budget.local_steps=400", "budget.local_steps=60").replace(
+        "pretrain.steps=100", "pretrain.steps=2"
+    )
+    assert shorter != code or number == 1
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_NUMPY_DTYPE_PROMOTION"}
+    printed = subprocess.run(
+        [sys.executable, "-c", shorter], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
+    ).stdout
+    if number == 0:
+        assert [line.rsplit(" ", 2)[0] for line in printed.strip().split("\n")] == [
+            "sync DiLoCo",
+            "async Nesterov",
+            "delayed Nesterov",
+            "delayed Nesterov + DyLU",
+        ]
