@@ -43,7 +43,7 @@ class Programs:
 
         mesh = Mesh(np.array(self.devices), ("devices",))
         whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
-        self._whole, self._parts = NamedSharding(mesh, whole), NamedSharding(mesh, parts)
+        self._parts = NamedSharding(mesh, parts)
         self._on_one_device = jax.jit(lanes)
         self._on_every_device = jax.jit(
             jax.shard_map(
@@ -56,16 +56,12 @@ class Programs:
         )
         self._add_axis, self._drop_axis = jax.jit(_add_axis), jax.jit(_drop_axis)
 
-    def place(self, shared: Shared) -> Shared:
-        """Returns what all rounds share as `run` takes it: on every device."""
-        return shared if len(self.devices) == 1 else jax.device_put(shared, self._whole)
-
     def run(self, arrays: Arrays, key: jax.Array, inputs: list[RoundInputs]) -> list[Outcome]:
         """Returns result and inner optimizer state of each round, in order.
 
         Args:
-          arrays: the data, placed.
-          key: root of the rounds' keys, placed.
+          arrays: the data, on every one of the devices.
+          key: root of the rounds' keys, likewise.
           inputs: as many rounds for each device as for any other, or fewer rounds than devices.
         """
         devices = len(self.devices)
@@ -99,6 +95,14 @@ class Programs:
             result, state = self._drop_axis(part)
             separate.append((jax.device_put(result, self.devices[0]), state))
         return separate
+
+
+def everywhere(shared: Shared, devices: Sequence[jax.Device]) -> Shared:
+    """Returns a tree of arrays with a copy on every one of the devices; without one where there is only one."""
+    if len(devices) == 1:
+        return shared
+    whole = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())  # type: ignore[no-untyped-call]
+    return jax.device_put(shared, whole)  # type: ignore[no-any-return]
 
 
 def _add_axis(tree: Any) -> Any:

@@ -105,7 +105,7 @@ class Feed:
     """What rounds are fed with.
 
     Attributes:
-      arrays: the data on the device.
+      arrays: the data, on every device that runs rounds.
       order: (shard, first_step, steps) to example addresses, int32 of shape (steps, batch), on the host.
       longest_round: local steps of the longest round; the data order of shorter ones is filled up to it.
       key: root of the rounds' keys.

@@ -83,20 +83,21 @@ class Evaluator:
         Args:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
-          arrays: the data on the first device.
+          arrays: the data, on every one of the devices.
           examples: addresses, int32 of shape (examples,).
           batch_size: examples per forward pass.
-          devices: where; as many are used as have the same number of batches. The first local one when absent.
+          devices: where; the first local one when absent.
         """
         batch_size = min(batch_size, len(examples))
         self.examples = examples[: len(examples) // batch_size * batch_size].reshape(-1, batch_size)
-        available = list(devices or jax.local_devices()[:1])
-        used = max(count for count in range(1, len(available) + 1) if len(self.examples) % count == 0)
-        self._devices = available[:used]
+        self._arrays = arrays
+        self._devices = list(devices or jax.local_devices()[:1])
+        batches = len(self.examples)
+        filling = -batches % len(self._devices)  # repeated batches, so that every device has as many
+        self._parts = np.concatenate([self.examples, self.examples[:1].repeat(filling, axis=0)])
         mesh = Mesh(np.array(self._devices), ("devices",))
         whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
         self._whole = NamedSharding(mesh, whole)
-        self._arrays = jax.device_put(arrays, self._whole)
 
         def losses(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
             each: jax.Array = jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), examples)
@@ -105,11 +106,11 @@ class Evaluator:
         self._losses = jax.jit(
             jax.shard_map(losses, mesh=mesh, in_specs=(whole, whole, parts), out_specs=parts, check_vma=False)
         )
-        self._mean = jax.jit(lambda losses: jnp.concatenate(losses).mean())
+        self._mean = jax.jit(lambda losses: jnp.concatenate(losses)[:batches].mean())
 
     def __call__(self, params: Params) -> jax.Array:
         """Returns the mean loss in nats, float32 scalar, without waiting for it."""
-        losses = self._losses(jax.device_put(params, self._whole), self._arrays, self.examples)
+        losses = self._losses(jax.device_put(params, self._whole), self._arrays, self._parts)
         first = self._devices[0]
         parts = [jax.device_put(losses.addressable_data(index), first) for index in range(len(self._devices))]
         mean: jax.Array = self._mean(parts)

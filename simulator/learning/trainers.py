@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Protocol
 
-from simulator.learning.programs import Programs
+from simulator.learning.programs import Programs, everywhere
 from simulator.learning.round import Assignment, Feed, OptState, Params, RoundInputs, RoundResult
 
 
@@ -38,14 +38,14 @@ class _Workers:
     def __init__(self, programs: Programs, feed: Feed):
         self._programs = programs
         self._feed = feed
-        self._arrays, self._key = programs.place((feed.arrays, feed.key))
+        self._key = everywhere(feed.key, programs.devices)
         self._states: dict[int, OptState] = {}
         self._fresh: OptState = ()
 
     def run(self, tickets: list[Ticket]) -> None:
         """Computes rounds of different workers in one program."""
         inputs = [self._inputs(ticket) for ticket in tickets]
-        outcomes = self._programs.run(self._arrays, self._key, inputs)
+        outcomes = self._programs.run(self._feed.arrays, self._key, inputs)
         for ticket, (result, state) in zip(tickets, outcomes, strict=True):
             ticket.result = result
             self._states[ticket.assignment.worker] = state

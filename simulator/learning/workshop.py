@@ -15,7 +15,7 @@ from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
 from simulator.experiment.schema import TransformerModel
 from simulator.learning.inner import build_inner, learning_rate, linear_warmup
-from simulator.learning.programs import Programs
+from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Feed, Params, Recipe, RoundInputs
 from simulator.learning.server import Evaluator, OuterPrograms, Server
@@ -76,15 +76,15 @@ class Workshop:
             context,
         )
 
-    def arrays(self, experiment: Experiment) -> Arrays:
-        """Returns the data set's arrays on the device."""
-        return self._once(
-            "arrays",
-            lambda: jax.device_put(dict(self.dataset(experiment).arrays)),
-            experiment.data,
-            experiment.shards,
-            context_of(experiment),
-        )
+    def arrays(self, experiment: Experiment, devices: int = 1) -> Arrays:
+        """Returns the data set's arrays, on each of the first `devices` local devices."""
+
+        def place() -> Arrays:
+            if devices == 1:
+                return jax.device_put(dict(self.dataset(experiment).arrays))  # type: ignore[no-any-return]
+            return everywhere(self.arrays(experiment), jax.local_devices()[:devices])
+
+        return self._once("arrays", place, experiment.data, experiment.shards, context_of(experiment), devices)
 
     def model(self, experiment: Experiment) -> models.Model:
         """Returns the experiment's model.
@@ -139,7 +139,9 @@ class Workshop:
         feed = self.feed(experiment)
         if kind == "serial":
             return SerialTrainer(self.programs(experiment, 1), feed)
-        return BatchedTrainer(self.programs(experiment), feed, lanes_of(experiment))
+        programs = self.programs(experiment)
+        placed = dataclasses.replace(feed, arrays=self.arrays(experiment, len(programs.devices)))
+        return BatchedTrainer(programs, placed, lanes_of(experiment))
 
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
@@ -170,10 +172,10 @@ class Workshop:
             dataset = self.dataset(experiment)
             examples = dataset.validation[: evaluate.windows]
             loss = self.model(experiment).loss
-            arrays = self.arrays(experiment)
+            arrays = self.arrays(experiment, len(devices))
             return Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices)
 
-        devices = jax.local_devices()
+        devices = jax.local_devices()[: lanes_of(experiment)]  # those of the rounds, which hold the data
         settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
         return self._once("evaluator", make, *settings)
 
