@@ -126,7 +126,7 @@ class Book:
         row, loss = self._late_evaluation
         value = math.nan if loss is None else float(loss)
         self._perplexity = perplexity(value)
-        self.evaluations.append(**row, loss=value, perplexity=self._perplexity)
+        self.evaluations.append(**row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss)
         self._late_evaluation = None
 
     def _progress(self, event: Update) -> Progress:

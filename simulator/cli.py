@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,8 @@ def _messages() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        _fail("interrupted; runs that had finished are kept", EXIT_INTERRUPTED)
+        sys.stderr.write("tardigrad: interrupted; runs that had finished are kept\n")
+        _leave(EXIT_INTERRUPTED)
     except ValueError as error:
         from simulator.record import RecordError
         from simulator.report import ReportError
@@ -64,6 +66,13 @@ def _messages() -> Iterator[None]:
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"tardigrad: {message}\n")
     sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """Ends the process at once: the interpreter cannot be torn down safely while JAX's threads still compute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> None:
@@ -86,9 +95,9 @@ def run(file: File, settings: Settings = None, out: Out = None, variant: Variant
     for record in _simulate(points, workshop, folder, None):
         records.append(record)
         write_summary(folder / "summary.json", [done.summary for done in records])
-    figures = write_figures(records, folder)
     console = Console()
     console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    figures = write_figures(records, folder)
     console.print(
         f"\n{_plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}", soft_wrap=True
     )
@@ -106,11 +115,11 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null"))
     write_summary(folder / "summary.json", [record.summary for record in records])
-    figures = write_figures(records, folder)
     console = Console()
     for record in records:
         console.print(worker_rich_table(record), "")
     console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    figures = write_figures(records, folder)
     console.print(f"\n{_plural(len(records), 'timeline')} and {len(figures)} figures in {folder}", soft_wrap=True)
 
 

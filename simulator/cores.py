@@ -9,7 +9,7 @@ _SETTING = "JAX_NUM_CPU_DEVICES"
 def use_cpu_cores(count: int | None = None) -> None:
     """Makes every core of the CPU a JAX device; has to be called before JAX computes anything.
 
-    A small model's round fills one core and no more, so that several rounds at once are faster by nearly as many times.
+    A small model's round keeps one core busy and gains little from more, so that rounds side by side are faster.
     The environment's JAX_NUM_CPU_DEVICES, or a number of host devices in XLA_FLAGS, goes before.
 
     Args:

@@ -123,4 +123,5 @@ class RunView:
 
     def finished(self) -> None:
         """Marks the line as done."""
+        self._latest = None
         self._progress.update(self._task, completed=1.0, left_s=None)

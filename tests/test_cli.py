@@ -1,5 +1,10 @@
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -29,6 +34,7 @@ def tardigrad(monkeypatch, capsys, tmp_path):
     """Runs the command in an empty folder; returns exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "_leave", sys.exit)  # the real one ends the process, and the tests with it
 
     def call(*arguments, experiment=None):
         if experiment is not None:
@@ -212,6 +218,41 @@ def test_an_unwritable_output_folder_is_refused_before_anything_runs(tardigrad, 
 def test_an_unknown_variant_names_the_nearest(tardigrad):
     code, _, err = tardigrad("run", "experiment.yaml", "--variant", "snyc", experiment=document())
     assert (code, "did you mean 'sync'?" in err) == (2, True)
+
+
+def test_a_run_in_which_nothing_arrives_ends_in_a_table(tardigrad, tmp_path):
+    short = document(budget={"simulated_time": "1s"})
+    code, out, err = tardigrad("timeline", "experiment.yaml", "--out", "results", experiment=short)
+    assert (code, err) == (0, "")
+    assert "2 timelines and 0 figures" in out
+
+
+def test_more_runs_than_one_figure_tells_apart_have_numbered_figures(tardigrad, tmp_path):
+    rates = {"inner.learning_rate": [round(0.001 * number, 3) for number in range(1, 21)]}
+    code, out, err = tardigrad("timeline", "experiment.yaml", "--out", "results", experiment=document(sweep=rates))
+    assert (code, err) == (0, "")
+    assert "40 timelines" in out
+    assert {path.name for path in (tmp_path / "results").glob("staleness*.png")} == {
+        "staleness_1.png",
+        "staleness_2.png",
+    }
+
+
+def test_an_interruption_while_jax_computes_ends_without_a_crash(tmp_path):
+    text = yaml.safe_dump(document(budget={"local_steps": 10**7}), sort_keys=False)
+    (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml"]
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "runs/tiny").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "tardigrad: interrupted; runs that had finished are kept\n")
 
 
 def test_runs_that_finished_survive_an_interruption(tardigrad, tmp_path, monkeypatch):

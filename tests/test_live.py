@@ -55,7 +55,7 @@ def test_the_view_shows_pretraining_then_the_clock_then_the_time_taken():
     assert "left" in frames[1]
     for words in ("clock 55 min 32 s", "7 updates", "staleness 1.5", "loss 1.750", "perplexity 5.500", "tokens/s"):
         assert words in frames[1]
-    assert "took" in frames[2]
+    assert "100 % took" in frames[2]
     assert "[2/2]" in frames[3]
 
 

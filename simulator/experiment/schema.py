@@ -238,6 +238,12 @@ class Evaluate(Section):
     batch_size: PositiveInt = 64
     takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
 
+    @model_validator(mode="after")
+    def _leaves_time(self) -> "Evaluate":
+        if self.every_simulated is not None and self.takes >= self.every_simulated:
+            raise ConflictError(("takes", "leaves the server no time: choose less than every_simulated"))
+        return self
+
 
 class Compute(Section):
     """How the host computes; changes speed, not meaning."""

@@ -109,7 +109,11 @@ class Evaluator:
         self._mean = jax.jit(lambda losses: jnp.concatenate(losses)[:batches].mean())
 
     def __call__(self, params: Params) -> jax.Array:
-        """Returns the mean loss in nats, float32 scalar, without waiting for it."""
+        """Returns the mean loss in nats, float32 scalar.
+
+        One device is not waited for. Several are, but for their last program: JAX starts a program on all of them only
+        when its inputs are there.
+        """
         losses = self._losses(jax.device_put(params, self._whole), self._arrays, self._parts)
         first = self._devices[0]
         parts = [jax.device_put(losses.addressable_data(index), first) for index in range(len(self._devices))]

@@ -162,7 +162,8 @@ class Workshop:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
         programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
-        return Server(self.start(experiment, progress), programs)
+        start = jax.device_put(self.start(experiment, progress), jax.local_devices()[0])
+        return Server(start, programs)
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
         """Returns what evaluates the server's parameters."""

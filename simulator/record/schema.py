@@ -52,7 +52,9 @@ EVALUATION_COLUMNS: Mapping[str, Column] = {
     "bytes_sent": Column("integer", "over all links, both directions"),
     "loss": Column("real", "validation loss, nats per token; NaN where nothing was trained"),
     "perplexity": Column("real", "exp(loss)"),
-    "train_loss": Column("real", "recent training loss, nats", required=False),
+    "train_loss": Column(
+        "real", "training loss of the last update that is known by then, nats; NaN before", required=False
+    ),
 }
 
 SUMMARY_KEYS: Mapping[str, str] = {

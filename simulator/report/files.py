@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from simulator.record import RunRecord, atomic_path
 from simulator.report.curves import perplexity_curves
 from simulator.report.grouping import group_records
 from simulator.report.staleness import staleness
-from simulator.report.style import styled
+from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline
 
 _LONGEST_NAME = 60
@@ -34,22 +34,34 @@ def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
 def write_figures(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     """Writes every figure of a finished experiment and returns their paths.
 
-    perplexity_vs_time and perplexity_vs_local_steps of the runs that trained something, staleness of all, and one
-    timeline_<variant> for each variant and sweep point, of its first run.
+    perplexity_vs_time and perplexity_vs_local_steps of the runs that trained something, staleness of those in which a
+    round arrived, and one timeline_<variant> for each variant and sweep point, of its first such run. Where there are
+    more variants and sweep points than one figure can tell apart, figures are numbered: staleness_1, staleness_2.
 
     Raises:
-        ReportError: If there is no record, or one cannot be drawn.
+        ReportError: If there is no record.
     """
-    groups = group_records(records)
+    group_records(records)  # refuses none
     trained = [record for record in records if record.summary["trainer"] != "null"]
+    arrived = [record for record in records if not record.rounds.empty]
     written = []
-    if trained:
-        written += save(perplexity_curves(trained, against="simulated_s"), folder / "perplexity_vs_time")
-        written += save(perplexity_curves(trained, against="local_steps"), folder / "perplexity_vs_local_steps")
-    written += save(staleness(records), folder / "staleness")
+    for number, part in _legible(trained):
+        written += save(perplexity_curves(part, against="simulated_s"), folder / f"perplexity_vs_time{number}")
+        written += save(perplexity_curves(part, against="local_steps"), folder / f"perplexity_vs_local_steps{number}")
+    for number, part in _legible(arrived):
+        written += save(staleness(part), folder / f"staleness{number}")
+    groups = group_records(arrived) if arrived else []
     for group, name in zip(groups, file_names([group.label for group in groups]), strict=True):
         written += save(timeline(group.records[0]), folder / f"timeline_{name}")
     return written
+
+
+def _legible(records: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
+    """As few parts as can each be told apart in one figure, and what their file names end in."""
+    groups = group_records(records) if records else []
+    for first in range(0, len(groups), MOST_LOOKS):
+        part = [record for group in groups[first : first + MOST_LOOKS] for record in group.records]
+        yield (f"_{first // MOST_LOOKS + 1}" if len(groups) > MOST_LOOKS else ""), part
 
 
 def file_names(labels: Sequence[str]) -> list[str]:

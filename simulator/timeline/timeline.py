@@ -212,13 +212,13 @@ class Timeline:
                 self._dispatch(arrival.round.worker)
 
     def _update(self, arrivals: tuple[Arrival, ...]) -> Process:
-        if self._cluster.server_update_s > 0:
-            yield self._env.timeout(self._cluster.server_update_s)
         staleness = tuple(self._version - arrival.round.version for arrival in arrivals)
-        self._local_steps += sum(arrival.round.steps for arrival in arrivals)
         outcome = self._outcome(max(staleness))
         if outcome == "applied":
+            if self._cluster.server_update_s > 0:
+                yield self._env.timeout(self._cluster.server_update_s)
             self._version += 1
+        self._local_steps += sum(arrival.round.steps for arrival in arrivals)
         self._emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
         if self._budget_used():
             self._finish(self._env.now)

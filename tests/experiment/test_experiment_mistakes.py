@@ -263,6 +263,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "outer.momentum",
         "must be above 0",
     ),
+    "evaluations that leave no time": (
+        {"evaluate__every_simulated": "1s", "evaluate__takes": "2s"},
+        "evaluate.takes",
+        "leaves the server no time: choose less than every_simulated",
+    ),
     "misspelt optimizer": (
         {"outer__optimizer": "heavyball", "outer__learning_rate": 1, "outer__momentum": 0.5},
         "outer.optimizer",

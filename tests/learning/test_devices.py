@@ -50,3 +50,7 @@ def test_rounds_on_several_devices_give_the_numbers_of_one(alone, devices, lanes
     for kind in ("barrier", "asynchronous"):
         for values, expected in zip(spread[kind], alone[kind], strict=True):
             assert values == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_same_on_two_devices_twice_is_the_same_bits():
+    assert simulated(2) == simulated(2)

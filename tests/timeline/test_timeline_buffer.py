@@ -44,6 +44,17 @@ def test_an_arrival_as_stale_as_the_threshold_is_kept():
     assert counted(history)[2] == (3.0, 1, 2, "applied", 3)
 
 
+def test_the_server_takes_its_time_for_what_it_applies():
+    model = cluster([1.0], server_update_s=0.5)
+    history = events(model, arrivals_per_update=2, budget_updates=2)
+    assert [(time_s, outcome) for time_s, _, _, outcome, _ in counted(history)] == [
+        (1.0, "buffered"),
+        (2.5, "applied"),
+        (3.5, "buffered"),
+        (5.0, "applied"),
+    ]
+
+
 def test_a_dropped_arrival_fills_no_place_in_the_buffer():
     history = events(cluster([1.0, 4.0]), arrivals_per_update=2, drop_above=0, budget_updates=3)
     assert counted(history) == [
