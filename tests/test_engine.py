@@ -127,6 +127,14 @@ class TestSameness:
 
 
 class TestRecord:
+    def test_bytes_of_each_direction(self):
+        network = {"bandwidth": "1MB/s", "down": {"bytes_per_parameter": 4}, "up": {"bytes_per_parameter": 2}}
+        record = simulate(tiny(cluster={"network": network}), trainer="null", workshop=WORKSHOP)
+        parameters = record.summary["parameters"]
+        assert set(record.rounds["bytes_down"]) == {4 * parameters}
+        assert set(record.rounds["bytes_up"]) == {2 * parameters}
+        assert record.summary["bytes_sent"] == 6 * parameters * len(record.rounds)
+
     def test_the_summary_follows_from_the_tables(self):
         record, _ = run(tiny(cluster={"network": {"latency": "50ms", "bandwidth": "1MB/s"}}))
         summary, rounds, last = record.summary, record.rounds, record.evaluations.iloc[-1]
@@ -240,7 +248,7 @@ class TestMistakes:
             ({"outer": {"optimizer": "nope", "learning_rate": 1.0}}, "outer.optimizer", "no such optimizer"),
             ({"inner": {"optimizer": "adamx"}}, "inner.optimizer", "did you mean 'adam"),
             ({"inner": {"arguments": {"b3": 1}}}, "inner.arguments", "b3"),
-            ({"inner": {"optimizer": "sgd", "weight_decay": 0.1}}, "inner.arguments", "weight_decay"),
+            ({"inner": {"optimizer": "sgd", "weight_decay": 0.1}}, "inner.weight_decay", "sgd takes none"),
             ({"data": {"tokens": 20}}, "model.context", "more data.tokens"),
             ({"cluster": {"devices": {"accelerators": [{"name": "A10O"}]}}}, "cluster.devices", "did you mean 'A100'"),
         ],

@@ -1,5 +1,6 @@
 """The inner optimizer and its learning rate."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -70,10 +71,13 @@ def build_inner(inner: Inner) -> InnerOptimizer:
     """
     arguments: dict[str, Any] = dict(inner.arguments)
     check_not_repeated("inner", arguments, "learning_rate")
+    factory = optax_like("inner", inner.optimizer)
     if inner.weight_decay is not None:
         check_not_repeated("inner", arguments, "weight_decay")
+        if "weight_decay" not in inspect.signature(factory).parameters:
+            message = f"{inner.optimizer} takes none: leave it out, or set it to null"
+            raise OptimizerError("inner.weight_decay", inner.weight_decay, message)
         arguments["weight_decay"] = inner.weight_decay
-    factory = optax_like("inner", inner.optimizer)
 
     def at(rate: jax.Array | float) -> optax.GradientTransformationExtraArgs:
         optimizer = optax.with_extra_args_support(factory(learning_rate=rate, **arguments))

@@ -1,6 +1,7 @@
 """Optimizers by name: the outer ones of an experiment file, one's own, and everything in optax."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -130,6 +131,7 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
     """
     found = factory or _from_optax(section, name)
 
+    @functools.wraps(found)
     def build(**arguments: Any) -> optax.GradientTransformation:
         check_arguments(section, name, found, arguments)
         try:
