@@ -162,8 +162,7 @@ class Workshop:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
         programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
-        start = jax.device_put(self.start(experiment, progress), jax.local_devices()[0])
-        return Server(start, programs)
+        return Server(self.start(experiment, progress), programs)
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
         """Returns what evaluates the server's parameters."""
@@ -187,7 +186,8 @@ class Workshop:
             used = {"batch_size": _pretrain_batch(experiment), "learning_rate": _pretrain_rate(experiment)}
             unused = {"local_steps": 0, "schedule": None, "state": "keep"}
             settings.append(experiment.inner.model_copy(update=used | unused))
-        return self._once("start", lambda: self._start(experiment, progress), *settings)
+        home = jax.local_devices()[0]
+        return self._once("start", lambda: jax.device_put(self._start(experiment, progress), home), *settings)
 
     def _start(self, experiment: Experiment, progress: PretrainProgress | None) -> Params:
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("initial parameters"))
