@@ -9,7 +9,7 @@ from typing import Any, Protocol, SupportsFloat
 from simulator.cluster import ClusterModel
 from simulator.experiment.schema import Budget
 from simulator.record import EvaluationLog, RoundLog
-from simulator.timeline import Arrival, Evaluation, Update
+from simulator.timeline import Arrival, Evaluation, Finished, Update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +83,11 @@ class Book:
         }
         self._late_evaluation = row, loss
 
-    def settle(self) -> None:
-        """Fetches what is still on its way."""
+    def finish(self, event: Finished) -> None:
+        """Notes the end, and fetches what is still on its way."""
         self._settle_update()
         self._settle_evaluation()
+        self.rounds.finish(event.waiting)
 
     def _settle_update(self) -> None:
         if self._late_update is None:

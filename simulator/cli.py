@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.cores import use_cpu_cores
-from simulator.experiment import Document, ExperimentError, Point, Problem, expand, load_document
-from simulator.experiment.expand import locate
+from simulator.experiment import ExperimentError, Point, Problem, expand, load_document
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
@@ -88,8 +87,7 @@ def run(file: File, settings: Settings = None, out: Out = None, variant: Variant
     from simulator.record import write_summary
     from simulator.report import results_table, write_figures
 
-    document, points = _points(file, settings, variant)
-    workshop = _checked(document, points)
+    points, workshop = _points(file, settings, variant)
     folder = _output_folder(out, points[0].experiment.name)
     records: list[RunRecord] = []
     for record in _simulate(points, workshop, folder, None):
@@ -110,8 +108,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.record import write_summary
     from simulator.report import results_table, worker_rich_table, write_figures
 
-    document, points = _points(file, settings, variant)
-    workshop = _checked(document, points, data=False)
+    points, workshop = _points(file, settings, variant, data=False)
     folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null"))
     write_summary(folder / "summary.json", [record.summary for record in records])
@@ -147,8 +144,7 @@ def plot(
 @_messages()
 def validate(file: File, settings: Settings = None, variant: Variant = None) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    document, points = _points(file, settings, variant)
-    _checked(document, points)
+    points, _ = _points(file, settings, variant)
     variants = dict.fromkeys(point.variant for point in points)
     Console().print(
         f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True
@@ -214,23 +210,16 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _points(file: Path, settings: Sequence[str] | None, variant: str | None) -> tuple[Document, list[Point]]:
+def _points(
+    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool = True
+) -> tuple[list[Point], "Workshop"]:
+    """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
     document = load_document(file, settings or ())
-    return document, expand(document, variant=variant)
-
-
-def _checked(document: Document, points: Sequence[Point], *, data: bool = True) -> "Workshop":
-    """Reports what is wrong beyond the file, for all points together, before anything is simulated."""
     from simulator.engine import check
     from simulator.learning import Workshop
 
     workshop = Workshop()
-    problems = [
-        locate(document, point, problem) for point in points for problem in check(point.experiment, workshop, data=data)
-    ]
-    if problems:
-        raise ExperimentError(problems)
-    return workshop
+    return expand(document, variant=variant, check=lambda each: check(each, workshop, data=data)), workshop
 
 
 def _simulate(

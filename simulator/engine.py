@@ -109,6 +109,12 @@ class Simulation:
             self.server = learner.server
         started_loop = time.perf_counter()
         book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer)
+        with _reported():
+            self._follow(book, learner)
+        ended = time.perf_counter()
+        return self._record(book, overrides or {}, ended - started, ended - started_loop)
+
+    def _follow(self, book: Book, learner: "_Learner | None") -> None:
         for event in self.timeline:
             match event:
                 case Dispatched():
@@ -119,9 +125,7 @@ class Simulation:
                 case Evaluation():
                     book.evaluation(event, learner.evaluate() if learner else None)
                 case Finished():
-                    book.settle()
-        ended = time.perf_counter()
-        return self._record(book, overrides or {}, ended - started, ended - started_loop)
+                    book.finish(event)
 
     def _record(self, book: Book, overrides: Mapping[str, Any], host_seconds: float, loop_seconds: float) -> RunRecord:
         rounds, evaluations = book.rounds.frame(), book.evaluations.frame()
@@ -216,13 +220,12 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel) -> Timeline:
     steps = (
         dynamic_steps(cluster.step_s, inner.local_steps) if dynamic else fixed_steps(cluster.workers, inner.local_steps)
     )
-    buffers = outer.buffer if outer.buffer is not None and outer.optimizer != "delayed_nesterov" else 1
     config = TimelineConfig(
         synchronization=policy,
         shard_choice=choices[experiment.shard_choice.kind],
         steps=steps,
         shards=experiment.shards,
-        arrivals_per_update=buffers,
+        arrivals_per_update=outer.arrivals_per_update,
         drop_above=getattr(outer.staleness, "drop_above", None),
         budget_local_steps=budget.local_steps,
         budget_s=budget.simulated_time,
@@ -235,23 +238,28 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel) -> Timeline:
 
 
 def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
-    """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices."""
+    """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
+
+    Of an experiment that lacks sections, as `expand` gives of a file with mistakes, those that it has are checked.
+    """
     workshop = workshop or Workshop()
     problems: list[Problem] = []
 
-    def attempt(step: Any) -> Any:
+    def attempt(step: Any, *sections: str) -> Any:
+        if not all(hasattr(experiment, section) for section in sections):
+            return None
         try:
             return step()
         except _REPORTED as error:
             problems.append(_problem(error))
             return None
 
-    costs = attempt(lambda: workshop.costs(experiment))
+    costs = attempt(lambda: workshop.costs(experiment), "model", "data", "cluster", "inner")
     if data:
-        attempt(lambda: workshop.dataset(experiment))
-    attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
-    attempt(lambda: build_inner(experiment.inner))
-    attempt(lambda: build_outer(experiment.outer))
+        attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
+    attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
+    attempt(lambda: build_inner(experiment.inner), "inner")
+    attempt(lambda: build_outer(experiment.outer), "outer")
     return problems
 
 
@@ -280,8 +288,13 @@ def _problem(error: Any) -> Problem:
 
 @contextlib.contextmanager
 def _reported() -> Iterator[None]:
-    """Turns what the parts say of their own settings into an `ExperimentError`."""
+    """Turns what the parts say of their own settings, and a lack of memory, into an `ExperimentError`."""
     try:
         yield
     except _REPORTED as error:
         raise ExperimentError([_problem(error)]) from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
+        raise ExperimentError([Problem("", f"out of memory: {str(error).splitlines()[0]}; {remedy}")]) from error

@@ -43,7 +43,7 @@ def distance(first, second):
 class TestKnownEqualities:
     def test_asynchronous_with_infinite_grace_and_a_buffer_of_all_equals_synchronous(self):
         _, synchronous = run(tiny(synchronization=BARRIER, outer=outer(NESTEROV)))
-        _, buffered = run(tiny(synchronization=FOREVER, outer=outer(NESTEROV) | {"buffer": 4}))
+        _, buffered = run(tiny(synchronization=FOREVER, outer=outer(NESTEROV) | {"arrivals_per_update": 4}))
         _, unbuffered = run(tiny(synchronization=FOREVER, outer=outer(NESTEROV)))
         assert_close(synchronous, buffered)
         assert distance(synchronous, unbuffered) > 1e-2
@@ -86,6 +86,13 @@ class TestKnownEqualities:
         _, buffer_of_four = run(tiny(outer=outer(DELAYED) | {"weight": 0.25}))
         assert_close(nesterov, delayed)
         assert distance(nesterov, buffer_of_four) > 1e-2
+
+
+def test_waiting_for_the_group_counts_behind_a_barrier_as_with_infinite_grace():
+    budget = {"server_updates": 4, "local_steps": None}
+    barrier = simulate(tiny(synchronization=BARRIER, budget=budget | {"server_updates": 1}), trainer="null")
+    forever = simulate(tiny(synchronization=FOREVER, budget=budget), trainer="null")
+    assert barrier.summary["utilization"] == forever.summary["utilization"] == pytest.approx(6.17 / (4 * 3.33))
 
 
 class TestSameness:
@@ -212,7 +219,7 @@ class TestStaleArrivals:
             {"staleness": {"kind": "polynomial", "power": 0.5}},
             {"staleness": {"kind": "polynomial", "power": 0.5, "drop_above": 5}},
             {"delay_compensation": 0.5},
-            {"buffer": 2},
+            {"arrivals_per_update": 2},
         ],
     )
     def test_each_correction_changes_the_trajectory(self, extra):
@@ -223,7 +230,9 @@ class TestStaleArrivals:
         from simulator.engine import _Learner
         from simulator.timeline import Dispatched, Update
 
-        experiment = tiny(outer=outer(NESTEROV) | {"buffer": 3, "staleness": {"kind": "threshold", "drop_above": 2}})
+        experiment = tiny(
+            outer=outer(NESTEROV) | {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 2}}
+        )
         simulation = Simulation(experiment, workshop=WORKSHOP)
         learner = _Learner(experiment, "batched", WORKSHOP, None)
         outcomes, version = set(), 0
@@ -238,6 +247,27 @@ class TestStaleArrivals:
                 outcomes.add(event.outcome)
                 version = event.version
         assert outcomes == {"applied", "buffered", "dropped"}
+
+
+def test_the_programs_of_one_simulation_serve_the_next():
+    from jax import monitoring
+
+    workshop = Workshop()
+    simulate(tiny(), workshop=workshop)
+    compiled = []
+
+    def listen(event, duration_s, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(duration_s)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        simulate(tiny(seed=1), workshop=workshop)
+        assert compiled == []
+        simulate(tiny(seed=1), workshop=Workshop())
+        assert compiled != []  # so the listener does hear of compilations
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
 
 
 class TestMistakes:
@@ -262,6 +292,12 @@ class TestMistakes:
         assert len(problems) == 1
         assert problems[0].key.startswith(key)
         assert words in str(problems[0])
+
+    def test_running_out_of_memory_is_said_in_one_sentence(self):
+        clusters = {"source": "gaussian-clusters", "points": 100, "dimension": 8, "evaluation_points": 10}
+        too_wide = tiny(model={"kind": "mlp", "hidden": [10**12]}, data=clusters)
+        with pytest.raises(ExperimentError, match=r"^out of memory: .*; use fewer compute\.lanes"):
+            simulate(too_wide)
 
     def test_simulating_a_mistake_raises_the_same(self):
         with pytest.raises(ExperimentError, match=r"model\.vocabulary = 8: the tokenizer has 16 ids"):

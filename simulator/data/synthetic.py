@@ -11,10 +11,11 @@ import numpy.typing as npt
 from simulator.data.dataset import TextDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
-from simulator.data.windows import Remedies, Tokens, cut_windows, token_dtype
+from simulator.data.windows import Remedies, Tokens, check_addressable, cut_windows, token_dtype
 from simulator.experiment.schema import SyntheticData
 
 _BLOCK = 2**16  # uniform numbers drawn at a time
+_FEWER = "use fewer data.tokens"
 _SINGULAR = 1e12  # settling steps from which rounding decides the stationary probabilities
 
 
@@ -112,6 +113,7 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
     Raises:
         DataError: the texts are too short for the shards or the context, or the source has no best loss.
     """
+    check_addressable(data.tokens + data.validation_tokens, _FEWER)
     source = markov_source(data)
     training = source.sample(named_generator("synthetic training text"), data.tokens)
     validation = source.sample(named_generator("synthetic validation text"), data.validation_tokens)
@@ -129,6 +131,6 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
         remedies=Remedies(
             training=f"fewer data.shards, or more data.tokens (now {data.tokens})",
             validation=f"more data.validation_tokens (now {data.validation_tokens})",
-            total="use fewer data.tokens",
+            total=_FEWER,
         ),
     )

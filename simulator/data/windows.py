@@ -39,6 +39,16 @@ def token_dtype(vocabulary: int) -> type[np.uint8] | type[np.uint16] | type[np.i
     return np.uint16 if vocabulary <= 2**16 else np.int32
 
 
+def check_addressable(tokens: int, remedy: str) -> None:
+    """Checks that every token has a 32-bit address.
+
+    Raises:
+        DataError: there are too many.
+    """
+    if tokens > _MOST_TOKENS:
+        raise DataError("data", f"{tokens} tokens", f"at most {_MOST_TOKENS} can be addressed on the device: {remedy}")
+
+
 def cut_windows(
     shard_streams: Sequence[Tokens],
     validation_stream: Tokens,
@@ -73,10 +83,7 @@ def cut_windows(
     windows = (shortest - 1) // context
     counts = [windows] * len(shard_streams) + [(len(validation_stream) - 1) // context]
     lengths = [count * context + 1 for count in counts]
-    if sum(lengths) > _MOST_TOKENS:
-        raise DataError(
-            "data", f"{sum(lengths)} tokens", f"at most {_MOST_TOKENS} can be addressed on the device: {remedies.total}"
-        )
+    check_addressable(sum(lengths), remedies.total)
     streams = [*shard_streams, validation_stream]
     tokens_N = np.concatenate([stream[:length] for stream, length in zip(streams, lengths, strict=True)])
     firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

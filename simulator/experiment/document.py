@@ -60,6 +60,7 @@ class Document:
       lines: dotted path, as a tuple, to (file, 1-based line).
       overrides: dotted path to value, applied last to every variant and sweep point.
       edits: what the command line changed under `variants` and `sweep`, which is in the tree already.
+      problems: keys and settings that are left out because they cannot be understood; `expand` reports them.
     """
 
     path: Path | None
@@ -67,6 +68,7 @@ class Document:
     lines: dict[Key, tuple[Path, int]] = dataclasses.field(default_factory=dict)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     edits: dict[Key, Any] = dataclasses.field(default_factory=dict)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
 
     def writes(self, key: Key) -> bool:
         """Returns whether the file, or an edit of it on the command line, has this key."""
@@ -142,24 +144,25 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
       path: a YAML file.
       overrides: settings of the form `key.path=value`, where the value is YAML.
 
+    Returns:
+      The document; keys that stand twice and malformed overrides are in its `problems`.
+
     Raises:
-      ExperimentError: the file cannot be read, is not YAML, repeats a key, extends itself, or an override is malformed.
+      ExperimentError: the file cannot be read, is not YAML, or extends itself.
     """
     path = Path(path)
     document = _load(path, (), lambda message: Problem("", message, file=path))
-    problems = []
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
-            problems.append(Problem(text, "a setting is written key.path=value, such as inner.learning_rate=1e-3"))
+            message = "a setting is written key.path=value, such as inner.learning_rate=1e-3"
+            document.problems.append(Problem(text, message))
             continue
         try:
             _override(document, key.strip(), parse_value(value))
         except (yaml.YAMLError, ValueError) as error:
             message = f"not a YAML value: {_reason(error)}" if isinstance(error, yaml.YAMLError) else str(error)
-            problems.append(Problem(key.strip(), f"{message} (set on the command line)", value))
-    if problems:
-        raise ExperimentError(problems)
+            document.problems.append(Problem(key.strip(), f"{message} (set on the command line)", value))
     return document
 
 
@@ -207,8 +210,8 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
         raise ExperimentError([blame(f"cannot be read: {reason}")]) from error
     if resolved in chain:
         raise ExperimentError([blame("the file extends itself")])
-    tree, lines = _parse(path, text)
-    document = Document(path, _anchor_files(tree, path.parent), lines)
+    document = _parse(path, text)
+    document.tree = _anchor_files(document.tree, path.parent)
     if "extends" not in document.tree:
         return document
     name = document.tree.pop("extends")
@@ -218,10 +221,15 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
     parent = _load(
         path.parent / name, (*chain, resolved), lambda message: document.problem(("extends",), message, name)
     )
-    return Document(path, merge(parent.tree, document.tree), parent.lines | document.lines)
+    return Document(
+        path,
+        merge(parent.tree, document.tree),
+        parent.lines | document.lines,
+        problems=parent.problems + document.problems,
+    )
 
 
-def _parse(path: Path, text: str) -> tuple[Tree, dict[Key, tuple[Path, int]]]:
+def _parse(path: Path, text: str) -> Document:
     try:
         tree, lines, problems = _read(text)
     except yaml.YAMLError as error:
@@ -230,15 +238,21 @@ def _parse(path: Path, text: str) -> tuple[Tree, dict[Key, tuple[Path, int]]]:
         if isinstance(error, yaml.reader.ReaderError):
             line = text.count("\n", 0, error.position) + 1
         raise ExperimentError([Problem("", f"not valid YAML: {_reason(error)}", file=path, line=line)]) from error
-    if problems:
-        raise ExperimentError(Problem(".".join(key), message, file=path, line=line) for key, message, line in problems)
     if not isinstance(tree, dict):
         raise ExperimentError([Problem("", "expected a mapping with name, model, data, cluster, …", file=path)])
-    return tree, {key: (path, line) for key, line in lines.items()}
+    return Document(
+        path,
+        tree,
+        {key: (path, line) for key, line in lines.items()},
+        problems=[Problem(".".join(key), message, file=path, line=line) for key, message, line in problems],
+    )
 
 
 def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
-    """Returns the value, the line of every key, and (key, message, line) of keys that are not text or stand twice."""
+    """Returns the value, the line of every key, and (key, message, line) of keys that are not text or stand twice.
+
+    Those keys are left out of the value.
+    """
     lines: dict[Key, int] = {}
     problems: list[tuple[Key, str, int]] = []
     try:
@@ -248,7 +262,7 @@ def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
             if root is None:
                 return None, lines, problems
             _index(root, (), lines, problems, limit=10_000 + len(text))
-            return None if problems else loader.construct_document(root), lines, problems
+            return loader.construct_document(root), lines, problems
         finally:
             loader.dispose()
     except RecursionError:
@@ -258,25 +272,28 @@ def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
 def _index(
     node: yaml.Node, key: Key, lines: dict[Key, int], problems: list[tuple[Key, str, int]], *, limit: int
 ) -> None:
-    """Notes the line of every key and list element; keys must be text and stand once."""
+    """Notes the line of every key and list element; keys that are not text, or stand twice, are noted and removed."""
     if len(lines) > limit:  # without anchors there are fewer entries than characters
         raise yaml.YAMLError(f"it has over {limit} entries: anchors that multiply")
     if isinstance(node, yaml.MappingNode):
         seen = set()
-        for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):  # own keys come last
+        for pair in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):  # own keys come last
+            key_node, value_node = pair
             line = key_node.start_mark.line + 1
             name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else ""
             child = (*key, name)
-            if name in seen:
-                problems.append((child, "this key stands here twice", line))
+            is_text = key_node.tag in ("tag:yaml.org,2002:str", _MERGE)
+            if name in seen or not is_text:
+                message = "this key stands here twice" if name in seen else "keys must be text: put it in quotes"
+                problems.append((child, message, line))
+                node.value.remove(pair)
+                continue
             seen.add(name)
             if key_node.tag == _MERGE:
                 merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for mapping in reversed(merged):
                     _index(mapping, key, lines, problems, limit=limit)
                 continue
-            if key_node.tag != "tag:yaml.org,2002:str":
-                problems.append((child, "keys must be text: put it in quotes", line))
             lines[child] = line
             _index(value_node, child, lines, problems, limit=limit)
     elif isinstance(node, yaml.SequenceNode):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from simulator.experiment.document import (
 from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema import Experiment
+
+Check = Callable[[Experiment], Iterable[Problem]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,37 +64,37 @@ def load(path: str | Path, *overrides: str, variant: str | None = None) -> list[
     return expand(load_document(path, overrides), variant=variant)
 
 
-def expand(document: Document, *, variant: str | None = None) -> list[Point]:
+def expand(document: Document, *, variant: str | None = None, check: Check | None = None) -> list[Point]:
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
+
+    Args:
+      document: what was read.
+      variant: only this one.
+      check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
+        that have none: it must look at no other.
 
     Raises:
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
-    problems: list[Problem] = []
+    problems = list(document.problems)
     variants = _variants(document, problems)
     if variant is not None and variant not in variants:
-        problem = Problem("--variant", nearest(variant, variants), variant, document.path)
-        raise ExperimentError([*problems, problem])
+        problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
+    elif variant is not None:
+        variants = {variant: variants[variant]}
     axes = _axes(document, problems)
     points = []
     for name, change in variants.items():
-        if variant is not None and name != variant:
-            continue
         for settings in itertools.product(*axes):
-            point = _point(document, base, name, change, settings, problems)
-            if point is not None:
-                points.append(point)
+            point, mistakes = _point(document, base, name, change, settings)
+            for problem in check(point.experiment) if check else ():
+                mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
+            problems += [_place(document, name, settings, mistake) for mistake in mistakes]
+            points.append(point)
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
     return points
-
-
-def locate(document: Document, point: Point, problem: Problem) -> Problem:
-    """Returns a problem that was found in a point's experiment, placed where its value was written."""
-    settings = (_Setting(("sweep",), point.overrides),)
-    mistake = Mistake(tuple(problem.key.split(".")), problem.message, problem.value, "")
-    return _place(document, point.variant, settings, mistake)
 
 
 def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
@@ -144,13 +146,9 @@ def _paths(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _point(
-    document: Document,
-    base: Tree,
-    name: str,
-    change: Tree,
-    settings: tuple[_Setting, ...],
-    problems: list[Problem],
-) -> Point | None:
+    document: Document, base: Tree, name: str, change: Tree, settings: tuple[_Setting, ...]
+) -> tuple[Point, list[Mistake]]:
+    """Returns a simulation and its mistakes, where there are some without the sections that have them."""
     tree = merge(base, change)
     overrides: dict[str, Any] = {}
     for setting in settings:
@@ -161,11 +159,19 @@ def _point(
         tree = merge(tree, layers[-1])
     tree["variant"] = name
     try:
-        return Point(name, overrides, Experiment.model_validate(tree))
+        return Point(name, overrides, Experiment.model_validate(tree)), []
     except pydantic.ValidationError as error:
-        for mistake in explain(error, tree, Experiment):
-            problems.append(_place(document, name, settings, _dropped(mistake, tree, layers)))
-        return None
+        mistakes = [_dropped(mistake, tree, layers) for mistake in explain(error, tree, Experiment)]
+        faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
+        return Point(name, overrides, _without(faulty, tree)), mistakes
+
+
+def _without(faulty: Set[str], tree: Tree) -> Experiment:
+    """Returns the sections that are as they should be; what is faulty has its default, or is not there at all."""
+    kept = {name: tree[name] for name in Experiment.model_fields if name in tree and name not in faulty}
+    fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in kept}
+    sections = pydantic.create_model("Sections", **fields).model_validate(kept)
+    return Experiment.model_construct(**{name: getattr(sections, name) for name in kept})
 
 
 def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:

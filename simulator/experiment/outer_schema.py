@@ -39,7 +39,7 @@ class _Outer(Section):
     weight: Positive = Field(1.0, description="factor on each arriving pseudo-gradient")
     staleness: Staleness = ConstantStaleness(kind="constant")
     delay_compensation: NonNegative = Field(0.0, description="lambda in g + lambda*g*g*(theta - theta_pulled)")
-    buffer: PositiveInt | None = Field(None, description="average this many arrivals before each outer step (FedBuff)")
+    arrivals_per_update: PositiveInt = Field(1, description="average this many arrivals in each outer step (FedBuff)")
 
 
 class SGDOuter(_Outer):

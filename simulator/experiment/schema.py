@@ -235,7 +235,7 @@ class Evaluate(Section):
     every_local_steps: PositiveInt | None = None
     every_simulated: PositiveDuration | None = None
     windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
-    batch_size: PositiveInt = 64
+    batch_size: PositiveInt = Field(64, description="most windows in one forward pass; all batches are of one size")
     takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
 
     @model_validator(mode="after")
@@ -288,8 +288,11 @@ class Experiment(Section):
     def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.synchronization, BarrierSynchronization):
             return
-        if self.outer.buffer is not None and self.outer.optimizer != "delayed_nesterov":
-            yield "outer.buffer", "averages asynchronous arrivals, and a barrier already averages: leave it out"
+        if self.outer.arrivals_per_update > 1:
+            yield (
+                "outer.arrivals_per_update",
+                "averages asynchronous arrivals, and a barrier already averages: leave it out",
+            )
         nothing = "has no effect behind a barrier, where nothing is stale: leave it out"
         if self.outer.staleness.kind != "constant":
             yield "outer.staleness", nothing

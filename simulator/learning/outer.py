@@ -64,10 +64,8 @@ def delayed_nesterov(
         raise ValueError(f"c must be from 0 to 1/buffer = {1 / buffer:.6g}, not {c}")
 
     def init(params: optax.Params) -> DelayedNesterovState:
-        def zeros() -> optax.Updates:
-            return jax.tree.map(jnp.zeros_like, params)
-
-        return DelayedNesterovState(jnp.zeros((), jnp.int32), zeros(), zeros())
+        momentum, buffer = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return DelayedNesterovState(jnp.zeros((), jnp.int32), momentum, buffer)
 
     def update(
         updates: optax.Updates, state: DelayedNesterovState, params: Any = None, **extra: Any

@@ -86,8 +86,8 @@ def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
       OptimizerError: the optimizer is not known or does not take the given arguments.
     """
     optimizer = optax.with_extra_args_support(_optimizer(outer))
-    if outer.buffer is not None and not isinstance(outer, DelayedNesterovOuter):
-        optimizer = buffered(optimizer, outer.buffer)
+    if outer.arrivals_per_update > 1:
+        optimizer = buffered(optimizer, outer.arrivals_per_update)
     drop_above = getattr(outer.staleness, "drop_above", None)
     if drop_above is not None:
         optimizer = staleness.drop_stale(optimizer, drop_above)
@@ -187,7 +187,7 @@ def _from_optax(section: str, name: str) -> Factory:
     factory = getattr(optax, name, None)
     takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
     if factory is None or not takes_rate:
-        names = [*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())]
+        names = {*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())}
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(names))}"
         raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {hint}")

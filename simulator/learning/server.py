@@ -78,21 +78,20 @@ class Evaluator:
         batch_size: int,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Takes the first examples that fill whole batches (all of them as one, where they are fewer).
+        """Takes the examples in as few batches of one size as possible; fewer than one per batch are left out.
 
         Args:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
           arrays: the data, on every one of the devices.
           examples: addresses, int32 of shape (examples,).
-          batch_size: examples per forward pass.
+          batch_size: most examples per forward pass.
           devices: where; the first local one when absent.
         """
-        batch_size = min(batch_size, len(examples))
-        self.examples = examples[: len(examples) // batch_size * batch_size].reshape(-1, batch_size)
+        batches = -(-len(examples) // batch_size)
+        self.examples = examples[: len(examples) // batches * batches].reshape(batches, -1)
         self._arrays = arrays
         self._devices = list(devices or jax.local_devices()[:1])
-        batches = len(self.examples)
         filling = -batches % len(self._devices)  # repeated batches, so that every device has as many
         self._parts = np.concatenate([self.examples, self.examples[:1].repeat(filling, axis=0)])
         mesh = Mesh(np.array(self._devices), ("devices",))

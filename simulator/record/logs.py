@@ -1,7 +1,7 @@
 """Builders of the record's tables: one packed row per append, about 100 bytes each, no object per row."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,18 @@ class RoundLog(_Rows):
 
     def __init__(self) -> None:
         super().__init__(ROUND_COLUMNS)
+        self._waiting: list[int] = []
+
+    def finish(self, waiting: Iterable[int]) -> None:
+        """Notes which workers were still waiting for their next round when the simulation ended."""
+        self._waiting = list(waiting)
+
+    def frame(self) -> pd.DataFrame:
+        """Returns a copy of the rows so far, one column per declared column, in order of append."""
+        frame = super().frame()
+        last = ~frame["worker"].duplicated(keep="last")
+        frame["waited_to_end"] = (last & frame["worker"].isin(self._waiting)).astype("int64")
+        return frame
 
     def append(
         self,
@@ -94,6 +106,7 @@ class RoundLog(_Rows):
                 train_loss,
                 bytes_down,
                 bytes_up,
+                0,  # known at the end
             )
         except struct.error as error:
             raise RecordError(f"round {round} of worker {worker}: {error}; see ROUND_COLUMNS for the kinds") from error

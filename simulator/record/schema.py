@@ -42,6 +42,9 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "train_loss": Column("real", "mean over the round's local steps, nats; NaN where nothing was trained"),
     "bytes_down": Column("integer", "from the server to the worker"),
     "bytes_up": Column("integer", "from the worker to the server"),
+    "waited_to_end": Column(
+        "integer", "1 where the simulation ended before the worker was given another round, else 0"
+    ),
 }
 
 EVALUATION_COLUMNS: Mapping[str, Column] = {
@@ -73,7 +76,7 @@ SUMMARY_KEYS: Mapping[str, str] = {
     "utilization": "share of the workers' time spent computing, see summarize_rounds; null without any round",
     "bytes_sent": "over all links, both directions",
     "host_seconds": "how long the simulation took",
-    "tokens_per_host_second": "speed of the simulation",
+    "tokens_per_host_second": "tokens / seconds of training, evaluation and compilation, pretraining left out",
     "workers": "number of workers",
     "parameters": "number of model parameters",
     "causal_hash": "of the causal order of events: equal hashes and equal learning settings, equal trajectories",

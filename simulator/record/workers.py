@@ -11,10 +11,10 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     """Returns one row per worker: what it did and how it spent the time that the table covers.
 
     The table holds rounds that arrived, so a worker's time is known from the start of the simulation until the server
-    had processed its last arrival: `covered_s`. Later time, in which a further round may have been on its way, is in
-    no share. The shares pull + compute + push + wait + lost add up to 1:
+    had processed its last arrival, or until the end if it was given no further round: `covered_s`. Later time, in
+    which a further round was on its way, is in no share. The shares pull + compute + push + wait + lost add up to 1:
 
-    - wait: from `ready_s` to `pull_start_s` of each round, and from the last arrival until it was processed;
+    - wait: from `ready_s` to `pull_start_s` of each round, and from the last arrival to the end of what is covered;
     - lost: all other time, in which the worker was down or at a round that never arrived.
 
     Args:
@@ -46,9 +46,9 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     every = pd.RangeIndex(workers, name="worker")
     by_worker = rounds.groupby("worker")
     totals = spans.groupby("worker").sum().reindex(every)
-    last = by_worker[["arrival_s", "update_s"]].last().reindex(every)
-    totals["wait"] += last["update_s"] - last["arrival_s"]
-    covered_s = last["update_s"]
+    last = by_worker[["arrival_s", "update_s", "waited_to_end"]].last().reindex(every)
+    covered_s = last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
+    totals["wait"] += covered_s - last["arrival_s"]
     shares = totals[["pull", "compute", "push", "wait", "lost"]].div(covered_s, axis=0)
     staleness = by_worker["staleness"].agg(["mean", "max"]).reindex(every)
     table = pd.DataFrame(
@@ -68,10 +68,9 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
 def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> dict[str, Any]:
     """Returns the part of a run's summary that follows from the table of rounds alone.
 
-    Utilization is the time that workers spent computing rounds that arrived, divided by the time that the table covers:
-    for each worker from the start of the simulation until the server had processed its last arrival, see
-    `worker_table`. A worker from which nothing arrived is in neither. Hence a barrier's utilization counts the wait for
-    its slowest worker, and a round on its way when the simulation ends counts neither as work nor as idleness.
+    Utilization is the time that workers spent computing rounds that arrived, divided by the time that the table covers,
+    see `worker_table`. A worker from which nothing arrived is in neither. Hence waiting for the slowest worker counts,
+    and a round on its way when the simulation ends counts neither as work nor as idleness.
 
     Args:
         rounds: The table of rounds, see `ROUND_COLUMNS`.

@@ -76,11 +76,19 @@ class Evaluation(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The budget is used up; rounds that are still under way are never computed."""
+    """The budget is used up; rounds that are still under way are never computed.
+
+    Attributes:
+      time_s: when.
+      version: of the server.
+      local_steps: processed so far, over all workers.
+      waiting: workers whose last round was processed and who had not been given another.
+    """
 
     time_s: float
     version: int
     local_steps: int
+    waiting: tuple[int, ...] = ()
 
 
 Event = Dispatched | Update | Evaluation | Finished

@@ -92,6 +92,7 @@ class Timeline:
         self._group: list[Arrival] = []
         self._opened_s = math.inf
         self._outstanding = 0
+        self._waiting: set[int] = set()  # processed and not sent off again
         self._expected_s = [math.inf] * cluster.workers  # when each worker's round arrives at the earliest
         self._expected: list[tuple[float, int]] = []  # the same as a heap, with outdated entries
 
@@ -219,6 +220,7 @@ class Timeline:
                 yield self._env.timeout(self._cluster.server_update_s)
             self._version += 1
         self._local_steps += sum(arrival.round.steps for arrival in arrivals)
+        self._waiting.update(arrival.round.worker for arrival in arrivals)
         self._emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
         if self._budget_used():
             self._finish(self._env.now)
@@ -241,6 +243,7 @@ class Timeline:
         shard = config.shard_choice.choose(worker, self._assigned, self._shard_random)
         task = Round(self._next_round, worker, shard, int(self._assigned[shard]), steps, self._version)
         self._next_round += 1
+        self._waiting.discard(worker)
         self._assigned[shard] += steps
         compute_s = cluster.compute_s(worker, steps, self._jitter[worker])
         self._expect(worker, self._up.end_s(worker, self._down.join(worker) + compute_s))
@@ -286,4 +289,4 @@ class Timeline:
     def _finish(self, time_s: float) -> None:
         self._end_s = time_s
         self._mark_evaluation(time_s)
-        self._emit(Finished(time_s, self._version, self._local_steps))
+        self._emit(Finished(time_s, self._version, self._local_steps, tuple(sorted(self._waiting))))

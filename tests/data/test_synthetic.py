@@ -107,6 +107,11 @@ def test_an_extreme_concentration_is_an_error():
         load(small(concentration=1e308))
 
 
+def test_more_tokens_than_addresses_are_refused_before_they_are_drawn():
+    with pytest.raises(DataError, match=r"data = '9000000000 tokens': at most .* use fewer data\.tokens"):
+        load(small(tokens=9_000_000_000 - 900))
+
+
 def test_texts_too_short_for_a_window_are_errors():
     with pytest.raises(
         DataError, match=r"model\.context = 3000: .* shards has only 2000: .* or more data\.tokens \(now 6000\)"

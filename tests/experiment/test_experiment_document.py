@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from experiment_files import SMALL, messages
 
-from simulator.experiment import Document, load, load_document
+from simulator.experiment import Document, ExperimentError, load, load_document
 from simulator.experiment.document import lookup, merge, parse_value
 
 
@@ -20,7 +20,12 @@ def read(folder: Path, text: str | bytes) -> Document:
 
 def refused(folder: Path, text: str | bytes) -> list[str]:
     path = write(folder, text)
-    return messages(lambda: load_document(path), folder)
+
+    def read_keys() -> None:
+        if problems := load_document(path).problems:
+            raise ExperimentError(problems)
+
+    return messages(read_keys, folder)
 
 
 def test_every_key_and_element_has_its_line(tmp_path: Path):
@@ -72,6 +77,10 @@ def test_a_key_that_stands_twice(tmp_path: Path):
         "file.yaml:2: b.c: this key stands here twice",
         "file.yaml:3: a: this key stands here twice",
     ]
+
+
+def test_of_a_key_that_stands_twice_the_first_counts(tmp_path: Path):
+    assert read(tmp_path, "a: 1\nb: {c: 1, c: 2, 3: 4}\na: 3\n").tree == {"a": 1, "b": {"c": 1}}
 
 
 def test_keys_are_text(tmp_path: Path):

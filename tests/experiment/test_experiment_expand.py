@@ -8,8 +8,7 @@ from experiment_files import SMALL, experiment, messages, points, tree, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.experiment import Experiment, Problem, expand, load, load_document
-from simulator.experiment.expand import locate
+from simulator.experiment import Experiment, ExperimentError, Problem, expand, load, load_document
 
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
 
@@ -245,11 +244,32 @@ def test_a_variant_that_replaces_a_mapping_is_told_what_it_lost(tmp_path: Path):
 
 def test_a_problem_found_later_is_placed_where_its_value_was_written(tmp_path: Path):
     document = load_document(write(tmp_path, SMALL + "variants: {a: {seed: 1}}\nsweep: {inner.batch_size: [3]}\n"))
-    (point,) = expand(document)
-    places = {
-        key: locate(document, point, Problem(key, "no")).line for key in ("seed", "data.source", "inner.batch_size")
+    later = [Problem(key, "no") for key in ("seed", "data.source", "inner.batch_size")]
+    with pytest.raises(ExperimentError) as caught:
+        expand(document, check=lambda _: later)
+    assert {(problem.key, problem.line) for problem in caught.value.problems} == {
+        ("variants.a.seed", 10),
+        ("data.source", 3),
+        ("inner.batch_size", 11),
     }
-    assert places == {"seed": 10, "data.source": 3, "inner.batch_size": 11}
+
+
+def test_sound_sections_are_checked_beside_faulty_ones(tmp_path: Path):
+    text = SMALL.replace("seconds_per_step", "seconds_per_stp").replace("sgd,", "nadmw,")
+    document = load_document(write(tmp_path, text), ["seed=-1", "nothing", "variants.x.y=1"])
+    seen = []
+
+    def check(sections: Experiment) -> list[Problem]:
+        seen.append({name for name in Experiment.model_fields if hasattr(sections, name)})
+        return [Problem("outer.optimizer", f"no {sections.outer.optimizer}")]
+
+    with pytest.raises(ExperimentError) as caught:
+        expand(document, variant="b", check=check)
+    assert seen == [set(Experiment.model_fields) - {"cluster"}]
+    assert {problem.key for problem in caught.value.problems} == {
+        *("nothing", "variants.x.y", "--variant", "seed", "outer.optimizer"),
+        *("cluster.devices.seconds_per_step", "cluster.devices.seconds_per_stp"),
+    }
 
 
 def test_a_resolved_experiment_reads_back_as_itself(tmp_path: Path):

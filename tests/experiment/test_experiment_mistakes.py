@@ -230,7 +230,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a key of another member": (
         {"outer__momentum": 0.9},
         "outer.momentum",
-        "unknown key; valid: buffer, delay_compensation, learning_rate, optimizer, staleness, weight",
+        "unknown key; valid: arrivals_per_update, delay_compensation, learning_rate, optimizer, staleness, weight",
     ),
     "arguments that are not plain": (
         {"inner__arguments": {"a": [{1, 2}]}},
@@ -293,9 +293,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "outer.delay_compensation",
         "has no effect behind a barrier, where nothing is stale: leave it out",
     ),
-    "barrier with buffer": (
-        {"synchronization": {"kind": "barrier"}, "outer__buffer": 2},
-        "outer.buffer",
+    "barrier with arrivals per update": (
+        {"synchronization": {"kind": "barrier"}, "outer__arrivals_per_update": 2},
+        "outer.arrivals_per_update",
         "averages asynchronous arrivals, and a barrier already averages: leave it out",
     ),
     "barrier with grace": (
@@ -358,13 +358,13 @@ def test_conflicts_between_sections_are_reported_together():
     found = mistakes(
         tree(
             synchronization={"kind": "barrier"},
-            outer__buffer=2,
+            outer__arrivals_per_update=2,
             outer__staleness={"kind": "polynomial"},
             inner__schedule={"kind": "cosine", "warmup_steps": 99},
             cluster__network={"latency": 0},
         )
     )
-    assert [key for key, _ in found] == ["outer.buffer", "outer.staleness", "inner.schedule.warmup_steps"]
+    assert [key for key, _ in found] == ["outer.arrivals_per_update", "outer.staleness", "inner.schedule.warmup_steps"]
     found = mistakes(tree(cluster__network={"latency": [1], "down": {"latency": [1, 2, 3], "bandwidth": []}}))
     assert [key for key, _ in found] == [
         "cluster.network.latency",
@@ -376,11 +376,12 @@ def test_conflicts_between_sections_are_reported_together():
 def test_conflicts_stand_at_the_line_of_the_variant_that_has_them(tmp_path: Path):
     path = tmp_path / "file.yaml"
     path.write_text(
-        SMALL + "variants:\n  fine: {}\n  barrier:\n    synchronization: {kind: barrier}\n    outer:\n      buffer: 2\n"
+        f"{SMALL}variants:\n  fine: {{}}\n  barrier:\n    synchronization: {{kind: barrier}}\n"
+        "    outer:\n      arrivals_per_update: 2\n"
     )
     assert messages(lambda: load(path), tmp_path) == [
-        "file.yaml:15: variants.barrier.outer.buffer = 2: averages asynchronous arrivals, and a barrier already "
-        "averages: leave it out"
+        "file.yaml:15: variants.barrier.outer.arrivals_per_update = 2: averages asynchronous arrivals, and a barrier "
+        "already averages: leave it out"
     ]
 
 

@@ -105,7 +105,7 @@ def test_the_parts_of_an_outer_section_act_in_their_order():
         optimizer="sgd",
         weight=0.5,
         delay_compensation=0.5,
-        buffer=2,
+        arrivals_per_update=2,
         staleness={"kind": "polynomial", "drop_above": 3},
     )
     optimizer = build_outer(section)
@@ -126,16 +126,22 @@ def test_a_threshold_alone_drops_and_does_not_weight():
     assert first_step(optimizer, staleness=jnp.int32(4)) == 0.0
 
 
-def test_the_buffer_of_delayed_nesterov_is_its_own_and_averages_nothing_before_it():
-    optimizer = build_outer(outer(optimizer="delayed_nesterov", buffer=2, momentum=0.5, c=0.5))
+@pytest.mark.parametrize("arrivals_per_update", [1, 3])
+def test_the_buffer_of_delayed_nesterov_is_its_own_and_arrivals_may_be_averaged_before_it(arrivals_per_update):
+    section = outer(
+        optimizer="delayed_nesterov", buffer=2, momentum=0.5, c=0.5, arrivals_per_update=arrivals_per_update
+    )
+    optimizer = build_outer(section)
     params = jnp.ones((), jnp.float32)
     state = optimizer.init(params)
     steps = []
-    for _ in range(2):
-        updates, state = optimizer.update(jnp.float32(4.0), state, params)
+    for gradient in jnp.arange(2 * arrivals_per_update, dtype=jnp.float32) % arrivals_per_update:
+        updates, state = optimizer.update(gradient + 5 - arrivals_per_update / 2 - 0.5, state, params)
         steps.append(float(updates))
-    # eps g / N, then m = 4 and 1 - cN + c = 0.5: eps (0.5 * 0.5 * 4 + g / N)
-    assert steps == [-0.5 * 2, -0.5 * (0.5 * 0.5 * 4 + 2)]
+    first, second = steps[arrivals_per_update - 1], steps[-1]
+    # g = 4 on average: eps g / N, then m = 4 and 1 - cN + c = 0.5: eps (0.5 * 0.5 * 4 + g / N)
+    assert (first, second) == (-0.5 * 2, -0.5 * (0.5 * 0.5 * 4 + 2))
+    assert sum(step != 0 for step in steps) == 2
 
 
 def test_settings_of_adam_are_passed_on(mixed_dtypes: None):

@@ -133,11 +133,12 @@ def mean_loss(examples: np.ndarray) -> float:
         (12, 12, 12),
         (12, 1, 12),
         (5, 64, 5),  # fewer than a batch: all of them
-        (14, 4, 12),  # the incomplete batch at the end is left out
-        (7, 4, 4),
+        (14, 4, 12),  # four batches of three
+        (7, 4, 6),
+        (64, 60, 64),
     ],
 )
-def test_an_evaluation_is_the_plain_mean_over_whole_batches(examples: int, batch_size: int, used: int):
+def test_an_evaluation_is_the_plain_mean_over_batches_of_one_size(examples: int, batch_size: int, used: int):
     addresses = np.random.default_rng(3).permutation(64)[:examples].astype(np.int32)
     evaluator = Evaluator(loss, fetch, ARRAYS, addresses, batch_size)
     np.testing.assert_array_equal(evaluator.examples.reshape(-1), addresses[:used])

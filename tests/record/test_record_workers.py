@@ -39,6 +39,23 @@ def test_worker_table_by_hand():
     np.testing.assert_allclose(table["max_staleness"], [1.0, math.nan, 1.0])
 
 
+def test_waiting_at_the_end_is_covered():
+    log = round_log([round_row(), round_row(round=1, worker=2, version=2), round_row(round=2, worker=1, version=3)])
+    log.finish([0, 2])
+    frame = log.frame()
+    assert frame["waited_to_end"].tolist() == [1, 1, 0]
+    table = worker_table(frame, workers=3, simulated_s=100.0)
+    assert table["covered_s"].tolist() == [100.0, 20.0, 100.0]
+    np.testing.assert_allclose(table["wait"] * table["covered_s"], [85.0, 5.0, 85.0])
+    assert summarize_rounds(frame, 3, 100.0)["utilization"] == 30.0 / 220.0
+
+
+def test_only_the_last_round_of_a_worker_waits_at_the_end():
+    log = round_log([round_row(), round_row(round=1, ready_s=16.0, arrival_s=30.0, update_s=30.0)])
+    log.finish([0])
+    assert log.frame()["waited_to_end"].tolist() == [0, 1]
+
+
 def test_summary_by_hand():
     rows = [round_row(), round_row(round=1, worker=2, version=2, staleness=3, update_s=40.0)]
     summary = summarize_rounds(round_log(rows).frame(), workers=3, simulated_s=100.0)

@@ -107,6 +107,19 @@ def test_time_never_goes_back(world):
 
 @unhurried
 @given(worlds())
+def test_who_waits_at_the_end_has_arrived_and_was_not_sent_off_again(world):
+    history = world.run()
+    idle: set[int] = set()
+    for event in history:
+        if isinstance(event, Dispatched):
+            idle.discard(event.round.worker)
+        elif isinstance(event, Update):
+            idle |= {arrival.round.worker for arrival in event.arrivals}
+    assert set(history[-1].waiting) == idle
+
+
+@unhurried
+@given(worlds())
 def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
     history = world.run()
     last = history[-1]
