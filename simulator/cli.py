@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.cores import use_cpu_cores
-from simulator.experiment import ExperimentError, Point, Problem, expand, load_document
+from simulator.experiment import Document, ExperimentError, Point, Problem, expand, load_document
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -36,6 +37,7 @@ File = Annotated[Path, typer.Argument(help="experiment file", show_default=False
 Settings = Annotated[
     list[str] | None, typer.Argument(help="settings that win over the file, as key.path=value", show_default=False)
 ]
+Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent"]
 Variant = Annotated[str | None, typer.Option(help="only this variant of the file", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
 
@@ -84,17 +86,23 @@ def main() -> None:
 @_messages()
 def run(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
+    from simulator.experiment.reference import reference_of
     from simulator.record import write_summary
-    from simulator.report import results_table, write_figures
+    from simulator.report import comparison, comparison_table, results_table, write_figures
 
-    points, workshop = _points(file, settings, variant)
+    document, points, workshop = _points(file, settings, variant)
     folder = _output_folder(out, points[0].experiment.name)
     records: list[RunRecord] = []
     for record in _simulate(points, workshop, folder, None):
         records.append(record)
         write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
-    console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    summaries = [record.summary for record in records]
+    console.print(results_table(summaries, title=points[0].experiment.name))
+    reference = reference_of(document)
+    if reference is not None and reference.baseline in [point.variant for point in points]:
+        published = reference.model_dump()
+        console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
     console.print(
         f"\n{_plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}", soft_wrap=True
@@ -108,7 +116,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.record import write_summary
     from simulator.report import results_table, worker_rich_table, write_figures
 
-    points, workshop = _points(file, settings, variant, data=False)
+    _, points, workshop = _points(file, settings, variant, data=False)
     folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null"))
     write_summary(folder / "summary.json", [record.summary for record in records])
@@ -127,14 +135,15 @@ def plot(
     out: Annotated[
         Path | None, typer.Option(help="folder for the figures; the first of RUNS when absent", show_default=False)
     ] = None,
+    against: Annotated[Against | None, typer.Option(help="draw perplexity against this", show_default=False)] = None,
 ) -> None:
-    """Draw wall-clock against perplexity, steps against perplexity, staleness and timelines of finished runs."""
+    """Draw perplexity against time, steps, tokens or bytes, staleness and timelines of finished runs."""
     from simulator.record import read_runs
     from simulator.report import results_table, write_figures
 
     records = read_runs(runs)
     folder = out or runs[0]
-    figures = write_figures(records, folder)
+    figures = write_figures(records, folder, *([(against,)] if against else []))
     console = Console()
     console.print(results_table([record.summary for record in records]))
     console.print("\n".join(str(path) for path in figures), soft_wrap=True)
@@ -142,9 +151,37 @@ def plot(
 
 @app.command()
 @_messages()
+def compare(
+    file: Annotated[Path, typer.Argument(help="experiment file with a `reference`", show_default=False)],
+    results: Annotated[
+        list[Path], typer.Argument(help="folders with a summary.json, or such files", show_default=False)
+    ],
+    scale: Annotated[str | None, typer.Option(help="scale of the file that was run", show_default=False)] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table")] = False,
+) -> None:
+    """Lay results beside the published ones that a file refers to, as ratios to a baseline over all seeds."""
+    from simulator.experiment.reference import mistakes_of_reference, reference_of
+    from simulator.record import read_summaries
+    from simulator.report import comparison, comparison_markdown, comparison_table
+
+    document = load_document(file, () if scale is None else (f"scale={scale}",))
+    reference = reference_of(document)
+    if reference is None:
+        missing = document.problem(("reference",), "is missing: the file names no published results to compare with")
+        raise ExperimentError([*mistakes_of_reference(document)] or [missing])
+    published = reference.model_dump()
+    rows = comparison(read_summaries(results), published)
+    if markdown:
+        sys.stdout.write(comparison_markdown(rows, published))
+    else:
+        Console().print(comparison_table(rows, published))
+
+
+@app.command()
+@_messages()
 def validate(file: File, settings: Settings = None, variant: Variant = None) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    points, _ = _points(file, settings, variant)
+    _, points, _ = _points(file, settings, variant)
     variants = dict.fromkeys(point.variant for point in points)
     Console().print(
         f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True
@@ -212,14 +249,15 @@ def _table(title: str, first: str) -> Table:
 
 def _points(
     file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool = True
-) -> tuple[list[Point], "Workshop"]:
+) -> tuple[Document, list[Point], "Workshop"]:
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
     document = load_document(file, settings or ())
     from simulator.engine import check
     from simulator.learning import Workshop
 
     workshop = Workshop()
-    return expand(document, variant=variant, check=lambda each: check(each, workshop, data=data)), workshop
+    points = expand(document, variant=variant, check=lambda each: check(each, workshop, data=data))
+    return document, points, workshop
 
 
 def _simulate(

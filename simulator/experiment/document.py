@@ -16,7 +16,7 @@ Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
 
 
-DOCUMENT_KEYS = ("variants", "sweep", "extends")
+DOCUMENT_KEYS = ("variants", "select", "sweep", "scales", "extends", "reference")
 MISSING = object()
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -56,10 +56,10 @@ class Document:
 
     Attributes:
       path: the file, or None when it was made in Python.
-      tree: the content with `extends` resolved and `variants` and `sweep` still in it.
+      tree: the content with `extends` and `scales` resolved; `variants`, `select`, `sweep` and `reference` still in it.
       lines: dotted path, as a tuple, to (file, 1-based line).
       overrides: dotted path to value, applied last to every variant and sweep point.
-      edits: what the command line changed under `variants` and `sweep`, which is in the tree already.
+      edits: what the command line changed of `variants`, `select` and `sweep`, which is in the tree already.
       problems: keys and settings that are left out because they cannot be understood; `expand` reports them.
     """
 
@@ -145,31 +145,78 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
       overrides: settings of the form `key.path=value`, where the value is YAML.
 
     Returns:
-      The document; keys that stand twice and malformed overrides are in its `problems`.
+      The document at the scale that it names, or that `scale=NAME` among the overrides does. Keys that stand twice,
+      malformed overrides and scales are in its `problems`.
 
     Raises:
       ExperimentError: the file cannot be read, is not YAML, or extends itself.
     """
     path = Path(path)
     document = _load(path, (), lambda message: Problem("", message, file=path))
+    settings = _settings(overrides, document.problems)
+    document = _at_scale(document, settings)
+    for key, value in settings.items():
+        try:
+            _override(document, key, value)
+        except ValueError as error:
+            document.problems.append(Problem(key, f"{error} (set on the command line)", value))
+    return document
+
+
+def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
+    """Returns the values of settings of the form `key.path=value`, and notes those that are not."""
+    settings = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             message = "a setting is written key.path=value, such as inner.learning_rate=1e-3"
-            document.problems.append(Problem(text, message))
+            problems.append(Problem(text, message))
             continue
         try:
-            _override(document, key.strip(), parse_value(value))
-        except (yaml.YAMLError, ValueError) as error:
-            message = f"not a YAML value: {_reason(error)}" if isinstance(error, yaml.YAMLError) else str(error)
-            document.problems.append(Problem(key.strip(), f"{message} (set on the command line)", value))
-    return document
+            settings[key.strip()] = parse_value(value)
+        except yaml.YAMLError as error:
+            message = f"not a YAML value: {_reason(error)} (set on the command line)"
+            problems.append(Problem(key.strip(), message, value))
+    return settings
+
+
+def _at_scale(document: Document, settings: Mapping[str, Any]) -> Document:
+    """Lays the chosen one of a document's scales over it, as if it had been written there."""
+    if "scales" not in document.tree:
+        if "scale" in settings:
+            document.problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))
+        return document
+    tree = dict(document.tree)
+    scales = tree.pop("scales")
+    named = isinstance(scales, dict) and scales and all(isinstance(change, dict) for change in scales.values())
+    chosen = settings.get("scale", tree.get("scale"))
+    if not named or chosen not in scales:
+        key = ("scales",)
+        message = "expected a mapping from each scale's name to a mapping of what it changes"
+        if named:
+            key, message = ("scale",), "is missing; " if chosen is None else "no such scale; "
+            message += nearest(chosen, scales)
+        document.problems.append(document.problem(key, message, None if not named else chosen))
+        return dataclasses.replace(document, tree=tree)
+    document.problems.extend(
+        document.problem(("scales", chosen, key), "cannot be set by a scale: move it to the top level")
+        for key in scales[chosen]
+        if key in ("extends", "scale", "scales", "name", "variant")
+    )
+    at = ("scales", chosen)
+    lines = {key[len(at) :]: line for key, line in document.lines.items() if key[: len(at)] == at}
+    return dataclasses.replace(
+        document, tree=merge(tree, scales[chosen]) | {"scale": chosen}, lines=document.lines | lines
+    )
 
 
 def _override(document: Document, key: str, value: Any) -> None:
-    """Settings of the file itself (variants, sweep) are edited; any other is kept to be applied last."""
+    """Settings of the file itself (variants, select, sweep) are edited; any other is kept to be applied last.
+
+    A whole section replaces the file's.
+    """
     section, _, rest = key.partition(".")
-    if section not in ("variants", "sweep"):
+    if section not in ("variants", "select", "sweep"):
         document.overrides[key] = value
         return
     parts: Key = (section,)
@@ -182,7 +229,10 @@ def _override(document: Document, key: str, value: Any) -> None:
         if name is None and "." in rest:
             raise ValueError(f"there is no such variant; {nearest(rest.split('.')[0], names)}")
         parts = (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
-    document.tree = merge(document.tree, nested(parts, value))
+    if parts == (section,):
+        document.tree = document.tree | {section: value}
+    else:
+        document.tree = merge(document.tree, nested(parts, value))
     document.edits[parts] = value
 
 
@@ -303,8 +353,13 @@ def _index(
 
 
 def _anchor_files(tree: Tree, folder: Path) -> Tree:
-    """Makes the paths of `data.files` relative to the file's own folder: at the top, in variants and in the sweep."""
+    """Makes the paths of `data.files` relative to the file's own folder: at the top, in variants, sweep and scales."""
     anchored: Tree = _anchor_section(tree, folder)
+    if isinstance(tree.get("scales"), dict):
+        anchored["scales"] = {
+            name: _anchor_files(change, folder) if isinstance(change, dict) else change
+            for name, change in tree["scales"].items()
+        }
     variants, sweep = tree.get("variants"), tree.get("sweep")
     if isinstance(variants, dict):
         anchored["variants"] = {name: _anchor_section(change, folder) for name, change in variants.items()}

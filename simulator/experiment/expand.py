@@ -22,6 +22,7 @@ from simulator.experiment.document import (
 )
 from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
+from simulator.experiment.reference import mistakes_of_reference
 from simulator.experiment.schema import Experiment
 
 Check = Callable[[Experiment], Iterable[Problem]]
@@ -77,8 +78,8 @@ def expand(document: Document, *, variant: str | None = None, check: Check | Non
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
-    problems = list(document.problems)
-    variants = _variants(document, problems)
+    problems = [*document.problems, *mistakes_of_reference(document)]
+    variants = _selected(document, _variants(document, problems), problems)
     if variant is not None and variant not in variants:
         problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
     elif variant is not None:
@@ -115,6 +116,21 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
         message = "is set from the names under variants: leave it out (--variant chooses one)"
         problems.append(document.problem(("variant",), message, document.overrides.get("variant", tree.get("variant"))))
     return {name: {k: v for k, v in change.items() if k not in DOCUMENT_KEYS} for name, change in variants.items()}
+
+
+def _selected(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
+    """Returns the variants that the document selects, in its order; all where it does not."""
+    names = document.tree.get("select")
+    if names is None:
+        return variants
+    if not isinstance(names, list) or not names:
+        problems.append(document.problem(("select",), "expected a list of names of variants", names))
+        return variants
+    for position, name in enumerate(names):
+        if name not in variants:
+            message = f"no such variant; {nearest(name, variants)}"
+            problems.append(document.problem(("select", str(position)), message, name))
+    return {name: variants[name] for name in names if name in variants}
 
 
 def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:

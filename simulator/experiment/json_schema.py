@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulator.experiment.outer_schema import BUILT_IN_OUTER
+from simulator.experiment.reference import Reference
 from simulator.experiment.schema import Experiment
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
-_NOT_OF_A_VARIANT = ("name", "variant")
+_NOT_OF_A_VARIANT = ("name", "variant", "scale")
 _EXTENDS = "another experiment file, relative to this one, over which this one is laid"
 _VARIANTS = "name of each variant: what it changes of the rest of the file"
+_SELECT = "names of the variants to simulate, in this order; all when absent"
+_SCALES = "name of each scale: what it changes of the rest of the file; `scale` chooses one"
 _SWEEP = (
     "axes, all combined: a dotted path with its values, or any name with a list of mappings from dotted paths to values"
 )
@@ -35,6 +38,24 @@ def file_schema() -> dict[str, Any]:
         "properties": {name: value for name, value in settings.items() if name not in _NOT_OF_A_VARIANT},
         "additionalProperties": False,
     }
+    parts = {
+        "variants": {
+            "type": "object",
+            "description": _VARIANTS,
+            "additionalProperties": {"$ref": "#/$defs/Variant"},
+        },
+        "select": {"type": "array", "description": _SELECT, "items": {"type": "string"}, "minItems": 1},
+        "sweep": {
+            "type": "object",
+            "description": _SWEEP,
+            "additionalProperties": {"type": "array", "minItems": 1},
+        },
+        "reference": _reference(definitions),
+    }
+    definitions["Scale"] = definitions["Variant"] | {
+        "description": "What this scale changes.",
+        "properties": definitions["Variant"]["properties"] | parts,
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tardigrad experiment",
@@ -43,20 +64,25 @@ def file_schema() -> dict[str, Any]:
         "properties": settings
         | {
             "extends": {"type": "string", "description": _EXTENDS},
-            "variants": {
+            **parts,
+            "scales": {
                 "type": "object",
-                "description": _VARIANTS,
-                "additionalProperties": {"$ref": "#/$defs/Variant"},
-            },
-            "sweep": {
-                "type": "object",
-                "description": _SWEEP,
-                "additionalProperties": {"type": "array", "minItems": 1},
+                "description": _SCALES,
+                "additionalProperties": {"$ref": "#/$defs/Scale"},
             },
         },
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _reference(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Returns the section of published results; what it refers to is added to the definitions."""
+    generated = Reference.model_json_schema()
+    definitions |= {name: _clean(section) for name, section in generated.pop("$defs").items()}
+    cleaned: dict[str, Any] = _clean(generated)
+    cleaned.pop("required")  # the rest may come from `extends`
+    return cleaned
 
 
 def _clean(schema: Any) -> Any:

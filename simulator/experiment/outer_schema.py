@@ -1,9 +1,10 @@
 """The `outer` section: what the server does with the pseudo-gradients that arrive."""
 
 import difflib
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
@@ -36,10 +37,18 @@ Momentum = Annotated[Number, Field(ge=0, lt=1)]
 
 class _Outer(Section):
     learning_rate: Positive
-    weight: Positive = Field(1.0, description="factor on each arriving pseudo-gradient")
+    weight: Positive = Field(
+        1.0,
+        description="factor on each arriving pseudo-gradient; 1/workers or 1/sqrt(workers) is that number",
+        json_schema_extra={"type": ["number", "string"]},
+    )
     staleness: Staleness = ConstantStaleness(kind="constant")
     delay_compensation: NonNegative = Field(0.0, description="lambda in g + lambda*g*g*(theta - theta_pulled)")
-    arrivals_per_update: PositiveInt = Field(1, description="average this many arrivals in each outer step (FedBuff)")
+    arrivals_per_update: PositiveInt = Field(
+        1,
+        description="average this many arrivals in each outer step (FedBuff); `workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+    )
 
 
 class SGDOuter(_Outer):
@@ -76,7 +85,10 @@ class DelayedNesterovOuter(_Outer):
 
     optimizer: Literal["delayed_nesterov"]
     momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
-    buffer: PositiveInt = Field(description="N, arrivals per momentum update")
+    buffer: PositiveInt = Field(
+        description="N, arrivals per momentum update; `workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+    )
     c: NonNegative = Field(0.0, description="share of momentum in every step, from 0 to 1/N")
 
     @model_validator(mode="after")
@@ -108,6 +120,26 @@ def _outer_tag(value: Any) -> str | None:
     return "named"
 
 
+_WORDS: dict[str, dict[str, Callable[[int], float]]] = {
+    "weight": {"1/workers": lambda workers: 1 / workers, "1/sqrt(workers)": lambda workers: workers**-0.5},
+    "arrivals_per_update": {"workers": lambda workers: workers},
+    "buffer": {"workers": lambda workers: workers},
+}
+
+
+def _count_workers(value: Any, info: ValidationInfo) -> Any:
+    """Puts numbers for what is written in terms of the number of workers; of a faulty cluster that is not known."""
+    if not isinstance(value, dict):
+        return value
+    workers = getattr(info.data.get("cluster"), "workers", 1)
+    counted = {}
+    for key, words in _WORDS.items():
+        word = value.get(key)
+        if isinstance(word, str) and word in words:
+            counted[key] = words[word](workers)
+    return value | counted
+
+
 Outer = Annotated[
     Annotated[SGDOuter, Tag("sgd")]
     | Annotated[HeavyBallOuter, Tag("heavy_ball")]
@@ -116,4 +148,6 @@ Outer = Annotated[
     | Annotated[DelayedNesterovOuter, Tag("delayed_nesterov")]
     | Annotated[NamedOuter, Tag("named")],
     Discriminator(_outer_tag),
+    BeforeValidator(_count_workers),
 ]
+"""Inside a section whose `cluster` comes before it."""

@@ -129,6 +129,9 @@ class CosineSchedule(Section):
         None, description="steps per shard at which the floor is reached; budget.local_steps / shards when absent"
     )
     final_learning_rate: NonNegative = 0.0
+    peak_first_step: bool = Field(
+        False, description="every round's first step at the highest rate, as the authors' toy notebook has it"
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "CosineSchedule":
@@ -211,8 +214,16 @@ class Pretrain(Section):
 
     steps: NonNegativeInt = 0
     batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent")
+    optimizer: str | None = Field(None, description="any optax optimizer by name; the inner one when absent")
+    weight_decay: NonNegative | None = Field(None, description="of `optimizer`, passed on when given")
     learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
     warmup_steps: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _decay_of_an_optimizer(self) -> "Pretrain":
+        if self.weight_decay is not None and self.optimizer is None:
+            raise ConflictError(("weight_decay", "belongs to pretrain.optimizer: give that too, or leave this out"))
+        return self
 
 
 class Budget(Section):
@@ -258,6 +269,7 @@ class Experiment(Section):
     name: str = Field(min_length=1)
     description: str = ""
     variant: str = Field("", description="set from the name under variants")
+    scale: str = Field("", description="which of the file's scales")
     seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
     model: Model
     data: Data

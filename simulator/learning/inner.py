@@ -63,20 +63,24 @@ def linear_warmup(peak: float, warmup_steps: int) -> LearningRate:
     return lambda step: peak * jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))
 
 
-def build_inner(inner: Inner) -> InnerOptimizer:
+def build_inner(inner: Inner, section: str = "inner") -> InnerOptimizer:
     """Returns the optimizer of an `inner` section, clipping included.
+
+    Args:
+      inner: the settings.
+      section: where they were written, for messages.
 
     Raises:
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot be an inner one.
     """
     arguments: dict[str, Any] = dict(inner.arguments)
-    check_not_repeated("inner", arguments, "learning_rate")
-    factory = optax_like("inner", inner.optimizer)
+    check_not_repeated(section, arguments, "learning_rate")
+    factory = optax_like(section, inner.optimizer)
     if inner.weight_decay is not None:
-        check_not_repeated("inner", arguments, "weight_decay")
+        check_not_repeated(section, arguments, "weight_decay")
         if "weight_decay" not in inspect.signature(factory).parameters:
             message = f"{inner.optimizer} takes none: leave it out, or set it to null"
-            raise OptimizerError("inner.weight_decay", inner.weight_decay, message)
+            raise OptimizerError(f"{section}.weight_decay", inner.weight_decay, message)
         arguments["weight_decay"] = inner.weight_decay
 
     def at(rate: jax.Array | float) -> optax.GradientTransformationExtraArgs:
@@ -86,12 +90,12 @@ def build_inner(inner: Inner) -> InnerOptimizer:
         return optax.chain(optax.clip_by_global_norm(inner.clip_norm), optimizer)
 
     at(inner.learning_rate)  # a wrong argument is reported now, not inside a compiled program
-    _check_rate_is_free(inner.optimizer, at)
-    check_inputs("inner", inner.optimizer, at(inner.learning_rate))
+    _check_rate_is_free(section, inner.optimizer, at)
+    check_inputs(section, inner.optimizer, at(inner.learning_rate))
     return at
 
 
-def _check_rate_is_free(name: str, at: InnerOptimizer) -> None:
+def _check_rate_is_free(section: str, name: str, at: InnerOptimizer) -> None:
     """Checks that the learning rate can change from step to step.
 
     Raises:
@@ -100,4 +104,4 @@ def _check_rate_is_free(name: str, at: InnerOptimizer) -> None:
     states = [jax.tree.leaves(at(rate).init(jnp.zeros(1))) for rate in (1.0, 2.0)]
     if not all(bool(jnp.all(one == two)) for one, two in zip(*states, strict=True)):
         message = "it keeps its first learning rate in its state, out of a schedule's reach; choose another"
-        raise OptimizerError("inner.optimizer", name, message)
+        raise OptimizerError(f"{section}.optimizer", name, message)

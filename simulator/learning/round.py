@@ -87,6 +87,7 @@ class Recipe:
       optimizer: the inner optimizer at a learning rate.
       learning_rate: from a shard's count of local steps.
       keep_state: whether inner optimizer state stays on the worker from round to round.
+      first_rate: learning rate of every round's first step; None where it is like the others.
     """
 
     loss: Callable[[Params, Any, jax.Array], jax.Array]
@@ -94,6 +95,12 @@ class Recipe:
     optimizer: InnerOptimizer
     learning_rate: LearningRate
     keep_state: bool = True
+    first_rate: float | None = None
+
+    def rate(self, first_step: jax.typing.ArrayLike, index: jax.Array) -> jax.Array:
+        """Returns the learning rate of a round's local step `index`, float32 scalar."""
+        rate = self.learning_rate(index + first_step)
+        return rate if self.first_rate is None else jnp.where(index == 0, jnp.float32(self.first_rate), rate)
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
@@ -150,7 +157,7 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
         batch = recipe.fetch(arrays, inputs.examples[index])
         step_key = jax.random.fold_in(round_key, index)
         loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
-        optimizer = recipe.optimizer(recipe.learning_rate(inputs.first_step + index))
+        optimizer = recipe.optimizer(recipe.rate(inputs.first_step, index))
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, total + loss
 

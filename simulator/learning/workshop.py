@@ -13,7 +13,7 @@ import numpy as np
 import models
 from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
-from simulator.experiment.schema import TransformerModel
+from simulator.experiment.schema import ConstantSchedule, Inner, TransformerModel
 from simulator.learning.inner import build_inner, learning_rate, linear_warmup
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
@@ -114,6 +114,7 @@ class Workshop:
             optimizer=build_inner(inner),
             learning_rate=learning_rate(inner.schedule, inner.learning_rate, total_steps),
             keep_state=inner.state == "keep",
+            first_rate=inner.learning_rate if getattr(inner.schedule, "peak_first_step", False) else None,
         )
 
     def programs(self, experiment: Experiment, lanes: int | None = None) -> Programs:
@@ -183,9 +184,7 @@ class Workshop:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
         settings = [*_data_and_model(experiment), experiment.seed, experiment.pretrain]
         if experiment.pretrain.steps:
-            used = {"batch_size": _pretrain_batch(experiment), "learning_rate": _pretrain_rate(experiment)}
-            unused = {"local_steps": 0, "schedule": None, "state": "keep"}
-            settings.append(experiment.inner.model_copy(update=used | unused))
+            settings.append(_pretrain_inner(experiment))
         home = jax.local_devices()[0]
         return self._once("start", lambda: jax.device_put(self._start(experiment, progress), home), *settings)
 
@@ -200,7 +199,13 @@ class Workshop:
         """Plain training on all shards in turn, in chunks of the same compiled program."""
         pretrain = experiment.pretrain
         rate = linear_warmup(_pretrain_rate(experiment), pretrain.warmup_steps)
-        recipe = dataclasses.replace(self.recipe(experiment), learning_rate=rate, keep_state=True)
+        recipe = dataclasses.replace(
+            self.recipe(experiment),
+            optimizer=build_inner(_pretrain_inner(experiment), section="pretrain"),
+            learning_rate=rate,
+            keep_state=True,
+            first_rate=None,
+        )
         programs, arrays = Programs(recipe), self.arrays(experiment)
         order = DataOrder(self.dataset(experiment), _pretrain_batch(experiment), experiment.seed)
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("pretraining"))
@@ -284,6 +289,16 @@ def _pretrain_batch(experiment: Experiment) -> int:
 
 def _pretrain_rate(experiment: Experiment) -> float:
     return experiment.pretrain.learning_rate or experiment.inner.learning_rate
+
+
+def _pretrain_inner(experiment: Experiment) -> Inner:
+    """Returns the optimizer settings of pretraining; what does not matter to it is always the same."""
+    pretrain = experiment.pretrain
+    changes: dict[str, Any] = {"local_steps": 1, "schedule": ConstantSchedule(kind="constant"), "state": "keep"}
+    changes |= {"batch_size": _pretrain_batch(experiment), "learning_rate": _pretrain_rate(experiment)}
+    if pretrain.optimizer is not None:
+        changes |= {"optimizer": pretrain.optimizer, "weight_decay": pretrain.weight_decay, "arguments": {}}
+    return experiment.inner.model_copy(update=changes)
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

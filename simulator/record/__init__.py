@@ -3,7 +3,7 @@
 Imports numpy, pandas and yaml only.
 """
 
-from simulator.record.files import atomic_path, write_summary
+from simulator.record.files import atomic_path, read_summaries, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
 from simulator.record.run import RunRecord, read_runs
 from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, SUMMARY_KEYS, Column, RecordError
@@ -21,6 +21,7 @@ __all__ = [
     "RunRecord",
     "atomic_path",
     "read_runs",
+    "read_summaries",
     "summarize_rounds",
     "worker_table",
     "write_summary",

@@ -1,5 +1,6 @@
 """Figures and tables of finished runs. Reads records only; changes no setting of matplotlib's."""
 
+from simulator.report.comparison import comparison, comparison_markdown, comparison_table
 from simulator.report.curves import perplexity_curves
 from simulator.report.files import file_names, save, write_figures
 from simulator.report.grouping import ReportError
@@ -9,6 +10,9 @@ from simulator.report.timeline import timeline
 
 __all__ = [
     "ReportError",
+    "comparison",
+    "comparison_markdown",
+    "comparison_table",
     "file_names",
     "perplexity_curves",
     "results_table",

@@ -8,13 +8,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from simulator.record import RunRecord, atomic_path
-from simulator.report.curves import perplexity_curves
+from simulator.report.curves import Against, perplexity_curves
 from simulator.report.grouping import group_records
 from simulator.report.staleness import staleness
 from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline
 
 _LONGEST_NAME = 60
+_NAMES = {"simulated_s": "time"}
 
 
 def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
@@ -31,12 +32,15 @@ def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
     return written
 
 
-def write_figures(records: Sequence[RunRecord], folder: Path) -> list[Path]:
+def write_figures(
+    records: Sequence[RunRecord], folder: Path, against: Sequence[Against] = ("simulated_s", "local_steps")
+) -> list[Path]:
     """Writes every figure of a finished experiment and returns their paths.
 
-    perplexity_vs_time and perplexity_vs_local_steps of the runs that trained something, staleness of those in which a
-    round arrived, and one timeline_<variant> for each variant and sweep point, of its first such run. Where there are
-    more variants and sweep points than one figure can tell apart, figures are numbered: staleness_1, staleness_2.
+    Perplexity of the runs that trained something, one figure for each column of evaluations in `against`; staleness of
+    those in which a round arrived; and one timeline_<variant> for each variant and sweep point, of its first such run.
+    Where there are more variants and sweep points than one figure can tell apart, figures are numbered: staleness_1,
+    staleness_2.
 
     Raises:
         ReportError: If there is no record.
@@ -46,8 +50,10 @@ def write_figures(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     arrived = [record for record in records if not record.rounds.empty]
     written = []
     for number, part in _legible(trained):
-        written += save(perplexity_curves(part, against="simulated_s"), folder / f"perplexity_vs_time{number}")
-        written += save(perplexity_curves(part, against="local_steps"), folder / f"perplexity_vs_local_steps{number}")
+        for axis in against:
+            written += save(
+                perplexity_curves(part, against=axis), folder / f"perplexity_vs_{_NAMES.get(axis, axis)}{number}"
+            )
     for number, part in _legible(arrived):
         written += save(staleness(part), folder / f"staleness{number}")
     groups = group_records(arrived) if arrived else []

@@ -29,7 +29,7 @@ EXTRAS = {
     "weight": 0.5,
     "staleness": {"kind": "polynomial", "drop_above": 5},
     "delay_compensation": 0.1,
-    "buffer": 2,
+    "arrivals_per_update": 2,
 }
 
 

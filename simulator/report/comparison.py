@@ -1,0 +1,153 @@
+"""One's own results beside published ones, as ratios to a baseline with a confidence interval over seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from scipy import stats
+
+from simulator.report import format as human
+from simulator.report.grouping import ReportError, one_line, sweep_point, sweep_point_key, sweep_point_labels
+
+Summary = Mapping[str, Any]
+METRICS = {"final_perplexity": "perplexity", "final_loss": "loss"}
+
+
+def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, confidence: float = 0.95) -> pd.DataFrame:
+    """Returns one row per sweep point and variant: what was published, and what was reached here.
+
+    A ratio is that of a variant's result to the baseline's of the same sweep point and seed; the interval around the
+    mean over seeds is Student's t. Runs that diverged make the mean infinite.
+
+    Args:
+        summaries: Of the runs, see `SUMMARY_KEYS`.
+        reference: With `metric` ("final_perplexity" or "final_loss"), `baseline` (a variant's name) and `results`, a
+            list of `at` (dotted path to value, of the sweep points meant) and `values` (variant to published result).
+        confidence: Of the interval.
+
+    Returns:
+        Columns point (the sweep's settings as text), variant, published, published_ratio, seeds (number of runs),
+        value (mean), ratio (mean), ratio_low, ratio_high, time_ratio (mean, of simulated time). What is not known is
+        NaN; an interval needs two seeds.
+
+    Raises:
+        ReportError: If there is no summary, or none of them is the baseline's.
+    """
+    baseline, metric = reference["baseline"], reference["metric"]
+    if not any(summary["variant"] == baseline for summary in summaries):
+        raise ReportError(f"no run of the baseline {baseline!r} among {len(summaries)}: give its results too")
+    base = {(sweep_point_key(run), run["seed"]): run for run in summaries if run["variant"] == baseline}
+    cells: dict[tuple[str, str], list[Summary]] = {}
+    for run in summaries:
+        cells.setdefault((sweep_point_key(run), run["variant"]), []).append(run)
+    rows = []
+    for (point, variant), runs in cells.items():
+        published = _published(runs[0], variant, reference)
+        published_base = _published(runs[0], baseline, reference)
+        pairs = [(run, base[point, run["seed"]]) for run in runs if (point, run["seed"]) in base]
+        ratios = np.array([_result(run, metric) / _result(of, metric) for run, of in pairs])
+        times = np.array([run["simulated_seconds"] / of["simulated_seconds"] for run, of in pairs])
+        low, high = interval(ratios, confidence) if variant != baseline else (math.nan, math.nan)
+        rows.append(
+            {
+                "point": ", ".join(sweep_point_labels(runs[0])),
+                "variant": variant,
+                "published": published,
+                "published_ratio": published / published_base,
+                "seeds": len(runs),
+                "value": float(np.mean([_result(run, metric) for run in runs])),
+                "ratio": float(ratios.mean()) if len(ratios) else math.nan,
+                "ratio_low": low,
+                "ratio_high": high,
+                "time_ratio": float(times.mean()) if len(times) else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the ends of Student's interval around the mean; NaN of fewer than two values, or if one is not finite."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any], *, title: str | None = None) -> Table:
+    """Returns the rows of `comparison` for the terminal."""
+    header, cells = _cells(rows, reference)
+    table = Table(
+        title=Text(title) if title else None,
+        caption=Text(_caption(reference)),
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0),
+        leading=1,
+    )
+    for name in header:
+        left = name in ("", "variant")
+        table.add_column(name.replace(" ", "\n"), justify="left" if left else "right", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
+    return table
+
+
+def comparison_markdown(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str:
+    """Returns the rows of `comparison` as a Markdown table, with its caption below."""
+    header, cells = _cells(rows, reference)
+    ruler = [":--" if name in ("", "variant") else "--:" for name in header]
+    lines = [header, ruler, *([cell.replace("|", "\\|") for cell in line] for line in cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(reference)}\n"
+
+
+def _cells(rows: pd.DataFrame, reference: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and text of every cell; the sweep point only where there are several, and once for all its variants."""
+    several = rows["point"].nunique() > 1
+    published = bool(rows["published"].notna().any())
+    metric = METRICS[reference["metric"]]
+    header = [""] * several + ["variant"] + [f"published {metric}", "published ratio"] * published
+    header += [f"{metric} here", "ratio here", "95 % interval", "simulated time", "seeds"]
+    lines, before = [], None
+    for row in rows.to_dict("records"):
+        line = [row["point"] if row["point"] != before else ""] * several + [one_line(row["variant"])]
+        before = row["point"]
+        if published:
+            line += [human.perplexity(row["published"]), _ratio(row["published_ratio"])]
+        low, high = _ratio(row["ratio_low"]), _ratio(row["ratio_high"])
+        line += [
+            "diverged" if math.isinf(row["value"]) else human.perplexity(row["value"]),
+            _ratio(row["ratio"]),
+            human.UNKNOWN if math.isnan(row["ratio_low"]) else f"{low} to {high}",
+            human.ratio(row["time_ratio"]),
+            str(row["seeds"]),
+        ]
+        lines.append(line)
+    return header, lines
+
+
+def _caption(reference: Mapping[str, Any]) -> str:
+    return f"Published: {reference['source']}. Ratios are to {reference['baseline']}, of the same seed."
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if human.known(value) else human.UNKNOWN
+
+
+def _result(run: Summary, metric: str) -> float:
+    """A run's result, infinite where it diverged."""
+    value = run[metric]
+    return float(value) if human.known(value) else math.inf
+
+
+def _published(run: Summary, variant: str, reference: Mapping[str, Any]) -> float:
+    point = sweep_point(run)
+    for row in reference["results"]:
+        if variant in row["values"] and all(point.get(path) == value for path, value in row["at"].items()):
+            return float(row["values"][variant])
+    return math.nan
