@@ -1,0 +1,89 @@
+"""The experiment files of the paper: valid at both scales, run for a few updates, and the authors' toy."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from simulator import Workshop, check, load, simulate
+from simulator.experiment import load_document
+from simulator.experiment.reference import reference_of
+
+FOLDER = Path(__file__).parents[1] / "experiments/paper"
+FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
+TABLES = [name for name in FILES if name not in ("methods.yaml", "toy.yaml")]
+WORKSHOP = Workshop()
+SMALL = (
+    *("model.layers=1", "model.width=16", "model.heads=2", "model.context=8", "inner.local_steps=4"),
+    *("pretrain.steps=4", "pretrain.warmup_steps=1", "evaluate.every_local_steps=64", "evaluate.windows=16"),
+    *("data={source: synthetic, tokens: 20000, validation_tokens: 2000}",),
+)
+
+
+def test_there_is_a_file_for_every_table_and_question():
+    assert set(FILES) >= {"table1.yaml", "table2.yaml", "table3.yaml", "table4.yaml", "toy.yaml"}
+    assert set(FILES) >= {"optimizers.yaml", "fixes.yaml", "finetune.yaml", "grace.yaml"}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_a_file_is_valid_at_both_scales(name, scale):
+    points = load(FOLDER / name, f"scale={scale}")
+    assert {point.experiment.scale for point in points} == {scale}
+    problems = [problem for point in points for problem in check(point.experiment, WORKSHOP, data=False)]
+    assert problems == []
+    document = load_document(FOLDER / name, [f"scale={scale}"])
+    assert (reference_of(document) is not None) == (name != "methods.yaml")
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    assert "# " in text.split("\n")[1], "a file starts with the question that it answers"
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+@pytest.mark.parametrize("name", TABLES)
+def test_a_file_runs_for_a_few_updates(name):
+    seen = set()
+    for point in load(FOLDER / name, *SMALL, "sweep.seed=[0]"):
+        if point.variant in seen:
+            continue
+        seen.add(point.variant)
+        workers = point.experiment.cluster.workers
+        budget = point.experiment.budget.model_copy(update={"local_steps": 8 * workers})
+        record = simulate(point.experiment.model_copy(update={"budget": budget}), workshop=WORKSHOP)
+        assert record.summary["server_updates"] >= 2
+        assert np.isfinite(record.evaluations["loss"]).all()
+
+
+@pytest.fixture(scope="module")
+def records():
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adams mix dtypes
+        return {point.variant: simulate(point.experiment, workshop=WORKSHOP) for point in load(FOLDER / "toy.yaml")}
+
+
+class TestToy:
+    GOLDEN_S = (0.0, 209.0, 406.4, 603.8, 801.4, 999.0, 1207.8, 1404.2, 1600.6, 1800.2, 1998.6)
+
+    def test_the_golden_clock_holds_through_the_engine(self, records):
+        record = records["async heavy-ball"]
+        evaluations = record.evaluations
+        assert evaluations["local_steps"].tolist() == [800 * number for number in range(11)]
+        assert [f"{time:.1f}" for time in evaluations["simulated_s"]] == [f"{time:.1f}" for time in self.GOLDEN_S]
+        rounds = record.rounds.groupby("worker")["staleness"]
+        assert rounds.size().tolist() == [172, 132, 66, 30]
+        assert [f"{mean:.2f}" for mean in rounds.mean()] == ["1.20", "1.47", "5.03", "12.27"]
+        assert rounds.max().tolist() == [3, 3, 6, 14]
+        order = [0, 1, 0, 1, 2, 0, 1, 0, 0, 1, 2, 3, 0, 1, 0, 1, 2, 0, 0, 1]
+        assert record.rounds["worker"].head(20).tolist() == order
+
+    def test_it_learns_and_synchronous_rounds_take_their_time(self, records):
+        for record in records.values():
+            losses = record.evaluations["loss"]
+            assert losses.iloc[0] == pytest.approx(np.log(4), abs=0.05)
+            assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+        assert records["sync heavy-ball"].summary["simulated_seconds"] == pytest.approx(100 * 66.6)
+
+    def test_buffering_all_with_infinite_grace_is_synchronous(self, records):
+        synchronous, buffered = records["sync heavy-ball"], records["buffered, infinite grace"]
+        np.testing.assert_allclose(synchronous.evaluations["loss"], buffered.evaluations["loss"].to_numpy(), rtol=1e-4)
+        assert synchronous.summary["simulated_seconds"] == buffered.summary["simulated_seconds"]
+        assert records["async heavy-ball"].summary["final_loss"] != synchronous.summary["final_loss"]
