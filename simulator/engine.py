@@ -25,7 +25,7 @@ from simulator.learning import (
     build_inner,
     build_outer,
 )
-from simulator.learning.workshop import PretrainProgress, context_of
+from simulator.learning.workshop import PretrainProgress, context_of, pretrain_inner
 from simulator.record import RunRecord, summarize_rounds
 from simulator.timeline import (
     Asynchronous,
@@ -259,6 +259,8 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
         attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
     attempt(lambda: build_inner(experiment.inner), "inner")
+    if hasattr(experiment, "inner") and experiment.pretrain.optimizer is not None:
+        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "pretrain")
     attempt(lambda: build_outer(experiment.outer), "outer")
     return problems
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,52 @@ def test_plot_draws_finished_runs_again(tardigrad, tmp_path):
     code, _, err = tardigrad("plot", "nowhere")
     assert code == 2
     assert "nowhere: no such folder" in err
+
+
+def test_compare_lays_results_beside_published_ones(tardigrad, tmp_path):
+    reference = {
+        "source": "a paper",
+        "baseline": "sync",
+        "results": [{"values": {"sync": 20.0, "delayed [Nesterov]": 21.0}}],
+    }
+    experiment = document(reference=reference, sweep={"seed": [0, 1]})
+    code, out, _ = tardigrad("run", "experiment.yaml", experiment=experiment)
+    assert code == 0
+    assert "Published: a paper. Ratios are to sync, of the same seed." in out
+    code, out, _ = tardigrad("compare", "experiment.yaml", "runs/tiny", "--markdown")
+    assert code == 0
+    assert re.search(r"\| delayed \[Nesterov\] \| 21.00 \| 1.050 \| [\d.]+ \| [\d.]+ \| .* \| 2 \|", out)
+    code, _, err = tardigrad("compare", "experiment.yaml", "runs", experiment=experiment)
+    assert (code, "runs/summary.json: cannot be read" in err) == (2, True)
+    code, _, err = tardigrad("compare", "experiment.yaml", "runs/tiny", experiment=document())
+    assert (code, "reference: is missing: the file names no published results" in err) == (2, True)
+
+
+def test_plot_draws_against_what_is_asked(tardigrad, tmp_path):
+    assert tardigrad("run", "experiment.yaml", "--variant", "sync", experiment=document())[0] == 0
+    for against in ("tokens", "bytes_sent"):
+        assert tardigrad("plot", "runs/tiny", "--out", "figures", "--against", against)[0] == 0
+        assert (tmp_path / f"figures/perplexity_vs_{against}.png").exists()
+    assert not (tmp_path / "figures/perplexity_vs_time.png").exists()
+
+
+def test_every_mistake_is_reported_at_once(tardigrad):
+    faulty = changed(
+        seed=-1,
+        inner={"optimizer": "adamz", "learning_rate": 0.1, "batch_size": 4},
+        cluster={"devices": {"accelerators": [{"name": "A10O"}]}},
+        data={"source": "text", "files": "absent/*.txt"},
+    )
+    code, _, err = tardigrad("validate", "experiment.yaml", "nothing", experiment=faulty)
+    assert code == 2
+    for part in (
+        "seed = -1",
+        "inner.optimizer = 'adamz'",
+        "'A10O'",
+        "matches no file",
+        "nothing: a setting is written",
+    ):
+        assert part in err
 
 
 def test_validate_counts_the_simulations(tardigrad):

@@ -278,6 +278,8 @@ class TestMistakes:
             ({"outer": {"optimizer": "nope", "learning_rate": 1.0}}, "outer.optimizer", "no such optimizer"),
             ({"inner": {"optimizer": "adamx"}}, "inner.optimizer", "did you mean 'adam"),
             ({"inner": {"arguments": {"b3": 1}}}, "inner.arguments", "b3"),
+            ({"pretrain": {"steps": 1, "optimizer": "adamx"}}, "pretrain.optimizer", "did you mean 'adam"),
+            ({"pretrain": {"optimizer": "sgd", "weight_decay": 0.1}}, "pretrain.weight_decay", "sgd takes none"),
             ({"inner": {"optimizer": "sgd", "weight_decay": 0.1}}, "inner.weight_decay", "sgd takes none"),
             ({"data": {"tokens": 20}}, "model.context", "more data.tokens"),
             ({"cluster": {"devices": {"accelerators": [{"name": "A10O"}]}}}, "cluster.devices", "did you mean 'A100'"),

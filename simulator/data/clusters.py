@@ -13,7 +13,7 @@ _BLOCK = 2**13  # points moved to their centers at a time
 
 
 def load_clusters(data: ClustersData, *, shards: int) -> ClassificationDataset:
-    """Returns points x = center + noise * N(0, I), every point of a cluster drawn uniformly.
+    """Returns points x = center + noise * N(0, I), as many of every cluster (but for one) in a random order.
 
     The centers are random unit vectors, the first `clusters_per_class` of them those of class 0, and so on. Shards are
     consecutive rows, which are independent draws. Evaluation is on a random choice of the shards' own points, as the
@@ -38,7 +38,7 @@ def load_clusters(data: ClustersData, *, shards: int) -> ClassificationDataset:
         (data.classes * data.clusters_per_class, data.dimension)
     )
     centers = (centers / np.linalg.norm(centers, axis=1, keepdims=True)).astype(np.float32)
-    cluster = named_generator("clusters of points").integers(len(centers), size=data.points)
+    cluster = named_generator("clusters of points").permutation(np.arange(data.points) % len(centers))
     inputs = named_generator("cluster noise").standard_normal((data.points, data.dimension), np.float32)
     inputs *= np.float32(data.noise)
     for first in range(0, data.points, _BLOCK):

@@ -184,7 +184,7 @@ class Workshop:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
         settings = [*_data_and_model(experiment), experiment.seed, experiment.pretrain]
         if experiment.pretrain.steps:
-            settings.append(_pretrain_inner(experiment))
+            settings.append(pretrain_inner(experiment))
         home = jax.local_devices()[0]
         return self._once("start", lambda: jax.device_put(self._start(experiment, progress), home), *settings)
 
@@ -201,7 +201,7 @@ class Workshop:
         rate = linear_warmup(_pretrain_rate(experiment), pretrain.warmup_steps)
         recipe = dataclasses.replace(
             self.recipe(experiment),
-            optimizer=build_inner(_pretrain_inner(experiment), section="pretrain"),
+            optimizer=build_inner(pretrain_inner(experiment), section="pretrain"),
             learning_rate=rate,
             keep_state=True,
             first_rate=None,
@@ -291,7 +291,7 @@ def _pretrain_rate(experiment: Experiment) -> float:
     return experiment.pretrain.learning_rate or experiment.inner.learning_rate
 
 
-def _pretrain_inner(experiment: Experiment) -> Inner:
+def pretrain_inner(experiment: Experiment) -> Inner:
     """Returns the optimizer settings of pretraining; what does not matter to it is always the same."""
     pretrain = experiment.pretrain
     changes: dict[str, Any] = {"local_steps": 1, "schedule": ConstantSchedule(kind="constant"), "state": "keep"}

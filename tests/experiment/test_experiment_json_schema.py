@@ -87,6 +87,9 @@ def test_partial_content_fits(content: dict[str, Any]):
         {"sweep": {"seed": 3}},
         {"sweep": {"seed": []}},
         {"extends": ["a"]},
+        {"select": "a"},
+        {"scales": {"laptop": {"scales": {}}}},
+        {"reference": {"sorce": "a table"}},
     ],
     ids=str,
 )
@@ -117,6 +120,11 @@ def test_every_mapping_is_closed_but_those_of_free_names():
     assert sorted(open_mappings(SCHEMA, "")) == [
         "/$defs/Inner/properties/arguments",
         "/$defs/NamedOuter/properties/arguments",
+        "/$defs/ReferenceRow/properties/at",
+        "/$defs/ReferenceRow/properties/values",
+        "/$defs/Scale/properties/sweep",
+        "/$defs/Scale/properties/variants",
+        "/properties/scales",
         "/properties/sweep",
         "/properties/variants",
     ]

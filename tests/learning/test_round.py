@@ -105,6 +105,14 @@ def test_the_learning_rate_goes_by_the_shards_steps_and_not_by_the_optimizers():
     assert moved == pytest.approx([0.4, 0.2, 0.04], rel=1e-5)
 
 
+def test_the_first_step_of_every_round_may_have_a_rate_of_its_own():
+    recipe = dataclasses.replace(
+        momentum_recipe(), learning_rate=lambda step: 0.1 * (step.astype(jnp.float32) + 1), first_rate=0.7
+    )
+    rates = [[float(recipe.rate(np.int32(first), jnp.int32(index))) for index in range(3)] for first in (0, 20)]
+    np.testing.assert_allclose(rates, [[0.7, 0.2, 0.3], [0.7, 2.2, 2.3]], rtol=1e-6)
+
+
 def test_inner_state_stays_or_starts_fresh():
     keep, reset = Programs(momentum_recipe()), Programs(momentum_recipe(keep_state=False))
     fresh = keep.recipe.initial_state(START)

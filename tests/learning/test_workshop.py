@@ -134,6 +134,16 @@ def test_pretraining_is_plain_training_on_all_shards_in_turn(shop: Workshop):
     assert told == [(5, 5, pytest.approx(np.mean(losses), rel=1e-4))]
 
 
+def test_pretraining_with_an_optimizer_of_its_own_does_not_depend_on_the_inner_one(shop: Workshop):
+    own = {"optimizer": "sgd", "learning_rate": 0.2}
+    start = shop.start(toy(pretrain=own))
+    assert shop.start(toy(pretrain=own, inner={"optimizer": "adamw", "weight_decay": 0.1})) is start
+    same = shop.start(toy(pretrain={"learning_rate": 0.2}, inner={"optimizer": "sgd"}))
+    jax.tree.map(np.testing.assert_array_equal, same, start)
+    with pytest.raises(AssertionError):
+        jax.tree.map(np.testing.assert_array_equal, shop.start(toy(pretrain=own | {"optimizer": "sign_sgd"})), start)
+
+
 def test_pretraining_in_chunks_is_pretraining_in_one_go(shop: Workshop, monkeypatch: pytest.MonkeyPatch):
     experiment = toy(inner={"arguments": {"momentum": 0.9}})  # a state that has to be handed on
     told: list[Any] = []
