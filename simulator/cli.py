@@ -166,9 +166,12 @@ def compare(
 
     document = load_document(file, () if scale is None else (f"scale={scale}",))
     reference = reference_of(document)
-    if reference is None:
-        missing = document.problem(("reference",), "is missing: the file names no published results to compare with")
-        raise ExperimentError([*mistakes_of_reference(document)] or [missing])
+    problems = [*document.problems, *mistakes_of_reference(document)]
+    if reference is None and not problems:
+        missing = "is missing: the file names no published results to compare with"
+        problems.append(document.problem(("reference",), missing))
+    if reference is None or problems:
+        raise ExperimentError(problems)
     published = reference.model_dump()
     rows = comparison(read_summaries(results), published)
     if markdown:
@@ -179,9 +182,17 @@ def compare(
 
 @app.command()
 @_messages()
-def validate(file: File, settings: Settings = None, variant: Variant = None) -> None:
+def validate(
+    file: File,
+    settings: Settings = None,
+    variant: Variant = None,
+    data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
+) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    _, points, _ = _points(file, settings, variant)
+    document, points, _ = _points(file, settings, variant, data=data)
+    if not any(text.startswith("scale=") for text in settings or ()):
+        for scale in document.scales:
+            _points(file, [*(settings or ()), f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     Console().print(
         f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True

@@ -250,7 +250,7 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
             return None
         try:
             return step()
-        except _REPORTED as error:
+        except (*_REPORTED, *_OUT_OF_MEMORY) as error:
             problems.append(_problem(error))
             return None
 
@@ -282,9 +282,17 @@ def parameters_hash(params: Any) -> str:
 
 
 _REPORTED = (ClusterError, DataError, ModelError, OptimizerError)
+_OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 
 def _problem(error: Any) -> Problem:
+    """Returns what an error says of the experiment; an error of JAX's that is not about memory is raised again."""
+    if isinstance(error, _OUT_OF_MEMORY):
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        what = (str(error).splitlines() or ["the host has no more"])[0]
+        remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
+        return Problem("", f"out of memory: {what}; {remedy}")
     return Problem(error.key, getattr(error, "message", None) or error.args[0], error.value)
 
 
@@ -293,10 +301,5 @@ def _reported() -> Iterator[None]:
     """Turns what the parts say of their own settings, and a lack of memory, into an `ExperimentError`."""
     try:
         yield
-    except _REPORTED as error:
+    except (*_REPORTED, *_OUT_OF_MEMORY) as error:
         raise ExperimentError([_problem(error)]) from error
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
-        raise ExperimentError([Problem("", f"out of memory: {str(error).splitlines()[0]}; {remedy}")]) from error

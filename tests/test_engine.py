@@ -301,6 +301,11 @@ class TestMistakes:
         with pytest.raises(ExperimentError, match=r"^out of memory: .*; use fewer compute\.lanes"):
             simulate(too_wide)
 
+    def test_a_lack_of_host_memory_is_found_by_the_check(self):
+        clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 10**13, "evaluation_points": 10}
+        too_large = tiny(model={"kind": "mlp", "hidden": [2]}, data=clusters)
+        assert [str(problem)[:15] for problem in check(too_large)] == ["out of memory: "]
+
     def test_simulating_a_mistake_raises_the_same(self):
         with pytest.raises(ExperimentError, match=r"model\.vocabulary = 8: the tokenizer has 16 ids"):
             simulate(tiny(model={"vocabulary": 8}))

@@ -1,8 +1,7 @@
 """Reading an experiment file: safe YAML with line numbers, `extends`, and settings from the command line."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,14 @@ import yaml
 
 from simulator.experiment.cluster_schema import devices_form
 from simulator.experiment.problems import ExperimentError, Problem, nearest
+from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
 
-Key = tuple[str, ...]
 Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
 
 
 DOCUMENT_KEYS = ("variants", "select", "sweep", "scales", "extends", "reference")
 MISSING = object()
-_MERGE = "tag:yaml.org,2002:merge"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe loader that reads numbers as YAML 1.2 does: `1e-3` is a number, `010` is ten and `1:30` is text."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML lets these out of bad scalars
-            tag = node.tag.rpartition(":")[2]
-            message = f"{str(node.value)[:40]!r} is not a valid {tag}"
-            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from error
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("int", "float")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:\d[\d_]*|0x[\da-fA-F_]+)$", re.ASCII), list("-+0123456789")
-)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", ""), 16 if "x" in node.value else 10)
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF)|\.nan)$", re.ASCII),
-    list("-+0123456789."),
-)
 
 
 @dataclasses.dataclass
@@ -59,8 +28,9 @@ class Document:
       tree: the content with `extends` and `scales` resolved; `variants`, `select`, `sweep` and `reference` still in it.
       lines: dotted path, as a tuple, to (file, 1-based line).
       overrides: dotted path to value, applied last to every variant and sweep point.
-      edits: what the command line changed of `variants`, `select` and `sweep`, which is in the tree already.
+      edits: what the command line changed of `variants`, `select`, `sweep` and `reference`; it is in the tree already.
       problems: keys and settings that are left out because they cannot be understood; `expand` reports them.
+      scales: names of those that it could have been read at.
     """
 
     path: Path | None
@@ -69,6 +39,7 @@ class Document:
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     edits: dict[Key, Any] = dataclasses.field(default_factory=dict)
     problems: list[Problem] = dataclasses.field(default_factory=list)
+    scales: tuple[str, ...] = ()
 
     def writes(self, key: Key) -> bool:
         """Returns whether the file, or an edit of it on the command line, has this key."""
@@ -124,7 +95,7 @@ def _replaces(key: str, below: Mapping[str, Any], value: Mapping[str, Any]) -> b
         old, new = devices_form(below), devices_form(value)
         refines = (old, new) == ("relative_speed", "seconds_per_step")  # which relative speeds are relative to
         return None not in (old, new) and old != new and not refines
-    if key == "inner":  # its optimizer is one setting of many, not what the others depend on
+    if key in ("inner", "reference"):  # their optimizer or source is one setting of many
         return False
     pairs = [(below[name], value[name]) for name in DISCRIMINATORS if name in below and name in value]
     return any(isinstance(new, str) and new != old for old, new in pairs)
@@ -152,14 +123,17 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
       ExperimentError: the file cannot be read, is not YAML, or extends itself.
     """
     path = Path(path)
-    document = _load(path, (), lambda message: Problem("", message, file=path))
-    settings = _settings(overrides, document.problems)
-    document = _at_scale(document, settings)
+    layers = _load(path, (), lambda message: Problem("", message, file=path))
+    problems = [problem for layer in layers for problem in layer.problems]
+    settings = _settings(overrides, problems)
+    document = _at_scale(layers, _scale(layers, settings, problems), problems)
     for key, value in settings.items():
+        if key == "scale":
+            continue  # it has been chosen
         try:
             _override(document, key, value)
         except ValueError as error:
-            document.problems.append(Problem(key, f"{error} (set on the command line)", value))
+            problems.append(Problem(key, f"{error} (set on the command line)", value))
     return document
 
 
@@ -175,53 +149,80 @@ def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, An
         try:
             settings[key.strip()] = parse_value(value)
         except yaml.YAMLError as error:
-            message = f"not a YAML value: {_reason(error)} (set on the command line)"
+            message = f"not a YAML value: {reason(error)} (set on the command line)"
             problems.append(Problem(key.strip(), message, value))
     return settings
 
 
-def _at_scale(document: Document, settings: Mapping[str, Any]) -> Document:
-    """Lays the chosen one of a document's scales over it, as if it had been written there."""
-    if "scales" not in document.tree:
+def _scale(layers: Sequence[Document], settings: Mapping[str, Any], problems: list[Problem]) -> str | None:
+    """Returns the name of the scale that is chosen, None where there is nothing to choose from or no valid choice."""
+    names: list[str] = []
+    for layer in layers:
+        scales = layer.tree.get("scales", {})
+        if not isinstance(scales, dict) or not all(isinstance(change, dict) for change in scales.values()):
+            message = "expected a mapping from each scale's name to a mapping of what it changes"
+            problems.append(layer.problem(("scales",), message, scales))
+            layer.tree.pop("scales")
+            continue
+        names += scales
+        problems += [
+            layer.problem(("scales", name, key), "cannot be set by a scale: move it to the top level")
+            for name, change in scales.items()
+            for key in change
+            if key in ("extends", "scale", "scales", "name", "variant")
+        ]
+    if not names:
         if "scale" in settings:
-            document.problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))
-        return document
-    tree = dict(document.tree)
-    scales = tree.pop("scales")
-    named = isinstance(scales, dict) and scales and all(isinstance(change, dict) for change in scales.values())
-    chosen = settings.get("scale", tree.get("scale"))
-    if not named or chosen not in scales:
-        key = ("scales",)
-        message = "expected a mapping from each scale's name to a mapping of what it changes"
-        if named:
-            key, message = ("scale",), "is missing; " if chosen is None else "no such scale; "
-            message += nearest(chosen, scales)
-        document.problems.append(document.problem(key, message, None if not named else chosen))
-        return dataclasses.replace(document, tree=tree)
-    document.problems.extend(
-        document.problem(("scales", chosen, key), "cannot be set by a scale: move it to the top level")
-        for key in scales[chosen]
-        if key in ("extends", "scale", "scales", "name", "variant")
-    )
-    at = ("scales", chosen)
-    lines = {key[len(at) :]: line for key, line in document.lines.items() if key[: len(at)] == at}
-    return dataclasses.replace(
-        document, tree=merge(tree, scales[chosen]) | {"scale": chosen}, lines=document.lines | lines
-    )
+            problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))
+        return None
+    written = next((layer for layer in reversed(layers) if "scale" in layer.tree), layers[-1])
+    chosen = settings.get("scale", written.tree.get("scale"))
+    if isinstance(chosen, str) and chosen in names:
+        return chosen
+    message = f"{'is missing' if chosen is None else 'no such scale'}; {nearest(chosen, names)}"
+    if "scale" in settings:
+        problems.append(Problem("scale", f"{message} (set on the command line)", chosen))
+    else:
+        problems.append(written.problem(("scale",), message, chosen))
+    return None
+
+
+def _at_scale(layers: Sequence[Document], scale: str | None, problems: list[Problem]) -> Document:
+    """Lays the files over each other, what is extended first, and over each the chosen one of its scales."""
+    document = Document(layers[-1].path, {}, problems=problems)
+    names: list[str] = []
+    for layer in layers:
+        tree = dict(layer.tree)
+        scales = tree.pop("scales", {})
+        names += [name for name in scales if name not in names]
+        document.tree = merge(document.tree, tree)
+        document.lines |= layer.lines
+        if scale in scales:
+            at = ("scales", scale)
+            document.tree = merge(document.tree, scales[scale])
+            document.lines |= {key[len(at) :]: line for key, line in layer.lines.items() if key[: len(at)] == at}
+    document.scales = tuple(names)
+    if names:
+        document.tree["scale"] = scale or names[0]
+    return document
 
 
 def _override(document: Document, key: str, value: Any) -> None:
-    """Settings of the file itself (variants, select, sweep) are edited; any other is kept to be applied last.
+    """Settings of the file itself (variants, select, sweep, reference) are edited, any other are applied last.
 
     A whole section replaces the file's.
     """
     section, _, rest = key.partition(".")
-    if section not in ("variants", "select", "sweep"):
+    if section == "scales":
+        raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
+    if section not in ("variants", "select", "sweep", "reference"):
         document.overrides[key] = value
         return
     parts: Key = (section,)
     if section == "sweep" and rest:  # an axis is itself a dotted path
         parts = (section, rest)
+    elif section == "reference" and rest:
+        parts = tuple(key.split("."))
     elif rest:  # a variant's name may have dots in it
         variants = document.tree.get(section)
         names = [str(name) for name in variants] if isinstance(variants, Mapping) else []
@@ -236,21 +237,8 @@ def _override(document: Document, key: str, value: Any) -> None:
     document.edits[parts] = value
 
 
-def parse_value(text: str) -> Any:
-    """Returns a command-line value as YAML reads it: number, text, list or mapping.
-
-    Raises:
-      yaml.YAMLError: it is not YAML, repeats a key, or has a key that is not text.
-    """
-    value, _, problems = _read(text)
-    if problems:
-        key, message, _ = problems[0]
-        raise yaml.YAMLError(f"{'.'.join(key)}: {message}")
-    return value
-
-
-def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> Document:
-    """Reads a file and what it extends; `blame` places a mistake where the path of the file was written."""
+def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:
+    """Reads a file and, first, what it extends; `blame` places a mistake where the file's path was written."""
     try:
         resolved = path.resolve()
         text = path.read_text(encoding="utf-8")
@@ -263,31 +251,24 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
     document = _parse(path, text)
     document.tree = _anchor_files(document.tree, path.parent)
     if "extends" not in document.tree:
-        return document
+        return [document]
     name = document.tree.pop("extends")
     if not isinstance(name, str) or not name:
         message = "expected the path of an experiment file, relative to this one"
         raise ExperimentError([document.problem(("extends",), message, name)])
-    parent = _load(
-        path.parent / name, (*chain, resolved), lambda message: document.problem(("extends",), message, name)
-    )
-    return Document(
-        path,
-        merge(parent.tree, document.tree),
-        parent.lines | document.lines,
-        problems=parent.problems + document.problems,
-    )
+    below = _load(path.parent / name, (*chain, resolved), lambda message: document.problem(("extends",), message, name))
+    return [*below, document]
 
 
 def _parse(path: Path, text: str) -> Document:
     try:
-        tree, lines, problems = _read(text)
+        tree, lines, problems = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         if isinstance(error, yaml.reader.ReaderError):
             line = text.count("\n", 0, error.position) + 1
-        raise ExperimentError([Problem("", f"not valid YAML: {_reason(error)}", file=path, line=line)]) from error
+        raise ExperimentError([Problem("", f"not valid YAML: {reason(error)}", file=path, line=line)]) from error
     if not isinstance(tree, dict):
         raise ExperimentError([Problem("", "expected a mapping with name, model, data, cluster, …", file=path)])
     return Document(
@@ -296,60 +277,6 @@ def _parse(path: Path, text: str) -> Document:
         {key: (path, line) for key, line in lines.items()},
         problems=[Problem(".".join(key), message, file=path, line=line) for key, message, line in problems],
     )
-
-
-def _read(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]]]:
-    """Returns the value, the line of every key, and (key, message, line) of keys that are not text or stand twice.
-
-    Those keys are left out of the value.
-    """
-    lines: dict[Key, int] = {}
-    problems: list[tuple[Key, str, int]] = []
-    try:
-        loader = _Loader(text)
-        try:
-            root = loader.get_single_node()
-            if root is None:
-                return None, lines, problems
-            _index(root, (), lines, problems, limit=10_000 + len(text))
-            return loader.construct_document(root), lines, problems
-        finally:
-            loader.dispose()
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply, or an anchor contains itself") from None
-
-
-def _index(
-    node: yaml.Node, key: Key, lines: dict[Key, int], problems: list[tuple[Key, str, int]], *, limit: int
-) -> None:
-    """Notes the line of every key and list element; keys that are not text, or stand twice, are noted and removed."""
-    if len(lines) > limit:  # without anchors there are fewer entries than characters
-        raise yaml.YAMLError(f"it has over {limit} entries: anchors that multiply")
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for pair in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):  # own keys come last
-            key_node, value_node = pair
-            line = key_node.start_mark.line + 1
-            name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else ""
-            child = (*key, name)
-            is_text = key_node.tag in ("tag:yaml.org,2002:str", _MERGE)
-            if name in seen or not is_text:
-                message = "this key stands here twice" if name in seen else "keys must be text: put it in quotes"
-                problems.append((child, message, line))
-                node.value.remove(pair)
-                continue
-            seen.add(name)
-            if key_node.tag == _MERGE:
-                merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                for mapping in reversed(merged):
-                    _index(mapping, key, lines, problems, limit=limit)
-                continue
-            lines[child] = line
-            _index(value_node, child, lines, problems, limit=limit)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*key, str(index))] = item.start_mark.line + 1
-            _index(item, (*key, str(index)), lines, problems, limit=limit)
 
 
 def _anchor_files(tree: Tree, folder: Path) -> Tree:
@@ -393,8 +320,3 @@ def _anchored(files: Any, folder: Path) -> Any:
     if isinstance(files, list):
         return [str(folder / name) if isinstance(name, str) else name for name in files]
     return str(folder / files) if isinstance(files, str) else files
-
-
-def _reason(error: Exception) -> str:
-    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
-    return ": ".join(part for part in parts if part) or str(error).splitlines()[0]

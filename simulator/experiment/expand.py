@@ -13,7 +13,6 @@ from simulator.experiment.document import (
     DOCUMENT_KEYS,
     MISSING,
     Document,
-    Key,
     Tree,
     load_document,
     lookup,
@@ -24,6 +23,7 @@ from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import mistakes_of_reference
 from simulator.experiment.schema import Experiment
+from simulator.experiment.yaml_text import Key
 
 Check = Callable[[Experiment], Iterable[Problem]]
 
@@ -101,13 +101,16 @@ def expand(document: Document, *, variant: str | None = None, check: Check | Non
 def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
     tree = document.tree
     variants = {} if tree.get("variants") is None else tree["variants"]
-    if not isinstance(variants, dict) or not all(isinstance(change, dict) for change in variants.values()):
-        message = "expected a mapping from each variant's name to a mapping of what it changes"
+    message = "expected a mapping from each variant's name to a mapping of what it changes"
+    if not isinstance(variants, dict):
         problems.append(document.problem(("variants",), message, variants))
-        return {}
+        variants = {}
+    for name in [name for name, change in variants.items() if not isinstance(change, dict)]:
+        problems.append(document.problem(("variants", name), message, variants[name]))
+    variants = {name: change for name, change in variants.items() if isinstance(change, dict)}
     for name, change in variants.items():
         for key in change:
-            if key in DOCUMENT_KEYS or key in ("name", "variant"):
+            if key in DOCUMENT_KEYS or key in ("name", "variant", "scale"):
                 message = "cannot be set by a variant: move it to the top level"
                 problems.append(document.problem(("variants", name, key), message))
     if not variants:  # a resolved experiment keeps the name of the variant that it was
@@ -126,11 +129,12 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
     if not isinstance(names, list) or not names:
         problems.append(document.problem(("select",), "expected a list of names of variants", names))
         return variants
+    known = [name for name in names if isinstance(name, str) and name in variants]
     for position, name in enumerate(names):
-        if name not in variants:
+        if name not in known:
             message = f"no such variant; {nearest(name, variants)}"
             problems.append(document.problem(("select", str(position)), message, name))
-    return {name: variants[name] for name in names if name in variants}
+    return {name: variants[name] for name in known}
 
 
 def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
@@ -144,8 +148,8 @@ def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
         key = ("sweep", name)
         if not isinstance(values, list) or not values:
             problems.append(document.problem(key, "expected a list of at least one value", values))
-        elif name == "variant" or any(isinstance(value, dict) and "variant" in value for value in values):
-            problems.append(document.problem(key, "variants are not swept: every one of them meets every point"))
+        elif any(found := _sets_name(word, name, values) for word in _NOT_SWEPT):
+            problems.append(document.problem(key, _NOT_SWEPT[found]))
         elif name.split(".")[0] in Experiment.model_fields:
             axes.append([_Setting((*key, str(i)), {name: value}) for i, value in enumerate(values)])
         elif all(isinstance(value, dict) for value in values):  # zipped: each element sets several paths together
@@ -155,6 +159,17 @@ def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
             message = f"an axis is a path of the experiment ({hint}), or a list of mappings from paths to values"
             problems.append(document.problem(key, message))
     return axes
+
+
+_NOT_SWEPT = {
+    "variant": "variants are not swept: every one of them meets every point",
+    "scale": "scales are not swept: choose one with scale=NAME",
+}
+
+
+def _sets_name(word: str, axis: str, values: list[Any]) -> str:
+    """Returns the word if an axis would set it, else nothing."""
+    return word if axis == word or any(isinstance(value, dict) and word in value for value in values) else ""
 
 
 def _paths(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -218,8 +233,9 @@ def _place(document: Document, variant: str, settings: tuple[_Setting, ...], mis
             return document.problem(("variants", variant, *candidate), message, value, f"variants.{variant}.{dotted}")
         if candidate in document.lines:
             return document.problem(candidate, message, value, shown=dotted)
-    others = document.tree.get("variants") or {}
-    if any(key[:1] == (name,) for change in others.values() for name in change):  # it is this variant that lacks it
+    variants = document.tree.get("variants")
+    others = variants.values() if isinstance(variants, dict) else ()
+    if any(key[0] in change for change in others if isinstance(change, dict)):  # it is this variant that lacks it
         return document.problem(("variants", variant), message, value, f"variants.{variant}.{dotted}")
     return Problem(dotted, message, value, document.path)
 

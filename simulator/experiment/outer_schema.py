@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from simulator.experiment.base import ConflictError, Section
+from simulator.experiment.problems import nearest
 from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
 
 
@@ -132,11 +133,16 @@ def _count_workers(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, dict):
         return value
     workers = getattr(info.data.get("cluster"), "workers", 1)
-    counted = {}
+    counted: dict[str, float] = {}
+    mistakes: list[tuple[str, str]] = []
     for key, words in _WORDS.items():
         word = value.get(key)
         if isinstance(word, str) and word in words:
             counted[key] = words[word](workers)
+        elif isinstance(word, str):
+            mistakes.append((key, f"expected a number or a word for one; {nearest(word, words)}"))
+    if mistakes:
+        raise ConflictError(*mistakes)
     return value | counted
 
 

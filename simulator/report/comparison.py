@@ -22,7 +22,8 @@ def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, co
     """Returns one row per sweep point and variant: what was published, and what was reached here.
 
     A ratio is that of a variant's result to the baseline's of the same sweep point and seed; the interval around the
-    mean over seeds is Student's t. Runs that diverged make the mean infinite.
+    mean over seeds is Student's t. A run that diverged makes the mean infinite, a baseline that did makes the ratio
+    unknown. Runs that trained nothing are left out.
 
     Args:
         summaries: Of the runs, see `SUMMARY_KEYS`.
@@ -36,38 +37,61 @@ def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, co
         NaN; an interval needs two seeds.
 
     Raises:
-        ReportError: If there is no summary, or none of them is the baseline's.
+        ReportError: If no run of the baseline trained, or a run is given twice.
     """
     baseline, metric = reference["baseline"], reference["metric"]
-    if not any(summary["variant"] == baseline for summary in summaries):
-        raise ReportError(f"no run of the baseline {baseline!r} among {len(summaries)}: give its results too")
-    base = {(sweep_point_key(run), run["seed"]): run for run in summaries if run["variant"] == baseline}
-    cells: dict[tuple[str, str], list[Summary]] = {}
-    for run in summaries:
-        cells.setdefault((sweep_point_key(run), run["variant"]), []).append(run)
+    cells = _grouped(summaries)
+    base = {
+        (point, run["seed"]): run for (point, variant), runs in cells.items() for run in runs if variant == baseline
+    }
+    if not base:
+        raise ReportError(f"no trained run of the baseline {baseline!r} among {len(summaries)}: give its results too")
+    order = list(dict.fromkeys(point for point, _ in cells))
     rows = []
-    for (point, variant), runs in cells.items():
+    for (point, variant), runs in sorted(cells.items(), key=lambda cell: order.index(cell[0][0])):
         published = _published(runs[0], variant, reference)
-        published_base = _published(runs[0], baseline, reference)
         pairs = [(run, base[point, run["seed"]]) for run in runs if (point, run["seed"]) in base]
-        ratios = np.array([_result(run, metric) / _result(of, metric) for run, of in pairs])
-        times = np.array([run["simulated_seconds"] / of["simulated_seconds"] for run, of in pairs])
+        ratios = np.array([_over(_result(run, metric), _result(of, metric)) for run, of in pairs])
         low, high = interval(ratios, confidence) if variant != baseline else (math.nan, math.nan)
         rows.append(
             {
                 "point": ", ".join(sweep_point_labels(runs[0])),
                 "variant": variant,
                 "published": published,
-                "published_ratio": published / published_base,
+                "published_ratio": published / _published(runs[0], baseline, reference),
                 "seeds": len(runs),
                 "value": float(np.mean([_result(run, metric) for run in runs])),
-                "ratio": float(ratios.mean()) if len(ratios) else math.nan,
+                "ratio": _mean(ratios),
                 "ratio_low": low,
                 "ratio_high": high,
-                "time_ratio": float(times.mean()) if len(times) else math.nan,
+                "time_ratio": _mean([_over(run["simulated_seconds"], of["simulated_seconds"]) for run, of in pairs]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _grouped(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]]:
+    """Returns the runs that trained something, by sweep point and variant."""
+    cells: dict[tuple[str, str], list[Summary]] = {}
+    for run in summaries:
+        if run["trainer"] == "null":
+            continue
+        runs = cells.setdefault((sweep_point_key(run), run["variant"]), [])
+        if any(other["seed"] == run["seed"] for other in runs):
+            point = ", ".join(sweep_point_labels(run))
+            where = f" at {point}" if point else ""
+            raise ReportError(f"variant {run['variant']!r} is given twice with seed {run['seed']}{where}: give it once")
+        runs.append(run)
+    return cells
+
+
+def _over(value: float, baseline: float) -> float:
+    """Returns a ratio, NaN where the baseline diverged or is zero."""
+    return value / baseline if math.isfinite(baseline) and baseline != 0 else math.nan
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

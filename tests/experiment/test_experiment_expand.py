@@ -94,7 +94,13 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
     ("sections", "message"),
     [
         ("variants: [a]", "variants: expected a mapping from each variant's name to a mapping of what it changes"),
-        ("variants: {a: 1}", "variants: expected a mapping from each variant's name to a mapping of what it changes"),
+        (
+            "variants: {a: 1}",
+            "variants.a = 1: expected a mapping from each variant's name to a mapping of what it changes",
+        ),
+        ("variants: {a: {scale: b}}", "variants.a.scale: cannot be set by a variant: move it to the top level"),
+        ("sweep: {scale: [a]}", "sweep.scale: scales are not swept: choose one with scale=NAME"),
+        ("sweep: {z: [{scale: a}]}", "sweep.z: scales are not swept: choose one with scale=NAME"),
         ("variants: {a: {sweep: {}}}", "variants.a.sweep: cannot be set by a variant: move it to the top level"),
         ("variants: {a: {name: b}}", "variants.a.name: cannot be set by a variant: move it to the top level"),
         ("sweep: [1]", "sweep: expected a mapping from a dotted path to a list of values, such as {seed: [0, 1, 2]}"),
@@ -204,7 +210,7 @@ def test_settings_reach_single_variants_and_sweeps(tmp_path: Path):
         ),
         (
             "variants.aa.inner.batch_size=3",
-            "variants.aa.inner.batch_size = '3': there is no such variant; did you mean 'a'? (set on the command line)",
+            "variants.aa.inner.batch_size = 3: there is no such variant; did you mean 'a'? (set on the command line)",
         ),
         ("sweep.seed=3", "sweep.seed = 3: expected a list of at least one value (set on the command line)"),
         ("sweep.seed=[-3]", "seed = -3: must be at least 0 (set on the command line)"),

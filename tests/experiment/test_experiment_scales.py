@@ -63,6 +63,14 @@ def test_scales_of_an_extending_file_are_merged(tmp_path: Path):
     assert (point.variant, point.experiment.inner.local_steps, point.experiment.inner.batch_size) == ("b", 9, 3)
 
 
+def test_a_file_wins_over_the_scales_of_what_it_extends_and_its_own_scales_over_it(tmp_path: Path):
+    write(tmp_path, SCALED, "base.yaml")
+    text = "extends: base.yaml\nselect: [a]\ninner: {batch_size: 8, local_steps: 8}\n"
+    (point,) = load(write(tmp_path, text + "scales: {small: {inner: {local_steps: 9}}}\n"))
+    assert (point.experiment.inner.batch_size, point.experiment.inner.local_steps) == (8, 9)
+    assert load_document(tmp_path / "file.yaml").scales == ("small", "large")
+
+
 def test_selected_variants_come_in_the_order_given(tmp_path: Path):
     path = write(tmp_path, SCALED)
     assert [point.variant for point in load(path, "select=[b, a]")] == ["b", "a"]
@@ -73,7 +81,7 @@ def test_selected_variants_come_in_the_order_given(tmp_path: Path):
     ("text", "settings", "expected"),
     [
         (SMALL, ["scale=small"], ["scale = 'small': the file has no scales to choose from"]),
-        (SCALED, ["scale=smal"], ["file.yaml:10: scale = 'smal': no such scale; did you mean 'small'?"]),
+        (SCALED, ["scale=smal"], ["scale = 'smal': no such scale; did you mean 'small'? (set on the command line)"]),
         (
             SCALED.replace("scale: small\n", ""),
             [],
@@ -92,6 +100,10 @@ def test_selected_variants_come_in_the_order_given(tmp_path: Path):
                 "file.yaml:16: inner.batch_size = 0: must be at least 1",
             ],
         ),
+        (SCALED, ["scale=[small]"], ["scale: no such scale; did you mean 'small'? (set on the command line)"]),
+        (SCALED, ["select=[[a]]"], ["select.0: no such variant; valid: a, b (set on the command line)"]),
+        (SCALED, ["scales.small.seed=1"], ["scales.small.seed = 1: set the key itself, without scales and their name"]),
+        (SCALED, ["outer.weight=1/worker"], ["outer.weight = '1/worker': expected a number or a word for one; did"]),
         (SCALED, ["select=[c]"], ["select.0 = 'c': no such variant; valid: a, b (set on the command line)"]),
         (SCALED, ["select=a"], ["select = 'a': expected a list of names of variants (set on the command line)"]),
     ],
@@ -103,7 +115,9 @@ def test_mistakes_in_scales_and_selections(tmp_path: Path, text: str, settings: 
 
 
 def test_a_reference_is_read_and_checked(tmp_path: Path):
-    reference = "reference: {source: a table, baseline: a, results: [{at: {seed: 1}, values: {b: 2.5}}]}\n"
+    sweep = "sweep: {inner.batch_size: [1, 2], seed: [0, 1]}\n"
+    row = "{at: {inner.batch_size: 2}, values: {b: 2.5}}"
+    reference = f"{sweep}reference: {{source: a table, baseline: a, results: [{row}]}}\n"
     document = load_document(write(tmp_path, SCALED + reference))
     read = reference_of(document)
     assert read is not None
@@ -111,20 +125,38 @@ def test_a_reference_is_read_and_checked(tmp_path: Path):
         "source": "a table",
         "metric": "final_perplexity",
         "baseline": "a",
-        "results": ({"at": {"seed": 1}, "values": {"b": 2.5}},),
+        "results": ({"at": {"inner.batch_size": 2}, "values": {"b": 2.5}},),
     }
     assert reference_of(load_document(write(tmp_path, SCALED))) is None
     wrong = reference.replace("baseline: a", "baseline: x").replace("b: 2.5", "y: 2.5")
     assert messages(lambda: load(write(tmp_path, SCALED + wrong)), tmp_path) == [
-        "file.yaml:21: reference.baseline = 'x': no such variant; valid: a, b",
-        "file.yaml:21: reference.results.0.values.y = 'y': no such variant; valid: a, b",
+        "file.yaml:22: reference.baseline = 'x': no such variant; valid: a, b",
+        "file.yaml:22: reference.results.0.values.y = 'y': no such variant; valid: a, b",
     ]
     wrong = reference.replace("source", "sorce").replace("2.5", "-1")
     assert set(messages(lambda: load(write(tmp_path, SCALED + wrong)), tmp_path)) == {
-        "file.yaml:21: reference.results.0.values.b = -1: must be above 0",
-        "file.yaml:21: reference.sorce = 'a table': unknown key; did you mean 'source'?",
-        "file.yaml:21: reference.source: is missing; it has no default",
+        "file.yaml:22: reference.results.0.values.b = -1: must be above 0",
+        "file.yaml:22: reference.sorce = 'a table': unknown key; did you mean 'source'?",
+        "file.yaml:22: reference.source: is missing; it has no default",
     }
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("{seed: 1}", "seed = 1: the sweep sets no such path; valid: inner.batch_size"),
+        ("{inner.batchsize: 2}", "inner.batchsize = 2: the sweep sets no such path; did you mean 'inner.batch_size'?"),
+        ("{inner.batch_size: 3}", "inner.batch_size = 3: the sweep has no such value; it has 1, 2"),
+    ],
+)
+def test_published_results_are_of_points_that_exist(tmp_path: Path, at: str, message: str):
+    text = (
+        f"{SMALL}sweep: {{inner.batch_size: [1, 2], seed: [0, 1]}}\n"
+        f"reference: {{source: a table, baseline: small, results: [{{at: {at}, values: {{small: 2.5}}}}]}}\n"
+    )
+    path = write(tmp_path, text)
+    assert messages(lambda: load(path), tmp_path) == [f"file.yaml:11: reference.results.0.at.{message}"]
+    assert len(load(path, "sweep.seed=[0]")) == 2  # what is swept on the command line need not have been published
 
 
 def test_settings_may_be_written_in_terms_of_the_number_of_workers():

@@ -25,6 +25,7 @@ def run(variant, seed, perplexity, seconds=100.0, profile="very"):
         "final_perplexity": perplexity,
         "final_loss": None if perplexity is None else math.log(perplexity),
         "simulated_seconds": seconds,
+        "trainer": "batched",
     }
 
 
@@ -69,8 +70,29 @@ def test_a_run_that_diverged_is_infinitely_bad():
 
 
 def test_without_the_baseline_there_is_nothing_to_compare_with():
-    with pytest.raises(ReportError, match=r"no run of the baseline 'sync' among 1: give its results too"):
+    with pytest.raises(ReportError, match=r"no trained run of the baseline 'sync' among 1: give its results too"):
         comparison([run("async", 0, 3.0)], REFERENCE)
+
+
+def test_a_baseline_that_diverged_makes_nothing_better():
+    runs = [run("sync", 0, 10.0), run("sync", 1, None), run("async", 0, 11.0), run("async", 1, 12.0)]
+    rows = comparison(runs, REFERENCE)
+    assert rows["ratio"].isna().all()
+    assert rows.set_index("variant").loc["async", "value"] == 11.5
+
+
+def test_a_run_is_counted_once_and_only_if_it_trained():
+    with pytest.raises(ReportError, match=r"variant 'ours' is given twice with seed 0 at profile=very: give it once"):
+        comparison([*RUNS, RUNS[-1]], REFERENCE)
+    untrained = [run("async", seed, None) | {"trainer": "null"} for seed in (5, 6)]
+    assert comparison([*RUNS, *untrained], REFERENCE).equals(comparison(RUNS, REFERENCE))
+
+
+def test_variants_stand_together_at_their_point():
+    runs = [run(variant, 0, 9.0, profile=profile) for variant in ("sync", "async") for profile in ("none", "very")]
+    rows = comparison(runs, REFERENCE)
+    assert rows["point"].tolist() == ["profile=none"] * 2 + ["profile=very"] * 2
+    assert rows["variant"].tolist() == ["sync", "async"] * 2
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
