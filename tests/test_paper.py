@@ -89,3 +89,40 @@ class TestToy:
         )
         assert synchronous.summary["simulated_seconds"] == buffered.summary["simulated_seconds"]
         assert records["async heavy-ball"].summary["final_loss"] != synchronous.summary["final_loss"]
+
+
+class TestResults:
+    """What is committed: the choice of learning rates, and the pages that show the results."""
+
+    @pytest.fixture(autouse=True)
+    def _scripts(self, monkeypatch):
+        monkeypatch.syspath_prepend(str(FOLDER))
+
+    def test_every_learning_rate_is_the_best_of_its_grid_and_inside_it(self):
+        from choose import at_an_edge, best, grids
+        from page import summaries_of
+
+        found = grids(summaries_of(["tuning"]))
+        chosen = {point.variant: point.experiment.outer.learning_rate for point in load(FOLDER / "methods.yaml")}
+        untuned = {"finetune", "DN + DyLU, c=0.1"}
+        assert set(found) == set(chosen) - untuned
+        assert {method: best(grid) for method, grid in found.items()} == {
+            method: rate for method, rate in chosen.items() if method not in untuned
+        }
+        assert chosen["DN + DyLU, c=0.1"] == chosen["DN + DyLU"]
+        assert [method for method, grid in found.items() if at_an_edge(grid)] == []
+
+    def test_tuning_and_results_have_no_seed_in_common(self):
+        from page import RESULTS, summaries_of
+
+        assert {run["seed"] for run in summaries_of(["tuning"])} == {100}
+        others = sorted(path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "tuning")
+        assert {run["seed"] for run in summaries_of([name for name in others if name != "toy"])} == {0, 1, 2}
+
+    def test_the_pages_show_the_committed_results(self):
+        from page import PAGES, filled
+
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            assert "<!-- end -->" in text
+            assert filled(text) == text, "make it anew with experiments/paper/page.py"

@@ -132,7 +132,7 @@ def _count_workers(value: Any, info: ValidationInfo) -> Any:
     """Puts numbers for what is written in terms of the number of workers; of a faulty cluster that is not known."""
     if not isinstance(value, dict):
         return value
-    workers = getattr(info.data.get("cluster"), "workers", 1)
+    workers = getattr((info.data or {}).get("cluster"), "workers", 1)  # there are no data of a section by itself
     counted: dict[str, float] = {}
     mistakes: list[tuple[str, str]] = []
     for key, words in _WORDS.items():

@@ -25,6 +25,7 @@ from simulator.learning import (
 )
 
 ARGUMENTS = {"heavy_ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}}
+REQUIRED = {"delayed_nesterov": {"buffer": 2}}
 EXTRAS = {
     "weight": 0.5,
     "staleness": {"kind": "polynomial", "drop_above": 5},
@@ -46,7 +47,7 @@ def _registered(name: str) -> Case:
 
 
 def _schema(name: str) -> Case:
-    section = {"optimizer": name, "learning_rate": 0.5} | EXTRAS
+    section = {"optimizer": name, "learning_rate": 0.5} | EXTRAS | REQUIRED.get(name, {})
     return Case(lambda: build_outer(TypeAdapter(Outer).validate_python(section)), adam=name == "adam")
 
 

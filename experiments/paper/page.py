@@ -1,0 +1,84 @@
+"""Fills the tables of README.md, here and at the top, from the committed results.
+
+    .venv/bin/python experiments/paper/page.py
+
+A table stands between `<!-- compare FILE RESULTS... -->`, `<!-- grids RESULTS... -->` or `<!-- made RESULTS... -->` and
+`<!-- end -->`, where FILE is an experiment file of this folder and RESULTS are below experiments/results/paper.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from choose import best, grids
+
+from simulator.experiment import load_document
+from simulator.experiment.reference import reference_of
+from simulator.record import read_summaries
+from simulator.report import comparison, comparison_markdown
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results/paper"
+PAGES = (HERE / "README.md", HERE.parents[1] / "README.md")
+_BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def summaries_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the runs of result files, or of all that are in a folder of them."""
+    paths = [RESULTS / name for name in names]
+    return read_summaries(
+        [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    )
+
+
+def compare(file: str, *names: str) -> str:
+    """Returns the table of an experiment file's question."""
+    reference = reference_of(load_document(HERE / file))
+    if reference is None:
+        raise ValueError(f"{file} has no reference, or one with mistakes")
+    published = reference.model_dump()
+    return comparison_markdown(comparison(summaries_of(names), published), published)
+
+
+def tuned(*names: str) -> str:
+    """Returns the perplexity of every method at every outer learning rate, the best in bold."""
+    found = grids(summaries_of(names))
+    rates = sorted({rate for grid in found.values() for rate in grid})
+    lines = [["method", *(f"{rate:g}" for rate in rates)], [":--", *("--:" for _ in rates)]]
+    for method, grid in found.items():
+        lines.append([method, *(_cell(grid, rate) for rate in rates)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(grid: Mapping[float, float], rate: float) -> str:
+    if rate not in grid:
+        return ""
+    text = f"{grid[rate]:.2f}" if grid[rate] < 100 else "> 100"
+    return f"**{text}**" if rate == best(grid) else text
+
+
+def made(*names: str) -> str:
+    """Returns what made the results: versions, content of the data, and how long it took."""
+    runs = summaries_of(names)
+    versions = sorted({", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs})
+    backends = sorted({run["backend"] for run in runs})
+    hashes = sorted({f"{run['data_hash'][:16]}…" for run in runs})
+    hours = sum(run["host_seconds"] for run in runs) / 3600
+    return (
+        f"{len(runs)} runs, {hours:.1f} hours of one {'/'.join(backends)} core; {'; '.join(versions)}; "
+        f"sha256 of the data {', '.join(hashes)}.\n"
+    )
+
+
+_TABLES: Mapping[str, Callable[..., str]] = {"compare": compare, "grids": tuned, "made": made}
+
+
+def filled(text: str) -> str:
+    """Returns a page with its tables made anew."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{_TABLES[block[2]](*block[3].split())}{block[4]}", text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
