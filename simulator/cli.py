@@ -159,7 +159,7 @@ def compare(
     scale: Annotated[str | None, typer.Option(help="scale of the file that was run", show_default=False)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table")] = False,
 ) -> None:
-    """Lay results beside the published ones that a file refers to, as ratios to a baseline over all seeds."""
+    """Lay results of a file's variants beside the published ones, as ratios to a baseline over all seeds."""
     from simulator.experiment.reference import mistakes_of_reference, reference_of
     from simulator.record import read_summaries
     from simulator.report import comparison, comparison_markdown, comparison_table
@@ -173,7 +173,7 @@ def compare(
     if reference is None or problems:
         raise ExperimentError(problems)
     published = reference.model_dump()
-    rows = comparison(read_summaries(results), published)
+    rows = comparison(read_summaries(results), published, variants=document.tree.get("select"))
     if markdown:
         sys.stdout.write(comparison_markdown(rows, published))
     else:

@@ -34,11 +34,13 @@ def summaries_of(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def compare(file: str, *names: str) -> str:
     """Returns the table of an experiment file's question."""
-    reference = reference_of(load_document(HERE / file))
+    document = load_document(HERE / file)
+    reference = reference_of(document)
     if reference is None:
         raise ValueError(f"{file} has no reference, or one with mistakes")
     published = reference.model_dump()
-    return comparison_markdown(comparison(summaries_of(names), published), published)
+    rows = comparison(summaries_of(names), published, variants=document.tree.get("select"))
+    return comparison_markdown(rows, published)
 
 
 def tuned(*names: str) -> str:

@@ -18,7 +18,13 @@ Summary = Mapping[str, Any]
 METRICS = {"final_perplexity": "perplexity", "final_loss": "loss"}
 
 
-def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, confidence: float = 0.95) -> pd.DataFrame:
+def comparison(
+    summaries: Sequence[Summary],
+    reference: Mapping[str, Any],
+    *,
+    variants: Sequence[str] | None = None,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
     """Returns one row per sweep point and variant: what was published, and what was reached here.
 
     A ratio is that of a variant's result to the baseline's of the same sweep point and seed; the interval around the
@@ -29,6 +35,7 @@ def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, co
         summaries: Of the runs, see `SUMMARY_KEYS`.
         reference: With `metric` ("final_perplexity" or "final_loss"), `baseline` (a variant's name) and `results`, a
             list of `at` (dotted path to value, of the sweep points meant) and `values` (variant to published result).
+        variants: Only these, in this order; all, in the order of the summaries, when absent.
         confidence: Of the interval.
 
     Returns:
@@ -40,7 +47,13 @@ def comparison(summaries: Sequence[Summary], reference: Mapping[str, Any], *, co
         ReportError: If no run of the baseline trained, or a run is given twice.
     """
     baseline, metric = reference["baseline"], reference["metric"]
-    cells = _grouped(summaries)
+    cells = _grouped(
+        summaries
+        if variants is None
+        else sorted(
+            (run for run in summaries if run["variant"] in variants), key=lambda run: variants.index(run["variant"])
+        )
+    )
     base = {
         (point, run["seed"]): run for (point, variant), runs in cells.items() for run in runs if variant == baseline
     }

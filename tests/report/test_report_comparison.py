@@ -95,6 +95,12 @@ def test_variants_stand_together_at_their_point():
     assert rows["variant"].tolist() == ["sync", "async"] * 2
 
 
+def test_only_the_variants_that_are_asked_for_in_their_order():
+    rows = comparison(RUNS, REFERENCE, variants=["async", "sync"])
+    assert rows["variant"].tolist() == ["async", "sync"]
+    assert rows["ratio"].tolist() == pytest.approx([1.2, 1.0])
+
+
 def test_the_interval_covers_the_mean_as_often_as_it_says():
     draws = np.random.default_rng(0).normal(3.0, 2.0, (2000, 4))
     covered = [low <= 3.0 <= high for low, high in map(interval, draws)]
