@@ -228,7 +228,8 @@ def _override(document: Document, key: str, value: Any) -> None:
         names = [str(name) for name in variants] if isinstance(variants, Mapping) else []
         name = next((name for name in names if f"{rest}.".startswith(f"{name}.")), None)
         if name is None and "." in rest:
-            raise ValueError(f"there is no such variant; {nearest(rest.split('.')[0], names)}")
+            hint = nearest(rest.split(".")[0], names) if names else "the file has none"
+            raise ValueError(f"there is no such variant; {hint}")
         parts = (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
     if parts == (section,):
         document.tree = document.tree | {section: value}

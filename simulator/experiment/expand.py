@@ -134,7 +134,7 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
         if name not in known:
             message = f"no such variant; {nearest(name, variants)}"
             problems.append(document.problem(("select", str(position)), message, name))
-    return {name: variants[name] for name in known}
+    return {name: variants[name] for name in known} or variants
 
 
 def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:

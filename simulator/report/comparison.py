@@ -15,6 +15,14 @@ from simulator.report import format as human
 from simulator.report.grouping import ReportError, one_line, sweep_point, sweep_point_key, sweep_point_labels
 
 Summary = Mapping[str, Any]
+_SHORT = {
+    "published perplexity": "pub-\nlished",
+    "published loss": "pub-\nlished",
+    "published ratio": "ratio",
+    "perplexity here": "here",
+    "loss here": "here",
+    "simulated time": "time",
+}
 METRICS = {"final_perplexity": "perplexity", "final_loss": "loss"}
 
 
@@ -129,7 +137,8 @@ def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any], *, title:
     )
     for name in header:
         left = name in ("", "variant")
-        table.add_column(name.replace(" ", "\n"), justify="left" if left else "right", overflow="fold")
+        short = _SHORT.get(name, name.removesuffix(" here"))
+        table.add_column(short, justify="left" if left else "right", overflow="fold", no_wrap=not left)
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     return table
