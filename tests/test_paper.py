@@ -15,6 +15,7 @@ FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
 TABLES = [name for name in FILES if name not in ("methods.yaml", "toy.yaml")]
 WORKSHOP = Workshop()
 SMALL = (
+    "scale=laptop",
     *("model.layers=1", "model.width=16", "model.heads=2", "model.context=8", "inner.local_steps=4"),
     *("pretrain.steps=4", "pretrain.warmup_steps=1", "evaluate.every_local_steps=64", "evaluate.windows=16"),
     *("data={source: synthetic, tokens: 20000, validation_tokens: 2000}",),

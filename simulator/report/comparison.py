@@ -55,13 +55,7 @@ def comparison(
         ReportError: If no run of the baseline trained, or a run is given twice.
     """
     baseline, metric = reference["baseline"], reference["metric"]
-    cells = _grouped(
-        summaries
-        if variants is None
-        else sorted(
-            (run for run in summaries if run["variant"] in variants), key=lambda run: variants.index(run["variant"])
-        )
-    )
+    cells = _grouped(summaries, variants)
     base = {
         (point, run["seed"]): run for (point, variant), runs in cells.items() for run in runs if variant == baseline
     }
@@ -70,18 +64,18 @@ def comparison(
     order = list(dict.fromkeys(point for point, _ in cells))
     rows = []
     for (point, variant), runs in sorted(cells.items(), key=lambda cell: order.index(cell[0][0])):
-        published = _published(runs[0], variant, reference)
         pairs = [(run, base[point, run["seed"]]) for run in runs if (point, run["seed"]) in base]
         ratios = np.array([_over(_result(run, metric), _result(of, metric)) for run, of in pairs])
         low, high = interval(ratios, confidence) if variant != baseline else (math.nan, math.nan)
+        published, of_baseline = (_published(runs[0], name, reference) for name in (variant, baseline))
         rows.append(
             {
                 "point": ", ".join(sweep_point_labels(runs[0])),
                 "variant": variant,
                 "published": published,
-                "published_ratio": published / _published(runs[0], baseline, reference),
+                "published_ratio": published / of_baseline,
                 "seeds": len(runs),
-                "value": float(np.mean([_result(run, metric) for run in runs])),
+                "value": _mean([_result(run, metric) for run in runs]),
                 "ratio": _mean(ratios),
                 "ratio_low": low,
                 "ratio_high": high,
@@ -91,8 +85,11 @@ def comparison(
     return pd.DataFrame(rows)
 
 
-def _grouped(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]]:
-    """Returns the runs that trained something, by sweep point and variant."""
+def _grouped(summaries: Sequence[Summary], variants: Sequence[str] | None) -> dict[tuple[str, str], list[Summary]]:
+    """Returns the runs that trained something, by sweep point and variant, in the order of the variants given."""
+    if variants is not None:
+        asked_for = [run for run in summaries if run["variant"] in variants]
+        summaries = sorted(asked_for, key=lambda run: variants.index(run["variant"]))
     cells: dict[tuple[str, str], list[Summary]] = {}
     for run in summaries:
         if run["trainer"] == "null":
