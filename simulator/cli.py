@@ -29,7 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -143,7 +142,7 @@ def plot(
 
     records = read_runs(runs)
     folder = out or runs[0]
-    figures = write_figures(records, folder, *([(against,)] if against else []))
+    figures = write_figures(records, folder, [against]) if against else write_figures(records, folder)
     console = Console()
     console.print(results_table([record.summary for record in records]))
     console.print("\n".join(str(path) for path in figures), soft_wrap=True)
@@ -160,13 +159,13 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table")] = False,
 ) -> None:
     """Lay results of a file's variants beside the published ones, as ratios to a baseline over all seeds."""
-    from simulator.experiment.reference import mistakes_of_reference, reference_of
+    from simulator.experiment.reference import read_reference
     from simulator.record import read_summaries
     from simulator.report import comparison, comparison_markdown, comparison_table
 
     document = load_document(file, () if scale is None else (f"scale={scale}",))
-    reference = reference_of(document)
-    problems = [*document.problems, *mistakes_of_reference(document)]
+    problems = list(document.problems)
+    reference = read_reference(document, problems)
     if reference is None and not problems:
         missing = "is missing: the file names no published results to compare with"
         problems.append(document.problem(("reference",), missing))
@@ -192,6 +191,8 @@ def validate(
     document, points, _ = _points(file, settings, variant, data=data)
     if not any(text.startswith("scale=") for text in settings or ()):
         for scale in document.scales:
+            if scale == points[0].experiment.scale:
+                continue  # it has been checked, with its data
             _points(file, [*(settings or ()), f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     Console().print(

@@ -259,8 +259,8 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
         attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
     attempt(lambda: build_inner(experiment.inner), "inner")
-    if hasattr(experiment, "inner") and experiment.pretrain.optimizer is not None:
-        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "pretrain")
+    if experiment.pretrain.optimizer is not None:
+        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
     attempt(lambda: build_outer(experiment.outer), "outer")
     return problems
 

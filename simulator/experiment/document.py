@@ -126,7 +126,12 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
     layers = _load(path, (), lambda message: Problem("", message, file=path))
     problems = [problem for layer in layers for problem in layer.problems]
     settings = _settings(overrides, problems)
-    document = _at_scale(layers, _scale(layers, settings, problems), problems)
+    names = _scales(layers, problems)
+    scale = _chosen(layers, names, settings, problems)
+    document = _at_scale(layers, scale)
+    document.scales, document.problems = names, problems
+    if names:
+        document.tree["scale"] = scale or names[0]
     for key, value in settings.items():
         if key == "scale":
             continue  # it has been chosen
@@ -154,9 +159,9 @@ def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, An
     return settings
 
 
-def _scale(layers: Sequence[Document], settings: Mapping[str, Any], problems: list[Problem]) -> str | None:
-    """Returns the name of the scale that is chosen, None where there is nothing to choose from or no valid choice."""
-    names: list[str] = []
+def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
+    """Returns the names of the scales, and notes what is wrong with them; what is no mapping is left out."""
+    names: dict[str, None] = {}
     for layer in layers:
         scales = layer.tree.get("scales", {})
         if not isinstance(scales, dict) or not all(isinstance(change, dict) for change in scales.values()):
@@ -164,13 +169,20 @@ def _scale(layers: Sequence[Document], settings: Mapping[str, Any], problems: li
             problems.append(layer.problem(("scales",), message, scales))
             layer.tree.pop("scales")
             continue
-        names += scales
+        names |= dict.fromkeys(scales)
         problems += [
             layer.problem(("scales", name, key), "cannot be set by a scale: move it to the top level")
             for name, change in scales.items()
             for key in change
             if key in ("extends", "scale", "scales", "name", "variant")
         ]
+    return tuple(names)
+
+
+def _chosen(
+    layers: Sequence[Document], names: Sequence[str], settings: Mapping[str, Any], problems: list[Problem]
+) -> str | None:
+    """Returns the name of the scale that is chosen, None where there is nothing to choose from or no valid choice."""
     if not names:
         if "scale" in settings:
             problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))
@@ -187,23 +199,18 @@ def _scale(layers: Sequence[Document], settings: Mapping[str, Any], problems: li
     return None
 
 
-def _at_scale(layers: Sequence[Document], scale: str | None, problems: list[Problem]) -> Document:
+def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
     """Lays the files over each other, what is extended first, and over each the chosen one of its scales."""
-    document = Document(layers[-1].path, {}, problems=problems)
-    names: list[str] = []
+    document = Document(layers[-1].path, {})
+    at = ("scales", scale)
     for layer in layers:
         tree = dict(layer.tree)
         scales = tree.pop("scales", {})
-        names += [name for name in scales if name not in names]
         document.tree = merge(document.tree, tree)
         document.lines |= layer.lines
         if scale in scales:
-            at = ("scales", scale)
             document.tree = merge(document.tree, scales[scale])
             document.lines |= {key[len(at) :]: line for key, line in layer.lines.items() if key[: len(at)] == at}
-    document.scales = tuple(names)
-    if names:
-        document.tree["scale"] = scale or names[0]
     return document
 
 

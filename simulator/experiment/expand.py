@@ -21,8 +21,9 @@ from simulator.experiment.document import (
 )
 from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
-from simulator.experiment.reference import mistakes_of_reference
+from simulator.experiment.reference import read_reference
 from simulator.experiment.schema import Experiment
+from simulator.experiment.sweep import Setting, axes_of
 from simulator.experiment.yaml_text import Key
 
 Check = Callable[[Experiment], Iterable[Problem]]
@@ -41,14 +42,6 @@ class Point:
     variant: str
     overrides: Mapping[str, Any]
     experiment: Experiment
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """One value of a sweep axis: where it was written, and what it sets."""
-
-    origin: Key
-    values: Mapping[str, Any]
 
 
 def load(path: str | Path, *overrides: str, variant: str | None = None) -> list[Point]:
@@ -78,13 +71,14 @@ def expand(document: Document, *, variant: str | None = None, check: Check | Non
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
-    problems = [*document.problems, *mistakes_of_reference(document)]
+    problems = list(document.problems)
+    read_reference(document, problems)
     variants = _selected(document, _variants(document, problems), problems)
     if variant is not None and variant not in variants:
         problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
     elif variant is not None:
         variants = {variant: variants[variant]}
-    axes = _axes(document, problems)
+    axes = axes_of(document, problems)
     points = []
     for name, change in variants.items():
         for settings in itertools.product(*axes):
@@ -137,47 +131,8 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
     return {name: variants[name] for name in known} or variants
 
 
-def _axes(document: Document, problems: list[Problem]) -> list[list[_Setting]]:
-    sweep = {} if document.tree.get("sweep") is None else document.tree["sweep"]
-    if not isinstance(sweep, dict):
-        message = "expected a mapping from a dotted path to a list of values, such as {seed: [0, 1, 2]}"
-        problems.append(document.problem(("sweep",), message, sweep))
-        return []
-    axes = []
-    for name, values in sweep.items():
-        key = ("sweep", name)
-        if not isinstance(values, list) or not values:
-            problems.append(document.problem(key, "expected a list of at least one value", values))
-        elif any(found := _sets_name(word, name, values) for word in _NOT_SWEPT):
-            problems.append(document.problem(key, _NOT_SWEPT[found]))
-        elif name.split(".")[0] in Experiment.model_fields:
-            axes.append([_Setting((*key, str(i)), {name: value}) for i, value in enumerate(values)])
-        elif all(isinstance(value, dict) for value in values):  # zipped: each element sets several paths together
-            axes.append([_Setting((*key, str(i)), _paths(value)) for i, value in enumerate(values)])
-        else:
-            hint = nearest(name.split(".")[0], Experiment.model_fields)
-            message = f"an axis is a path of the experiment ({hint}), or a list of mappings from paths to values"
-            problems.append(document.problem(key, message))
-    return axes
-
-
-_NOT_SWEPT = {
-    "variant": "variants are not swept: every one of them meets every point",
-    "scale": "scales are not swept: choose one with scale=NAME",
-}
-
-
-def _sets_name(word: str, axis: str, values: list[Any]) -> str:
-    """Returns the word if an axis would set it, else nothing."""
-    return word if axis == word or any(isinstance(value, dict) and word in value for value in values) else ""
-
-
-def _paths(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {str(path): setting for path, setting in value.items()}
-
-
 def _point(
-    document: Document, base: Tree, name: str, change: Tree, settings: tuple[_Setting, ...]
+    document: Document, base: Tree, name: str, change: Tree, settings: tuple[Setting, ...]
 ) -> tuple[Point, list[Mistake]]:
     """Returns a simulation and its mistakes, where there are some without the sections that have them."""
     tree = merge(base, change)
@@ -217,7 +172,7 @@ def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
     )
 
 
-def _place(document: Document, variant: str, settings: tuple[_Setting, ...], mistake: Mistake) -> Problem:
+def _place(document: Document, variant: str, settings: tuple[Setting, ...], mistake: Mistake) -> Problem:
     """Attributes a mistake to where its value was written: command line, sweep, variant or base."""
     key, message, value, _ = mistake
     dotted = ".".join(key)

@@ -10,6 +10,7 @@ import pydantic
 from simulator.experiment.base import ConflictError
 from simulator.experiment.document import DOCUMENT_KEYS, MISSING, lookup
 from simulator.experiment.problems import nearest
+from simulator.experiment.schema import Experiment
 from simulator.experiment.yaml_text import Key
 
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
@@ -91,7 +92,7 @@ def _key(location: tuple[int | str, ...], tree: Any, model: Any, *, keep_last: b
 def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: type[pydantic.BaseModel]) -> str:
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        of_file = len(location) == 1 and "cluster" in model.model_fields
+        of_file = model is Experiment and len(location) == 1
         names = [*_fields(model, location[:-1]), *(DOCUMENT_KEYS if of_file else ())]
         return f"unknown key; {nearest(location[-1], names)}"
     if kind in _TAG_ERRORS:

@@ -1,5 +1,6 @@
 """The `reference` of an experiment file: published results to lay beside one's own."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from simulator.experiment.base import Section
 from simulator.experiment.document import Document
 from simulator.experiment.explain import explain
 from simulator.experiment.problems import Problem, nearest
-from simulator.experiment.schema import Experiment
+from simulator.experiment.sweep import axes_of
 from simulator.experiment.units import Arguments, Positive
 
 
@@ -32,37 +33,41 @@ class Reference(Section):
 
 def reference_of(document: Document) -> Reference | None:
     """Returns a document's reference, None where it has none or one with mistakes."""
-    content = document.tree.get("reference")
-    if content is None or any(mistakes_of_reference(document)):
-        return None
-    return Reference.model_validate(content)
+    problems: list[Problem] = []
+    reference = read_reference(document, problems)
+    return None if problems else reference
 
 
-def mistakes_of_reference(document: Document) -> Iterator[Problem]:
-    """Yields what is wrong with a document's reference."""
+def read_reference(document: Document, problems: list[Problem]) -> Reference | None:
+    """Returns a document's reference, None where it has none or one that cannot be read, and notes its mistakes."""
     content = document.tree.get("reference")
     if content is None:
-        return
+        return None
     try:
         reference = Reference.model_validate(content)
     except pydantic.ValidationError as error:
         for key, message, value, _ in explain(error, content if isinstance(content, dict) else {}, Reference):
-            yield document.problem(("reference", *key), message, value)
-        return
+            problems.append(document.problem(("reference", *key), message, value))
+        return None
     variants = document.tree.get("variants") or {document.tree.get("name"): {}}
     named: list[tuple[tuple[str, ...], str]] = [(("baseline",), reference.baseline)]
     for number, row in enumerate(reference.results):
         named += [(("results", str(number), "values", name), name) for name in row.values]
     for key, name in named:
         if isinstance(variants, dict) and name not in variants:
-            yield document.problem(("reference", *key), f"no such variant; {nearest(name, variants)}", name)
+            problems.append(document.problem(("reference", *key), f"no such variant; {nearest(name, variants)}", name))
     if not any(key[0] == "sweep" for key in document.edits):  # which the published results are not expected to follow
-        yield from _mistakes_of_points(document, reference)
+        problems.extend(_mistakes_of_points(document, reference))
+    return reference
 
 
 def _mistakes_of_points(document: Document, reference: Reference) -> Iterator[Problem]:
     """Yields the settings of published results that no sweep point has."""
-    swept = _swept(document.tree.get("sweep"))
+    swept: dict[str, list[Any]] = {}
+    for setting in itertools.chain.from_iterable(axes_of(document, [])):  # whoever expands the document notes mistakes
+        for path, value in setting.values.items():
+            swept.setdefault(path, []).append(value)
+    swept.pop("seed", None)  # over which results are averaged
     for number, row in enumerate(reference.results):
         for path, value in row.at.items():
             key = ("reference", "results", str(number), "at", path)
@@ -72,15 +77,3 @@ def _mistakes_of_points(document: Document, reference: Reference) -> Iterator[Pr
             elif value not in swept[path]:
                 values = ", ".join(map(repr, swept[path]))
                 yield document.problem(key, f"the sweep has no such value; it has {values}", value)
-
-
-def _swept(sweep: Any) -> dict[str, list[Any]]:
-    """Returns the values of every path that a sweep sets, but of the seed, over which results are averaged."""
-    found: dict[str, list[Any]] = {}
-    for axis, values in sweep.items() if isinstance(sweep, dict) else ():
-        for value in values if isinstance(values, list) else ():
-            zipped = isinstance(value, dict) and axis.split(".")[0] not in Experiment.model_fields
-            for path, setting in value.items() if zipped else ((axis, value),):
-                found.setdefault(str(path), []).append(setting)
-    found.pop("seed", None)
-    return found

@@ -3,9 +3,9 @@
 Imports numpy, pandas and yaml only.
 """
 
-from simulator.record.files import atomic_path, read_summaries, write_summary
+from simulator.record.files import atomic_path, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
-from simulator.record.run import RunRecord, read_runs
+from simulator.record.run import RunRecord, read_runs, read_summaries
 from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, SUMMARY_KEYS, Column, RecordError
 from simulator.record.workers import summarize_rounds, worker_table
 

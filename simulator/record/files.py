@@ -4,14 +4,14 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simulator.record.schema import SUMMARY_KEYS, RecordError
+from simulator.record.schema import RecordError
 
 
 @contextmanager
@@ -79,28 +79,3 @@ def write_summary(path: Path, summaries: Sequence[Mapping[str, Any]]) -> None:
     text = to_json(list(summaries), path.name)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Reads the summaries that `write_summary` wrote.
-
-    Args:
-        paths: Files, or folders with a summary.json.
-
-    Raises:
-        RecordError: If one cannot be read, or holds something else.
-    """
-    summaries: list[dict[str, Any]] = []
-    for path in paths:
-        file = path / "summary.json" if path.is_dir() else path
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{file}: cannot be read: {error}. Give a folder of results") from error
-        runs = content if isinstance(content, list) else [content]
-        for run in runs:
-            missing = [key for key in SUMMARY_KEYS if not isinstance(run, dict) or key not in run]
-            if missing:
-                raise RecordError(f"{file}: not the summary of runs: it lacks {', '.join(missing)}")
-        summaries += runs
-    return summaries

@@ -42,7 +42,7 @@ class RoundLog(_Rows):
     """Builds the table of rounds, see `ROUND_COLUMNS`; append them in order of arrival."""
 
     def __init__(self) -> None:
-        super().__init__(ROUND_COLUMNS)
+        super().__init__({name: column for name, column in ROUND_COLUMNS.items() if name != "waited_to_end"})
         self._waiting: list[int] = []
 
     def finish(self, waiting: Iterable[int]) -> None:
@@ -106,7 +106,6 @@ class RoundLog(_Rows):
                 train_loss,
                 bytes_down,
                 bytes_up,
-                0,  # known at the end
             )
         except struct.error as error:
             raise RecordError(f"round {round} of worker {worker}: {error}; see ROUND_COLUMNS for the kinds") from error

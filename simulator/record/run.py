@@ -121,6 +121,29 @@ def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
     return [RunRecord.read(folder) for folder in folders.values()]
 
 
+def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Reads the summaries that `write_summary` wrote.
+
+    Args:
+        paths: Files, or folders with a summary.json in them.
+
+    Raises:
+        RecordError: If one cannot be read, or holds something else.
+    """
+    summaries: list[dict[str, Any]] = []
+    for path in paths:
+        file = path / SUMMARY_FILE if path.is_dir() else path
+        try:
+            content = _load_json(file)
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{file}: cannot be read: {error}. Give a folder of results") from error
+        runs = content if isinstance(content, list) else [content]
+        for run in runs:
+            _require(run, SUMMARY_KEYS, str(file))
+        summaries += runs
+    return summaries
+
+
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """A sort key under which run-2 comes before run-10."""
     pieces = re.split(r"(\d+)", path.as_posix())

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
 from simulator.report import format as human
 from simulator.report.grouping import ReportError, one_line, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.tables import new_table
 
 Summary = Mapping[str, Any]
 _SHORT = {
@@ -120,18 +120,12 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any], *, title: str | None = None) -> Table:
+def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any]) -> Table:
     """Returns the rows of `comparison` for the terminal."""
     header, cells = _cells(rows, reference)
-    table = Table(
-        title=Text(title) if title else None,
-        caption=Text(_caption(reference)),
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 0),
-        leading=1,
-    )
+    table = new_table(None, None)
+    table.caption = Text(_caption(reference))
+    table.leading = 1
     for name in header:
         left = name in ("", "variant")
         short = _SHORT.get(name, name.removesuffix(" here"))

@@ -41,7 +41,7 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
     signs = (["×: relative to the baseline"] if compared else []) + (  # noqa: RUF001 - sign
         ["±: half the range over n runs"] if repeated else []
     )
-    table = _new_table(title, "; ".join(signs) or None)
+    table = new_table(title, "; ".join(signs) or None)
     table.leading = 1
     table.add_column("variant", overflow="fold", min_width=12)
     trained = any(_trained(run) for run in summaries)
@@ -71,7 +71,8 @@ _COLUMNS = {
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 
 
-def _new_table(title: str | None, caption: str | None) -> Table:
+def new_table(title: str | None, caption: str | None) -> Table:
+    """Returns a table without columns, in the look that all of them share."""
     return Table(
         title=Text(title) if title else None,
         caption=caption,
@@ -151,7 +152,7 @@ def worker_rich_table(record: RunRecord, *, max_workers: int = 32) -> Table:
     workers = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
     shown = sample_workers(workers, max_workers)
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    table = _new_table(group_records([record])[0].label, caption if len(shown) < len(workers) else None)
+    table = new_table(group_records([record])[0].label, caption if len(shown) < len(workers) else None)
     for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("staleness\nmean / max", justify="right", no_wrap=True)
