@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel
@@ -50,14 +50,17 @@ class Observer(Protocol):
 class Book:
     """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it."""
 
-    def __init__(self, budget: Budget, cluster: ClusterModel, tokens_per_step: int, observer: Observer | None):
-        self.rounds, self.evaluations = RoundLog(), EvaluationLog()
+    def __init__(
+        self, budget: Budget, cluster: ClusterModel, tokens_per_step: int, observer: Observer | None, shards: int = 0
+    ):
+        self.rounds, self.evaluations = RoundLog(), EvaluationLog(shards)
+        self._shards = shards
         self._budget = budget
         self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
         self._tokens_per_step = tokens_per_step
         self._observer = observer
         self._late_update: tuple[Update, Sequence[SupportsFloat] | None] | None = None
-        self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None] | None = None
+        self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
         self._arrived = 0
         self._train_loss = self._perplexity = math.nan
         self.tokens = 0
@@ -71,8 +74,10 @@ class Book:
         if self._observer is not None:
             self._observer.advanced(self._progress(event))
 
-    def evaluation(self, event: Evaluation, loss: SupportsFloat | None) -> None:
-        """Notes an evaluation and its loss, None where nothing was trained."""
+    def evaluation(
+        self, event: Evaluation, loss: SupportsFloat | None, shard_losses: Iterable[SupportsFloat] | None = None
+    ) -> None:
+        """Notes an evaluation, its loss and those of the shards, None where nothing was trained."""
         self._settle_evaluation()
         row = {
             "simulated_s": event.time_s,
@@ -81,7 +86,7 @@ class Book:
             "server_updates": event.version,
             "bytes_sent": self._arrived * sum(self._bytes),
         }
-        self._late_evaluation = row, loss
+        self._late_evaluation = row, loss, shard_losses
 
     def finish(self, event: Finished) -> None:
         """Notes the end, and fetches what is still on its way."""
@@ -124,10 +129,13 @@ class Book:
     def _settle_evaluation(self) -> None:
         if self._late_evaluation is None:
             return
-        row, loss = self._late_evaluation
+        row, loss, shard_losses = self._late_evaluation
         value = math.nan if loss is None else float(loss)
         self._perplexity = perplexity(value)
-        self.evaluations.append(**row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss)
+        of_shards = [math.nan] * self._shards if shard_losses is None else [float(each) for each in shard_losses]
+        self.evaluations.append(
+            **row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss, shard_losses=of_shards
+        )
         self._late_evaluation = None
 
     def _progress(self, event: Update) -> Progress:

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.cores import use_cpu_cores
-from simulator.experiment import Document, ExperimentError, Point, Problem, expand, load_document
+from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load_document
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
+    from simulator.experiment.data_schema import DocumentData
     from simulator.learning import Workshop
     from simulator.record import RunRecord
 
@@ -29,6 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(help="Prepare the text of an experiment file, and look at it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -38,6 +42,8 @@ Settings = Annotated[
 ]
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent"]
 Variant = Annotated[str | None, typer.Option(help="only this variant of the file", show_default=False)]
+_Data = Literal["all", "uneven", "none"]
+"""Whose data are looked at; a timeline depends on those of uneven shards."""
 Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
 
 
@@ -115,7 +121,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.record import write_summary
     from simulator.report import results_table, worker_rich_table, write_figures
 
-    _, points, workshop = _points(file, settings, variant, data=False)
+    _, points, workshop = _points(file, settings, variant, data="uneven")
     folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null"))
     write_summary(folder / "summary.json", [record.summary for record in records])
@@ -188,16 +194,38 @@ def validate(
     data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    document, points, _ = _points(file, settings, variant, data=data)
-    if not any(text.startswith("scale=") for text in settings or ()):
-        for scale in document.scales:
-            if scale == points[0].experiment.scale:
-                continue  # it has been checked, with its data
-            _points(file, [*(settings or ()), f"scale={scale}"], variant, data=False)
+    document, points, _ = _points(file, settings, variant, data="all" if data else "none")
+    others = () if settings else document.scales  # settings may be meant for one scale only
+    for scale in others:
+        if scale != points[0].experiment.scale:  # which has been checked, with its data
+            _points(file, [f"scale={scale}"], variant, data="none")
     variants = dict.fromkeys(point.variant for point in points)
     Console().print(
         f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True
     )
+
+
+@data_app.command()
+@_messages()
+def prepare(file: File, settings: Settings = None, variant: Variant = None) -> None:
+    """Turn the text of an experiment file into tokens, once; `run` does the same where it is missing."""
+    from simulator.data import token_store
+
+    stores = {store.folder: store for store in (token_store(data) for data, _, _ in _texts(file, settings, variant))}
+    for store in stores.values():
+        text = f"{store.meta['documents']:,} documents, {store.meta['tokens']:,} tokens in {store.folder}"
+        Console().print(text, soft_wrap=True, markup=False)
+
+
+@data_app.command()
+@_messages()
+def info(file: File, settings: Settings = None, variant: Variant = None) -> None:
+    """Show how much text there is, how it is divided into shards and how unlike they are, and how documents begin."""
+    from simulator.corpus import corpus_report
+    from simulator.data import corpus_info
+
+    for data, shards, context in _texts(file, settings, variant):
+        Console().print(corpus_report(corpus_info(data, shards=shards, context=context)), "")
 
 
 @app.command()
@@ -260,16 +288,42 @@ def _table(title: str, first: str) -> Table:
 
 
 def _points(
-    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool = True
+    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: _Data = "all"
 ) -> tuple[Document, list[Point], "Workshop"]:
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
     document = load_document(file, settings or ())
     from simulator.engine import check
     from simulator.learning import Workshop
+    from simulator.live import PreparationView
 
-    workshop = Workshop()
-    points = expand(document, variant=variant, check=lambda each: check(each, workshop, data=data))
+    def problems(experiment: Experiment) -> list[Problem]:
+        even = getattr(getattr(experiment, "data", None), "even", True)
+        return check(experiment, workshop, data=data == "all" or (data == "uneven" and not even))
+
+    with PreparationView(Console(stderr=True)) as view:
+        workshop = Workshop(view)
+        points = expand(document, variant=variant, check=problems)
     return document, points, workshop
+
+
+def _texts(
+    file: Path, settings: Sequence[str] | None, variant: str | None
+) -> "Iterator[tuple[DocumentData, int, int]]":
+    """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
+    from simulator.experiment.data_schema import TextSource
+    from simulator.learning.workshop import context_of
+
+    _, points, _ = _points(file, settings, variant)
+    texts = {}
+    for experiment in (point.experiment for point in points):
+        context = context_of(experiment)
+        if isinstance(experiment.data, TextSource) and context is not None:
+            text = experiment.data, experiment.shards, context
+            texts[repr(text)] = text
+    if not texts:
+        source = points[0].experiment.data.source
+        raise ExperimentError([Problem("data.source", "is drawn, not read: there is nothing to prepare", source, file)])
+    yield from texts.values()
 
 
 def _simulate(

@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+import pandas as pd
 
 from simulator.book import Book, Observer, Progress, perplexity
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
@@ -26,7 +27,7 @@ from simulator.learning import (
     build_outer,
 )
 from simulator.learning.workshop import PretrainProgress, context_of, pretrain_inner
-from simulator.record import RunRecord, summarize_rounds
+from simulator.record import RunRecord, shard_columns, summarize_rounds
 from simulator.timeline import (
     Asynchronous,
     Barrier,
@@ -96,7 +97,7 @@ class Simulation:
         with _reported():
             self._costs = self._workshop.costs(experiment)
             self.cluster = cluster_of(experiment, self._costs)
-        self.timeline = timeline_of(experiment, self.cluster)
+            self.timeline = timeline_of(experiment, self.cluster, self._workshop.shard_sizes(experiment))
 
     def run(self, observer: Observer | None = None, overrides: Mapping[str, Any] | None = None) -> RunRecord:
         """Runs to the end of the budget and returns the record. Call it once."""
@@ -108,7 +109,8 @@ class Simulation:
                 learner = _Learner(experiment, self._kind, workshop, observer.pretrained if observer else None)
             self.server = learner.server
         started_loop = time.perf_counter()
-        book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer)
+        shards = experiment.shards if experiment.evaluate.per_shard else 0
+        book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards)
         with _reported():
             self._follow(book, learner)
         ended = time.perf_counter()
@@ -123,7 +125,7 @@ class Simulation:
                 case Update():
                     book.update(event, learner.update(event) if learner else None)
                 case Evaluation():
-                    book.evaluation(event, learner.evaluate() if learner else None)
+                    book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
                 case Finished():
                     book.finish(event)
 
@@ -138,6 +140,7 @@ class Simulation:
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
             "best_loss": dataset.best_loss if dataset else None,
+            **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": host_seconds,
@@ -153,6 +156,12 @@ class Simulation:
         }
         return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations)
 
+    def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
+        if not self.experiment.evaluate.per_shard:
+            return {}
+        last = evaluations[list(shard_columns(self.experiment.shards))].iloc[-1]
+        return {"final_shard_losses": [None if np.isnan(loss) else float(loss) for loss in last]}
+
 
 class _Learner:
     """Follows the events with real training."""
@@ -162,6 +171,7 @@ class _Learner:
     ):
         self._trainer = workshop.trainer(experiment, kind)
         self._evaluate = workshop.evaluator(experiment)
+        self._evaluate_shards = workshop.shard_evaluator(experiment)
         self._barrier = experiment.synchronization.kind == "barrier"
         self._tickets: dict[int, Ticket] = {}
         self.server = workshop.server(experiment, progress)
@@ -185,8 +195,10 @@ class _Learner:
                 )
         return [result.loss for result in results]
 
-    def evaluate(self) -> jax.Array:
-        return self._evaluate(self.server.params)
+    def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
+        """Returns the loss, and those of the shards where they are asked for, without waiting for them."""
+        params = self.server.params
+        return self._evaluate(params), self._evaluate_shards(params) if self._evaluate_shards else None
 
 
 def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
@@ -203,11 +215,17 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     )
 
 
-def timeline_of(experiment: Experiment, cluster: ClusterModel) -> Timeline:
-    """Returns the experiment's events, not yet run. They do not depend on the data: shards are of equal size."""
+def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequence[int] | None = None) -> Timeline:
+    """Returns the experiment's events, not yet run. They depend on the data only where shards are of different sizes.
+
+    Args:
+      experiment: whose events.
+      cluster: what they cost.
+      shard_sizes: relative sizes of the shards; all equal when absent.
+    """
     inner, outer, budget, evaluate = experiment.inner, experiment.outer, experiment.budget, experiment.evaluate
     choices: dict[str, ShardChoice] = {
-        "proportional": Proportional(np.ones(experiment.shards, np.int64)),
+        "proportional": Proportional(np.array(shard_sizes or [1] * experiment.shards, np.int64)),
         "least_visited": LeastVisited(),
         "fixed": OwnShard(),
     }

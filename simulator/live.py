@@ -1,4 +1,4 @@
-"""The live view of `tardigrad run`: where each simulation stands while it runs."""
+"""Live views: how far the preparation of data is, and where each simulation stands while it runs."""
 
 import time
 from types import TracebackType
@@ -10,9 +10,10 @@ from rich.table import Column
 from rich.text import Text
 
 from simulator import book
-from simulator.report.format import count, decimal, duration, perplexity, short_count
+from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
 _OTHERS = 46  # columns beside the name: bar, percentage, time
+_LINE_EVERY_S = 30
 
 
 class _Time(ProgressColumn):
@@ -23,6 +24,76 @@ class _Time(ProgressColumn):
             return Text(f"took {duration(task.finished_time)}")
         left_s = task.fields["left_s"]
         return Text("" if left_s is None else f"{duration(left_s)} left")
+
+
+class PreparationView:
+    """Shows how far data are prepared, once there is something to prepare. Use it as a context.
+
+    Args:
+      console: where to draw; where it is not a terminal, a line is written now and then.
+    """
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._step = ""
+        self._written_s = time.monotonic()
+        self._first: tuple[float, int] | None = None  # of this step with an amount: host's time, amount
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[done]}"),
+            _Time(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "PreparationView":
+        """Begins; nothing is drawn yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Takes the bar away."""
+        if self._task is not None:
+            self._progress.stop()
+
+    def __call__(self, step: str, done: int, total: int | None, unit: str) -> None:
+        """Shows that `done` of `total` units of a step are done."""
+        now_s = time.monotonic()
+        if step != self._step:
+            self._step, self._first = step, None
+            if self._console.is_terminal:
+                self._begin(step)
+        amount = _amount(done, total, unit)
+        if self._task is not None:
+            left_s = self._left_s(now_s, done, total)
+            self._progress.update(self._task, completed=done, total=total, done=amount, left_s=left_s)
+        elif now_s - self._written_s >= _LINE_EVERY_S:
+            self._written_s = now_s
+            self._console.print(f"data: {step} {amount}".rstrip(), soft_wrap=True)
+
+    def _begin(self, step: str) -> None:
+        if self._task is None:
+            self._progress.start()
+        else:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"data: {step}", total=None, done="", left_s=None)
+
+    def _left_s(self, now_s: float, done: int, total: int | None) -> float | None:
+        """Returns the time left at the mean speed since the first amount: what a stopped one has kept is quick."""
+        if total is None:
+            return None
+        first_s, first = self._first = self._first or (now_s, done)
+        return (now_s - first_s) / (done - first) * (total - done) if done > first else None
+
+
+def _amount(done: int, total: int | None, unit: str) -> str:
+    if not done and not total:
+        return ""
+    shown = [byte_count(each) if unit == "bytes" else count(each) for each in (done, total) if each is not None]
+    return " of ".join(shown) + ("" if unit == "bytes" else f" {unit}")
 
 
 class LiveView:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,15 @@ import pytest
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared data are kept in a folder of this session, also by processes that tests start."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["TARDIGRAD_CACHE"] = str(folder)
+    yield folder
+    del os.environ["TARDIGRAD_CACHE"]
 
 
 @pytest.fixture

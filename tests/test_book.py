@@ -1,5 +1,7 @@
 import math
 
+import numpy as np
+
 from simulator.book import Book
 from simulator.cluster import build_cluster
 from simulator.experiment.schema import Budget
@@ -49,3 +51,18 @@ def test_what_training_reports_is_fetched_one_event_late():
     assert book.evaluations.frame()["loss"].tolist() == [3.0, 1.0]
     assert math.isnan(seen[0])
     assert seen[1:] == [2.0]
+
+
+def test_losses_of_shards_are_fetched_as_late_and_nan_where_nothing_was_trained():
+    waited_for = []
+    cluster = build_cluster(tiny().cluster, parameters=10, flops_per_step=1.0, seed=0)
+    book = Book(Budget(local_steps=20), cluster, 2, None, shards=2)
+    book.evaluation(
+        Evaluation(0.0, 0, 0), Loss("all", 3.0, waited_for), [Loss("0", 1.0, waited_for), Loss("1", 2.0, [])]
+    )
+    assert waited_for == []
+    book.evaluation(Evaluation(2.0, 2, 10), None)
+    assert waited_for == ["all", "0"]
+    book.finish(Finished(2.0, 2, 10, (0,)))
+    shards = book.evaluations.frame()[["loss_shard_0", "loss_shard_1"]].to_numpy()
+    np.testing.assert_array_equal(shards, [[1.0, 2.0], [math.nan, math.nan]])

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from simulator import Progress, Workshop, simulate
-from simulator.live import LiveView
+from simulator import Progress, Workshop, live, simulate
+from simulator.live import LiveView, PreparationView
 from tests.experiments import tiny
 
 
@@ -95,3 +95,52 @@ def test_a_simulation_reports_to_its_observer():
     assert [update.simulated_s for update in observer.updates] == record.rounds["update_s"].tolist()
     assert observer.updates[-1].fraction == 1.0
     assert observer.updates[-1].tokens == record.summary["tokens"]
+
+
+PREPARATION = [
+    (0.0, ("training the tokenizer", 0, None, "")),
+    (20.0, ("tokenising", 10_000_000, 50_000_000, "bytes")),  # what a stopped preparation has kept
+    (24.0, ("tokenising", 20_000_000, 50_000_000, "bytes")),
+    (62.0, ("tokenising", 50_000_000, 50_000_000, "bytes")),
+    (62.0, ("clustering documents", 0, 3_000, "documents")),
+    (93.0, ("clustering documents", 1_500, 3_000, "documents")),
+    (94.0, ("reading", 700, None, "documents")),
+]
+
+
+def prepared(monkeypatch, steps, terminal):
+    """What is shown after each of (time in s, what is told), and all that is written."""
+    now_s = [0.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now_s[0])
+    stream = io.StringIO()
+    drawn, frames = Console(width=100), []
+    with PreparationView(Console(file=stream, force_terminal=terminal, width=100)) as view:
+        for now_s[0], told in steps:
+            view(*told)
+            with drawn.capture() as capture:
+                drawn.print(view._progress.get_renderable())
+            frames.append(" ".join(capture.get().replace("━", "").replace("╸", "").replace("╺", "").split()))
+    return frames, stream.getvalue()
+
+
+def test_preparation_shows_the_step_how_much_is_done_and_the_time_left(monkeypatch):
+    plain, _ = prepared(monkeypatch, PREPARATION, terminal=True)
+    assert plain[0] == "data: training the tokenizer"
+    assert plain[1] == "data: tokenising 10 MB of 50 MB"
+    assert plain[2] == "data: tokenising 20 MB of 50 MB 12 s left"
+    assert plain[3].startswith("data: tokenising 50 MB of 50 MB took ")
+    assert plain[4] == "data: clustering documents 0 of 3,000 documents"
+    assert plain[5] == "data: clustering documents 1,500 of 3,000 documents 31 s left"
+    assert plain[6] == "data: reading 700 documents"
+
+
+def test_where_there_is_no_terminal_long_preparation_writes_a_line_now_and_then(monkeypatch):
+    _, written = prepared(monkeypatch, PREPARATION, terminal=False)
+    assert written == "data: tokenising 50 MB of 50 MB\ndata: clustering documents 1,500 of 3,000 documents\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_to_prepare_and_short_preparation_leave_nothing_behind(monkeypatch, terminal):
+    assert prepared(monkeypatch, [], terminal)[1] == ""
+    if not terminal:
+        assert prepared(monkeypatch, PREPARATION[:3], terminal)[1] == ""

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from simulator import Workshop, check, expand
 from simulator.cli import app
 from simulator.experiment import load_document
+from simulator.experiment.data_schema import Data
 from simulator.report import format as human
 
 ROOT = Path(__file__).parents[1]
@@ -64,9 +67,28 @@ def test_files_that_are_named_exist():
 
 
 def test_commands_that_are_named_exist():
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    listed = re.findall(r"^tardigrad (\w+)(?: \| (\w+))?", blocks("text")[0], re.MULTILINE)
-    assert {name for names in listed for name in names if name} == commands
+    [group] = app.registered_groups
+    commands, of_data = names_of(app), names_of(group.typer_instance)
+    listed = re.findall(r"^tardigrad (\w+)(?: ([a-z]+))?(?: \| (\w+))?", blocks("text")[0], re.MULTILINE)
+    assert {name for first, second, third in listed if not second for name in (first, third) if name} == commands
+    assert [(first, {second, third}) for first, second, third in listed if second] == [(group.name, of_data)]
+
+
+def names_of(app):
+    return {command.name or command.callback.__name__ for command in app.registered_commands}
+
+
+def test_the_examples_of_data_are_valid():
+    sources, partitions = (yaml.safe_load_all(blocks("yaml")[number].replace("\n", "\n---\n")) for number in (1, 2))
+    read = [TypeAdapter(Data).validate_python(line["data"]) for line in sources if line]
+    assert [data.source for data in read] == ["text", "jsonl", "parquet", "tfds"]
+    assert [data.tokenizer.kind for data in read] == ["bytes", "bpe", "file", "sentencepiece"]
+    changed = [read[1].model_dump() | line for line in partitions if line]
+    assert [TypeAdapter(Data).validate_python(each).partition.kind for each in changed] == [
+        "iid",
+        "grouped",
+        "dirichlet",
+    ]
 
 
 def test_the_example_file_is_valid(tmp_path):

@@ -2,7 +2,22 @@
 
 from simulator.data.dataset import ClassificationDataset, Dataset, TextDataset
 from simulator.data.errors import DataError
+from simulator.data.info import CorpusInfo, corpus_info
 from simulator.data.load import load_dataset, vocabulary_of
 from simulator.data.order import DataOrder
+from simulator.data.store import Progress as PrepareProgress
+from simulator.data.store import token_store
 
-__all__ = ["ClassificationDataset", "DataError", "DataOrder", "Dataset", "TextDataset", "load_dataset", "vocabulary_of"]
+__all__ = [
+    "ClassificationDataset",
+    "CorpusInfo",
+    "DataError",
+    "DataOrder",
+    "Dataset",
+    "PrepareProgress",
+    "TextDataset",
+    "corpus_info",
+    "load_dataset",
+    "token_store",
+    "vocabulary_of",
+]

@@ -1,31 +1,52 @@
 """From the `data` section of an experiment to a data set."""
 
+import math
+
 from simulator.data.clusters import load_clusters
 from simulator.data.dataset import Dataset
 from simulator.data.errors import DataError
+from simulator.data.store import Progress
 from simulator.data.synthetic import load_synthetic
-from simulator.data.text import VOCABULARY, load_text
-from simulator.experiment.schema import ClustersData, Data, SyntheticData
+from simulator.data.text import load_text
+from simulator.data.tokenizers import ready
+from simulator.experiment.data_schema import ClustersData, Data, SyntheticData, TrainedTokenizer
 
 
 def vocabulary_of(data: Data) -> int:
-    """Returns the number of token ids, or of classes, without reading the data."""
+    """Returns the number of token ids, or of classes, without reading the data: of a tokenizer to be trained the most.
+
+    Raises:
+        DataError: the tokenizer's file cannot be read, or is none.
+    """
     match data:
         case ClustersData():
             return data.classes
         case SyntheticData():
             return data.vocabulary
+        case _ if isinstance(data.tokenizer, TrainedTokenizer):
+            return data.tokenizer.vocabulary
         case _:
-            return VOCABULARY
+            encoder = ready(data.tokenizer)
+            assert encoder is not None
+            return encoder.vocabulary
 
 
-def load_dataset(data: Data, *, shards: int, context: int | None) -> Dataset:
+def load_dataset(
+    data: Data,
+    *,
+    shards: int,
+    context: int | None,
+    resident_bytes: float = math.inf,
+    progress: Progress | None = None,
+) -> Dataset:
     """Reads or draws the data and divides it into shards. The same arguments give the same data set.
 
     Args:
         data: the experiment's `data` section.
         shards: number of shards of equal size.
         context: input tokens of a window of text; None for data without one.
+        resident_bytes: text that takes more stays on the host, unless the section says where it is to be.
+        progress: told how far the preparation of tokens is.
 
     Raises:
         DataError: with the key, its value and the remedy.
@@ -40,4 +61,4 @@ def load_dataset(data: Data, *, shards: int, context: int | None) -> Dataset:
         raise DataError("model.context", context, f"source {data.source} is text: give a context of at least 1 token")
     if isinstance(data, SyntheticData):
         return load_synthetic(data, shards=shards, context=context)
-    return load_text(data, shards=shards, context=context)
+    return load_text(data, shards=shards, context=context, resident_bytes=resident_bytes, progress=progress)

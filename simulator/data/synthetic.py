@@ -11,8 +11,10 @@ import numpy.typing as npt
 from simulator.data.dataset import TextDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
-from simulator.data.windows import Remedies, Tokens, check_addressable, cut_windows, token_dtype
-from simulator.experiment.schema import SyntheticData
+from simulator.data.streams import Tokens
+from simulator.data.tokenizers import token_dtype
+from simulator.data.windows import Remedies, Text, check_addressable, cut_windows
+from simulator.experiment.data_schema import SyntheticData
 
 _BLOCK = 2**16  # uniform numbers drawn at a time
 _FEWER = "use fewer data.tokens"
@@ -120,10 +122,9 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
     digest = hashlib.sha256(training.astype(np.int32).data)
     digest.update(validation.astype(np.int32).data)
     chunk = len(training) // shards
-    return cut_windows(
-        [training[shard * chunk : (shard + 1) * chunk] for shard in range(shards)],
-        validation,
-        context=context,
+    text = Text(
+        shards=[training[shard * chunk : (shard + 1) * chunk] for shard in range(shards)],
+        validation=validation,
         vocabulary=data.vocabulary,
         content_hash=digest.hexdigest(),
         best_loss=source.entropy_rate,
@@ -134,3 +135,4 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
             total=_FEWER,
         ),
     )
+    return cut_windows(text, context=context)

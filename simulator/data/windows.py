@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.dataset import Addresses, TextDataset
+from simulator.data.dataset import Addresses, HostWindows, TextDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
+from simulator.data.streams import StoredStream, Stream
 
-Tokens = npt.NDArray[Any]
-"""Token ids [N], of the smallest dtype that holds the vocabulary."""
-
-_MOST_TOKENS = 2**31 - 1
+MOST_ADDRESSES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,31 @@ class Remedies:
     total: str
 
 
-def token_dtype(vocabulary: int) -> type[np.uint8] | type[np.uint16] | type[np.int32]:
-    """Returns the smallest dtype that holds token ids 0 ... vocabulary - 1."""
-    if vocabulary <= 2**8:
-        return np.uint8
-    return np.uint16 if vocabulary <= 2**16 else np.int32
+@dataclass(frozen=True)
+class Text:
+    """What a text data set is made of.
+
+    Attributes:
+        shards: a stream of tokens for each.
+        validation: the stream that is held out.
+        shard_validation: what of it is like each shard; none where all shards are alike.
+        uneven: whether shards have as many windows as they can, not as many as the shortest.
+        vocabulary: number of token ids.
+        content_hash: sha256 of the content.
+        facts: for the run record.
+        remedies: for messages.
+        best_loss: in nats per token, where it is known.
+    """
+
+    shards: Sequence[Stream]
+    validation: Stream
+    vocabulary: int
+    content_hash: str
+    facts: Mapping[str, int | str | float]
+    remedies: Remedies
+    shard_validation: Sequence[Stream] = ()
+    uneven: bool = False
+    best_loss: float | None = None
 
 
 def check_addressable(tokens: int, remedy: str) -> None:
@@ -45,33 +62,82 @@ def check_addressable(tokens: int, remedy: str) -> None:
     Raises:
         DataError: there are too many.
     """
-    if tokens > _MOST_TOKENS:
-        raise DataError("data", f"{tokens} tokens", f"at most {_MOST_TOKENS} can be addressed on the device: {remedy}")
+    if tokens > MOST_ADDRESSES:
+        message = f"at most {MOST_ADDRESSES} can be addressed on the device: {remedy}"
+        raise DataError("data", f"{tokens} tokens", message)
 
 
-def cut_windows(
-    shard_streams: Sequence[Tokens],
-    validation_stream: Tokens,
-    *,
-    context: int,
-    vocabulary: int,
-    content_hash: str,
-    facts: Mapping[str, int | str | float],
-    remedies: Remedies,
-    best_loss: float | None = None,
-) -> TextDataset:
-    """Cuts every stream into windows of `context` inputs and one more target, and joins the streams in one array.
+def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> TextDataset:
+    """Cuts every stream into windows of `context` inputs and one more target.
 
     Windows of a stream do not overlap, except that the last target of one is the first input of the next. All shards
-    get as many windows as the shortest has; the tokens behind the last window of a stream are dropped.
+    get as many windows as the shortest has, unless they are uneven; the tokens behind the last window of a stream are
+    dropped.
+
+    Args:
+        text: the streams; those of a store where they may stay on the host.
+        context: input tokens of a window.
+        resident_bytes: what takes more stays on the host, and is gathered from there.
 
     Raises:
         DataError: a stream is too short for one window, or the text too long for 32-bit addresses.
     """
-    shortest = min(len(stream) for stream in shard_streams)
+    _check_lengths(text, context)
+    streams = [*text.shards, text.validation, *text.shard_validation]
+    counts = [max(len(stream) - 1, 0) // context for stream in streams]
+    shards = len(text.shards)
+    if not text.uneven:
+        counts[:shards] = [min(counts[:shards])] * shards
+    lengths = [count * context + 1 if count else 0 for count in counts]
+    item = text.shards[0][:1].dtype.itemsize
+    resident = sum(lengths) * item <= resident_bytes
+    arrays, on_host = {}, None
+    if resident:
+        check_addressable(sum(lengths), text.remedies.total)
+        firsts = _starts(lengths)
+        arrays["tokens"] = np.concatenate([stream[:length] for stream, length in zip(streams, lengths, strict=True)])
+    else:
+        firsts = _starts(counts)
+        on_host = HostWindows(_stored(streams), firsts)
+    stride = context if resident else 1
+    each = [_addresses(int(first), count, stride) for first, count in zip(firsts, counts, strict=True)]
+    return TextDataset(
+        arrays=arrays,
+        on_host=on_host,
+        vocabulary=text.vocabulary,
+        shard_examples=tuple(each[:shards]),
+        validation=named_generator("order of validation windows").permutation(each[shards]),
+        shard_validation=tuple(each[shards + 1 :]),
+        content_hash=text.content_hash,
+        best_loss=text.best_loss,
+        facts={
+            **text.facts,
+            "training_tokens": sum(lengths[:shards]),
+            "validation_tokens": lengths[shards],
+            "unused_tokens": sum(map(len, streams[: shards + 1])) - sum(lengths[: shards + 1]),
+            "windows_per_shard": min(counts[:shards]),
+            "validation_windows": counts[shards],
+        },
+        context=context,
+    )
+
+
+def _starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+    return np.cumsum([0, *lengths[:-1]], dtype=np.int64)
+
+
+def _stored(streams: Sequence[Stream]) -> tuple[StoredStream, ...]:
+    stored = tuple(stream for stream in streams if isinstance(stream, StoredStream))
+    if len(stored) < len(streams):
+        raise TypeError("only the streams of a store can stay on the host")
+    return stored
+
+
+def _check_lengths(text: Text, context: int) -> None:
+    shortest = min(len(stream) for stream in text.shards)
     for tokens, what, remedy in (
-        (shortest, f"the smallest of {len(shard_streams)} shards", remedies.training),
-        (len(validation_stream), "the validation text", remedies.validation),
+        (shortest, f"the smallest of {len(text.shards)} shards", text.remedies.training),
+        (len(text.validation), "the validation text", text.remedies.validation),
     ):
         if tokens < context + 1:
             raise DataError(
@@ -80,32 +146,7 @@ def cut_windows(
                 f"a window takes {context + 1} tokens, but {what} has only {tokens}: "
                 f"use a context of at most {max(tokens - 1, 0)}, or {remedy}",
             )
-    windows = (shortest - 1) // context
-    counts = [windows] * len(shard_streams) + [(len(validation_stream) - 1) // context]
-    lengths = [count * context + 1 for count in counts]
-    check_addressable(sum(lengths), remedies.total)
-    streams = [*shard_streams, validation_stream]
-    tokens_N = np.concatenate([stream[:length] for stream, length in zip(streams, lengths, strict=True)])
-    firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    *shards, validation = (_starts(first, count, context) for first, count in zip(firsts, counts, strict=True))
-    return TextDataset(
-        arrays={"tokens": tokens_N},
-        vocabulary=vocabulary,
-        shard_examples=tuple(shards),
-        validation=named_generator("order of validation windows").permutation(validation),
-        content_hash=content_hash,
-        best_loss=best_loss,
-        facts={
-            **facts,
-            "training_tokens": sum(lengths[:-1]),
-            "validation_tokens": lengths[-1],
-            "unused_tokens": sum(map(len, streams)) - sum(lengths),
-            "windows_per_shard": windows,
-            "validation_windows": counts[-1],
-        },
-        context=context,
-    )
 
 
-def _starts(first: int, count: int, context: int) -> Addresses:
-    return (first + context * np.arange(count)).astype(np.int32)
+def _addresses(first: int, count: int, stride: int) -> Addresses:
+    return (first + stride * np.arange(count)).astype(np.int32)

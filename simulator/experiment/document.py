@@ -1,6 +1,8 @@
 """Reading an experiment file: safe YAML with line numbers, `extends`, and settings from the command line."""
 
 import dataclasses
+import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,7 +225,7 @@ def _override(document: Document, key: str, value: Any) -> None:
     if section == "scales":
         raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
     if section not in ("variants", "select", "sweep", "reference"):
-        document.overrides[key] = value
+        document.overrides[key] = _anchor(value, tuple(key.split(".")), Path())
         return
     parts: Key = (section,)
     if section == "sweep" and rest:  # an axis is itself a dotted path
@@ -287,44 +289,47 @@ def _parse(path: Path, text: str) -> Document:
     )
 
 
+_PATHS: tuple[Key, ...] = (("data", "files"), ("data", "data_dir"), ("data", "tokenizer", "path"))
+"""Settings that name files, relative to the experiment file's own folder."""
+
+
 def _anchor_files(tree: Tree, folder: Path) -> Tree:
-    """Makes the paths of `data.files` relative to the file's own folder: at the top, in variants, sweep and scales."""
-    anchored: Tree = _anchor_section(tree, folder)
-    if isinstance(tree.get("scales"), dict):
-        anchored["scales"] = {
-            name: _anchor_files(change, folder) if isinstance(change, dict) else change
-            for name, change in tree["scales"].items()
-        }
-    variants, sweep = tree.get("variants"), tree.get("sweep")
-    if isinstance(variants, dict):
-        anchored["variants"] = {name: _anchor_section(change, folder) for name, change in variants.items()}
-    if isinstance(sweep, dict):
-        anchored["sweep"] = {axis: _anchor_axis(axis, values, folder) for axis, values in sweep.items()}
+    """Makes paths relative to the file's own folder: at the top, in variants, sweep and scales."""
+    anchored: Tree = _anchor(tree, (), folder)
+    for name in ("variants", "scales"):
+        if isinstance(tree.get(name), dict):
+            inner = _anchor_files if name == "scales" else functools.partial(_anchor, at=())
+            anchored[name] = {
+                each: inner(change, folder=folder) if isinstance(change, dict) else change
+                for each, change in tree[name].items()
+            }
+    if isinstance(tree.get("sweep"), dict):
+        anchored["sweep"] = {axis: _anchor_axis(axis, values, folder) for axis, values in tree["sweep"].items()}
     return anchored
 
 
 def _anchor_axis(axis: str, values: Any, folder: Path) -> Any:
     if not isinstance(values, list):
         return values
-    if axis in ("data", "data.files"):
-        return [_anchor_section({axis: value}, folder)[axis] for value in values]
-    return [_anchor_section(value, folder) for value in values]
+    key = tuple(axis.split("."))
+    at = key if _may_hold_path(key) else ()  # else a name of its own, whose values are mappings from paths
+    return [_anchor(value, at, folder) for value in values]
 
 
-def _anchor_section(section: Any, folder: Path) -> Any:
-    """Returns a copy with `data: {files: …}` and, in a sweep, `data.files: …` anchored. Aliases share one object."""
-    if not isinstance(section, dict):
-        return section
-    section = dict(section)
-    if "data.files" in section:
-        section["data.files"] = _anchored(section["data.files"], folder)
-    data = section.get("data")
-    if isinstance(data, dict) and "files" in data:
-        section["data"] = data | {"files": _anchored(data["files"], folder)}
-    return section
+def _may_hold_path(key: Key) -> bool:
+    return any(path[: len(key)] == key for path in _PATHS)
 
 
-def _anchored(files: Any, folder: Path) -> Any:
-    if isinstance(files, list):
-        return [str(folder / name) if isinstance(name, str) else name for name in files]
-    return str(folder / files) if isinstance(files, str) else files
+def _anchor(value: Any, at: Key, folder: Path) -> Any:
+    """Returns a copy of what stands at a key, with the paths in it anchored. Aliases share one object."""
+    if at in _PATHS:
+        return [_anchored(item, folder) for item in value] if isinstance(value, list) else _anchored(value, folder)
+    if isinstance(value, dict) and _may_hold_path(at):
+        return {name: _anchor(item, (*at, *str(name).split(".")), folder) for name, item in value.items()}
+    return value
+
+
+def _anchored(path: Any, folder: Path) -> Any:
+    if not isinstance(path, str) or "://" in path:
+        return path
+    return str(folder / os.path.expanduser(path))

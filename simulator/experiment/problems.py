@@ -44,10 +44,14 @@ def _shorten(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+_FEW = 40
+
+
 def nearest(name: object, names: Iterable[str]) -> str:
-    """Returns a hint that names the closest of `names`, and all of them where they are few."""
+    """Returns a hint that names the closest of `names`, or else lists them, the first of many."""
     names = sorted(names)
+    few = names[:_FEW] + ["…"] * (len(names) > _FEW)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"valid: {', '.join(names)}"
+    return f"valid: {', '.join(few)}"

@@ -1,18 +1,18 @@
 """The experiment file's sections as frozen pydantic models. An unknown key is an error, never a silent default."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.cluster_schema import Cluster
+from simulator.experiment.data_schema import ClustersData, Data, TextSource
 from simulator.experiment.outer_schema import Outer
 from simulator.experiment.units import (
     Arguments,
     Duration,
     FiniteDuration,
-    Fraction,
     Int,
     NonNegative,
     NonNegativeInt,
@@ -58,60 +58,6 @@ class MLPModel(Section):
 
 
 Model = Annotated[TransformerModel | MLPModel, Field(discriminator="kind")]
-
-
-class _Text(Section):
-    tokenizer: Literal["bytes"] = "bytes"
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
-    validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
-
-
-class StdlibData(_Text):
-    """The sources of the running interpreter's standard library."""
-
-    source: Literal["python-stdlib"]
-
-
-class TextData(_Text):
-    """Text files; paths are relative to the experiment file."""
-
-    source: Literal["text"]
-    files: tuple[str, ...] = Field(
-        min_length=1, description="glob patterns, ** included", json_schema_extra={"type": ["array", "string"]}
-    )
-    documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
-
-    @field_validator("files", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-
-class SyntheticData(Section):
-    """A first-order Markov source, whose entropy rate (the lowest loss that any model can reach) is known."""
-
-    source: Literal["synthetic"]
-    vocabulary: Annotated[PositiveInt, Field(ge=2)] = 64
-    concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
-    tokens: PositiveInt = Field(1_000_000, description="length of the training text")
-    validation_tokens: PositiveInt = 50_000
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
-
-
-class ClustersData(Section):
-    """The authors' toy classification data: Gaussian clusters around unit-norm centers."""
-
-    source: Literal["gaussian-clusters"]
-    classes: PositiveInt = 4
-    clusters_per_class: PositiveInt = 8
-    dimension: PositiveInt = 512
-    noise: Positive = 0.5
-    points: PositiveInt = 128_000
-    evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
-
-
-Data = Annotated[StdlibData | TextData | SyntheticData | ClustersData, Field(discriminator="source")]
 
 
 class ConstantSchedule(Section):
@@ -248,6 +194,9 @@ class Evaluate(Section):
     windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
     batch_size: PositiveInt = Field(64, description="most windows in one forward pass; all batches are of one size")
     takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
+    per_shard: bool = Field(
+        False, description="also record the loss on held-out documents like those of each shard, `windows` for each"
+    )
 
     @model_validator(mode="after")
     def _leaves_time(self) -> "Evaluate":
@@ -286,7 +235,12 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
-        conflicts = [*self._model_conflicts(), *self._barrier_conflicts(), *self._schedule_conflicts()]
+        conflicts = [
+            *self._model_conflicts(),
+            *self._data_conflicts(),
+            *self._barrier_conflicts(),
+            *self._schedule_conflicts(),
+        ]
         if conflicts:
             raise ConflictError(*conflicts)
         return self
@@ -296,6 +250,13 @@ class Experiment(Section):
         if language != isinstance(self.model, TransformerModel):
             remedy = "a transformer takes text, an mlp takes gaussian-clusters"
             yield "model.kind", f"cannot learn from data source {self.data.source!r}: {remedy}"
+
+    def _data_conflicts(self) -> Iterator[tuple[str, str]]:
+        sizes = getattr(self.data.partition, "sizes", None) if isinstance(self.data, TextSource) else None
+        if sizes is not None and len(sizes) != self.shards:
+            absent = "" if self.data.shards else ", one for each worker"
+            message = f"has {len(sizes)} values for {self.shards} shards{absent}: give one for each"
+            yield "data.partition.sizes", message
 
     def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.synchronization, BarrierSynchronization):

@@ -1,10 +1,11 @@
 """What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
+from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rate, warmup_cosine
 from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
 from simulator.learning.programs import Programs
 from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
-from simulator.learning.round import Feed, Recipe, RoundInputs, RoundResult, pseudo_gradient, run_round
+from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient, run_round
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.staleness import constant, delay_compensation, drop_stale, polynomial, scale_by_staleness
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer, default_lanes

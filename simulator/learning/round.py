@@ -58,7 +58,7 @@ class RoundInputs(NamedTuple):
     Attributes:
       params: pulled from the server.
       opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
-      examples: data order, int32 of shape (longest round, batch).
+      examples: what the data set's `fetch` takes, of shape (longest round, batch, ...).
       first_step: int32 scalar.
       steps: how many rows of `examples` to train on, int32 scalar.
       id: what the round's key is folded from, int32 scalar.
@@ -105,37 +105,6 @@ class Recipe:
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
         return self.optimizer(1.0).init(params)
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """What rounds are fed with.
-
-    Attributes:
-      arrays: the data, on every device that runs rounds.
-      order: (shard, first_step, steps) to example addresses, int32 of shape (steps, batch), on the host.
-      longest_round: local steps of the longest round; the data order of shorter ones is filled up to it.
-      key: root of the rounds' keys.
-    """
-
-    arrays: Arrays
-    order: Callable[[int, int, int], np.ndarray]
-    longest_round: int
-    key: jax.Array
-
-    def inputs(self, assignment: Assignment, params: Params, opt_state: OptState) -> RoundInputs:
-        """Returns the inputs of a round's program."""
-        rows = self.order(assignment.shard, assignment.first_step, assignment.steps)
-        examples = np.zeros((self.longest_round, rows.shape[1]), np.int32)
-        examples[: len(rows)] = rows
-        return RoundInputs(
-            params=params,
-            opt_state=opt_state,
-            examples=examples,
-            first_step=np.int32(assignment.first_step),
-            steps=np.int32(assignment.steps),
-            id=np.int32(assignment.id),
-        )
 
 
 def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInputs) -> tuple[RoundResult, OptState]:

@@ -77,6 +77,7 @@ class Evaluator:
         examples: np.ndarray,
         batch_size: int,
         devices: Sequence[jax.Device] | None = None,
+        parts: int | None = None,
     ):
         """Takes the examples in as few batches of one size as possible; fewer than one per batch are left out.
 
@@ -84,18 +85,23 @@ class Evaluator:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
           arrays: the data, on every one of the devices.
-          examples: addresses, int32 of shape (examples,).
+          examples: what `fetch` takes, of shape (examples, ...).
           batch_size: most examples per forward pass.
           devices: where; the first local one when absent.
+          parts: how many sets of equally many examples there are, one behind the other, each with a mean of its own.
         """
-        batches = -(-len(examples) // batch_size)
-        self.examples = examples[: len(examples) // batches * batches].reshape(batches, -1)
+        of_part = len(examples) // (parts or 1)
+        batches = -(-of_part // batch_size)
+        size = of_part // batches
+        sets = examples.reshape(parts or 1, of_part, *examples.shape[1:])[:, : batches * size]
+        batches *= parts or 1
+        self.examples = sets.reshape(batches, size, *examples.shape[1:])
         self._arrays = arrays
         self._devices = list(devices or jax.local_devices()[:1])
         filling = -batches % len(self._devices)  # repeated batches, so that every device has as many
         self._parts = np.concatenate([self.examples, self.examples[:1].repeat(filling, axis=0)])
         mesh = Mesh(np.array(self._devices), ("devices",))
-        whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
+        whole, split = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
         self._whole = NamedSharding(mesh, whole)
 
         def losses(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
@@ -103,12 +109,13 @@ class Evaluator:
             return each
 
         self._losses = jax.jit(
-            jax.shard_map(losses, mesh=mesh, in_specs=(whole, whole, parts), out_specs=parts, check_vma=False)
+            jax.shard_map(losses, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
         )
-        self._mean = jax.jit(lambda losses: jnp.concatenate(losses)[:batches].mean())
+        shape = (batches,) if parts is None else (parts, -1)
+        self._mean = jax.jit(lambda losses: jnp.concatenate(losses)[:batches].reshape(shape).mean(axis=-1))
 
     def __call__(self, params: Params) -> jax.Array:
-        """Returns the mean loss in nats, float32 scalar.
+        """Returns the mean loss in nats, float32: a scalar, or one of each part.
 
         One device is not waited for. Several are, but for their last program: JAX starts a program on all of them only
         when its inputs are there.

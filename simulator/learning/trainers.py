@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Protocol
 
+from simulator.learning.feed import Feed
 from simulator.learning.programs import Programs, everywhere
-from simulator.learning.round import Assignment, Feed, OptState, Params, RoundInputs, RoundResult
+from simulator.learning.round import Assignment, OptState, Params, RoundInputs, RoundResult
 
 
 @dataclasses.dataclass
@@ -41,6 +42,10 @@ class _Workers:
         self._key = everywhere(feed.key, programs.devices)
         self._states: dict[int, OptState] = {}
         self._fresh: OptState = ()
+
+    def announce(self, assignment: Assignment) -> None:
+        """Says that a round may be run before long."""
+        self._feed.announce(assignment)
 
     def run(self, tickets: list[Ticket]) -> None:
         """Computes rounds of different workers in one program."""
@@ -97,6 +102,7 @@ class BatchedTrainer:
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Registers the round."""
         ticket = Ticket(assignment, params)
+        self._workers.announce(assignment)
         self._pending.append(ticket)
         return ticket
 

@@ -4,20 +4,25 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import models
-from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
+from simulator.data import DataError, DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
+from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import ConstantSchedule, Inner, TransformerModel
+from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rate, linear_warmup
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
-from simulator.learning.round import Arrays, Feed, Params, Recipe, RoundInputs
+from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, default_lanes
 
@@ -49,10 +54,15 @@ class ModelCosts:
 
 
 class Workshop:
-    """Makes data, models, compiled programs and pretrained parameters, each once for all experiments that share it."""
+    """Makes data, models, compiled programs and pretrained parameters, each once for all experiments that share it.
 
-    def __init__(self) -> None:
+    Args:
+      progress: told how far the preparation of data is.
+    """
+
+    def __init__(self, progress: PrepareProgress | None = None) -> None:
         self._shelf: dict[str, Any] = {}
+        self._progress = progress
 
     def _once(self, what: str, make: Callable[[], Made], *settings: Any) -> Made:
         key = f"{what} {json.dumps([_plain(setting) for setting in settings])}"
@@ -67,14 +77,27 @@ class Workshop:
         Raises:
           DataError: the data cannot be read or do not suffice.
         """
-        context = context_of(experiment)
-        return self._once(
-            "dataset",
-            lambda: load_dataset(experiment.data, shards=experiment.shards, context=context),
-            experiment.data,
-            experiment.shards,
-            context,
-        )
+        context, shards = context_of(experiment), experiment.shards
+
+        def make() -> Dataset:
+            limit = _resident_bytes()
+            return load_dataset(
+                experiment.data, shards=shards, context=context, resident_bytes=limit, progress=self._progress
+            )
+
+        dataset = self._once("dataset", make, experiment.data, shards, context)
+        if hasattr(experiment, "inner"):  # that of a file with mistakes may lack it
+            _check_batch(experiment, dataset)
+        return dataset
+
+    def shard_sizes(self, experiment: Experiment) -> tuple[int, ...] | None:
+        """Returns how many examples each shard has, None where all have as many: then no data are read.
+
+        Raises:
+          DataError: the data cannot be read or do not suffice.
+        """
+        data = experiment.data
+        return self.dataset(experiment).shard_sizes if isinstance(data, TextSource) and not data.even else None
 
     def arrays(self, experiment: Experiment, devices: int = 1) -> Arrays:
         """Returns the data set's arrays, on each of the first `devices` local devices."""
@@ -154,7 +177,8 @@ class Workshop:
             return order.batches(shard, skipped + first_step, steps)
 
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("rounds"))
-        return Feed(self.arrays(experiment), batches, experiment.inner.local_steps, key)
+        gather = self.dataset(experiment).gather
+        return Feed(self.arrays(experiment), batches, experiment.inner.local_steps, key, gather)
 
     def server(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Server:
         """Returns a server that holds the experiment's starting point.
@@ -171,7 +195,7 @@ class Workshop:
 
         def make() -> Evaluator:
             dataset = self.dataset(experiment)
-            examples = dataset.validation[: evaluate.windows]
+            examples = dataset.gather(dataset.validation[: evaluate.windows])
             loss = self.model(experiment).loss
             arrays = self.arrays(experiment, len(devices))
             return Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices)
@@ -179,6 +203,29 @@ class Workshop:
         devices = jax.local_devices()[: lanes_of(experiment)]  # those of the rounds, which hold the data
         settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
         return self._once("evaluator", make, *settings)
+
+    def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
+        """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
+
+        A shard that has fewer of them than `evaluate.windows` takes them in turn; of one without any the loss is NaN.
+        """
+        evaluate = experiment.evaluate
+        if not evaluate.per_shard:
+            return None
+
+        def make() -> Callable[[Params], jax.Array]:
+            dataset = self.dataset(experiment)
+            each_own = dataset.shard_validation or (dataset.validation,) * experiment.shards
+            known = np.array([len(own) > 0 for own in each_own])
+            sets = [np.resize(own if len(own) else dataset.validation, evaluate.windows) for own in each_own]
+            examples = dataset.gather(np.concatenate(sets))
+            arrays, loss = self.arrays(experiment, len(devices)), self.model(experiment).loss
+            each = Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices, len(sets))
+            return lambda params: jnp.where(known, each(params), jnp.nan)
+
+        devices = jax.local_devices()[: lanes_of(experiment)]
+        settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
+        return self._once("shard evaluator", make, *settings)
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
@@ -207,26 +254,30 @@ class Workshop:
             first_rate=None,
         )
         programs, arrays = Programs(recipe), self.arrays(experiment)
-        order = DataOrder(self.dataset(experiment), _pretrain_batch(experiment), experiment.seed)
+        dataset = self.dataset(experiment)
+        order = DataOrder(dataset, _pretrain_batch(experiment), experiment.seed)
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("pretraining"))
         state = recipe.initial_state(params)
         shards, chunk = experiment.shards, min(PRETRAIN_CHUNK, pretrain.steps)
-        for first in range(0, pretrain.steps, chunk):
+
+        def examples(first: int) -> np.ndarray:
             steps = range(first, min(first + chunk, pretrain.steps))
             rows = [order.batch(step % shards, step // shards) for step in steps]
-            rows += [np.zeros_like(rows[0])] * (chunk - len(rows))
-            inputs = RoundInputs(
-                params,
-                state,
-                np.stack(rows),
-                np.int32(first),
-                np.int32(len(steps)),
-                np.int32(first),
-            )
-            [(result, state)] = programs.run(arrays, key, [inputs])
-            params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
-            if progress is not None:
-                progress(steps.stop, pretrain.steps, float(result.loss))
+            return dataset.gather(np.stack(rows + [np.zeros_like(rows[0])] * (chunk - len(rows))))
+
+        with ThreadPoolExecutor(1) as pool:  # gathers the next chunk while the device computes
+            upcoming = pool.submit(examples, 0)
+            for first in range(0, pretrain.steps, chunk):
+                last = min(first + chunk, pretrain.steps)
+                inputs = RoundInputs(
+                    params, state, upcoming.result(), np.int32(first), np.int32(last - first), np.int32(first)
+                )
+                [(result, state)] = programs.run(arrays, key, [inputs])
+                if last < pretrain.steps:
+                    upcoming = pool.submit(examples, last)
+                params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
+                if progress is not None:
+                    progress(last, pretrain.steps, float(result.loss))
         return params
 
 
@@ -281,6 +332,25 @@ def context_of(experiment: Experiment) -> int | None:
         return experiment.model.context
     assert experiment.model.preset is not None
     return models.PRESETS[experiment.model.preset].context
+
+
+def _resident_bytes() -> float:
+    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory."""
+    found = jax.local_devices()[0].memory_stats()
+    memory = found["bytes_limit"] if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(memory / 4)
+
+
+def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
+    """Checks that every shard holds a batch, so that none has an example twice."""
+    smallest = min(dataset.shard_sizes)
+    for key, batch in (
+        ("inner.batch_size", experiment.inner.batch_size),
+        ("pretrain.batch_size", _pretrain_batch(experiment)),
+    ):
+        if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
+            message = f"the smallest of {len(dataset.shard_sizes)} shards has only {smallest} examples: use a smaller "
+            raise DataError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
 
 
 def _pretrain_batch(experiment: Experiment) -> int:

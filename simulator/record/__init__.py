@@ -6,7 +6,15 @@ Imports numpy, pandas and yaml only.
 from simulator.record.files import atomic_path, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
 from simulator.record.run import RunRecord, read_runs, read_summaries
-from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, SUMMARY_KEYS, Column, RecordError
+from simulator.record.schema import (
+    EVALUATION_COLUMNS,
+    OUTCOMES,
+    ROUND_COLUMNS,
+    SUMMARY_KEYS,
+    Column,
+    RecordError,
+    shard_columns,
+)
 from simulator.record.workers import summarize_rounds, worker_table
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "atomic_path",
     "read_runs",
     "read_summaries",
+    "shard_columns",
     "summarize_rounds",
     "worker_table",
     "write_summary",

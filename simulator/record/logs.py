@@ -1,12 +1,12 @@
 """Builders of the record's tables: one packed row per append, about 100 bytes each, no object per row."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, Column, RecordError
+from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, Column, RecordError, shard_columns
 
 _FORMATS = {"integer": "q", "real": "d", "outcome": "b"}
 _OUTCOME_CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -112,10 +112,14 @@ class RoundLog(_Rows):
 
 
 class EvaluationLog(_Rows):
-    """Builds the table of evaluations, see `EVALUATION_COLUMNS`; append them in order of simulated time."""
+    """Builds the table of evaluations, see `EVALUATION_COLUMNS`; append them in order of simulated time.
 
-    def __init__(self) -> None:
-        super().__init__(EVALUATION_COLUMNS)
+    Args:
+        shards: How many shards have a loss of their own, in columns `loss_shard_0` and so on.
+    """
+
+    def __init__(self, shards: int = 0) -> None:
+        super().__init__({**EVALUATION_COLUMNS, **shard_columns(shards)})
 
     def append(
         self,
@@ -128,6 +132,7 @@ class EvaluationLog(_Rows):
         loss: float,
         perplexity: float,
         train_loss: float = float("nan"),
+        shard_losses: Sequence[float] = (),
     ) -> None:
         """Adds one evaluation.
 
@@ -136,7 +141,15 @@ class EvaluationLog(_Rows):
         """
         try:
             self._buffer += self._pack(
-                simulated_s, local_steps, tokens, server_updates, bytes_sent, loss, perplexity, train_loss
+                simulated_s,
+                local_steps,
+                tokens,
+                server_updates,
+                bytes_sent,
+                loss,
+                perplexity,
+                train_loss,
+                *shard_losses,
             )
         except struct.error as error:
             raise RecordError(

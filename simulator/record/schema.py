@@ -60,6 +60,13 @@ EVALUATION_COLUMNS: Mapping[str, Column] = {
     ),
 }
 
+
+def shard_columns(shards: int) -> Mapping[str, Column]:
+    """Returns the evaluations' columns of the shards' own losses."""
+    meaning = "validation loss on held-out documents like those of shard {}, nats per token"
+    return {f"loss_shard_{shard}": Column("real", meaning.format(shard)) for shard in range(shards)}
+
+
 SUMMARY_KEYS: Mapping[str, str] = {
     "variant": "name of the variant",
     "seed": "of this run",

@@ -65,9 +65,9 @@ def test_arrays_and_addresses_are_read_only():
             array[0] = 1
 
 
-@pytest.mark.parametrize(("sizes", "message"), [((2, 1), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((), r"\[\]")])
-def test_unequal_or_empty_shards_are_refused(sizes, message):
-    with pytest.raises(ValueError, match=f"same number of examples, at least one; got sizes {message}"):
+@pytest.mark.parametrize(("sizes", "message"), [((2, 0), r"\[2, 0\]"), ((0, 0), r"\[0, 0\]"), ((), r"\[\]")])
+def test_empty_shards_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=f"every shard must have at least one example; got sizes {message}"):
         ClassificationDataset(
             arrays={},
             vocabulary=2,

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from simulator.data import DataError
-from simulator.data.sources import read_standard_library, read_text_files
+from simulator.data.sources.stdlib import open_standard_library
+from simulator.data.sources.text import Unit, open_text_files
+
+
+def read_standard_library(root: Path | None = None) -> list[bytes]:
+    return [document.text for document in open_standard_library(root).documents()]
+
+
+def read_text_files(patterns: list[str], unit: Unit) -> list[bytes]:
+    return [document.text for document in open_text_files(patterns, unit).documents()]
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -112,9 +121,3 @@ def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"this file cannot be read \(No such file or directory\): make it") as caught:
         read_text_files([f"{tmp_path}/*.txt"], "file")
     assert (caught.value.key, caught.value.value) == ("data.files", f"{tmp_path}/gone.txt")
-
-
-def test_files_without_text_are_an_error(tmp_path):
-    write(tmp_path, {"a.txt": b"", "b.txt": b"\n \n"})
-    with pytest.raises(DataError, match=r"data\.files = \['.*'\]: the matching files hold no text"):
-        read_text_files([f"{tmp_path}/*.txt"], "paragraph")

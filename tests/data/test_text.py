@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 
 from simulator.data import DataError, TextDataset, load_dataset
-from simulator.data.text import END_OF_DOCUMENT, deal, to_tokens
-from simulator.experiment.schema import StdlibData, TextData
+from simulator.data.partition import deal
+from simulator.data.sources import Document
+from simulator.data.tokenizers import Bytes
+from simulator.experiment.data_schema import StdlibData, TextData
+
+END_OF_DOCUMENT = Bytes.end_of_document
 
 CONTEXT = 5
 
@@ -127,13 +131,18 @@ def test_the_hash_is_of_the_documents_in_their_order(tmp_path):
 
 
 def test_tokens_by_hand():
-    np.testing.assert_array_equal(to_tokens([b"ab", b"\xff", b"c"]), [97, 98, 256, 255, 256, 99, 256])
+    encoded = Bytes().encode([Document(text, "", "") for text in (b"ab", b"\xff", b"c")])
+    np.testing.assert_array_equal(encoded.tokens, [97, 98, 256, 255, 256, 99, 256])
+    np.testing.assert_array_equal(encoded.lengths, [3, 2, 2])
 
 
 def test_the_deal_by_hand():
-    # Lengths 9, 5, 5, 3 with their ends 10, 6, 6, 4: the 10 opens shard 0, both 6s go to shard 1, the 4 to shard 0.
-    documents = [b"bbb", b"a" * 9, b"c" * 5, b"d" * 5]
-    assert deal(documents, 2) == [[b"bbb", b"a" * 9], [b"c" * 5, b"d" * 5]]
+    # The 10 opens shard 0, both 6s go to shard 1, the 4 to shard 0.
+    hands = deal(np.array([4, 10, 6, 6]), np.ones(2))
+    assert [hand.tolist() for hand in hands] == [[0, 1], [2, 3]]
+    # Shard 1 is to have three times as much: 10, then 6 to the empty shard 0, then what is behind its share.
+    hands = deal(np.array([4, 10, 6, 6]), np.array([1.0, 3.0]))
+    assert [hand.tolist() for hand in hands] == [[1], [0, 2, 3]]
 
 
 def test_more_shards_than_documents_is_an_error(tmp_path):

@@ -1,22 +1,25 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from corpora import store_of
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from simulator.data import DataError, TextDataset, windows
-from simulator.data.windows import Remedies, cut_windows, token_dtype
+from simulator.data import DataError, TextDataset, load_dataset, text, windows
+from simulator.data.streams import StoredStream
+from simulator.data.tokenizers import token_dtype
+from simulator.data.windows import Remedies, Text, cut_windows
+from simulator.experiment.data_schema import TextData
 
 
-def cut(lengths: list[int], validation: int, context: int) -> TextDataset:
+def cut(lengths: list[int], validation: int, context: int, **limit: Any) -> TextDataset:
     """Streams that count up, each from another hundred."""
     *shards, held_out = (100 * i + np.arange(n, dtype=np.int32) for i, n in enumerate([*lengths, validation]))
-    return cut_windows(
-        shards,
-        held_out,
-        context=context,
-        vocabulary=1000,
-        content_hash="hash",
-        facts={"documents": 3},
-        remedies=Remedies(training="more training text", validation="more held-out text", total="less text"),
-    )
+    remedies = Remedies(training="more training text", validation="more held-out text", total="less text")
+    text = Text(shards, held_out, vocabulary=1000, content_hash="hash", facts={"documents": 3}, remedies=remedies)
+    return cut_windows(text, context=context, **limit)
 
 
 def test_windows_by_hand():
@@ -69,7 +72,7 @@ def test_a_validation_text_without_a_window_is_an_error():
 
 
 def test_more_tokens_than_addresses_are_an_error(monkeypatch):
-    monkeypatch.setattr(windows, "_MOST_TOKENS", 20)
+    monkeypatch.setattr(windows, "MOST_ADDRESSES", 20)
     assert len(cut([9, 7], 5, context=3).arrays["tokens"]) == 18
     with pytest.raises(DataError, match=r"^data = '21 tokens': at most 20 can be addressed on the device: less text$"):
         cut([9, 7], 8, context=3)
@@ -79,3 +82,120 @@ def test_token_ids_fit_their_dtype():
     for vocabulary in (2, 256, 257, 2**16, 2**16 + 1):
         assert np.iinfo(token_dtype(vocabulary)).max >= vocabulary - 1
     assert [token_dtype(v) for v in (256, 257, 2**16, 2**16 + 1)] == [np.uint8, np.uint16, np.uint16, np.int32]
+
+
+STREAMS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+def stored(lengths: list[list[int]], shards: int, *, context: int, resident_bytes: float) -> TextDataset:
+    """A store's documents in streams of the given lengths: shards, validation, and the shards' own validation."""
+    store = store_of([length for stream in lengths for length in stream])
+    ends = np.cumsum([len(stream) for stream in lengths])
+    documents = [np.arange(end - len(stream), end) for end, stream in zip(ends, lengths, strict=True)]
+    streams = [StoredStream(store, each) for each in documents]
+    text = Text(
+        streams[:shards],
+        streams[shards],
+        shard_validation=streams[shards + 1 :],
+        uneven=True,
+        vocabulary=2**16,
+        content_hash="hash",
+        facts={},
+        remedies=Remedies("", "", ""),
+    )
+    return cut_windows(text, context=context, resident_bytes=resident_bytes)
+
+
+def examples_of(dataset: TextDataset) -> list[np.ndarray]:
+    return [*dataset.shard_examples, dataset.validation, *dataset.shard_validation]
+
+
+def windows_of(dataset: TextDataset, examples: np.ndarray) -> list[list[int]]:
+    return dataset.fetch(dataset.arrays, dataset.gather(examples)).tolist()
+
+
+@settings(deadline=None)
+@given(STREAMS, STREAMS, st.data())
+def test_host_and_device_give_the_same_windows(shards, others, data):
+    shortest = min(sum(stream) for stream in (*shards, others[0]))
+    assume(shortest > 1)
+    context = data.draw(st.integers(1, shortest - 1))
+    device, host = (
+        stored([*shards, *others], len(shards), context=context, resident_bytes=limit) for limit in (np.inf, 0)
+    )
+    assert (list(host.arrays), list(device.arrays)) == ([], ["tokens"])
+    assert host.shard_sizes == device.shard_sizes == tuple((sum(stream) - 1) // context for stream in shards)
+    assert host.facts == device.facts
+    streams = zip([*shards, *others], examples_of(device), examples_of(host), strict=True)
+    first = 0
+    for lengths, on_device, on_host in streams:
+        assert windows_of(host, on_host) == windows_of(device, on_device)
+        count = (sum(lengths) - 1) // context
+        by_hand = [[first + context * window + i for i in range(context + 1)] for window in range(count)]
+        assert sorted(windows_of(host, on_host)) == by_hand
+        first += sum(lengths)
+
+
+def test_windows_on_the_host_are_gathered_for_any_number_of_axes():
+    dataset = stored([[7, 2, 8], [9]], 1, context=3, resident_bytes=0)
+    assert dataset.shard_sizes == (5,)
+    rows = dataset.gather(np.array([[[4, 0]], [[2, 4]]], np.int32))
+    assert (rows.shape, rows.dtype) == ((2, 1, 2, 4), np.uint16)
+    expected = [[[[12, 13, 14, 15], [0, 1, 2, 3]]], [[[6, 7, 8, 9], [12, 13, 14, 15]]]]
+    assert rows.tolist() == expected
+    inputs = dataset.fetch(dataset.arrays, rows[0, 0])
+    assert (inputs.tolist(), inputs.dtype) == (expected[0][0], np.int32)
+
+
+def test_a_shard_without_validation_of_its_own_moves_nobodys_windows():
+    for limit in (np.inf, 0):
+        dataset = stored([[5], [5], [9], [], [1], [9]], 2, context=4, resident_bytes=limit)
+        assert [len(examples) for examples in dataset.shard_validation] == [0, 0, 2]
+        assert windows_of(dataset, dataset.shard_validation[2]) == [[20, 21, 22, 23, 24], [24, 25, 26, 27, 28]]
+
+
+def test_uneven_shards_have_as_many_windows_as_they_can():
+    dataset = stored([[9], [30], [9]], 2, context=4, resident_bytes=np.inf)
+    assert dataset.shard_sizes == (2, 7)
+    assert dataset.facts == {
+        "training_tokens": 38,
+        "validation_tokens": 9,
+        "unused_tokens": 1,
+        "windows_per_shard": 2,
+        "validation_windows": 2,
+    }
+
+
+def test_text_stays_on_the_host_if_it_takes_more_than_the_limit():
+    streams = [[9], [13], [5]]  # of 27 tokens of two bytes
+    assert list(stored(streams, 2, context=4, resident_bytes=54).arrays) == ["tokens"]
+    assert list(stored(streams, 2, context=4, resident_bytes=53).arrays) == []
+    with pytest.raises(TypeError, match="only the streams of a store can stay on the host"):
+        cut([9, 13], 5, context=4, resident_bytes=53)
+
+
+def corpus_of(folder: Path, feed: str, resident_bytes: float) -> TextDataset:
+    (folder / "a.txt").write_text("\n".join(f"line {number}" for number in range(60)))
+    data = TextData(source="text", files=(f"{folder}/a.txt",), documents="line", feed=feed)
+    dataset = load_dataset(data, shards=2, context=8, resident_bytes=resident_bytes)
+    assert isinstance(dataset, TextDataset)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("feed", "resident_bytes", "resident"),
+    [("auto", 10_000, True), ("auto", 100, False), ("device", 100, True), ("host", 10_000, False)],
+)
+def test_auto_goes_by_the_size_and_the_others_do_not(tmp_path: Path, feed: str, resident_bytes: float, resident: bool):
+    dataset = corpus_of(tmp_path, feed, resident_bytes)
+    assert (dataset.on_host is None, "tokens" in dataset.arrays) == (resident, resident)
+
+
+def test_more_tokens_than_addresses_stay_on_the_host_unless_they_must_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in (windows, text):
+        monkeypatch.setattr(module, "MOST_ADDRESSES", 300)
+    assert corpus_of(tmp_path, "auto", np.inf).on_host is not None
+    with pytest.raises(DataError, match=r"^data = '\d+ tokens': at most 300 can be .* device: use data\.feed: host$"):
+        corpus_of(tmp_path, "device", np.inf)

@@ -223,6 +223,89 @@ def test_paths_of_files_are_relative_to_the_file_that_they_stand_in(tmp_path: Pa
     }
 
 
+PATHS = """\
+data:
+  source: tfds
+  data_dir: prepared
+  tokenizer: {kind: file, path: tokens/own.json, end_of_document: untouched}
+variants:
+  data: {data: {tokenizer: {path: ../v.json}, data_dir: "gs://bucket/tfds"}}
+  home: {data: {tokenizer: bytes, data_dir: ~/tfds}}
+scales:
+  small:
+    data: {data_dir: small}
+    variants: {home: {data: {data_dir: home}}}
+    sweep: {data.data_dir: [s]}
+  large: {data: {data_dir: /large}}
+sweep:
+  data.data_dir: [a, "gs://b", ~/c, null, 3]
+  data.tokenizer: [bytes, {kind: file, path: d.json}]
+  data.tokenizer.path: [e.json]
+  data: [{source: text, files: ["f.txt", ~/g.txt], tokenizer: {kind: sentencepiece, path: h.model}}]
+  data.name: [untouched]
+  both:
+  - {data.tokenizer.path: i.json, data.files: [j.txt], seed: 1, model.path: untouched}
+  - {data: {tokenizer: {path: k.json}}, data.data_dir: "s3://l"}
+"""
+
+
+def test_every_setting_that_names_files_is_relative_to_the_file_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", "/home/me")
+    write(tmp_path, PATHS)
+    tree = load_document(tmp_path / "file.yaml", ["scale=large"]).tree
+    tokenizer = {"kind": "file", "path": f"{tmp_path}/tokens/own.json", "end_of_document": "untouched"}
+    assert tree["data"] == {"source": "tfds", "data_dir": "/large", "tokenizer": tokenizer}
+    assert tree["variants"] == {
+        "data": {"data": {"tokenizer": {"path": f"{tmp_path}/../v.json"}, "data_dir": "gs://bucket/tfds"}},
+        "home": {"data": {"tokenizer": "bytes", "data_dir": "/home/me/tfds"}},
+    }
+    assert tree["sweep"] == {
+        "data.data_dir": [f"{tmp_path}/a", "gs://b", "/home/me/c", None, 3],
+        "data.tokenizer": ["bytes", {"kind": "file", "path": f"{tmp_path}/d.json"}],
+        "data.tokenizer.path": [f"{tmp_path}/e.json"],
+        "data": [
+            {
+                "source": "text",
+                "files": [f"{tmp_path}/f.txt", "/home/me/g.txt"],
+                "tokenizer": {"kind": "sentencepiece", "path": f"{tmp_path}/h.model"},
+            }
+        ],
+        "data.name": ["untouched"],
+        "both": [
+            {
+                "data.tokenizer.path": f"{tmp_path}/i.json",
+                "data.files": [f"{tmp_path}/j.txt"],
+                "seed": 1,
+                "model.path": "untouched",
+            },
+            {"data": {"tokenizer": {"path": f"{tmp_path}/k.json"}}, "data.data_dir": "s3://l"},
+        ],
+    }
+
+
+def test_paths_in_a_scale_are_relative_to_the_file(tmp_path: Path):
+    write(tmp_path, PATHS)
+    tree = load_document(tmp_path / "file.yaml", ["scale=small"]).tree
+    assert tree["data"]["data_dir"] == f"{tmp_path}/small"
+    assert tree["variants"]["home"]["data"]["data_dir"] == f"{tmp_path}/home"
+    assert tree["sweep"]["data.data_dir"] == [f"{tmp_path}/s"]
+
+
+def test_paths_on_the_command_line_are_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", "/home/me")
+    write(tmp_path, PATHS)
+    settings = ("scale=large", "data.data_dir=~/tfds", "data.files=[a/*.txt, /b]", "data.tokenizer={path: c.json}")
+    assert load_document(tmp_path / "file.yaml", settings).overrides == {
+        "data.data_dir": "/home/me/tfds",
+        "data.files": ["a/*.txt", "/b"],
+        "data.tokenizer": {"path": "c.json"},
+    }
+
+
 def test_files_behind_an_alias_are_anchored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path, "data: &data {files: a.txt}\nvariants: {v: {data: *data}}\n", "folder/file.yaml")
     monkeypatch.chdir(tmp_path)

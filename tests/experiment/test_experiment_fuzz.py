@@ -79,7 +79,7 @@ def test_any_tree_gives_points_or_an_experiment_error(content: dict[str, Any]):
 def test_a_damaged_experiment_gives_points_or_an_experiment_error():
     seen: Counter[str] = Counter()
 
-    @settings(FUZZ, max_examples=200)
+    @settings(FUZZ, max_examples=300)
     @given(
         changes=CHANGES,
         variants=st.just({}) | st.dictionaries(st.text(max_size=3), CHANGES, max_size=2) | TREES,
@@ -93,7 +93,7 @@ def test_a_damaged_experiment_gives_points_or_an_experiment_error():
         seen[check(lambda: expand(Document(None, content | {"variants": variants, "sweep": sweep})))] += 1
 
     run()
-    assert seen["points"] > 10
+    assert seen["points"] > 3
     assert seen["refused"] > 10
 
 

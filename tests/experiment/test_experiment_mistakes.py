@@ -122,7 +122,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no source": (
         {"data": {"source": None}},
         "data.source",
-        "is missing; choose from gaussian-clusters, python-stdlib, synthetic, text",
+        "is missing; choose from gaussian-clusters, jsonl, parquet, python-stdlib, synthetic, text, tfds",
     ),
     "no files": ({"data": {"source": "text", "files": []}}, "data.files", "is empty: give at least one"),
     "a file that is a number": (

@@ -164,3 +164,14 @@ def test_evaluating_again_does_not_compile_again():
     assert traces_once >= 1
     assert float(evaluator(jax.tree.map(lambda leaf: leaf + 1, START))) != first
     assert traces == traces_once
+
+
+def test_sets_of_examples_have_means_of_their_own():
+    addresses = np.random.default_rng(4).permutation(64)[:30].astype(np.int32)
+    evaluator = Evaluator(loss, fetch, ARRAYS, addresses, 4, parts=3)
+    assert evaluator.examples.shape == (9, 3)  # ten examples each: three batches of three, one left out
+    values = evaluator(START)
+    assert (values.shape, values.dtype) == ((3,), jnp.float32)
+    expected = [mean_loss(addresses[first : first + 9]) for first in (0, 10, 20)]
+    assert len(set(expected)) == 3
+    np.testing.assert_allclose(values, expected, rtol=1e-5)

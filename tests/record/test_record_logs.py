@@ -95,3 +95,14 @@ def test_evaluation_log():
     )
     assert list(expected.columns) == list(EVALUATION_COLUMNS)
     pd.testing.assert_frame_equal(log.frame(), expected)
+
+
+def test_shards_have_losses_of_their_own():
+    log = EvaluationLog(shards=2)
+    row = {"simulated_s": 1.5, "local_steps": 2, "tokens": 3, "server_updates": 4, "bytes_sent": 5}
+    log.append(**row, loss=0.5, perplexity=1.0, shard_losses=[0.25, 0.75])
+    with pytest.raises(RecordError, match=r"evaluation at 1.5 s: .*EVALUATION_COLUMNS"):
+        log.append(**row, loss=0.5, perplexity=1.0, shard_losses=[0.25])
+    frame = log.frame()
+    assert list(frame.columns) == [*EVALUATION_COLUMNS, "loss_shard_0", "loss_shard_1"]
+    assert frame[["loss_shard_0", "loss_shard_1"]].to_numpy().tolist() == [[0.25, 0.75]]

@@ -1,0 +1,83 @@
+"""Groups of documents that use the same words, as DiLoCo's non-iid shards are clusters of documents."""
+
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.data.errors import DataError
+from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of
+from simulator.experiment.data_schema import DocumentData
+
+_FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest
+_READ_TOKENS = 20_000  # of each document, from its start
+_FEATURES, _DIMENSIONS = 2**16, 64
+
+
+def cluster_documents(
+    store: TokenStore, data: DocumentData, clusters: int, progress: Progress | None = None
+) -> npt.NDArray[np.int32]:
+    """Returns each document's cluster, int32 [D]: k-means of TF-IDF vectors of words after a latent semantic analysis.
+
+    Kept in the cache folder. DiLoCo (Douillard et al., arXiv 2311.08105) clusters the features of a pretrained model
+    instead.
+
+    Raises:
+        DataError: there are fewer documents than clusters.
+    """
+    import sklearn
+
+    documents = store.meta["documents"]
+    if documents < clusters:
+        message = f"there are only {documents} documents: use fewer, or more text"
+        raise DataError("data.partition.groups.clusters", clusters, message)
+    path = cache_folder() / "clusters" / f"{store.folder.name}-{clusters}-sklearn{sklearn.__version__}.npy"
+    if path.exists():
+        found: npt.NDArray[np.int32] = np.load(path, allow_pickle=False)
+        return found
+    labels = _clustered(_Words(store, data), documents, clusters, progress or (lambda *_: None))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    with open(new, "wb") as file:
+        np.save(file, labels)
+    os.replace(new, path)
+    return labels
+
+
+class _Words:
+    """Texts of a store's documents."""
+
+    def __init__(self, store: TokenStore, data: DocumentData):
+        self._store, self._encoder = store, encoder_of(data, store)
+
+    def of(self, documents: npt.NDArray[np.int64]) -> Iterator[str]:
+        return (self._encoder.decode(self._store.document(int(index))[:_READ_TOKENS].tolist()) for index in documents)
+
+
+def _clustered(words: _Words, documents: int, clusters: int, report: Progress) -> npt.NDArray[np.int32]:
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
+
+    counts = HashingVectorizer(n_features=_FEATURES, alternate_sign=False, norm=None)
+    sample = np.unique(np.linspace(0, documents - 1, min(documents, _FITTED)).round().astype(np.int64))
+    dimensions = max(1, min(_DIMENSIONS, len(sample) - 1))
+    features = make_pipeline(
+        TfidfTransformer(sublinear_tf=True), TruncatedSVD(dimensions, random_state=0), Normalizer(copy=False)
+    )
+    model = KMeans(clusters, n_init=4, random_state=0)
+    report("clustering documents", 0, documents, "documents")
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different documents than clusters
+        model.fit(features.fit_transform(counts.transform(words.of(sample))))
+    labels = np.empty(documents, np.int32)
+    for first in range(0, documents, _FITTED):
+        block = np.arange(first, min(first + _FITTED, documents))
+        labels[block] = model.predict(features.transform(counts.transform(words.of(block))))
+        report("clustering documents", int(block[-1]) + 1, documents, "documents")
+    return labels

@@ -1,0 +1,43 @@
+"""Where documents come from. A source is opened without reading its text, and read as often as needed."""
+
+from simulator.data.sources.corpus import Corpus, Document
+from simulator.data.sources.records import open_json_lines, open_parquet
+from simulator.data.sources.stdlib import open_standard_library
+from simulator.data.sources.text import open_text_files
+from simulator.data.sources.tfds import open_tfds
+from simulator.experiment.data_schema import (
+    DocumentData,
+    FieldGroups,
+    JsonLinesData,
+    ParquetData,
+    StdlibData,
+    TextData,
+    TfdsData,
+)
+
+__all__ = ["Corpus", "Document", "open_corpus"]
+
+
+def open_corpus(data: DocumentData) -> Corpus:
+    """Returns the documents that a `data` section names.
+
+    Raises:
+        DataError: there is nothing to read, or it has no such field.
+    """
+    match data:
+        case StdlibData():
+            return open_standard_library()
+        case TextData():
+            return open_text_files(data.files, data.documents)
+        case JsonLinesData():
+            return open_json_lines(data.files, data.field, _group_field(data))
+        case ParquetData():
+            return open_parquet(data.files, data.field, _group_field(data))
+        case TfdsData():
+            return open_tfds(data, _group_field(data))
+
+
+def _group_field(data: DocumentData) -> str | None:
+    """Returns the field by which documents are grouped, None where another thing groups them."""
+    groups = getattr(data.partition, "groups", None)
+    return groups.field if isinstance(groups, FieldGroups) else None

@@ -1,0 +1,47 @@
+"""What every source offers: its documents in a fixed order, and a fingerprint that changes when they do."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Document(NamedTuple):
+    """One document.
+
+    Attributes:
+        text: its bytes, undecoded; never only white space.
+        group: the folder it came from, or the value of the field that groups documents; empty where there is neither.
+        place: where it was found, for messages.
+    """
+
+    text: bytes
+    group: str
+    place: str
+
+
+def group_name(value: object) -> str:
+    """Returns the group of a document from the field that groups documents."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source that has been opened.
+
+    Attributes:
+        fingerprint: what tells it from any other source, and from itself when its files were changed; JSON.
+        documents: reads it from the start, always in the same order. Raises DataError where it cannot be read.
+        empty: what to say when it turns out to hold no text: the key, its value, and a message.
+        has_folders: whether `group` is a folder.
+        size: how much there is to read, in `unit`; None where that is not known beforehand.
+        unit: "bytes" of text, or "documents".
+        facts: for the run record.
+    """
+
+    fingerprint: Mapping[str, Any]
+    documents: Callable[[], Iterator[Document]]
+    empty: tuple[str, object, str]
+    has_folders: bool = False
+    size: int | None = None
+    unit: str = "bytes"
+    facts: Mapping[str, int | str | float] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""Finding files, and reading them whether they are compressed or not."""
+
+import glob
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simulator.data.errors import DataError
+
+_COMPRESSED = (".gz", ".zst")
+_BUFFER = 2**20  # bytes; a decompressor is slow to ask
+
+
+def matching_files(patterns: Sequence[str]) -> list[str]:
+    """Returns absolute paths, sorted; of several paths to the same file the first.
+
+    Args:
+        patterns: glob patterns, `**` included; relative ones are relative to the working directory.
+
+    Raises:
+        DataError: a pattern matches no file.
+    """
+    paths: set[str] = set()
+    for pattern in patterns:
+        matches = [path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path)]
+        if not matches:
+            where = "" if os.path.isabs(pattern) else f" (searched from {os.getcwd()})"
+            raise DataError(
+                "data.files",
+                pattern,
+                f"matches no file{where}: check the path; ** stands for any depth of folders, as in texts/**/*.txt",
+            )
+        paths.update(os.path.abspath(path) for path in matches)
+    first_of: dict[str, str] = {}
+    for path in sorted(paths):
+        first_of.setdefault(os.path.realpath(path), path)
+    return list(first_of.values())
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turns what goes wrong with a file into a DataError that names it and the remedy."""
+    try:
+        yield
+    except (EOFError, zlib.error, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is None:  # from a decompressor, not from the operating system
+            raise _damaged(path, error) from error
+        reason = os.strerror(error.errno)
+        message = f"this file cannot be read ({reason}): make it readable, or write a pattern that leaves it out"
+        raise DataError("data.files", path, message) from error
+
+
+def _damaged(path: str, error: Exception) -> DataError:
+    reason = str(error).rstrip(".")
+    return DataError("data.files", path, f"this file is cut short or damaged ({reason}): copy or download it again")
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """Opens a file, decompressing `.gz` and `.zst`."""
+    if path.endswith(".gz"):
+        return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)), _BUFFER)
+    if path.endswith(".zst"):
+        return io.BufferedReader(pa.input_stream(path, compression="zstd"), _BUFFER)
+    return open(path, "rb")
+
+
+def open_parquet_file(path: str) -> pq.ParquetFile:
+    """Opens a Parquet file to be read in batches, of which a row group may hold more than fit in memory."""
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+
+
+Stamp = tuple[str, int, int]
+"""A file's path, its size in bytes and the time of its last change in ns."""
+
+
+def stamp(paths: Sequence[str]) -> list[Stamp]:
+    """Returns what tells files from others, and from themselves when they were changed.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    stamps = []
+    for path in paths:
+        with reading(path):
+            status = os.stat(path)
+        stamps.append((path, status.st_size, status.st_mtime_ns))
+    return stamps
+
+
+def text_size(stamps: Sequence[Stamp]) -> int | None:
+    """Returns the size in bytes of the files' content, None where some are compressed."""
+    if any(path.endswith(_COMPRESSED) for path, *_ in stamps):
+        return None
+    return sum(size for _, size, _ in stamps)

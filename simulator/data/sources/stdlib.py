@@ -1,0 +1,77 @@
+"""The built-in corpus: the sources of the running interpreter's standard library."""
+
+import fnmatch
+import os
+import platform
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from simulator.data.errors import DataError
+from simulator.data.sources.corpus import Corpus, Document
+
+_OTHER_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "config-*")
+_OTHER_FILES = ("_sysconfigdata*", "sitecustomize.py", "usercustomize.py")
+"""What lies in the standard library's folder and differs between installations of the same Python version."""
+
+
+def open_standard_library(root: Path | None = None) -> Corpus:
+    """Returns the sources of the standard library, one document per module, in the order of their POSIX relative paths.
+
+    Tests, installed packages and files that the interpreter's own build or administrator wrote are left out. The folder
+    of a document is that of the package at the top.
+
+    Args:
+        root: the library's folder; the running interpreter's when absent.
+
+    Raises:
+        DataError: the interpreter has no sources.
+    """
+    root = Path(sysconfig.get_path("stdlib")) if root is None else root
+    names = sorted(path.relative_to(root).as_posix() for path in _python_files(root))
+    nothing = f"no Python sources under {root}: use an interpreter that comes with them, or source: text"
+    if not names:
+        raise DataError("data.source", "python-stdlib", nothing)
+    stamps = [_stamp(root, name) for name in names]
+
+    def documents() -> Iterator[Document]:
+        for name in names:
+            try:
+                text = (root / name).read_bytes()
+            except OSError as error:
+                raise _unreadable(error) from error
+            if text.strip():
+                yield Document(text, name.split("/")[0] if "/" in name else ".", name)
+
+    return Corpus(
+        fingerprint={"source": "python-stdlib", "files": stamps},
+        documents=documents,
+        empty=("data.source", "python-stdlib", nothing),
+        has_folders=True,
+        size=sum(size for _, size, _ in stamps),
+        facts={"python_version": platform.python_version()},
+    )
+
+
+def _stamp(root: Path, name: str) -> tuple[str, int, int]:
+    try:
+        status = (root / name).stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    return name, status.st_size, status.st_mtime_ns
+
+
+def _unreadable(error: OSError) -> DataError:
+    message = f"{error.filename} cannot be read ({error.strerror}): make it readable, or use source: text"
+    return DataError("data.source", "python-stdlib", message)
+
+
+def _python_files(root: Path) -> Iterator[Path]:
+    def left_out(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not left_out(name, _OTHER_FOLDERS)]
+        for name in names:
+            if name.endswith(".py") and not left_out(name, _OTHER_FILES):
+                yield Path(folder, name)

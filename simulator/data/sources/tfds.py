@@ -1,0 +1,221 @@
+"""TensorFlow Datasets that have been prepared; array_record and Parquet files are read without TensorFlow."""
+
+import importlib
+import importlib.util
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from simulator.data.errors import DataError
+from simulator.data.sources.corpus import Corpus, Document, group_name
+from simulator.data.sources.files import open_parquet_file
+from simulator.experiment.data_schema import TfdsData
+from simulator.experiment.problems import nearest
+
+_NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
+_FORMATS = ("array_record", "parquet", "tfrecord")  # the first that there is is read
+_ROWS = 64  # read at a time
+
+
+def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
+    """Returns the texts of one split of a prepared data set.
+
+    Args:
+        data: which one.
+        group_field: feature by which documents are grouped.
+
+    Raises:
+        DataError: it is not known or not prepared, has no such split or feature, or needs TensorFlow.
+    """
+    from tensorflow_datasets.core.features import FeaturesDict
+
+    builder = _builder(data)
+    file_format = _choose_format(builder.info, data)
+    split = _split(builder.info, data)
+    field = _text_feature(builder.info.features, data)
+    if group_field is not None:
+        _check_group(builder.info.features, group_field)
+    wanted = FeaturesDict({name: builder.info.features[name] for name in (field, group_field) if name is not None})
+    with _reading(data):
+        stamps = [(os.fspath(path), os.stat(path)) for path in split.filepaths]
+
+    def documents() -> Iterator[Document]:
+        for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
+            text = example[field]
+            if text is not None and text.strip():
+                group = "" if group_field is None else group_name(example[group_field])
+                yield Document(text, group, f"{data.name}, {data.split}, example {number}")
+
+    return Corpus(
+        fingerprint={
+            "source": "tfds",
+            "name": builder.info.full_name,
+            "split": data.split,
+            "field": field,
+            "group": group_field,
+            "files": [(path, status.st_size, status.st_mtime_ns) for path, status in stamps],
+        },
+        documents=documents,
+        empty=("data.field", field, f"all documents of {data.name} are empty: name another feature or split"),
+        size=split.num_examples,
+        unit="documents",
+        facts={"tfds_name": builder.info.full_name},
+    )
+
+
+def _builder(data: TfdsData) -> Any:
+    if not _NAME.fullmatch(data.name):
+        message = "is no name of a data set: write one such as lm1b, c4/en or c4/en:3.1.0"
+        raise DataError("data.name", data.name, message)
+    import tensorflow_datasets as tfds
+
+    folder = None if data.data_dir is None else os.path.expanduser(data.data_dir)
+    where = folder or tfds.core.constants.DATA_DIR
+    try:
+        builder = tfds.builder(data.name, data_dir=folder, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        raise _not_prepared(data.name, where, known=False) from error
+    except Exception as error:  # whatever a builder's own code raises
+        message = f"cannot be opened in {where} ({_reason(error)}): check name and version, or prepare it again"
+        raise DataError("data.name", data.name, message) from error
+    if not builder.info.splits:
+        raise _not_prepared(data.name, where, known=True)
+    return builder
+
+
+def _not_prepared(name: str, where: str, *, known: bool) -> DataError:
+    infos = [path for depth in ("*/*", "*/*/*") for path in Path(where).glob(f"{depth}/dataset_info.json")]
+    there = [path.parent.relative_to(where).parts for path in infos]
+    names = [f"{'/'.join(parts)}:{version}" for *parts, version in there]
+    found = nearest(name, names) if names else "nothing is"
+    remedy = "correct data.name or data.data_dir, or prepare it"
+    if not known:
+        remedy += " if it is one of TensorFlow Datasets' own, many of which are known only with the extra tf,"
+    make = f"tfds.builder({name!r}, data_dir={where!r}, file_format='array_record').download_and_prepare()"
+    message = f"is not prepared in {where} ({found}): {remedy} in Python: import tensorflow_datasets as tfds; {make}"
+    return DataError("data.name", name, message)
+
+
+def _choose_format(info: Any, data: TfdsData) -> str:
+    """Returns the format to read of those in which a data set is stored."""
+    stored = {file_format.value for file_format in info.available_file_formats()}
+    chosen = next((name for name in _FORMATS if name in stored), None)
+    again = "prepare the data set again with tfds.builder(..., file_format='array_record')"
+    if chosen is None:
+        message = f"is stored as {', '.join(sorted(stored))} files, which are not read: {again}"
+        raise DataError("data.name", data.name, message)
+    if chosen == "tfrecord" and importlib.util.find_spec("tensorflow") is None:
+        raise DataError(
+            "data.name",
+            data.name,
+            "is stored as tfrecord files, which only TensorFlow reads: install it with `pip install 'tardigrad[tf]'`, "
+            f"or {again}",
+        )
+    if info.file_format.value != chosen:
+        info.set_file_format(chosen, override=True, override_if_initialized=True)
+    return chosen
+
+
+def _split(info: Any, data: TfdsData) -> Any:
+    try:
+        split = info.splits[data.split]
+    except (AssertionError, KeyError, ValueError) as error:
+        names = [f"{name} ({split.num_examples:,} examples)" for name, split in info.splits.items()]
+        part = f"{next(iter(info.splits))}[:10%]"
+        message = f"{info.full_name} has no such split: use one of {', '.join(names)}, or a part such as {part}"
+        raise DataError("data.split", data.split, message) from error
+    if not split.num_examples:
+        raise DataError("data.split", data.split, f"{info.full_name} has no examples there: use a larger part")
+    return split
+
+
+def _text_feature(features: Any, data: TfdsData) -> str:
+    kinds = _kinds(features)
+    texts = [name for name, kind in kinds.items() if kind == "text"]
+    listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "no named features"
+    if data.field is not None:
+        if data.field not in texts:
+            what = "is no text" if data.field in kinds else "there is no such feature"
+            raise DataError("data.field", data.field, f"{what}: {data.name} has {listed}")
+        return data.field
+    if "text" in texts:
+        return "text"
+    if len(texts) == 1:
+        return texts[0]
+    if texts:
+        raise DataError("data.field", None, f"{data.name} has several texts: choose one of {', '.join(texts)}")
+    raise DataError("data.name", data.name, f"has no text feature, only {listed}: choose a data set with text")
+
+
+def _check_group(features: Any, name: str) -> None:
+    if name not in features:
+        raise DataError("data.partition.groups.field", name, f"no such feature: {nearest(name, features)}")
+    kind = _kinds(features)[name]
+    if features[name].shape != ():
+        message = f"is no single value but {kind}: name a feature with one value per document"
+        raise DataError("data.partition.groups.field", name, message)
+
+
+def _kinds(features: Any) -> dict[str, str]:
+    """Returns the features by name, sorted, and what they are: of single values the data type."""
+    import numpy as np
+    from tensorflow_datasets.core.features import FeaturesDict
+
+    if not isinstance(features, FeaturesDict):
+        return {}
+    kinds = {name: type(feature).__name__ for name, feature in sorted(features.items())}
+    for name in kinds:
+        if features[name].shape == ():
+            dtype = np.dtype(features[name].np_dtype)
+            kinds[name] = "text" if dtype == np.dtype(object) else dtype.name
+    return kinds
+
+
+def _examples(parts: Any, file_format: str, features: Any, data: TfdsData) -> Iterator[dict[str, Any]]:
+    with _reading(data):
+        for part in parts:
+            read = 0
+            for record in _records(part, file_format):
+                yield features.deserialize_example_np(record)
+                read += 1
+            if read != part.take:
+                raise EOFError(f"{part.filename} holds {part.take - read} examples less than it should")
+
+
+def _records(part: Any, file_format: str) -> Iterator[bytes]:
+    """Yields the examples of a part of a file, serialized."""
+    match file_format:
+        case "array_record":
+            reader = importlib.import_module("array_record.python.array_record_data_source")
+            with reader.ArrayRecordDataSource([part]) as source:
+                for first in range(0, len(source), _ROWS):
+                    yield from source.__getitems__(range(first, min(first + _ROWS, len(source))))
+        case "parquet":
+            with open_parquet_file(part.filename) as file:
+                values = itertools.chain.from_iterable(batch.column(0) for batch in file.iter_batches(_ROWS))
+                for value in itertools.islice(values, part.skip, part.skip + part.take):
+                    yield value.as_py()
+        case _:
+            tf = importlib.import_module("tensorflow")
+            with suppress(RuntimeError):  # TensorFlow is at work already
+                tf.config.set_visible_devices([], "GPU")  # it would take the memory that JAX needs
+            yield from tf.data.TFRecordDataset(part.filename).skip(part.skip).take(part.take).as_numpy_iterator()
+
+
+@contextmanager
+def _reading(data: TfdsData) -> Iterator[None]:
+    """Turns what goes wrong with a prepared file into a DataError; what reads them raises errors of many kinds."""
+    try:
+        yield
+    except Exception as error:
+        message = f"its files are damaged or incomplete ({_reason(error)}): prepare it again, as array_record files"
+        raise DataError("data.name", data.name, message) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return re.sub(r"^Failed to construct dataset .*?\}\": ", "", text)[:300]

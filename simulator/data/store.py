@@ -1,0 +1,362 @@
+"""The token store: a source's tokens in memory-mapped files, made once and named by what determines them.
+
+    TARDIGRAD_CACHE (or ~/.cache/tardigrad)/
+      tokens/KEY/           complete: meta.json, tokens.bin, lengths.bin, groups.bin, and tokenizer.json if trained
+      tokens/KEY.partial/   being made, or left by a preparation that was stopped; progress.json says how far it came
+      tokens/KEY.lock       held while it is being made
+
+A preparation that was stopped goes on where it last wrote `progress.json`: it reads the source again from the start,
+but tokenises only what is missing.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from simulator.data.errors import DataError
+from simulator.data.sources import Corpus, Document, open_corpus
+from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
+from simulator.experiment.data_schema import DocumentData, TrainedTokenizer
+
+FORMAT = 1
+CHUNK_BYTES = 4_000_000
+_PER_DOCUMENT = 200  # bytes that it takes in memory beside its text
+_META, _PROGRESS, _TOKENIZER = "meta.json", "progress.json", "tokenizer.json"
+_COUNTS = ("documents", "tokens", "bytes")
+_COLUMNS = {"tokens": "tokens", "lengths": "documents", "groups": "documents"}
+"""The files, and what they hold one entry for each of."""
+
+Progress = Callable[[str, int, int | None, str], None]
+"""Called with what is being done, how much is done, of how much (None where unknown), and the unit."""
+
+
+def cache_folder() -> Path:
+    """Returns where prepared data are kept: $TARDIGRAD_CACHE, or `tardigrad` in the user's cache folder."""
+    chosen = os.environ.get("TARDIGRAD_CACHE")
+    users = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tardigrad")
+    return Path(os.path.expanduser(chosen or users)).absolute()
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The documents of a source as tokens, in the source's order.
+
+    Attributes:
+        folder: where it is.
+        meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, group_names, facts,
+            and the key from which the folder's name is made.
+    """
+
+    folder: Path
+    meta: Mapping[str, Any]
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[Any]:
+        """Token ids [N], memory-mapped."""
+        return np.memmap(self.folder / "tokens.bin", token_dtype(self.meta["vocabulary"]), mode="r")
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each document, int64 [D], the one that ends it included."""
+        return np.fromfile(self.folder / "lengths.bin", "<i8")
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each document starts, int64 [D]."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.int32]:
+        """Each document's group, int32 [D], an index into meta["group_names"]."""
+        return np.fromfile(self.folder / "groups.bin", "<i4")
+
+    def document(self, index: int) -> npt.NDArray[Any]:
+        """Returns the tokens of one document, with the one that ends it."""
+        start = int(self.starts[index])
+        return self.tokens[start : start + int(self.lengths[index])]
+
+
+def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_bytes: int = CHUNK_BYTES) -> TokenStore:
+    """Returns the tokens of a `data` section, made now if they are not in the cache folder.
+
+    Args:
+        data: the section.
+        progress: told how far it is.
+        chunk_bytes: memory for the documents that are tokenised, and then kept whatever happens, at a time; twice as
+            much is used, as the next ones are read meanwhile.
+
+    Raises:
+        DataError: the source cannot be read or holds no text, the tokenizer does not fit it, the disk is full, or the
+            store in the cache folder is of another version.
+    """
+    corpus = open_corpus(data)
+    encoder = ready(data.tokenizer)
+    key = _key(data, corpus, encoder)
+    folder = cache_folder() / "tokens" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    if not _made(folder):
+        report = progress or _silent
+        with _alone(folder, report):
+            if not _made(folder):  # else another process has made it in the meantime
+                _Preparation(data, corpus, encoder, key, folder, report, chunk_bytes).run()
+    return _opened(folder)
+
+
+def _silent(doing: str, done: int, of: int | None, unit: str) -> None:
+    """Tells nobody."""
+
+
+def encoder_of(data: DocumentData, store: TokenStore) -> Encoder:
+    """Returns the tokenizer that a store was made with."""
+    return ready(data.tokenizer) or _kept_tokenizer(store.folder)
+
+
+def _kept_tokenizer(folder: Path) -> HuggingFace:
+    try:
+        return HuggingFace((folder / _TOKENIZER).read_bytes(), str(folder / _TOKENIZER))
+    except (OSError, DataError) as error:
+        raise _damaged(folder, f"{_TOKENIZER} cannot be read") from error
+
+
+def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[str, Any]:
+    """Returns all that determines a store's content."""
+    if encoder is not None:
+        tokenizer: Any = encoder.hash
+    else:
+        import tokenizers
+
+        tokenizer = [data.tokenizer.model_dump(mode="json"), tokenizers.__version__]
+    return {"source": corpus.fingerprint, "tokenizer": tokenizer}
+
+
+def _made(folder: Path) -> bool:
+    with _writing(folder):
+        return (folder / _META).exists()
+
+
+def _opened(folder: Path) -> TokenStore:
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        found = meta["format"]
+        sizes = _sizes(meta, meta["vocabulary"]) if found == FORMAT else {}
+    except OSError as error:
+        raise _damaged(folder, f"{_META} cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(folder, f"{_META} is damaged") from error
+    if found != FORMAT:
+        raise _damaged(folder, f"was written by another version (its format is {found}, not {FORMAT})")
+    for path, size in _paths(folder, sizes):
+        if not path.exists() or path.stat().st_size != size:
+            raise _damaged(folder, f"{path.name} is not as long as {_META} says")
+    return TokenStore(folder, meta)
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError("data", str(folder), f"{what}: remove this folder, and it is made anew")
+
+
+def _dtype(column: str, vocabulary: int) -> np.dtype[Any]:
+    return np.dtype({"lengths": "<i8", "groups": "<i4"}.get(column) or token_dtype(vocabulary))
+
+
+def _sizes(counts: Mapping[str, int], vocabulary: int) -> dict[str, int]:
+    """Returns how many bytes every column takes."""
+    return {name: counts[what] * _dtype(name, vocabulary).itemsize for name, what in _COLUMNS.items()}
+
+
+def _paths(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[Path, int]]:
+    return ((folder / f"{name}.bin", size) for name, size in sizes.items())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turns what the operating system refuses into a DataError that says what to do; what has been kept stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "make room and start again, which goes on from what has been kept"
+        else:
+            remedy = "make it a folder that can be written to"
+        message = f"tokens cannot be written ({error.strerror or error}): {remedy}, or set TARDIGRAD_CACHE"
+        raise DataError("data", str(folder), f"{message} to another folder") from error
+
+
+@contextmanager
+def _alone(folder: Path, report: Progress) -> Iterator[None]:
+    """Holds the folder's lock, which the operating system takes from a process that is killed."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    with _writing(folder), suppress(Timeout):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    if not lock.is_locked:
+        report("waiting for another process that prepares the same tokens", 0, None, "")
+        with _writing(folder):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Preparation:
+    """One store in the making."""
+
+    def __init__(
+        self,
+        data: DocumentData,
+        corpus: Corpus,
+        encoder: Encoder | None,
+        key: Mapping[str, Any],
+        folder: Path,
+        report: Progress,
+        chunk_bytes: int,
+    ):
+        self._data, self._corpus, self._key = data, corpus, key
+        self._folder, self._partial = folder, folder.with_suffix(".partial")
+        self._report, self._chunk_bytes = report, chunk_bytes
+        self._digest = hashlib.sha256()
+        self._groups: dict[str, int] = {}
+        self._kept = self._resumed()
+        self._encoder = encoder or self._trained()
+
+    def run(self) -> None:
+        """Makes what is missing, and then the whole thing visible at once."""
+        self._cut()
+        with ThreadPoolExecutor(1) as pool:  # reads on while a chunk is tokenised
+            waiting: tuple[list[Document], Future[Encoded]] | None = None
+            for chunk in self._chunks(self._kept["documents"]):
+                if waiting is not None:
+                    self._keep(waiting[0], waiting[1].result())
+                waiting = chunk, pool.submit(self._encoder.encode, chunk)
+            if waiting is not None:
+                self._keep(waiting[0], waiting[1].result())
+        if not self._kept["documents"]:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise DataError(*self._corpus.empty)
+        self._finish()
+
+    def _resumed(self) -> dict[str, int]:
+        """Returns how much has been kept; without a trustworthy account of it all is thrown away."""
+        with _writing(self._folder):
+            for name in (_META, _PROGRESS):
+                counts = _counts(self._partial / name)
+                if counts is not None:
+                    return counts
+            if self._partial.exists():
+                shutil.rmtree(self._partial)
+            self._partial.mkdir()
+        counts = dict.fromkeys(_COUNTS, 0)
+        self._account(counts)
+        return counts
+
+    def _account(self, counts: Mapping[str, int]) -> None:
+        with _writing(self._folder):
+            _write_durably(self._partial / _PROGRESS, json.dumps({"format": FORMAT, **counts}).encode())
+
+    def _trained(self) -> Encoder:
+        assert isinstance(self._data.tokenizer, TrainedTokenizer)
+        path = self._partial / _TOKENIZER
+        if not path.exists():
+            self._report("training the tokenizer", 0, None, "")
+            content = train_bpe(self._data.tokenizer, self._corpus.documents())
+            with _writing(self._folder):
+                _write_durably(path, content)
+        return _kept_tokenizer(self._partial)
+
+    def _cut(self) -> None:
+        """Cuts off what came after the last account; starts over where there is less than it says."""
+        with _writing(self._folder):
+            columns = list(_paths(self._partial, _sizes(self._kept, self._encoder.vocabulary)))
+            if any(size and (not path.exists() or path.stat().st_size < size) for path, size in columns):
+                (self._partial / _META).unlink(missing_ok=True)
+                self._kept = dict.fromkeys(_COUNTS, 0)
+                columns = [(path, 0) for path, _ in columns]
+            for path, size in columns:
+                with open(path, "ab") as file:
+                    file.truncate(size)
+
+    def _chunks(self, done: int) -> Iterator[list[Document]]:
+        """Yields what is to be tokenised; all documents are counted and hashed."""
+        chunk: list[Document] = []
+        size = 0
+        for number, document in enumerate(self._corpus.documents()):
+            self._digest.update(len(document.text).to_bytes(8, "little"))
+            self._digest.update(document.text)
+            self._groups.setdefault(document.group, len(self._groups))
+            if number < done:
+                continue
+            chunk.append(document)
+            size += len(document.text) + _PER_DOCUMENT
+            if size >= self._chunk_bytes:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
+
+    def _keep(self, documents: list[Document], encoded: Encoded) -> None:
+        """Appends a chunk, so that it is there whatever happens next."""
+        groups = np.array([self._groups[document.group] for document in documents])
+        with _writing(self._folder):
+            for name, values in zip(_COLUMNS, (encoded.tokens, encoded.lengths, groups), strict=True):
+                with open(self._partial / f"{name}.bin", "ab") as file:
+                    file.write(values.astype(_dtype(name, self._encoder.vocabulary), copy=False).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+        self._kept["documents"] += len(documents)
+        self._kept["tokens"] += len(encoded.tokens)
+        self._kept["bytes"] += sum(len(document.text) for document in documents)
+        self._account(self._kept)
+        self._report("tokenising", self._kept[self._corpus.unit], self._corpus.size, self._corpus.unit)
+
+    def _finish(self) -> None:
+        meta = {
+            "format": FORMAT,
+            **self._kept,
+            "vocabulary": self._encoder.vocabulary,
+            "end_of_document": self._encoder.end_of_document,
+            "tokenizer_hash": self._encoder.hash,
+            "content_hash": self._digest.hexdigest(),
+            "group_names": list(self._groups),
+            "has_folders": self._corpus.has_folders,
+            "facts": dict(self._corpus.facts),
+            "key": self._key,
+        }
+        with _writing(self._folder):
+            _write_durably(self._partial / _META, json.dumps(meta, indent=1).encode())
+            (self._partial / _PROGRESS).unlink(missing_ok=True)
+            if self._folder.exists():  # without meta.json: not one of ours
+                shutil.rmtree(self._folder)
+            os.replace(self._partial, self._folder)
+
+
+def _counts(path: Path) -> dict[str, int] | None:
+    """Returns what a file says has been kept, None where there is none that can be trusted."""
+    try:
+        account = json.loads(path.read_bytes())
+        counts = {name: int(account[name]) for name in _COUNTS}
+        return counts if account["format"] == FORMAT and min(counts.values()) >= 0 else None
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Replaces a file's content: a reader finds the former or the new one, never half."""
+    new = path.with_suffix(".new")
+    with open(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)

@@ -1,0 +1,214 @@
+"""The `data` section of an experiment file: where text comes from, how it becomes tokens, who learns from what."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from simulator.experiment.base import Section
+from simulator.experiment.units import Fraction, Positive, PositiveInt
+
+
+class ByteTokenizer(Section):
+    """Token ids 0 to 255 are bytes, 256 ends a document. Reads any bytes, text or not."""
+
+    kind: Literal["bytes"]
+
+
+class FileTokenizer(Section):
+    """A `tokenizer.json` as Hugging Face's tokenizers writes it."""
+
+    kind: Literal["file"]
+    path: str = Field(description="the file, relative to the experiment file")
+    end_of_document: str | None = Field(
+        None, description="the token that follows every document; found among the usual names when absent"
+    )
+
+
+class SentencePieceTokenizer(Section):
+    """A SentencePiece model; needs the extra `sentencepiece`. Its end of sentence follows every document."""
+
+    kind: Literal["sentencepiece"]
+    path: str = Field(description="the .model file, relative to the experiment file")
+
+
+class TrainedTokenizer(Section):
+    """Byte-level BPE, trained on the source itself and kept beside the tokens."""
+
+    kind: Literal["bpe"]
+    vocabulary: Annotated[PositiveInt, Field(ge=257)] = Field(
+        32_000, description="token ids at most: 256 bytes, the end of a document, and as many merges as there are"
+    )
+    train_megabytes: Positive = Field(256, description="how much of the source it is trained on, from the start, in MB")
+
+
+Tokenizer = Annotated[
+    ByteTokenizer | FileTokenizer | SentencePieceTokenizer | TrainedTokenizer, Field(discriminator="kind")
+]
+
+
+class FolderGroups(Section):
+    """Documents of one folder belong together."""
+
+    kind: Literal["folder"]
+
+
+class FieldGroups(Section):
+    """Documents with the same value of a field belong together."""
+
+    kind: Literal["field"]
+    field: str
+
+
+class ClusterGroups(Section):
+    """Documents that use the same tokens belong together: k-means of their TF-IDF vectors."""
+
+    kind: Literal["clusters"]
+    clusters: PositiveInt | None = Field(
+        None, description="how many; as many as shards when absent. More of them give shards of nearly one size"
+    )
+
+
+Groups = Annotated[FolderGroups | FieldGroups | ClusterGroups, Field(discriminator="kind")]
+
+
+class IidPartition(Section):
+    """Documents go to the shards at random, so that shards are alike."""
+
+    kind: Literal["iid"]
+    sizes: tuple[Positive, ...] | None = Field(
+        None, description="relative sizes of the shards, one for each; all of one length when absent"
+    )
+
+
+class GroupedPartition(Section):
+    """Every group of documents goes to one shard, the largest first to the shard that is shortest so far."""
+
+    kind: Literal["grouped"]
+    groups: Groups = Field(ClusterGroups(kind="clusters"), description="which documents belong together")
+
+
+class DirichletPartition(Section):
+    """Every group is divided among the shards in proportions of its own, drawn from a symmetric Dirichlet distribution.
+
+    Hsu, Qi, Brown: "Measuring the Effects of Non-Identical Data Distribution", arXiv 1909.06335.
+    """
+
+    kind: Literal["dirichlet"]
+    alpha: Positive = Field(description="concentration: near 0 one shard per group, large as good as iid")
+    groups: Groups = Field(ClusterGroups(kind="clusters"), description="which documents belong together")
+
+
+Partition = Annotated[IidPartition | GroupedPartition | DirichletPartition, Field(discriminator="kind")]
+
+
+def _or_name(schema: dict[str, Any]) -> None:
+    schema["oneOf"].append({"const": "bytes"})
+
+
+class TextSource(Section):
+    """What every source of text has."""
+
+    tokenizer: Tokenizer = Field(
+        ByteTokenizer(kind="bytes"),
+        description="a mapping, or bytes",
+        json_schema_extra=_or_name,
+    )
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    partition: Partition = Field(IidPartition(kind="iid"), description="which documents go to which shard")
+    validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
+    feed: Literal["auto", "device", "host"] = Field(
+        "auto",
+        description="where the tokens of training are: on the device, or gathered from the memory-mapped store while "
+        "the device computes; auto: on the device if they take a quarter of its memory at most",
+    )
+
+    @property
+    def even(self) -> bool:
+        """Whether all shards are of one length."""
+        return isinstance(self.partition, IidPartition) and self.partition.sizes is None
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+class StdlibData(TextSource):
+    """The sources of the running interpreter's standard library."""
+
+    source: Literal["python-stdlib"]
+
+
+class _Files(TextSource):
+    files: tuple[str, ...] = Field(
+        min_length=1, description="glob patterns, ** included", json_schema_extra={"type": ["array", "string"]}
+    )
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class TextData(_Files):
+    """Text files, also `.gz` and `.zst`; paths are relative to the experiment file."""
+
+    source: Literal["text"]
+    documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
+
+
+class JsonLinesData(_Files):
+    """Files with one JSON object per line, also `.gz` and `.zst`; paths are relative to the experiment file."""
+
+    source: Literal["jsonl"]
+    field: str = Field("text", description="the key of the text")
+
+
+class ParquetData(_Files):
+    """Parquet files with one document per row; paths are relative to the experiment file."""
+
+    source: Literal["parquet"]
+    field: str = Field("text", description="the column of the text")
+
+
+class TfdsData(TextSource):
+    """A TensorFlow Datasets data set that has been prepared; TensorFlow is needed only for TFRecord files."""
+
+    source: Literal["tfds"]
+    name: str = Field(description="builder, configuration and version, such as c4/en:3.1.0")
+    split: str = Field("train", description="a split, or a part of one such as train[:10%]")
+    data_dir: str | None = Field(
+        None, description="where data sets were prepared, relative to the experiment file; TFDS's own place when absent"
+    )
+    field: str | None = Field(None, description="the text feature; the only one when absent, or the one named text")
+
+
+class SyntheticData(Section):
+    """A first-order Markov source, whose entropy rate (the lowest loss that any model can reach) is known."""
+
+    source: Literal["synthetic"]
+    vocabulary: Annotated[PositiveInt, Field(ge=2)] = 64
+    concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
+    tokens: PositiveInt = Field(1_000_000, description="length of the training text")
+    validation_tokens: PositiveInt = 50_000
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+
+
+class ClustersData(Section):
+    """The authors' toy classification data: Gaussian clusters around unit-norm centers."""
+
+    source: Literal["gaussian-clusters"]
+    classes: PositiveInt = 4
+    clusters_per_class: PositiveInt = 8
+    dimension: PositiveInt = 512
+    noise: Positive = 0.5
+    points: PositiveInt = 128_000
+    evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
+    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+
+
+DocumentData = StdlibData | TextData | JsonLinesData | ParquetData | TfdsData
+Data = Annotated[
+    StdlibData | TextData | JsonLinesData | ParquetData | TfdsData | SyntheticData | ClustersData,
+    Field(discriminator="source"),
+]

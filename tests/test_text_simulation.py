@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator import ExperimentError, Workshop, check, simulate
+from simulator.data import DataError, TextDataset
+from simulator.learning import workshop
+from tests.experiments import tiny
+
+pytestmark = pytest.mark.usefixtures("mixed_dtypes")
+
+WORKSHOP = Workshop()  # texts, models and compiled programs are shared by the tests of this file
+WORDS = (["red", "green", "blue", "grey"], ["one", "two", "three", "four"], ["oak", "elm", "ash", "fir"])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folders of 40 documents each, of different words."""
+    folder = tmp_path_factory.mktemp("corpus")
+    random = np.random.default_rng(0)
+    for number in range(120):
+        words = random.choice(WORDS[number % 3], random.integers(4, 30))
+        path = folder / f"{number % 3}/{number:03d}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(" ".join(words))
+    return folder
+
+
+def of_text(corpus, data, **changes):
+    """The tiny experiment on the corpus."""
+    text = {"source": "text", "files": f"{corpus}/*/*.txt", "validation_fraction": 0.2} | data
+    return tiny(data=text, **({"evaluate": {"windows": 20}} | changes))
+
+
+def test_training_from_the_host_gives_the_parameters_of_training_on_the_device(corpus):
+    partition = {"kind": "dirichlet", "alpha": 1.0, "groups": {"kind": "folder"}}
+    settings = {
+        "inner": {"optimizer": "sgd", "learning_rate": 0.5},  # compiles fast
+        "pretrain": {"steps": 7, "batch_size": 3},
+        "budget": {"local_steps": 60},
+        "compute": {"lanes": 2},
+    }
+    experiments = [of_text(corpus, {"feed": feed, "partition": partition}, **settings) for feed in ("host", "device")]
+    assert [dict(WORKSHOP.arrays(experiment)).keys() for experiment in experiments] == [set(), {"tokens"}]
+    for trainer in ("serial", "batched"):
+        host, device = (simulate(experiment, trainer=trainer, workshop=WORKSHOP) for experiment in experiments)
+        assert host.summary["parameters_hash"] == device.summary["parameters_hash"]
+        assert host.evaluations["loss"].tolist() == device.evaluations["loss"].tolist()
+        assert host.summary["data"] == device.summary["data"]
+        assert device.evaluations["loss"].iloc[-1] < device.evaluations["loss"].iloc[0]
+
+
+def test_auto_goes_by_a_quarter_of_the_memory(corpus, monkeypatch):
+    experiment = of_text(corpus, {"feed": "auto"})
+    for memory, on_host in ((1e9, False), (100.0, True)):
+        monkeypatch.setattr(workshop, "_resident_bytes", lambda memory=memory: memory)
+        dataset = Workshop().dataset(experiment)
+        assert isinstance(dataset, TextDataset)
+        assert (dataset.on_host is not None) == on_host
+
+
+def rounds_of_shards(experiment) -> list[int]:
+    record = simulate(experiment, trainer="null", workshop=WORKSHOP)
+    return np.bincount(record.rounds["shard"], minlength=experiment.shards).tolist()
+
+
+def test_shards_are_chosen_in_proportion_to_their_sizes(corpus):
+    budget = {"local_steps": 4000}
+    uneven = of_text(corpus, {"partition": {"kind": "iid", "sizes": [1, 2, 5]}, "shards": 3}, budget=budget)
+    sizes = np.array(WORKSHOP.dataset(uneven).shard_sizes)
+    np.testing.assert_allclose(sizes / sizes.sum(), [1 / 8, 2 / 8, 5 / 8], atol=0.02)
+    np.testing.assert_allclose(rounds_of_shards(uneven), 800 * sizes / sizes.sum(), atol=8)
+    even = of_text(corpus, {"shards": 3}, budget=budget)
+    np.testing.assert_allclose(rounds_of_shards(even), 800 / 3, atol=8)
+    grouped = of_text(
+        corpus, {"partition": {"kind": "grouped", "groups": {"kind": "folder"}}, "shards": 2}, budget=budget
+    )
+    assert max(rounds_of_shards(grouped)) == pytest.approx(800 * 2 / 3, abs=60)
+
+
+def test_the_timeline_of_even_shards_reads_no_data():
+    experiment = of_text("nowhere", {"partition": {"kind": "iid"}})
+    assert len(simulate(experiment, trainer="null").rounds) > 0
+    uneven = of_text("nowhere", {"partition": {"kind": "iid", "sizes": [1, 1, 1, 2]}})
+    with pytest.raises(ExperimentError, match=r"^data\.files = 'nowhere/\*/\*\.txt': matches no file"):
+        simulate(uneven, trainer="null")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({"inner": {"batch_size": 900}}, "inner.batch_size", 900),
+        ({"pretrain": {"steps": 1, "batch_size": 901}}, "pretrain.batch_size", 901),
+    ],
+)
+def test_a_batch_of_more_examples_than_a_shard_has_is_an_error(corpus, changes, key, value):
+    experiment = of_text(corpus, {}, **changes)
+    with pytest.raises(DataError) as caught:
+        WORKSHOP.dataset(experiment)
+    smallest = min(WORKSHOP.dataset(of_text(corpus, {})).shard_sizes)
+    assert str(caught.value) == (
+        f"{key} = {value}: the smallest of 4 shards has only {smallest} examples: use a smaller batch, a shorter "
+        "model.context, fewer data.shards, or more data"
+    )
+    assert [problem.key for problem in check(experiment, WORKSHOP)] == [key]
+
+
+def test_a_batch_as_large_as_the_smallest_shard_is_enough(corpus):
+    smallest = min(WORKSHOP.dataset(of_text(corpus, {})).shard_sizes)
+    for changes in (
+        {"inner": {"batch_size": smallest}},
+        {"pretrain": {"steps": 0, "batch_size": smallest + 1}},
+    ):
+        WORKSHOP.dataset(of_text(corpus, {}, **changes))
+    with pytest.raises(DataError, match=f"^inner.batch_size = {smallest + 1}: "):
+        WORKSHOP.dataset(of_text(corpus, {}, inner={"batch_size": smallest + 1}))
