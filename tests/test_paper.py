@@ -105,19 +105,29 @@ class TestResults:
 
         found = grids(summaries_of(["tuning"]))
         chosen = {point.variant: point.experiment.outer.learning_rate for point in load(FOLDER / "methods.yaml")}
-        untuned = {"finetune", "DN + DyLU, c=0.1"}
-        assert set(found) == set(chosen) - untuned
-        assert {method: best(grid) for method, grid in found.items()} == {
-            method: rate for method, rate in chosen.items() if method not in untuned
-        }
-        assert chosen["DN + DyLU, c=0.1"] == chosen["DN + DyLU"]
+        del chosen["finetune"]  # plain training has no outer optimizer
+        assert {variant: best(grid) for (variant, _), grid in found.items()} == chosen
         assert [method for method, grid in found.items() if at_an_edge(grid)] == []
+
+    def test_at_eight_workers_learning_rates_are_the_best_at_the_grace_period_that_keeps_groups_together(self):
+        from choose import at_an_edge, best, grids
+        from page import summaries_of
+
+        found = grids(summaries_of(["tuning_eight"]))
+        for point in load(FOLDER / "eight.yaml", "sweep.seed=[0]"):
+            synchronization = point.experiment.synchronization
+            grace = None if synchronization.kind == "barrier" else f"{synchronization.grace:g}s"
+            assert grace in (None, "4s")
+            grid = found[point.variant, grace]
+            assert not at_an_edge(grid)
+            assert point.experiment.outer.learning_rate == best(grid)
 
     def test_tuning_and_results_have_no_seed_in_common(self):
         from page import RESULTS, summaries_of
 
-        assert {run["seed"] for run in summaries_of(["tuning"])} == {100}
-        others = sorted(path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "tuning")
+        tuning = {"tuning", "tuning_eight", "tuning_inner"}
+        assert {run["seed"] for run in summaries_of(sorted(tuning))} == {100}
+        others = sorted(path.name for path in RESULTS.iterdir() if path.is_dir() and path.name not in tuning)
         assert {run["seed"] for run in summaries_of([name for name in others if name != "toy"])} == {0, 1, 2}
 
     def test_the_pages_show_the_committed_results(self):

@@ -2,8 +2,9 @@
 
     .venv/bin/python experiments/paper/choose.py experiments/results/paper/tuning/*.json
 
-prints one line per method: the perplexity at every learning rate, the best one, and whether it lies at an edge of the
-grid, which is then to be widened. The choice goes into `methods.yaml`, where a test holds it to the results.
+prints one line per method (and grace period, where several were tried): the perplexity at every learning rate, the
+best one, and whether it lies at an edge of the grid, which is then to be widened. The choice goes into `methods.yaml`,
+or for eight workers into `eight.yaml`, where a test holds it to the results.
 """
 
 import argparse
@@ -16,18 +17,25 @@ from rich.table import Table
 
 from simulator.record import read_summaries
 
-AXIS = "outer.learning_rate"
+RATE, GRACE = "outer.learning_rate", "synchronization.grace"
+Method = tuple[str, str | None]
+"""A variant, and the grace period where it is not the variant's own."""
 
 
-def grids(summaries: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, float]]:
+def grids(summaries: Iterable[Mapping[str, Any]]) -> dict[Method, dict[float, float]]:
     """Returns for each method the final perplexity at each learning rate, infinite where it diverged."""
-    found: dict[str, dict[float, float]] = {}
+    found: dict[Method, dict[float, float]] = {}
     for run in summaries:
         perplexity = run["final_perplexity"]
-        found.setdefault(run["variant"], {})[run["overrides"][AXIS]] = (
-            float("inf") if perplexity is None else perplexity
-        )
+        method = run["variant"], run["overrides"].get(GRACE)
+        found.setdefault(method, {})[run["overrides"][RATE]] = float("inf") if perplexity is None else perplexity
     return found
+
+
+def label(method: Method) -> str:
+    """Returns a method's name."""
+    variant, grace = method
+    return variant if grace is None else f"{variant}, grace {grace}"
 
 
 def best(grid: Mapping[float, float]) -> float:
@@ -46,7 +54,7 @@ def main(files: Sequence[Path]) -> int:
     found = grids(read_summaries(files))
     for method, grid in found.items():
         cells = ", ".join(f"{rate:g}: {grid[rate]:.4g}" for rate in sorted(grid))
-        table.add_row(method, cells, f"{best(grid):g}", "widen the grid" if at_an_edge(grid) else "")
+        table.add_row(label(method), cells, f"{best(grid):g}", "widen the grid" if at_an_edge(grid) else "")
     Console().print(table)
     return sum(at_an_edge(grid) for grid in found.values())
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python experiments/paper/page.py
 
-A table stands between `<!-- compare FILE RESULTS... -->`, `<!-- grids RESULTS... -->` or `<!-- made RESULTS... -->` and
-`<!-- end -->`, where FILE is an experiment file of this folder and RESULTS are below experiments/results/paper.
+A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
+and KIND is one of grids, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this folder, with
+`:SCALE` behind it where that is not the file's own.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from choose import best, grids
+from choose import best, grids, label
 
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
@@ -34,7 +35,8 @@ def summaries_of(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def compare(file: str, *names: str) -> str:
     """Returns the table of an experiment file's question."""
-    document = load_document(HERE / file)
+    name, _, scale = file.partition(":")
+    document = load_document(HERE / name, [f"scale={scale}"] if scale else [])
     reference = reference_of(document)
     if reference is None:
         raise ValueError(f"{file} has no reference, or one with mistakes")
@@ -49,7 +51,7 @@ def tuned(*names: str) -> str:
     rates = sorted({rate for grid in found.values() for rate in grid})
     lines = [["method", *(f"{rate:g}" for rate in rates)], [":--", *("--:" for _ in rates)]]
     for method, grid in found.items():
-        lines.append([method, *(_cell(grid, rate) for rate in rates)])
+        lines.append([label(method), *(_cell(grid, rate) for rate in rates)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -64,16 +66,38 @@ def made(*names: str) -> str:
     """Returns what made the results: versions, content of the data, and how long it took."""
     runs = summaries_of(names)
     versions = sorted({", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs})
+    pythons = sorted({run["data"]["python_version"] for run in runs if "python_version" in run["data"]})
     backends = sorted({run["backend"] for run in runs})
     hashes = sorted({f"{run['data_hash'][:16]}…" for run in runs})
     hours = sum(run["host_seconds"] for run in runs) / 3600
+    software = f"Python {', '.join(pythons)}, {'; '.join(versions)}"
     return (
-        f"{len(runs)} runs, {hours:.1f} hours of one {'/'.join(backends)} core; {'; '.join(versions)}; "
+        f"{len(runs)} runs, {hours:.1f} hours of one {'/'.join(backends)} core; {software}; "
         f"sha256 of the data {', '.join(hashes)}.\n"
     )
 
 
-_TABLES: Mapping[str, Callable[..., str]] = {"compare": compare, "grids": tuned, "made": made}
+def commands(file: str, *names: str) -> str:
+    """Returns what runs the results again: one command for each result file."""
+    lines = []
+    for name in names:
+        path = RESULTS / name
+        for result in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+            runs = read_summaries([result])
+            axes = {axis: list(dict.fromkeys(run["overrides"][axis] for run in runs)) for axis in runs[0]["overrides"]}
+            sweep = ", ".join(f"{axis}: [{', '.join(map(str, values))}]" for axis, values in axes.items())
+            chosen = ", ".join(f'"{variant}"' for variant in dict.fromkeys(run["variant"] for run in runs))
+            seed = "" if "seed" in axes else f" seed={runs[0]['seed']}"
+            lines.append(f"tardigrad run experiments/paper/{file}{seed} 'select=[{chosen}]' 'sweep={{{sweep}}}'")
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+_TABLES: Mapping[str, Callable[..., str]] = {
+    "commands": commands,
+    "compare": compare,
+    "grids": tuned,
+    "made": made,
+}
 
 
 def filled(text: str) -> str:

@@ -74,7 +74,7 @@ def comparison(
                 "variant": variant,
                 "published": published,
                 "published_ratio": published / of_baseline,
-                "seeds": len(runs),
+                "seeds": len(pairs),
                 "value": _mean([_result(run, metric) for run in runs]),
                 "ratio": _mean(ratios),
                 "ratio_low": low,
