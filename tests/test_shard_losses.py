@@ -32,6 +32,7 @@ def test_every_shard_is_evaluated_on_held_out_documents_like_its_own(experiment)
     dataset = WORKSHOP.dataset(experiment)
     start = WORKSHOP.start(experiment)
     expected = [loss_of(experiment, start, np.resize(own, 12)) for own in dataset.shard_validation]
+    assert [own.tolist() == sorted(own.tolist()) for own in dataset.shard_validation] == [False, False]
     losses = record.evaluations[["loss_shard_0", "loss_shard_1"]]
     np.testing.assert_allclose(losses.iloc[0], expected, rtol=1e-5)
     assert abs(expected[0] - expected[1]) > 1e-3

@@ -1,6 +1,7 @@
 """Groups of documents that use the same words, as DiLoCo's non-iid shards are clusters of documents."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -8,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.errors import DataError
-from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of
+from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of, writing
 from simulator.experiment.data_schema import DocumentData
 
+_METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
 _FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest
 _READ_TOKENS = 20_000  # of each document, from its start
 _FEATURES, _DIMENSIONS = 2**16, 64
@@ -33,16 +35,16 @@ def cluster_documents(
     if documents < clusters:
         message = f"there are only {documents} documents: use fewer, or more text"
         raise DataError("data.partition.groups.clusters", clusters, message)
-    path = cache_folder() / "clusters" / f"{store.folder.name}-{clusters}-sklearn{sklearn.__version__}.npy"
-    if path.exists():
-        found: npt.NDArray[np.int32] = np.load(path, allow_pickle=False)
-        return found
+    name = f"{store.folder.name}-{clusters}-{_METHOD}-sklearn{sklearn.__version__}.bin"
+    path = cache_folder() / "clusters" / name
+    if path.exists() and path.stat().st_size == 4 * documents:
+        return np.fromfile(path, "<i4")
     labels = _clustered(_Words(store, data), documents, clusters, progress or (lambda *_: None))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}.new")
-    with open(new, "wb") as file:
-        np.save(file, labels)
-    os.replace(new, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+        new.write_bytes(labels.astype("<i4").tobytes())
+        os.replace(new, path)
     return labels
 
 

@@ -43,7 +43,7 @@ def load_dataset(
 
     Args:
         data: the experiment's `data` section.
-        shards: number of shards of equal size.
+        shards: number of shards.
         context: input tokens of a window of text; None for data without one.
         resident_bytes: text that takes more stays on the host, unless the section says where it is to be.
         progress: told how far the preparation of tokens is.

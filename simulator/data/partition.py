@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -195,14 +196,14 @@ def _too_few_documents(data: DocumentData, shards: int, training: int, held_out:
     )
 
 
-def unigram_divergences(shards: Sequence[npt.NDArray[np.int64]]) -> tuple[list[float], float]:
+def unigram_divergences(shards: Sequence[npt.NDArray[Any]]) -> tuple[list[float], float]:
     """Returns how unlike shards are: KL(p_i || p) in bits per token, and its mean weighted with the shards' sizes.
 
     p_i is the distribution of single tokens in shard i, p that in all of them; the mean is their Jensen-Shannon
     divergence: 0 where all are alike, at most the entropy of the shards' sizes where they have no token in common.
 
     Args:
-        shards: for each, how often each token occurs, int64 [vocabulary].
+        shards: for each, how often each token occurs, [vocabulary]; their sums are the sizes.
     """
     sizes_S = np.array([counts_V.sum() for counts_V in shards])
     all_V = np.sum(shards, axis=0) / sizes_S.sum()

@@ -142,7 +142,7 @@ def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[st
 
 
 def _made(folder: Path) -> bool:
-    with _writing(folder):
+    with writing(folder):
         return (folder / _META).exists()
 
 
@@ -181,7 +181,7 @@ def _paths(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[Path, int]]
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turns what the operating system refuses into a DataError that says what to do; what has been kept stays."""
     try:
         yield
@@ -198,12 +198,12 @@ def _writing(folder: Path) -> Iterator[None]:
 def _alone(folder: Path, report: Progress) -> Iterator[None]:
     """Holds the folder's lock, which the operating system takes from a process that is killed."""
     lock = FileLock(folder.with_suffix(".lock"))
-    with _writing(folder), suppress(Timeout):
+    with writing(folder), suppress(Timeout):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     if not lock.is_locked:
         report("waiting for another process that prepares the same tokens", 0, None, "")
-        with _writing(folder):
+        with writing(folder):
             lock.acquire()
     try:
         yield
@@ -250,7 +250,7 @@ class _Preparation:
 
     def _resumed(self) -> dict[str, int]:
         """Returns how much has been kept; without a trustworthy account of it all is thrown away."""
-        with _writing(self._folder):
+        with writing(self._folder):
             for name in (_META, _PROGRESS):
                 counts = _counts(self._partial / name)
                 if counts is not None:
@@ -263,7 +263,7 @@ class _Preparation:
         return counts
 
     def _account(self, counts: Mapping[str, int]) -> None:
-        with _writing(self._folder):
+        with writing(self._folder):
             _write_durably(self._partial / _PROGRESS, json.dumps({"format": FORMAT, **counts}).encode())
 
     def _trained(self) -> Encoder:
@@ -272,13 +272,13 @@ class _Preparation:
         if not path.exists():
             self._report("training the tokenizer", 0, None, "")
             content = train_bpe(self._data.tokenizer, self._corpus.documents())
-            with _writing(self._folder):
+            with writing(self._folder):
                 _write_durably(path, content)
         return _kept_tokenizer(self._partial)
 
     def _cut(self) -> None:
         """Cuts off what came after the last account; starts over where there is less than it says."""
-        with _writing(self._folder):
+        with writing(self._folder):
             columns = list(_paths(self._partial, _sizes(self._kept, self._encoder.vocabulary)))
             if any(size and (not path.exists() or path.stat().st_size < size) for path, size in columns):
                 (self._partial / _META).unlink(missing_ok=True)
@@ -309,7 +309,7 @@ class _Preparation:
     def _keep(self, documents: list[Document], encoded: Encoded) -> None:
         """Appends a chunk, so that it is there whatever happens next."""
         groups = np.array([self._groups[document.group] for document in documents])
-        with _writing(self._folder):
+        with writing(self._folder):
             for name, values in zip(_COLUMNS, (encoded.tokens, encoded.lengths, groups), strict=True):
                 with open(self._partial / f"{name}.bin", "ab") as file:
                     file.write(values.astype(_dtype(name, self._encoder.vocabulary), copy=False).data)
@@ -334,7 +334,7 @@ class _Preparation:
             "facts": dict(self._corpus.facts),
             "key": self._key,
         }
-        with _writing(self._folder):
+        with writing(self._folder):
             _write_durably(self._partial / _META, json.dumps(meta, indent=1).encode())
             (self._partial / _PROGRESS).unlink(missing_ok=True)
             if self._folder.exists():  # without meta.json: not one of ours

@@ -70,5 +70,5 @@ def divided_text(
 
 def divergences(store: TokenStore, shards: Sequence[StoredStream]) -> tuple[list[float], float]:
     """Returns how unlike the shards are, one by one and in the mean; see `unigram_divergences`."""
-    vocabulary = store.meta["vocabulary"]
-    return unigram_divergences([np.bincount(stream[:_COUNTED], minlength=vocabulary) for stream in shards])
+    counts = [np.bincount(stream[:_COUNTED], minlength=store.meta["vocabulary"]) for stream in shards]
+    return unigram_divergences([own * (len(stream) / own.sum()) for own, stream in zip(counts, shards, strict=True)])

@@ -107,7 +107,10 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         vocabulary=text.vocabulary,
         shard_examples=tuple(each[:shards]),
         validation=named_generator("order of validation windows").permutation(each[shards]),
-        shard_validation=tuple(each[shards + 1 :]),
+        shard_validation=tuple(
+            named_generator(f"order of validation windows, shard {shard}").permutation(own)
+            for shard, own in enumerate(each[shards + 1 :])
+        ),
         content_hash=text.content_hash,
         best_loss=text.best_loss,
         facts={

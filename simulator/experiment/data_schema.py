@@ -60,7 +60,7 @@ class FieldGroups(Section):
 
 
 class ClusterGroups(Section):
-    """Documents that use the same tokens belong together: k-means of their TF-IDF vectors."""
+    """Documents that use the same words belong together: k-means of their TF-IDF vectors."""
 
     kind: Literal["clusters"]
     clusters: PositiveInt | None = Field(

@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.data import DataError, TextDataset, clustering, load_dataset, token_store
+from simulator.data import text as text_module
 from simulator.data.clustering import cluster_documents
 from simulator.data.partition import Division, deal, divide, unigram_divergences
 from simulator.data.store import TokenStore
+from simulator.data.streams import StoredStream
+from simulator.data.text import divergences
 from simulator.experiment.data_schema import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
 
 FOLDERS = {"kind": "folder"}
@@ -270,8 +273,9 @@ def test_clusters_are_found_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(clustering, "_clustered", None)
     np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
     monkeypatch.undo()
-    kept.unlink()
-    np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
+    for damaged in (b"", kept.read_bytes()[:-1]):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
     assert labels_of(tmp_path, 2)[1].max() == 1
 
 
@@ -356,3 +360,14 @@ def test_windows_of_shards_and_of_their_validation_are_of_their_groups(tmp_path:
         letters.append(frozenset(dataset.fetch(dataset.arrays, examples).ravel().tolist()))
     assert letters[:2] == letters[2:]
     assert letters[0] != letters[1]
+
+
+def test_divergences_of_long_shards_are_weighted_with_whole_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = token_store(data({"kind": "iid"}, f"{topics(tmp_path, 3)}/*/*.txt"))
+    streams = [StoredStream(store, documents) for documents in (np.arange(12), np.arange(12, 15))]
+    monkeypatch.setattr(text_module, "_COUNTED", 20)
+    own = [np.bincount(stream[:20], minlength=257) * (len(stream) / 20) for stream in streams]
+    assert len(streams[0]) > 2 * len(streams[1]) > 40
+    assert divergences(store, streams) == unigram_divergences(own)
+    unweighted = unigram_divergences([np.bincount(stream[:20], minlength=257) for stream in streams])
+    assert divergences(store, streams)[1] != pytest.approx(unweighted[1], rel=1e-3)
