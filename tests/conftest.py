@@ -1,10 +1,12 @@
 """Settings of every test."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 # JAX reads these when it is first imported, here and in processes that tests start. JAX_PLATFORMS chooses the platform.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -28,3 +30,25 @@ def mixed_dtypes() -> Iterator[None]:
 
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def tardigrad(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder; returns exit code, standard output and standard error."""
+    from simulator import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "_leave", sys.exit)  # the real one ends the process, and the tests with it
+
+    def call(*arguments, experiment=None):
+        if experiment is not None:
+            text = experiment if isinstance(experiment, str) else yaml.safe_dump(experiment, sort_keys=False)
+            (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["tardigrad", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return exit_.value.code or 0, captured.out, captured.err
+
+    return call

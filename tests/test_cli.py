@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator import cli, read_runs
+from simulator import read_runs
 from tests.experiments import TINY
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
@@ -28,26 +28,6 @@ def document(**changes):
         "delayed [Nesterov]": {"synchronization": {"kind": "asynchronous", "grace": "0.5s"}, "outer": DELAYED},
     }
     return base | {"budget": {"local_steps": 40}, "evaluate": {"windows": 8}, "variants": variants} | changes
-
-
-@pytest.fixture
-def tardigrad(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty folder; returns exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "_leave", sys.exit)  # the real one ends the process, and the tests with it
-
-    def call(*arguments, experiment=None):
-        if experiment is not None:
-            text = experiment if isinstance(experiment, str) else yaml.safe_dump(experiment, sort_keys=False)
-            (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["tardigrad", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def test_run_leaves_a_table_figures_and_records_that_pandas_opens(tardigrad, tmp_path):

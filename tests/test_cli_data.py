@@ -1,11 +1,9 @@
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from simulator import cli
 from simulator.data import load as loading
 from simulator.data import store
 from simulator.live import PreparationView
@@ -24,22 +22,6 @@ def write(folder: Path, **changes):
     data = {"source": "text", "files": "texts/*/*.txt"} | changes.pop("data", {})
     content = TINY | {"data": data} | changes
     (folder / "experiment.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-@pytest.fixture
-def tardigrad(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty folder; returns exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tardigrad", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def test_prepare_keeps_the_tokens_and_does_so_once(tardigrad, tmp_path, cache, monkeypatch):

@@ -25,12 +25,15 @@ PAGES = (HERE / "README.md", HERE.parents[1] / "README.md")
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def files_of(names: Sequence[str]) -> list[Path]:
+    """Returns result files, of a folder all that are in it."""
+    paths = [RESULTS / name for name in names]
+    return [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+
+
 def summaries_of(names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the runs of result files, or of all that are in a folder of them."""
-    paths = [RESULTS / name for name in names]
-    return read_summaries(
-        [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    )
+    return read_summaries(files_of(names))
 
 
 def compare(file: str, *names: str) -> str:
@@ -80,15 +83,13 @@ def made(*names: str) -> str:
 def commands(file: str, *names: str) -> str:
     """Returns what runs the results again: one command for each result file."""
     lines = []
-    for name in names:
-        path = RESULTS / name
-        for result in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-            runs = read_summaries([result])
-            axes = {axis: list(dict.fromkeys(run["overrides"][axis] for run in runs)) for axis in runs[0]["overrides"]}
-            sweep = ", ".join(f"{axis}: [{', '.join(map(str, values))}]" for axis, values in axes.items())
-            chosen = ", ".join(f'"{variant}"' for variant in dict.fromkeys(run["variant"] for run in runs))
-            seed = "" if "seed" in axes else f" seed={runs[0]['seed']}"
-            lines.append(f"tardigrad run experiments/paper/{file}{seed} 'select=[{chosen}]' 'sweep={{{sweep}}}'")
+    for result in files_of(names):
+        runs = read_summaries([result])
+        axes = {axis: list(dict.fromkeys(run["overrides"][axis] for run in runs)) for axis in runs[0]["overrides"]}
+        sweep = ", ".join(f"{axis}: [{', '.join(map(str, values))}]" for axis, values in axes.items())
+        chosen = ", ".join(f'"{variant}"' for variant in dict.fromkeys(run["variant"] for run in runs))
+        seed = "" if "seed" in axes else f" seed={runs[0]['seed']}"
+        lines.append(f"tardigrad run experiments/paper/{file}{seed} 'select=[{chosen}]' 'sweep={{{sweep}}}'")
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.errors import DataError
-from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of, writing
+from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of, silent, writing
 from simulator.experiment.data_schema import DocumentData
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
@@ -39,7 +39,7 @@ def cluster_documents(
     path = cache_folder() / "clusters" / name
     if path.exists() and path.stat().st_size == 4 * documents:
         return np.fromfile(path, "<i4")
-    labels = _clustered(_Words(store, data), documents, clusters, progress or (lambda *_: None))
+    labels = _clustered(_Words(store, data), documents, clusters, progress or silent)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")

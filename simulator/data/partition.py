@@ -16,9 +16,8 @@ from simulator.experiment.data_schema import (
     ClusterGroups,
     DirichletPartition,
     DocumentData,
-    FieldGroups,
-    FolderGroups,
     GroupedPartition,
+    Groups,
     IidPartition,
 )
 
@@ -80,10 +79,10 @@ def divide(
             hands = deal(store.lengths[training], np.array(sizes or [1.0] * shards))
             return Division(tuple(training[hand] for hand in hands), validation, (validation,) * shards)
         case GroupedPartition(groups=groups):
-            groups_D = _groups(store, data, groups, shards, progress)
+            groups_D = _groups_of(store, data, groups, shards, progress)
             shards_D = _grouped(groups_D, store.lengths, training, shards)
         case DirichletPartition(groups=groups, alpha=alpha):
-            groups_D = _groups(store, data, groups, shards, progress)
+            groups_D = _groups_of(store, data, groups, shards, progress)
             shards_D = _dirichlet(groups_D, store.lengths, training, validation, shards, alpha, least_tokens)
 
     def of_shards(documents: Indices) -> tuple[Indices, ...]:
@@ -114,12 +113,8 @@ def deal(lengths: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> li
     return [np.array(sorted(hand), np.int64) for hand in hands]
 
 
-def _groups(
-    store: TokenStore,
-    data: DocumentData,
-    groups: FolderGroups | FieldGroups | ClusterGroups,
-    shards: int,
-    progress: Progress | None,
+def _groups_of(
+    store: TokenStore, data: DocumentData, groups: Groups, shards: int, progress: Progress | None
 ) -> npt.NDArray[np.int32]:
     """Returns the group of every document, int32 [D]."""
     if isinstance(groups, ClusterGroups):

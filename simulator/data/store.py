@@ -107,14 +107,14 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
     key = _key(data, corpus, encoder)
     folder = cache_folder() / "tokens" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     if not _made(folder):
-        report = progress or _silent
+        report = progress or silent
         with _alone(folder, report):
             if not _made(folder):  # else another process has made it in the meantime
                 _Preparation(data, corpus, encoder, key, folder, report, chunk_bytes).run()
     return _opened(folder)
 
 
-def _silent(doing: str, done: int, of: int | None, unit: str) -> None:
+def silent(doing: str, done: int, of: int | None, unit: str) -> None:
     """Tells nobody."""
 
 

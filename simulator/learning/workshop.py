@@ -115,8 +115,11 @@ class Workshop:
         Raises:
           ModelError: its vocabulary is smaller than the data's, or its sizes do not fit together.
         """
-        vocabulary = vocabulary_of(experiment.data)
-        return self._once("model", lambda: build_model(experiment, vocabulary), *_data_and_model(experiment))
+
+        def make() -> models.Model:
+            return build_model(experiment, vocabulary_of(experiment.data))
+
+        return self._once("model", make, *_data_and_model(experiment))
 
     def costs(self, experiment: Experiment) -> ModelCosts:
         """Returns what a round and a message cost."""
@@ -191,18 +194,11 @@ class Workshop:
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
         """Returns what evaluates the server's parameters."""
-        evaluate = experiment.evaluate
 
         def make() -> Evaluator:
-            dataset = self.dataset(experiment)
-            examples = dataset.gather(dataset.validation[: evaluate.windows])
-            loss = self.model(experiment).loss
-            arrays = self.arrays(experiment, len(devices))
-            return Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices)
+            return self._evaluator(experiment, self.dataset(experiment).validation[: experiment.evaluate.windows])
 
-        devices = jax.local_devices()[: lanes_of(experiment)]  # those of the rounds, which hold the data
-        settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
-        return self._once("evaluator", make, *settings)
+        return self._once("evaluator", make, *_evaluation(experiment))
 
     def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
         """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
@@ -218,14 +214,16 @@ class Workshop:
             each_own = dataset.shard_validation or (dataset.validation,) * experiment.shards
             known = np.array([len(own) > 0 for own in each_own])
             sets = [np.resize(own if len(own) else dataset.validation, evaluate.windows) for own in each_own]
-            examples = dataset.gather(np.concatenate(sets))
-            arrays, loss = self.arrays(experiment, len(devices)), self.model(experiment).loss
-            each = Evaluator(loss, dataset.fetch, arrays, examples, evaluate.batch_size, devices, len(sets))
+            each = self._evaluator(experiment, np.concatenate(sets), len(sets))
             return lambda params: jnp.where(known, each(params), jnp.nan)
 
-        devices = jax.local_devices()[: lanes_of(experiment)]
-        settings = [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(devices)]
-        return self._once("shard evaluator", make, *settings)
+        return self._once("shard evaluator", make, *_evaluation(experiment))
+
+    def _evaluator(self, experiment: Experiment, examples: np.ndarray, parts: int | None = None) -> Evaluator:
+        dataset, devices = self.dataset(experiment), _lane_devices(experiment)
+        loss, arrays = self.model(experiment).loss, self.arrays(experiment, len(devices))
+        batch_size = experiment.evaluate.batch_size
+        return Evaluator(loss, dataset.fetch, arrays, dataset.gather(examples), batch_size, devices, parts)
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
@@ -369,6 +367,17 @@ def pretrain_inner(experiment: Experiment) -> Inner:
     if pretrain.optimizer is not None:
         changes |= {"optimizer": pretrain.optimizer, "weight_decay": pretrain.weight_decay, "arguments": {}}
     return experiment.inner.model_copy(update=changes)
+
+
+def _lane_devices(experiment: Experiment) -> list[jax.Device]:
+    """Returns the devices of the rounds, which hold the data."""
+    devices: list[jax.Device] = jax.local_devices()[: lanes_of(experiment)]
+    return devices
+
+
+def _evaluation(experiment: Experiment) -> list[Any]:
+    evaluate = experiment.evaluate
+    return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(_lane_devices(experiment))]
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

@@ -82,6 +82,12 @@ Stamp = tuple[str, int, int]
 """A file's path, its size in bytes and the time of its last change in ns."""
 
 
+def stamp_of(path: str | os.PathLike[str]) -> Stamp:
+    """Returns a file's stamp; raises OSError where it cannot be read."""
+    status = os.stat(path)
+    return os.fspath(path), status.st_size, status.st_mtime_ns
+
+
 def stamp(paths: Sequence[str]) -> list[Stamp]:
     """Returns what tells files from others, and from themselves when they were changed.
 
@@ -91,8 +97,7 @@ def stamp(paths: Sequence[str]) -> list[Stamp]:
     stamps = []
     for path in paths:
         with reading(path):
-            status = os.stat(path)
-        stamps.append((path, status.st_size, status.st_mtime_ns))
+            stamps.append(stamp_of(path))
     return stamps
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document
+from simulator.data.sources.files import Stamp, stamp_of
 
 _OTHER_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "config-*")
 _OTHER_FILES = ("_sysconfigdata*", "sitecustomize.py", "usercustomize.py")
@@ -53,12 +54,12 @@ def open_standard_library(root: Path | None = None) -> Corpus:
     )
 
 
-def _stamp(root: Path, name: str) -> tuple[str, int, int]:
+def _stamp(root: Path, name: str) -> Stamp:
     try:
-        status = (root / name).stat()
+        _, size, changed_ns = stamp_of(root / name)
     except OSError as error:
         raise _unreadable(error) from error
-    return name, status.st_size, status.st_mtime_ns
+    return name, size, changed_ns
 
 
 def _unreadable(error: OSError) -> DataError:

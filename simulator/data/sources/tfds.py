@@ -12,7 +12,7 @@ from typing import Any
 
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
-from simulator.data.sources.files import open_parquet_file
+from simulator.data.sources.files import open_parquet_file, stamp_of
 from simulator.experiment.data_schema import TfdsData
 from simulator.experiment.problems import nearest
 
@@ -41,7 +41,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
         _check_group(builder.info.features, group_field)
     wanted = FeaturesDict({name: builder.info.features[name] for name in (field, group_field) if name is not None})
     with _reading(data):
-        stamps = [(os.fspath(path), os.stat(path)) for path in split.filepaths]
+        stamps = [stamp_of(path) for path in split.filepaths]
 
     def documents() -> Iterator[Document]:
         for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
@@ -57,7 +57,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
             "split": data.split,
             "field": field,
             "group": group_field,
-            "files": [(path, status.st_size, status.st_mtime_ns) for path, status in stamps],
+            "files": stamps,
         },
         documents=documents,
         empty=("data.field", field, f"all documents of {data.name} are empty: name another feature or split"),
