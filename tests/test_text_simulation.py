@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simulator import ExperimentError, Workshop, check, simulate
-from simulator.data import DataError, TextDataset
+from simulator.data import DataError, DataOrder, TextDataset
 from simulator.learning import workshop
 from tests.experiments import tiny
 
@@ -77,6 +77,30 @@ def test_shards_are_chosen_in_proportion_to_their_sizes(corpus):
         corpus, {"partition": {"kind": "grouped", "groups": {"kind": "folder"}}, "shards": 2}, budget=budget
     )
     assert max(rounds_of_shards(grouped)) == pytest.approx(800 * 2 / 3, abs=60)
+
+
+def test_a_shards_part_of_the_budget_and_of_pretraining_goes_by_its_size(corpus):
+    settings = {
+        "inner": {"schedule": {"kind": "cosine"}},
+        "budget": {"local_steps": 4000},
+        "pretrain": {"steps": 40, "batch_size": 1},
+    }
+    partition = {"partition": {"kind": "iid", "sizes": [1, 2, 5]}, "shards": 3}
+    by_size, fixed = (
+        of_text(corpus, partition, shard_choice={"kind": kind}, **settings) for kind in ("proportional", "fixed")
+    )
+    sizes = np.array(WORKSHOP.dataset(by_size).shard_sizes)
+    orders = [DataOrder(WORKSHOP.dataset(by_size), batch, by_size.seed) for batch in (1, by_size.inner.batch_size)]
+    for shard, size in enumerate(sizes.tolist()):
+        for experiment, end in ((by_size, -(-4000 * size // sizes.sum())), (fixed, -(-4000 // 3))):
+            rates = WORKSHOP.feed(experiment).rates(shard, 0, 4000)
+            assert np.flatnonzero(rates < 1e-9)[0] == pytest.approx(end, abs=2)
+        visits = 40 * size / sizes.sum()
+        pretrained = orders[0].batches(shard, 0, int(visits)).ravel()
+        first = WORKSHOP.feed(by_size).order(shard, 0, 1)
+        assert not set(pretrained) & set(first.ravel())
+        steps = -(-np.array([np.floor(visits), np.ceil(visits)]) // by_size.inner.batch_size)
+        assert any(np.array_equal(first, orders[1].batches(shard, int(step), 1)) for step in steps)
 
 
 def test_the_timeline_of_even_shards_reads_no_data():

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
@@ -36,24 +35,25 @@ def bare(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:
     """Returns plain training of one replica for the experiment's number of steps, as one compiled scan."""
     recipe, feed = workshop.recipe(experiment), workshop.feed(experiment)
     steps = experiment.budget.local_steps or 0
-    examples = feed.order(0, 0, steps)
+    examples, rates = feed.order(0, 0, steps), feed.rates(0, 0, steps)
     params = workshop.start(experiment)
     state = recipe.initial_state(params)
 
     @jax.jit
-    def train(arrays: dict[str, jax.Array], params: object, state: object, examples: jax.Array) -> jax.Array:
-        def step(carry: tuple, rows: jax.Array) -> tuple[tuple, jax.Array]:
-            params, state, index = carry
+    def train(
+        arrays: dict[str, jax.Array], params: object, state: object, examples: jax.Array, rates: jax.Array
+    ) -> jax.Array:
+        def step(carry: tuple, given: tuple[jax.Array, jax.Array]) -> tuple[tuple, jax.Array]:
+            (params, state), (rows, rate) = carry, given
             batch = recipe.fetch(arrays, rows)
             loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, None)
-            optimizer = recipe.optimizer(recipe.learning_rate(index))
-            updates, state = optimizer.update(gradients, state, params)
-            return (optax.apply_updates(params, updates), state, index + 1), loss
+            updates, state = recipe.optimizer(rate).update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), loss
 
-        (params, _, _), losses = jax.lax.scan(step, (params, state, jnp.int32(0)), examples)
+        (params, _), losses = jax.lax.scan(step, (params, state), (examples, rates))
         return losses.mean() + 0.0 * jax.tree.leaves(params)[0].sum()
 
-    return lambda: jax.block_until_ready(train(feed.arrays, params, state, examples))
+    return lambda: jax.block_until_ready(train(feed.arrays, params, state, examples, rates))
 
 
 def simulated(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:

@@ -72,7 +72,8 @@ class CosineSchedule(Section):
     kind: Literal["cosine"]
     warmup_steps: NonNegativeInt = 0
     total_steps: PositiveInt | None = Field(
-        None, description="steps per shard at which the floor is reached; budget.local_steps / shards when absent"
+        None,
+        description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
     )
     final_learning_rate: NonNegative = 0.0
     peak_first_step: bool = Field(

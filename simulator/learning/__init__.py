@@ -1,7 +1,7 @@
 """What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
 from simulator.learning.feed import Feed
-from simulator.learning.inner import build_inner, learning_rate, warmup_cosine
+from simulator.learning.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
 from simulator.learning.programs import Programs
 from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
@@ -38,7 +38,7 @@ __all__ = [
     "delay_compensation",
     "delayed_nesterov",
     "drop_stale",
-    "learning_rate",
+    "learning_rates",
     "outer_optimizers",
     "polynomial",
     "pseudo_gradient",

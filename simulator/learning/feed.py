@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
+from simulator.learning.inner import Rates
 from simulator.learning.round import Arrays, Assignment, OptState, Params, RoundInputs
 
 _AHEAD = 16  # rounds gathered before they are computed, at most
@@ -23,6 +26,7 @@ class Feed:
     Attributes:
       arrays: the data, on every device that runs rounds; empty where they stay on the host.
       order: (shard, first_step, steps) to example addresses, int32 of shape (steps, batch), on the host.
+      rates: (shard, first_step, steps) to learning rates, float32 (steps,).
       longest_round: local steps of the longest round; the examples of shorter ones are filled up to it.
       key: root of the rounds' keys.
       gather: addresses to what the data set's `fetch` takes, with more axes behind those of the addresses.
@@ -30,6 +34,7 @@ class Feed:
 
     arrays: Arrays
     order: Callable[[int, int, int], np.ndarray]
+    rates: Callable[[int, int, int], Rates]
     longest_round: int
     key: jax.Array
     gather: Callable[[np.ndarray], np.ndarray] = _unchanged
@@ -50,16 +55,20 @@ class Feed:
             rows = waiting.result()
         else:
             rows = self.gather(self._rows(assignment))
-        examples = np.zeros((self.longest_round, *rows.shape[1:]), rows.dtype)
-        examples[: len(rows)] = rows
+        rates = self.rates(assignment.shard, assignment.first_step, assignment.steps)
         return RoundInputs(
             params=params,
             opt_state=opt_state,
-            examples=examples,
-            first_step=np.int32(assignment.first_step),
+            examples=self._filled_up(rows),
+            rates=self._filled_up(rates),
             steps=np.int32(assignment.steps),
             id=np.int32(assignment.id),
         )
+
+    def _filled_up(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        filled = np.zeros((self.longest_round, *rows.shape[1:]), rows.dtype)
+        filled[: len(rows)] = rows
+        return filled
 
     def _rows(self, assignment: Assignment) -> np.ndarray:
         return self.order(assignment.shard, assignment.first_step, assignment.steps)

@@ -1,42 +1,47 @@
 """The inner optimizer and its learning rate."""
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 import optax
 
 from simulator.experiment.schema import ConstantSchedule, Inner, Schedule
 from simulator.learning.registry import OptimizerError, check_inputs, check_not_repeated, optax_like
 
-LearningRate = Callable[[jax.Array], jax.Array]
+Rates = npt.NDArray[np.float32]
 InnerOptimizer = Callable[[jax.Array | float], optax.GradientTransformationExtraArgs]
 """From this step's learning rate to the transform: the rate is not part of the optimizer's state, because it belongs to
 the shard and the state to the worker."""
 
 
-def learning_rate(schedule: Schedule, peak: float, total_steps: int) -> LearningRate:
-    """Returns the learning rate as a function of a shard's count of local steps, int32 scalar to float32 scalar.
+def learning_rates(schedule: Schedule, peak: float, steps: npt.NDArray[np.int64], total_steps: int) -> Rates:
+    """Returns the learning rates of some of a shard's local steps.
 
     Args:
       schedule: its shape.
       peak: the highest learning rate.
-      total_steps: the shard's share of the budget, for a schedule that does not say where it ends.
+      steps: the shard's local steps before each, int64 [steps].
+      total_steps: the shard's part of the budget, for a schedule that does not say where it ends.
     """
     if isinstance(schedule, ConstantSchedule):
-        return lambda step: jnp.full((), peak, jnp.float32)
+        return np.full(steps.shape, peak, np.float32)
     return warmup_cosine(
+        steps,
         peak=peak,
         final=schedule.final_learning_rate,
         warmup_steps=schedule.warmup_steps,
-        total_steps=schedule.total_steps or total_steps,
+        total_steps=schedule.total_steps or max(total_steps, schedule.warmup_steps + 1),
     )
 
 
-def warmup_cosine(*, peak: float, final: float, warmup_steps: int, total_steps: int) -> LearningRate:
+def warmup_cosine(
+    steps: npt.NDArray[np.int64], *, peak: float, final: float, warmup_steps: int, total_steps: int
+) -> Rates:
     """Linear warm-up, then a cosine to a floor, which holds from `total_steps` on (Eq. 3 of arXiv 2401.09135).
 
     t * peak / warmup_steps below warmup_steps, then
@@ -47,20 +52,15 @@ def warmup_cosine(*, peak: float, final: float, warmup_steps: int, total_steps: 
     """
     if total_steps <= warmup_steps:
         raise ValueError(f"total_steps {total_steps} must be above warmup_steps {warmup_steps}")
-
-    def rate(step: jax.Array) -> jax.Array:
-        t = jnp.asarray(step, jnp.float32)
-        warm = peak * t / max(warmup_steps, 1)
-        ratio = jnp.clip((t - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
-        cosine = final + 0.5 * (peak - final) * (1 + jnp.cos(math.pi * ratio))
-        return jnp.where(t < warmup_steps, warm, cosine)
-
-    return rate
+    warm = peak * steps / max(warmup_steps, 1)
+    ratio = np.clip((steps - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
+    cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * ratio))
+    return np.where(steps < warmup_steps, warm, cosine).astype(np.float32)
 
 
-def linear_warmup(peak: float, warmup_steps: int) -> LearningRate:
+def linear_warmup(steps: npt.NDArray[np.int64], peak: float, warmup_steps: int) -> Rates:
     """Linear warm-up to a constant learning rate."""
-    return lambda step: peak * jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))
+    return (peak * np.minimum(1.0, (steps + 1) / max(warmup_steps, 1))).astype(np.float32)
 
 
 def build_inner(inner: Inner, section: str = "inner") -> InnerOptimizer:

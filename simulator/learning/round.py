@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simulator.learning.inner import InnerOptimizer, LearningRate
+from simulator.learning.inner import InnerOptimizer, Rates
 
 Params = Any
 OptState = Any
@@ -59,7 +59,7 @@ class RoundInputs(NamedTuple):
       params: pulled from the server.
       opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
       examples: what the data set's `fetch` takes, of shape (longest round, batch, ...).
-      first_step: int32 scalar.
+      rates: learning rate of every local step, float32 (longest round,).
       steps: how many rows of `examples` to train on, int32 scalar.
       id: what the round's key is folded from, int32 scalar.
     """
@@ -67,7 +67,7 @@ class RoundInputs(NamedTuple):
     params: Params
     opt_state: OptState
     examples: np.ndarray
-    first_step: np.int32
+    rates: Rates
     steps: np.int32
     id: np.int32
 
@@ -79,28 +79,19 @@ def pseudo_gradient(start: Params, end: Params) -> Params:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is traced into a round's program: how to train, apart from data and randomness.
+    """What is traced into a round's program: how to train, apart from data, randomness and learning rates.
 
     Attributes:
       loss: (params, batch, key) to the mean loss, float32 scalar.
       fetch: (arrays, examples) to a batch.
       optimizer: the inner optimizer at a learning rate.
-      learning_rate: from a shard's count of local steps.
       keep_state: whether inner optimizer state stays on the worker from round to round.
-      first_rate: learning rate of every round's first step; None where it is like the others.
     """
 
     loss: Callable[[Params, Any, jax.Array], jax.Array]
     fetch: Callable[[Any, Any], Any]
     optimizer: InnerOptimizer
-    learning_rate: LearningRate
     keep_state: bool = True
-    first_rate: float | None = None
-
-    def rate(self, first_step: jax.typing.ArrayLike, index: jax.Array) -> jax.Array:
-        """Returns the learning rate of a round's local step `index`, float32 scalar."""
-        rate = self.learning_rate(index + first_step)
-        return rate if self.first_rate is None else jnp.where(index == 0, jnp.float32(self.first_rate), rate)
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
@@ -126,7 +117,7 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
         batch = recipe.fetch(arrays, inputs.examples[index])
         step_key = jax.random.fold_in(round_key, index)
         loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
-        optimizer = recipe.optimizer(recipe.rate(inputs.first_step, index))
+        optimizer = recipe.optimizer(inputs.rates[index])
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, total + loss
 

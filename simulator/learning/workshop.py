@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,15 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 import models
 from simulator.data import DataError, DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
 from simulator.experiment.data_schema import TextSource
-from simulator.experiment.schema import ConstantSchedule, Inner, TransformerModel
+from simulator.experiment.schema import ConstantSchedule, CosineSchedule, Inner, TransformerModel
 from simulator.learning.feed import Feed
-from simulator.learning.inner import build_inner, learning_rate, linear_warmup
+from simulator.learning.inner import Rates, build_inner, learning_rates, linear_warmup
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
@@ -30,6 +30,7 @@ Made = TypeVar("Made")
 PretrainProgress = Callable[[int, int, float], None]
 """Called with (steps done, steps in all, mean loss of the last steps)."""
 PRETRAIN_CHUNK = 100
+_OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
 
 
 class ModelError(ValueError):
@@ -132,15 +133,11 @@ class Workshop:
         Raises:
           OptimizerError: the inner optimizer is not known or does not take the given arguments.
         """
-        inner = experiment.inner
-        total_steps = math.ceil((experiment.budget.local_steps or 0) / experiment.shards)
         return Recipe(
             loss=self.model(experiment).loss,
             fetch=self.dataset(experiment).fetch,
-            optimizer=build_inner(inner),
-            learning_rate=learning_rate(inner.schedule, inner.learning_rate, total_steps),
-            keep_state=inner.state == "keep",
-            first_rate=inner.learning_rate if getattr(inner.schedule, "peak_first_step", False) else None,
+            optimizer=build_inner(experiment.inner),
+            keep_state=experiment.inner.state == "keep",
         )
 
     def programs(self, experiment: Experiment, lanes: int | None = None) -> Programs:
@@ -151,14 +148,12 @@ class Workshop:
           lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
         """
         devices = jax.local_devices()[: lanes or lanes_of(experiment)]
-        steps = experiment.budget.local_steps if experiment.inner.schedule.kind == "cosine" else None
         return self._once(
             "programs",
             lambda: Programs(self.recipe(experiment), devices),
             len(devices),
             *_data_and_model(experiment),
-            experiment.inner.model_copy(update={"local_steps": 0, "batch_size": 0}),
-            steps,
+            experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS),
         )
 
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
@@ -173,15 +168,42 @@ class Workshop:
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
         order = DataOrder(self.dataset(experiment), experiment.inner.batch_size, experiment.seed)
-        seen_examples = math.ceil(experiment.pretrain.steps / experiment.shards) * _pretrain_batch(experiment)
-        skipped = math.ceil(seen_examples / experiment.inner.batch_size)
+        visits = np.bincount(self._pretrain_order(experiment)[0], minlength=experiment.shards)
+        skipped = -(-visits * _pretrain_batch(experiment) // experiment.inner.batch_size)
 
         def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
-            return order.batches(shard, skipped + first_step, steps)
+            return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("rounds"))
         gather = self.dataset(experiment).gather
-        return Feed(self.arrays(experiment), batches, experiment.inner.local_steps, key, gather)
+        rates = self._rates(experiment)
+        return Feed(self.arrays(experiment), batches, rates, experiment.inner.local_steps, key, gather)
+
+    def _rates(self, experiment: Experiment) -> Callable[[int, int, int], Rates]:
+        """Returns the learning rates of a round, from (shard, first_step, steps)."""
+        inner, budget = experiment.inner, experiment.budget.local_steps or 0
+        sizes, chosen_by_size = self.dataset(experiment).shard_sizes, experiment.shard_choice.kind == "proportional"
+        parts = sizes if chosen_by_size else [1] * experiment.shards
+        total_steps = [-(-budget * part // sum(parts)) for part in parts]
+        peak_first_step = isinstance(inner.schedule, CosineSchedule) and inner.schedule.peak_first_step
+
+        def rates(shard: int, first_step: int, steps: int) -> Rates:
+            counts = np.arange(first_step, first_step + steps)
+            found = learning_rates(inner.schedule, inner.learning_rate, counts, total_steps[shard])
+            if peak_first_step:
+                found[0] = inner.learning_rate
+            return found
+
+        return rates
+
+    def _pretrain_order(self, experiment: Experiment) -> npt.NDArray[np.int64]:
+        """Returns int64 [2, steps]: shard, and step of that shard, of every step of pretraining, spread by size."""
+        sizes_S = np.array(self.dataset(experiment).shard_sizes)
+        visits_S = -(-experiment.pretrain.steps * sizes_S // sizes_S.sum())
+        shards = np.repeat(np.arange(len(sizes_S)), visits_S)
+        steps = np.arange(len(shards)) - np.repeat(visits_S.cumsum() - visits_S, visits_S)
+        due = np.argsort((steps + 0.5) / sizes_S[shards], kind="stable")  # equal shards take turns
+        return np.stack([shards, steps])[:, due[: experiment.pretrain.steps]]
 
     def server(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Server:
         """Returns a server that holds the experiment's starting point.
@@ -241,35 +263,30 @@ class Workshop:
         return self._pretrain(experiment, params, progress)
 
     def _pretrain(self, experiment: Experiment, params: Params, progress: PretrainProgress | None) -> Params:
-        """Plain training on all shards in turn, in chunks of the same compiled program."""
-        pretrain = experiment.pretrain
-        rate = linear_warmup(_pretrain_rate(experiment), pretrain.warmup_steps)
+        """Plain training on all shards by turns, in chunks of the same compiled program."""
+        pretrain, peak = experiment.pretrain, _pretrain_rate(experiment)
         recipe = dataclasses.replace(
             self.recipe(experiment),
             optimizer=build_inner(pretrain_inner(experiment), section="pretrain"),
-            learning_rate=rate,
             keep_state=True,
-            first_rate=None,
         )
         programs, arrays = Programs(recipe), self.arrays(experiment)
         dataset = self.dataset(experiment)
         order = DataOrder(dataset, _pretrain_batch(experiment), experiment.seed)
         key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("pretraining"))
         state = recipe.initial_state(params)
-        shards, chunk = experiment.shards, min(PRETRAIN_CHUNK, pretrain.steps)
+        turns, chunk = self._pretrain_order(experiment).T, min(PRETRAIN_CHUNK, pretrain.steps)
 
         def examples(first: int) -> np.ndarray:
-            steps = range(first, min(first + chunk, pretrain.steps))
-            rows = [order.batch(step % shards, step // shards) for step in steps]
+            rows = [order.batch(shard, step) for shard, step in turns[first : first + chunk].tolist()]
             return dataset.gather(np.stack(rows + [np.zeros_like(rows[0])] * (chunk - len(rows))))
 
         with ThreadPoolExecutor(1) as pool:  # gathers the next chunk while the device computes
             upcoming = pool.submit(examples, 0)
             for first in range(0, pretrain.steps, chunk):
                 last = min(first + chunk, pretrain.steps)
-                inputs = RoundInputs(
-                    params, state, upcoming.result(), np.int32(first), np.int32(last - first), np.int32(first)
-                )
+                rates = linear_warmup(np.arange(first, first + chunk), peak, pretrain.warmup_steps)
+                inputs = RoundInputs(params, state, upcoming.result(), rates, np.int32(last - first), np.int32(first))
                 [(result, state)] = programs.run(arrays, key, [inputs])
                 if last < pretrain.steps:
                     upcoming = pool.submit(examples, last)

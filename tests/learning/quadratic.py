@@ -23,9 +23,9 @@ def fetch(arrays: Any, examples: Any) -> Any:
     return arrays["targets"][examples]
 
 
-def rate(step: jax.Array) -> jax.Array:
-    """A learning rate that depends on the shard's count of steps."""
-    return 0.1 / (1.0 + jnp.asarray(step, jnp.float32))
+def rates(shard: int, first_step: int, steps: int) -> np.ndarray:
+    """Learning rates that depend on the shard's count of steps."""
+    return (0.1 / (1.0 + np.arange(first_step, first_step + steps))).astype(np.float32)
 
 
 def inner(optimizer: str = "sgd", **settings: Any) -> Inner:
@@ -34,7 +34,7 @@ def inner(optimizer: str = "sgd", **settings: Any) -> Inner:
 
 def momentum_recipe(**changes: Any) -> Recipe:
     optimizer = build_inner(inner(arguments={"momentum": 0.9}))
-    return dataclasses.replace(Recipe(loss, fetch, optimizer, rate), **changes)
+    return dataclasses.replace(Recipe(loss, fetch, optimizer), **changes)
 
 
 def order(shard: int, first_step: int, steps: int) -> np.ndarray:
@@ -43,8 +43,10 @@ def order(shard: int, first_step: int, steps: int) -> np.ndarray:
     return ((17 * shard + 2 * step + np.arange(2, dtype=np.int32)[None, :]) % 64).astype(np.int32)
 
 
-def feed(longest_round: int = 6) -> Feed:
-    return Feed(ARRAYS, order, longest_round, jax.random.key(0))
+def feed(longest_round: int = 6, rate: float | None = None) -> Feed:
+    """The rounds' inputs, at the rates above or at one that never changes."""
+    chosen = rates if rate is None else lambda shard, first_step, steps: np.full(steps, rate, np.float32)
+    return Feed(ARRAYS, order, chosen, longest_round, jax.random.key(0))
 
 
 @dataclasses.dataclass(frozen=True)

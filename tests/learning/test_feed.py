@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from quadratic import ARRAYS, START, Task, feed, fetch, momentum_recipe, order
+from quadratic import ARRAYS, START, Task, feed, fetch, momentum_recipe, order, rates
 
 from simulator.learning import BatchedTrainer, Feed, Programs, SerialTrainer
 from simulator.learning import feed as feeding
@@ -27,7 +27,7 @@ class Host:
 
 
 def host_feed(gather: Any, longest_round: int = 6) -> Feed:
-    return Feed({}, order, longest_round, jax.random.key(0), gather)
+    return Feed({}, order, rates, longest_round, jax.random.key(0), gather)
 
 
 def task(id: int, worker: int = 0, **changes: int) -> Task:

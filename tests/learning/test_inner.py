@@ -8,12 +8,8 @@ import pytest
 from quadratic import inner
 
 from simulator.experiment.schema import ConstantSchedule, CosineSchedule
-from simulator.learning import build_inner, learning_rate, warmup_cosine
+from simulator.learning import build_inner, learning_rates, warmup_cosine
 from simulator.learning.inner import linear_warmup
-
-
-def at(rate: Any, *steps: int) -> list[float]:
-    return [float(rate(jnp.int32(step))) for step in steps]
 
 
 def cosine(**settings: Any) -> CosineSchedule:
@@ -21,50 +17,51 @@ def cosine(**settings: Any) -> CosineSchedule:
 
 
 def test_warm_up_cosine_and_floor_by_hand():
-    rate = warmup_cosine(peak=0.8, final=0.2, warmup_steps=4, total_steps=12)
+    def at(*steps: int) -> np.ndarray:
+        return warmup_cosine(np.array(steps), peak=0.8, final=0.2, warmup_steps=4, total_steps=12)
+
     # Linear up to step 4, then 0.2 + 0.3 (1 + cos(pi (t - 4) / 8)).
-    assert at(rate, 0, 1, 2, 3) == pytest.approx([0.0, 0.2, 0.4, 0.6], abs=1e-6)
+    assert at(0, 1, 2, 3) == pytest.approx([0.0, 0.2, 0.4, 0.6], abs=1e-6)
     expected = [0.8, 0.2 + 0.3 * (1 + math.sqrt(0.5)), 0.5, 0.2 + 0.3 * (1 - math.sqrt(0.5)), 0.2]
-    assert at(rate, 4, 6, 8, 10, 12) == pytest.approx(expected, abs=1e-6)
-    assert at(rate, 13, 20, 10_000) == pytest.approx([0.2, 0.2, 0.2], abs=1e-6)
+    assert at(4, 6, 8, 10, 12) == pytest.approx(expected, abs=1e-6)
+    assert at(13, 20, 10_000) == pytest.approx([0.2, 0.2, 0.2], abs=1e-6)
 
 
 def test_without_warm_up_the_cosine_starts_at_its_peak():
-    rate = warmup_cosine(peak=0.8, final=0.0, warmup_steps=0, total_steps=2)
-    assert at(rate, 0, 1, 2) == pytest.approx([0.8, 0.4, 0.0], abs=1e-6)
-
-
-def test_a_schedule_is_a_float32_scalar_also_when_compiled():
-    for rate in (
-        learning_rate(cosine(warmup_steps=2), 0.5, 10),
-        learning_rate(ConstantSchedule(kind="constant"), 0.5, 10),
-        linear_warmup(0.5, 2),
-    ):
-        compiled = jax.jit(rate)(np.int32(3))
-        assert (compiled.shape, compiled.dtype) == ((), jnp.float32)
-        assert float(compiled) == pytest.approx(float(rate(jnp.int32(3))), rel=1e-6)
+    rates = warmup_cosine(np.arange(3), peak=0.8, final=0.0, warmup_steps=0, total_steps=2)
+    assert rates == pytest.approx([0.8, 0.4, 0.0], abs=1e-6)
+    assert rates.dtype == np.float32
 
 
 def test_the_warm_up_of_pretraining_takes_its_first_step_and_then_stays():
-    assert at(linear_warmup(0.8, 4), 0, 1, 3, 4, 100) == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
-    assert at(linear_warmup(0.8, 0), 0, 1) == pytest.approx([0.8, 0.8])
+    assert linear_warmup(np.array([0, 1, 3, 4, 100]), 0.8, 4) == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
+    assert linear_warmup(np.arange(2), 0.8, 0) == pytest.approx([0.8, 0.8])
+    assert linear_warmup(np.arange(2), 0.8, 4).dtype == np.float32
 
 
 def test_a_constant_schedule_never_changes():
-    assert at(learning_rate(ConstantSchedule(kind="constant"), 0.25, 10), 0, 5, 10_000) == [0.25, 0.25, 0.25]
+    rates = learning_rates(ConstantSchedule(kind="constant"), 0.25, np.array([0, 5, 10_000]), 10)
+    assert rates.tolist() == [0.25, 0.25, 0.25]
+    assert rates.dtype == np.float32
 
 
 def test_a_schedule_ends_where_it_says_or_else_with_the_shards_part_of_the_budget():
-    own = learning_rate(cosine(total_steps=4, final_learning_rate=0.1), 0.9, total_steps=8)
-    budget = learning_rate(cosine(final_learning_rate=0.1), 0.9, total_steps=8)
-    assert at(own, 0, 2, 4, 8) == pytest.approx([0.9, 0.5, 0.1, 0.1], abs=1e-6)
-    assert at(budget, 0, 4, 8) == pytest.approx([0.9, 0.5, 0.1], abs=1e-6)
+    steps = np.array([0, 2, 4, 8])
+    own = learning_rates(cosine(total_steps=4, final_learning_rate=0.1), 0.9, steps, total_steps=8)
+    budget = learning_rates(cosine(final_learning_rate=0.1), 0.9, steps, total_steps=8)
+    assert own == pytest.approx([0.9, 0.5, 0.1, 0.1], abs=1e-6)
+    assert budget[[0, 2, 3]] == pytest.approx([0.9, 0.5, 0.1], abs=1e-6)
+
+
+def test_a_shard_whose_part_of_the_budget_ends_within_the_warm_up_never_gets_beyond_it():
+    rates = learning_rates(cosine(warmup_steps=4, final_learning_rate=0.1), 0.8, np.arange(4), total_steps=3)
+    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.6])
 
 
 @pytest.mark.parametrize(("warmup_steps", "total_steps"), [(0, 0), (10, 10), (11, 10)])
 def test_a_schedule_that_ends_within_its_warm_up_is_refused(warmup_steps: int, total_steps: int):
     with pytest.raises(ValueError, match=f"^total_steps {total_steps} must be above warmup_steps {warmup_steps}$"):
-        warmup_cosine(peak=0.1, final=0.0, warmup_steps=warmup_steps, total_steps=total_steps)
+        warmup_cosine(np.arange(3), peak=0.1, final=0.0, warmup_steps=warmup_steps, total_steps=total_steps)
 
 
 def test_the_learning_rate_is_no_part_of_the_optimizers_state():

@@ -6,24 +6,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quadratic import ARRAYS, START, Task, feed, fetch, inner, loss, momentum_recipe, order, rate
+from quadratic import ARRAYS, START, Task, feed, fetch, inner, loss, momentum_recipe, order
 
 from simulator.learning import Programs, Recipe, RoundResult, build_inner, pseudo_gradient
 
 
-def run(programs: Programs, task: Task, opt_state: Any = None, params: Any = START) -> tuple[RoundResult, Any]:
+def run(
+    programs: Programs, task: Task, opt_state: Any = None, params: Any = START, rate: float | None = None
+) -> tuple[RoundResult, Any]:
     opt_state = programs.recipe.initial_state(params) if opt_state is None else opt_state
-    [outcome] = programs.run(ARRAYS, feed().key, [feed().inputs(task, params, opt_state)])
+    [outcome] = programs.run(ARRAYS, feed().key, [feed(rate=rate).inputs(task, params, opt_state)])
     return outcome
 
 
-def origin(learning_rate: float, **changes: Any) -> Recipe:
+def origin(**changes: Any) -> Recipe:
     """One parameter, loss x^2 / 2, plain gradient steps."""
     recipe = Recipe(
         loss=lambda params, batch, key: 0.5 * jnp.square(params["x"]),
         fetch=fetch,
         optimizer=build_inner(inner()),
-        learning_rate=lambda step: jnp.full((), learning_rate, jnp.float32),
     )
     return dataclasses.replace(recipe, **changes)
 
@@ -34,8 +35,7 @@ def test_a_pseudo_gradient_points_from_the_end_to_the_start():
 
 
 def test_after_one_plain_step_the_pseudo_gradient_is_the_learning_rate_times_the_gradient():
-    programs = Programs(momentum_recipe(learning_rate=lambda step: jnp.full((), 0.25, jnp.float32)))
-    result, _ = run(programs, Task(0, shard=1, steps=1))
+    result, _ = run(Programs(momentum_recipe()), Task(0, shard=1, steps=1), rate=0.25)
     gradient = jax.grad(lambda params: loss(params, fetch(ARRAYS, order(1, 0, 1)[0]), None))(START)
     np.testing.assert_allclose(result.pseudo_gradient["x"], 0.25 * gradient["x"], rtol=1e-5)
     assert float(np.dot(result.pseudo_gradient["x"], gradient["x"])) > 0
@@ -51,7 +51,7 @@ def test_after_one_plain_step_the_pseudo_gradient_is_the_learning_rate_times_the
 )
 def test_rounds_of_plain_steps_by_hand(steps: int, moved: float, mean_loss: float):
     # x <- x - x / 4, from x = 4
-    result, _ = run(Programs(origin(0.25)), Task(0, steps=steps), params={"x": jnp.float32(4.0)})
+    result, _ = run(Programs(origin()), Task(0, steps=steps), params={"x": jnp.float32(4.0)}, rate=0.25)
     assert float(result.pseudo_gradient["x"]) == moved
     assert float(result.loss) == mean_loss
     assert result.loss.dtype == jnp.float32
@@ -97,20 +97,12 @@ def test_rounds_of_adamw_are_those_of_a_plain_loop_in_one_program(mixed_dtypes: 
 
 def test_the_learning_rate_goes_by_the_shards_steps_and_not_by_the_optimizers():
     # 0.1 / (1 + t) on an x that the optimizer has never stepped: the shard's counter alone decides.
-    programs = Programs(dataclasses.replace(origin(0.0), learning_rate=rate))
+    programs = Programs(origin())
     moved = [
         float(run(programs, Task(0, first_step=first, steps=1), params={"x": jnp.float32(4.0)})[0].pseudo_gradient["x"])
         for first in (0, 1, 9)
     ]
     assert moved == pytest.approx([0.4, 0.2, 0.04], rel=1e-5)
-
-
-def test_the_first_step_of_every_round_may_have_a_rate_of_its_own():
-    recipe = dataclasses.replace(
-        momentum_recipe(), learning_rate=lambda step: 0.1 * (step.astype(jnp.float32) + 1), first_rate=0.7
-    )
-    rates = [[float(recipe.rate(np.int32(first), jnp.int32(index))) for index in range(3)] for first in (0, 20)]
-    np.testing.assert_allclose(rates, [[0.7, 0.2, 0.3], [0.7, 2.2, 2.3]], rtol=1e-6)
 
 
 def test_inner_state_stays_or_starts_fresh():
@@ -127,12 +119,12 @@ def test_inner_state_stays_or_starts_fresh():
 
 def test_each_step_gets_a_key_of_its_own_from_the_root_and_the_rounds_id():
     # The gradient of x * u(key) is u(key), so with learning rate 1 the pseudo-gradient is the sum of the draws.
-    recipe = origin(1.0, loss=lambda params, batch, key: params["x"] * jax.random.uniform(key))
+    recipe = origin(loss=lambda params, batch, key: params["x"] * jax.random.uniform(key))
     programs = Programs(recipe)
     start = {"x": jnp.float32(0.0)}
     sums = []
     for round_id in (3, 4):
-        result, _ = run(programs, Task(round_id, steps=3), params=start)
+        result, _ = run(programs, Task(round_id, steps=3), params=start, rate=1.0)
         of_round = jax.random.fold_in(feed().key, round_id)
         draws = [float(jax.random.uniform(jax.random.fold_in(of_round, step))) for step in range(3)]
         assert len(set(draws)) == 3
@@ -150,7 +142,7 @@ def test_a_rounds_data_are_its_own_rows_and_the_filling_behind_them_is_not_train
     state = programs.recipe.initial_state(START)
     inputs = inputs._replace(opt_state=state)
     other = inputs._replace(examples=np.concatenate([inputs.examples[:3], np.full((2, 2), 63, np.int32)]))
-    longer = other._replace(steps=np.int32(5))
+    longer = other._replace(steps=np.int32(5), rates=np.full(5, 0.1, np.float32))
     moved = [programs.run(ARRAYS, feed().key, [each])[0][0].pseudo_gradient["x"] for each in (inputs, other, longer)]
     np.testing.assert_array_equal(moved[0], moved[1])
     assert not np.allclose(moved[0], moved[2])

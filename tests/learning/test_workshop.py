@@ -166,19 +166,19 @@ def test_without_pretraining_the_start_depends_on_the_seed_alone(shop: Workshop)
 
 @pytest.mark.parametrize(
     ("steps", "pretrain_batch", "batch", "skipped"),
-    [(0, 3, 2, 0), (4, 2, 2, 2), (5, 2, 2, 3), (5, 4, 1, 12), (4, 3, 2, 3), (1, 1, 4, 1)],
+    [(0, 3, 2, (0, 0)), (4, 2, 2, (2, 2)), (5, 2, 2, (3, 2)), (5, 4, 1, (12, 8)), (4, 3, 2, (3, 3)), (1, 1, 4, (1, 0))],
 )
 def test_rounds_go_on_behind_the_data_of_pretraining(
-    shop: Workshop, steps: int, pretrain_batch: int, batch: int, skipped: int
+    shop: Workshop, steps: int, pretrain_batch: int, batch: int, skipped: tuple[int, int]
 ):
-    # ceil(steps / 2 shards) steps on the first shard, each of pretrain_batch examples: those are not seen again.
+    # Shards take turns, each step with pretrain_batch examples: those are not seen again.
     experiment = tiny(pretrain={"steps": steps, "batch_size": pretrain_batch}, inner={"batch_size": batch})
     dataset = shop.dataset(experiment)
     for shard in (0, 1):
         pretrained = DataOrder(dataset, pretrain_batch, 0).batches(shard, 0, math.ceil((steps - shard) / 2))
         rounds = shop.feed(experiment).order(shard, 0, 4)
         assert not set(pretrained.ravel()) & set(rounds.ravel())
-        np.testing.assert_array_equal(rounds, DataOrder(dataset, batch, 0).batches(shard, skipped, 4))
+        np.testing.assert_array_equal(rounds, DataOrder(dataset, batch, 0).batches(shard, skipped[shard], 4))
 
 
 # Compiled programs.
@@ -199,11 +199,9 @@ def test_variants_and_seeds_share_the_compiled_rounds(shop: Workshop):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"inner": {"learning_rate": 0.25}},
         {"inner": {"optimizer": "lion"}},
         {"inner": {"clip_norm": 1.0}},
         {"inner": {"state": "reset"}},
-        {"inner": {"schedule": {"kind": "cosine"}}},
         {"model": {"width": 32}},
         {"data": {"tokens": 900}},
     ],
@@ -212,12 +210,23 @@ def test_what_trains_differently_shares_no_programs(shop: Workshop, changes: dic
     assert shop.programs(tiny(**changes)) is not shop.programs(tiny())
 
 
-def test_a_cosine_that_ends_with_the_budget_belongs_to_the_budget(shop: Workshop):
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.25}, {"schedule": {"kind": "cosine"}}])
+def test_learning_rates_are_no_part_of_the_programs(shop: Workshop, changes: dict[str, Any]):
+    assert shop.programs(tiny(inner=changes)) is shop.programs(tiny())
+
+
+def test_a_cosine_ends_with_the_shards_part_of_the_budget(shop: Workshop):
     short, long = (tiny(inner={"schedule": {"kind": "cosine"}}, budget={"local_steps": steps}) for steps in (100, 200))
-    assert shop.programs(short) is not shop.programs(long)
     # 50 and 100 steps for each of two shards
-    assert float(shop.recipe(short).learning_rate(jnp.int32(50))) == pytest.approx(0.0, abs=1e-6)
-    assert float(shop.recipe(long).learning_rate(jnp.int32(50))) == pytest.approx(0.25, rel=1e-5)
+    assert shop.feed(short).rates(0, 50, 1) == pytest.approx([0.0], abs=1e-6)
+    assert shop.feed(long).rates(0, 50, 1) == pytest.approx([0.25], rel=1e-5)
+
+
+def test_the_first_step_of_every_round_may_be_at_the_highest_rate(shop: Workshop):
+    schedule = {"kind": "cosine", "warmup_steps": 10, "peak_first_step": True}
+    rates = shop.feed(tiny(inner={"schedule": schedule}, budget={"local_steps": 100})).rates
+    for first in (0, 4):
+        assert rates(0, first, 3) == pytest.approx([0.5, 0.05 * (first + 1), 0.05 * (first + 2)])
 
 
 def test_data_models_and_evaluators_are_made_once_for_those_that_share_them(shop: Workshop):
