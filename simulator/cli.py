@@ -311,7 +311,7 @@ def _texts(
 ) -> "Iterator[tuple[DocumentData, int, int]]":
     """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
     from simulator.experiment.data_schema import TextSource
-    from simulator.learning.workshop import context_of
+    from simulator.learning.modeling import context_of
 
     _, points, _ = _points(file, settings, variant)
     texts = {}

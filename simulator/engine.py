@@ -26,7 +26,8 @@ from simulator.learning import (
     build_inner,
     build_outer,
 )
-from simulator.learning.workshop import PretrainProgress, context_of, pretrain_inner
+from simulator.learning.modeling import context_of
+from simulator.learning.pretraining import PretrainProgress, pretrain_inner
 from simulator.record import RunRecord, shard_columns, summarize_rounds
 from simulator.timeline import (
     Asynchronous,

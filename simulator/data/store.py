@@ -33,6 +33,7 @@ from simulator.experiment.data_schema import DocumentData, TrainedTokenizer
 
 FORMAT = 1
 CHUNK_BYTES = 4_000_000
+_OFTEN = 1000  # documents
 _PER_DOCUMENT = 200  # bytes that it takes in memory beside its text
 _META, _PROGRESS, _TOKENIZER = "meta.json", "progress.json", "tokenizer.json"
 _COUNTS = ("documents", "tokens", "bytes")
@@ -56,8 +57,8 @@ class TokenStore:
 
     Attributes:
         folder: where it is.
-        meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, group_names, facts,
-            and the key from which the folder's name is made.
+        meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, facts, and the key
+            from which the folder's name is made.
     """
 
     folder: Path
@@ -80,7 +81,7 @@ class TokenStore:
 
     @cached_property
     def groups(self) -> npt.NDArray[np.int32]:
-        """Each document's group, int32 [D], an index into meta["group_names"]."""
+        """Each document's group, int32 [D], numbered as they first came."""
         return np.fromfile(self.folder / "groups.bin", "<i4")
 
     def document(self, index: int) -> npt.NDArray[Any]:
@@ -246,6 +247,10 @@ class _Preparation:
         if not self._kept["documents"]:
             shutil.rmtree(self._partial, ignore_errors=True)
             raise DataError(*self._corpus.empty)
+        if open_corpus(self._data).fingerprint != self._corpus.fingerprint:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            message = "was changed while it was read, so its tokens may be of either state: start again"
+            raise DataError("data", self._data.source, message)
         self._finish()
 
     def _resumed(self) -> dict[str, int]:
@@ -297,6 +302,8 @@ class _Preparation:
             self._digest.update(document.text)
             self._groups.setdefault(document.group, len(self._groups))
             if number < done:
+                if number % _OFTEN == 0:
+                    self._report("finding the place again", number, done, "documents")
                 continue
             chunk.append(document)
             size += len(document.text) + _PER_DOCUMENT
@@ -329,8 +336,6 @@ class _Preparation:
             "end_of_document": self._encoder.end_of_document,
             "tokenizer_hash": self._encoder.hash,
             "content_hash": self._digest.hexdigest(),
-            "group_names": list(self._groups),
-            "has_folders": self._corpus.has_folders,
             "facts": dict(self._corpus.facts),
             "key": self._key,
         }

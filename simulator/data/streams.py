@@ -48,11 +48,11 @@ class StoredStream:
         """Returns [W, length]: what starts at each of the positions."""
         head_W = self._ends_D.searchsorted(firsts_W, side="right")
         tail_W = self._ends_D.searchsorted(firsts_W + (length - 1), side="right")
-        windows_WxL = np.empty((len(firsts_W), length), self._tokens.dtype)
-        whole_W = head_W == tail_W  # in one document
-        starts_W = (firsts_W + self._shifts_D[head_W])[whole_W]
-        windows_WxL[whole_W] = self._tokens[starts_W[:, None] + np.arange(length)]
-        for window in np.flatnonzero(~whole_W):
-            first = int(firsts_W[window])
-            windows_WxL[window] = self[first : first + length]
+        pieces_W = tail_W - head_W + 1  # documents that a window has a piece of
+        window_P = np.repeat(np.arange(len(firsts_W)), pieces_W)
+        document_P = np.arange(len(window_P)) + np.repeat(tail_W + 1 - pieces_W.cumsum(), pieces_W)
+        ends_P = np.minimum(self._ends_D[document_P], firsts_W[window_P] + length)
+        starts_P = np.maximum(np.where(document_P, self._ends_D[document_P - 1], 0), firsts_W[window_P])
+        shifts_WxL = np.repeat(self._shifts_D[document_P], ends_P - starts_P).reshape(-1, length)
+        windows_WxL: Tokens = self._tokens[firsts_W[:, None] + np.arange(length) + shifts_WxL]
         return windows_WxL

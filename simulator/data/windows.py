@@ -56,15 +56,15 @@ class Text:
     best_loss: float | None = None
 
 
-def check_addressable(tokens: int, remedy: str) -> None:
-    """Checks that every token has a 32-bit address.
+def check_addressable(count: int, remedy: str, what: str = "tokens") -> None:
+    """Checks that everything has a 32-bit address.
 
     Raises:
-        DataError: there are too many.
+        DataError: there is too much.
     """
-    if tokens > MOST_ADDRESSES:
-        message = f"at most {MOST_ADDRESSES} can be addressed on the device: {remedy}"
-        raise DataError("data", f"{tokens} tokens", message)
+    if count > MOST_ADDRESSES:
+        message = f"at most {MOST_ADDRESSES} can be addressed: {remedy}"
+        raise DataError("data", f"{count} {what}", message)
 
 
 def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> TextDataset:
@@ -97,6 +97,7 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         firsts = _starts(lengths)
         arrays["tokens"] = np.concatenate([stream[:length] for stream, length in zip(streams, lengths, strict=True)])
     else:
+        check_addressable(sum(counts), "use a larger model.context, or less text", "windows")
         firsts = _starts(counts)
         on_host = HostWindows(_stored(streams), firsts)
     stride = context if resident else 1

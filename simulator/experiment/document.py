@@ -309,6 +309,8 @@ def _anchor_files(tree: Tree, folder: Path) -> Tree:
 
 
 def _anchor_axis(axis: str, values: Any, folder: Path) -> Any:
+    if isinstance(values, dict):
+        return {name: _anchor(value, (), folder) for name, value in values.items()}
     if not isinstance(values, list):
         return values
     key = tuple(axis.split("."))

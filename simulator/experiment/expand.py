@@ -35,7 +35,7 @@ class Point:
 
     Attributes:
       variant: its name under `variants`, or the experiment's own name where there are none.
-      overrides: what the sweep set for this point, dotted path to value.
+      overrides: what the sweep set for this point: dotted path to value, or axis to the name of a value that has one.
       experiment: everything, resolved and checked.
     """
 
@@ -137,10 +137,12 @@ def _point(
     """Returns a simulation and its mistakes, where there are some without the sections that have them."""
     tree = merge(base, change)
     overrides: dict[str, Any] = {}
+    swept: dict[str, Any] = {}
     for setting in settings:
-        overrides |= setting.values
+        overrides |= setting.shown
+        swept |= setting.values
     layers = [base, change]
-    for path, value in [*overrides.items(), *document.overrides.items()]:
+    for path, value in [*swept.items(), *document.overrides.items()]:
         layers.append(nested(tuple(path.split(".")), value))
         tree = merge(tree, layers[-1])
     tree["variant"] = name

@@ -15,7 +15,8 @@ _VARIANTS = "name of each variant: what it changes of the rest of the file"
 _SELECT = "names of the variants to simulate, in this order; all when absent"
 _SCALES = "name of each scale: what it changes of the rest of the file; `scale` chooses one"
 _SWEEP = (
-    "axes, all combined: a dotted path with its values, or any name with a list of mappings from dotted paths to values"
+    "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
+    "in a list or each by a name of its own"
 )
 
 
@@ -48,7 +49,12 @@ def file_schema() -> dict[str, Any]:
         "sweep": {
             "type": "object",
             "description": _SWEEP,
-            "additionalProperties": {"type": "array", "minItems": 1},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "array", "minItems": 1},
+                    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+                ]
+            },
         },
         "reference": _reference(definitions),
     }

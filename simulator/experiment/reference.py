@@ -65,7 +65,7 @@ def _mistakes_of_points(document: Document, reference: Reference) -> Iterator[Pr
     """Yields the settings of published results that no sweep point has."""
     swept: dict[str, list[Any]] = {}
     for setting in itertools.chain.from_iterable(axes_of(document, [])):  # whoever expands the document notes mistakes
-        for path, value in setting.values.items():
+        for path, value in setting.shown.items():
             swept.setdefault(path, []).append(value)
     swept.pop("seed", None)  # over which results are averaged
     for number, row in enumerate(reference.results):

@@ -17,10 +17,17 @@ _NOT_SWEPT = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One value of a sweep axis: where it was written, and what it sets."""
+    """One value of a sweep axis.
+
+    Attributes:
+      origin: where it was written.
+      values: what it sets, by path.
+      shown: what it is called in records: the axis and the value's name where it has one, else `values`.
+    """
 
     origin: Key
     values: Mapping[str, Any]
+    shown: Mapping[str, Any]
 
 
 def axes_of(document: Document, problems: list[Problem]) -> list[list[Setting]]:
@@ -33,23 +40,30 @@ def axes_of(document: Document, problems: list[Problem]) -> list[list[Setting]]:
     axes = []
     for name, values in sweep.items():
         key = ("sweep", name)
-        if not isinstance(values, list) or not values:
+        if not isinstance(values, list | dict) or not values:
             problems.append(document.problem(key, "expected a list of at least one value", values))
             continue
-        names = {name}.union(*(value for value in values if isinstance(value, dict)))
+        each = list(values.values() if isinstance(values, dict) else values)
+        origins: list[Key] = [
+            (*key, str(place)) for place in (values if isinstance(values, dict) else range(len(values)))
+        ]
+        names = {name}.union(*(value for value in each if isinstance(value, dict)))
         refused = next((message for word, message in _NOT_SWEPT.items() if word in names), None)
         if refused is not None:
             problems.append(document.problem(key, refused))
-        elif name.split(".")[0] in Experiment.model_fields:
-            axes.append([Setting((*key, str(i)), {name: value}) for i, value in enumerate(values)])
-        elif all(isinstance(value, dict) for value in values):  # zipped: each element sets several paths together
-            axes.append([Setting((*key, str(i)), _paths(value)) for i, value in enumerate(values)])
+        elif isinstance(values, list) and name.split(".")[0] in Experiment.model_fields:
+            axes.append(
+                [Setting(origin, {name: value}, {name: value}) for origin, value in zip(origins, each, strict=True)]
+            )
+        elif all(isinstance(value, dict) for value in each):  # zipped: each element sets several paths together
+            axes.append([_zipped(name, values, origin, value) for origin, value in zip(origins, each, strict=True)])
         else:
             hint = nearest(name.split(".")[0], Experiment.model_fields)
-            message = f"an axis is a path of the experiment ({hint}), or a list of mappings from paths to values"
-            problems.append(document.problem(key, message))
+            message = f"an axis is a path of the experiment ({hint}), or a list of mappings from paths to values, "
+            problems.append(document.problem(key, message + "or such mappings by name"))
     return axes
 
 
-def _paths(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {str(path): setting for path, setting in value.items()}
+def _zipped(name: str, values: object, origin: Key, value: Mapping[str, Any]) -> Setting:
+    paths = {str(path): setting for path, setting in value.items()}
+    return Setting(origin, paths, {name: origin[-1]} if isinstance(values, dict) else paths)

@@ -2,6 +2,7 @@
 
 from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rates, warmup_cosine
+from simulator.learning.modeling import ModelCosts, ModelError
 from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
 from simulator.learning.programs import Programs
 from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
@@ -9,7 +10,7 @@ from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gr
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.staleness import constant, delay_compensation, drop_stale, polynomial, scale_by_staleness
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer, default_lanes
-from simulator.learning.workshop import ModelCosts, ModelError, Workshop
+from simulator.learning.workshop import Workshop
 
 __all__ = [
     "BatchedTrainer",

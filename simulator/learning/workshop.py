@@ -1,57 +1,34 @@
 """From an experiment to what it learns with; what several simulations have in common is made once."""
 
+import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
 import models
 from simulator.data import DataError, DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
 from simulator.experiment import Experiment
 from simulator.experiment.data_schema import TextSource
-from simulator.experiment.schema import ConstantSchedule, CosineSchedule, Inner, TransformerModel
+from simulator.experiment.schema import CosineSchedule
 from simulator.learning.feed import Feed
-from simulator.learning.inner import Rates, build_inner, learning_rates, linear_warmup
+from simulator.learning.inner import Rates, build_inner, learning_rates
+from simulator.learning.modeling import ModelCosts, build_model, context_of
+from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, root_key, steps_seen
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
-from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
+from simulator.learning.round import Arrays, Params, Recipe
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, default_lanes
 
 Made = TypeVar("Made")
-PretrainProgress = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, mean loss of the last steps)."""
-PRETRAIN_CHUNK = 100
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
-
-
-class ModelError(ValueError):
-    """A model that does not fit the data: `key` is the dotted path of the setting, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelCosts:
-    """What the cluster has to know of a model.
-
-    Attributes:
-      parameters: number of parameters, all of which are sent.
-      flops_per_step: floating-point operations of one local step.
-    """
-
-    parameters: int
-    flops_per_step: float
 
 
 class Workshop:
@@ -168,13 +145,12 @@ class Workshop:
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
         order = DataOrder(self.dataset(experiment), experiment.inner.batch_size, experiment.seed)
-        visits = np.bincount(self._pretrain_order(experiment)[0], minlength=experiment.shards)
-        skipped = -(-visits * _pretrain_batch(experiment) // experiment.inner.batch_size)
+        skipped = steps_seen(experiment, self.dataset(experiment))
 
         def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
             return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
-        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("rounds"))
+        key = root_key(experiment.seed, "rounds")
         gather = self.dataset(experiment).gather
         rates = self._rates(experiment)
         return Feed(self.arrays(experiment), batches, rates, experiment.inner.local_steps, key, gather)
@@ -195,15 +171,6 @@ class Workshop:
             return found
 
         return rates
-
-    def _pretrain_order(self, experiment: Experiment) -> npt.NDArray[np.int64]:
-        """Returns int64 [2, steps]: shard, and step of that shard, of every step of pretraining, spread by size."""
-        sizes_S = np.array(self.dataset(experiment).shard_sizes)
-        visits_S = -(-experiment.pretrain.steps * sizes_S // sizes_S.sum())
-        shards = np.repeat(np.arange(len(sizes_S)), visits_S)
-        steps = np.arange(len(shards)) - np.repeat(visits_S.cumsum() - visits_S, visits_S)
-        due = np.argsort((steps + 0.5) / sizes_S[shards], kind="stable")  # equal shards take turns
-        return np.stack([shards, steps])[:, due[: experiment.pretrain.steps]]
 
     def server(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Server:
         """Returns a server that holds the experiment's starting point.
@@ -256,81 +223,12 @@ class Workshop:
         return self._once("start", lambda: jax.device_put(self._start(experiment, progress), home), *settings)
 
     def _start(self, experiment: Experiment, progress: PretrainProgress | None) -> Params:
-        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("initial parameters"))
+        key = root_key(experiment.seed, "initial parameters")
         params = jax.jit(self.model(experiment).init)(key)
         if not experiment.pretrain.steps:
             return params
-        return self._pretrain(experiment, params, progress)
-
-    def _pretrain(self, experiment: Experiment, params: Params, progress: PretrainProgress | None) -> Params:
-        """Plain training on all shards by turns, in chunks of the same compiled program."""
-        pretrain, peak = experiment.pretrain, _pretrain_rate(experiment)
-        recipe = dataclasses.replace(
-            self.recipe(experiment),
-            optimizer=build_inner(pretrain_inner(experiment), section="pretrain"),
-            keep_state=True,
-        )
-        programs, arrays = Programs(recipe), self.arrays(experiment)
-        dataset = self.dataset(experiment)
-        order = DataOrder(dataset, _pretrain_batch(experiment), experiment.seed)
-        key = jax.random.fold_in(jax.random.key(experiment.seed), _purpose("pretraining"))
-        state = recipe.initial_state(params)
-        turns, chunk = self._pretrain_order(experiment).T, min(PRETRAIN_CHUNK, pretrain.steps)
-
-        def examples(first: int) -> np.ndarray:
-            rows = [order.batch(shard, step) for shard, step in turns[first : first + chunk].tolist()]
-            return dataset.gather(np.stack(rows + [np.zeros_like(rows[0])] * (chunk - len(rows))))
-
-        with ThreadPoolExecutor(1) as pool:  # gathers the next chunk while the device computes
-            upcoming = pool.submit(examples, 0)
-            for first in range(0, pretrain.steps, chunk):
-                last = min(first + chunk, pretrain.steps)
-                rates = linear_warmup(np.arange(first, first + chunk), peak, pretrain.warmup_steps)
-                inputs = RoundInputs(params, state, upcoming.result(), rates, np.int32(last - first), np.int32(first))
-                [(result, state)] = programs.run(arrays, key, [inputs])
-                if last < pretrain.steps:
-                    upcoming = pool.submit(examples, last)
-                params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
-                if progress is not None:
-                    progress(last, pretrain.steps, float(result.loss))
-        return params
-
-
-def build_model(experiment: Experiment, vocabulary: int) -> models.Model:
-    """Returns the model of an experiment.
-
-    Args:
-      experiment: whose `model` section is built.
-      vocabulary: token ids, or classes, of its data.
-
-    Raises:
-      ModelError: the vocabulary is smaller than the data's, or sizes do not fit together.
-    """
-    if not isinstance(experiment.model, TransformerModel):
-        assert experiment.data.source == "gaussian-clusters"
-        return models.mlp(models.MLPConfig(experiment.data.dimension, experiment.model.hidden, vocabulary))
-    config = transformer_config(experiment.model, vocabulary)
-    if config.vocabulary < vocabulary:
-        message = f"the tokenizer has {vocabulary} ids: give at least that, or leave it out"
-        raise ModelError("model.vocabulary", config.vocabulary, message)
-    return models.transformer(config)
-
-
-def transformer_config(model: TransformerModel, vocabulary: int) -> models.TransformerConfig:
-    """Returns the sizes of a `model` section: the preset's where there is one, changed by what else is given.
-
-    Raises:
-      ModelError: sizes do not fit together.
-    """
-    backend = jax.default_backend()
-    given = model.model_dump(exclude={"kind", "preset", "dtype", "attention"}, exclude_none=True)
-    preset = {} if model.preset is None else dataclasses.asdict(models.PRESETS[model.preset])
-    given["dtype"] = models.default_dtype(backend) if model.dtype == "auto" else model.dtype
-    given["attention"] = models.default_attention(backend) if model.attention == "auto" else model.attention
-    try:
-        return models.TransformerConfig(**({"vocabulary": vocabulary} | preset | given))
-    except ValueError as error:
-        raise ModelError("model", None, str(error)) from error
+        recipe, dataset = self.recipe(experiment), self.dataset(experiment)
+        return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 
 def lanes_of(experiment: Experiment) -> int:
@@ -339,21 +237,19 @@ def lanes_of(experiment: Experiment) -> int:
     return experiment.compute.lanes or chosen
 
 
-def context_of(experiment: Experiment) -> int | None:
-    """Returns the input tokens of a window, or None where the model takes no text."""
-    if not isinstance(experiment.model, TransformerModel):
-        return None
-    if experiment.model.context is not None:
-        return experiment.model.context
-    assert experiment.model.preset is not None
-    return models.PRESETS[experiment.model.preset].context
-
-
 def _resident_bytes() -> float:
-    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory."""
+    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
+
+    CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
+    """
     found = jax.local_devices()[0].memory_stats()
-    memory = found["bytes_limit"] if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return float(memory / 4)
+    if found:
+        return float(found["bytes_limit"] / 4)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
+            limits.append(int(Path(path).read_text()))
+    return min(limits) / 4 / jax.local_device_count()
 
 
 def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
@@ -361,29 +257,11 @@ def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
     smallest = min(dataset.shard_sizes)
     for key, batch in (
         ("inner.batch_size", experiment.inner.batch_size),
-        ("pretrain.batch_size", _pretrain_batch(experiment)),
+        ("pretrain.batch_size", pretrain_inner(experiment).batch_size),
     ):
         if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
             message = f"the smallest of {len(dataset.shard_sizes)} shards has only {smallest} examples: use a smaller "
             raise DataError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
-
-
-def _pretrain_batch(experiment: Experiment) -> int:
-    return experiment.pretrain.batch_size or experiment.inner.batch_size
-
-
-def _pretrain_rate(experiment: Experiment) -> float:
-    return experiment.pretrain.learning_rate or experiment.inner.learning_rate
-
-
-def pretrain_inner(experiment: Experiment) -> Inner:
-    """Returns the optimizer settings of pretraining; what does not matter to it is always the same."""
-    pretrain = experiment.pretrain
-    changes: dict[str, Any] = {"local_steps": 1, "schedule": ConstantSchedule(kind="constant"), "state": "keep"}
-    changes |= {"batch_size": _pretrain_batch(experiment), "learning_rate": _pretrain_rate(experiment)}
-    if pretrain.optimizer is not None:
-        changes |= {"optimizer": pretrain.optimizer, "weight_decay": pretrain.weight_decay, "arguments": {}}
-    return experiment.inner.model_copy(update=changes)
 
 
 def _lane_devices(experiment: Experiment) -> list[jax.Device]:
@@ -399,10 +277,6 @@ def _evaluation(experiment: Experiment) -> list[Any]:
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
     return [experiment.data, experiment.shards, experiment.model]
-
-
-def _purpose(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") >> 1
 
 
 def _plain(setting: Any) -> Any:

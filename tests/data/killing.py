@@ -70,7 +70,9 @@ def _prepare(cache: Path, data: TextData, told: int, stop_after: int | None) -> 
 
     def progress(doing: str, *_: object) -> None:
         nonlocal tokenised
-        os.write(told, {"training the tokenizer": b"t", "tokenising": b"k"}.get(doing, b"w"))
+        os.write(
+            told, {"training the tokenizer": b"t", "tokenising": b"k", "finding the place again": b""}.get(doing, b"w")
+        )
         tokenised += doing == "tokenising"
         if tokenised == stop_after:
             os.kill(os.getpid(), signal.SIGSTOP)

@@ -111,10 +111,8 @@ def test_the_section_names_the_key_of_the_text_and_the_key_of_the_group(tmp_path
     section = {"source": "jsonl", "files": (path,), "field": "body"}
     corpus = open_corpus(JsonLinesData(**section))
     assert texts(corpus) == [b"yes", b"2"]
-    assert corpus.has_folders
     grouped = open_corpus(JsonLinesData(**section, partition=BY_LANGUAGE))
     assert next(grouped.documents()).group == "de"
-    assert not grouped.has_folders
     assert mistake(grouped) == (
         f"data.partition.groups.field = 'language': {path}, line 2 has no such key: valid: body, text"
     )
@@ -218,7 +216,6 @@ def test_parquet_groups_are_values_of_a_column_or_else_folders(tmp_path):
         (open_corpus(section.model_copy(update={"partition": IidPartition(kind="iid")})), [f"{tmp_path}/one"] * 3),
     ):
         assert [document.group for document in corpus.documents()] == groups
-        assert corpus.has_folders == (groups[0] == f"{tmp_path}/one")
 
 
 def test_a_column_whose_name_has_a_dot_is_not_taken_for_a_nested_one(tmp_path):

@@ -140,8 +140,6 @@ def test_a_store_holds_the_tokens_of_all_documents_in_order(tmp_path, cache):
         "end_of_document": 256,
         "tokenizer_hash": Bytes.hash,
         "content_hash": hashlib.sha256(hashed).hexdigest(),
-        "group_names": [str(tmp_path / "a"), str(tmp_path / "b")],
-        "has_folders": True,
         "facts": {},
         "key": key,
     }
@@ -160,9 +158,7 @@ def test_a_store_is_made_once_and_then_only_read(tmp_path, cache, monkeypatch):
     first = token_store(data)
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     opened = store.open_corpus(data)
-    monkeypatch.setattr(
-        store, "open_corpus", lambda data: Corpus(opened.fingerprint, unreadable, EMPTY, opened.has_folders)
-    )
+    monkeypatch.setattr(store, "open_corpus", lambda data: Corpus(opened.fingerprint, unreadable, EMPTY))
     told: list[object] = []
     again = token_store(data, lambda *news: told.append(news))
     assert again == first

@@ -129,7 +129,7 @@ def test_documents_come_in_the_order_in_which_they_were_written(prepared, monkey
         Document(text, "", f"notes, train, example {i}") for i, text in enumerate(TEXTS)
     ]
     assert texts(corpus) == TEXTS
-    assert (corpus.size, corpus.unit, corpus.has_folders) == (25, "documents", False)
+    assert (corpus.size, corpus.unit) == (25, "documents")
     assert corpus.facts == {"tfds_name": "notes/1.2.0"}
 
 

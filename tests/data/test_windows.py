@@ -74,7 +74,7 @@ def test_a_validation_text_without_a_window_is_an_error():
 def test_more_tokens_than_addresses_are_an_error(monkeypatch):
     monkeypatch.setattr(windows, "MOST_ADDRESSES", 20)
     assert len(cut([9, 7], 5, context=3).arrays["tokens"]) == 18
-    with pytest.raises(DataError, match=r"^data = '21 tokens': at most 20 can be addressed on the device: less text$"):
+    with pytest.raises(DataError, match=r"^data = '21 tokens': at most 20 can be addressed: less text$"):
         cut([9, 7], 8, context=3)
 
 
@@ -197,5 +197,5 @@ def test_more_tokens_than_addresses_stay_on_the_host_unless_they_must_not(
     for module in (windows, text):
         monkeypatch.setattr(module, "MOST_ADDRESSES", 300)
     assert corpus_of(tmp_path, "auto", np.inf).on_host is not None
-    with pytest.raises(DataError, match=r"^data = '\d+ tokens': at most 300 can be .* device: use data\.feed: host$"):
+    with pytest.raises(DataError, match=r"^data = '\d+ tokens': at most 300 can be addressed: use data\.feed: host$"):
         corpus_of(tmp_path, "device", np.inf)

@@ -64,6 +64,18 @@ def test_a_list_of_mappings_sets_several_paths_together():
     assert second.overrides == both[1]
 
 
+def test_mappings_that_have_names_are_called_by_them():
+    named = {"small": {"seed": 1, "inner.batch_size": 4}, "large": {"inner": {"batch_size": 8}}}
+    found = points(tree(sweep={"sizes": named, "outer.learning_rate": [0.5, 1.0]}))
+    assert [(p.experiment.inner.batch_size, p.experiment.seed, p.experiment.outer.learning_rate) for p in found] == [
+        (4, 1, 0.5),
+        (4, 1, 1.0),
+        (8, 0, 0.5),
+        (8, 0, 1.0),
+    ]
+    assert found[2].overrides == {"sizes": "large", "outer.learning_rate": 0.5}
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -109,7 +121,7 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
         (
             "sweep: {sed: [1]}",
             "sweep.sed: an axis is a path of the experiment (did you mean 'seed'?), "
-            "or a list of mappings from paths to values",
+            "or a list of mappings from paths to values, or such mappings by name",
         ),
         (
             "sweep: {variant: [a]}",
@@ -121,6 +133,8 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
         ),
         ("sweep: {seed: [1, -1]}", "seed = -1: must be at least 0"),
         ("sweep: {z: [{seed: -1}]}", "seed = -1: must be at least 0"),
+        ("sweep: {z: {a: {seed: 1}, b: {seed: -1}}}", "seed = -1: must be at least 0"),
+        ("sweep: {z: {}}", "sweep.z: expected a list of at least one value"),
         ("sweep: {inner: [{batch_size: 0}]}", "inner.batch_size = 0: must be at least 1"),
         (
             "sweep: {inner.lr: [1]}",

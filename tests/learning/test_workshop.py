@@ -13,8 +13,8 @@ import models
 from simulator.data import DataError, DataOrder
 from simulator.experiment import Experiment
 from simulator.experiment.schema import TransformerModel
-from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, workshop
-from simulator.learning.workshop import context_of, transformer_config
+from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, pretraining
+from simulator.learning.modeling import context_of, transformer_config
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -148,7 +148,7 @@ def test_pretraining_in_chunks_is_pretraining_in_one_go(shop: Workshop, monkeypa
     experiment = toy(inner={"arguments": {"momentum": 0.9}})  # a state that has to be handed on
     told: list[Any] = []
     in_one_go = shop.start(experiment)
-    monkeypatch.setattr(workshop, "PRETRAIN_CHUNK", 2)
+    monkeypatch.setattr(pretraining, "PRETRAIN_CHUNK", 2)
     in_chunks = Workshop().start(experiment, lambda *done: told.append(done))
     assert [done[:2] for done in told] == [(2, 5), (4, 5), (5, 5)]
     assert_close(in_chunks, in_one_go)

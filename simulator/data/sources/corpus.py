@@ -32,7 +32,6 @@ class Corpus:
         fingerprint: what tells it from any other source, and from itself when its files were changed; JSON.
         documents: reads it from the start, always in the same order. Raises DataError where it cannot be read.
         empty: what to say when it turns out to hold no text: the key, its value, and a message.
-        has_folders: whether `group` is a folder.
         size: how much there is to read, in `unit`; None where that is not known beforehand.
         unit: "bytes" of text, or "documents".
         facts: for the run record.
@@ -41,7 +40,6 @@ class Corpus:
     fingerprint: Mapping[str, Any]
     documents: Callable[[], Iterator[Document]]
     empty: tuple[str, object, str]
-    has_folders: bool = False
     size: int | None = None
     unit: str = "bytes"
     facts: Mapping[str, int | str | float] = field(default_factory=dict)

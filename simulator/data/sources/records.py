@@ -45,7 +45,6 @@ def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None
         fingerprint={"source": "jsonl", "field": field, "group": group_field, "files": stamps},
         documents=documents,
         empty=_nothing(patterns, field),
-        has_folders=group_field is None,
         size=None,  # of the text in it
     )
 
@@ -129,7 +128,6 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
         fingerprint={"source": "parquet", "field": field, "group": group_field, "files": stamps},
         documents=documents,
         empty=_nothing(patterns, field),
-        has_folders=group_field is None,
         size=rows,
         unit="documents",
     )

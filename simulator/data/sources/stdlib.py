@@ -48,7 +48,6 @@ def open_standard_library(root: Path | None = None) -> Corpus:
         fingerprint={"source": "python-stdlib", "files": stamps},
         documents=documents,
         empty=("data.source", "python-stdlib", nothing),
-        has_folders=True,
         size=sum(size for _, size, _ in stamps),
         facts={"python_version": platform.python_version()},
     )

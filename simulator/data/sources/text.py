@@ -35,7 +35,6 @@ def open_text_files(patterns: Sequence[str], unit: Unit) -> Corpus:
         fingerprint={"source": "text", "documents": unit, "files": stamps},
         documents=documents,
         empty=("data.files", list(patterns), "the matching files hold no text: name files that are not empty"),
-        has_folders=True,
         size=text_size(stamps),
     )
 

@@ -5,6 +5,8 @@ import importlib.util
 import itertools
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
-from simulator.data.sources.files import open_parquet_file, stamp_of
+from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
 from simulator.experiment.data_schema import TfdsData
 from simulator.experiment.problems import nearest
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
 _FORMATS = ("array_record", "parquet", "tfrecord")  # the first that there is is read
 _ROWS = 64  # read at a time
+_COPIED = 2**24  # bytes at a time
 
 
 def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
@@ -41,7 +44,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
         _check_group(builder.info.features, group_field)
     wanted = FeaturesDict({name: builder.info.features[name] for name in (field, group_field) if name is not None})
     with _reading(data):
-        stamps = [stamp_of(path) for path in split.filepaths]
+        stamps = [_stamp(os.fspath(path)) for path in split.filepaths]
 
     def documents() -> Iterator[Document]:
         for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
@@ -80,7 +83,10 @@ def _builder(data: TfdsData) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise _not_prepared(data.name, where, known=False) from error
     except Exception as error:  # whatever a builder's own code raises
-        message = f"cannot be opened in {where} ({_reason(error)}): check name and version, or prepare it again"
+        remedy = "check name and version, or prepare it again"
+        if _elsewhere(where):
+            remedy = "check the address, and install what reads it: gcsfs for gs://, s3fs for s3://"
+        message = f"cannot be opened in {where} ({_reason(error)}): {remedy}"
         raise DataError("data.name", data.name, message) from error
     if not builder.info.splits:
         raise _not_prepared(data.name, where, known=True)
@@ -88,8 +94,11 @@ def _builder(data: TfdsData) -> Any:
 
 
 def _not_prepared(name: str, where: str, *, known: bool) -> DataError:
-    infos = [path for depth in ("*/*", "*/*/*") for path in Path(where).glob(f"{depth}/dataset_info.json")]
-    there = [path.parent.relative_to(where).parts for path in infos]
+    from etils import epath
+
+    folder = epath.Path(where)
+    infos = [path for depth in ("*/*", "*/*/*") for path in folder.glob(f"{depth}/dataset_info.json")]
+    there = [path.parent.relative_to(folder).parts for path in infos]
     names = [f"{'/'.join(parts)}:{version}" for *parts, version in there]
     found = nearest(name, names) if names else "nothing is"
     remedy = "correct data.name or data.data_dir, or prepare it"
@@ -175,6 +184,16 @@ def _kinds(features: Any) -> dict[str, str]:
     return kinds
 
 
+def _stamp(path: str) -> Stamp:
+    """Returns the stamp of a file here or elsewhere."""
+    if not _elsewhere(path):
+        return stamp_of(path)
+    from etils import epath
+
+    status = epath.Path(path).stat()
+    return path, status.length, int(status.mtime * 1e9)
+
+
 def _examples(parts: Any, file_format: str, features: Any, data: TfdsData) -> Iterator[dict[str, Any]]:
     with _reading(data):
         for part in parts:
@@ -191,11 +210,11 @@ def _records(part: Any, file_format: str) -> Iterator[bytes]:
     match file_format:
         case "array_record":
             reader = importlib.import_module("array_record.python.array_record_data_source")
-            with reader.ArrayRecordDataSource([part]) as source:
+            with _nearby(part.filename) as path, reader.ArrayRecordDataSource([part.replace(filename=path)]) as source:
                 for first in range(0, len(source), _ROWS):
                     yield from source.__getitems__(range(first, min(first + _ROWS, len(source))))
         case "parquet":
-            with open_parquet_file(part.filename) as file:
+            with _nearby(part.filename) as path, open_parquet_file(path) as file:
                 values = itertools.chain.from_iterable(batch.column(0) for batch in file.iter_batches(_ROWS))
                 for value in itertools.islice(values, part.skip, part.skip + part.take):
                     yield value.as_py()
@@ -206,11 +225,32 @@ def _records(part: Any, file_format: str) -> Iterator[bytes]:
             yield from tf.data.TFRecordDataset(part.filename).skip(part.skip).take(part.take).as_numpy_iterator()
 
 
+def _elsewhere(path: str) -> bool:
+    return "://" in path
+
+
+@contextmanager
+def _nearby(path: str) -> Iterator[str]:
+    """Yields a path that can be opened: of a file that is elsewhere that of a copy, removed afterwards."""
+    if not _elsewhere(path):
+        yield path
+        return
+    from etils import epath
+
+    with tempfile.TemporaryDirectory(prefix="tardigrad-") as folder:
+        copy = Path(folder, path.rsplit("/", 1)[1])
+        with epath.Path(path).open("rb") as there, copy.open("wb") as here:
+            shutil.copyfileobj(there, here, _COPIED)
+        yield str(copy)
+
+
 @contextmanager
 def _reading(data: TfdsData) -> Iterator[None]:
     """Turns what goes wrong with a prepared file into a DataError; what reads them raises errors of many kinds."""
     try:
         yield
+    except (DataError, MemoryError):
+        raise
     except Exception as error:
         message = f"its files are damaged or incomplete ({_reason(error)}): prepare it again, as array_record files"
         raise DataError("data.name", data.name, message) from error

@@ -1,0 +1,77 @@
+"""The model of an experiment: its sizes from the file, a preset and the data, and what it costs."""
+
+import dataclasses
+
+import jax
+
+import models
+from simulator.experiment import Experiment
+from simulator.experiment.schema import TransformerModel
+
+
+class ModelError(ValueError):
+    """A model that does not fit the data: `key` is the dotted path of the setting, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCosts:
+    """What the cluster has to know of a model.
+
+    Attributes:
+      parameters: number of parameters, all of which are sent.
+      flops_per_step: floating-point operations of one local step.
+    """
+
+    parameters: int
+    flops_per_step: float
+
+
+def build_model(experiment: Experiment, vocabulary: int) -> models.Model:
+    """Returns the model of an experiment.
+
+    Args:
+      experiment: whose `model` section is built.
+      vocabulary: token ids, or classes, of its data.
+
+    Raises:
+      ModelError: the vocabulary is smaller than the data's, or sizes do not fit together.
+    """
+    if not isinstance(experiment.model, TransformerModel):
+        assert experiment.data.source == "gaussian-clusters"
+        return models.mlp(models.MLPConfig(experiment.data.dimension, experiment.model.hidden, vocabulary))
+    config = transformer_config(experiment.model, vocabulary)
+    if config.vocabulary < vocabulary:
+        message = f"the tokenizer has {vocabulary} ids: give at least that, or leave it out"
+        raise ModelError("model.vocabulary", config.vocabulary, message)
+    return models.transformer(config)
+
+
+def transformer_config(model: TransformerModel, vocabulary: int) -> models.TransformerConfig:
+    """Returns the sizes of a `model` section: the preset's where there is one, changed by what else is given.
+
+    Raises:
+      ModelError: sizes do not fit together.
+    """
+    backend = jax.default_backend()
+    given = model.model_dump(exclude={"kind", "preset", "dtype", "attention"}, exclude_none=True)
+    preset = {} if model.preset is None else dataclasses.asdict(models.PRESETS[model.preset])
+    given["dtype"] = models.default_dtype(backend) if model.dtype == "auto" else model.dtype
+    given["attention"] = models.default_attention(backend) if model.attention == "auto" else model.attention
+    try:
+        return models.TransformerConfig(**({"vocabulary": vocabulary} | preset | given))
+    except ValueError as error:
+        raise ModelError("model", None, str(error)) from error
+
+
+def context_of(experiment: Experiment) -> int | None:
+    """Returns the input tokens of a window, or None where the model takes no text."""
+    if not isinstance(experiment.model, TransformerModel):
+        return None
+    if experiment.model.context is not None:
+        return experiment.model.context
+    assert experiment.model.preset is not None
+    return models.PRESETS[experiment.model.preset].context
