@@ -3,10 +3,11 @@
     python experiments/benchmarks/data.py [--gigabytes 4] [key.path=value ...]
 
 1. Training of the quickstart's first variant with its text on the device and gathered from the memory-mapped store, in
-   turns; the ratio of their speeds.
+   turns; the ratio of their speeds. The text is the built-in corpus in documents of 2 kB, the length of web pages: most
+   windows span two of them.
 2. Preparation on one core, beside the tokenizer alone on the same documents in memory, for bytes and for BPE.
-3. Host memory while a store grows to the given size, and while training reads it: anonymous memory, since pages of the
-   memory map are the operating system's to take back.
+3. Host memory while a store grows to the given size, and while training reads it, each in a process of its own:
+   anonymous memory, since pages of the memory map are the operating system's to take back.
 """
 
 import argparse
@@ -40,6 +41,7 @@ SETTINGS = (
     "evaluate.every_local_steps=1000000000",
     "budget.local_steps=1000",
 )
+_PAGE = 2000  # bytes, or nearly
 TOKENIZERS = {"bytes": {"kind": "bytes"}, "BPE, 8,000": {"kind": "bpe", "vocabulary": 8000, "train_megabytes": 2}}
 
 
@@ -47,19 +49,26 @@ def feeding(settings: list[str], repeats: int) -> Table:
     """Compares training from the device and from the host."""
     workshop = Workshop()
     runs = {}
-    for feed in ("device", "host"):
-        experiment = load(QUICKSTART, *SETTINGS, *settings, f"data.feed={feed}")[0].experiment
-        runs[feed] = lambda experiment=experiment: simulate(experiment, workshop=workshop)
-    assert len({run().summary["parameters_hash"] for run in runs.values()}) == 1  # compiles
-    taken = {name: [] for name in runs}
-    for number in range(repeats):
-        for name in list(runs)[:: 1 if number % 2 else -1]:  # neither is always first
-            taken[name].append(seconds(runs[name]))
-    tokens = runs["device"]().summary["tokens"]
+    with cache() as folder:
+        path = folder / "pages.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for document in documents():
+                file.writelines(line(document[first : first + _PAGE]) for first in range(0, len(document), _PAGE))
+        for feed in ("device", "host"):
+            experiment = load(QUICKSTART, *SETTINGS, *settings, jsonl(path, feed))[0].experiment
+            runs[feed] = lambda experiment=experiment: simulate(experiment, workshop=workshop)
+        first = {feed: run().summary for feed, run in runs.items()}  # compiles
+        assert len({summary["parameters_hash"] for summary in first.values()}) == 1
+        taken = {feed: [] for feed in runs}
+        for number in range(repeats):
+            for feed in list(runs)[:: 1 if number % 2 else -1]:  # neither is always first
+                taken[feed].append(seconds(runs[feed]))
+    tokens = first["device"]["tokens"]
     ratios = [device / host for device, host in zip(taken["device"], taken["host"], strict=True)]
-    table = Table("text is", "tokens/s", "ratio (median, range)", title="1. training")
+    table = Table("text is", "tokens/s", "ratio (median, quartiles)", title="1. training; goal 0.98")
     table.add_row("on the device", f"{tokens / statistics.median(taken['device']):,.0f}", "1")
-    spread = f"{statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f}); goal 0.98"
+    low, middle, high = statistics.quantiles(ratios, n=4) if repeats > 1 else ratios * 3
+    spread = f"{middle:.3f}  ({low:.3f} to {high:.3f})"
     table.add_row("in the memory map", f"{tokens / statistics.median(taken['host']):,.0f}", spread)
     return table
 
@@ -153,47 +162,78 @@ class AnonymousMemory:
 
 def memory(gigabytes: float) -> Table:
     """Prepares a small store and one of that size, trains from both, and returns what that took."""
-    table = Table("", "GB of tokens", "anonymous memory, MiB", "", title="3. host memory; goal: at most 300 MiB more")
+    title = "3. host memory; goal: at most 300 MiB more for the larger store"
+    table = Table("", "GB of tokens", "anonymous memory, MiB", "MB/s", title=title)
+    found = {}
     with cache() as folder:
         for name, size in (("small", gigabytes / 20), ("large", gigabytes)):
             path = folder / f"{name}.jsonl"
             write_text(path, size * 1e9 / 2)  # two bytes a token
-            chosen = f"data={{source: jsonl, files: {json.dumps(str(path))}, shards: 4, feed: host}}"
-            experiment = load(QUICKSTART, *SETTINGS, chosen)[0].experiment
-            with AnonymousMemory() as used:
-                taken_s = seconds(lambda data=experiment.data: token_store(data))
-            meta = token_store(experiment.data).meta
-            speed = f"{meta['bytes'] / 1e6 / taken_s:,.0f} MB/s"
-            table.add_row("preparation", f"{meta['tokens'] * 2 / 1e9:.2f}", f"{used.growth:,.0f} more", speed)
-            with AnonymousMemory() as used:
-                simulate(experiment, workshop=Workshop())
-            table.add_row("training from it", "", f"{used.growth:,.0f} more", "")
+            for task in ("prepare", "train"):
+                command = [sys.executable, __file__, "--memory-of", task, str(path)]
+                printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                found[task, name] = json.loads(printed)
+            path.unlink()
+    for task in ("prepare", "train"):
+        for name in ("small", "large"):
+            used, stored, speed = found[task, name]
+            rate = f"{speed:,.0f}" if task == "prepare" else ""
+            table.add_row(f"{task}, {name}", f"{stored:.2f}", f"{used:,.0f}", rate)
+        table.add_row("difference", "", f"{found[task, 'large'][0] - found[task, 'small'][0]:,.0f}", "")
     return table
 
 
+def memory_of(task: str, path: Path) -> tuple[float, float, float]:
+    """Returns how much memory a task takes in MiB, the size of the store in GB, and MB of text per second."""
+    experiment = load(QUICKSTART, *SETTINGS, jsonl(path, "host"))[0].experiment
+    with AnonymousMemory() as used:
+        if task == "prepare":
+            taken_s = seconds(lambda: token_store(experiment.data))
+        else:
+            taken_s = seconds(lambda: simulate(experiment))
+    meta = token_store(experiment.data).meta
+    return used.growth, meta["tokens"] * 2 / 1e9, meta["bytes"] / 1e6 / taken_s
+
+
+def jsonl(path: Path, feed: str) -> str:
+    """Returns the setting that reads a file."""
+    return f"data={{source: jsonl, files: {json.dumps(str(path))}, shards: 4, feed: {feed}}}"
+
+
 def write_text(path: Path, size: float) -> None:
-    """Writes the standard library again and again."""
-    documents = [
-        document.text.decode(errors="replace") for document in open_corpus(text({"kind": "bytes"})).documents()
-    ]
-    lines = [json.dumps({"text": document}, ensure_ascii=False) + "\n" for document in documents]
+    """Writes the built-in corpus again and again."""
+    lines = [line(document) for document in documents()]
     with path.open("w", encoding="utf-8") as file:
         while file.tell() < size:
             file.writelines(lines)
+
+
+def documents() -> list[str]:
+    """Returns the built-in corpus."""
+    return [document.text.decode(errors="replace") for document in open_corpus(text({"kind": "bytes"})).documents()]
+
+
+def line(document: str) -> str:
+    """Returns a line of a JSON Lines file."""
+    return json.dumps({"text": document}, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="key.path=value")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--gigabytes", type=float, default=4.2, help="size of the store in part 3; 0 leaves it out")
     parser.add_argument("--prepare", help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.prepare:
         sys.stdout.write(json.dumps(prepare_on_one_core(json.loads(arguments.prepare), arguments.repeats)))
         return
     use_cpu_cores()
+    if arguments.memory_of:
+        sys.stdout.write(json.dumps(memory_of(arguments.memory_of, Path(arguments.settings[0]))))
+        return
     console = Console()
     console.print(preparation(arguments.repeats))
     if arguments.gigabytes:

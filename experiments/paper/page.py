@@ -1,4 +1,4 @@
-"""Fills the tables of README.md, here and at the top, from the committed results.
+"""Fills the tables of README.md, here, in ../data and at the top, from the committed results.
 
     .venv/bin/python experiments/paper/page.py
 
@@ -21,7 +21,7 @@ from simulator.report import comparison, comparison_markdown
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results/paper"
-PAGES = (HERE / "README.md", HERE.parents[1] / "README.md")
+PAGES = (HERE / "README.md", HERE.parents[1] / "README.md", HERE.parent / "data/README.md")
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

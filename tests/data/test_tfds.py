@@ -12,9 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
+from simulator import load, simulate
 from simulator.data import DataError, load_dataset
 from simulator.data.sources import Corpus, Document, open_corpus
+from simulator.data.sources import tfds as sources_tfds
 from simulator.experiment.data_schema import FieldGroups, GroupedPartition, TextData, TfdsData
 
 TRAIN = [
@@ -412,3 +417,64 @@ def test_a_corpus_gives_the_same_data_set_from_tfds_and_from_files(tmp_path):
     for one, other in zip(from_files.shard_examples, from_tfds.shard_examples, strict=True):
         assert len(one) > 50
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_quickstart_gives_the_same_numbers_on_a_copy_of_its_text(tmp_path):
+    quickstart = Path(__file__).parents[2] / "experiments/quickstart.yaml"
+    settings = ["budget.local_steps=40", "inner.local_steps=5", "pretrain.steps=0", "evaluate.every_local_steps=20"]
+    settings += ["evaluate.windows=8", "inner.optimizer=sgd", "inner.weight_decay=null"]  # compiles fast
+    text = load(quickstart, *settings)[-1].experiment
+    documents = [document.text for document in open_corpus(text.data).documents()]
+    prepare(tmp_path, "stdlib", {"text": tfds.features.Text()}, {"train": [{"text": each} for each in documents]})
+    copy = f"{{source: tfds, name: stdlib, data_dir: {tmp_path}, split: train, tokenizer: bytes, shards: 4}}"
+    on_copy = load(quickstart, *settings, f"data={copy}")[-1].experiment
+    one, other = (simulate(experiment) for experiment in (text, on_copy))
+    assert other.summary["data"]["tfds_name"] == "stdlib/1.2.0"
+    for key in ("parameters_hash", "final_loss", "data_hash", "causal_hash"):
+        assert one.summary[key] == other.summary[key]
+    assert one.evaluations["loss"].tolist() == other.evaluations["loss"].tolist()
+    assert len(set(one.evaluations["loss"])) == 3
+
+
+class Bucket(DirFileSystem):
+    """A folder at gs://."""
+
+    cachable = False
+    root = ""
+
+    def __init__(self, **_: object):
+        super().__init__(path=self.root, fs=LocalFileSystem())
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return str(path).removeprefix("gs://")
+
+
+def test_a_data_set_in_remote_storage_is_read_like_one_here(copied, monkeypatch):
+    monkeypatch.setattr(Bucket, "root", str(copied.parents[2]))
+    monkeypatch.setitem(_registry, "gcs", Bucket)
+    monkeypatch.setenv("EPATH_USE_TF", "false")
+    where = f"gs://{copied.parents[1].name}"
+    corpus = open_corpus(TfdsData(source="tfds", name="notes", data_dir=where, split="train[5:]"))
+    assert texts(corpus) == TEXTS[5:]
+    assert {str(path).split("/notes")[0] for path, *_ in corpus.fingerprint["files"]} == {where}
+    assert [size for _, size, _ in corpus.fingerprint["files"]] == [131072] * len(corpus.fingerprint["files"])
+    with pytest.raises(DataError, match=f"is not prepared in {where} \\(did you mean 'notes:1.2.0'\\?\\)"):
+        open_corpus(TfdsData(source="tfds", name="note:1.2.0", data_dir=where))
+
+
+def test_remote_storage_that_cannot_be_opened_is_named_with_what_reads_it(monkeypatch):
+    monkeypatch.setenv("EPATH_USE_TF", "false")
+    with pytest.raises(DataError, match=r"cannot be opened in s3://no .*install what reads it: gcsfs for gs://, s3fs"):
+        open_corpus(TfdsData(source="tfds", name="notes", data_dir="s3://no"))
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_damage_is_not_called_so(prepared, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    corpus = open_corpus(section(prepared))
+    monkeypatch.setattr(sources_tfds, "_records", fail)
+    with pytest.raises(error):
+        list(corpus.documents())
