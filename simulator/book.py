@@ -8,7 +8,7 @@ from typing import Any, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel
 from simulator.experiment.schema import Budget
-from simulator.record import EvaluationLog, RoundLog
+from simulator.record import EvaluationLog, RoundLog, shard_columns
 from simulator.timeline import Arrival, Evaluation, Finished, Update
 
 
@@ -48,7 +48,14 @@ class Observer(Protocol):
 
 
 class Book:
-    """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it."""
+    """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it.
+
+    Attributes:
+      rounds: processed so far, but for the last update's.
+      evaluations: so far, but for the last.
+      tokens: trained on in what was processed.
+      observer: told of every update, if there is one.
+    """
 
     def __init__(
         self, budget: Budget, cluster: ClusterModel, tokens_per_step: int, observer: Observer | None, shards: int = 0
@@ -58,7 +65,7 @@ class Book:
         self._budget = budget
         self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
         self._tokens_per_step = tokens_per_step
-        self._observer = observer
+        self.observer = observer
         self._late_update: tuple[Update, Sequence[SupportsFloat] | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
         self._arrived = 0
@@ -71,8 +78,8 @@ class Book:
         self._late_update = event, losses
         self._arrived += len(event.arrivals)
         self.tokens = event.local_steps * self._tokens_per_step
-        if self._observer is not None:
-            self._observer.advanced(self._progress(event))
+        if self.observer is not None:
+            self.observer.advanced(self._progress(event))
 
     def evaluation(
         self, event: Evaluation, loss: SupportsFloat | None, shard_losses: Iterable[SupportsFloat] | None = None
@@ -87,6 +94,22 @@ class Book:
             "bytes_sent": self._arrived * sum(self._bytes),
         }
         self._late_evaluation = row, loss, shard_losses
+
+    def losses(self) -> tuple[list[float], list[list[float]]]:
+        """Returns all that training has reported: every round's loss, and every evaluation's with those of the shards.
+
+        Waits for what is still on its way, and settles nothing: the record is the same with and without this call.
+        """
+        rounds = self.rounds.frame()["train_loss"].tolist()
+        if self._late_update is not None:
+            rounds += [float(loss) for loss in self._late_update[1] or ()]
+        columns = ["loss", *shard_columns(self._shards)]
+        evaluations = self.evaluations.frame()[columns].to_numpy().tolist()
+        if self._late_evaluation is not None:
+            _, loss, shard_losses = self._late_evaluation
+            assert loss is not None
+            evaluations.append([float(loss), *(float(each) for each in shard_losses or ())])
+        return rounds, evaluations
 
     def finish(self, event: Finished) -> None:
         """Notes the end, and fetches what is still on its way."""

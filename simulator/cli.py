@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from rich.table import Table
 
 from simulator.cores import use_cpu_cores
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load_document
+from simulator.folder import CHECKPOINTS, alone_in, finished, output_folder
+from simulator.stopping import Interrupted, Stopped, StopSignals
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
@@ -34,7 +38,7 @@ data_app = typer.Typer(help="Prepare the text of an experiment file, and look at
 app.add_typer(data_app, name="data")
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128  # and the signal's number
 
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
 Settings = Annotated[
@@ -57,9 +61,12 @@ def _messages() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except Interrupted as interrupted:
+        sys.stderr.write(f"tardigrad: {interrupted}\n")
+        _leave(EXIT_SIGNAL + interrupted.number)
     except KeyboardInterrupt:
-        sys.stderr.write("tardigrad: interrupted; runs that had finished are kept\n")
-        _leave(EXIT_INTERRUPTED)
+        sys.stderr.write("tardigrad: interrupted; what had been written down is kept\n")
+        _leave(EXIT_SIGNAL + signal.SIGINT)
     except ValueError as error:
         from simulator.record import RecordError
         from simulator.report import ReportError
@@ -89,18 +96,27 @@ def main() -> None:
 
 @app.command()
 @_messages()
-def run(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
+def run(
+    file: File,
+    settings: Settings = None,
+    out: Out = None,
+    variant: Variant = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on in the output folder: what is finished there is not run again")
+    ] = False,
+) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.experiment.reference import reference_of
     from simulator.record import write_summary
     from simulator.report import comparison, comparison_table, results_table, write_figures
 
     document, points, workshop = _points(file, settings, variant)
-    folder = _output_folder(out, points[0].experiment.name)
+    folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
-    for record in _simulate(points, workshop, folder, None):
-        records.append(record)
-        write_summary(folder / "summary.json", [done.summary for done in records])
+    with alone_in(folder):
+        for record in _simulate(points, workshop, folder, None):
+            records.append(record)
+            write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
     summaries = [record.summary for record in records]
     console.print(results_table(summaries, title=points[0].experiment.name))
@@ -122,7 +138,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.report import results_table, worker_rich_table, write_figures
 
     _, points, workshop = _points(file, settings, variant, data="uneven")
-    folder = _output_folder(out, f"{points[0].experiment.name}-timeline")
+    folder = output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null"))
     write_summary(folder / "summary.json", [record.summary for record in records])
     console = Console()
@@ -329,20 +345,35 @@ def _texts(
 def _simulate(
     points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
 ) -> "Iterator[RunRecord]":
-    """Simulates the points one after another and writes each record as soon as it is there."""
+    """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
     from simulator.engine import simulate
     from simulator.live import LiveView
     from simulator.report import file_names
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
-    with LiveView(Console(stderr=True), len(points)) as view:
+    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop:
         for number, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True), 1):
             observer = view.begin(label)
-            record = simulate(
-                point.experiment, trainer=trainer, observer=observer, workshop=workshop, overrides=point.overrides
-            )
-            record.write(folder / f"{number:0{digits}d}-{name}")  # plots keep the order of the file
+            of_run = folder / f"{number:0{digits}d}-{name}"  # plots keep the order of the file
+            record = finished(of_run, point.experiment.model_dump(mode="json"))
+            if record is None:
+                try:
+                    record = simulate(
+                        point.experiment,
+                        trainer=trainer,
+                        observer=observer,
+                        workshop=workshop,
+                        overrides=point.overrides,
+                        checkpoints=of_run / CHECKPOINTS,
+                        stop=stop,
+                    )
+                except Stopped as stopped:
+                    assert stop.received is not None
+                    stands = f"{label} stands after {_plural(stopped.updates, 'server update')}"
+                    raise Interrupted(stop.received, f"{stands}: go on with --resume --out {folder}") from stopped
+                record.write(of_run)
+            shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
             observer.finished()
             yield record
 
@@ -353,25 +384,3 @@ def _plural(number: int, noun: str) -> str:
 
 def _label(point: Point) -> str:
     return ", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())])
-
-
-def _output_folder(out: Path | None, name: str) -> Path:
-    """Returns a folder that can be written to and holds no runs: nobody's results are overwritten."""
-    if out is None:
-        from simulator.report import file_names
-
-        base = Path("runs") / file_names([name])[0]
-        folder, number = base, 1
-        while folder.exists():
-            number += 1
-            folder = base.with_name(f"{base.name}-{number}")
-    else:
-        folder = out
-        if folder.is_dir() and any(folder.iterdir()):
-            problem = Problem("--out", "the folder is not empty: choose another, or remove it first", str(folder))
-            raise ExperimentError([problem])
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
-    return folder

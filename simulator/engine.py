@@ -1,10 +1,12 @@
 """Where the simulated clock meets training: the one module that knows SimPy's side and JAX's."""
 
-import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -12,41 +14,15 @@ import numpy as np
 import pandas as pd
 
 from simulator.book import Book, Observer, Progress, perplexity
-from simulator.cluster import ClusterError, ClusterModel, build_cluster
-from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, Problem
-from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization
-from simulator.learning import (
-    ModelCosts,
-    ModelError,
-    OptimizerError,
-    Server,
-    Ticket,
-    Workshop,
-    build_inner,
-    build_outer,
-)
+from simulator.checks import check, cluster_of, reported
+from simulator.experiment import Experiment
+from simulator.keeper import Keeper
+from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import context_of
-from simulator.learning.pretraining import PretrainProgress, pretrain_inner
-from simulator.record import RunRecord, shard_columns, summarize_rounds
-from simulator.timeline import (
-    Asynchronous,
-    Barrier,
-    Dispatched,
-    Evaluation,
-    Finished,
-    LeastVisited,
-    OwnShard,
-    Proportional,
-    Round,
-    ShardChoice,
-    Synchronization,
-    Timeline,
-    TimelineConfig,
-    Update,
-    dynamic_steps,
-    fixed_steps,
-)
+from simulator.learning.pretraining import PretrainProgress
+from simulator.record import Checkpoint, RecordError, RunRecord, shard_columns, summarize_rounds
+from simulator.stopping import Stopped
+from simulator.timeline import Dispatched, Evaluation, Event, Finished, Round, Update, timeline_of
 
 TrainerKind = Literal["batched", "serial", "null"]
 __all__ = ["Observer", "Progress", "Simulation", "TrainerKind", "check", "cluster_of", "simulate", "timeline_of"]
@@ -61,6 +37,8 @@ def simulate(
     observer: Observer | None = None,
     workshop: Workshop | None = None,
     overrides: Mapping[str, Any] | None = None,
+    checkpoints: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Simulates one experiment to the end of its budget.
 
@@ -70,15 +48,21 @@ def simulate(
       observer: is told of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
       overrides: what a sweep changed, noted in the record.
+      checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
+        one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
+      stop: asked after every event whether to write the state down and stop.
 
     Returns:
       The record: rounds, evaluations and a summary.
 
     Raises:
       ExperimentError: the experiment does not fit its data, model or optimizers.
+      RecordError: the checkpoints are those of another experiment, or were made with other versions.
+      Stopped: it was asked to stop.
+      OSError: a checkpoint cannot be written.
     """
     simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
-    return simulation.run(observer, overrides)
+    return simulation.run(observer, overrides, checkpoints, stop)
 
 
 class Simulation:
@@ -95,42 +79,110 @@ class Simulation:
         self.server: Server | None = None
         self._kind: TrainerKind = trainer or experiment.compute.trainer
         self._workshop = workshop or Workshop()
-        with _reported():
+        with reported():
             self._costs = self._workshop.costs(experiment)
             self.cluster = cluster_of(experiment, self._costs)
             self.timeline = timeline_of(experiment, self.cluster, self._workshop.shard_sizes(experiment))
 
-    def run(self, observer: Observer | None = None, overrides: Mapping[str, Any] | None = None) -> RunRecord:
+    def run(
+        self,
+        observer: Observer | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        checkpoints: Path | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> RunRecord:
         """Runs to the end of the budget and returns the record. Call it once."""
-        experiment, workshop = self.experiment, self._workshop
-        started = time.perf_counter()
+        experiment = self.experiment
+        self._taken = _Taken()
         learner: _Learner | None = None
+        keeper = None
         if self._kind != "null":
-            with _reported():
-                learner = _Learner(experiment, self._kind, workshop, observer.pretrained if observer else None)
+            with reported():
+                if checkpoints is not None:
+                    keeper = Keeper(checkpoints, experiment, self._made_with(), _warn)
+                progress = _stopping(observer.pretrained if observer else None, stop)
+                saved = keeper.saved if keeper else None
+                learner = _Learner(experiment, self._kind, self._workshop, progress, saved)
             self.server = learner.server
-        started_loop = time.perf_counter()
+        self._taken.prepared()
         shards = experiment.shards if experiment.evaluate.per_shard else 0
         book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards)
-        with _reported():
-            self._follow(book, learner)
-        ended = time.perf_counter()
-        return self._record(book, overrides or {}, ended - started, ended - started_loop)
+        with reported():
+            self._follow(book, learner, keeper, stop)
+        return self._record(book, overrides or {})
 
-    def _follow(self, book: Book, learner: "_Learner | None") -> None:
-        for event in self.timeline:
+    def _follow(self, book: Book, learner: "_Learner | None", keeper: Keeper | None, stop: Callable[[], bool]) -> None:
+        events = enumerate(self.timeline, 1)
+        updates = 0
+        if learner and keeper and keeper.saved:
+            updates = self._replay(events, book, learner, keeper.saved)
+        for number, event in events:
             match event:
                 case Dispatched():
                     if learner:
                         learner.dispatch(event.round)
                 case Update():
+                    updates = event.version
                     book.update(event, learner.update(event) if learner else None)
                 case Evaluation():
                     book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
                 case Finished():
                     book.finish(event)
+                    return
+            stopping = stop()
+            if learner and keeper and (stopping or keeper.due(updates)):
+                keeper.save(number, updates, *self._state(book, learner))
+            if stopping:
+                raise Stopped(updates)
 
-    def _record(self, book: Book, overrides: Mapping[str, Any], host_seconds: float, loop_seconds: float) -> RunRecord:
+    def _state(self, book: Book, learner: "_Learner") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Returns what it takes to go on from here: arrays, and the rest."""
+        arrays, facts = learner.state()
+        rounds, evaluations = book.losses()
+        arrays |= {"losses.rounds": np.array(rounds), "losses.evaluations": np.array(evaluations)}
+        arrays = {name: array for name, array in arrays.items() if array.size}
+        return arrays, {**facts, "causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far()}
+
+    def _replay(self, events: Iterator[tuple[int, Event]], book: Book, learner: "_Learner", saved: Checkpoint) -> int:
+        """Goes through what has been simulated, training nothing, and puts back what had been trained."""
+        rounds = iter(saved.arrays.get("losses.rounds", np.empty(0)).tolist())
+        evaluations = iter(saved.arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
+        under_way: dict[int, Round] = {}
+        updates = 0
+        observer, book.observer = book.observer, None
+        for _, event in itertools.islice(events, saved.events):
+            match event:
+                case Dispatched():
+                    under_way[event.round.id] = event.round
+                case Update():
+                    updates = event.version
+                    for arrival in event.arrivals:
+                        del under_way[arrival.round.id]
+                    book.update(event, list(itertools.islice(rounds, len(event.arrivals))))
+                case Evaluation():
+                    loss, *of_shards = next(evaluations)
+                    book.evaluation(event, loss, of_shards or None)
+                case Finished():
+                    pass  # nothing is written down after the end
+        book.observer = observer
+        if self.timeline.causal_hash != saved.facts["causal_hash"]:
+            message = "the simulated events up to the checkpoint are not those that it was made with: "
+            raise RecordError(message + "remove the run's folder, and simulate it again")
+        learner.resume(under_way, saved)
+        self._taken.add(saved.facts["taken"])
+        return updates
+
+    def _made_with(self) -> dict[str, Any]:
+        """Returns what decides results besides the experiment."""
+        return {
+            "versions": _versions(),
+            "backend": f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+            "trainer": self._kind,
+            "data": self._workshop.dataset(self.experiment).content_hash,
+        }
+
+    def _record(self, book: Book, overrides: Mapping[str, Any]) -> RunRecord:
+        taken = self._taken.so_far()
         rounds, evaluations = book.rounds.frame(), book.evaluations.frame()
         dataset = self._workshop.dataset(self.experiment) if self.server else None
         final_loss = float(evaluations["loss"].iloc[-1]) if self.server else None
@@ -144,14 +196,14 @@ class Simulation:
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             "tokens": book.tokens,
-            "host_seconds": host_seconds,
-            "tokens_per_host_second": book.tokens / loop_seconds if self.server else None,
+            "host_seconds": taken["seconds"],
+            "tokens_per_host_second": book.tokens / taken["loop_seconds"] if self.server else None,
             "parameters": self._costs.parameters,
             "parameters_hash": parameters_hash(self.server.params) if self.server else None,
             "causal_hash": self.timeline.causal_hash,
             "data_hash": dataset.content_hash if dataset else None,
             "data": dict(dataset.facts) if dataset else None,
-            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "versions": _versions(),
             "backend": jax.default_backend(),
             "trainer": self._kind,
         }
@@ -168,14 +220,28 @@ class _Learner:
     """Follows the events with real training."""
 
     def __init__(
-        self, experiment: Experiment, kind: TrainerKind, workshop: Workshop, progress: PretrainProgress | None
+        self,
+        experiment: Experiment,
+        kind: TrainerKind,
+        workshop: Workshop,
+        progress: PretrainProgress | None,
+        saved: Checkpoint | None = None,
     ):
         self._trainer = workshop.trainer(experiment, kind)
         self._evaluate = workshop.evaluator(experiment)
         self._evaluate_shards = workshop.shard_evaluator(experiment)
         self._barrier = experiment.synchronization.kind == "barrier"
         self._tickets: dict[int, Ticket] = {}
-        self.server = workshop.server(experiment, progress)
+        params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
+        self.server = workshop.server(experiment, progress, params)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Returns what training has made and still needs: arrays, and the rest."""
+        return snapshot.take(self.server, self._trainer, self._tickets)
+
+    def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
+        """Puts back what had been trained."""
+        self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
     def dispatch(self, assignment: Round) -> None:
         self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
@@ -202,88 +268,6 @@ class _Learner:
         return self._evaluate(params), self._evaluate_shards(params) if self._evaluate_shards else None
 
 
-def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
-    """Returns the cost model of the experiment's cluster.
-
-    Raises:
-      ClusterError: a device is described by a name that is not known.
-    """
-    return build_cluster(
-        experiment.cluster,
-        parameters=costs.parameters,
-        flops_per_step=costs.flops_per_step,
-        seed=experiment.seed,
-    )
-
-
-def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequence[int] | None = None) -> Timeline:
-    """Returns the experiment's events, not yet run. They depend on the data only where shards are of different sizes.
-
-    Args:
-      experiment: whose events.
-      cluster: what they cost.
-      shard_sizes: relative sizes of the shards; all equal when absent.
-    """
-    inner, outer, budget, evaluate = experiment.inner, experiment.outer, experiment.budget, experiment.evaluate
-    choices: dict[str, ShardChoice] = {
-        "proportional": Proportional(np.array(shard_sizes or [1] * experiment.shards, np.int64)),
-        "least_visited": LeastVisited(),
-        "fixed": OwnShard(),
-    }
-    match experiment.synchronization:
-        case BarrierSynchronization():
-            policy: Synchronization = Barrier()
-        case AsynchronousSynchronization(grace=grace_s):
-            policy = Asynchronous(grace_s)
-    dynamic = experiment.local_steps.kind == "dynamic"
-    steps = (
-        dynamic_steps(cluster.step_s, inner.local_steps) if dynamic else fixed_steps(cluster.workers, inner.local_steps)
-    )
-    config = TimelineConfig(
-        synchronization=policy,
-        shard_choice=choices[experiment.shard_choice.kind],
-        steps=steps,
-        shards=experiment.shards,
-        arrivals_per_update=outer.arrivals_per_update,
-        drop_above=getattr(outer.staleness, "drop_above", None),
-        budget_local_steps=budget.local_steps,
-        budget_s=budget.simulated_time,
-        budget_updates=budget.server_updates,
-        evaluate_every_steps=evaluate.every_local_steps,
-        evaluate_every_s=evaluate.every_simulated,
-        evaluation_s=evaluate.takes,
-    )
-    return Timeline(cluster, config)
-
-
-def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
-    """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
-
-    Of an experiment that lacks sections, as `expand` gives of a file with mistakes, those that it has are checked.
-    """
-    workshop = workshop or Workshop()
-    problems: list[Problem] = []
-
-    def attempt(step: Any, *sections: str) -> Any:
-        if not all(hasattr(experiment, section) for section in sections):
-            return None
-        try:
-            return step()
-        except (*_REPORTED, *_OUT_OF_MEMORY) as error:
-            problems.append(_problem(error))
-            return None
-
-    costs = attempt(lambda: workshop.costs(experiment), "model", "data", "cluster", "inner")
-    if data:
-        attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
-    attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
-    attempt(lambda: build_inner(experiment.inner), "inner")
-    if experiment.pretrain.optimizer is not None:
-        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
-    attempt(lambda: build_outer(experiment.outer), "outer")
-    return problems
-
-
 def tokens_per_step(experiment: Experiment) -> int:
     """Returns how many tokens (of a classifier, examples) one local step trains on."""
     context = context_of(experiment)
@@ -300,25 +284,45 @@ def parameters_hash(params: Any) -> str:
     return digest.hexdigest()
 
 
-_REPORTED = (ClusterError, DataError, ModelError, OptimizerError)
-_OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
+class _Taken:
+    """How long a simulation has taken on the host, over all the processes that it took."""
+
+    def __init__(self) -> None:
+        self._started = self._prepared = time.perf_counter()
+        self._before = {"seconds": 0.0, "loop_seconds": 0.0}
+
+    def prepared(self) -> None:
+        """Notes that the events begin."""
+        self._prepared = time.perf_counter()
+
+    def add(self, before: Mapping[str, float]) -> None:
+        """Adds what an earlier process took."""
+        self._before = dict(before)
+
+    def so_far(self) -> dict[str, float]:
+        """Returns all seconds, and those without preparation."""
+        now, before = time.perf_counter(), self._before
+        return {
+            "seconds": before["seconds"] + now - self._started,
+            "loop_seconds": before["loop_seconds"] + now - self._prepared,
+        }
 
 
-def _problem(error: Any) -> Problem:
-    """Returns what an error says of the experiment; an error of JAX's that is not about memory is raised again."""
-    if isinstance(error, _OUT_OF_MEMORY):
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise error
-        what = (str(error).splitlines() or ["the host has no more"])[0]
-        remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
-        return Problem("", f"out of memory: {what}; {remedy}")
-    return Problem(error.key, getattr(error, "message", None) or error.args[0], error.value)
+def _stopping(progress: PretrainProgress | None, stop: Callable[[], bool]) -> PretrainProgress:
+    """Returns what also stops pretraining where that is asked for."""
+
+    def told(steps: int, of: int, loss: float) -> None:
+        if progress is not None:
+            progress(steps, of, loss)
+        if stop():
+            raise Stopped(0)
+
+    return told
 
 
-@contextlib.contextmanager
-def _reported() -> Iterator[None]:
-    """Turns what the parts say of their own settings, and a lack of memory, into an `ExperimentError`."""
-    try:
-        yield
-    except (*_REPORTED, *_OUT_OF_MEMORY) as error:
-        raise ExperimentError([_problem(error)]) from error
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in PACKAGES}

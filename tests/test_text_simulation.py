@@ -103,6 +103,18 @@ def test_a_shards_part_of_the_budget_and_of_pretraining_goes_by_its_size(corpus)
         assert any(np.array_equal(first, orders[1].batches(shard, int(step), 1)) for step in steps)
 
 
+def test_a_warm_up_that_a_small_shard_would_not_get_beyond_is_refused(corpus):
+    partition = {"partition": {"kind": "iid", "sizes": [1, 2, 5]}, "shards": 3}
+    settings = {"inner": {"schedule": {"kind": "cosine", "warmup_steps": 130}}, "budget": {"local_steps": 1000}}
+    with pytest.raises(
+        DataError, match=r"^inner\.schedule\.warmup_steps = 130: must be below 12\d, the part .* shard 0: "
+    ):
+        WORKSHOP.dataset(of_text(corpus, partition, **settings))
+    WORKSHOP.dataset(of_text(corpus, partition, shard_choice={"kind": "fixed"}, **settings))
+    settings["inner"]["schedule"]["warmup_steps"] = 120
+    WORKSHOP.dataset(of_text(corpus, partition, **settings))
+
+
 def test_the_timeline_of_even_shards_reads_no_data():
     experiment = of_text("nowhere", {"partition": {"kind": "iid"}})
     assert len(simulate(experiment, trainer="null").rounds) > 0

@@ -39,7 +39,7 @@ SETTINGS = (
     "pretrain.steps=0",
     "evaluate.windows=8",
     "evaluate.every_local_steps=1000000000",
-    "budget.local_steps=1000",
+    "budget.local_steps=400",
 )
 _PAGE = 2000  # bytes, or nearly
 TOKENIZERS = {"bytes": {"kind": "bytes"}, "BPE, 8,000": {"kind": "bpe", "vocabulary": 8000, "train_megabytes": 2}}
@@ -222,7 +222,7 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="key.path=value")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=15, help="pairs of runs in part 1, three times part 2's")
     parser.add_argument("--gigabytes", type=float, default=4.2, help="size of the store in part 3; 0 leaves it out")
     parser.add_argument("--prepare", help=argparse.SUPPRESS)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -235,7 +235,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(memory_of(arguments.memory_of, Path(arguments.settings[0]))))
         return
     console = Console()
-    console.print(preparation(arguments.repeats))
+    console.print(preparation(-(-arguments.repeats // 3)))
     if arguments.gigabytes:
         console.print(memory(arguments.gigabytes))
     console.print(feeding(arguments.settings, arguments.repeats))

@@ -3,10 +3,11 @@
     .venv/bin/python experiments/paper/page.py
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
-and KIND is one of grids, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this folder, with
-`:SCALE` behind it where that is not the file's own.
+and KIND is one of by_shard, grids, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this folder,
+with `:SCALE` behind it where that is not the file's own.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,20 @@ def _cell(grid: Mapping[float, float], rate: float) -> str:
     return f"**{text}**" if rate == best(grid) else text
 
 
+def by_shard(*names: str) -> str:
+    """Returns the perplexity of every shard's own validation documents, the mean over seeds."""
+    found: dict[tuple[str, ...], list[list[float]]] = {}
+    for run in summaries_of(names):
+        point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
+        found.setdefault((*point, run["variant"]), []).append([math.exp(loss) for loss in run["final_shard_losses"]])
+    shards = len(next(iter(found.values()))[0])
+    lines = [["shards", "variant", *map(str, range(shards))], [":--", ":--", *["--:"] * shards]]
+    lines += [
+        [*point, *(f"{sum(own) / len(own):.2f}" for own in zip(*runs, strict=True))] for point, runs in found.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def made(*names: str) -> str:
     """Returns what made the results: versions, content of the data, and how long it took."""
     runs = summaries_of(names)
@@ -94,6 +109,7 @@ def commands(file: str, *names: str) -> str:
 
 
 _TABLES: Mapping[str, Callable[..., str]] = {
+    "by_shard": by_shard,
     "commands": commands,
     "compare": compare,
     "grids": tuned,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
-from simulator.data.store import Progress, TokenStore, cache_folder, encoder_of, silent, writing
+from simulator.data.store import Progress, TokenStore, encoder_of, silent, writing
 from simulator.experiment.data_schema import DocumentData
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these

@@ -12,6 +12,7 @@ from simulator.data.streams import StoredStream
 
 Addresses = npt.NDArray[np.int32]
 """Example addresses: where each example is found in a data set's arrays."""
+_BLOCK = 2**20  # tokens gathered at a time: their addresses take four to eight times their memory
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,13 +85,20 @@ class HostWindows:
     def __call__(self, numbers: npt.NDArray[np.int64], context: int) -> npt.NDArray[Any]:
         """Returns [..., context + 1]: the windows of those numbers [...], of the store's dtype."""
         numbers_W = numbers.reshape(-1)
+        windows = np.empty((len(numbers_W), context + 1), self.streams[0][:0].dtype)
+        block = max(1, _BLOCK // (context + 1))
+        for first in range(0, len(numbers_W), block):
+            windows[first : first + block] = self._few(numbers_W[first : first + block], context)
+        return windows.reshape(*numbers.shape, context + 1)
+
+    def _few(self, numbers_W: npt.NDArray[np.int64], context: int) -> npt.NDArray[Any]:
         stream_W = self.firsts.searchsorted(numbers_W, side="right") - 1
         windows = np.empty((len(numbers_W), context + 1), self.streams[0][:0].dtype)
         for stream in np.unique(stream_W):
             chosen_W = stream_W == stream
             firsts = (numbers_W[chosen_W] - self.firsts[stream]) * context
             windows[chosen_W] = self.streams[stream].windows(firsts, context + 1)
-        return windows.reshape(*numbers.shape, context + 1)
+        return windows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -102,14 +102,16 @@ def deal(lengths: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> li
     Returns:
         For each shard the indices of what it got, rising.
     """
-    filled = [(0.0, shard) for shard in range(len(weights))]
+    shares = weights / weights.sum() * lengths.sum()
+    filled = [(-float(share), shard) for shard, share in enumerate(shares)]  # the negative of what each lacks
+    heapq.heapify(filled)
     totals = [0] * len(weights)
     hands: list[list[int]] = [[] for _ in weights]
     for index in np.argsort(-lengths, kind="stable").tolist():
         _, shard = filled[0]
         hands[shard].append(index)
         totals[shard] += int(lengths[index])
-        heapq.heapreplace(filled, (totals[shard] / float(weights[shard]), shard))
+        heapq.heapreplace(filled, (totals[shard] - float(shares[shard]), shard))
     return [np.array(sorted(hand), np.int64) for hand in hands]
 
 

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
+from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
 from simulator.data.sources import Corpus, Document, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
@@ -44,13 +45,6 @@ Progress = Callable[[str, int, int | None, str], None]
 """Called with what is being done, how much is done, of how much (None where unknown), and the unit."""
 
 
-def cache_folder() -> Path:
-    """Returns where prepared data are kept: $TARDIGRAD_CACHE, or `tardigrad` in the user's cache folder."""
-    chosen = os.environ.get("TARDIGRAD_CACHE")
-    users = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tardigrad")
-    return Path(os.path.expanduser(chosen or users)).absolute()
-
-
 @dataclass(frozen=True)
 class TokenStore:
     """The documents of a source as tokens, in the source's order.
@@ -67,7 +61,8 @@ class TokenStore:
     @cached_property
     def tokens(self) -> npt.NDArray[Any]:
         """Token ids [N], memory-mapped."""
-        return np.memmap(self.folder / "tokens.bin", token_dtype(self.meta["vocabulary"]), mode="r")
+        mapped = np.memmap(self.folder / "tokens.bin", token_dtype(self.meta["vocabulary"]), mode="r")
+        return mapped.view(np.ndarray)  # of which slices are cheaper
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:

@@ -21,6 +21,10 @@ class Stream(Protocol):
         """Returns some of them."""
 
 
+_SHORT = 256  # tokens of a document
+_BLOCK = 2**18  # tokens
+
+
 class StoredStream:
     """Some documents of a store in an order of their own; nothing is read before it is asked for."""
 
@@ -35,8 +39,13 @@ class StoredStream:
 
     def __getitem__(self, span: slice) -> Tokens:
         first, last, _ = span.indices(len(self))
-        head, tail = self._ends_D.searchsorted([first, last - 1], side="right") if last > first else (0, -1)
-        pieces = [self._tokens[:0]]
+        if last <= first:
+            return self._tokens[:0]
+        head, tail = self._ends_D.searchsorted([first, last - 1], side="right")
+        if (tail - head) * _SHORT > last - first:  # too many documents to be taken one by one
+            starts = range(first, last, _BLOCK)
+            return np.concatenate([self.windows(np.array([at]), min(_BLOCK, last - at))[0] for at in starts])
+        pieces = []
         for document in range(head, tail + 1):
             end = min(int(self._ends_D[document]), last)
             shift = int(self._shifts_D[document])

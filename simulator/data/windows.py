@@ -119,7 +119,7 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
             "training_tokens": sum(lengths[:shards]),
             "validation_tokens": lengths[shards],
             "unused_tokens": sum(map(len, streams[: shards + 1])) - sum(lengths[: shards + 1]),
-            "windows_per_shard": min(counts[:shards]),
+            "windows_of_smallest_shard" if text.uneven else "windows_per_shard": min(counts[:shards]),
             "validation_windows": counts[shards],
         },
         context=context,

@@ -178,7 +178,9 @@ class TfdsData(TextSource):
     name: str = Field(description="builder, configuration and version, such as c4/en:3.1.0")
     split: str = Field("train", description="a split, or a part of one such as train[:10%]")
     data_dir: str | None = Field(
-        None, description="where data sets were prepared, relative to the experiment file; TFDS's own place when absent"
+        None,
+        description="where data sets were prepared, relative to the experiment file or at an address such as "
+        "gs://bucket/folder; TFDS's own place when absent",
     )
     field: str | None = Field(None, description="the text feature; the only one when absent, or the one named text")
 

@@ -240,7 +240,10 @@ def _override(document: Document, key: str, value: Any) -> None:
             hint = nearest(rest.split(".")[0], names) if names else "the file has none"
             raise ValueError(f"there is no such variant; {hint}")
         parts = (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
-    if parts == (section,):
+    if section == "sweep" and rest:  # values of an axis replace those of the file, also those that have names
+        axes = document.tree.get(section)
+        document.tree = document.tree | {section: {**(axes if isinstance(axes, Mapping) else {}), rest: value}}
+    elif parts == (section,):
         document.tree = document.tree | {section: value}
     else:
         document.tree = merge(document.tree, nested(parts, value))

@@ -213,6 +213,14 @@ class Compute(Section):
     lanes: PositiveInt | None = Field(None, description="most rounds in one program; chosen by backend when absent")
 
 
+class Checkpoint(Section):
+    """How often a run's state is written down, so that a run that is killed can go on; changes no result."""
+
+    every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
+    every_updates: PositiveInt | None = Field(None, description="server updates")
+    keep: PositiveInt = Field(2, description="how many of the newest stay")
+
+
 class Experiment(Section):
     """One simulation: a model and data, a cluster, and how they learn."""
 
@@ -233,6 +241,7 @@ class Experiment(Section):
     budget: Budget
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
+    checkpoint: Checkpoint = Checkpoint()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
@@ -279,11 +288,22 @@ class Experiment(Section):
             if self.budget.local_steps is None:
                 remedy = "give it, or budget.local_steps from which it follows"
                 yield "inner.schedule.total_steps", f"is missing, so the cosine has no end: {remedy}"
-            elif schedule.warmup_steps >= (total := -(-self.budget.local_steps // self.shards)):
+            elif self._parts_are_equal and schedule.warmup_steps >= (total := self._equal_part):
                 source = f"budget.local_steps {self.budget.local_steps} over {self.shards} shards"
                 yield "inner.schedule.warmup_steps", f"must be below total_steps, which is {total} ({source})"
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
             yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
+
+    @property
+    def _parts_are_equal(self) -> bool:
+        """Whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
+        uneven = isinstance(self.data, TextSource) and not self.data.even
+        return not uneven or self.shard_choice.kind != "proportional"
+
+    @property
+    def _equal_part(self) -> int:
+        """A shard's local steps of the budget where all have as many."""
+        return -(-(self.budget.local_steps or 0) // self.shards)
 
     @property
     def shards(self) -> int:

@@ -1,5 +1,6 @@
 """What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
+from simulator.learning import snapshot
 from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.modeling import ModelCosts, ModelError
@@ -8,6 +9,7 @@ from simulator.learning.programs import Programs
 from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
 from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient, run_round
 from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.snapshot import SnapshotError
 from simulator.learning.staleness import constant, delay_compensation, drop_stale, polynomial, scale_by_staleness
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer, default_lanes
 from simulator.learning.workshop import Workshop
@@ -28,6 +30,7 @@ __all__ = [
     "RoundResult",
     "SerialTrainer",
     "Server",
+    "SnapshotError",
     "Ticket",
     "Trainer",
     "Workshop",
@@ -46,5 +49,6 @@ __all__ = [
     "register_outer",
     "run_round",
     "scale_by_staleness",
+    "snapshot",
     "warmup_cosine",
 ]

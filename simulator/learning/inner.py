@@ -35,7 +35,7 @@ def learning_rates(schedule: Schedule, peak: float, steps: npt.NDArray[np.int64]
         peak=peak,
         final=schedule.final_learning_rate,
         warmup_steps=schedule.warmup_steps,
-        total_steps=schedule.total_steps or max(total_steps, schedule.warmup_steps + 1),
+        total_steps=schedule.total_steps or total_steps,
     )
 
 

@@ -46,18 +46,20 @@ class OuterPrograms:
 class Server:
     """Holds the parameters and applies pseudo-gradients to them.
 
-    `params` is replaced, never changed in place: whoever pulled it keeps a valid version.
+    Attributes:
+      params: replaced, never changed in place: whoever pulled them keeps a valid version.
+      state: of the outer optimizer.
     """
 
     def __init__(self, params: Params, programs: OuterPrograms):
         self.params = params
+        self.state = programs.init(params)
         self._programs = programs
-        self._state = programs.init(params)
 
     def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> None:
         """One arrival: a step of the outer optimizer, or of what stands before it."""
-        self.params, self._state = self._programs.update(
-            self.params, self._state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
+        self.params, self.state = self._programs.update(
+            self.params, self.state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
         )
 
     def apply_mean(self, pseudo_gradients: Sequence[Params]) -> None:

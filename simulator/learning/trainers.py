@@ -1,6 +1,8 @@
 """Trainers: when rounds that were dispatched are computed, and how many in one program."""
 
 import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from simulator.learning.feed import Feed
@@ -32,15 +34,25 @@ class Trainer(Protocol):
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
 
+    @property
+    def inner_states(self) -> Mapping[int, OptState]:
+        """The inner optimizer states of the workers that have trained."""
+
+    def initial_state(self, params: Params) -> OptState:
+        """Returns the inner optimizer state of a worker that has not trained, () where none is kept."""
+
+    def resume(self, inner_states: Mapping[int, OptState], pending: Sequence[Ticket]) -> None:
+        """Takes over from another trainer: the workers' states, and the rounds that it had not computed."""
+
 
 class _Workers:
     """Runs tickets and keeps each worker's inner optimizer state."""
 
     def __init__(self, programs: Programs, feed: Feed):
+        self.inner_states: dict[int, OptState] = {}
         self._programs = programs
         self._feed = feed
         self._key = everywhere(feed.key, programs.devices)
-        self._states: dict[int, OptState] = {}
         self._fresh: OptState = ()
 
     def announce(self, assignment: Assignment) -> None:
@@ -53,21 +65,50 @@ class _Workers:
         outcomes = self._programs.run(self._feed.arrays, self._key, inputs)
         for ticket, (result, state) in zip(tickets, outcomes, strict=True):
             ticket.result = result
-            self._states[ticket.assignment.worker] = state
+            self.inner_states[ticket.assignment.worker] = state
+
+    def initial_state(self, params: Params) -> OptState:
+        """Returns the state of a worker that has not trained."""
+        recipe = self._programs.recipe
+        return recipe.initial_state(params) if recipe.keep_state else ()
 
     def _inputs(self, ticket: Ticket) -> RoundInputs:
-        recipe = self._programs.recipe
-        if recipe.keep_state and not self._fresh:
-            self._fresh = recipe.initial_state(ticket.params)
-        state = self._states.get(ticket.assignment.worker, self._fresh)
+        if not self._fresh:
+            self._fresh = self.initial_state(ticket.params)
+        state = self.inner_states.get(ticket.assignment.worker, self._fresh)
         return self._feed.inputs(ticket.assignment, ticket.params, state)
 
 
-class SerialTrainer:
-    """The reference: every round by itself, at once when it is dispatched."""
+class _Keeping(ABC):
+    """What both trainers do alike with the workers' states."""
 
     def __init__(self, programs: Programs, feed: Feed):
         self._workers = _Workers(programs, feed)
+
+    @property
+    def inner_states(self) -> Mapping[int, OptState]:
+        """The inner optimizer states of the workers that have trained."""
+        return self._workers.inner_states
+
+    def initial_state(self, params: Params) -> OptState:
+        """Returns the inner optimizer state of a worker that has not trained, () where none is kept."""
+        return self._workers.initial_state(params)
+
+    def resume(self, inner_states: Mapping[int, OptState], pending: Sequence[Ticket]) -> None:
+        """Takes over from another trainer: the workers' states, and the rounds that it had not computed."""
+        self._workers.inner_states.update(inner_states)
+        self._take_over(pending)
+
+    @abstractmethod
+    def _take_over(self, pending: Sequence[Ticket]) -> None:
+        """Registers rounds that were submitted to another trainer."""
+
+
+class SerialTrainer(_Keeping):
+    """The reference: every round by itself, at once when it is dispatched."""
+
+    def _take_over(self, pending: Sequence[Ticket]) -> None:
+        assert not pending  # every round was computed when it was submitted
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Trains the round."""
@@ -81,7 +122,7 @@ class SerialTrainer:
         return ticket.result
 
 
-class BatchedTrainer:
+class BatchedTrainer(_Keeping):
     """Lazy: a result that is needed is computed together with what else is pending, in one program of up to `lanes`.
 
     A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
@@ -94,7 +135,7 @@ class BatchedTrainer:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         if lanes < len(programs.devices):
             raise ValueError(f"{lanes} lanes cannot fill {len(programs.devices)} devices")
-        self._workers = _Workers(programs, feed)
+        super().__init__(programs, feed)
         self._devices = len(programs.devices)
         self._lanes = lanes
         self._pending: list[Ticket] = []
@@ -102,9 +143,13 @@ class BatchedTrainer:
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Registers the round."""
         ticket = Ticket(assignment, params)
-        self._workers.announce(assignment)
-        self._pending.append(ticket)
+        self._take_over([ticket])
         return ticket
+
+    def _take_over(self, pending: Sequence[Ticket]) -> None:
+        for ticket in pending:
+            self._workers.announce(ticket.assignment)
+            self._pending.append(ticket)
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns the round's result; if it is not there, computes it beside the pending rounds most like it."""

@@ -66,6 +66,7 @@ class Workshop:
         dataset = self._once("dataset", make, experiment.data, shards, context)
         if hasattr(experiment, "inner"):  # that of a file with mistakes may lack it
             _check_batch(experiment, dataset)
+            _check_warmup(experiment, dataset)
         return dataset
 
     def shard_sizes(self, experiment: Experiment) -> tuple[int, ...] | None:
@@ -157,10 +158,7 @@ class Workshop:
 
     def _rates(self, experiment: Experiment) -> Callable[[int, int, int], Rates]:
         """Returns the learning rates of a round, from (shard, first_step, steps)."""
-        inner, budget = experiment.inner, experiment.budget.local_steps or 0
-        sizes, chosen_by_size = self.dataset(experiment).shard_sizes, experiment.shard_choice.kind == "proportional"
-        parts = sizes if chosen_by_size else [1] * experiment.shards
-        total_steps = [-(-budget * part // sum(parts)) for part in parts]
+        inner, total_steps = experiment.inner, _parts_of_budget(experiment, self.dataset(experiment))
         peak_first_step = isinstance(inner.schedule, CosineSchedule) and inner.schedule.peak_first_step
 
         def rates(shard: int, first_step: int, steps: int) -> Rates:
@@ -172,14 +170,20 @@ class Workshop:
 
         return rates
 
-    def server(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Server:
-        """Returns a server that holds the experiment's starting point.
+    def server(
+        self, experiment: Experiment, progress: PretrainProgress | None = None, params: Params | None = None
+    ) -> Server:
+        """Returns a server that holds the experiment's starting point, or other parameters where they are given.
 
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
         programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
-        return Server(self.start(experiment, progress), programs)
+        return Server(self.start(experiment, progress) if params is None else params, programs)
+
+    def params_like(self, experiment: Experiment) -> Params:
+        """Returns the shapes and dtypes of the model's parameters."""
+        return jax.eval_shape(self.model(experiment).init, jax.random.key(0))
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
         """Returns what evaluates the server's parameters."""
@@ -262,6 +266,24 @@ def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
         if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
             message = f"the smallest of {len(dataset.shard_sizes)} shards has only {smallest} examples: use a smaller "
             raise DataError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
+
+
+def _parts_of_budget(experiment: Experiment, dataset: Dataset) -> list[int]:
+    """Returns how many local steps of the budget each shard has: by its size, where shards are chosen by it."""
+    sizes = dataset.shard_sizes if experiment.shard_choice.kind == "proportional" else [1] * experiment.shards
+    return [-(-(experiment.budget.local_steps or 0) * size // sum(sizes)) for size in sizes]
+
+
+def _check_warmup(experiment: Experiment, dataset: Dataset) -> None:
+    """Checks that the cosine of every shard goes on behind the warm-up."""
+    schedule = experiment.inner.schedule
+    if not isinstance(schedule, CosineSchedule) or schedule.total_steps is not None:
+        return
+    parts = _parts_of_budget(experiment, dataset)
+    if schedule.warmup_steps >= min(parts):
+        message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
+        message += "use a shorter one, a larger budget, or shards that are less uneven"
+        raise DataError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
 
 
 def _lane_devices(experiment: Experiment) -> list[jax.Device]:

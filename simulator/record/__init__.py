@@ -1,11 +1,12 @@
 """What a run leaves on disk: the record, its tables, and the numbers that follow from them.
 
-Imports numpy, pandas and yaml only.
+Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 """
 
+from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
-from simulator.record.run import RunRecord, read_runs, read_summaries
+from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     OUTCOMES,
@@ -21,7 +22,10 @@ __all__ = [
     "EVALUATION_COLUMNS",
     "OUTCOMES",
     "ROUND_COLUMNS",
+    "SUMMARY_FILE",
     "SUMMARY_KEYS",
+    "Checkpoint",
+    "Checkpoints",
     "Column",
     "EvaluationLog",
     "RecordError",

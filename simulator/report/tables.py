@@ -1,5 +1,6 @@
 """Tables for the terminal: what the variants of an experiment reached, and what the workers of one run did."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,7 @@ def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, s
     diverged = all(_trained(run) and not human.known(run["final_perplexity"]) for run in runs)
     perplexity = "diverged" if diverged else _spread(runs, "final_perplexity", human.perplexity)
     return {
-        "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity"),
+        "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity") + _of_shards(runs),
         "simulated_seconds": _spread(runs, "simulated_seconds", human.short_duration)
         + _relative(runs, reference, "simulated_seconds"),
         "local_steps": _spread(runs, "local_steps", human.count),
@@ -108,6 +109,15 @@ def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, s
         "bytes_sent": _spread(runs, "bytes_sent", human.byte_count),
         "tokens_per_host_second": _spread(runs, "tokens_per_host_second", human.short_count),
     }
+
+
+def _of_shards(runs: Sequence[Summary]) -> str:
+    """Returns a line with the best and the worst shard's perplexity, nothing where they were not evaluated."""
+    each = [[loss for loss in run.get("final_shard_losses") or () if human.known(loss)] for run in runs]
+    if not all(each):
+        return ""
+    best, worst = (_mean([math.exp(choose(losses)) for losses in each]) for choose in (min, max))
+    return f"\nshards {human.perplexity(best)}\nto {human.perplexity(worst)}"
 
 
 def _trained(run: Summary) -> bool:

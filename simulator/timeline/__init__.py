@@ -1,5 +1,6 @@
 """The simulated clock: SimPy processes of workers and server, and the policies that order them."""
 
+from simulator.timeline.build import timeline_of
 from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Outcome, Round, Update
 from simulator.timeline.policies import (
     Asynchronous,
@@ -36,4 +37,5 @@ __all__ = [
     "Update",
     "dynamic_steps",
     "fixed_steps",
+    "timeline_of",
 ]

@@ -95,9 +95,17 @@ def test_nobody_is_dealt_more_while_another_lacks_more(lengths, weights):
     hands = deal(np.array(lengths), np.array(weights))
     assert sorted(np.concatenate(hands)) == list(range(len(lengths)))
     sizes = [np.array(lengths)[hand] for hand in hands]
-    for own, weight in zip(sizes, weights, strict=True):
-        before_the_last = (own.sum() - own.min()) / weight  # the shortest came last
-        assert all(before_the_last <= other.sum() / its * (1 + 1e-9) for other, its in zip(sizes, weights, strict=True))
+    shares = np.array(weights) / sum(weights) * sum(lengths)
+    for own, share in zip(sizes, shares, strict=True):
+        if len(own):
+            before_the_last = own.sum() - own.min() - share  # the shortest came last
+            assert all(before_the_last <= other.sum() - its + 1e-9 for other, its in zip(sizes, shares, strict=True))
+
+
+def test_a_few_long_documents_do_not_fill_the_small_shards():
+    lengths = np.array([900] * 4 + [30] * 240)
+    sizes = [lengths[hand].sum() / lengths.sum() for hand in deal(lengths, np.array([1.0, 1, 1, 7]))]
+    np.testing.assert_allclose(sizes, [0.1, 0.1, 0.1, 0.7], atol=0.003)
 
 
 def test_shards_are_of_the_sizes_that_are_asked_for():

@@ -140,9 +140,9 @@ def test_the_deal_by_hand():
     # The 10 opens shard 0, both 6s go to shard 1, the 4 to shard 0.
     hands = deal(np.array([4, 10, 6, 6]), np.ones(2))
     assert [hand.tolist() for hand in hands] == [[0, 1], [2, 3]]
-    # Shard 1 is to have three times as much: 10, then 6 to the empty shard 0, then what is behind its share.
+    # Of 26, shard 1 is to have 19.5: it lacks most until it has 10 and 6, then shard 0 lacks 6.5, then shard 1 again.
     hands = deal(np.array([4, 10, 6, 6]), np.array([1.0, 3.0]))
-    assert [hand.tolist() for hand in hands] == [[1], [0, 2, 3]]
+    assert [hand.tolist() for hand in hands] == [[3], [0, 1, 2]]
 
 
 def test_more_shards_than_documents_is_an_error(tmp_path):

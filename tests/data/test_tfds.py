@@ -89,7 +89,7 @@ def copied(prepared, tmp_path):
     return tmp_path / "copy" / "notes" / "1.2.0"
 
 
-def section(data_dir: Path, **settings: Any) -> TfdsData:
+def section(data_dir: Path | str, **settings: Any) -> TfdsData:
     return TfdsData(**{"source": "tfds", "name": "notes", "data_dir": str(data_dir), **settings})
 
 
@@ -437,24 +437,33 @@ def test_the_quickstart_gives_the_same_numbers_on_a_copy_of_its_text(tmp_path):
 
 
 class Bucket(DirFileSystem):
-    """A folder at gs://."""
+    """This machine's files at gs://."""
 
-    cachable = False
-    root = ""
+    timeless = False
 
     def __init__(self, **_: object):
-        super().__init__(path=self.root, fs=LocalFileSystem())
+        super().__init__(path="/", fs=LocalFileSystem())
 
     @classmethod
     def _strip_protocol(cls, path):
         return str(path).removeprefix("gs://")
 
+    def info(self, path, **options):
+        info = super().info(path, **options)
+        return {"ETag" if self.timeless and name == "mtime" else name: value for name, value in info.items()}
 
-def test_a_data_set_in_remote_storage_is_read_like_one_here(copied, monkeypatch):
-    monkeypatch.setattr(Bucket, "root", str(copied.parents[2]))
-    monkeypatch.setitem(_registry, "gcs", Bucket)
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """What makes the address of a folder here."""
+    for name in ("gs", "gcs"):
+        monkeypatch.setitem(_registry, name, Bucket)
     monkeypatch.setenv("EPATH_USE_TF", "false")
-    where = f"gs://{copied.parents[1].name}"
+    return lambda folder: f"gs:/{folder}"
+
+
+def test_a_data_set_in_remote_storage_is_read_like_one_here(copied, bucket):
+    where = bucket(copied.parents[1])
     corpus = open_corpus(TfdsData(source="tfds", name="notes", data_dir=where, split="train[5:]"))
     assert texts(corpus) == TEXTS[5:]
     assert {str(path).split("/notes")[0] for path, *_ in corpus.fingerprint["files"]} == {where}
@@ -463,9 +472,36 @@ def test_a_data_set_in_remote_storage_is_read_like_one_here(copied, monkeypatch)
         open_corpus(TfdsData(source="tfds", name="note:1.2.0", data_dir=where))
 
 
+def test_remote_storage_without_times_is_told_apart_by_its_own_marks(prepared, tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(Bucket, "timeless", True)
+    fingerprints = []
+    for _ in range(2):
+        shutil.copytree(prepared, tmp_path / "data", copy_function=shutil.copy)
+        twice = [open_corpus(section(bucket(tmp_path / "data"))).fingerprint for _ in range(2)]
+        assert twice[0] == twice[1]
+        fingerprints.append(twice[0])
+        shutil.rmtree(tmp_path / "data")
+    assert fingerprints[0] != fingerprints[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(OSError(28, "No space left on device"), "make room in "), (TimeoutError(110, "timed out"), "check network")],
+)
+def test_what_hinders_copying_from_remote_storage_is_no_damage(prepared, bucket, monkeypatch, cache, error, message):
+    def fail(*_):
+        raise error
+
+    corpus = open_corpus(section(bucket(prepared)))
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(DataError, match=f"cannot be copied .*{message}"):
+        list(corpus.documents())
+    assert list((cache / "remote").iterdir()) == []
+
+
 def test_remote_storage_that_cannot_be_opened_is_named_with_what_reads_it(monkeypatch):
     monkeypatch.setenv("EPATH_USE_TF", "false")
-    with pytest.raises(DataError, match=r"cannot be opened in s3://no .*install what reads it: gcsfs for gs://, s3fs"):
+    with pytest.raises(DataError, match=r"cannot be opened in s3://no .*install what reads it: gcsfs, s3fs, "):
         open_corpus(TfdsData(source="tfds", name="notes", data_dir="s3://no"))
 
 

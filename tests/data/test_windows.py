@@ -161,7 +161,7 @@ def test_uneven_shards_have_as_many_windows_as_they_can():
         "training_tokens": 38,
         "validation_tokens": 9,
         "unused_tokens": 1,
-        "windows_per_shard": 2,
+        "windows_of_smallest_shard": 2,
         "validation_windows": 2,
     }
 

@@ -76,6 +76,11 @@ def test_mappings_that_have_names_are_called_by_them():
     assert found[2].overrides == {"sizes": "large", "outer.learning_rate": 0.5}
 
 
+def test_settings_replace_an_axis_whose_values_have_names(tmp_path: Path):
+    path = write(tmp_path, SMALL + "sweep: {sizes: {a: {seed: 1}, b: {seed: 2}}, inner.batch_size: [4]}\n")
+    assert [p.overrides for p in load(path, "sweep.sizes={c: {seed: 3}}")] == [{"sizes": "c", "inner.batch_size": 4}]
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

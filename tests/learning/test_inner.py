@@ -53,11 +53,6 @@ def test_a_schedule_ends_where_it_says_or_else_with_the_shards_part_of_the_budge
     assert budget[[0, 2, 3]] == pytest.approx([0.9, 0.5, 0.1], abs=1e-6)
 
 
-def test_a_shard_whose_part_of_the_budget_ends_within_the_warm_up_never_gets_beyond_it():
-    rates = learning_rates(cosine(warmup_steps=4, final_learning_rate=0.1), 0.8, np.arange(4), total_steps=3)
-    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.6])
-
-
 @pytest.mark.parametrize(("warmup_steps", "total_steps"), [(0, 0), (10, 10), (11, 10)])
 def test_a_schedule_that_ends_within_its_warm_up_is_refused(warmup_steps: int, total_steps: int):
     with pytest.raises(ValueError, match=f"^total_steps {total_steps} must be above warmup_steps {warmup_steps}$"):

@@ -158,3 +158,9 @@ def test_worker_without_rounds_is_dashes():
     rows = _cells(worker_rich_table(record))
     dash = "\u2013"
     assert rows[1] == ["1", dash, "0", "0", dash, dash, dash, dash, dash, dash]
+
+
+def test_the_best_and_the_worst_shard_are_shown_where_shards_were_evaluated():
+    losses = [[math.log(5.0), math.log(7.0), None], [math.log(9.0), math.log(6.0), math.log(8.0)]]
+    table = results_table([_summary(seed=seed, final_shard_losses=each) for seed, each in enumerate(losses)])
+    assert _cells(table)[0][1].endswith("\nshards 5.500\nto 8.000")

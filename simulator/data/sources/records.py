@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from simulator.data.sources.files import matching_files, open_bytes, open_parque
 from simulator.experiment.problems import nearest
 
 _GROUP = "data.partition.groups.field"
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _MAGIC = b"PAR1"  # how a Parquet file begins
 _ROWS = 64  # of a Parquet file at a time: books are long
 
@@ -78,7 +80,10 @@ def _text(record: dict[str, Any], field: str, place: str) -> bytes:
     if not isinstance(text, str):
         message = f"is no text in {place} but {_start(text)}: name the key of the text"
         raise DataError("data.field", field, message)
-    return text.encode(errors="surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a pair of escapes, which stands for nothing
+        return _SURROGATES.sub("\ufffd", text).encode()
 
 
 def _group(record: dict[str, Any], field: str | None, path: str, place: str) -> str:

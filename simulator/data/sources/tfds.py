@@ -1,17 +1,18 @@
 """TensorFlow Datasets that have been prepared; array_record and Parquet files are read without TensorFlow."""
 
+import errno
+import hashlib
 import importlib
 import importlib.util
 import itertools
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
+from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
 from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
@@ -85,7 +86,8 @@ def _builder(data: TfdsData) -> Any:
     except Exception as error:  # whatever a builder's own code raises
         remedy = "check name and version, or prepare it again"
         if _elsewhere(where):
-            remedy = "check the address, and install what reads it: gcsfs for gs://, s3fs for s3://"
+            remedy = "check the address, which may begin with gs://, s3://, az:// or hf://, and install what reads it: "
+            remedy += "gcsfs, s3fs, adlfs or huggingface_hub (with TensorFlow also set EPATH_USE_TF=false)"
         message = f"cannot be opened in {where} ({_reason(error)}): {remedy}"
         raise DataError("data.name", data.name, message) from error
     if not builder.info.splits:
@@ -190,8 +192,18 @@ def _stamp(path: str) -> Stamp:
         return stamp_of(path)
     from etils import epath
 
-    status = epath.Path(path).stat()
-    return path, status.length, int(status.mtime * 1e9)
+    with _reached(path):
+        status = epath.Path(path).stat()
+        changed = int(status.mtime * 1e9) or _mark(path)
+    return path, status.length, changed
+
+
+def _mark(path: str) -> int:
+    """Returns what tells the states of a file apart whose storage tells epath no times, such as an ETag."""
+    import fsspec
+
+    storage, place = fsspec.core.url_to_fs(path)
+    return int.from_bytes(hashlib.sha256(str(storage.ukey(place)).encode()).digest()[:7], "little")
 
 
 def _examples(parts: Any, file_format: str, features: Any, data: TfdsData) -> Iterator[dict[str, Any]]:
@@ -222,7 +234,8 @@ def _records(part: Any, file_format: str) -> Iterator[bytes]:
             tf = importlib.import_module("tensorflow")
             with suppress(RuntimeError):  # TensorFlow is at work already
                 tf.config.set_visible_devices([], "GPU")  # it would take the memory that JAX needs
-            yield from tf.data.TFRecordDataset(part.filename).skip(part.skip).take(part.take).as_numpy_iterator()
+            with _nearby(part.filename) as path:
+                yield from tf.data.TFRecordDataset(path).skip(part.skip).take(part.take).as_numpy_iterator()
 
 
 def _elsewhere(path: str) -> bool:
@@ -237,11 +250,27 @@ def _nearby(path: str) -> Iterator[str]:
         return
     from etils import epath
 
-    with tempfile.TemporaryDirectory(prefix="tardigrad-") as folder:
-        copy = Path(folder, path.rsplit("/", 1)[1])
-        with epath.Path(path).open("rb") as there, copy.open("wb") as here:
-            shutil.copyfileobj(there, here, _COPIED)
+    copy = cache_folder() / "remote" / hashlib.sha256(path.encode()).hexdigest()[:24] / path.rsplit("/", 1)[1]
+    try:
+        with _reached(path), epath.Path(path).open("rb") as there:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with copy.open("wb") as here:  # in place of what a process that was killed has left
+                shutil.copyfileobj(there, here, _COPIED)
         yield str(copy)
+    finally:
+        shutil.rmtree(copy.parent, ignore_errors=True)
+
+
+@contextmanager
+def _reached(path: str) -> Iterator[None]:
+    """Turns what goes wrong between here and a file's storage into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = f"make room in {cache_folder()}, where it is copied to" if full else "check network and rights"
+        message = f"this file cannot be copied ({_reason(error)}): {remedy}, and start again"
+        raise DataError("data.data_dir", path, message) from error
 
 
 @contextmanager

@@ -1,0 +1,93 @@
+"""When a simulation's state is written down, and whether what has been written down is this simulation's."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from simulator.experiment import Experiment
+from simulator.record import Checkpoint, Checkpoints, RecordError
+
+_SHOWN = 5  # differences in a message
+
+
+class Keeper:
+    """Keeps the checkpoints of one simulation.
+
+    Args:
+      folder: theirs.
+      experiment: whose `checkpoint` section says how often.
+      made_with: versions, devices and data: what decides results besides the experiment.
+      warn: told of damaged checkpoints.
+
+    Attributes:
+      saved: what to go on from, None at the start.
+
+    Raises:
+      RecordError: the folder's checkpoints are those of another experiment, or were made with something else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        experiment: Experiment,
+        made_with: Mapping[str, Any],
+        warn: Callable[[str], None],
+    ):
+        self._settings = experiment.checkpoint
+        self._checkpoints = Checkpoints(folder, keep=self._settings.keep, warn=warn)
+        self._identity = {"experiment": identity(experiment.model_dump(mode="json")), "made with": dict(made_with)}
+        self._saved_s, self._saved_updates = time.monotonic(), 0
+        self.saved: Checkpoint | None = self._checkpoints.latest()
+        if self.saved is not None:
+            refuse_others(str(folder), self.saved.facts["identity"], self._identity)
+            self._saved_updates = self.saved.facts["updates"]
+
+    def due(self, updates: int) -> bool:
+        """Returns whether the state is to be written down now, when the server has made so many updates."""
+        every_updates, every_minutes = self._settings.every_updates, self._settings.every_host_minutes
+        by_updates = every_updates is not None and updates >= self._saved_updates + every_updates
+        by_time = every_minutes is not None and time.monotonic() >= self._saved_s + 60 * every_minutes
+        return by_updates or by_time
+
+    def save(self, events: int, updates: int, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Writes the state after so many events down.
+
+        Raises:
+          OSError: it cannot be written; the checkpoint before it is kept.
+        """
+        facts = {**facts, "identity": self._identity, "updates": updates}
+        self._checkpoints.save(Checkpoint(events, arrays, facts))
+        self._saved_s, self._saved_updates = time.monotonic(), updates
+
+
+def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of a resolved experiment decides its results."""
+    return {key: value for key, value in experiment.items() if key not in ("checkpoint", "description")}
+
+
+def refuse_others(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Compares what has been written down with what is to be simulated.
+
+    Raises:
+      RecordError: they differ; says in what.
+    """
+    found = [f"{key or 'it'} is {there!r} there and {here!r} here" for key, there, here in _differences(theirs, ours)]
+    if not found:
+        return
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    differences = "; ".join(found[:_SHOWN])
+    raise RecordError(
+        f"{where}: is of another simulation ({differences}{more}): make that as it was, or choose another --out"
+    )
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if not (isinstance(theirs, Mapping) and isinstance(ours, Mapping)):
+        return [] if theirs == ours else [(path, theirs, ours)]
+    keys = [*theirs, *(key for key in ours if key not in theirs)]
+    return [
+        each
+        for key in keys
+        for each in _differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else str(key))
+    ]

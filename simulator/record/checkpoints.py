@@ -1,0 +1,167 @@
+"""Checkpoints: what a simulation needs to go on, in folders that are whole or not used.
+
+    CHECKPOINTS/000000001234/     the state after 1,234 events
+      arrays/                     written by orbax
+      facts.json                  everything else
+      manifest.json               the sha256 of every other file
+
+A checkpoint is written under another name, made durable and then renamed. One whose files are not those of its manifest
+is passed over for the one before it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.record.files import to_json
+from simulator.record.schema import RecordError
+
+FORMAT = 1
+_ARRAYS, _FACTS, _MANIFEST = "arrays", "facts.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a simulation after some of its events.
+
+    Attributes:
+      events: how many.
+      arrays: by name.
+      facts: JSON.
+    """
+
+    events: int
+    arrays: Mapping[str, npt.NDArray[Any]]
+    facts: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: where they are.
+      keep: how many of the newest stay.
+      warn: told of those that are damaged.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]):
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, not {keep}")
+        self._folder, self._keep, self._warn = folder, keep, warn
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint, and then removes the oldest.
+
+        Raises:
+          OSError: it cannot be written; those that there are stay.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        final = self._folder / f"{checkpoint.events:012d}"
+        new = self._folder / f".{final.name}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            new.mkdir()
+            _save_arrays(new / _ARRAYS, checkpoint.arrays)
+            facts = {"format": FORMAT, "events": checkpoint.events, **checkpoint.facts}
+            (new / _FACTS).write_text(to_json(facts, _FACTS), encoding="utf-8")
+            (new / _MANIFEST).write_text(to_json(_digests(new), _MANIFEST), encoding="utf-8")
+            _make_durable(new)
+            if final.exists():  # damaged, or of a run that went on from an earlier one
+                shutil.rmtree(final)
+            os.replace(new, final)
+            _sync(self._folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        for old in self._folders()[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def latest(self) -> Checkpoint | None:
+        """Returns the newest that is whole, None where there is none."""
+        for folder in self._folders():
+            try:
+                return _read(folder)
+            except RecordError as error:
+                self._warn(f"{error}: the one before it is used, if there is one")
+        return None
+
+    def remove(self) -> None:
+        """Removes all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        """Returns the checkpoints' folders, the newest first."""
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
+
+
+def digest_of(path: Path) -> str:
+    """Returns the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Returns the sha256 of every file below a folder but its manifest, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _MANIFEST)
+    return {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
+
+
+def _read(folder: Path) -> Checkpoint:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        if manifest != _digests(folder):
+            raise RecordError(f"{folder}: this checkpoint is damaged")
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, RecordError):
+            raise
+        raise RecordError(f"{folder}: this checkpoint cannot be read ({error})") from error
+    if facts["format"] != FORMAT:
+        message = f"this checkpoint was written by another version (its format is {facts['format']}, not {FORMAT})"
+        raise RecordError(f"{folder}: {message}")
+    return Checkpoint(facts["events"], _load_arrays(folder / _ARRAYS), facts)
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every file
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+
+
+def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes arrays; what the operating system refuses is an OSError, whatever the library makes of it."""
+    with _checkpointer() as checkpointer:
+        try:
+            checkpointer.save(folder.absolute(), {name: np.atleast_1d(array) for name, array in arrays.items()})
+        except OSError:
+            raise
+        except Exception as error:  # the library's own layers raise many kinds
+            raise OSError(f"{folder}: a checkpoint cannot be written: {error}") from error
+
+
+def _load_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    with _checkpointer() as checkpointer:
+        return dict(checkpointer.restore(folder.absolute()))
+
+
+def _make_durable(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
