@@ -108,7 +108,8 @@ class Book:
         if self._late_evaluation is not None:
             _, loss, shard_losses = self._late_evaluation
             assert loss is not None
-            evaluations.append([float(loss), *(float(each) for each in shard_losses or ())])
+            of_shards = () if shard_losses is None else shard_losses
+            evaluations.append([float(loss), *(float(each) for each in of_shards)])
         return rounds, evaluations
 
     def finish(self, event: Finished) -> None:

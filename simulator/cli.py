@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from simulator.cores import use_cpu_cores
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load_document
@@ -37,9 +35,11 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare the text of an experiment file, and look at it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+EXIT_BROKEN = 1
 EXIT_BAD_INPUT = 2
 EXIT_SIGNAL = 128  # and the signal's number
 
+_MOST_VIOLATIONS = 20
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
 Settings = Annotated[
     list[str] | None, typer.Argument(help="settings that win over the file, as key.path=value", show_default=False)
@@ -261,46 +261,44 @@ def schema(
 
 @app.command()
 @_messages()
+def verify(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
+) -> None:
+    """Recompute from records alone what must be true of them, and say which row breaks which rule."""
+    from simulator.record import RunRecord, run_folders
+    from simulator.verify import verify as violations_of
+
+    broken = 0
+    for folder in run_folders(runs):
+        record = RunRecord.read(folder)
+        found = violations_of(record)
+        broken += bool(found)
+        amount = f"{_plural(len(record.rounds), 'round')}, {_plural(len(record.evaluations), 'evaluation')}"
+        typer.echo(f"{folder}: {amount}: {_plural(len(found), 'violation') if found else 'every rule holds'}")
+        for violation in found[:_MOST_VIOLATIONS]:
+            typer.echo(f"  {violation}")
+        if len(found) > _MOST_VIOLATIONS:
+            typer.echo(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
+    if broken:
+        _fail(f"{_plural(broken, 'run')} broke a rule", EXIT_BROKEN)
+
+
+@app.command()
+@_messages()
 def profiles() -> None:
     """List the heterogeneity profiles and the accelerators that a file can name."""
-    from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
+    from simulator.catalogue import accelerators_table, profiles_table
 
-    levels = _table("cluster.devices: {profile: NAME, workers: N}", "profile")
-    levels.add_column("seconds per step of 4 workers", no_wrap=True)
-    levels.add_column("slowest /\nfastest", justify="right")
-    for name in PROFILES:
-        step_s = profile_step_s(name, 4)
-        levels.add_row(name, ", ".join(f"{value:.2f}" for value in step_s), f"{step_s[-1] / step_s[0]:.2f}")
-    accelerators = _table("cluster.devices: {accelerators: [{name: NAME, count: N, utilization: 0.4}]}", "name")
-    accelerators.add_column("dense 16-bit peak, TFLOP/s", justify="right")
-    for name, peak in PEAK_FLOPS.items():
-        accelerators.add_row(name, f"{peak / 1e12:.0f}")
-    Console().print(levels, "", accelerators)
+    Console().print(profiles_table(), "", accelerators_table())
 
 
 @app.command(name="models")
 @_messages()
 def list_models() -> None:
     """List the model presets that a file can name."""
-    import models
+    from simulator.catalogue import presets_table
 
-    table = _table("model: {kind: transformer, preset: NAME}", "preset")
-    for header in ("layers", "width", "heads", "head\nwidth", "con-\ntext", "vocab-\nulary", "tied", "parameters"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("GFLOP per\nsequence", justify="right")
-    for name, config in models.PRESETS.items():
-        model = models.transformer(config)
-        sizes = (config.layers, config.width, config.heads, config.head_width, config.context, config.vocabulary)
-        tied = "yes" if config.tied else "no"
-        flops = f"{model.train_flops(1) / 1e9:,.1f}"
-        table.add_row(name, *(f"{size:,}" for size in sizes), tied, f"{model.parameters:,}", flops)
-    Console().print(table)
-
-
-def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column(first, no_wrap=True)
-    return table
+    Console().print(presets_table())
 
 
 def _points(

@@ -6,7 +6,7 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
-from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries
+from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries, run_folders
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     OUTCOMES,
@@ -34,6 +34,7 @@ __all__ = [
     "atomic_path",
     "read_runs",
     "read_summaries",
+    "run_folders",
     "shard_columns",
     "summarize_rounds",
     "worker_table",

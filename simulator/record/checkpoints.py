@@ -9,7 +9,6 @@ A checkpoint is written under another name, made durable and then renamed. One w
 is passed over for the one before it.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record.files import to_json
+from simulator.record.files import digest_of, to_json
 from simulator.record.schema import RecordError
 
 FORMAT = 1
@@ -101,12 +100,6 @@ class Checkpoints:
         """Returns the checkpoints' folders, the newest first."""
         found = self._folder.iterdir() if self._folder.is_dir() else ()
         return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
-
-
-def digest_of(path: Path) -> str:
-    """Returns the sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(folder: Path) -> dict[str, str]:

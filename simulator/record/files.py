@@ -1,5 +1,6 @@
 """Files that a reader never sees half written."""
 
+import hashlib
 import json
 import math
 import os
@@ -29,6 +30,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> str:
+    """Returns the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plain(value: Any, where: str, *, finite: bool) -> Any:

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
-from simulator.record.files import atomic_path, plain, to_json
+from simulator.record.files import atomic_path, digest_of, plain, to_json
 from simulator.record.schema import EVALUATION_COLUMNS, ROUND_COLUMNS, SUMMARY_KEYS, RecordError, conform
 
 EXPERIMENT_FILE = "experiment.yaml"
 ROUNDS_FILE = "events.parquet"
 EVALUATIONS_FILE = "evaluations.parquet"
 SUMMARY_FILE = "summary.json"
+CHECKSUMS_FILE = "checksums.json"
 
 _EXPERIMENT_KEYS = ("name", "variant", "seed")
 
@@ -54,10 +55,10 @@ class RunRecord:
         object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
 
     def write(self, folder: Path) -> None:
-        """Writes the record as four files: all to temporary names first, then renamed, the summary last.
+        """Writes the record as four files and their checksums: all to temporary names first, then renamed.
 
-        A reader sees each file whole, and a folder with a summary holds a finished run. An interrupted write
-        leaves what was there before. NaN and infinity become null in the summary.
+        The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
+        interrupted write leaves what was there before. NaN and infinity become null in the summary.
 
         Raises:
             RecordError: If the experiment or the summary holds something that a file cannot.
@@ -65,21 +66,24 @@ class RunRecord:
         experiment = plain(self.experiment, EXPERIMENT_FILE, finite=False)
         summary = to_json(self.summary, SUMMARY_FILE)
         with ExitStack() as stack:  # renames in the reverse order
-            names = (SUMMARY_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
+            names = (SUMMARY_FILE, CHECKSUMS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
             temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
             with temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
                 yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             self.rounds.to_parquet(temporary[ROUNDS_FILE], index=False)
             self.evaluations.to_parquet(temporary[EVALUATIONS_FILE], index=False)
             temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
+            sums = {name: digest_of(path) for name, path in temporary.items() if name != CHECKSUMS_FILE}
+            temporary[CHECKSUMS_FILE].write_text(to_json(sums, CHECKSUMS_FILE), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord":
         """Reads a record that `write` wrote.
 
         Raises:
-            RecordError: If a file is missing or unreadable, or lacks a column or a key.
+            RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
+        _check_sums(folder)
         return cls(
             experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS),
             summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS),
@@ -94,15 +98,30 @@ def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
     """Reads the runs in some folders.
 
     Args:
+        paths: As `run_folders` takes them.
+
+    Returns:
+        The records.
+
+    Raises:
+        RecordError: As `run_folders`, or a run cannot be read.
+    """
+    return [RunRecord.read(folder) for folder in run_folders(paths)]
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """Finds the folders of runs.
+
+    Args:
         paths: Each a run's own folder, or a folder that holds run folders at any depth. A run folder is one with a
             table of events or evaluations in it.
 
     Returns:
-        The records: in the order of `paths`, below each path in the order of the folders' names (numbers in names by
-        value), each run once.
+        In the order of `paths`, below each path in the order of the folders' names (numbers in names by value), each
+        run once.
 
     Raises:
-        RecordError: If a path does not exist or holds no run, or a run cannot be read.
+        RecordError: If a path does not exist or holds no run.
     """
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -118,7 +137,7 @@ def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
             folders.setdefault(folder.resolve(), folder)
     if not folders:
         raise RecordError("no folder given: name the folder of a run, or the --out folder of several")
-    return [RunRecord.read(folder) for folder in folders.values()]
+    return list(folders.values())
 
 
 def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -142,6 +161,20 @@ def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
             _require(run, SUMMARY_KEYS, str(file))
         summaries += runs
     return summaries
+
+
+def _check_sums(folder: Path) -> None:
+    """Checks that files are as they were written; records without checksums are read as they are."""
+    file = folder / CHECKSUMS_FILE
+    if not file.exists():
+        return
+    sums = _read_mapping(file, _load_json, ())
+    for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, SUMMARY_FILE):
+        if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
+            raise RecordError(
+                f"{folder / name}: is not as it was written ({CHECKSUMS_FILE} tells): copy the folder again, simulate "
+                f"the run again, or remove {CHECKSUMS_FILE} if the change was meant"
+            )
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

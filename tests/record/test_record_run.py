@@ -22,7 +22,7 @@ from simulator.record import (
 )
 from tests.record.builders import build_record
 
-FILES = ["evaluations.parquet", "events.parquet", "experiment.yaml", "summary.json"]
+FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "summary.json"]
 
 
 def _replaced(record, **changes):
@@ -121,7 +121,7 @@ def test_tuples_and_numpy_scalars_become_plain(tmp_path):
     assert (back.summary["final_loss"], back.summary["seed"], back.summary["best_loss"]) == (1.5, 3, None)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES[1:])
 def test_a_missing_file_is_named(tmp_path, name):
     build_record().write(tmp_path)
     (tmp_path / name).unlink()
@@ -132,6 +132,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 @pytest.mark.parametrize("name", FILES)
 def test_an_unreadable_file_is_named(tmp_path, name):
     build_record().write(tmp_path)
+    (tmp_path / "checksums.json").unlink()
     (tmp_path / name).write_bytes(b"{[ \xff")
     with pytest.raises(RecordError, match=rf"{tmp_path}/{name}: cannot be read: "):
         read_runs([tmp_path])
@@ -140,6 +141,7 @@ def test_an_unreadable_file_is_named(tmp_path, name):
 def test_missing_contents_of_a_file_are_named(tmp_path):
     record = build_record()
     record.write(tmp_path)
+    (tmp_path / "checksums.json").unlink()
     record.rounds.drop(columns="version").to_parquet(tmp_path / "events.parquet")
     with pytest.raises(RecordError, match=rf"{tmp_path}/events.parquet: missing columns version; it has"):
         RunRecord.read(tmp_path)
@@ -210,6 +212,30 @@ def test_an_interrupted_record_leaves_all_of_the_old_one(tmp_path, monkeypatch):
     assert len(back.rounds) == len(old.rounds) != len(new.rounds)
     new.write(tmp_path)
     assert RunRecord.read(tmp_path).summary["variant"] == "new"
+
+
+def test_a_record_that_is_not_as_it_was_written_is_refused(tmp_path):
+    record = build_record()
+    record.write(tmp_path)
+    random, refused = np.random.default_rng(0), []
+    for number in range(60):
+        file = tmp_path / FILES[number % len(FILES)]
+        content = file.read_bytes()
+        changed = bytearray(content)
+        place = int(random.integers(len(content)))
+        changed[place] ^= 1 + int(random.integers(255))
+        file.write_bytes(changed)
+        try:
+            back = RunRecord.read(tmp_path)
+        except RecordError as error:
+            refused.append(str(error).startswith(f"{tmp_path}/"))
+        else:  # white space between checksums
+            assert file.name == "checksums.json"
+            assert back.summary == record.summary
+        file.write_bytes(content)
+    assert all(refused)
+    assert len(refused) > 50
+    assert RunRecord.read(tmp_path).summary == record.summary
 
 
 def test_the_summary_comes_last(tmp_path, monkeypatch):

@@ -1,0 +1,115 @@
+"""Simulates in processes that are killed at random moments and go on, and writes down what they made in the end.
+
+A script, because only a process without threads may fork, and importing the simulator once for each would take long.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint  # noqa: F401  # once, not in every process
+
+from simulator import Workshop, simulate
+from simulator.book import Progress
+from simulator.experiment import Experiment
+from simulator.experiment.document import merge
+from simulator.record import checkpoints
+from tests.experiments import tiny
+
+KILLS = 5  # of every variant
+NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
+DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
+CLASSIFIER = {  # compiles fast
+    "model": {"kind": "mlp", "hidden": [8]},
+    "data": {"source": "gaussian-clusters", "dimension": 5, "points": 400, "evaluation_points": 64},
+    "inner": {"optimizer": "sgd", "arguments": {"momentum": 0.9}, "learning_rate": 0.1},
+}
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "sync": {"synchronization": {"kind": "barrier"}, "outer": NESTEROV | {"weight": 1.0}, "pretrain": {"steps": 3}},
+    "async": {},
+    "DN": {"outer": DELAYED | {"weight": 1.0}, "inner": {"state": "reset"}},
+    "DN + DyLU": {"outer": DELAYED | {"weight": 1.0}, "local_steps": {"kind": "dynamic"}, "compute": {"lanes": 4}},
+    "FedBuff": {
+        "outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 4}},
+        "inner": {"schedule": {"kind": "cosine", "warmup_steps": 5}},
+    },
+}
+
+
+def experiment_of(variant: str) -> Experiment:
+    """Returns the variant, which writes its state down after every fourth update."""
+    often = {"every_updates": 4, "every_host_minutes": None}
+    return tiny(**merge(CLASSIFIER, VARIANTS[variant]), variant=variant, checkpoint=often)
+
+
+class _Telling:
+    """Tells every update with a letter."""
+
+    def __init__(self, told: int):
+        self._told = told
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        os.write(self._told, b"p")
+
+    def advanced(self, progress: Progress) -> None:
+        os.write(self._told, b"u")
+
+
+def _simulate(variant: str, folder: Path, told: int) -> int:
+    save = checkpoints.Checkpoints.save
+
+    def telling(self: checkpoints.Checkpoints, checkpoint: checkpoints.Checkpoint) -> None:
+        os.write(told, b"(")
+        save(self, checkpoint)
+        os.write(told, b")")
+
+    checkpoints.Checkpoints.save = telling  # type: ignore[method-assign]
+    try:
+        record = simulate(
+            experiment_of(variant), observer=_Telling(told), workshop=Workshop(), checkpoints=folder / "checkpoints"
+        )
+        record.write(folder)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def attempt(variant: str, folder: Path, kill_after: int | None) -> tuple[int, str]:
+    """Returns how a process ended and what it told; it is killed after so many letters."""
+    events, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_simulate(variant, folder, told))
+    os.close(told)
+    heard = ""
+    while letter := os.read(events, 1).decode():
+        heard += letter
+        if len(heard) == kill_after:
+            os.kill(pid, signal.SIGKILL)
+    os.close(events)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), heard
+
+
+def killed_again_and_again(variant: str, folder: Path) -> list[tuple[int, str]]:
+    """Simulates a variant without a break, and with many; returns how its processes ended."""
+    random.seed(variant)
+    status, whole = attempt(variant, folder / "whole", None)
+    assert status == 0
+    killed = [
+        attempt(variant, folder / "killed", random.randint(1, len(whole) // KILLS))  # from where the last one was
+        for _ in range(KILLS)
+    ]
+    return [*killed, attempt(variant, folder / "killed", None)]
+
+
+if __name__ == "__main__":
+    outcomes = {variant: killed_again_and_again(variant, Path(sys.argv[1], variant)) for variant in VARIANTS}
+    sys.stdout.write(json.dumps(outcomes))

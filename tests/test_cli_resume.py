@@ -1,0 +1,94 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from simulator import read_runs
+from simulator.experiment.document import merge
+from tests.experiments import TINY
+from tests.killed_runs import CLASSIFIER
+
+pytestmark = pytest.mark.usefixtures("mixed_dtypes")
+DOCUMENT = merge(TINY, CLASSIFIER) | {"sweep": {"seed": [0, 1]}, "budget": {"local_steps": 60}}
+
+
+def summaries(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def parameters(folder: Path) -> list[str]:
+    return [run["parameters_hash"] for run in summaries(folder)]
+
+
+def test_what_is_finished_is_not_run_again(tardigrad: Any, tmp_path: Path):
+    assert tardigrad("run", "experiment.yaml", "--out", "a", experiment=DOCUMENT)[0] == 0
+    first = summaries(tmp_path / "a")
+    second = next(path for path in (tmp_path / "a").iterdir() if path.name.startswith("2-"))
+    shutil.rmtree(second)
+    (tmp_path / "a/summary.json").unlink()
+    code, out, err = tardigrad("run", "experiment.yaml", "--out", "a", "--resume")
+    assert (code, err) == (0, "")
+    assert "2 runs, summary.json" in out
+    again = summaries(tmp_path / "a")
+    assert again[0] == first[0]  # host seconds too
+    assert again[1]["host_seconds"] != first[1]["host_seconds"]
+    assert parameters(tmp_path / "a") == [run["parameters_hash"] for run in first]
+    assert len(read_runs([tmp_path / "a"])) == 2
+    assert not list((tmp_path / "a").rglob("checkpoints"))
+
+
+def test_another_experiment_does_not_go_on_in_the_folder(tardigrad: Any, tmp_path: Path):
+    assert tardigrad("run", "experiment.yaml", "seed=3", "sweep=null", experiment=DOCUMENT)[0] == 0
+    code, _, err = tardigrad("run", "experiment.yaml", "seed=4", "sweep=null", "--resume")
+    assert code == 2
+    what = "is of another simulation (experiment.seed is 3 there and 4 here)"
+    assert err == f"tardigrad: runs/tiny/1-tiny: {what}: make that as it was, or choose another --out\n"
+
+
+def test_a_folder_that_is_not_there_or_not_empty_is_named_with_the_remedy(tardigrad: Any, tmp_path: Path):
+    code, _, err = tardigrad("run", "experiment.yaml", "--out", "a", "--resume", experiment=DOCUMENT)
+    assert (code, err) == (2, "tardigrad: --resume = 'a': there is no such folder to go on in: leave it out\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").touch()
+    code, _, err = tardigrad("run", "experiment.yaml", "--out", "a")
+    assert code == 2
+    assert "choose another, remove it first, or go on in it with --resume" in err
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tardigrad: Any, tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    with FileLock(tmp_path / "a/.lock"):
+        code, _, err = tardigrad("run", "experiment.yaml", "--out", "a", experiment=DOCUMENT)
+    assert code == 2
+    assert err.startswith("tardigrad: --out = 'a': another process is at work in this folder: wait for its end")
+    assert tardigrad("run", "experiment.yaml", "--out", "a")[0] == 0
+
+
+def test_a_command_that_was_told_to_end_goes_on_to_the_same_end(tmp_path: Path):
+    document = DOCUMENT | {"budget": {"local_steps": 8_000}, "evaluate": {"windows": 8}, "sweep": {"seed": [0]}}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml", "--out"]
+    with subprocess.Popen([*command, "a"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "a").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.startswith("tardigrad: stopped by SIGTERM; tiny, seed=0 stands after ")
+    assert err.endswith(": go on with --resume --out a\n")
+    for out, more in (("a", ["--resume"]), ("b", [])):
+        subprocess.run([*command, out, *more], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert parameters(tmp_path / "a") == parameters(tmp_path / "b")
