@@ -1,12 +1,13 @@
 """When a simulation's state is written down, and whether what has been written down is this simulation's."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from simulator.experiment import Experiment
-from simulator.record import Checkpoint, Checkpoints, RecordError
+from simulator.record import Checkpoint, Checkpoints, RecordError, to_json
 
 _SHOWN = 5  # differences in a message
 
@@ -36,7 +37,8 @@ class Keeper:
     ):
         self._settings = experiment.checkpoint
         self._checkpoints = Checkpoints(folder, keep=self._settings.keep, warn=warn)
-        self._identity = {"experiment": identity(experiment.model_dump(mode="json")), "made with": dict(made_with)}
+        known = {"experiment": identity(experiment.model_dump(mode="json")), "made with": dict(made_with)}
+        self._identity = json.loads(to_json(known, "experiment"))  # as a checkpoint has it, without infinities
         self._saved_s, self._saved_updates = time.monotonic(), 0
         self.saved: Checkpoint | None = self._checkpoints.latest()
         if self.saved is not None:

@@ -64,6 +64,12 @@ def test_a_transformer_that_is_stopped_and_goes_on_is_the_same(tmp_path: Path):
     assert_same(stopped_again_and_again(experiment, tmp_path, 70), simulate(experiment, workshop=WORKSHOP))
 
 
+def test_what_is_infinite_is_still_the_same_experiment(tmp_path: Path):
+    forever = {"synchronization": {"grace": "infinite"}}
+    experiment = tiny(**killed_runs.CLASSIFIER, **forever)
+    assert_same(stopped_again_and_again(experiment, tmp_path, 60), simulate(experiment, workshop=WORKSHOP))
+
+
 def test_the_serial_trainer_goes_on_too(tmp_path: Path):
     experiment = tiny(**killed_runs.CLASSIFIER, compute={"trainer": "serial"})
     assert_same(stopped_again_and_again(experiment, tmp_path, 31), simulate(experiment, workshop=WORKSHOP))

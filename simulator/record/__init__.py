@@ -4,7 +4,7 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 """
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints
-from simulator.record.files import atomic_path, write_summary
+from simulator.record.files import atomic_path, to_json, write_summary
 from simulator.record.logs import EvaluationLog, RoundLog
 from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries, run_folders
 from simulator.record.schema import (
@@ -37,6 +37,7 @@ __all__ = [
     "run_folders",
     "shard_columns",
     "summarize_rounds",
+    "to_json",
     "worker_table",
     "write_summary",
 ]
