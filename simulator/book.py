@@ -54,6 +54,7 @@ class Book:
       rounds: processed so far, but for the last update's.
       evaluations: so far, but for the last.
       tokens: trained on in what was processed.
+      server_updates: the server's version.
       observer: told of every update, if there is one.
     """
 
@@ -70,7 +71,7 @@ class Book:
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
         self._arrived = 0
         self._train_loss = self._perplexity = math.nan
-        self.tokens = 0
+        self.tokens = self.server_updates = 0
 
     def update(self, event: Update, losses: Sequence[SupportsFloat] | None) -> None:
         """Notes an update and its rounds' training losses, None where nothing was trained."""
@@ -78,6 +79,7 @@ class Book:
         self._late_update = event, losses
         self._arrived += len(event.arrivals)
         self.tokens = event.local_steps * self._tokens_per_step
+        self.server_updates = event.version
         if self.observer is not None:
             self.observer.advanced(self._progress(event))
 

@@ -113,64 +113,51 @@ class Simulation:
 
     def _follow(self, book: Book, learner: "_Learner | None", keeper: Keeper | None, stop: Callable[[], bool]) -> None:
         events = enumerate(self.timeline, 1)
-        updates = 0
         if learner and keeper and keeper.saved:
-            updates = self._replay(events, book, learner, keeper.saved)
+            self._replay(events, book, learner, keeper.saved)
         for number, event in events:
-            match event:
-                case Dispatched():
-                    if learner:
-                        learner.dispatch(event.round)
-                case Update():
-                    updates = event.version
-                    book.update(event, learner.update(event) if learner else None)
-                case Evaluation():
-                    book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
-                case Finished():
-                    book.finish(event)
-                    return
+            self._take(event, book, learner)
+            if isinstance(event, Finished):
+                return
             stopping = stop()
-            if learner and keeper and (stopping or keeper.due(updates)):
-                keeper.save(number, updates, *self._state(book, learner))
+            if learner and keeper and (stopping or keeper.due(book.server_updates)):
+                keeper.save(number, book.server_updates, *self._state(book, learner))
             if stopping:
-                raise Stopped(updates)
+                raise Stopped(book.server_updates)
+
+    @staticmethod
+    def _take(event: Event, book: Book, learner: "_Learner | _Recalled | None") -> None:
+        """Has an event learned from, and notes it."""
+        match event:
+            case Dispatched():
+                if learner:
+                    learner.dispatch(event.round)
+            case Update():
+                book.update(event, learner.update(event) if learner else None)
+            case Evaluation():
+                book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
+            case Finished():
+                book.finish(event)
 
     def _state(self, book: Book, learner: "_Learner") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what it takes to go on from here: arrays, and the rest."""
         arrays, facts = learner.state()
         rounds, evaluations = book.losses()
         arrays |= {"losses.rounds": np.array(rounds), "losses.evaluations": np.array(evaluations)}
-        arrays = {name: array for name, array in arrays.items() if array.size}
         return arrays, {**facts, "causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far()}
 
-    def _replay(self, events: Iterator[tuple[int, Event]], book: Book, learner: "_Learner", saved: Checkpoint) -> int:
+    def _replay(self, events: Iterator[tuple[int, Event]], book: Book, learner: "_Learner", saved: Checkpoint) -> None:
         """Goes through what has been simulated, training nothing, and puts back what had been trained."""
-        rounds = iter(saved.arrays.get("losses.rounds", np.empty(0)).tolist())
-        evaluations = iter(saved.arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
-        under_way: dict[int, Round] = {}
-        updates = 0
+        recalled = _Recalled(saved)
         observer, book.observer = book.observer, None
         for _, event in itertools.islice(events, saved.events):
-            match event:
-                case Dispatched():
-                    under_way[event.round.id] = event.round
-                case Update():
-                    updates = event.version
-                    for arrival in event.arrivals:
-                        del under_way[arrival.round.id]
-                    book.update(event, list(itertools.islice(rounds, len(event.arrivals))))
-                case Evaluation():
-                    loss, *of_shards = next(evaluations)
-                    book.evaluation(event, loss, of_shards or None)
-                case Finished():
-                    pass  # nothing is written down after the end
+            self._take(event, book, recalled)
         book.observer = observer
         if self.timeline.causal_hash != saved.facts["causal_hash"]:
             message = "the simulated events up to the checkpoint are not those that it was made with: "
             raise RecordError(message + "remove the run's folder, and simulate it again")
-        learner.resume(under_way, saved)
+        learner.resume(recalled.under_way, saved)
         self._taken.add(saved.facts["taken"])
-        return updates
 
     def _made_with(self) -> dict[str, Any]:
         """Returns what decides results besides the experiment."""
@@ -282,6 +269,33 @@ def parameters_hash(params: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+class _Recalled:
+    """Follows the events with what training had reported of them.
+
+    Attributes:
+      under_way: rounds that were dispatched and not yet processed, by id.
+    """
+
+    def __init__(self, saved: Checkpoint):
+        self.under_way: dict[int, Round] = {}
+        self._rounds = iter(saved.arrays.get("losses.rounds", np.empty(0)).tolist())
+        self._evaluations = iter(saved.arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
+
+    def dispatch(self, assignment: Round) -> None:
+        self.under_way[assignment.id] = assignment
+
+    def update(self, event: Update) -> list[float]:
+        """Returns the rounds' training losses."""
+        for arrival in event.arrivals:
+            del self.under_way[arrival.round.id]
+        return list(itertools.islice(self._rounds, len(event.arrivals)))
+
+    def evaluate(self) -> tuple[float, list[float] | None]:
+        """Returns the loss, and those of the shards where they were asked for."""
+        loss, *of_shards = next(self._evaluations)
+        return loss, of_shards or None
 
 
 class _Taken:

@@ -1,5 +1,7 @@
 """Small experiments that tests run."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from simulator.experiment import Experiment
@@ -21,3 +23,9 @@ TINY: dict[str, Any] = {
 def tiny(**changes: Any) -> Experiment:
     """Returns a simulation of a few seconds: four unequal workers, a very small transformer, a Markov source."""
     return Experiment.model_validate(merge(TINY, changes))
+
+
+def outside() -> dict[str, str]:
+    """Returns the environment of a process that runs the simulator as a user does, from any folder."""
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
+    return environment | {"PYTHONPATH": str(Path(__file__).parents[1])}

@@ -1,18 +1,16 @@
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
 from simulator import read_runs
-from tests.experiments import TINY
+from tests.experiments import TINY, outside
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
@@ -269,9 +267,7 @@ def test_an_interruption_while_jax_computes_ends_without_a_crash(tmp_path):
     text = yaml.safe_dump(document(budget={"local_steps": 10**7}), sort_keys=False)
     (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml"]
-    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tmp_path, env=outside(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         deadline = time.monotonic() + 60
         while not (tmp_path / "runs/tiny").exists() and time.monotonic() < deadline:

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from filelock import FileLock
 
 from simulator import load, read_runs, simulate
 from simulator.experiment.document import merge
-from tests.experiments import TINY
+from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
@@ -77,10 +76,8 @@ def test_a_command_that_was_told_to_end_goes_on_to_the_same_end(tmp_path: Path):
     document = DOCUMENT | {"budget": {"local_steps": 6_000}, "evaluate": {"windows": 8}, "sweep": {"seed": [0]}}
     document["checkpoint"] = {"every_updates": 50}
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml", "--out"]
-    with subprocess.Popen([*command, "a"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, "a"], cwd=tmp_path, env=outside(), stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("a/*/checkpoints/0*")) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -90,6 +87,6 @@ def test_a_command_that_was_told_to_end_goes_on_to_the_same_end(tmp_path: Path):
     assert err.startswith("tardigrad: stopped by SIGTERM; tiny, seed=0 stands after ")
     assert err.endswith(": go on with --resume --out a\n")
     seldom = ["checkpoint.every_updates=null", "--resume"]  # which is no other experiment
-    subprocess.run([*command, "a", *seldom], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run([*command, "a", *seldom], cwd=tmp_path, env=outside(), check=True, capture_output=True)
     [point] = load(tmp_path / "experiment.yaml")
     assert parameters(tmp_path / "a") == [simulate(point.experiment).summary["parameters_hash"]]

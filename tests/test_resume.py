@@ -1,6 +1,5 @@
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from simulator.experiment import Experiment
 from simulator.record import Checkpoints, RecordError, RunRecord
 from simulator.stopping import Stopped
 from tests import killed_runs
-from tests.experiments import tiny
+from tests.experiments import outside, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 WORKSHOP = Workshop()
@@ -84,10 +83,8 @@ def test_writing_the_state_down_changes_nothing(tmp_path: Path):
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[tuple[int, str]]]]:
     """The folders of runs that were killed again and again, and how their processes ended."""
     folder = tmp_path_factory.mktemp("killed")
-    environment = {key: value for key, value in os.environ.items() if key != "JAX_NUMPY_DTYPE_PROMOTION"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     script = [sys.executable, "-m", "tests.killed_runs", str(folder)]
-    ran = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(script, env=outside(), capture_output=True, text=True, check=True)
     return folder, json.loads(ran.stdout)
 
 

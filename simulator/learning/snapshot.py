@@ -50,7 +50,7 @@ def take(
         "computed": sorted(results),
     }
     on_host = jax.device_get(named)
-    return {name: np.asarray(array) for name, array in on_host.items() if array.size}, facts
+    return {name: np.asarray(array) for name, array in on_host.items()}, facts
 
 
 def saved_params(arrays: Arrays, like: Params) -> Params:

@@ -34,7 +34,7 @@ class Checkpoint:
 
     Attributes:
       events: how many.
-      arrays: by name.
+      arrays: by name; those without elements are not kept.
       facts: JSON.
     """
 
@@ -92,10 +92,6 @@ class Checkpoints:
                 self._warn(f"{error}: the one before it is used, if there is one")
         return None
 
-    def remove(self) -> None:
-        """Removes all of them."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
     def _folders(self) -> list[Path]:
         """Returns the checkpoints' folders, the newest first."""
         found = self._folder.iterdir() if self._folder.is_dir() else ()
@@ -135,7 +131,8 @@ def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes arrays; what the operating system refuses is an OSError, whatever the library makes of it."""
     with _checkpointer() as checkpointer:
         try:
-            checkpointer.save(folder.absolute(), {name: np.atleast_1d(array) for name, array in arrays.items()})
+            kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
+            checkpointer.save(folder.absolute(), kept)
         except OSError:
             raise
         except Exception as error:  # the library's own layers raise many kinds
