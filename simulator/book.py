@@ -4,12 +4,12 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel
 from simulator.experiment.schema import Budget
-from simulator.record import EvaluationLog, RoundLog, shard_columns
-from simulator.timeline import Arrival, Evaluation, Finished, Update
+from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
+from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,24 @@ class Progress:
     fraction: float
 
 
+class Trained(NamedTuple):
+    """What training reports of an update, on its way or there.
+
+    Attributes:
+      losses: of its rounds, in nats.
+      finite: whether the rounds' pseudo-gradients were.
+      together: whether what they make together was.
+    """
+
+    losses: Sequence[SupportsFloat]
+    finite: Sequence[Any]
+    together: Any
+
+
+class NonFiniteError(Exception):
+    """A pseudo-gradient is not finite, and the experiment says that this is fatal."""
+
+
 class Observer(Protocol):
     """Watches a simulation; what it does has no influence on it."""
 
@@ -53,31 +71,55 @@ class Book:
     Attributes:
       rounds: processed so far, but for the last update's.
       evaluations: so far, but for the last.
+      faults: so far.
       tokens: trained on in what was processed.
       server_updates: the server's version.
       observer: told of every update, if there is one.
     """
 
     def __init__(
-        self, budget: Budget, cluster: ClusterModel, tokens_per_step: int, observer: Observer | None, shards: int = 0
+        self,
+        budget: Budget,
+        cluster: ClusterModel,
+        tokens_per_step: int,
+        observer: Observer | None,
+        shards: int = 0,
+        *,
+        fatal: bool = False,
     ):
-        self.rounds, self.evaluations = RoundLog(), EvaluationLog(shards)
+        """Begins a record.
+
+        Args:
+          budget: how long the simulation is.
+          cluster: for the sizes of messages.
+          tokens_per_step: in a local step.
+          observer: is told of every update.
+          shards: how many have losses of their own.
+          fatal: whether a pseudo-gradient that is not finite ends the simulation.
+        """
+        self.rounds, self.evaluations, self.faults = RoundLog(), EvaluationLog(shards), FaultLog()
+        self._fatal = fatal
+        self._flags: list[int] = []  # 1 for each round that was not finite
         self._shards = shards
         self._budget = budget
         self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
         self._tokens_per_step = tokens_per_step
         self.observer = observer
-        self._late_update: tuple[Update, Sequence[SupportsFloat] | None] | None = None
+        self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
-        self._arrived = 0
+        self._sent = 0
         self._train_loss = self._perplexity = math.nan
         self.tokens = self.server_updates = 0
 
-    def update(self, event: Update, losses: Sequence[SupportsFloat] | None) -> None:
-        """Notes an update and its rounds' training losses, None where nothing was trained."""
+    def update(self, event: Update, trained: Trained | None) -> None:
+        """Notes an update and what training reports of it, None where nothing was trained.
+
+        Raises:
+          NonFiniteError: of the update before this one, where that is fatal.
+        """
         self._settle_update()
-        self._late_update = event, losses
-        self._arrived += len(event.arrivals)
+        self._late_update = event, trained
+        self._sent += sum(sum(self._bytes_of(arrival)) for arrival in event.arrivals)
         self.tokens = event.local_steps * self._tokens_per_step
         self.server_updates = event.version
         if self.observer is not None:
@@ -93,18 +135,57 @@ class Book:
             "local_steps": event.local_steps,
             "tokens": event.local_steps * self._tokens_per_step,
             "server_updates": event.version,
-            "bytes_sent": self._arrived * sum(self._bytes),
+            "bytes_sent": self._sent,
         }
         self._late_evaluation = row, loss, shard_losses
 
-    def losses(self) -> tuple[list[float], list[list[float]]]:
-        """Returns all that training has reported: every round's loss, and every evaluation's with those of the shards.
+    def fault(self, event: Fault | Lost | Shortened) -> None:
+        """Notes that something went wrong, or is right again."""
+        match event:
+            case Fault():
+                self.faults.append(event.time_s, event.worker, event.kind)
+            case Lost(round=task):
+                down, up = self._bytes_of(event)
+                self.faults.append(
+                    event.time_s,
+                    task.worker,
+                    "lost",
+                    round=task.id,
+                    shard=task.shard,
+                    first_step=task.first_step,
+                    local_steps=task.steps,
+                    computed_steps=event.computed,
+                    pulled_version=task.version,
+                    bytes_down=down,
+                    bytes_up=up,
+                )
+            case Shortened(round=task):
+                self.faults.append(
+                    event.time_s,
+                    task.worker,
+                    "cut",
+                    round=task.id,
+                    shard=task.shard,
+                    first_step=task.first_step + task.steps,
+                    local_steps=event.given - task.steps,
+                    pulled_version=task.version,
+                )
+
+    def _bytes_of(self, round: Arrival | Lost) -> tuple[int, int]:
+        """Returns what was sent for a round, down and up."""
+        return round.pulls * self._bytes[0], round.pushes * self._bytes[1]
+
+    def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
+        """Returns all that training has reported: losses and flags of rounds, losses of evaluations and their shards.
 
         Waits for what is still on its way, and settles nothing: the record is the same with and without this call.
         """
         rounds = self.rounds.frame()["train_loss"].tolist()
-        if self._late_update is not None:
-            rounds += [float(loss) for loss in self._late_update[1] or ()]
+        flags = list(self._flags)
+        if self._late_update is not None and self._late_update[1] is not None:
+            trained = self._late_update[1]
+            rounds += [float(loss) for loss in trained.losses]
+            flags += _non_finite(trained)
         columns = ["loss", *shard_columns(self._shards)]
         evaluations = self.evaluations.frame()[columns].to_numpy().tolist()
         if self._late_evaluation is not None:
@@ -112,7 +193,7 @@ class Book:
             assert loss is not None
             of_shards = () if shard_losses is None else shard_losses
             evaluations.append([float(loss), *(float(each) for each in of_shards)])
-        return rounds, evaluations
+        return rounds, flags, evaluations
 
     def finish(self, event: Finished) -> None:
         """Notes the end, and fetches what is still on its way."""
@@ -123,14 +204,20 @@ class Book:
     def _settle_update(self) -> None:
         if self._late_update is None:
             return
-        event, losses = self._late_update
-        fetched = [math.nan] * len(event.arrivals) if losses is None else [float(loss) for loss in losses]
-        for arrival, staleness, train_loss in zip(event.arrivals, event.staleness, fetched, strict=True):
-            self._append(event, arrival, staleness, train_loss)
+        event, trained = self._late_update
+        count = len(event.arrivals)
+        fetched = [math.nan] * count if trained is None else [float(loss) for loss in trained.losses]
+        flags = [0] * count if trained is None else _non_finite(trained)
+        self._flags += flags
+        for arrival, staleness, train_loss, flag in zip(event.arrivals, event.staleness, fetched, flags, strict=True):
+            if flag and self._fatal:
+                raise NonFiniteError(_non_finite_message(event, arrival))
+            self._append(event, arrival, staleness, train_loss, flag)
         self._train_loss = statistics.fmean(fetched)
         self._late_update = None
 
-    def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float) -> None:
+    def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float, non_finite: int) -> None:
+        bytes_down, bytes_up = self._bytes_of(arrival)
         self.rounds.append(
             round=arrival.round.id,
             worker=arrival.round.worker,
@@ -148,8 +235,9 @@ class Book:
             arrival_s=arrival.arrival_s,
             update_s=event.time_s,
             train_loss=train_loss,
-            bytes_down=self._bytes[0],
-            bytes_up=self._bytes[1],
+            bytes_down=bytes_down,
+            bytes_up=bytes_up,
+            non_finite=non_finite,
         )
 
     def _settle_evaluation(self) -> None:
@@ -180,6 +268,21 @@ class Book:
             perplexity=self._perplexity,
             fraction=min(1.0, max(value / limit for value, limit in done if limit)),
         )
+
+
+def _non_finite(trained: Trained) -> list[int]:
+    """Returns 1 for each round that was not finite, or for all where only what they make together was not."""
+    flags = [int(not finite) for finite in trained.finite]
+    return flags if any(flags) or trained.together else [1] * len(flags)
+
+
+def _non_finite_message(event: Update, arrival: Arrival) -> str:
+    task = arrival.round
+    return (
+        f"round {task.id} of worker {task.worker} (shard {task.shard}, {task.steps} local steps from version "
+        f"{task.version}) brought a pseudo-gradient that is not finite at {event.time_s:g} s, and outer.non_finite is "
+        "fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
+    )
 
 
 def perplexity(loss: float) -> float:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import itertools
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,19 +12,50 @@ import jax
 import numpy as np
 import pandas as pd
 
-from simulator.book import Book, Observer, Progress, perplexity
+from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, perplexity
 from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import context_of
 from simulator.learning.pretraining import PretrainProgress
-from simulator.record import Checkpoint, RecordError, RunRecord, shard_columns, summarize_rounds
+from simulator.record import (
+    Checkpoint,
+    RecordError,
+    RunRecord,
+    shard_columns,
+    summarize_faults,
+    summarize_rounds,
+)
+from simulator.resuming import Recalled, Taken
 from simulator.stopping import Stopped
-from simulator.timeline import Dispatched, Evaluation, Event, Finished, Round, Update, timeline_of
+from simulator.timeline import (
+    Dispatched,
+    Evaluation,
+    Event,
+    Fault,
+    Finished,
+    Lost,
+    NoProgressError,
+    Round,
+    Shortened,
+    Update,
+    timeline_of,
+)
 
 TrainerKind = Literal["batched", "serial", "null"]
-__all__ = ["Observer", "Progress", "Simulation", "TrainerKind", "check", "cluster_of", "simulate", "timeline_of"]
+__all__ = [
+    "NoProgressError",
+    "NonFiniteError",
+    "Observer",
+    "Progress",
+    "Simulation",
+    "TrainerKind",
+    "check",
+    "cluster_of",
+    "simulate",
+    "timeline_of",
+]
 
 PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
 
@@ -58,6 +88,8 @@ def simulate(
     Raises:
       ExperimentError: the experiment does not fit its data, model or optimizers.
       RecordError: the checkpoints are those of another experiment, or were made with other versions.
+      NoProgressError: nobody in the simulated cluster can make progress any more.
+      NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
     """
@@ -93,7 +125,7 @@ class Simulation:
     ) -> RunRecord:
         """Runs to the end of the budget and returns the record. Call it once."""
         experiment = self.experiment
-        self._taken = _Taken()
+        self._taken = Taken()
         learner: _Learner | None = None
         keeper = None
         if self._kind != "null":
@@ -106,7 +138,8 @@ class Simulation:
             self.server = learner.server
         self._taken.prepared()
         shards = experiment.shards if experiment.evaluate.per_shard else 0
-        book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards)
+        fatal = experiment.outer.non_finite == "fatal"
+        book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal)
         with reported():
             self._follow(book, learner, keeper, stop)
         return self._record(book, overrides or {})
@@ -126,12 +159,16 @@ class Simulation:
                 raise Stopped(book.server_updates)
 
     @staticmethod
-    def _take(event: Event, book: Book, learner: "_Learner | _Recalled | None") -> None:
+    def _take(event: Event, book: Book, learner: "_Learner | Recalled | None") -> None:
         """Has an event learned from, and notes it."""
         match event:
             case Dispatched():
                 if learner:
                     learner.dispatch(event.round)
+            case Shortened() | Lost() | Fault():
+                book.fault(event)
+                if learner:
+                    learner.fault(event)
             case Update():
                 book.update(event, learner.update(event) if learner else None)
             case Evaluation():
@@ -142,13 +179,14 @@ class Simulation:
     def _state(self, book: Book, learner: "_Learner") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what it takes to go on from here: arrays, and the rest."""
         arrays, facts = learner.state()
-        rounds, evaluations = book.losses()
+        rounds, non_finite, evaluations = book.reported()
         arrays |= {"losses.rounds": np.array(rounds), "losses.evaluations": np.array(evaluations)}
+        arrays["non_finite.rounds"] = np.array(non_finite, np.int8)
         return arrays, {**facts, "causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far()}
 
     def _replay(self, events: Iterator[tuple[int, Event]], book: Book, learner: "_Learner", saved: Checkpoint) -> None:
         """Goes through what has been simulated, training nothing, and puts back what had been trained."""
-        recalled = _Recalled(saved)
+        recalled = Recalled(saved)
         observer, book.observer = book.observer, None
         for _, event in itertools.islice(events, saved.events):
             self._take(event, book, recalled)
@@ -170,7 +208,7 @@ class Simulation:
 
     def _record(self, book: Book, overrides: Mapping[str, Any]) -> RunRecord:
         taken = self._taken.so_far()
-        rounds, evaluations = book.rounds.frame(), book.evaluations.frame()
+        rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self.server else None
         final_loss = float(evaluations["loss"].iloc[-1]) if self.server else None
         summary = {
@@ -182,6 +220,7 @@ class Simulation:
             "best_loss": dataset.best_loss if dataset else None,
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
+            **summarize_faults(rounds, faults, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": book.tokens / taken["loop_seconds"] if self.server else None,
@@ -194,7 +233,7 @@ class Simulation:
             "backend": jax.default_backend(),
             "trainer": self._kind,
         }
-        return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations)
+        return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
         if not self.experiment.evaluate.per_shard:
@@ -233,21 +272,32 @@ class _Learner:
     def dispatch(self, assignment: Round) -> None:
         self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
 
-    def update(self, event: Update) -> list[jax.Array]:
-        """Applies an update; returns the rounds' training losses without waiting for them."""
+    def fault(self, event: Shortened | Lost | Fault) -> None:
+        match event:
+            case Shortened(round=task):
+                self._trainer.shorten(self._tickets[task.id], task)
+            case Lost(round=task):
+                self._trainer.drop(self._tickets.pop(task.id))
+            case Fault(forgets=True):
+                self._trainer.forget(event.worker)
+
+    def update(self, event: Update) -> Trained:
+        """Applies an update; returns what there is to tell of its rounds without waiting for it."""
         tickets = [self._tickets.pop(arrival.round.id) for arrival in event.arrivals]
         results = [self._trainer.result(ticket) for ticket in tickets]
-        if self._barrier:
-            self.server.apply_mean([result.pseudo_gradient for result in results])
-        else:
+        finite = [result.finite for result in results]
+        together: Any = True
+        if not self._barrier:
             for ticket, result, staleness in zip(tickets, results, event.staleness, strict=True):
-                self.server.apply(
+                together = self.server.apply(
                     result.pseudo_gradient,
                     staleness=staleness,
                     worker=ticket.assignment.worker,
                     pulled_params=ticket.params,
                 )
-        return [result.loss for result in results]
+        elif event.outcome == "applied":
+            together = self.server.apply_mean(results)
+        return Trained([result.loss for result in results], finite, together)
 
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
         """Returns the loss, and those of the shards where they are asked for, without waiting for them."""
@@ -269,57 +319,6 @@ def parameters_hash(params: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-class _Recalled:
-    """Follows the events with what training had reported of them.
-
-    Attributes:
-      under_way: rounds that were dispatched and not yet processed, by id.
-    """
-
-    def __init__(self, saved: Checkpoint):
-        self.under_way: dict[int, Round] = {}
-        self._rounds = iter(saved.arrays.get("losses.rounds", np.empty(0)).tolist())
-        self._evaluations = iter(saved.arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
-
-    def dispatch(self, assignment: Round) -> None:
-        self.under_way[assignment.id] = assignment
-
-    def update(self, event: Update) -> list[float]:
-        """Returns the rounds' training losses."""
-        for arrival in event.arrivals:
-            del self.under_way[arrival.round.id]
-        return list(itertools.islice(self._rounds, len(event.arrivals)))
-
-    def evaluate(self) -> tuple[float, list[float] | None]:
-        """Returns the loss, and those of the shards where they were asked for."""
-        loss, *of_shards = next(self._evaluations)
-        return loss, of_shards or None
-
-
-class _Taken:
-    """How long a simulation has taken on the host, over all the processes that it took."""
-
-    def __init__(self) -> None:
-        self._started = self._prepared = time.perf_counter()
-        self._before = {"seconds": 0.0, "loop_seconds": 0.0}
-
-    def prepared(self) -> None:
-        """Notes that the events begin."""
-        self._prepared = time.perf_counter()
-
-    def add(self, before: Mapping[str, float]) -> None:
-        """Adds what an earlier process took."""
-        self._before = dict(before)
-
-    def so_far(self) -> dict[str, float]:
-        """Returns all seconds, and those without preparation."""
-        now, before = time.perf_counter(), self._before
-        return {
-            "seconds": before["seconds"] + now - self._started,
-            "loop_seconds": before["loop_seconds"] + now - self._prepared,
-        }
 
 
 def _stopping(progress: PretrainProgress | None, stop: Callable[[], bool]) -> PretrainProgress:

@@ -2,14 +2,19 @@
 
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
+from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
 from simulator.cluster.streams import stream
 
 __all__ = [
     "AUTHORS_STEP_S",
     "PEAK_FLOPS",
     "PROFILES",
+    "Absence",
     "ClusterError",
     "ClusterModel",
+    "Episode",
+    "Episodes",
+    "FaultModel",
     "Link",
     "build_cluster",
     "profile_step_s",

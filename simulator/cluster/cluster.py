@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from simulator.cluster.devices import step_seconds
+from simulator.cluster.faults import FaultModel
 from simulator.cluster.streams import stream
 from simulator.experiment.cluster_schema import Cluster, Network
 
@@ -42,6 +43,7 @@ class ClusterModel:
       up: worker to server.
       server_update_s: seconds that the server needs for one outer step.
       seed: root of the random streams.
+      faults: what goes wrong, None where nothing does.
     """
 
     step_s: np.ndarray
@@ -50,6 +52,7 @@ class ClusterModel:
     up: Link
     server_update_s: float
     seed: int
+    faults: FaultModel | None = None
 
     @property
     def workers(self) -> int:
@@ -87,6 +90,7 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
         up=_link(cluster.network, "up", cluster.workers, parameters),
         server_update_s=cluster.server_update_time,
         seed=seed,
+        faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
     )
 
 

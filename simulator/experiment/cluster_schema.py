@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simulator.experiment.base import ConflictError, Section
+from simulator.experiment.faults_schema import Faults
 from simulator.experiment.units import (
     Bandwidth,
     FiniteDuration,
@@ -237,6 +238,7 @@ class Cluster(Section):
     server_update_time: FiniteDuration = Field(
         0.0, description="simulated time that the server needs for one outer step"
     )
+    faults: Faults | None = None
 
     @property
     def workers(self) -> int:
@@ -244,7 +246,7 @@ class Cluster(Section):
         return self.devices.count
 
     @model_validator(mode="after")
-    def _per_worker_lengths(self) -> "Cluster":
+    def _fits_the_workers(self) -> "Cluster":
         sections = {"network": self.network, "network.down": self.network.down, "network.up": self.network.up}
         wrong = [
             (
@@ -255,6 +257,8 @@ class Cluster(Section):
             for name in ("latency", "bandwidth")
             if isinstance(value := getattr(section, name), tuple) and len(value) != self.workers
         ]
+        if self.faults is not None:
+            wrong += [(f"faults.{key}", message) for key, message in self.faults.conflicts(self.workers)]
         if wrong:
             raise ConflictError(*wrong)
         return self

@@ -292,7 +292,12 @@ def _parse(path: Path, text: str) -> Document:
     )
 
 
-_PATHS: tuple[Key, ...] = (("data", "files"), ("data", "data_dir"), ("data", "tokenizer", "path"))
+_PATHS: tuple[Key, ...] = (
+    ("data", "files"),
+    ("data", "data_dir"),
+    ("data", "tokenizer", "path"),
+    ("cluster", "faults", "trace"),
+)
 """Settings that name files, relative to the experiment file's own folder."""
 
 

@@ -117,7 +117,7 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
 def _discriminator(detail: Any) -> str:
     """Returns the key that says which member of a union is meant."""
     name = detail["ctx"]["discriminator"].strip("'")
-    return "optimizer" if name == "_outer_tag()" else str(name)
+    return {"_outer_tag()": "optimizer", "_time_tag()": "kind"}.get(name, str(name))
 
 
 def _choices(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> set[str]:

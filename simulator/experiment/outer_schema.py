@@ -50,6 +50,11 @@ class _Outer(Section):
         description="average this many arrivals in each outer step (FedBuff); `workers` is their number",
         json_schema_extra={"type": ["integer", "string"]},
     )
+    non_finite: Literal["reject", "skip", "fatal"] = Field(
+        "reject",
+        description="of a pseudo-gradient with an infinite or NaN element: leave it out, leave out the whole outer "
+        "step of which it is a part, or end the simulation with an error; each is counted and recorded",
+    )
 
 
 class SGDOuter(_Outer):

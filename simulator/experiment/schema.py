@@ -1,5 +1,6 @@
 """The experiment file's sections as frozen pydantic models. An unknown key is an error, never a silent default."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -108,6 +109,13 @@ class BarrierSynchronization(Section):
     """Synchronous rounds: the mean of all workers' pseudo-gradients, one outer step."""
 
     kind: Literal["barrier"]
+    timeout: Duration = Field(
+        float("inf"), description="from a round's start; who comes later is dropped and starts with the next round"
+    )
+    quorum: PositiveInt = Field(
+        1,
+        description="fewest arrivals for an outer step once the time is up; with fewer it waits for as many",
+    )
 
 
 class AsynchronousSynchronization(Section):
@@ -130,6 +138,9 @@ class DynamicSteps(Section):
     """Dynamic Local Updates (Eq. 6): steps in proportion to a worker's speed."""
 
     kind: Literal["dynamic"]
+    speed: Literal["nominal", "measured"] = Field(
+        "nominal", description="of the device as described, or as each worker's last round has shown it"
+    )
 
 
 LocalSteps = Annotated[FixedSteps | DynamicSteps, Field(discriminator="kind")]
@@ -271,6 +282,10 @@ class Experiment(Section):
     def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
         if not isinstance(self.synchronization, BarrierSynchronization):
             return
+        if self.synchronization.quorum > self.cluster.workers:
+            yield "synchronization.quorum", f"is more than there are workers, {self.cluster.workers}: choose fewer"
+        if self.synchronization.quorum > 1 and self.synchronization.timeout == math.inf:
+            yield "synchronization.quorum", "matters at a timeout only: also give synchronization.timeout"
         if self.outer.arrivals_per_update > 1:
             yield (
                 "outer.arrivals_per_update",

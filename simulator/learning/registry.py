@@ -19,7 +19,7 @@ from simulator.experiment.outer_schema import (
     Outer,
     SGDOuter,
 )
-from simulator.learning import staleness
+from simulator.learning import nonfinite, staleness
 from simulator.learning.outer import buffered, delayed_nesterov
 
 Factory = Callable[..., optax.GradientTransformation]
@@ -80,14 +80,18 @@ def outer_optimizers() -> dict[str, Factory]:
 def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
     """Returns the transform of an `outer` section.
 
-    In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer.
+    In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer. None of them is given a
+    pseudo-gradient that is not finite; in a buffer it is one of those that are averaged, and counts as zeros where it
+    is rejected by itself.
 
     Raises:
       OptimizerError: the optimizer is not known or does not take the given arguments.
     """
     optimizer = optax.with_extra_args_support(_optimizer(outer))
+    zero: bool | None = None
     if outer.arrivals_per_update > 1:
-        optimizer = buffered(optimizer, outer.arrivals_per_update)
+        optimizer = buffered(nonfinite.guard(optax.identity(), optimizer), outer.arrivals_per_update)
+        zero = outer.non_finite != "skip"
     drop_above = getattr(outer.staleness, "drop_above", None)
     if drop_above is not None:
         optimizer = staleness.drop_stale(optimizer, drop_above)
@@ -98,7 +102,7 @@ def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
         before.append(optax.scale(outer.weight))
     if outer.staleness.kind == "polynomial":
         before.append(staleness.scale_by_staleness(staleness.polynomial(outer.staleness.power)))
-    return optax.chain(*before, optimizer)
+    return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, zero=zero)
 
 
 def _optimizer(outer: Outer) -> optax.GradientTransformation:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from simulator.learning.inner import InnerOptimizer, Rates
+from simulator.learning.nonfinite import all_finite
 
 Params = Any
 OptState = Any
@@ -46,10 +47,12 @@ class RoundResult(NamedTuple):
     Attributes:
       pseudo_gradient: like the parameters.
       loss: mean over the local steps, float32 scalar, in nats.
+      finite: whether all of the pseudo-gradient is, bool scalar.
     """
 
     pseudo_gradient: Params
     loss: jax.Array
+    finite: jax.Array
 
 
 class RoundInputs(NamedTuple):
@@ -108,7 +111,8 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
       inputs: the round.
 
     Returns:
-      The result, and the inner optimizer state that stays on the worker, () where none does.
+      The result, and the inner optimizer state that stays on the worker, () where none does. A round whose
+      pseudo-gradient is not finite leaves the state as it was.
     """
     round_key = jax.random.fold_in(key, inputs.id)
 
@@ -125,4 +129,9 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
     start = (inputs.params, opt_state, jnp.zeros((), jnp.float32))
     params, opt_state, total = jax.lax.fori_loop(0, inputs.steps, step, start)
     loss = total / inputs.steps.astype(jnp.float32)
-    return RoundResult(pseudo_gradient(inputs.params, params), loss), opt_state if recipe.keep_state else ()
+    difference = pseudo_gradient(inputs.params, params)
+    finite = all_finite(difference)
+    result = RoundResult(difference, loss, finite)
+    if not recipe.keep_state:
+        return result, ()
+    return result, jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, inputs.opt_state)

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from simulator.learning.round import Arrays, Params
+from simulator.learning.nonfinite import GuardState
+from simulator.learning.round import Arrays, Params, RoundResult
 
 
 class OuterPrograms:
@@ -32,15 +33,21 @@ class OuterPrograms:
             return optax.apply_updates(params, updates), state
 
         self.update = jax.jit(update)
-        self._add = jax.jit(lambda total, g: jax.tree.map(jnp.add, total, g))
-        self._divide = jax.jit(lambda total, count: jax.tree.map(lambda leaf: leaf / count, total))
+        self._first = jax.jit(_masked)
+        self._add = jax.jit(lambda total, g, used: jax.tree.map(jnp.add, total, _masked(g, used)))
+        self._divide = jax.jit(lambda total: jax.tree.map(lambda leaf: leaf / total[1], total[0]))
 
-    def mean(self, pseudo_gradients: Sequence[Params]) -> Params:
-        """Returns the mean; holds no more than the sum besides its inputs."""
-        total = pseudo_gradients[0]
-        for pseudo_gradient in pseudo_gradients[1:]:
-            total = self._add(total, pseudo_gradient)
-        return self._divide(total, np.float32(len(pseudo_gradients)))
+    def mean(self, pseudo_gradients: Sequence[Params], used: Sequence[Any]) -> Params:
+        """Returns the mean of those that are used, NaN where none is; holds no more than the sum besides its inputs."""
+        total = self._first(pseudo_gradients[0], used[0])
+        for pseudo_gradient, each in zip(pseudo_gradients[1:], used[1:], strict=True):
+            total = self._add(total, pseudo_gradient, each)
+        return self._divide(total)
+
+
+def _masked(tree: Params, used: Any) -> tuple[Params, jax.Array]:
+    """Returns a tree, zeros where it is not used, and how many it counts for."""
+    return jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), tree), jnp.asarray(used, jnp.float32)
 
 
 class Server:
@@ -51,21 +58,34 @@ class Server:
       state: of the outer optimizer.
     """
 
-    def __init__(self, params: Params, programs: OuterPrograms):
+    def __init__(self, params: Params, programs: OuterPrograms, *, reject: bool = True):
         self.params = params
         self.state = programs.init(params)
         self._programs = programs
+        self._reject = reject
 
-    def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> None:
-        """One arrival: a step of the outer optimizer, or of what stands before it."""
+    def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> jax.Array:
+        """One arrival: a step of the outer optimizer, or of what stands before it.
+
+        Returns:
+          Whether the pseudo-gradient was finite, bool scalar; one that is not changes neither parameters nor momentum.
+        """
         self.params, self.state = self._programs.update(
             self.params, self.state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
         )
+        return self.state.finite if isinstance(self.state, GuardState) else jnp.ones((), bool)
 
-    def apply_mean(self, pseudo_gradients: Sequence[Params]) -> None:
-        """A synchronous round: one step on the mean, all of which started from the present parameters."""
-        mean = self._programs.mean(pseudo_gradients)
-        self.apply(mean, staleness=0, worker=-1, pulled_params=self.params)
+    def apply_mean(self, results: Sequence[RoundResult]) -> jax.Array:
+        """A synchronous round: one step on the mean, all of which started from the present parameters.
+
+        Those that are not finite are left out, or, where they are not rejected one by one, there is no step.
+
+        Returns:
+          Whether there was a step, which needs a mean that is finite, bool scalar.
+        """
+        used = [result.finite if self._reject else np.bool_(True) for result in results]
+        mean = self._programs.mean([result.pseudo_gradient for result in results], used)
+        return self.apply(mean, staleness=0, worker=-1, pulled_params=self.params)
 
 
 class Evaluator:

@@ -43,7 +43,7 @@ def take(
     for worker, state in states.items():
         named |= _named(f"inner.{worker}", state)
     for number, result in results.items():
-        named |= _named(f"result.{number}", result)
+        named |= _named(f"result.{number}", (result, tickets[number].state))
     facts = {
         "pulled": {str(number): pulled[id(ticket.params)] for number, ticket in tickets.items()},
         "trained": sorted(states),
@@ -96,13 +96,13 @@ def put_back(
     for number in set(facts["pulled"].values()) - {0}:
         versions[number] = _tree(f"version.{number}", params, arrays)
     inner = jax.eval_shape(trainer.initial_state, params)
-    like = RoundResult(params, jnp.zeros((), jnp.float32))
+    like = RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool)), inner
     tickets = {}
     for number, assignment in sorted(assignments.items()):
-        result = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else None
-        tickets[number] = Ticket(assignment, versions[facts["pulled"][str(number)]], result)
+        computed = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else (None, None)
+        tickets[number] = Ticket(assignment, versions[facts["pulled"][str(number)]], *computed)
     states = {worker: _tree(f"inner.{worker}", inner, arrays) for worker in facts["trained"]}
-    trainer.resume(states, [ticket for ticket in tickets.values() if ticket.result is None])
+    trainer.resume(states, list(tickets.values()))
     return tickets
 
 

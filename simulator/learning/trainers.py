@@ -18,21 +18,35 @@ class Ticket:
       assignment: what is to be done.
       params: what the worker pulled; held until the result is taken, and never donated to a program.
       result: once it is computed.
+      state: the worker's inner optimizer state after the round, likewise.
     """
 
     assignment: Assignment
     params: Params
     result: RoundResult | None = None
+    state: OptState = None
 
 
 class Trainer(Protocol):
-    """Computes rounds. Each worker's inner optimizer state stays here between its rounds."""
+    """Computes rounds. Each worker's inner optimizer state stays here between its rounds.
+
+    A round leaves its mark on that state when its result is taken. One that is computed and never taken leaves none.
+    """
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Registers a round that starts from `params`; costs nothing until a result is asked for."""
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
+
+    def shorten(self, ticket: Ticket, assignment: Assignment) -> None:
+        """Says that a round has fewer steps than it was submitted with."""
+
+    def drop(self, ticket: Ticket) -> None:
+        """Says that nobody will ask for a round's result."""
+
+    def forget(self, worker: int) -> None:
+        """Gives a worker the inner optimizer state of one that has not trained."""
 
     @property
     def inner_states(self) -> Mapping[int, OptState]:
@@ -41,12 +55,16 @@ class Trainer(Protocol):
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained, () where none is kept."""
 
-    def resume(self, inner_states: Mapping[int, OptState], pending: Sequence[Ticket]) -> None:
-        """Takes over from another trainer: the workers' states, and the rounds that it had not computed."""
+    def resume(self, inner_states: Mapping[int, OptState], tickets: Sequence[Ticket]) -> None:
+        """Takes over from another trainer: the workers' states, and the rounds that were not taken, in order."""
 
 
 class _Workers:
-    """Runs tickets and keeps each worker's inner optimizer state."""
+    """Runs tickets and keeps each worker's inner optimizer state.
+
+    Attributes:
+      inner_states: as the rounds left them whose results were taken.
+    """
 
     def __init__(self, programs: Programs, feed: Feed):
         self.inner_states: dict[int, OptState] = {}
@@ -54,6 +72,7 @@ class _Workers:
         self._feed = feed
         self._key = everywhere(feed.key, programs.devices)
         self._fresh: OptState = ()
+        self._ahead: dict[int, list[Ticket]] = {}  # each worker's rounds that are computed and not taken, in order
 
     def announce(self, assignment: Assignment) -> None:
         """Says that a round may be run before long."""
@@ -64,8 +83,27 @@ class _Workers:
         inputs = [self._inputs(ticket) for ticket in tickets]
         outcomes = self._programs.run(self._feed.arrays, self._key, inputs)
         for ticket, (result, state) in zip(tickets, outcomes, strict=True):
-            ticket.result = result
-            self.inner_states[ticket.assignment.worker] = state
+            ticket.result, ticket.state = result, state
+            self.keep(ticket)
+
+    def keep(self, ticket: Ticket) -> None:
+        """Keeps a round that is computed until it is taken or dropped."""
+        self._ahead.setdefault(ticket.assignment.worker, []).append(ticket)
+
+    def take(self, ticket: Ticket) -> RoundResult:
+        """Returns the result of a round that is computed; the worker's state is then not older than the round's."""
+        assert ticket.result is not None
+        ahead = self._ahead.get(ticket.assignment.worker, [])
+        place = next((index for index, other in enumerate(ahead) if other is ticket), None)
+        if place is not None:  # else a later one was taken before it
+            del ahead[: place + 1]
+            self.inner_states[ticket.assignment.worker] = ticket.state
+        return ticket.result
+
+    def drop(self, ticket: Ticket) -> None:
+        """Undoes a round, if it is computed."""
+        ahead = self._ahead.get(ticket.assignment.worker, [])
+        ahead[:] = [other for other in ahead if other is not ticket]
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the state of a worker that has not trained."""
@@ -75,7 +113,9 @@ class _Workers:
     def _inputs(self, ticket: Ticket) -> RoundInputs:
         if not self._fresh:
             self._fresh = self.initial_state(ticket.params)
-        state = self.inner_states.get(ticket.assignment.worker, self._fresh)
+        worker = ticket.assignment.worker
+        ahead = self._ahead.get(worker)
+        state = ahead[-1].state if ahead else self.inner_states.get(worker, self._fresh)
         return self._feed.inputs(ticket.assignment, ticket.params, state)
 
 
@@ -94,32 +134,49 @@ class _Keeping(ABC):
         """Returns the inner optimizer state of a worker that has not trained, () where none is kept."""
         return self._workers.initial_state(params)
 
-    def resume(self, inner_states: Mapping[int, OptState], pending: Sequence[Ticket]) -> None:
-        """Takes over from another trainer: the workers' states, and the rounds that it had not computed."""
+    def resume(self, inner_states: Mapping[int, OptState], tickets: Sequence[Ticket]) -> None:
+        """Takes over from another trainer: the workers' states, and the rounds that were not taken, in order."""
         self._workers.inner_states.update(inner_states)
-        self._take_over(pending)
+        for ticket in tickets:
+            if ticket.result is not None:
+                self._workers.keep(ticket)
+        self._take_over([ticket for ticket in tickets if ticket.result is None])
+
+    def drop(self, ticket: Ticket) -> None:
+        """Says that nobody will ask for a round's result."""
+        self._workers.drop(ticket)
+
+    def shorten(self, ticket: Ticket, assignment: Assignment) -> None:
+        """Says that a round has fewer steps than it was submitted with."""
+        self.drop(ticket)
+        ticket.assignment, ticket.result, ticket.state = assignment, None, None
+        self._take_over([ticket])
+
+    def forget(self, worker: int) -> None:
+        """Gives a worker the inner optimizer state of one that has not trained."""
+        self._workers.inner_states.pop(worker, None)
 
     @abstractmethod
     def _take_over(self, pending: Sequence[Ticket]) -> None:
-        """Registers rounds that were submitted to another trainer."""
+        """Registers rounds that are not computed."""
 
 
 class SerialTrainer(_Keeping):
     """The reference: every round by itself, at once when it is dispatched."""
 
     def _take_over(self, pending: Sequence[Ticket]) -> None:
-        assert not pending  # every round was computed when it was submitted
+        for ticket in pending:
+            self._workers.run([ticket])
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Trains the round."""
         ticket = Ticket(assignment, params)
-        self._workers.run([ticket])
+        self._take_over([ticket])
         return ticket
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns the round's result."""
-        assert ticket.result is not None
-        return ticket.result
+        return self._workers.take(ticket)
 
 
 class BatchedTrainer(_Keeping):
@@ -157,7 +214,12 @@ class BatchedTrainer(_Keeping):
             batch = self._batch(ticket)
             self._workers.run(batch)
             self._pending = [other for other in self._pending if other.result is None]
-        return ticket.result
+        return self._workers.take(ticket)
+
+    def drop(self, ticket: Ticket) -> None:
+        """Says that nobody will ask for a round's result."""
+        super().drop(ticket)
+        self._pending = [other for other in self._pending if other is not ticket]
 
     def _batch(self, needed: Ticket) -> list[Ticket]:
         """Rounds of different workers, each its worker's first, the needed one's worker in front."""

@@ -179,7 +179,8 @@ class Workshop:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
         programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
-        return Server(self.start(experiment, progress) if params is None else params, programs)
+        start = self.start(experiment, progress) if params is None else params
+        return Server(start, programs, reject=experiment.outer.non_finite == "reject")
 
     def params_like(self, experiment: Experiment) -> Params:
         """Returns the shapes and dtypes of the model's parameters."""

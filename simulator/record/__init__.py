@@ -5,10 +5,13 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, to_json, write_summary
-from simulator.record.logs import EvaluationLog, RoundLog
+from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries, run_folders
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
+    FAULT_COLUMNS,
+    FAULTS,
+    OF_FAULTS,
     OUTCOMES,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
@@ -16,10 +19,13 @@ from simulator.record.schema import (
     RecordError,
     shard_columns,
 )
-from simulator.record.workers import summarize_rounds, worker_table
+from simulator.record.workers import summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
     "EVALUATION_COLUMNS",
+    "FAULTS",
+    "FAULT_COLUMNS",
+    "OF_FAULTS",
     "OUTCOMES",
     "ROUND_COLUMNS",
     "SUMMARY_FILE",
@@ -28,6 +34,7 @@ __all__ = [
     "Checkpoints",
     "Column",
     "EvaluationLog",
+    "FaultLog",
     "RecordError",
     "RoundLog",
     "RunRecord",
@@ -36,6 +43,7 @@ __all__ = [
     "read_summaries",
     "run_folders",
     "shard_columns",
+    "summarize_faults",
     "summarize_rounds",
     "to_json",
     "worker_table",

@@ -6,9 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from simulator.record.schema import EVALUATION_COLUMNS, OUTCOMES, ROUND_COLUMNS, Column, RecordError, shard_columns
+from simulator.record.schema import (
+    CATEGORIES,
+    EVALUATION_COLUMNS,
+    FAULT_COLUMNS,
+    OUTCOMES,
+    ROUND_COLUMNS,
+    Column,
+    RecordError,
+    shard_columns,
+)
 
-_FORMATS = {"integer": "q", "real": "d", "outcome": "b"}
+_FORMATS = {"integer": "q", "real": "d", "outcome": "b", "fault": "b"}
+_FAULT_CODES = {fault: code for code, fault in enumerate(CATEGORIES["fault"])}
 _OUTCOME_CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 
 
@@ -31,8 +41,9 @@ class _Rows:
         series: dict[str, np.ndarray | pd.Categorical] = {}
         for name, column in self._columns.items():
             values = rows[name].copy()
-            if column.kind == "outcome":
-                series[name] = pd.Categorical.from_codes(values, categories=pd.Index(OUTCOMES, dtype="str"))
+            if column.kind in CATEGORIES:
+                categories = pd.Index(CATEGORIES[column.kind], dtype="str")
+                series[name] = pd.Categorical.from_codes(values, categories=categories)
             else:
                 series[name] = values
         return pd.DataFrame(series)
@@ -77,6 +88,7 @@ class RoundLog(_Rows):
         train_loss: float,
         bytes_down: int,
         bytes_up: int,
+        non_finite: int = 0,
     ) -> None:
         """Adds one round that arrived.
 
@@ -106,9 +118,36 @@ class RoundLog(_Rows):
                 train_loss,
                 bytes_down,
                 bytes_up,
+                non_finite,
             )
         except struct.error as error:
             raise RecordError(f"round {round} of worker {worker}: {error}; see ROUND_COLUMNS for the kinds") from error
+
+
+class FaultLog(_Rows):
+    """Builds the table of faults, see `FAULT_COLUMNS`; append them in order of simulated time."""
+
+    def __init__(self) -> None:
+        super().__init__(FAULT_COLUMNS)
+
+    def append(
+        self,
+        time_s: float,
+        worker: int,
+        fault: str,
+        *,
+        round: int = -1,
+        shard: int = -1,
+        first_step: int = -1,
+        local_steps: int = 0,
+        computed_steps: int = 0,
+        pulled_version: int = -1,
+        bytes_down: int = 0,
+        bytes_up: int = 0,
+    ) -> None:
+        """Adds one fault."""
+        steps = (first_step, local_steps, computed_steps, pulled_version)
+        self._buffer += self._pack(time_s, worker, _FAULT_CODES[fault], round, shard, *steps, bytes_down, bytes_up)
 
 
 class EvaluationLog(_Rows):

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +12,20 @@ import pandas as pd
 import yaml
 
 from simulator.record.files import atomic_path, digest_of, plain, to_json
-from simulator.record.schema import EVALUATION_COLUMNS, ROUND_COLUMNS, SUMMARY_KEYS, RecordError, conform
+from simulator.record.logs import FaultLog
+from simulator.record.schema import (
+    EVALUATION_COLUMNS,
+    FAULT_COLUMNS,
+    ROUND_COLUMNS,
+    SUMMARY_KEYS,
+    RecordError,
+    conform,
+)
 
 EXPERIMENT_FILE = "experiment.yaml"
 ROUNDS_FILE = "events.parquet"
 EVALUATIONS_FILE = "evaluations.parquet"
+FAULTS_FILE = "faults.parquet"
 SUMMARY_FILE = "summary.json"
 CHECKSUMS_FILE = "checksums.json"
 
@@ -38,6 +47,7 @@ class RunRecord:
         summary: One flat object, see `SUMMARY_KEYS`; further keys are kept.
         rounds: One row per round that arrived at the server, in order of arrival, see `ROUND_COLUMNS`.
         evaluations: One row per evaluation, in order of simulated time, see `EVALUATION_COLUMNS`.
+        faults: One row per thing that went wrong, see `FAULT_COLUMNS`; without rows where nothing did.
 
     Raises:
         RecordError: If a key or a column is missing, or a column holds values of another kind.
@@ -47,15 +57,17 @@ class RunRecord:
     summary: dict[str, Any]
     rounds: pd.DataFrame
     evaluations: pd.DataFrame
+    faults: pd.DataFrame = field(default_factory=lambda: FaultLog().frame())
 
     def __post_init__(self) -> None:
         _require(self.experiment, _EXPERIMENT_KEYS, "experiment")
         _require(self.summary, SUMMARY_KEYS, "summary")
         object.__setattr__(self, "rounds", conform(self.rounds, ROUND_COLUMNS, "rounds"))
         object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
+        object.__setattr__(self, "faults", conform(self.faults, FAULT_COLUMNS, "faults"))
 
     def write(self, folder: Path) -> None:
-        """Writes the record as four files and their checksums: all to temporary names first, then renamed.
+        """Writes the record as five files and their checksums: all to temporary names first, then renamed.
 
         The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
         interrupted write leaves what was there before. NaN and infinity become null in the summary.
@@ -66,12 +78,13 @@ class RunRecord:
         experiment = plain(self.experiment, EXPERIMENT_FILE, finite=False)
         summary = to_json(self.summary, SUMMARY_FILE)
         with ExitStack() as stack:  # renames in the reverse order
-            names = (SUMMARY_FILE, CHECKSUMS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
+            names = (SUMMARY_FILE, CHECKSUMS_FILE, FAULTS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
             temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
             with temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
                 yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             self.rounds.to_parquet(temporary[ROUNDS_FILE], index=False)
             self.evaluations.to_parquet(temporary[EVALUATIONS_FILE], index=False)
+            self.faults.to_parquet(temporary[FAULTS_FILE], index=False)
             temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
             sums = {name: digest_of(path) for name, path in temporary.items() if name != CHECKSUMS_FILE}
             temporary[CHECKSUMS_FILE].write_text(to_json(sums, CHECKSUMS_FILE), encoding="utf-8")
@@ -83,7 +96,11 @@ class RunRecord:
         Raises:
             RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
-        _check_sums(folder)
+        known = _check_sums(folder)
+        faults = {}
+        if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
+            path = folder / FAULTS_FILE
+            faults["faults"] = conform(_read(path, pd.read_parquet), FAULT_COLUMNS, str(path))
         return cls(
             experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS),
             summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS),
@@ -91,6 +108,7 @@ class RunRecord:
             evaluations=conform(
                 _read(folder / EVALUATIONS_FILE, pd.read_parquet), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
             ),
+            **faults,
         )
 
 
@@ -163,18 +181,19 @@ def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
     return summaries
 
 
-def _check_sums(folder: Path) -> None:
-    """Checks that files are as they were written; records without checksums are read as they are."""
+def _check_sums(folder: Path) -> Collection[str]:
+    """Checks that files are as they were written and returns their names; without checksums nothing is known."""
     file = folder / CHECKSUMS_FILE
     if not file.exists():
-        return
+        return ()
     sums = _read_mapping(file, _load_json, ())
-    for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, SUMMARY_FILE):
+    for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, SUMMARY_FILE):
         if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
             raise RecordError(
                 f"{folder / name}: is not as it was written ({CHECKSUMS_FILE} tells): copy the folder again, simulate "
                 f"the run again, or remove {CHECKSUMS_FILE} if the change was meant"
             )
+    return sums
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

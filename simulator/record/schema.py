@@ -6,7 +6,24 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 OUTCOMES = ("applied", "buffered", "dropped")
-_OUTCOME_DTYPE = pd.CategoricalDtype(pd.Index(OUTCOMES, dtype="str"))
+FAULTS: Mapping[str, str] = {
+    "crash": "a worker went away without a warning",
+    "preemption": "a worker was taken away",
+    "departure": "a worker left for good",
+    "late": "a worker that joins later was not there from the start",
+    "notice": "a worker was told that it will be taken away",
+    "return": "a worker was there (again)",
+    "slow": "a worker began to compute slower",
+    "normal": "a worker computed at its usual speed again",
+    "disconnect": "a worker's link went down",
+    "reconnect": "a worker's link was up again",
+    "server down": "the server went down",
+    "server up": "the server was up again",
+    "lost": "a round under way was lost",
+    "cut": "a round under way was cut off: only its finished steps arrive",
+}
+CATEGORIES: Mapping[str, tuple[str, ...]] = {"outcome": OUTCOMES, "fault": tuple(FAULTS)}
+_CATEGORY_DTYPES = {kind: pd.CategoricalDtype(pd.Index(values, dtype="str")) for kind, values in CATEGORIES.items()}
 
 
 class RecordError(ValueError):
@@ -16,7 +33,7 @@ class RecordError(ValueError):
 class Column(NamedTuple):
     """One column of a table."""
 
-    kind: Literal["integer", "real", "outcome"]
+    kind: Literal["integer", "real", "outcome", "fault"]
     meaning: str
     required: bool = True
 
@@ -42,9 +59,26 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "train_loss": Column("real", "mean over the round's local steps, nats; NaN where nothing was trained"),
     "bytes_down": Column("integer", "from the server to the worker"),
     "bytes_up": Column("integer", "from the worker to the server"),
+    "non_finite": Column(
+        "integer", "1 where the pseudo-gradient was not finite and did not enter the server's state", required=False
+    ),
     "waited_to_end": Column(
         "integer", "1 where the simulation ended before the worker was given another round, else 0"
     ),
+}
+
+FAULT_COLUMNS: Mapping[str, Column] = {
+    "time_s": Column("real", "when"),
+    "worker": Column("integer", "whose; -1 of the server"),
+    "fault": Column("fault", "what happened, see FAULTS"),
+    "round": Column("integer", "which was lost or cut off; -1 of other faults"),
+    "shard": Column("integer", "of that round; -1 of other faults"),
+    "first_step": Column("integer", "of the steps that will not arrive, counted on the shard; -1 of other faults"),
+    "local_steps": Column("integer", "steps that will not arrive"),
+    "computed_steps": Column("integer", "how many of these had been computed, in vain"),
+    "pulled_version": Column("integer", "of that round; -1 of other faults"),
+    "bytes_down": Column("integer", "sent for a lost round from the server to the worker"),
+    "bytes_up": Column("integer", "sent for a lost round from the worker to the server"),
 }
 
 EVALUATION_COLUMNS: Mapping[str, Column] = {
@@ -92,8 +126,18 @@ SUMMARY_KEYS: Mapping[str, str] = {
     "trainer": "batched, serial or null (nothing trained)",
 }
 
-_DTYPES: Mapping[str, Any] = {"integer": "int64", "real": "float64", "outcome": _OUTCOME_DTYPE}
-_SOURCE_KINDS = {"integer": "iu", "real": "fiu", "outcome": "OUT"}
+OF_FAULTS: Mapping[str, str] = {
+    "lost_rounds": "that never arrived though they had been given out, because of faults",
+    "lost_steps": "local steps that were computed in rounds that never arrived",
+    "dropped_steps": "local steps of rounds that arrived and were dropped",
+    "non_finite": "rounds whose pseudo-gradient was not finite and did not enter the server's state",
+    "goodput": "local steps that entered the server's state, per simulated second; null where no time passed",
+    "lost_bytes": "sent for rounds that never arrived",
+}
+"""Further keys of a summary, which records from before there were faults lack."""
+
+_DTYPES: Mapping[str, Any] = {"integer": "int64", "real": "float64", **_CATEGORY_DTYPES}
+_SOURCE_KINDS = {"integer": "iu", "real": "fiu", "outcome": "OUT", "fault": "OUT"}
 
 
 def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> pd.DataFrame:
@@ -121,12 +165,16 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
     for name in declared:
         kind, series = columns[name].kind, frame[name]
         is_category = isinstance(series.dtype, pd.CategoricalDtype)
-        if not (is_category and kind == "outcome") and series.dtype.kind not in _SOURCE_KINDS[kind]:
+        if not (is_category and kind in CATEGORIES) and series.dtype.kind not in _SOURCE_KINDS[kind]:
             raise RecordError(
                 f"{where}: column {name!r} has dtype {series.dtype}, but its values must be of kind {kind}"
             )
-        if kind == "outcome" and not series.isin(OUTCOMES).all():
-            bad = series[~series.isin(OUTCOMES)].iloc[0]
-            raise RecordError(f"{where}: column {name!r} holds {bad!r}, but an outcome is one of {', '.join(OUTCOMES)}")
+        valid = CATEGORIES.get(kind, ())
+        if valid and not series.isin(valid).all():
+            bad = series[~series.isin(valid)].iloc[0]
+            article = "an" if kind == "outcome" else "a"
+            raise RecordError(
+                f"{where}: column {name!r} holds {bad!r}, but {article} {kind} is one of {', '.join(valid)}"
+            )
         frame[name] = series.astype(_DTYPES[kind])
     return frame

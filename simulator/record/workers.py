@@ -101,6 +101,31 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
     }
 
 
+def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: float) -> dict[str, Any]:
+    """Returns the part of a run's summary that tells what came of its faults.
+
+    Args:
+        rounds: The table of rounds, see `ROUND_COLUMNS`.
+        faults: The table of faults, see `FAULT_COLUMNS`.
+        simulated_s: Length of the simulation, seconds.
+
+    Returns:
+        See `OF_FAULTS`.
+    """
+    lost = faults[faults["fault"] == "lost"]
+    dropped = rounds["outcome"] == "dropped"
+    non_finite = rounds["non_finite"] == 1 if "non_finite" in rounds else pd.Series(False, rounds.index)
+    good = int(rounds.loc[~dropped & ~non_finite, "local_steps"].sum())
+    return {
+        "lost_rounds": len(lost),
+        "lost_steps": int(lost["computed_steps"].sum()),
+        "dropped_steps": int(rounds.loc[dropped, "local_steps"].sum()),
+        "non_finite": int(non_finite.sum()),
+        "goodput": good / simulated_s if simulated_s > 0 else None,
+        "lost_bytes": int(lost["bytes_down"].sum() + lost["bytes_up"].sum()),
+    }
+
+
 def _check(rounds: pd.DataFrame, workers: int, simulated_s: float) -> None:
     if workers < 1:
         raise RecordError(f"workers is {workers}, but a cluster has at least 1")

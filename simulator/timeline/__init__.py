@@ -1,11 +1,25 @@
 """The simulated clock: SimPy processes of workers and server, and the policies that order them."""
 
 from simulator.timeline.build import timeline_of
-from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Outcome, Round, Update
+from simulator.timeline.events import (
+    Arrival,
+    Dispatched,
+    Evaluation,
+    Event,
+    Fault,
+    FaultKind,
+    Finished,
+    Lost,
+    Outcome,
+    Round,
+    Shortened,
+    Update,
+)
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
     LeastVisited,
+    MeasuredSpeed,
     OwnShard,
     Proportional,
     ServerView,
@@ -14,7 +28,7 @@ from simulator.timeline.policies import (
     dynamic_steps,
     fixed_steps,
 )
-from simulator.timeline.timeline import Timeline, TimelineConfig
+from simulator.timeline.timeline import NoProgressError, Timeline, TimelineConfig
 
 __all__ = [
     "Arrival",
@@ -23,14 +37,20 @@ __all__ = [
     "Dispatched",
     "Evaluation",
     "Event",
+    "Fault",
+    "FaultKind",
     "Finished",
     "LeastVisited",
+    "Lost",
+    "MeasuredSpeed",
+    "NoProgressError",
     "Outcome",
     "OwnShard",
     "Proportional",
     "Round",
     "ServerView",
     "ShardChoice",
+    "Shortened",
     "Synchronization",
     "Timeline",
     "TimelineConfig",

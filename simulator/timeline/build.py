@@ -6,11 +6,12 @@ import numpy as np
 
 from simulator.cluster import ClusterModel
 from simulator.experiment import Experiment
-from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization
+from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization, DynamicSteps
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
     LeastVisited,
+    MeasuredSpeed,
     OwnShard,
     Proportional,
     ShardChoice,
@@ -36,14 +37,15 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
         "fixed": OwnShard(),
     }
     match experiment.synchronization:
-        case BarrierSynchronization():
-            policy: Synchronization = Barrier()
+        case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
+            policy: Synchronization = Barrier(timeout_s, quorum)
         case AsynchronousSynchronization(grace=grace_s):
             policy = Asynchronous(grace_s)
-    dynamic = experiment.local_steps.kind == "dynamic"
+    dynamic = isinstance(experiment.local_steps, DynamicSteps)
     steps = (
         dynamic_steps(cluster.step_s, inner.local_steps) if dynamic else fixed_steps(cluster.workers, inner.local_steps)
     )
+    by_measurement = isinstance(experiment.local_steps, DynamicSteps) and experiment.local_steps.speed == "measured"
     config = TimelineConfig(
         synchronization=policy,
         shard_choice=choices[experiment.shard_choice.kind],
@@ -57,5 +59,6 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
         evaluate_every_steps=evaluate.every_local_steps,
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,
+        measured=MeasuredSpeed(cluster.step_s, inner.local_steps) if by_measurement else None,
     )
     return Timeline(cluster, config)

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 
-from simulator.timeline.events import Dispatched, Evaluation, Event, Finished, Update
+from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
 
 _ROUND = struct.Struct("<cqqqqq")
 _MARK = struct.Struct("<cqq")
@@ -23,6 +23,12 @@ class CausalHash:
         match event:
             case Dispatched(round=task):
                 record = _ROUND.pack(b"d", task.worker, task.shard, task.first_step, task.steps, task.version)
+            case Shortened(round=task):
+                record = _MARK.pack(b"s", task.id, task.steps)
+            case Lost(round=task):
+                record = _MARK.pack(b"l", task.id, task.steps)
+            case Fault():
+                record = _MARK.pack(b"g", event.worker, 0) if event.forgets else b""
             case Update():
                 record = _MARK.pack(b"u", event.version, len(event.arrivals)) + event.outcome.encode()
                 record += b"".join(struct.pack("<q", arrival.round.id) for arrival in event.arrivals)

@@ -32,11 +32,77 @@ class Dispatched(NamedTuple):
     round: Round
 
 
+class Shortened(NamedTuple):
+    """A round under way is cut off: it has only the steps that were finished by then.
+
+    Attributes:
+      time_s: when.
+      round: as it is now.
+      given: how many steps it had.
+    """
+
+    time_s: float
+    round: Round
+    given: int
+
+
+FaultKind = Literal[
+    "crash",
+    "preemption",
+    "departure",
+    "late",
+    "notice",
+    "return",
+    "slow",
+    "normal",
+    "disconnect",
+    "reconnect",
+    "server down",
+    "server up",
+    "message",
+]
+
+
+class Lost(NamedTuple):
+    """A round under way will never arrive.
+
+    Attributes:
+      time_s: when it was lost.
+      round: as it was by then.
+      cause: what took it.
+      computed: how many of its steps had been computed, in vain.
+      pulls, pushes: messages that were sent for it.
+    """
+
+    time_s: float
+    round: Round
+    cause: FaultKind
+    computed: int
+    pulls: int
+    pushes: int
+
+
+class Fault(NamedTuple):
+    """Something has gone wrong in the cluster, or is right again.
+
+    Attributes:
+      time_s: when.
+      worker: whose; -1 of the server.
+      kind: what; "return" ends every absence, "late" is that of a worker that joins after the start.
+      forgets: whether the worker has lost its inner optimizer state.
+    """
+
+    time_s: float
+    worker: int
+    kind: FaultKind
+    forgets: bool = False
+
+
 class Arrival(NamedTuple):
     """A round whose pseudo-gradient has reached the server, with the times at which its phases began.
 
     The worker waited from `ready_s` to `pull_start_s`, pulled until `compute_start_s`, computed until `push_start_s`
-    and pushed until `arrival_s`.
+    and pushed until `arrival_s`. It took so many messages, `pulls` and `pushes`: more than one where some were lost.
     """
 
     round: Round
@@ -45,6 +111,8 @@ class Arrival(NamedTuple):
     compute_start_s: float
     push_start_s: float
     arrival_s: float
+    pulls: int = 1
+    pushes: int = 1
 
 
 class Update(NamedTuple):
@@ -54,7 +122,8 @@ class Update(NamedTuple):
       time_s: when it was done.
       arrivals: in order of arrival.
       staleness: server updates between each arrival's pull and its push.
-      outcome: "applied" made a new version; "buffered" waits for more arrivals; "dropped" was too stale.
+      outcome: "applied" made a new version; "buffered" waits for more arrivals; "dropped" was too stale, or, behind a
+        barrier, too late.
       version: of the server afterwards.
       local_steps: over all workers, of everything processed so far.
     """
@@ -91,4 +160,4 @@ class Finished(NamedTuple):
     waiting: tuple[int, ...] = ()
 
 
-Event = Dispatched | Update | Evaluation | Finished
+Event = Dispatched | Shortened | Lost | Fault | Update | Evaluation | Finished

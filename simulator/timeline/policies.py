@@ -14,10 +14,13 @@ class ServerView(NamedTuple):
 
     Attributes:
       now_s: simulated time.
-      opened_s: when the first arrival of the current group came; infinite while there is none.
-      group: arrivals that were processed and wait to restart.
-      outstanding: rounds that were dispatched and not yet processed.
-      next_arrival_s: the earliest time at which one of those can arrive; infinite when there is none.
+      opened_s: when the first of the current group came; infinite while there is none.
+      group: workers that wait to restart.
+      outstanding: rounds that the server waits for: dispatched, not yet processed, not known to be lost, and, behind a
+        barrier, not too late.
+      next_arrival_s: the earliest time at which a round can arrive; infinite when none can.
+      started_s: when a group last restarted.
+      arrived: rounds that wait to be averaged.
     """
 
     now_s: float
@@ -25,6 +28,8 @@ class ServerView(NamedTuple):
     group: int
     outstanding: int
     next_arrival_s: float
+    started_s: float = 0.0
+    arrived: int = 0
 
 
 class Synchronization(Protocol):
@@ -34,19 +39,34 @@ class Synchronization(Protocol):
     def averages_group(self) -> bool:
         """Whether the group's mean is one server update; else each arrival is one."""
 
+    @property
+    def timeout_s(self) -> float:
+        """How long after a restart the answer may change by itself; infinite where it does not."""
+
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group, which is not empty, restarts now."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Barrier:
-    """Synchronous rounds (DiLoCo, Algorithm 1): everybody waits for everybody."""
+    """Synchronous rounds (DiLoCo, Algorithm 1): everybody waits for everybody, or not longer than for a timeout.
 
+    A worker that comes back does the round again that it has lost. One that comes too late is dropped, as in federated
+    learning (Bonawitz et al., arXiv 1902.01046), and starts with the next round.
+
+    Attributes:
+      timeout_s: of a round, counted from its start.
+      quorum: fewest arrivals with which a round ends at its timeout; with fewer it ends as soon as there are as many.
+    """
+
+    timeout_s: float = math.inf
+    quorum: int = 1
     averages_group = True
 
     def closes(self, view: ServerView) -> bool:
-        """Returns whether the last worker has arrived."""
-        return view.outstanding == 0
+        """Returns whether the last worker that is waited for has arrived, or the time is up."""
+        late = self.timeout_s < math.inf and view.now_s >= view.started_s + self.timeout_s
+        return view.outstanding == 0 or (late and view.arrived >= self.quorum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +79,7 @@ class Asynchronous:
 
     grace_s: float
     averages_group = False
+    timeout_s = math.inf
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether no further arrival can fall into the window."""
@@ -78,8 +99,44 @@ def dynamic_steps(step_s: Sequence[float] | np.ndarray, local_steps: int) -> lis
       local_steps: H, the steps of the fastest.
     """
     fastest = min(step_s)
+    return [_steps_at(fastest, own, local_steps) for own in step_s]
+
+
+def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
     # A ratio that is a whole number but for rounding counts as that number.
-    return [max(1, math.floor(fastest / own * local_steps + 1e-9)) for own in step_s]
+    return max(1, math.floor(fastest_s / own_s * local_steps + 1e-9))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredSpeed:
+    """Dynamic Local Updates by the speed that each worker has shown.
+
+    Attributes:
+      step_s: what is assumed of workers from which nothing has arrived, seconds per local step.
+      local_steps: H, the steps of the fastest.
+    """
+
+    step_s: Sequence[float] | np.ndarray
+    local_steps: int
+
+    def begin(self) -> "Speeds":
+        """Returns the speeds of a simulation that begins."""
+        return Speeds(np.array(self.step_s, float), self.local_steps)
+
+
+class Speeds:
+    """What is known of the workers' speeds."""
+
+    def __init__(self, step_s: np.ndarray, local_steps: int):
+        self._step_s, self._local_steps = step_s, local_steps
+
+    def observe(self, worker: int, step_s: float) -> None:
+        """Notes how long each local step of a worker's last round has taken."""
+        self._step_s[worker] = step_s
+
+    def steps(self, worker: int) -> int:
+        """Returns the local steps of a worker's next round."""
+        return _steps_at(float(self._step_s.min()), float(self._step_s[worker]), self._local_steps)
 
 
 class ShardChoice(Protocol):

@@ -1,22 +1,22 @@
 """The simulated cluster in time: SimPy processes for the workers and the server, and the events they cause."""
 
 import dataclasses
-import heapq
 import math
 from collections import deque
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import simpy
 
 from simulator.cluster import ClusterModel, stream
 from simulator.timeline.causal import CausalHash
-from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Outcome, Round, Update
-from simulator.timeline.links import Channel
-from simulator.timeline.policies import ServerView, ShardChoice, Synchronization
+from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Lost, Outcome, Round, Update
+from simulator.timeline.policies import MeasuredSpeed, ServerView, ShardChoice, Synchronization
+from simulator.timeline.workers import Process, Request, Workers
 
-Process = Generator[simpy.Event, Any, None]
+
+class NoProgressError(Exception):
+    """Nobody in the simulated cluster can make progress; the message says who waits for what."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,8 @@ class TimelineConfig:
       budget_local_steps, budget_s, budget_updates: the simulation ends with whichever comes first; None is no limit.
       evaluate_every_steps, evaluate_every_s: when to evaluate, besides at the start and at the end.
       evaluation_s: how long an evaluation keeps the server busy.
+      measured: chooses steps anew for each round, by the speed at which the worker's last one was computed; None leaves
+        them as they are.
     """
 
     synchronization: Synchronization
@@ -47,6 +49,7 @@ class TimelineConfig:
     evaluate_every_steps: int | None = None
     evaluate_every_s: float | None = None
     evaluation_s: float = 0.0
+    measured: MeasuredSpeed | None = None
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
@@ -63,6 +66,9 @@ class Timeline:
     SimPy orders the events and never sees an array: whoever iterates may train what is dispatched, or nothing at all.
     `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
     timelines with the same hash train the same thing.
+
+    Raises:
+      NoProgressError: while iterating, nobody can make progress any more.
     """
 
     def __init__(self, cluster: ClusterModel, config: TimelineConfig):
@@ -71,8 +77,6 @@ class Timeline:
         self._cluster = cluster
         self._config = config
         self._env = simpy.Environment(initial_time=0.0)
-        self._down = Channel(self._env, cluster.down)
-        self._up = Channel(self._env, cluster.up)
         self._events: list[Event] = []
         self._causal = CausalHash()
         self._end_s: float | None = None  # when the budget was used up
@@ -85,21 +89,20 @@ class Timeline:
         self._evaluated: tuple[float, int, int] | None = None  # time, version and local steps of the last evaluation
         self._assigned = np.zeros(config.shards, np.int64)
         self._shard_random = stream(cluster.seed, "shard choice")
+        self._measured = None if config.measured is None else config.measured.begin()
 
-        self._inbox: deque[Arrival] = deque()
+        self._inbox: deque[Arrival | Request] = deque()
         self._tick_due = False
         self._wake = self._env.event()
-        self._group: list[Arrival] = []
+        self._group: dict[int, None] = {}  # workers that wait to restart, in order
+        self._arrived: list[Arrival] = []  # rounds that wait to be averaged
         self._opened_s = math.inf
-        self._outstanding = 0
+        self._started_s = 0.0
+        self._awaited: dict[int, Round] = {}  # worker -> its round
         self._waiting: set[int] = set()  # processed and not sent off again
-        self._expected_s = [math.inf] * cluster.workers  # when each worker's round arrives at the earliest
-        self._expected: list[tuple[float, int]] = []  # the same as a heap, with outdated entries
+        self._lost_in_a_row = 0
 
-        self._jitter = [cluster.jitter_stream(w) if cluster.jitter else None for w in range(cluster.workers)]
-        self._tasks = [self._env.event() for _ in range(cluster.workers)]
-        for worker in range(cluster.workers):
-            self._env.process(self._work(worker))
+        self._workers = Workers(self._env, cluster, self)
         self._env.process(self._serve())
         if config.evaluate_every_s is not None:
             self._env.process(self._tick(config.evaluate_every_s))
@@ -126,60 +129,44 @@ class Timeline:
                 yield from self._events
                 self._events.clear()
 
-    def _emit(self, event: Event) -> None:
+    # What workers tell the server.
+
+    def emit(self, event: Event) -> None:
+        """Something has happened."""
+        if isinstance(event, Lost):
+            self._waiting.discard(event.round.worker)
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row > _LOST_IN_A_ROW + 100 * self._cluster.workers:
+                raise NoProgressError(
+                    f"nobody makes progress: at {event.time_s:g} s {self._lost_in_a_row:,} rounds in a row were lost, "
+                    f"the last to a {event.cause}: choose fewer inner.local_steps, or milder cluster.faults"
+                )
         self._causal.add(event)
         self._events.append(event)
 
-    # Workers.
+    def receive(self, message: Arrival | Request) -> None:
+        """A pseudo-gradient or a request has arrived."""
+        self._inbox.append(message)
+        self.rouse()
 
-    def _work(self, worker: int) -> Process:
-        """A worker's life: wait for a round, pull, compute, push."""
-        env, up_contended = self._env, self._up.contended
-        ready_s = env.now
-        while True:
-            task: Round
-            compute_s: float
-            task, compute_s = yield self._tasks[worker]
-            pull_start_s = env.now
-            yield from self._down.transfer(worker)
-            compute_start_s = env.now
-            yield env.timeout(compute_s)
-            push_start_s = env.now
-            if up_contended:  # only now is it known when the link is free
-                self._expect(worker, self._up.join(worker))
-                self._rouse()
-            yield from self._up.transfer(worker)
-            self._tasks[worker] = env.event()
-            arrival = Arrival(task, ready_s, pull_start_s, compute_start_s, push_start_s, env.now)
-            ready_s = env.now
-            self._expect(worker, math.inf)
-            self._inbox.append(arrival)
-            self._rouse()
+    def told(self, worker: int) -> None:
+        """A worker has said that its round will not come."""
+        self._awaited.pop(worker, None)
+        self.rouse()
 
-    def _expect(self, worker: int, arrival_s: float) -> None:
-        self._expected_s[worker] = arrival_s
-        if arrival_s < math.inf:
-            heapq.heappush(self._expected, (arrival_s, worker))
-
-    def _next_arrival_s(self) -> float:
-        if self._inbox:
-            return self._inbox[0].arrival_s
-        while self._expected and self._expected_s[self._expected[0][1]] != self._expected[0][0]:
-            heapq.heappop(self._expected)
-        return self._expected[0][0] if self._expected else math.inf
-
-    # The server.
-
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
+        """What the server waits for may have changed."""
         if not self._wake.triggered:
             self._wake.succeed()
+
+    # The server.
 
     def _serve(self) -> Process:
         """The server's life: process what has arrived, restart groups, evaluate."""
         yield from self._evaluate()
-        for worker in range(self._cluster.workers):
-            self._dispatch(worker)
+        self._restart(range(self._cluster.workers))
         while self._end_s is None:
+            yield from self._up()
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
@@ -188,40 +175,94 @@ class Timeline:
             elif self._inbox:
                 yield from self._process(self._inbox.popleft())
             else:
+                self._check_progress()
                 self._wake = self._env.event()
                 yield self._wake
 
-    def _view(self) -> ServerView:
-        return ServerView(self._env.now, self._opened_s, len(self._group), self._outstanding, self._next_arrival_s())
+    def _up(self) -> Process:
+        """Waits until the server is up, if it is down."""
+        if self._cluster.faults is not None:
+            yield from self._busy(0.0)
 
-    def _process(self, arrival: Arrival) -> Process:
-        """One arrival joins the group; without a barrier it is also a step of the outer optimizer."""
-        self._outstanding -= 1
-        self._opened_s = min(self._opened_s, arrival.arrival_s)
-        self._group.append(arrival)
-        if not self._config.synchronization.averages_group:
-            yield from self._update((arrival,))
+    def _busy(self, work_s: float) -> Process:
+        """Works for some time, not counting that in which the server is down."""
+        if self._cluster.faults is not None:
+            work_s = self._cluster.faults.server.finished_s(self._env.now, work_s) - self._env.now
+        if work_s == math.inf:
+            raise NoProgressError(f"nobody can make progress: the server went down before {self._env.now:g} s for good")
+        if work_s > 0:
+            yield self._env.timeout(work_s)
+
+    def _view(self) -> ServerView:
+        next_s = self._inbox[0].arrival_s if self._inbox else self._workers.next_arrival_s()
+        group, arrived = len(self._group), len(self._arrived)
+        return ServerView(self._env.now, self._opened_s, group, len(self._awaited), next_s, self._started_s, arrived)
+
+    def _process(self, message: Arrival | Request) -> Process:
+        """A worker joins the group, with what it has computed if it has; without a barrier that is an outer step."""
+        if isinstance(message, Request):
+            self._admit(message)
+            return
+        worker, averages = message.round.worker, self._config.synchronization.averages_group
+        self._lost_in_a_row = 0
+        if self._measured is not None:
+            self._measured.observe(worker, (message.push_start_s - message.compute_start_s) / message.round.steps)
+        late = self._awaited.pop(worker, None) is None
+        self._join(worker, message.arrival_s)
+        if averages and not late:
+            self._arrived.append(message)
+        else:
+            yield from self._update((message,), late=averages)
+
+    def _admit(self, request: Request) -> None:
+        """Takes up a worker without a round: behind a barrier, one that has lost its round does it again."""
+        if self._workers.busy(request.worker):
+            return  # its group restarted before the server came to this
+        lost = self._awaited.pop(request.worker, None)
+        if lost is not None and self._config.synchronization.averages_group and self._workers.there(request.worker):
+            self._dispatch(request.worker)
+        else:
+            self._join(request.worker, request.arrival_s)
+
+    def _join(self, worker: int, arrival_s: float) -> None:
+        self._opened_s = min(self._opened_s, arrival_s)
+        self._group[worker] = None
 
     def _close_group(self) -> Process:
         """The group restarts from the server's present parameters."""
-        group, self._group = self._group, []
+        group, self._group = self._group, {}
+        arrived, self._arrived = self._arrived, []
         self._opened_s = math.inf
-        if self._config.synchronization.averages_group:
-            yield from self._update(tuple(group))
+        if arrived:
+            yield from self._update(tuple(arrived))
         if self._end_s is None:
-            for arrival in group:
-                self._dispatch(arrival.round.worker)
+            self._restart(group)
 
-    def _update(self, arrivals: tuple[Arrival, ...]) -> Process:
+    def _restart(self, workers: Iterable[int]) -> None:
+        """Sends off who is there; behind a barrier nobody else is waited for any more."""
+        synchronization = self._config.synchronization
+        if synchronization.averages_group:
+            self._awaited.clear()
+        self._started_s = self._env.now
+        for worker in workers:
+            if self._workers.there(worker):
+                self._dispatch(worker)
+        if synchronization.timeout_s < math.inf:
+            self._env.process(self._alarm(synchronization.timeout_s))
+
+    def _alarm(self, timeout_s: float) -> Process:
+        yield self._env.timeout(timeout_s)
+        self.rouse()
+
+    def _update(self, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
         staleness = tuple(self._version - arrival.round.version for arrival in arrivals)
-        outcome = self._outcome(max(staleness))
+        outcome = "dropped" if late else self._outcome(max(staleness))
         if outcome == "applied":
-            if self._cluster.server_update_s > 0:
-                yield self._env.timeout(self._cluster.server_update_s)
+            yield from self._busy(self._cluster.server_update_s)
             self._version += 1
         self._local_steps += sum(arrival.round.steps for arrival in arrivals)
         self._waiting.update(arrival.round.worker for arrival in arrivals)
-        self._emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
+        self.emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
         if self._budget_used():
             self._finish(self._env.now)
         elif self._evaluation_due():
@@ -238,18 +279,41 @@ class Timeline:
         return "applied"
 
     def _dispatch(self, worker: int) -> None:
-        config, cluster = self._config, self._cluster
-        steps = config.steps[worker]
+        config = self._config
+        steps = config.steps[worker] if self._measured is None else self._measured.steps(worker)
         shard = config.shard_choice.choose(worker, self._assigned, self._shard_random)
         task = Round(self._next_round, worker, shard, int(self._assigned[shard]), steps, self._version)
         self._next_round += 1
         self._waiting.discard(worker)
         self._assigned[shard] += steps
-        compute_s = cluster.compute_s(worker, steps, self._jitter[worker])
-        self._expect(worker, self._up.end_s(worker, self._down.join(worker) + compute_s))
-        self._outstanding += 1
-        self._emit(Dispatched(self._env.now, task))
-        self._tasks[worker].succeed((task, compute_s))
+        self._awaited[worker] = task
+        self.emit(Dispatched(self._env.now, task))
+        self._workers.give(task)
+
+    def _check_progress(self) -> None:
+        """Checks that something can still come that the server waits for."""
+        if not self._workers.stuck:
+            return
+        synchronization = self._config.synchronization
+        if self._group and synchronization.closes(self._view()._replace(now_s=math.inf)):
+            return
+        whom = _few([self._workers.state(worker) for worker in self._awaited])
+        ready = _few([f"worker {worker}" for worker in self._group])
+        if whom:
+            waits = f"the server waits for {whom}" + (f", and {ready} for the server" if ready else "")
+        elif ready:
+            waits = (
+                f"{ready} wait for the server, which has {len(self._arrived)} rounds of the quorum that it waits for"
+            )
+        else:
+            waits = f"there are only {_few([self._workers.state(w) for w in range(self._cluster.workers)])}"
+        shorter = (
+            "a synchronization.timeout and a quorum that can be reached, or " if synchronization.averages_group else ""
+        )
+        raise NoProgressError(
+            f"nobody can make progress any more at {self._env.now:g} s: {waits}: "
+            f"give {shorter}a budget that ends before, or let workers return in cluster.faults"
+        )
 
     def _tick(self, every_s: float) -> Process:
         """Asks for an evaluation at every multiple of `every_s`; several while the server is busy give one."""
@@ -258,7 +322,7 @@ class Timeline:
             yield self._env.timeout(max(count * every_s - self._env.now, 0.0))
             count += 1
             self._tick_due = True
-            self._rouse()
+            self.rouse()
 
     def _evaluation_due(self) -> bool:
         """Returns whether the local steps have passed the next multiple at which to evaluate."""
@@ -270,7 +334,7 @@ class Timeline:
 
     def _evaluate(self) -> Process:
         if self._mark_evaluation(self._env.now) and self._config.evaluation_s > 0:
-            yield self._env.timeout(self._config.evaluation_s)
+            yield from self._busy(self._config.evaluation_s)
 
     def _mark_evaluation(self, time_s: float) -> bool:
         """Returns whether there is anything to evaluate: the same state at the same time is evaluated once."""
@@ -278,7 +342,7 @@ class Timeline:
         if state == self._evaluated:
             return False
         self._evaluated = state
-        self._emit(Evaluation(*state))
+        self.emit(Evaluation(*state))
         return True
 
     def _budget_used(self) -> bool:
@@ -289,4 +353,14 @@ class Timeline:
     def _finish(self, time_s: float) -> None:
         self._end_s = time_s
         self._mark_evaluation(time_s)
-        self._emit(Finished(time_s, self._version, self._local_steps, tuple(sorted(self._waiting))))
+        self.emit(Finished(time_s, self._version, self._local_steps, tuple(sorted(self._waiting))))
+
+
+_LOST_IN_A_ROW = 1000
+_NAMED = 5
+
+
+def _few(names: Sequence[str]) -> str:
+    """Returns some of the names."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -9,6 +9,7 @@ from quadratic import ARRAYS, START, fetch, loss
 
 from simulator.experiment.outer_schema import NesterovOuter, SGDOuter
 from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
+from simulator.learning.round import RoundResult
 
 NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
 
@@ -25,6 +26,10 @@ def apply(to: Server, pseudo_gradient: Any, staleness: int = 0, pulled_params: A
     to.apply(pseudo_gradient, staleness=staleness, worker=0, pulled_params=pulled_params)
 
 
+def results(gradients):
+    return [RoundResult(each, jnp.float32(0), jnp.bool_(True)) for each in gradients]
+
+
 def test_arrivals_step_one_after_another_by_hand():
     # START = 1, -2, 0.5; m = g, then 0.5 m + g; the step is 0.5 (g + 0.5 m).
     one = server()
@@ -38,7 +43,7 @@ def test_a_synchronous_round_is_one_step_on_the_mean():
     together, once, in_turn = server(), server(), server()
     gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
     for _ in range(2):  # the second with momentum
-        together.apply_mean(gradients)
+        together.apply_mean(results(gradients))
         apply(once, gradient(2, 1, 4))
         for each in gradients:
             apply(in_turn, each)
@@ -49,14 +54,14 @@ def test_a_synchronous_round_is_one_step_on_the_mean():
 def test_the_mean_does_not_depend_on_the_order():
     gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
     forward, backward = server(), server()
-    forward.apply_mean(gradients)
-    backward.apply_mean(gradients[::-1])
+    forward.apply_mean(results(gradients))
+    backward.apply_mean(results(gradients[::-1]))
     np.testing.assert_allclose(forward.params["x"], backward.params["x"], rtol=1e-6)
 
 
 def test_the_mean_of_one_is_itself():
     one, other = server(), server()
-    one.apply_mean([gradient(4, 0, 8)])
+    one.apply_mean(results([gradient(4, 0, 8)]))
     apply(other, gradient(4, 0, 8))
     np.testing.assert_array_equal(one.params["x"], other.params["x"])
 
@@ -70,7 +75,7 @@ def test_a_synchronous_round_is_never_stale_nor_compensated():
     )
     one = server(outer)
     for _ in range(2):
-        one.apply_mean([gradient(4, 0, 8), gradient(0, 4, 0)])
+        one.apply_mean(results([gradient(4, 0, 8), gradient(0, 4, 0)]))
     np.testing.assert_allclose(one.params["x"], [1 - 4, -2 - 4, 0.5 - 8], rtol=1e-6)
 
 
@@ -110,7 +115,7 @@ def test_servers_share_programs_and_not_momentum():
     for staleness in range(3):
         apply(one, gradient(1, 1, 1), staleness)
     apply(other, gradient(1, 1, 1))
-    other.apply_mean([gradient(2, 2, 2), gradient(0, 0, 0)])
+    other.apply_mean(results([gradient(2, 2, 2), gradient(0, 0, 0)]))
     # m = 1, 1.5, 1.75 for the one; 1, 1.5 for the other
     np.testing.assert_array_equal(one.params["x"], START["x"] - 0.5 * 4.25)
     np.testing.assert_array_equal(other.params["x"], START["x"] - 0.5 * 2.5)

@@ -22,7 +22,7 @@ from simulator.record import (
 )
 from tests.record.builders import build_record
 
-FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "summary.json"]
+FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "faults.parquet", "summary.json"]
 
 
 def _replaced(record, **changes):

@@ -28,7 +28,7 @@ def test_barrier_waits_for_latency_transmission_and_the_slowest():
         (14.0, "evaluate v2"),
         (14.0, "finish"),
     ]
-    phases = [arrival[1:] for arrival in arrivals(history)]
+    phases = [arrival[1:6] for arrival in arrivals(history)]
     assert phases == [
         (0.0, 0.0, 1.5, 3.5, 5.0),
         (0.0, 0.0, 1.5, 5.5, 7.0),
@@ -40,7 +40,7 @@ def test_barrier_waits_for_latency_transmission_and_the_slowest():
 def test_each_direction_and_worker_has_its_own_link():
     model = cluster([1.0, 1.0], down=link(2, [0.5, 2.0]), up=link(2, [4.0, 0.25], [0.0, 0.5]))
     history = events(model, synchronization=Barrier(), budget_updates=1)
-    assert [arrival[2:] for arrival in arrivals(history)] == [(0.0, 2.0, 3.0, 3.75), (0.0, 0.5, 1.5, 5.5)]
+    assert [arrival[2:6] for arrival in arrivals(history)] == [(0.0, 2.0, 3.0, 3.75), (0.0, 0.5, 1.5, 5.5)]
 
 
 def test_who_arrives_at_the_very_end_of_the_window_joins_the_group():
@@ -180,7 +180,7 @@ def test_the_directions_of_a_shared_link_are_independent():
     model = cluster([1.0, 1.0], down=link(2, shared_s=2.0), up=link(2, shared_s=2.0))
     history = events(model, synchronization=Barrier(), budget_updates=1)
     # Worker 0 pushes from 3 to 5 while worker 1 pulls from 2 to 4.
-    assert [arrival[2:] for arrival in arrivals(history)] == [(0.0, 2.0, 3.0, 5.0), (0.0, 4.0, 5.0, 7.0)]
+    assert [arrival[2:6] for arrival in arrivals(history)] == [(0.0, 2.0, 3.0, 5.0), (0.0, 4.0, 5.0, 7.0)]
 
 
 @pytest.mark.parametrize("grace_s", [15.0, 1000.0])

@@ -1,0 +1,308 @@
+"""What goes wrong in a cluster and when: a function of the seed alone, whatever the cluster is doing at the time."""
+
+import bisect
+import functools
+import heapq
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from simulator.cluster.streams import stream
+from simulator.experiment.faults_schema import (
+    ConstantTime,
+    ExponentialTime,
+    Faults,
+    LognormalTime,
+    MessageLoss,
+    RandomTime,
+    UniformTime,
+    WeibullTime,
+)
+from simulator.experiment.trace import TraceEvent
+
+AbsenceKind = Literal["crash", "preemption", "departure", "late"]
+Spans = Iterator[tuple[float, float]]
+
+
+class Absence(NamedTuple):
+    """A time in which a worker is not there.
+
+    Attributes:
+      start_s: when it goes.
+      end_s: when it is back; infinite if never.
+      kind: why. Of a crash nobody is told.
+      notice_s: when worker and server are told, which is `start_s` where there is no notice.
+      delivers: whether the round's finished steps are sent afterwards.
+    """
+
+    start_s: float
+    end_s: float
+    kind: AbsenceKind
+    notice_s: float
+    delivers: bool = False
+
+    @property
+    def announced(self) -> bool:
+        """Whether the server knows of it when it begins."""
+        return self.kind in ("departure", "late") or self.notice_s < self.start_s
+
+
+class Episode(NamedTuple):
+    """A time in which something takes `factor` times as long; infinite where it stands still."""
+
+    start_s: float
+    end_s: float
+    factor: float
+
+
+class Episodes:
+    """Episodes one after the other, made as far as they are asked for."""
+
+    def __init__(self, source: Iterable[Episode]):
+        self._source = iter(source)
+        self._known: list[Episode] = []
+        self._ends_s: list[float] = []
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Yields all of them, which may be endlessly many."""
+        return self.since(-math.inf)
+
+    def since(self, time_s: float) -> Iterator[Episode]:
+        """Yields those that end after `time_s`."""
+        index = bisect.bisect_right(self._ends_s, time_s)
+        while True:
+            if index == len(self._known):
+                episode = next(self._source, None)
+                if episode is None:
+                    return
+                self._known.append(episode)
+                self._ends_s.append(episode.end_s)
+            if self._known[index].end_s > time_s:
+                yield self._known[index]
+            index += 1
+
+    def finished_s(self, start_s: float, work_s: float) -> float:
+        """Returns when work that takes `work_s` undisturbed is finished if it begins at `start_s`."""
+        now_s, left_s = start_s, work_s
+        for start, end, factor in self.since(start_s):
+            if now_s + left_s < start or (now_s + left_s == start and left_s > 0):
+                break
+            left_s -= max(start - now_s, 0.0)
+            now_s = max(now_s, start)
+            if math.isfinite(factor):
+                if now_s + left_s * factor <= end:
+                    return now_s + left_s * factor
+                left_s -= (end - now_s) / factor
+            now_s = end
+        return now_s + left_s
+
+    def work_s(self, start_s: float, end_s: float) -> float:
+        """Returns how much of such work is done between two times."""
+        done_s = end_s - start_s
+        for start, end, factor in self.since(start_s):
+            if start >= end_s:
+                break
+            span_s = min(end, end_s) - max(start, start_s)
+            done_s -= span_s - span_s / factor
+        return max(done_s, 0.0)
+
+
+class FaultModel:
+    """What goes wrong in a cluster.
+
+    Attributes:
+      loss: of messages, None where none are lost.
+      forgets: whether a worker that goes away loses its inner optimizer state.
+      server: when the server is down.
+      slowdowns: of a worker, when it computes slower, and how much.
+      own_link: of a worker, when its own link is down.
+      link: of a worker, when its own link or the server is down.
+    """
+
+    def __init__(self, faults: Faults, seed: int):
+        self.loss: MessageLoss | None = faults.message_loss
+        self.forgets = faults.inner_state == "reset"
+        self._faults, self._seed = faults, seed
+        self._trace: dict[Any, list[TraceEvent]] = defaultdict(list)
+        for event in faults.trace or ():
+            self._trace[event.worker].append(event)
+        self.server = Episodes(_merged([*self._spans("server_outages", 0), *self._traced("server", "down", "up")]))
+        self.slowdowns = functools.cache(self._slowdowns)
+        self.own_link, self.link = functools.cache(self._own_link), functools.cache(self._link)
+
+    def loss_stream(self, worker: int) -> np.random.Generator:
+        """Returns the stream of a worker's lost messages, two numbers for each of its rounds: pull and push."""
+        return stream(self._seed, "message loss", worker)
+
+    def losses(self, random: np.random.Generator | None) -> int:
+        """Returns how many times in a row a message is lost; as many as there are attempts when it never arrives."""
+        if self.loss is None or random is None:
+            return 0
+        return int(min(math.log1p(-random.random()) / math.log(self.loss.probability), self.loss.attempts))
+
+    def absences(self, worker: int) -> Iterator[Absence]:
+        """Yields a worker's absences in order, none of which touches the one before it."""
+        return _one_at_a_time(heapq.merge(*self._absence_sources(worker)))
+
+    def _absence_sources(self, worker: int) -> Iterator[Iterable[Absence]]:
+        faults = self._faults
+        yield self._traced_absences(worker)
+        if faults.joins is not None and faults.joins[worker] > 0:
+            yield [Absence(0.0, faults.joins[worker], "late", 0.0)]
+        for spans in self._spans("crashes", worker):
+            assert faults.crashes is not None
+            delivers = faults.crashes.in_flight == "delivered"
+            yield (Absence(start_s, end_s, "crash", start_s, delivers) for start_s, end_s in spans)
+        for spans in self._spans("preemption", worker):
+            assert faults.preemption is not None
+            notice_s = faults.preemption.notice
+            yield (Absence(start_s, end_s, "preemption", start_s - notice_s) for start_s, end_s in spans)
+        departures = faults.departures
+        if departures is not None and _concerns(departures, worker):
+            start_s = draw(departures.after, stream(self._seed, "departures", worker))
+            yield [Absence(start_s, math.inf, "departure", start_s)]
+
+    def _slowdowns(self, worker: int) -> Episodes:
+        faults = self._faults
+        sources: list[Iterator[Episode]] = [iter(self._traced_slowdowns(worker))]
+        for spans in self._spans("slowdowns", worker):
+            assert faults.slowdowns is not None
+            factor = faults.slowdowns.factor
+            sources.append(Episode(start_s, end_s, factor) for start_s, end_s in spans)
+        return Episodes(_product(sources))
+
+    def _own_link(self, worker: int) -> Episodes:
+        traced = self._traced(worker, "disconnect", "reconnect")
+        return Episodes(_merged([*self._spans("link_outages", worker), *traced]))
+
+    def _link(self, worker: int) -> Episodes:
+        spans = ((each.start_s, each.end_s) for each in self.own_link(worker))
+        server = ((each.start_s, each.end_s) for each in self.server)
+        return Episodes(_merged([spans, server]))
+
+    def _spans(self, kind: str, worker: int) -> list[Spans]:
+        """Returns when something happens to a worker again and again, nothing where it never does."""
+        section = getattr(self._faults, kind)
+        if section is None or not _concerns(section, worker):
+            return []
+        lasts = getattr(section, {"crashes": "repair", "preemption": "absence"}.get(kind, "duration"))
+        return [_renewals(section.time_between, lasts, stream(self._seed, kind.replace("_", " "), worker))]
+
+    def _traced(self, who: int | str, begins: str, ends: str) -> list[Spans]:
+        """Returns when a trace has something begin and end; what never ends lasts forever."""
+        times_s = [event.time for event in self._trace.get(who, ()) if event.event in (begins, ends)]
+        return [iter(list(itertools.zip_longest(times_s[::2], times_s[1::2], fillvalue=math.inf)))]
+
+    def _traced_slowdowns(self, worker: int) -> Iterator[Episode]:
+        changes = [event for event in self._trace.get(worker, ()) if event.event in ("slow", "normal")]
+        for event, after in itertools.zip_longest(changes, changes[1:]):
+            if event.factor is not None:
+                yield Episode(event.time, math.inf if after is None else after.time, event.factor)
+
+    def _traced_absences(self, worker: int) -> Iterator[Absence]:
+        kinds: dict[str, AbsenceKind] = {"crash": "crash", "preempt": "preemption", "leave": "departure"}
+        gone: tuple[float, AbsenceKind, float] | None = None
+        notice_s: float | None = None
+        events = [event for event in self._trace.get(worker, ()) if event.event in (*kinds, "notice", "join")]
+        if events and events[0].event == "join":
+            gone = (0.0, "late", 0.0)
+        for event in events:
+            if event.event == "notice":
+                notice_s = event.time
+            elif event.event != "join":
+                gone = (event.time, kinds[event.event], event.time if notice_s is None else notice_s)
+                notice_s = None
+            elif gone is not None:
+                yield _absence(gone, event.time)
+                gone = None
+        if gone is not None:
+            yield _absence(gone, math.inf)
+
+
+def _absence(gone: tuple[float, AbsenceKind, float], end_s: float) -> Absence:
+    start_s, kind, notice_s = gone
+    return Absence(start_s, end_s, kind, notice_s)
+
+
+def _concerns(section: Any, worker: int) -> bool:
+    chosen = getattr(section, "workers", None)
+    return chosen is None or worker in chosen
+
+
+def draw(time: RandomTime, random: np.random.Generator) -> float:
+    """Returns a random time in seconds."""
+    match time:
+        case ExponentialTime(mean=mean):
+            return mean * float(random.exponential())
+        case WeibullTime(mean=mean, shape=shape):
+            return mean / math.gamma(1 + 1 / shape) * float(random.weibull(shape))
+        case LognormalTime(median=median, sigma=sigma):
+            return median * math.exp(sigma * float(random.standard_normal()))
+        case UniformTime(low=low, high=high):
+            return float(random.uniform(low, high))
+        case ConstantTime(value=value):
+            return value
+        case mean:
+            return float(mean) * float(random.exponential())  # a bare duration
+
+
+def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generator) -> Spans:
+    now_s = 0.0
+    while now_s < math.inf:
+        start_s = now_s + draw(between, random)
+        now_s = start_s + draw(lasts, random)
+        yield start_s, now_s
+
+
+def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
+    """Yields when any of the spans is, as standstills."""
+    spans = heapq.merge(*sources)
+    current = next(spans, None)
+    while current is not None:
+        start_s, end_s = current
+        current = next(spans, None) if end_s < math.inf else None
+        while current is not None and current[0] <= end_s:
+            end_s = max(end_s, current[1])
+            current = next(spans, None) if end_s < math.inf else None
+        if end_s > start_s:
+            yield Episode(start_s, end_s, math.inf)
+
+
+def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
+    """Yields episodes that do not overlap: where several of the given are at the same time, factors multiply."""
+    heads = [next(source, None) for source in sources]
+    now_s = 0.0
+    while True:
+        known = [head for head in heads if head is not None]
+        if not known:
+            return
+        factor = math.prod(head.factor for head in known if head.start_s <= now_s)
+        changes = [head.end_s if head.start_s <= now_s else head.start_s for head in known]
+        next_s = min(changes)
+        if next_s > now_s and any(head.start_s <= now_s for head in known):
+            yield Episode(now_s, next_s, factor)
+        if next_s == math.inf:
+            return
+        now_s = next_s
+        for index, head in enumerate(heads):
+            while head is not None and head.end_s <= now_s:
+                head = next(sources[index], None)
+            heads[index] = head
+
+
+def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:
+    """Yields absences that do not touch; one that begins during another makes that last longer."""
+    current = next(absences, None)
+    while current is not None:
+        following = next(absences, None) if current.end_s < math.inf else None
+        if following is not None and following.start_s <= current.end_s:
+            current = current._replace(end_s=max(current.end_s, following.end_s))
+            continue
+        yield current
+        if following is not None:  # a notice during an absence reaches the worker when it is back
+            following = following._replace(notice_s=max(following.notice_s, current.end_s))
+        current = following

@@ -1,0 +1,170 @@
+"""The `cluster.faults` section: what goes wrong, when, and for how long."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from simulator.experiment.base import ConflictError, Section
+from simulator.experiment.trace import TraceEvent, read_trace
+from simulator.experiment.units import FiniteDuration, NonNegativeInt, Number, Positive, PositiveDuration, PositiveInt
+
+
+class ExponentialTime(Section):
+    """Memoryless, by its mean."""
+
+    kind: Literal["exponential"]
+    mean: PositiveDuration
+
+
+class WeibullTime(Section):
+    """By mean and shape; below 1, failures come in bursts (0.7 to 0.8 in clusters of Schroeder and Gibson, 2010)."""
+
+    kind: Literal["weibull"]
+    mean: PositiveDuration
+    shape: Annotated[Number, Field(ge=0.1, le=100)]
+
+
+class LognormalTime(Section):
+    """exp(N(ln median, sigma^2)), which repair times often are."""
+
+    kind: Literal["lognormal"]
+    median: PositiveDuration
+    sigma: Annotated[Number, Field(ge=0, le=10)]
+
+
+class UniformTime(Section):
+    """Uniform from low to high."""
+
+    kind: Literal["uniform"]
+    low: PositiveDuration
+    high: PositiveDuration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "UniformTime":
+        if self.high < self.low:
+            raise ConflictError(("high", f"must be at least low, which is {self.low} s"))
+        return self
+
+
+class ConstantTime(Section):
+    """Always the same."""
+
+    kind: Literal["constant"]
+    value: PositiveDuration
+
+
+def _time_tag(value: Any) -> str | None:
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        return kind if isinstance(kind, str) else None
+    return getattr(value, "kind", "<mean>")
+
+
+RandomTime = Annotated[
+    Annotated[PositiveDuration, Tag("<mean>")]
+    | Annotated[ExponentialTime, Tag("exponential")]
+    | Annotated[WeibullTime, Tag("weibull")]
+    | Annotated[LognormalTime, Tag("lognormal")]
+    | Annotated[UniformTime, Tag("uniform")]
+    | Annotated[ConstantTime, Tag("constant")],
+    Discriminator(_time_tag),
+]
+"""A bare duration is the mean of an exponential distribution."""
+
+
+class _OfWorkers(Section):
+    workers: tuple[NonNegativeInt, ...] | None = Field(None, description="which; all when absent")
+
+
+class Crashes(_OfWorkers):
+    """Workers fail without a warning, and come back when they are repaired."""
+
+    time_between: RandomTime = Field(description="from one repair to the next failure; a bare duration is the MTBF")
+    repair: RandomTime = Field(description="from the failure until the worker is back; a bare duration is the MTTR")
+    in_flight: Literal["lost", "delivered"] = Field(
+        "lost", description="what becomes of the round: lost, or its finished steps are sent after the repair"
+    )
+
+
+class Preemption(_OfWorkers):
+    """Machines are taken away, with a notice in which finished steps can be sent, and others take their place."""
+
+    time_between: RandomTime = Field(description="from when a machine is there until it is taken away")
+    absence: RandomTime = Field(description="until there is another")
+    notice: FiniteDuration = Field(0.0, description="between the warning and the end; spot machines have 30 s to 2 min")
+
+
+class Departures(_OfWorkers):
+    """Workers leave for good and say so; the round under way is lost."""
+
+    after: RandomTime
+
+
+class Slowdowns(_OfWorkers):
+    """Workers compute slower for a while, for instance because someone else uses the machine."""
+
+    time_between: RandomTime
+    duration: RandomTime
+    factor: Positive = Field(description="on the time of a step")
+
+
+class LinkOutages(_OfWorkers):
+    """Workers' own links are down for a while; transfers under way wait."""
+
+    time_between: RandomTime
+    duration: RandomTime
+
+
+class ServerOutages(Section):
+    """The server is down for a while: transfers wait, nothing is processed, nothing is forgotten."""
+
+    time_between: RandomTime
+    duration: RandomTime
+
+
+class MessageLoss(Section):
+    """Messages are lost; the sender notices after a timeout and sends again."""
+
+    probability: Annotated[Number, Field(gt=0, lt=1)] = Field(description="that a message is lost")
+    timeout: PositiveDuration = Field(description="until the sender tries again")
+    attempts: PositiveInt = Field(10, description="after so many the round is given up")
+
+
+class Faults(Section):
+    """What goes wrong in the cluster. Each worker and each kind of fault has random times of its own."""
+
+    crashes: Crashes | None = None
+    preemption: Preemption | None = None
+    departures: Departures | None = None
+    joins: tuple[FiniteDuration, ...] | None = Field(
+        None, description="when each worker joins the cluster; all are there from the start when absent"
+    )
+    slowdowns: Slowdowns | None = None
+    message_loss: MessageLoss | None = None
+    link_outages: LinkOutages | None = None
+    server_outages: ServerOutages | None = None
+    trace: Annotated[tuple[TraceEvent, ...] | None, BeforeValidator(read_trace)] = Field(
+        None,
+        description="a CSV file with columns worker, time and event, relative to the experiment file; or its rows",
+        json_schema_extra={"type": ["string", "array", "null"]},
+    )
+    inner_state: Literal["reset", "keep"] = Field(
+        "reset", description="what becomes of the inner optimizer state of a worker that goes away"
+    )
+
+    def conflicts(self, workers: int) -> list[tuple[str, str]]:
+        """Returns what does not fit a cluster of so many workers, as dotted keys and messages."""
+        found = []
+        if self.joins is not None and len(self.joins) != workers:
+            message = f"has {len(self.joins)} values for {workers} workers: give one for each (0 for the start)"
+            found.append(("joins", message))
+        for name in ("crashes", "preemption", "departures", "slowdowns", "link_outages"):
+            chosen = getattr(getattr(self, name), "workers", None) or ()
+            if any(worker >= workers for worker in chosen):
+                message = f"names worker {max(chosen)}, but {workers} workers have the ids 0 to {workers - 1}"
+                found.append((f"{name}.workers", message))
+        strangers = [event.worker for event in self.trace or () if event.worker != "server" and event.worker >= workers]
+        if strangers:
+            message = f"names worker {strangers[0]}, but {workers} workers have the ids 0 to {workers - 1}"
+            found.append(("trace", message))
+        return found

@@ -1,0 +1,63 @@
+"""Keeps pseudo-gradients that are not finite out of the server's state, as optax transforms."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Returns whether no number of a tree is infinite or NaN, bool scalar."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+class GuardState(NamedTuple):
+    """State of `guard`.
+
+    Attributes:
+      finite: whether the last pseudo-gradient was, bool scalar.
+      before, inner: of the transforms.
+    """
+
+    finite: jax.Array
+    before: Any
+    inner: Any
+
+
+def guard(
+    before: optax.GradientTransformation, inner: optax.GradientTransformation, *, zero: bool | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Lets `inner` see what `before` makes of each pseudo-gradient unless that is not finite.
+
+    What `before` makes is judged, because delay compensation may overflow.
+
+    Args:
+      before: stateless corrections.
+      inner: the outer optimizer, or a buffer in front of it.
+      zero: what `inner` gets for a pseudo-gradient that is not finite: None for nothing, in which case parameters and
+        `inner`'s state stay as they are; True for zeros; False for what there is, which `inner` must then endure.
+    """
+    before, inner = optax.with_extra_args_support(before), optax.with_extra_args_support(inner)
+
+    def update(
+        updates: optax.Updates, state: GuardState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, GuardState]:
+        corrected, before_state = before.update(updates, state.before, params, **extra)
+        finite = all_finite(corrected)
+
+        def use() -> tuple[optax.Updates, Any]:
+            seen = jax.tree.map(lambda g: jnp.where(finite, g, 0), corrected) if zero else corrected
+            steps, inner_state = inner.update(seen, state.inner, params, **extra)
+            return steps, inner_state
+
+        def leave() -> tuple[optax.Updates, Any]:
+            return jax.tree.map(jnp.zeros_like, updates), state.inner
+
+        steps, inner_state = jax.lax.cond(finite, use, leave) if zero is None else use()
+        return steps, GuardState(finite, before_state, inner_state)
+
+    def init(params: Any) -> GuardState:
+        return GuardState(jnp.ones((), bool), before.init(params), inner.init(params))
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,200 @@
+"""What must be true of durations, messages and faults: they are those of the experiment's cluster."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from simulator.cluster import ClusterModel, Episodes, FaultModel, Link
+from simulator.verify.found import Found, Violation, each
+
+
+class _Expected(NamedTuple):
+    """What a round should have cost.
+
+    Attributes:
+      compute_s: its steps at full speed, with those that were cut off.
+      steps: as many.
+      lost_pulls, lost_pushes: messages.
+    """
+
+    compute_s: float
+    steps: int
+    lost_pulls: int
+    lost_pushes: int
+
+
+def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
+    cluster = found.cluster()
+    if cluster is None:  # by FLOP/s: then every step of a worker takes as long as any other
+        yield from _steps_take_one_time(found)
+        return
+    expected = _expected(found, cluster)
+    crashes = found.faults[found.faults["fault"] == "crash"].groupby("worker")["time_s"].agg(list)
+    timeout_s = cluster.faults.loss.timeout if cluster.faults and cluster.faults.loss else 0.0
+    for row, task in enumerate(found.rounds.to_dict("records")):
+        if task["round"] not in expected:
+            continue
+        cost = expected[task["round"]]
+        again = any(task["push_start_s"] <= time_s <= task["arrival_s"] for time_s in crashes.get(task["worker"], ()))
+        pulling_s, pushing_s = cost.lost_pulls * timeout_s, cost.lost_pushes * timeout_s
+        for message in (
+            _computing(task, cost, cluster, found.eps_s),
+            _sending("pull", cluster.down, task, pulling_s, found, cluster, again=False),
+            _sending("push", cluster.up, task, pushing_s, found, cluster, again=again),
+        ):
+            if message:
+                yield Violation("rounds", row, "durations", message)
+        yield from _messages(row, task, cost, cluster)
+
+
+def _steps_take_one_time(found: Found) -> Iterator[Violation]:
+    faults = found.experiment.cluster.faults
+    if found.experiment.cluster.devices.jitter > 0 or (faults and (faults.slowdowns or faults.trace)):
+        return
+    whole = ~found.rounds["round"].isin(found.cut["round"])
+    rounds = found.rounds[whole]
+    compute_s = rounds["push_start_s"] - rounds["compute_start_s"]
+    step_s = compute_s / rounds["local_steps"]
+    typical = step_s.groupby(rounds["worker"]).transform("median")
+    wrong = (step_s - typical).abs() * rounds["local_steps"] > found.eps_s
+    for row in rounds.index[wrong].tolist():
+        yield Violation("rounds", row, "durations", "its steps took another time")
+
+
+def _expected(found: Found, cluster: ClusterModel) -> dict[int, _Expected]:
+    """Returns what rounds should have cost: each worker's random numbers are used in the order of its rounds."""
+    columns = ["round", "worker", "local_steps"]
+    tasks = pd.concat([found.rounds[columns], found.lost[columns]]).sort_values("round", kind="stable")
+    tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
+    cut = found.cut.groupby("round")["local_steps"].sum()
+    faults, workers = cluster.faults, range(cluster.workers)
+    jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
+    losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
+    expected = {}
+    for number, worker, left in tasks.itertuples(index=False):
+        steps = int(left + cut.get(number, 0))
+        compute_s = cluster.compute_s(worker, steps, jitter[worker])
+        pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
+        expected[number] = _Expected(compute_s, steps, pulls, pushes)
+    return expected
+
+
+def _computing(task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel, eps_s: float) -> str | None:
+    """Returns what is wrong with the time that a round computed."""
+    start_s, end_s, worker = task["compute_start_s"], task["push_start_s"], task["worker"]
+    if cluster.faults is None:
+        should_s = cost.compute_s
+    else:
+        slowdowns = cluster.faults.slowdowns(worker)
+        if task["local_steps"] < cost.steps:  # cut off
+            done = slowdowns.work_s(start_s, end_s) / cost.compute_s * cost.steps
+            fits = task["local_steps"] in (math.floor(done - 1e-6), math.floor(done + 1e-6))
+            return None if fits else f"{done:g} steps were done when the round was cut off"
+        should_s = slowdowns.finished_s(start_s, cost.compute_s) - start_s
+    if abs(end_s - start_s - should_s) > eps_s:
+        return f"compute took {end_s - start_s} s and should take {should_s} s"
+    return None
+
+
+def _sending(
+    name: str,
+    link: Link,
+    task: Mapping[Any, Any],
+    retrying_s: float,
+    found: Found,
+    cluster: ClusterModel,
+    *,
+    again: bool,
+) -> str | None:
+    """Returns what is wrong with the time of a transfer. It may wait for others, or be sent again after a crash."""
+    first, last = ("pull_start_s", "compute_start_s") if name == "pull" else ("push_start_s", "arrival_s")
+    start_s, worker = task[first], task["worker"]
+    took_s, alone_s = task[last] - start_s, link.transfer_s(worker)
+    if cluster.faults is not None:
+        alone_s = cluster.faults.link(worker).finished_s(start_s + retrying_s, alone_s) - start_s
+    if link.shared_s is not None or again:
+        return f"the {name} took less than it takes alone" if took_s < link.transfer_s(worker) - found.eps_s else None
+    wrong = abs(took_s - alone_s) > found.eps_s
+    return f"{name} took {took_s} s and should take {alone_s} s" if wrong else None
+
+
+def _messages(row: int, task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel) -> Iterator[Violation]:
+    for name, link, lost in (("bytes_down", cluster.down, cost.lost_pulls), ("bytes_up", cluster.up, cost.lost_pushes)):
+        sent, should = task[name], (lost + 1) * link.message_bytes
+        again = name == "bytes_up" and cluster.faults is not None  # what a crash interrupted is sent again
+        if sent != should and not (again and sent > should and sent % link.message_bytes == 0):
+            yield Violation("rounds", row, "bytes", f"{name} is {sent}; a message has {link.message_bytes}")
+
+
+def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
+    told = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
+    section, workers = found.experiment.cluster.faults, found.experiment.cluster.workers
+    if section is None:
+        yield from each("faults", "faults", np.ones(len(found.faults), bool), lambda row: "nothing can go wrong here")
+        return
+    end_s = found.length_s - found.eps_s  # what happens at the end may come after it
+    should: dict[tuple[int, str], list[float]] = {}
+    for time_s, worker, fault in _happening(FaultModel(section, found.experiment.seed), workers, end_s):
+        should.setdefault((worker, fault), []).append(time_s)
+    there = told[told["time_s"] < end_s].astype({"fault": str})
+    for key in sorted(set(zip(there["worker"].tolist(), there["fault"].tolist(), strict=True))):
+        own = there[(there["worker"] == key[0]) & (there["fault"] == key[1])]
+        times_s = should.pop(key, [])
+        rows: list[Any] = own.index.tolist()
+        for row, time_s, right_s in itertools.zip_longest(rows, own["time_s"].tolist(), times_s):
+            if row is None or right_s is None or abs(time_s - right_s) > found.eps_s:
+                message = f"{key[1]} of worker {key[0]} at {time_s} s should be at {right_s} s"
+                yield Violation("faults", row, "faults", message)
+                break
+    for key, missing_s in should.items():
+        yield Violation("faults", None, "faults", f"{key[1]} of worker {key[0]} at {missing_s[0]} s is missing")
+
+
+def _happening(model: FaultModel, workers: int, end_s: float) -> Iterator[tuple[float, int, str]]:
+    """Yields what goes wrong before the end."""
+    yield from _episodes(model.server, -1, "server down", "server up", end_s)
+    for worker in range(workers):
+        yield from _episodes(model.slowdowns(worker), worker, "slow", "normal", end_s)
+        yield from _episodes(model.own_link(worker), worker, "disconnect", "reconnect", end_s)
+        for absence in model.absences(worker):
+            if absence.notice_s < min(absence.start_s, end_s):
+                yield max(absence.notice_s, 0.0), worker, "notice"
+            if absence.start_s < end_s:
+                yield absence.start_s, worker, absence.kind
+            if absence.end_s < end_s:
+                yield absence.end_s, worker, "return"
+            if absence.end_s >= end_s or absence.start_s >= end_s:
+                break
+
+
+def _episodes(
+    episodes: Episodes, worker: int, begins: str, ends: str, end_s: float
+) -> Iterator[tuple[float, int, str]]:
+    for episode in episodes:
+        if episode.start_s >= end_s:
+            return
+        yield episode.start_s, worker, begins
+        if episode.end_s < end_s:
+            yield episode.end_s, worker, ends
+
+
+def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
+    """A round is lost when its worker goes away or is told that it will, or when its messages are."""
+    faults = found.experiment.cluster.faults
+    reasons = found.faults[found.faults["fault"].isin(["crash", "preemption", "departure", "notice"])]
+    known = set(zip(reasons["worker"].tolist(), reasons["time_s"].tolist(), strict=True))
+    by_message = faults is not None and faults.message_loss is not None
+    for row, worker, time_s, fault in found.faults[["worker", "time_s", "fault"]].itertuples():
+        if fault in ("lost", "cut") and (worker, time_s) not in known and not (by_message and fault == "lost"):
+            yield Violation("faults", row, "faults", f"nothing befell worker {worker} at {time_s} s")
+    arrived = set(found.rounds["round"].tolist())
+    for row, number in found.lost["round"].items():
+        if number in arrived:
+            yield Violation("faults", int(str(row)), "faults", f"round {number} was lost and arrived")
+
+
+ALL = (_durations_are_the_clusters, _faults_are_the_clusters, _what_is_lost_has_a_reason)

@@ -1,0 +1,100 @@
+"""What is found in a record, and what does not hold of it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.cluster import ClusterError, ClusterModel, build_cluster
+from simulator.experiment import Experiment
+from simulator.experiment.schema import BarrierSynchronization
+from simulator.record import RunRecord
+
+_ROUNDING = 1e-9  # of the run's length
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule that does not hold.
+
+    Attributes:
+      table: "rounds", "evaluations", "faults" or "summary".
+      row: which one of the table, counted from 0; None in the summary.
+      rule: its name.
+      message: what there is, and what there should be.
+    """
+
+    table: str
+    row: int | None
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        """Returns one line."""
+        place = self.table if self.row is None else f"{self.table}, row {self.row}"
+        return f"{place}: {self.rule}: {self.message}"
+
+
+def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int], str]) -> Iterator[Violation]:
+    """Yields a violation for each row that is wrong."""
+    for row in np.flatnonzero(wrong).tolist():
+        yield Violation(table, row, rule, message(row))
+
+
+class Found:
+    """A record and what follows from its experiment.
+
+    Attributes:
+      rounds, evaluations, faults, summary: of the record.
+      experiment: the record's.
+      barrier: whether several rounds make an update.
+      length_s: of the simulation.
+      eps_s: what counts as the same time.
+      update: number of the update that each round is part of, int64 of shape (rounds,).
+      lost, cut: the faults' rows of rounds that never arrived, and of those that were cut off.
+    """
+
+    def __init__(self, record: RunRecord, experiment: Experiment):
+        self.rounds, self.evaluations, self.summary = record.rounds, record.evaluations, record.summary
+        self.faults = record.faults
+        self.experiment = experiment
+        self.barrier = experiment.synchronization.kind == "barrier"
+        self.length_s = float(record.summary["simulated_seconds"])
+        self.eps_s = _ROUNDING * max(self.length_s, 1.0)
+        self.lost = self.faults[self.faults["fault"] == "lost"]
+        self.cut = self.faults[self.faults["fault"] == "cut"]
+        self.update = self._updates()
+
+    def _updates(self) -> npt.NDArray[np.int64]:
+        """Without a barrier every round is an update; with one, those that were applied together are."""
+        if not self.barrier or self.complete:
+            return np.arange(len(self.rounds)) // (self.experiment.cluster.workers if self.barrier else 1)
+        applied, same = self.column("outcome") == "applied", np.ones(max(len(self.rounds) - 1, 0), bool)
+        for name in ("version", "update_s"):
+            same &= self.column(name)[1:] == self.column(name)[:-1]
+        begins = np.append(True, ~(same & applied[1:] & applied[:-1]))[: len(self.rounds)]
+        return begins.cumsum() - 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether every update has a round of every worker."""
+        synchronization = self.experiment.synchronization
+        waits = isinstance(synchronization, BarrierSynchronization) and math.isinf(synchronization.timeout)
+        return waits and self.experiment.cluster.faults is None
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Returns a column of the rounds."""
+        return self.rounds[name].to_numpy()
+
+    def cluster(self) -> ClusterModel | None:
+        """Returns the cluster's costs, None where devices are described by FLOP/s, which the record does not have."""
+        try:
+            parameters = int(self.summary["parameters"])
+            seed = self.experiment.seed
+            model = build_cluster(self.experiment.cluster, parameters=parameters, flops_per_step=math.nan, seed=seed)
+        except ClusterError:
+            return None
+        return model if np.isfinite(model.step_s).all() else None
