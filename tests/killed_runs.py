@@ -22,13 +22,21 @@ from simulator.experiment.document import merge
 from simulator.record import checkpoints
 from tests.experiments import tiny
 
-KILLS = 5  # of every variant
+KILLS = 4  # of every variant
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 CLASSIFIER = {  # compiles fast
     "model": {"kind": "mlp", "hidden": [8]},
     "data": {"source": "gaussian-clusters", "dimension": 5, "points": 400, "evaluation_points": 64},
     "inner": {"optimizer": "sgd", "arguments": {"momentum": 0.9}, "learning_rate": 0.1},
+}
+FAULTS = {
+    "crashes": {"time_between": "30s", "repair": "5s", "in_flight": "delivered", "workers": [0, 1]},
+    "preemption": {"time_between": "40s", "absence": "6s", "notice": "2s", "workers": [2]},
+    "slowdowns": {"time_between": "20s", "duration": "10s", "factor": 3},
+    "message_loss": {"probability": 0.3, "timeout": "500ms", "attempts": 3},
+    "link_outages": {"time_between": "30s", "duration": "3s"},
+    "trace": [[3, 15, "crash"], [3, 22, "join"], [1, 30, "leave"]],
 }
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sync": {"synchronization": {"kind": "barrier"}, "outer": NESTEROV | {"weight": 1.0}, "pretrain": {"steps": 3}},
@@ -38,6 +46,17 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "FedBuff": {
         "outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 4}},
         "inner": {"schedule": {"kind": "cosine", "warmup_steps": 5}},
+    },
+    "faults": {
+        "cluster": {"faults": FAULTS},
+        "local_steps": {"kind": "dynamic", "speed": "measured"},
+        "outer": DELAYED | {"weight": 1.0},
+        "compute": {"lanes": 4},
+    },
+    "faults, sync": {
+        "cluster": {"faults": FAULTS},
+        "synchronization": {"kind": "barrier", "timeout": "20s", "quorum": 2},
+        "outer": NESTEROV | {"weight": 1.0},
     },
 }
 

@@ -48,6 +48,7 @@ def take(
         "pulled": {str(number): pulled[id(ticket.params)] for number, ticket in tickets.items()},
         "trained": sorted(states),
         "computed": sorted(results),
+        "forgotten": sorted(number for number in results if tickets[number].forgotten),
     }
     on_host = jax.device_get(named)
     return {name: np.asarray(array) for name, array in on_host.items()}, facts
@@ -100,7 +101,8 @@ def put_back(
     tickets = {}
     for number, assignment in sorted(assignments.items()):
         computed = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else (None, None)
-        tickets[number] = Ticket(assignment, versions[facts["pulled"][str(number)]], *computed)
+        forgotten = number in facts["forgotten"]
+        tickets[number] = Ticket(assignment, versions[facts["pulled"][str(number)]], *computed, forgotten)
     states = {worker: _tree(f"inner.{worker}", inner, arrays) for worker in facts["trained"]}
     trainer.resume(states, list(tickets.values()))
     return tickets

@@ -19,12 +19,14 @@ class Ticket:
       params: what the worker pulled; held until the result is taken, and never donated to a program.
       result: once it is computed.
       state: the worker's inner optimizer state after the round, likewise.
+      forgotten: whether the worker has lost its state since.
     """
 
     assignment: Assignment
     params: Params
     result: RoundResult | None = None
     state: OptState = None
+    forgotten: bool = False
 
 
 class Trainer(Protocol):
@@ -46,7 +48,7 @@ class Trainer(Protocol):
         """Says that nobody will ask for a round's result."""
 
     def forget(self, worker: int) -> None:
-        """Gives a worker the inner optimizer state of one that has not trained."""
+        """Gives a worker the inner optimizer state of one that has not trained, for rounds submitted from now on."""
 
     @property
     def inner_states(self) -> Mapping[int, OptState]:
@@ -100,6 +102,12 @@ class _Workers:
             self.inner_states[ticket.assignment.worker] = ticket.state
         return ticket.result
 
+    def forget(self, worker: int) -> None:
+        """Has the worker's next round begin like its first."""
+        self.inner_states.pop(worker, None)
+        for ticket in self._ahead.pop(worker, ()):
+            ticket.forgotten = True
+
     def drop(self, ticket: Ticket) -> None:
         """Undoes a round, if it is computed."""
         ahead = self._ahead.get(ticket.assignment.worker, [])
@@ -138,7 +146,7 @@ class _Keeping(ABC):
         """Takes over from another trainer: the workers' states, and the rounds that were not taken, in order."""
         self._workers.inner_states.update(inner_states)
         for ticket in tickets:
-            if ticket.result is not None:
+            if ticket.result is not None and not ticket.forgotten:
                 self._workers.keep(ticket)
         self._take_over([ticket for ticket in tickets if ticket.result is None])
 
@@ -153,8 +161,13 @@ class _Keeping(ABC):
         self._take_over([ticket])
 
     def forget(self, worker: int) -> None:
-        """Gives a worker the inner optimizer state of one that has not trained."""
-        self._workers.inner_states.pop(worker, None)
+        """Gives a worker the inner optimizer state of one that has not trained, for rounds submitted from now on."""
+        self._compute(worker)
+        self._workers.forget(worker)
+
+    @abstractmethod
+    def _compute(self, worker: int) -> None:
+        """Computes what is pending of a worker."""
 
     @abstractmethod
     def _take_over(self, pending: Sequence[Ticket]) -> None:
@@ -167,6 +180,9 @@ class SerialTrainer(_Keeping):
     def _take_over(self, pending: Sequence[Ticket]) -> None:
         for ticket in pending:
             self._workers.run([ticket])
+
+    def _compute(self, worker: int) -> None:
+        """Does nothing: every round is computed when it is submitted."""
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
         """Trains the round."""
@@ -210,11 +226,19 @@ class BatchedTrainer(_Keeping):
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns the round's result; if it is not there, computes it beside the pending rounds most like it."""
+        self._ensure(ticket)
+        return self._workers.take(ticket)
+
+    def _ensure(self, ticket: Ticket) -> None:
         while ticket.result is None:
             batch = self._batch(ticket)
             self._workers.run(batch)
             self._pending = [other for other in self._pending if other.result is None]
-        return self._workers.take(ticket)
+
+    def _compute(self, worker: int) -> None:
+        """Computes what is pending of a worker."""
+        for ticket in [each for each in self._pending if each.assignment.worker == worker]:
+            self._ensure(ticket)
 
     def drop(self, ticket: Ticket) -> None:
         """Says that nobody will ask for a round's result."""
