@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel
+from simulator.experiment import SimulationError
 from simulator.experiment.schema import Budget
 from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
 from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
@@ -51,7 +52,7 @@ class Trained(NamedTuple):
     together: Any
 
 
-class NonFiniteError(Exception):
+class NonFiniteError(SimulationError):
     """A pseudo-gradient is not finite, and the experiment says that this is fatal."""
 
 

@@ -14,7 +14,16 @@ import typer
 from rich.console import Console
 
 from simulator.cores import use_cpu_cores
-from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load_document
+from simulator.experiment import (
+    Document,
+    Experiment,
+    ExperimentError,
+    Point,
+    Problem,
+    SimulationError,
+    expand,
+    load_document,
+)
 from simulator.folder import CHECKPOINTS, alone_in, finished, output_folder
 from simulator.stopping import Interrupted, Stopped, StopSignals
 
@@ -58,6 +67,8 @@ def _messages() -> Iterator[None]:
         yield
     except ExperimentError as error:
         _fail(str(error), EXIT_BAD_INPUT)
+    except SimulationError as error:
+        _fail(str(error), EXIT_BROKEN)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
@@ -108,7 +119,7 @@ def run(
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.experiment.reference import reference_of
     from simulator.record import write_summary
-    from simulator.report import comparison, comparison_table, results_table, write_figures
+    from simulator.report import comparison, comparison_table, results_tables, write_figures
 
     document, points, workshop = _points(file, settings, variant)
     folder = output_folder(out, points[0].experiment.name, resume=resume)
@@ -119,7 +130,7 @@ def run(
             write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
     summaries = [record.summary for record in records]
-    console.print(results_table(summaries, title=points[0].experiment.name))
+    console.print(results_tables(summaries, title=points[0].experiment.name))
     reference = reference_of(document)
     if reference is not None and reference.baseline in [point.variant for point in points]:
         published = reference.model_dump()
@@ -135,7 +146,7 @@ def run(
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from simulator.record import write_summary
-    from simulator.report import results_table, worker_rich_table, write_figures
+    from simulator.report import results_tables, worker_rich_table, write_figures
 
     _, points, workshop = _points(file, settings, variant, data="uneven")
     folder = output_folder(out, f"{points[0].experiment.name}-timeline")
@@ -144,7 +155,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     console = Console()
     for record in records:
         console.print(worker_rich_table(record), "")
-    console.print(results_table([record.summary for record in records], title=points[0].experiment.name))
+    console.print(results_tables([record.summary for record in records], title=points[0].experiment.name))
     figures = write_figures(records, folder)
     console.print(f"\n{_plural(len(records), 'timeline')} and {len(figures)} figures in {folder}", soft_wrap=True)
 
@@ -160,13 +171,13 @@ def plot(
 ) -> None:
     """Draw perplexity against time, steps, tokens or bytes, staleness and timelines of finished runs."""
     from simulator.record import read_runs
-    from simulator.report import results_table, write_figures
+    from simulator.report import results_tables, write_figures
 
     records = read_runs(runs)
     folder = out or runs[0]
     figures = write_figures(records, folder, [against]) if against else write_figures(records, folder)
     console = Console()
-    console.print(results_table([record.summary for record in records]))
+    console.print(results_tables([record.summary for record in records]))
     console.print("\n".join(str(path) for path in figures), soft_wrap=True)
 
 
@@ -370,6 +381,8 @@ def _simulate(
                     assert stop.received is not None
                     stands = f"{label} stands after {_plural(stopped.updates, 'server update')}"
                     raise Interrupted(stop.received, f"{stands}: go on with --resume --out {folder}") from stopped
+                except SimulationError as error:
+                    raise SimulationError(f"{label}: {error}") from error
                 record.write(of_run)
             shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
             observer.finished()

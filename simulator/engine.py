@@ -1,5 +1,6 @@
 """Where the simulated clock meets training: the one module that knows SimPy's side and JAX's."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import itertools
@@ -258,7 +259,8 @@ class _Learner:
         self._evaluate_shards = workshop.shard_evaluator(experiment)
         self._barrier = experiment.synchronization.kind == "barrier"
         self._tickets: dict[int, Ticket] = {}
-        params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
+        with _fitting():
+            params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
         self.server = workshop.server(experiment, progress, params)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -267,7 +269,8 @@ class _Learner:
 
     def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
         """Puts back what had been trained."""
-        self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
+        with _fitting():
+            self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
     def dispatch(self, assignment: Round) -> None:
         self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
@@ -331,6 +334,16 @@ def _stopping(progress: PretrainProgress | None, stop: Callable[[], bool]) -> Pr
             raise Stopped(0)
 
     return told
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Says so where a checkpoint was made by another state of this program."""
+    try:
+        yield
+    except snapshot.SnapshotError as error:
+        message = f"the checkpoint does not fit this program, which has changed since ({error}): "
+        raise RecordError(f"{message}remove the run's folder, and simulate it again") from error
 
 
 def _warn(message: str) -> None:

@@ -2,7 +2,17 @@
 
 from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
-from simulator.experiment.problems import ExperimentError, Problem
+from simulator.experiment.problems import ExperimentError, Problem, SimulationError
 from simulator.experiment.schema import Experiment
 
-__all__ = ["Document", "Experiment", "ExperimentError", "Point", "Problem", "expand", "load", "load_document"]
+__all__ = [
+    "Document",
+    "Experiment",
+    "ExperimentError",
+    "Point",
+    "Problem",
+    "SimulationError",
+    "expand",
+    "load",
+    "load_document",
+]

@@ -39,6 +39,10 @@ class ExperimentError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class SimulationError(Exception):
+    """A simulation of a valid experiment that cannot go on; the message says why, and what would help."""
+
+
 def _shorten(value: Any, limit: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -100,9 +100,9 @@ def put_back(
     like = RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool)), inner
     tickets = {}
     for number, assignment in sorted(assignments.items()):
-        computed = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else (None, None)
-        forgotten = number in facts["forgotten"]
-        tickets[number] = Ticket(assignment, versions[facts["pulled"][str(number)]], *computed, forgotten)
+        pulled = versions[facts["pulled"][str(number)]]
+        result, state = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else (None, None)
+        tickets[number] = Ticket(assignment, pulled, result, state, number in facts["forgotten"])
     states = {worker: _tree(f"inner.{worker}", inner, arrays) for worker in facts["trained"]}
     trainer.resume(states, list(tickets.values()))
     return tickets

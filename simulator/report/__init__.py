@@ -5,7 +5,7 @@ from simulator.report.curves import perplexity_curves
 from simulator.report.files import file_names, save, write_figures
 from simulator.report.grouping import ReportError
 from simulator.report.staleness import staleness
-from simulator.report.tables import results_table, worker_rich_table
+from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
 from simulator.report.timeline import timeline
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "comparison_markdown",
     "comparison_table",
     "file_names",
+    "losses_table",
     "perplexity_curves",
     "results_table",
+    "results_tables",
     "save",
     "staleness",
     "timeline",

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from simulator.record import RunRecord, worker_table
+from simulator.record import OF_FAULTS, RunRecord, worker_table
 from simulator.report import format as human
 from simulator.report.grouping import ReportError, group_records, one_line, sweep_point_key, sweep_point_labels
 from simulator.report.timeline import sample_workers
@@ -21,8 +22,7 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
 
     Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
     the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
-    else the first. Where nothing was trained, the
-    columns that tell of training are left out.
+    else the first. Where nothing was trained, the columns that tell of training are left out.
 
     Args:
         summaries: As the records hold them, see `SUMMARY_KEYS`.
@@ -34,9 +34,7 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
     """
     if not summaries:
         raise ReportError("no summaries given: a results table needs at least one run")
-    points: dict[str, dict[str, list[Summary]]] = {}
-    for summary in summaries:
-        points.setdefault(sweep_point_key(summary), {}).setdefault(summary["variant"], []).append(summary)
+    points = _points(summaries)
     compared = any(len(variants) > 1 for variants in points.values())
     repeated = any(len(runs) > 1 for variants in points.values() for runs in variants.values())
     signs = (["×: relative to the baseline"] if compared else []) + (  # noqa: RUF001 - sign
@@ -52,11 +50,65 @@ def results_table(summaries: Sequence[Summary], *, title: str | None = None, bas
     for variants in points.values():
         reference = _reference(variants, baseline) if len(variants) > 1 else []
         for variant, runs in variants.items():
-            lines = [one_line(variant) or "(unnamed)", *sweep_point_labels(runs[0])]
-            lines += [f"n = {len(runs)}"] if len(runs) > 1 else []
             cells = _cells(runs, reference)
-            table.add_row(Text("\n".join(lines)), *(cells[key] for key in shown))
+            table.add_row(_name(variant, runs), *(cells[key] for key in shown))
     return table
+
+
+def results_tables(summaries: Sequence[Summary], *, title: str | None = None) -> Group:
+    """Returns what there is to show of results: `results_table` and, where something was lost, `losses_table`."""
+    losses = losses_table(summaries)
+    results = results_table(summaries, title=title)
+    return Group(results) if losses is None else Group(results, "", losses)
+
+
+def losses_table(summaries: Sequence[Summary]) -> Table | None:
+    """Returns what each variant and sweep point lost to faults, the mean over seeds, None where none lost anything.
+
+    Work counts as local steps: those that were computed in rounds that never arrived are lost, those of rounds that
+    arrived and were dropped, because they were too stale or too late, are dropped.
+
+    Args:
+        summaries: As the records hold them, see `OF_FAULTS`.
+    """
+    if not any(run.get(key) for run in summaries for key in ("lost_rounds", "dropped_steps", "non_finite")):
+        return None
+    table = new_table("what was lost", None)
+    table.leading = 1
+    table.add_column("variant", overflow="fold", min_width=12)
+    for title in _OF_FAULTS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for variants in _points(summaries).values():
+        for variant, runs in variants.items():
+            known = [run for run in runs if "goodput" in run]  # older records know nothing of faults
+            means = {key: _mean([run[key] or 0 for run in known]) for key in OF_FAULTS} if known else {}
+            cells = {key: human.short_count(mean) for key, mean in means.items()}
+            if known:
+                cells |= {
+                    "goodput": human.decimal(means["goodput"]),
+                    "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
+                    "lost_bytes": human.byte_count(means["lost_bytes"]),
+                }
+            table.add_row(_name(variant, runs), *(cells.get(key, "") for key in _OF_FAULTS))
+    return table
+
+
+def _lost_share(run: Summary) -> float:
+    computed = run["local_steps"] + run["lost_steps"]
+    return float((run["lost_steps"] + run["dropped_steps"]) / computed) if computed else 0.0
+
+
+def _points(summaries: Sequence[Summary]) -> dict[str, dict[str, list[Summary]]]:
+    """Returns runs by sweep point and variant."""
+    points: dict[str, dict[str, list[Summary]]] = {}
+    for summary in summaries:
+        points.setdefault(sweep_point_key(summary), {}).setdefault(summary["variant"], []).append(summary)
+    return points
+
+
+def _name(variant: str, runs: Sequence[Summary]) -> Text:
+    lines = [one_line(variant) or "(unnamed)", *sweep_point_labels(runs[0])]
+    return Text("\n".join([*lines, *([f"n = {len(runs)}"] if len(runs) > 1 else [])]))
 
 
 _COLUMNS = {
@@ -70,6 +122,15 @@ _COLUMNS = {
     "tokens_per_host_second": "tokens/\nhost s",
 }
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
+_OF_FAULTS = {
+    "goodput": "useful\nsteps/s",
+    "lost_share": "work lost\nor dropped",
+    "lost_steps": "steps\nlost",
+    "lost_rounds": "rounds\nlost",
+    "dropped_steps": "steps\ndropped",
+    "non_finite": "rounds not\nfinite",
+    "lost_bytes": "data sent\nin vain",
+}
 
 
 def new_table(title: str | None, caption: str | None) -> Table:

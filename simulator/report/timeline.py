@@ -1,9 +1,11 @@
 """What the workers were doing when: a Gantt chart of one run."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -39,7 +41,8 @@ def timeline(
 ) -> Figure:
     """Returns a row per worker with bars for wait, pull, compute and push, and marks for the server's updates.
 
-    Rounds still on their way when the simulation ended are not in a record, so a row may end before the run does.
+    Where workers were not there, bars say so, and crosses mark when rounds were lost. Rounds still on their way when
+    the simulation ended are not in a record, so a row may end before the run does.
 
     Args:
         record: A run in which at least one round arrived.
@@ -68,13 +71,16 @@ def timeline(
     with styled():
         figure, axes = new_figure(size or (WIDE_IN, 1.35 + 0.21 * (len(shown) + 1)))
         handles = _draw_bars(axes, record.rounds, shown, (start_s, stop_s), unit)
+        losses = _draw_losses(axes, record.faults, shown, (start_s, stop_s), unit)
         _draw_updates(axes, record.rounds, start_s, stop_s, unit, len(shown))
         _label_rows(axes, table, shown)
         axes.set_xlim(start_s / unit.size, stop_s / unit.size)
         axes.set_xlabel(f"simulated time ({unit.unit})")
         plain_ticks(axes.xaxis, most=8)
         axes.set_title(_notes(table, shown, start_s, stop_s, end_s), fontweight="normal", fontsize=8)
-        draw_legend(figure, handles, arrange_legend(list(PHASES), "", figure.get_figwidth()), below=True)
+        labels = [*PHASES, *losses]
+        entries = [*handles, *losses.values()]
+        draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
         _title_above_axes(figure, axes, label)
     return figure
 
@@ -151,6 +157,35 @@ def _draw_bars(
         )
         handles.append(Patch(facecolor=color, edgecolor="#444444", linewidth=0.4, hatch=hatch))
     return handles
+
+
+def _draw_losses(
+    axes: Axes, faults: pd.DataFrame, shown: Sequence[int], window_s: tuple[float, float], unit: Unit
+) -> dict[str, Artist]:
+    """Draws when workers were not there and when rounds were lost; returns the legend's entries."""
+    row = pd.Series(range(len(shown)), index=list(shown))
+    faults = faults[faults["worker"].isin(row.index)]
+    entries: dict[str, Artist] = {}
+    absences = _absences(faults, window_s[1])
+    absences = absences[absences["last_s"] > window_s[0]]
+    if len(absences):
+        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#b22222", "linewidth": 0.4, "hatch": "xxxx"}
+        axes.add_collection(PolyCollection(_rectangles(absences, row, unit), label="absent", zorder=2, **look))
+        entries["absent"] = Patch(**look)
+    lost = faults[(faults["fault"] == "lost") & faults["time_s"].between(*window_s)]
+    if len(lost):
+        x, y = lost["time_s"].to_numpy() / unit.size, row.loc[lost["worker"]].to_numpy()
+        entries["round lost"] = axes.scatter(x, y, marker="x", s=14, linewidths=1.2, color="#b22222", zorder=4)
+    return entries
+
+
+def _absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:
+    """Returns columns worker, first_s and last_s of the times in which workers were not there before `end_s`."""
+    kinds = ("crash", "preemption", "departure", "late")
+    changes = faults[faults["fault"].isin([*kinds, "return"]) & (faults["time_s"] < end_s)]
+    after_s = changes.groupby("worker")["time_s"].shift(-1).fillna(end_s)
+    begins = changes["fault"].isin(kinds)
+    return pd.DataFrame({"worker": changes["worker"], "first_s": changes["time_s"], "last_s": after_s})[begins]
 
 
 def _rectangles(bars: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> list[np.ndarray]:

@@ -9,13 +9,14 @@ import numpy as np
 import simpy
 
 from simulator.cluster import ClusterModel, stream
+from simulator.experiment import SimulationError
 from simulator.timeline.causal import CausalHash
 from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Lost, Outcome, Round, Update
 from simulator.timeline.policies import MeasuredSpeed, ServerView, ShardChoice, Synchronization
 from simulator.timeline.workers import Process, Request, Workers
 
 
-class NoProgressError(Exception):
+class NoProgressError(SimulationError):
     """Nobody in the simulated cluster can make progress; the message says who waits for what."""
 
 
