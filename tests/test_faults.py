@@ -5,19 +5,23 @@ import itertools
 import math
 from typing import Any
 
+import pandas as pd
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator import Workshop
-from simulator.engine import Simulation
+from simulator import Workshop, simulate
+from simulator.engine import Simulation, TrainerKind
 from simulator.experiment import Experiment
 from simulator.timeline import Dispatched, Lost, NoProgressError, Shortened, Update
 from simulator.verify import verify
+from tests import killed_runs
 from tests.experiments import tiny
 from tests.faulty import faults
 from tests.test_verify import BARRIER, clusters, policies
 
 WORKSHOP = Workshop()
+KINDS: tuple[TrainerKind, ...] = ("batched", "serial", "null")
 
 
 @st.composite
@@ -91,3 +95,17 @@ def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(exper
         return
     accounted_for(events)
     assert verify(record) == []
+
+
+@pytest.mark.parametrize("variant", ["faults", "faults, sync"])
+def test_with_faults_too_both_trainers_and_the_timeline_agree(mixed_dtypes: None, variant: str):
+    experiment = killed_runs.experiment_of(variant)
+    batched, serial, null = (simulate(experiment, trainer=kind, workshop=WORKSHOP) for kind in KINDS)
+    assert {"crash", "preemption", "slow", "disconnect", "departure", "lost", "cut"} <= set(batched.faults["fault"])
+    pd.testing.assert_frame_equal(batched.faults, null.faults)
+    unknown = dict.fromkeys(["train_loss", "non_finite"])
+    pd.testing.assert_frame_equal(batched.rounds.assign(**unknown), null.rounds.assign(**unknown))
+    for name in ("rounds", "evaluations", "faults"):
+        pd.testing.assert_frame_equal(getattr(batched, name), getattr(serial, name), rtol=1e-5)
+    assert len({record.summary["causal_hash"] for record in (batched, serial, null)}) == 1
+    assert verify(batched) == []

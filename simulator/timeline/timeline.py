@@ -303,9 +303,7 @@ class Timeline:
         if whom:
             waits = f"the server waits for {whom}" + (f", and {ready} for the server" if ready else "")
         elif ready:
-            waits = (
-                f"{ready} wait for the server, which has {len(self._arrived)} rounds of the quorum that it waits for"
-            )
+            waits = f"{ready} wait to restart"
         else:
             waits = f"there are only {_few([self._workers.state(w) for w in range(self._cluster.workers)])}"
         shorter = (

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -237,3 +238,60 @@ def test_lanes_that_cannot_fill_the_devices_are_refused():
 def test_a_cpu_runs_one_round_per_core_and_an_accelerator_all():
     assert [default_lanes("cpu", 8, cores) for cores in (1, 2, 16)] == [1, 2, 8]
     assert (default_lanes("gpu", 8, 1), default_lanes("tpu", 5, 4)) == (8, 5)
+
+
+@pytest.mark.parametrize("kind", ["serial", "batched"])
+def test_a_round_that_is_dropped_leaves_no_mark(kind: str):
+    trainer, alone = make_trainer(kind), make_trainer("serial")
+    lost, other = (trainer.submit(*each) for each in ROUNDS[:2])
+    trainer.result(other)  # beside which the batched trainer computes what is lost
+    trainer.drop(lost)
+    found = trainer.result(trainer.submit(*ROUNDS[2]))
+    np.testing.assert_allclose(
+        found.pseudo_gradient["x"], alone.result(alone.submit(*ROUNDS[2])).pseudo_gradient["x"], rtol=1e-5
+    )
+
+
+def test_a_round_that_is_dropped_before_anyone_asks_is_never_computed():
+    trainer = make_trainer("batched")
+    lost, other = (trainer.submit(*each) for each in ROUNDS[:2])
+    trainer.drop(lost)
+    trainer.result(other)
+    assert lost.result is None
+
+
+@pytest.mark.parametrize("kind", ["serial", "batched"])
+def test_a_round_that_is_shortened_is_as_if_it_had_been_so_from_the_start(kind: str):
+    trainer, short = make_trainer(kind), make_trainer("serial")
+    first = trainer.submit(*ROUNDS[0])
+    second = trainer.submit(*ROUNDS[1])
+    trainer.result(second)
+    trainer.shorten(first, dataclasses.replace(ROUNDS[0][0], steps=4))
+    expected = short.submit(dataclasses.replace(ROUNDS[0][0], steps=4), ROUNDS[0][1])
+    one, other = (each.submit(*ROUNDS[2]) for each in (trainer, short))
+    for mine, its in ((first, expected), (one, other)):
+        found, right = trainer.result(mine), short.result(its)
+        np.testing.assert_allclose(found.pseudo_gradient["x"], right.pseudo_gradient["x"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["serial", "batched"])
+def test_a_worker_that_forgets_begins_anew_and_what_it_had_done_counts(kind: str):
+    trainer, fresh = make_trainer(kind), make_trainer("serial")
+    done = trainer.submit(*ROUNDS[0])
+    trainer.forget(0)  # its round has arrived and is not yet processed
+    after = trainer.submit(*ROUNDS[2])
+    expected = [fresh.result(fresh.submit(*ROUNDS[0]))]
+    fresh.forget(0)
+    expected.append(fresh.result(fresh.submit(*ROUNDS[2])))
+    other = make_trainer("serial")
+    np.testing.assert_array_equal(expected[1].loss, other.result(other.submit(*ROUNDS[2])).loss)
+    for ticket, right in zip((after, done), expected[::-1], strict=True):
+        np.testing.assert_allclose(trainer.result(ticket).pseudo_gradient["x"], right.pseudo_gradient["x"], rtol=1e-5)
+    state = jax.tree.leaves(trainer.inner_states[0])
+    for leaf, its in zip(state, jax.tree.leaves(fresh.inner_states[0]), strict=True):
+        np.testing.assert_allclose(leaf, its, rtol=1e-5)
+
+
+def make_trainer(kind: str) -> Trainer:
+    programs = shared_programs()
+    return SerialTrainer(programs, feed()) if kind == "serial" else BatchedTrainer(programs, feed(), 4)

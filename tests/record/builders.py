@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.record import EvaluationLog, RoundLog, RunRecord, summarize_rounds
+from simulator.record import EvaluationLog, FaultLog, RoundLog, RunRecord, summarize_rounds
 
 STEP_S = (0.58, 0.75, 1.51, 3.33)
 BYTES_EACH_WAY = 400_000
@@ -42,6 +42,14 @@ def round_log(rows: Sequence[dict[str, Any]]) -> RoundLog:
     log = RoundLog()
     for row in rows:
         log.append(**row)
+    return log
+
+
+def fault_log(rows: Sequence[tuple[Any, ...]]) -> FaultLog:
+    """Each row is (time_s, worker, fault) or, with a mapping of further columns, (time_s, worker, fault, further)."""
+    log = FaultLog()
+    for time_s, worker, fault, *further in rows:
+        log.append(time_s, worker, fault, **dict(*further))
     return log
 
 

@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cluster import ClusterModel, Link
+from simulator.cluster import ClusterModel, FaultModel, Link
+from simulator.experiment.faults_schema import Faults
 from simulator.timeline import (
     Arrival,
     Asynchronous,
     Dispatched,
     Evaluation,
     Event,
+    Fault,
     Finished,
+    Lost,
     OwnShard,
     Round,
+    Shortened,
     Timeline,
     TimelineConfig,
     Update,
@@ -44,9 +48,11 @@ def cluster(
     up: Link | None = None,
     server_update_s: float = 0.0,
     seed: int = 0,
+    faults: dict[str, Any] | None = None,
 ) -> ClusterModel:
     free = link(len(step_s))
-    return ClusterModel(np.array(step_s, float), jitter, down or free, up or free, server_update_s, seed)
+    model = None if faults is None else FaultModel(Faults.model_validate(faults), seed)
+    return ClusterModel(np.array(step_s, float), jitter, down or free, up or free, server_update_s, seed, model)
 
 
 def timeline(model: ClusterModel, **config: Any) -> Timeline:
@@ -89,7 +95,7 @@ def starts(history: Sequence[Event]) -> list[tuple[float, list[int]]]:
 
 
 def log(history: Sequence[Event]) -> list[tuple[float, str]]:
-    """What happened when: "start 0 1", "applied 0 1 -> v1", "evaluate v1", "finish"."""
+    """What happened when: "start 0 1", "applied 0 1 -> v1", "lost 0", "cut 0 to 3", "evaluate v1", "finish"."""
     lines: list[tuple[float, str]] = []
     for event in history:
         match event:
@@ -103,6 +109,12 @@ def log(history: Sequence[Event]) -> list[tuple[float, str]]:
                 lines.append((event.time_s, f"{event.outcome} {workers} -> v{event.version}"))
             case Evaluation():
                 lines.append((event.time_s, f"evaluate v{event.version}"))
+            case Fault():
+                lines.append((event.time_s, f"{event.kind} {event.worker}"))
+            case Lost():
+                lines.append((event.time_s, f"lost {event.round.worker}"))
+            case Shortened():
+                lines.append((event.time_s, f"cut {event.round.worker} to {event.round.steps}"))
             case Finished():
                 lines.append((event.time_s, "finish"))
     return lines

@@ -386,5 +386,5 @@ def test_a_policy_that_restarts_nobody_is_an_error():
             return False
 
     history = []
-    with pytest.raises(NoProgressError, match=r"any more at 2 s: .* worker 0, worker 1 wait to restart"):
+    with pytest.raises(NoProgressError, match=r"any more at 2 s: worker 0, worker 1 wait to restart"):
         history.extend(timeline(cluster([1.0, 2.0]), synchronization=Never(), budget_s=10.0))

@@ -1,0 +1,127 @@
+"""Pseudo-gradients that are not finite stay out of the server's state, and it is said which they were."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simulator import Workshop, simulate
+from simulator.book import NonFiniteError
+from simulator.experiment import Experiment
+from simulator.experiment.outer_schema import DelayedNesterovOuter, NesterovOuter, SGDOuter
+from simulator.learning import OuterPrograms, Server, build_outer
+from simulator.learning.round import RoundResult
+from simulator.verify import verify
+from tests.experiments import tiny
+from tests.killed_runs import CLASSIFIER
+
+START = {"x": jnp.array([1.0, -2.0], jnp.float32)}
+NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.5}
+BAD = [np.nan, 1.0]
+WORSE = [np.inf, 0.0]
+
+
+def server(outer: Any) -> Server:
+    return Server(START, OuterPrograms(build_outer(outer)), reject=outer.non_finite == "reject")
+
+
+def gradient(values: list[float]) -> Any:
+    return {"x": jnp.array(values, jnp.float32)}
+
+
+def apply(to: Server, values: list[float], pulled: Any = START) -> bool:
+    return bool(to.apply(gradient(values), staleness=0, worker=0, pulled_params=pulled))
+
+
+def results(*gradients: list[float]) -> list[RoundResult]:
+    return [RoundResult(gradient(each), jnp.float32(0), jnp.isfinite(jnp.array(each)).all()) for each in gradients]
+
+
+def leaves(of: Server) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves((of.params, of.state.inner))]
+
+
+@pytest.mark.parametrize("mode", ["reject", "skip", "fatal"])
+@pytest.mark.parametrize(
+    "outer",
+    [
+        NesterovOuter(**NESTEROV),
+        DelayedNesterovOuter(optimizer="delayed_nesterov", learning_rate=0.5, momentum=0.5, buffer=2),
+    ],
+)
+@pytest.mark.parametrize("bad", [BAD, WORSE])
+def test_an_arrival_that_is_not_finite_changes_nothing(mode: str, outer: Any, bad: list[float]):
+    one = server(outer.model_copy(update={"non_finite": mode}))
+    assert apply(one, [4.0, 0.0])
+    before = leaves(one)
+    assert not apply(one, bad)
+    for leaf, was in zip(leaves(one), before, strict=True):
+        np.testing.assert_array_equal(leaf, was)
+    assert apply(one, [4.0, 0.0])
+
+
+def test_a_correction_that_overflows_is_noticed():
+    outer = SGDOuter(optimizer="sgd", learning_rate=1.0, delay_compensation=0.5)
+    one = server(outer)
+    assert apply(one, [4.0, 0.0])
+    assert not apply(one, [1e30, 0.0], pulled={"x": START["x"] + 5})
+    assert np.isfinite(one.params["x"]).all()
+
+
+def test_behind_a_barrier_the_others_are_averaged_or_the_step_is_left_out():
+    rejecting, skipping, without = (server(NesterovOuter(**NESTEROV, non_finite=m)) for m in ("reject", "skip", "skip"))
+    assert bool(rejecting.apply_mean(results([4.0, 0.0], BAD, [0.0, 4.0])))
+    assert bool(without.apply_mean(results([4.0, 0.0], [0.0, 4.0])))
+    np.testing.assert_array_equal(rejecting.params["x"], without.params["x"])
+    assert not bool(skipping.apply_mean(results([4.0, 0.0], BAD, [0.0, 4.0])))
+    np.testing.assert_array_equal(skipping.params["x"], START["x"])
+    assert not bool(rejecting.apply_mean(results(BAD, WORSE)))
+    np.testing.assert_array_equal(rejecting.params["x"], without.params["x"])
+
+
+def test_in_a_buffer_it_counts_as_zeros_or_spoils_the_step():
+    rejecting, skipping, zeros = (
+        server(SGDOuter(optimizer="sgd", learning_rate=1.0, arrivals_per_update=2, non_finite=mode))
+        for mode in ("reject", "skip", "reject")
+    )
+    for one in (rejecting, skipping):
+        assert [apply(one, each) for each in (BAD, [4.0, 2.0])] == [False, True]
+    for each in ([0.0, 0.0], [4.0, 2.0]):
+        apply(zeros, each)
+    np.testing.assert_array_equal(rejecting.params["x"], zeros.params["x"])
+    np.testing.assert_array_equal(skipping.params["x"], START["x"])
+    for each in ([4.0, 2.0], [4.0, 2.0]):  # the next buffer is a clean one
+        apply(skipping, each)
+    np.testing.assert_array_equal(skipping.params["x"], START["x"] - jnp.array([4.0, 2.0]))
+
+
+def diverging(**changes: Any) -> Experiment:
+    """Its learning rate rises without end."""
+    peak = {"schedule": {"kind": "cosine", "warmup_steps": 60, "total_steps": 61}, "learning_rate": 1e30}
+    return tiny(**(CLASSIFIER | {"inner": {"optimizer": "sgd"} | peak} | changes))
+
+
+BARRIER = {"synchronization": {"kind": "barrier"}, "outer": {"optimizer": "sgd", "learning_rate": 1.0, "weight": 1.0}}
+
+
+@pytest.mark.parametrize("changes", [{}, BARRIER])
+def test_what_is_not_finite_is_counted_and_recorded_and_parameters_stay_finite(
+    mixed_dtypes: None, changes: dict[str, Any]
+):
+    record = simulate(diverging(**changes), workshop=Workshop())
+    flagged = record.rounds["non_finite"] == 1
+    assert 0 < record.summary["non_finite"] == flagged.sum()
+    assert np.isfinite(record.evaluations["loss"]).all()
+    good = record.rounds.loc[~flagged, "local_steps"].sum() / record.summary["simulated_seconds"]
+    assert record.summary["goodput"] == pytest.approx(good)
+    assert verify(record) == []
+
+
+def test_it_is_fatal_if_the_experiment_says_so(mixed_dtypes: None):
+    message = (
+        r"round \d+ of worker \d \(shard \d, 5 local steps from version \d+\) brought a pseudo-gradient that is not"
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        simulate(diverging(outer={"non_finite": "fatal"}), workshop=Workshop())
