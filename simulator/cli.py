@@ -26,6 +26,7 @@ from simulator.experiment import (
 )
 from simulator.folder import CHECKPOINTS, alone_in, finished, output_folder
 from simulator.stopping import Interrupted, Stopped, StopSignals
+from simulator.visible import visible
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
@@ -73,7 +74,7 @@ def _messages() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except Interrupted as interrupted:
-        sys.stderr.write(f"tardigrad: {interrupted}\n")
+        sys.stderr.write(f"tardigrad: {visible(str(interrupted))}\n")
         _leave(EXIT_SIGNAL + interrupted.number)
     except KeyboardInterrupt:
         sys.stderr.write("tardigrad: interrupted; what had been written down is kept\n")
@@ -87,8 +88,12 @@ def _messages() -> Iterator[None]:
         _fail(str(error), EXIT_BAD_INPUT)
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{visible(text)}\n")
+
+
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"tardigrad: {message}\n")
+    sys.stderr.write(f"tardigrad: {visible(message)}\n")
     sys.exit(code)
 
 
@@ -136,9 +141,7 @@ def run(
         published = reference.model_dump()
         console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
-    console.print(
-        f"\n{_plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}", soft_wrap=True
-    )
+    _say(f"\n{_plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
 
 
 @app.command()
@@ -157,7 +160,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
         console.print(worker_rich_table(record), "")
     console.print(results_tables([record.summary for record in records], title=points[0].experiment.name))
     figures = write_figures(records, folder)
-    console.print(f"\n{_plural(len(records), 'timeline')} and {len(figures)} figures in {folder}", soft_wrap=True)
+    _say(f"\n{_plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
 
 
 @app.command()
@@ -178,7 +181,7 @@ def plot(
     figures = write_figures(records, folder, [against]) if against else write_figures(records, folder)
     console = Console()
     console.print(results_tables([record.summary for record in records]))
-    console.print("\n".join(str(path) for path in figures), soft_wrap=True)
+    _say("\n".join(str(path) for path in figures))
 
 
 @app.command()
@@ -227,9 +230,7 @@ def validate(
         if scale != points[0].experiment.scale:  # which has been checked, with its data
             _points(file, [f"scale={scale}"], variant, data="none")
     variants = dict.fromkeys(point.variant for point in points)
-    Console().print(
-        f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}", soft_wrap=True
-    )
+    _say(f"{file}: valid; {_plural(len(points), 'simulation')} of {_plural(len(variants), 'variant')}")
 
 
 @data_app.command()
@@ -240,8 +241,7 @@ def prepare(file: File, settings: Settings = None, variant: Variant = None) -> N
 
     stores = {store.folder: store for store in (token_store(data) for data, _, _ in _texts(file, settings, variant))}
     for store in stores.values():
-        text = f"{store.meta['documents']:,} documents, {store.meta['tokens']:,} tokens in {store.folder}"
-        Console().print(text, soft_wrap=True, markup=False)
+        _say(f"{store.meta['documents']:,} documents, {store.meta['tokens']:,} tokens in {store.folder}")
 
 
 @data_app.command()
@@ -285,11 +285,11 @@ def verify(
         found = violations_of(record)
         broken += bool(found)
         amount = f"{_plural(len(record.rounds), 'round')}, {_plural(len(record.evaluations), 'evaluation')}"
-        typer.echo(f"{folder}: {amount}: {_plural(len(found), 'violation') if found else 'every rule holds'}")
+        _say(f"{folder}: {amount}: {_plural(len(found), 'violation') if found else 'every rule holds'}")
         for violation in found[:_MOST_VIOLATIONS]:
-            typer.echo(f"  {violation}")
+            _say(f"  {violation}")
         if len(found) > _MOST_VIOLATIONS:
-            typer.echo(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
+            _say(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
     if broken:
         _fail(f"{_plural(broken, 'run')} broke a rule", EXIT_BROKEN)
 
@@ -394,4 +394,4 @@ def _plural(number: int, noun: str) -> str:
 
 
 def _label(point: Point) -> str:
-    return ", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())])
+    return visible(", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())]))

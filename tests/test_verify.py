@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
+from simulator.experiment.document import merge
 from simulator.record import RecordError, RunRecord
 from simulator.verify import verify
 from tests.experiments import tiny
@@ -140,6 +141,75 @@ def test_rounds_that_were_lost_or_invented_are_found():
     for rounds in (record.rounds.drop(index=5), pd.concat([record.rounds, record.rounds.iloc[-1:]])):
         found = verify(dataclasses.replace(record, rounds=rounds))
         assert "a synchronous update lacks a worker's round" in {violation.message for violation in found}
+
+
+FAULTS = {
+    "crashes": {"time_between": "20s", "repair": "5s"},
+    "preemption": {"time_between": "30s", "absence": "5s", "notice": "2s"},
+    "message_loss": {"probability": 0.2, "timeout": "1s", "attempts": 3},
+    "slowdowns": {"time_between": "20s", "duration": "5s", "factor": 2},
+}
+
+
+def failing() -> RunRecord:
+    record = timeline(cluster={"faults": FAULTS})
+    assert verify(record) == []
+    return record
+
+
+@pytest.mark.parametrize(
+    ("fault", "column", "change", "rule"),
+    [
+        ("crash", "time_s", 0.5, "faults"),
+        ("crash", "worker", 1, "faults"),
+        ("notice", "time_s", -0.5, "faults"),
+        ("slow", "time_s", 0.25, "faults"),
+        ("lost", "time_s", 0.5, "faults"),
+        ("lost", "round", 1000, "workers"),
+        ("lost", "first_step", -3, "steps"),
+        ("lost", "computed_steps", 1, "lost_steps"),
+        ("lost", "bytes_down", 64, "lost_bytes"),
+        ("cut", "local_steps", 1, "steps"),
+        ("cut", "round", 1, "durations"),
+    ],
+)
+def test_what_was_changed_in_the_faults_is_found(fault: str, column: str, change: float, rule: str):
+    record = failing()
+    faults = record.faults.copy()
+    row = faults.index[faults["fault"] == fault][0]
+    faults.loc[row, column] += type(faults[column].iloc[0].item())(change)
+    if (fault, column) == ("lost", "time_s"):
+        record = dataclasses.replace(record, experiment=without_message_loss(record))
+    assert rule in {violation.rule for violation in verify(dataclasses.replace(record, faults=faults))}
+
+
+def without_message_loss(record: RunRecord) -> dict[str, Any]:
+    return merge(record.experiment, {"cluster": {"faults": {"message_loss": None}}})
+
+
+def test_faults_that_are_left_out_or_of_another_cluster_are_found():
+    record = failing()
+    for faults in (record.faults[record.faults["fault"] != "slow"], record.faults[record.faults["fault"] != "lost"]):
+        assert verify(dataclasses.replace(record, faults=faults))
+    elsewhere = timeline()
+    [*found] = verify(dataclasses.replace(elsewhere, faults=record.faults))
+    assert "nothing can go wrong here" in {violation.message for violation in found}
+
+
+def test_a_round_that_was_not_lost_and_its_retries_are_recomputed():
+    record = failing()
+    again = record.rounds["bytes_up"] > record.rounds["bytes_up"].min()
+    assert again.any()
+    rounds = record.rounds.copy()
+    rounds.loc[rounds.index[again][0], "bytes_up"] = rounds["bytes_up"].min()
+    assert "bytes" in {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))}
+
+
+def test_the_files_that_a_record_names_are_not_read():
+    record = timeline()
+    named = merge(record.experiment, {"cluster": {"faults": {"trace": "/etc/passwd"}}})
+    with pytest.raises(RecordError, match=r"cluster\.faults\.trace names a file"):
+        verify(dataclasses.replace(record, experiment=named))
 
 
 def test_a_record_whose_experiment_is_none_is_refused():

@@ -1,10 +1,10 @@
-"""Fills the tables of README.md, here, in ../data and at the top, from the committed results.
+"""Fills the tables of README.md, here, in ../data, ../faults and at the top, from the committed results.
 
     .venv/bin/python experiments/paper/page.py
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
-and KIND is one of by_shard, grids, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this folder,
-with `:SCALE` behind it where that is not the file's own.
+and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this
+folder, with `:SCALE` behind it where that is not the file's own.
 """
 
 import math
@@ -22,7 +22,12 @@ from simulator.report import comparison, comparison_markdown
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results/paper"
-PAGES = (HERE / "README.md", HERE.parents[1] / "README.md", HERE.parent / "data/README.md")
+PAGES = (
+    HERE / "README.md",
+    HERE.parents[1] / "README.md",
+    HERE.parent / "data/README.md",
+    HERE.parent / "faults/README.md",
+)
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,6 +85,35 @@ def by_shard(*names: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def losses(*names: str) -> str:
+    """Returns what every method reached, how much work was of use, and how much was lost; means over seeds."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for run in summaries_of(names):
+        point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
+        found.setdefault((*point, run["variant"]), []).append(run)
+    axes = [axis for axis in summaries_of(names)[0]["overrides"] if axis != "seed"]
+    numbers = ["perplexity", "simulated time", "useful steps/s", "work lost or dropped", "rounds lost", "seeds"]
+    lines = [[*axes, "variant", *numbers], [":--"] * (len(axes) + 1) + ["--:"] * len(numbers)]
+    for key, runs in found.items():
+        means = {
+            name: sum(run[name] for run in runs) / len(runs)
+            for name in (
+                "final_perplexity",
+                "simulated_seconds",
+                "goodput",
+                "lost_steps",
+                "dropped_steps",
+                "lost_rounds",
+            )
+        }
+        computed = sum(run["local_steps"] + run["lost_steps"] for run in runs) / len(runs)
+        lost = (means["lost_steps"] + means["dropped_steps"]) / computed
+        cells = [f"{means['final_perplexity']:.2f}", f"{means['simulated_seconds'] / 60:.0f} min"]
+        cells += [f"{means['goodput']:.2f}", f"{100 * lost:.1f} %", f"{means['lost_rounds']:.0f}", str(len(runs))]
+        lines.append([*key, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def made(*names: str) -> str:
     """Returns what made the results: versions, content of the data, and how long it took."""
     runs = summaries_of(names)
@@ -113,6 +147,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "commands": commands,
     "compare": compare,
     "grids": tuned,
+    "losses": losses,
     "made": made,
 }
 

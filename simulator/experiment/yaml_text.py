@@ -9,6 +9,15 @@ Key = tuple[str, ...]
 _MERGE = "tag:yaml.org,2002:merge"
 
 
+_MOST_DIGITS = 1000  # Python refuses to print numbers of several thousand
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"more than {_MOST_DIGITS} digits")
+    return int(text.replace("_", ""), 16 if "x" in text else 10)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loader that reads numbers as YAML 1.2 does: `1e-3` is a number, `010` is ten and `1:30` is text."""
 
@@ -28,9 +37,7 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:\d[\d_]*|0x[\da-fA-F_]+)$", re.ASCII), list("-+0123456789")
 )
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", ""), 16 if "x" in node.value else 10)
-)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: _integer(node.value))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF)|\.nan)$", re.ASCII),

@@ -1,5 +1,6 @@
 """One's own results beside published ones, as ratios to a baseline with a confidence interval over seeds."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -139,7 +140,7 @@ def comparison_markdown(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str
     """Returns the rows of `comparison` as a Markdown table, with its caption below."""
     header, cells = _cells(rows, reference)
     ruler = [":--" if name in ("", "variant") else "--:" for name in header]
-    lines = [header, ruler, *([cell.replace("|", "\\|") for cell in line] for line in cells)]
+    lines = [header, ruler, *([html.escape(cell, quote=False).replace("|", "\\|") for cell in line] for line in cells)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(reference)}\n"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.record import RunRecord
+from simulator.visible import visible
 
 
 class ReportError(ValueError):
@@ -40,7 +41,7 @@ def sweep_point_labels(summary: Mapping[str, Any]) -> list[str]:
     point = sweep_point(summary)
     last = [key.rsplit(".", 1)[-1] for key in point]
     names = [short if last.count(short) == 1 else key for key, short in zip(point, last, strict=True)]
-    return [f"{name}={value}" for name, value in zip(names, point.values(), strict=True)]
+    return [one_line(f"{name}={value}") for name, value in zip(names, point.values(), strict=True)]
 
 
 def group_records(records: Sequence[RunRecord]) -> list[Group]:
@@ -69,5 +70,5 @@ def _label(record: RunRecord, *, with_experiment: bool) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns the text with every run of white space, line breaks included, as one space."""
-    return " ".join(text.split())
+    """Returns the text with every run of white space, line breaks included, as one space, and nothing invisible."""
+    return visible(" ".join(text.split()))

@@ -136,7 +136,7 @@ _OF_FAULTS = {
 def new_table(title: str | None, caption: str | None) -> Table:
     """Returns a table without columns, in the look that all of them share."""
     return Table(
-        title=Text(title) if title else None,
+        title=Text(one_line(title)) if title else None,
         caption=caption,
         header_style="bold",
         box=box.SIMPLE_HEAD,

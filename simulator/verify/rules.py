@@ -91,6 +91,8 @@ def _steps_are_conserved(found: Found) -> Iterator[Violation]:
     columns = ["shard", "first_step", "local_steps"]
     parts = [("rounds", found.rounds), ("faults", found.lost), ("faults", found.cut)]
     given = pd.concat([part[columns].assign(table=table, row=part.index) for table, part in parts])
+    for table, row in given.loc[given["first_step"] < 0, ["table", "row"]].itertuples(index=False):
+        yield Violation(table, row, "steps", "its first step is negative")
     for _, own in given.sort_values("first_step").groupby("shard"):
         ends = (own["first_step"] + own["local_steps"]).to_numpy()
         overlap = own["first_step"].to_numpy()[1:] < ends[:-1]
