@@ -13,9 +13,11 @@ from pydantic import TypeAdapter
 
 from simulator import Workshop, check, expand
 from simulator.cli import app
-from simulator.experiment import load_document
+from simulator.experiment import Experiment, load_document
 from simulator.experiment.data_schema import Data
+from simulator.experiment.document import merge
 from simulator.report import format as human
+from tests.experiments import TINY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,3 +119,14 @@ def test_the_python_examples_run(number):
             "delayed Nesterov",
             "delayed Nesterov + DyLU",
         ]
+
+
+def test_the_example_of_faults_is_valid():
+    [block] = [block for block in blocks("yaml") if "faults:" in block]
+    changes = yaml.safe_load(block)
+    assert changes["cluster"]["faults"]["trace"] == "spot.csv"
+    changes["cluster"]["faults"]["trace"] = str(ROOT / "experiments/faults/spot.csv")
+    experiment = Experiment.model_validate(merge(TINY, changes))
+    faults = experiment.cluster.faults
+    assert faults is not None
+    assert {name for name, value in faults if value is None} == {"departures", "server_outages"}

@@ -25,6 +25,7 @@ from simulator.experiment.faults_schema import (
 from simulator.experiment.trace import TraceEvent
 
 AbsenceKind = Literal["crash", "preemption", "departure", "late"]
+_FIRST: tuple[AbsenceKind, ...] = ("late", "departure", "preemption", "crash")  # of what begins at one time
 Spans = Iterator[tuple[float, float]]
 
 
@@ -34,7 +35,7 @@ class Absence(NamedTuple):
     Attributes:
       start_s: when it goes.
       end_s: when it is back; infinite if never.
-      kind: why. Of a crash nobody is told.
+      kind: why.
       notice_s: when worker and server are told, which is `start_s` where there is no notice.
       delivers: whether the round's finished steps are sent afterwards.
     """
@@ -146,7 +147,8 @@ class FaultModel:
 
     def absences(self, worker: int) -> Iterator[Absence]:
         """Yields a worker's absences in order, none of which touches the one before it."""
-        return _one_at_a_time(heapq.merge(*self._absence_sources(worker)))
+        sources = self._absence_sources(worker)
+        return _one_at_a_time(heapq.merge(*sources, key=lambda absence: (absence.start_s, _FIRST.index(absence.kind))))
 
     def _absence_sources(self, worker: int) -> Iterator[Iterable[Absence]]:
         faults = self._faults
@@ -160,11 +162,11 @@ class FaultModel:
         for spans in self._spans("preemption", worker):
             assert faults.preemption is not None
             notice_s = faults.preemption.notice
-            yield (Absence(start_s, end_s, "preemption", start_s - notice_s) for start_s, end_s in spans)
+            yield (Absence(start_s, end_s, "preemption", max(start_s - notice_s, 0.0)) for start_s, end_s in spans)
         departures = faults.departures
         if departures is not None and _concerns(departures, worker):
             start_s = draw(departures.after, stream(self._seed, "departures", worker))
-            yield [Absence(start_s, math.inf, "departure", start_s)]
+            yield [Absence(start_s, math.inf, "departure", start_s)] if start_s < math.inf else []
 
     def _slowdowns(self, worker: int) -> Episodes:
         faults = self._faults
@@ -208,7 +210,7 @@ class FaultModel:
         gone: tuple[float, AbsenceKind, float] | None = None
         notice_s: float | None = None
         events = [event for event in self._trace.get(worker, ()) if event.event in (*kinds, "notice", "join")]
-        if events and events[0].event == "join":
+        if events and events[0].event == "join" and events[0].time > 0:
             gone = (0.0, "late", 0.0)
         for event in events:
             if event.event == "notice":
@@ -254,6 +256,8 @@ def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generato
     now_s = 0.0
     while now_s < math.inf:
         start_s = now_s + draw(between, random)
+        if start_s == math.inf:
+            return
         now_s = start_s + draw(lasts, random)
         yield start_s, now_s
 
@@ -295,14 +299,19 @@ def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
 
 
 def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:
-    """Yields absences that do not touch; one that begins during another makes that last longer."""
+    """Yields absences that do not touch; one that begins during another makes that last longer.
+
+    What was computed is delivered afterwards only if each of them would leave it there. A notice that would come before
+    the end of another absence is given when the worker is back.
+    """
     current = next(absences, None)
     while current is not None:
         following = next(absences, None) if current.end_s < math.inf else None
         if following is not None and following.start_s <= current.end_s:
-            current = current._replace(end_s=max(current.end_s, following.end_s))
+            delivers = current.delivers and following.delivers
+            current = current._replace(end_s=max(current.end_s, following.end_s), delivers=delivers)
             continue
         yield current
-        if following is not None:  # a notice during an absence reaches the worker when it is back
+        if following is not None:
             following = following._replace(notice_s=max(following.notice_s, current.end_s))
         current = following

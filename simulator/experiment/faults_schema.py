@@ -163,8 +163,10 @@ class Faults(Section):
             if any(worker >= workers for worker in chosen):
                 message = f"names worker {max(chosen)}, but {workers} workers have the ids 0 to {workers - 1}"
                 found.append((f"{name}.workers", message))
-        strangers = [event.worker for event in self.trace or () if event.worker != "server" and event.worker >= workers]
-        if strangers:
-            message = f"names worker {strangers[0]}, but {workers} workers have the ids 0 to {workers - 1}"
-            found.append(("trace", message))
+        for event in self.trace or ():
+            if event.worker != "server" and event.worker >= workers:
+                message = f"{workers} workers have the ids 0 to {workers - 1}"
+                whose = f"names worker {event.worker} ({event.event} at {event.time:g} s), but"
+                found.append(("trace", f"{whose} {message}"))
+                break
         return found

@@ -70,13 +70,14 @@ def _of_file(path: str) -> Iterable[tuple[str, Any]]:
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"the trace cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # also a null byte in the path
-        raise ValueError(f"the trace is not UTF-8 text: {error}") from error
+    except (OSError, ValueError) as error:  # a null byte in the path is a ValueError
+        raise ValueError(f"the trace cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > MOST_BYTES:
         raise ValueError(f"the trace is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the trace is not UTF-8 text: {error}") from error
     try:
         reader = csv.reader(io.StringIO(text), strict=True)
         header = [name.strip() for name in next(reader, [])]
@@ -85,6 +86,8 @@ def _of_file(path: str) -> Iterable[tuple[str, Any]]:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells) and not cells[0].startswith("#"):
+                if len(cells) != len(header):
+                    raise ValueError(f"{path}:{reader.line_num}: expected worker, time and event, not {cells!r:.80}")
                 yield f"{path}:{reader.line_num}", cells
     except csv.Error as error:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
@@ -98,15 +101,15 @@ def _event(where: str, row: Any) -> TraceEvent:
     worker, time, event, factor = (*row, None)[:4]
     if isinstance(worker, str) and worker.isascii() and worker.isdecimal() and len(worker) < 19:
         worker = int(worker)
-    name, _, number = event.partition(" ") if isinstance(event, str) else (event, "", "")
-    if factor is None and number:
-        factor = _number(number)
+    name, _, number = event.partition(" ") if isinstance(event, str) else (str(event), "", "")
     allowed = SERVER_EVENTS if worker == "server" else WORKER_EVENTS
-    if name not in allowed if isinstance(name, str) else True:
+    if name not in allowed:
         whose = "the server" if worker == "server" else "a worker"
         raise ValueError(f"{where}: {event!r} is no event of {whose}; valid: {', '.join(allowed)}")
-    if (name == "slow") != (factor is not None):
+    if (name == "slow") != (factor is not None or bool(number)) or (factor is not None and number):
         raise ValueError(f"{where}: {event!r}: only slow takes a factor, as in 'slow 2.5', and it needs one")
+    if number:
+        factor = _number(where, number)
     try:
         return _EVENT.validate_python((worker, time, name, factor))
     except ValidationError as error:
@@ -116,11 +119,11 @@ def _event(where: str, row: Any) -> TraceEvent:
         raise ValueError(f"{where}: {column} = {first['input']!r:.60}: {said[0].lower()}{said[1:]}") from error
 
 
-def _number(text: str) -> float:
+def _number(where: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"'slow {text}': expected a number, as in 'slow 2.5'") from None
+        raise ValueError(f"{where}: 'slow {text}': expected a number, as in 'slow 2.5'") from None
 
 
 _STATES = {  # event -> states in which it can come, and the one after it; a worker has one state of each kind
@@ -142,6 +145,7 @@ _FIRST = {"presence": "there", "speed": "normal", "link": "up", "server": "up"}
 def _check_order(events: Iterable[tuple[str, TraceEvent]]) -> None:
     """Checks that each worker's events can follow each other. One whose first is `join` is not there before it."""
     last_s: dict[Any, float] = {}
+    warned: dict[Any, str] = {}
     states: dict[tuple[Any, str], str] = {}
     for where, event in events:
         worker, time_s = event.worker, event.time
@@ -153,3 +157,9 @@ def _check_order(events: Iterable[tuple[str, TraceEvent]]) -> None:
         if state not in before:
             raise ValueError(f"{where}: {event.event!r} cannot follow here: worker {worker} is {state} already")
         states[worker, kind] = after
+        if kind == "presence":
+            warned.pop(worker, None)
+            if after == "warned":
+                warned[worker] = where
+    for worker, where in warned.items():
+        raise ValueError(f"{where}: after a notice worker {worker} must go: add preempt, leave or crash")

@@ -145,9 +145,18 @@ class FaultLog(_Rows):
         bytes_down: int = 0,
         bytes_up: int = 0,
     ) -> None:
-        """Adds one fault."""
+        """Adds one fault.
+
+        Raises:
+            RecordError: If the fault is unknown or a value is not a number of its column's kind.
+        """
+        if fault not in _FAULT_CODES:
+            raise RecordError(f"fault {fault!r} is not one of {', '.join(CATEGORIES['fault'])}")
         steps = (first_step, local_steps, computed_steps, pulled_version)
-        self._buffer += self._pack(time_s, worker, _FAULT_CODES[fault], round, shard, *steps, bytes_down, bytes_up)
+        try:
+            self._buffer += self._pack(time_s, worker, _FAULT_CODES[fault], round, shard, *steps, bytes_down, bytes_up)
+        except struct.error as error:
+            raise RecordError(f"{fault} of worker {worker}: {error}; see FAULT_COLUMNS for the kinds") from error
 
 
 class EvaluationLog(_Rows):

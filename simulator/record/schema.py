@@ -115,7 +115,7 @@ SUMMARY_KEYS: Mapping[str, str] = {
     "mean_staleness": "over the rounds that arrived, server updates; null without any",
     "max_staleness": "over the rounds that arrived, server updates; null without any",
     "utilization": "share of the workers' time spent computing, see summarize_rounds; null without any round",
-    "bytes_sent": "over all links, both directions",
+    "bytes_sent": "for the rounds that arrived, over all links, both directions",
     "host_seconds": "how long the simulation took",
     "tokens_per_host_second": "tokens / seconds of training, evaluation and compilation, pretraining left out",
     "workers": "number of workers",
@@ -147,7 +147,7 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
 
     Args:
         frame: The table.
-        columns: `ROUND_COLUMNS` or `EVALUATION_COLUMNS`.
+        columns: `ROUND_COLUMNS`, `EVALUATION_COLUMNS` or `FAULT_COLUMNS`.
         where: What to call the table in an error message, a path if it has one.
 
     Raises:

@@ -81,11 +81,12 @@ def losses_table(summaries: Sequence[Summary]) -> Table | None:
     for variants in _points(summaries).values():
         for variant, runs in variants.items():
             known = [run for run in runs if "goodput" in run]  # older records know nothing of faults
-            means = {key: _mean([run[key] or 0 for run in known]) for key in OF_FAULTS} if known else {}
+            values = {key: [run[key] for run in known if human.known(run[key])] for key in OF_FAULTS}
+            means = {key: _mean(each) for key, each in values.items() if each}
             cells = {key: human.short_count(mean) for key, mean in means.items()}
             if known:
                 cells |= {
-                    "goodput": human.decimal(means["goodput"]),
+                    "goodput": human.significant(means["goodput"]) if "goodput" in means else human.UNKNOWN,
                     "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
                     "lost_bytes": human.byte_count(means["lost_bytes"]),
                 }
@@ -122,6 +123,7 @@ _COLUMNS = {
     "tokens_per_host_second": "tokens/\nhost s",
 }
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
+_MOST_IN_FULL = 100_000  # else the table is too wide for a terminal
 _OF_FAULTS = {
     "goodput": "useful\nsteps/s",
     "lost_share": "work lost\nor dropped",
@@ -163,13 +165,17 @@ def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, s
         "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity") + _of_shards(runs),
         "simulated_seconds": _spread(runs, "simulated_seconds", human.short_duration)
         + _relative(runs, reference, "simulated_seconds"),
-        "local_steps": _spread(runs, "local_steps", human.count),
-        "server_updates": _spread(runs, "server_updates", human.count),
+        "local_steps": _spread(runs, "local_steps", _count),
+        "server_updates": _spread(runs, "server_updates", _count),
         "mean_staleness": _spread(runs, "mean_staleness", human.decimal) + maximum,
         "utilization": _spread(runs, "utilization", human.percent),
         "bytes_sent": _spread(runs, "bytes_sent", human.byte_count),
         "tokens_per_host_second": _spread(runs, "tokens_per_host_second", human.short_count),
     }
+
+
+def _count(value: float | None) -> str:
+    return human.count(value) if value is None or value < _MOST_IN_FULL else human.short_count(value)
 
 
 def _of_shards(runs: Sequence[Summary]) -> str:

@@ -77,7 +77,8 @@ def timeline(
         axes.set_xlim(start_s / unit.size, stop_s / unit.size)
         axes.set_xlabel(f"simulated time ({unit.unit})")
         plain_ticks(axes.xaxis, most=8)
-        axes.set_title(_notes(table, shown, start_s, stop_s, end_s), fontweight="normal", fontsize=8)
+        notes = _notes(table, shown, start_s, stop_s, end_s, lost="round lost" in losses)
+        axes.set_title(notes, fontweight="normal", fontsize=8)
         labels = [*PHASES, *losses]
         entries = [*handles, *losses.values()]
         draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
@@ -105,7 +106,9 @@ def _excerpt_s(rounds: pd.DataFrame) -> float:
     return float(min(_EXCERPT_ROUNDS * cycle_s.max(), _EXCERPT_BARS * cycle_s.min()))
 
 
-def _notes(table: pd.DataFrame, shown: Sequence[int], start_s: float, stop_s: float, end_s: float) -> str:
+def _notes(
+    table: pd.DataFrame, shown: Sequence[int], start_s: float, stop_s: float, end_s: float, *, lost: bool
+) -> str:
     """Returns which part of the run and of the cluster is shown, and what blank space means where there is some."""
     if start_s <= 0 and stop_s >= end_s:
         lines = [f"the whole run, {duration(end_s)}"]
@@ -116,7 +119,7 @@ def _notes(table: pd.DataFrame, shown: Sequence[int], start_s: float, stop_s: fl
     if len(shown) < len(table):
         lines.append(f"{len(shown):,} of {len(table):,} workers, evenly spaced from fastest to slowest")
     visible = table.set_index("worker").loc[list(shown)]
-    if bool(((visible["covered_s"] < min(stop_s, end_s)) | (visible["lost"] > 1e-9)).any()):
+    if bool((visible["covered_s"] < min(stop_s, end_s)).any()) or lost:
         lines.append("blank: a round that never arrived")
     return "\n".join(lines)
 
@@ -138,7 +141,8 @@ def _draw_bars(
     for phase, (first, last, color, hatch) in PHASES.items():
         bars = rounds[["worker", first, last]].set_axis(["worker", "first_s", "last_s"], axis=1)
         if phase == "wait":  # after its last arrival a worker waits at least until the server has processed it
-            tail = rounds.drop_duplicates("worker", keep="last")[["worker", "arrival_s", "update_s"]]
+            tail = rounds.drop_duplicates("worker", keep="last")[["worker", "arrival_s", "update_s", "waited_to_end"]]
+            tail["update_s"] = tail["update_s"].mask(tail.pop("waited_to_end") == 1, window_s[1])
             bars = pd.concat([bars, tail.set_axis(bars.columns, axis=1)])
         bars = bars[
             (bars["last_s"] > bars["first_s"]) & (bars["first_s"] < window_s[1]) & (bars["last_s"] > window_s[0])
@@ -167,7 +171,7 @@ def _draw_losses(
     faults = faults[faults["worker"].isin(row.index)]
     entries: dict[str, Artist] = {}
     absences = _absences(faults, window_s[1])
-    absences = absences[absences["last_s"] > window_s[0]]
+    absences = absences[(absences["last_s"] > window_s[0]) & (absences["last_s"] > absences["first_s"])]
     if len(absences):
         look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#b22222", "linewidth": 0.4, "hatch": "xxxx"}
         axes.add_collection(PolyCollection(_rectangles(absences, row, unit), label="absent", zorder=2, **look))

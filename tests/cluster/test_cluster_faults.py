@@ -187,9 +187,10 @@ def test_absences_that_overlap_are_one():
     trace = [[0, 13, "leave"], [0, 25, "join"], [0, 41, "crash"], [0, 42, "join"]]
     crashes = {"time_between": constant(10), "repair": constant(5), "in_flight": "delivered"}
     found = first(model(crashes=crashes, trace=trace).absences(0), 3)
-    assert found == [Absence(start, end, "crash", start, True) for start, end in ((10, 30), (40, 45), (55, 60))]
+    assert [each[:2] for each in found] == [(10, 30), (40, 45), (55, 60)]
+    assert [each.delivers for each in found] == [False, False, True]
     endless = model(crashes=crashes, trace=[[0, 12, "crash"]])
-    assert list(endless.absences(0)) == [Absence(10, math.inf, "crash", 10, True)]
+    assert list(endless.absences(0)) == [Absence(10, math.inf, "crash", 10)]
 
 
 def test_crashes_and_preemption_together_are_the_union_of_each_alone():
@@ -267,8 +268,7 @@ def test_a_trace_becomes_slow_downs_and_outages():
     trace = [
         *([0, 1, "slow 2"], [0, 3, "slow 4"], [0, 7, "normal"], [0, 9, "slow 0.5"]),
         *([0, 9, "disconnect"], [0, 9, "reconnect"], [1, 2, "disconnect"], [1, 3, "reconnect"]),
-        *([1, 3, "disconnect"], [1, 4, "reconnect"], [1, 6, "disconnect"]),
-        *(["server", 3, "down"], ["server", 5, "up"]),
+        *([1, 3, "disconnect"], [1, 4, "reconnect"], [1, 6, "disconnect"], ["server", 3, "down"], ["server", 5, "up"]),
     ]
     traced = model(trace=trace)
     assert list(traced.slowdowns(0)) == [Episode(1, 3, 2), Episode(3, 7, 4), Episode(9, math.inf, 0.5)]

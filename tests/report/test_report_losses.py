@@ -61,7 +61,7 @@ def test_losses_by_hand():
     assert [str(column.header).replace("\n", " ") for column in table.columns] == ["variant", *HEADERS.split("|")]
     assert str(table.title) == "what was lost"
     assert _cells(table) == [
-        ["sync", "4.00", "0.0 %", "0", "0", "0", "0", "0 B"],
+        ["sync", "4", "0.0 %", "0", "0", "0", "0", "0 B"],
         ["async", "2.35", "30.0 %", "1 k", "12", "500", "3", "64 MB"],  # 1000 + 500 of 4000 + 1000 steps
     ]
 
@@ -70,7 +70,7 @@ def test_losses_of_seeds_are_means():
     first = _summary(seed=0, goodput=1.0, lost_steps=1000, lost_rounds=1, non_finite=1, lost_bytes=1000)
     second = _summary(seed=1, goodput=2.0, lost_rounds=4, dropped_steps=400, lost_bytes=2000)
     # shares: 1000 of 5000 and 400 of 4000
-    expected = ["a\nn = 2", "1.50", "15.0 %", "500", "2.5", "200", "0.5", "1.5 kB"]
+    expected = ["a\nn = 2", "1.5", "15.0 %", "500", "2.5", "200", "0.5", "1.5 kB"]
     assert _cells(losses_table([first, second])) == [expected]
 
 
@@ -95,7 +95,7 @@ def test_each_sweep_point_has_its_own_losses():
 
 def test_older_summaries_have_empty_cells():
     rows = _cells(losses_table([_older("old"), _summary("new", lost_rounds=2)]))
-    assert rows == [["old"] + [""] * 7, ["new", "4.00", "0.0 %", "0", "2", "0", "0", "0 B"]]
+    assert rows == [["old"] + [""] * 7, ["new", "4", "0.0 %", "0", "2", "0", "0", "0 B"]]
 
 
 def test_older_seeds_are_in_no_mean():
@@ -120,7 +120,7 @@ def test_markup_in_names_is_shown_as_it_is_and_losses_fit_80_columns():
     lines = text.partition("what was lost")[2].splitlines()
     assert "(unnamed)" in [line.strip() for line in lines]
     (row,) = [line for line in lines if "[red]" in line]
-    assert " ".join(row.split()[1:]) == "123,456.78 200.0 % 999 M 999 M 999 M 999 M 123 GB"
+    assert " ".join(row.split()[1:]) == "123,457 200.0 % 999 M 999 M 999 M 999 M 123 GB"
 
 
 # Losses in the timeline.
