@@ -86,7 +86,7 @@ def losses_table(summaries: Sequence[Summary]) -> Table | None:
             cells = {key: human.short_count(mean) for key, mean in means.items()}
             if known:
                 cells |= {
-                    "goodput": human.significant(means["goodput"]) if "goodput" in means else human.UNKNOWN,
+                    "goodput": human.UNKNOWN if (rate := means.get("goodput")) is None else human.significant(rate),
                     "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
                     "lost_bytes": human.byte_count(means["lost_bytes"]),
                 }
