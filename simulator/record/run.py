@@ -35,6 +35,8 @@ _EXPERIMENT_KEYS = ("name", "variant", "seed")
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+_DEEPEST = 100
+
 _Content = TypeVar("_Content")
 
 
@@ -207,7 +209,7 @@ def _read(path: Path, load: Callable[[Path], _Content]) -> _Content:
         return load(path)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file, so the run did not finish. Simulate it again") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecordError(f"{path}: cannot be read: {error}. Simulate the run again") from error
 
 
@@ -227,7 +229,14 @@ def _require(content: Any, keys: Iterable[str], where: str) -> None:
 
 
 def _load_yaml(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    """Loads YAML as `write` dumps it: without aliases, which can grow endlessly, and not too deep for libyaml."""
+    text = path.read_text(encoding="utf-8")
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            raise ValueError(f"it has aliases, or is nested more than {_DEEPEST} levels deep, as no record is")
+    return yaml.load(text, Loader=_Loader)
 
 
 def _load_json(path: Path) -> Any:

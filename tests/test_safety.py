@@ -1,6 +1,7 @@
-"""What strangers wrote is shown, and does nothing."""
+"""What strangers wrote is shown, and does nothing: no code in what is read, no file outside the folders of a run."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.experiment.document import merge
+from simulator.record import RecordError, RunRecord
 from simulator.report import comparison, comparison_markdown
 from simulator.visible import visible
+from tests.experiments import TINY
+from tests.killed_runs import CLASSIFIER
 from tests.record.builders import build_record
 from tests.test_verify import timeline
 
@@ -77,3 +82,59 @@ def test_an_experiment_file_with_hostile_keys_is_refused_in_plain_text(tardigrad
     assert code == 2
     assert "\\x1b[31mname" in err
     assert not FORBIDDEN & set(out + err)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_nothing_that_is_read_can_be_code():
+    loads: list[str] = []
+    for file in [*(ROOT / "simulator").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert not re.findall(r"\b(?:pickle|cloudpickle|dill|marshal|shelve)\b|(?<![.\w])(?:eval|exec)\(", text), file
+        loads += re.findall(r"\byaml\.\w*load\w*\(.*", text)
+    assert loads
+    assert all("Loader=_Loader" in call for call in loads)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "!!python/object/apply:os.system ['touch hacked']",
+        "!!python/name:os.system",
+        "name: !!python/object/new:os.system [touch hacked]",
+        "[" * 200_000 + "]" * 200_000,
+        "a: &a [x]\nb: [*a, *a]",
+        "\x00",
+    ],
+    ids=["apply", "name", "new", "deep", "aliases", "binary"],
+)
+def test_a_record_of_a_stranger_is_refused_and_runs_nothing(tmp_path: Path, content: str, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    record = build_record()
+    record.write(tmp_path / "run")
+    (tmp_path / "run/checksums.json").unlink()
+    (tmp_path / "run/experiment.yaml").write_text(content)
+    with pytest.raises(RecordError, match=r"experiment\.yaml: (cannot be read|holds a|missing keys)"):
+        RunRecord.read(tmp_path / "run")
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_summary_that_is_too_deep_is_refused(tmp_path: Path):
+    build_record().write(tmp_path)
+    (tmp_path / "checksums.json").unlink()
+    (tmp_path / "summary.json").write_text("[" * 200_000)
+    with pytest.raises(RecordError, match=r"summary\.json: cannot be read"):
+        RunRecord.read(tmp_path)
+
+
+def test_a_run_writes_below_its_folder_and_into_caches_only(tardigrad: Any, tmp_path: Path, mixed_dtypes: None):
+    names = {"name": "../../evil", "variants": {"../../../worse\x1b[0m": {}, "/root/worst": {}}}
+    code, out, err = tardigrad("run", "experiment.yaml", experiment=merge(merge(TINY, CLASSIFIER), names))
+    assert (code, err) == (0, "")
+    assert not FORBIDDEN & set(out)
+    made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} - {Path("experiment.yaml")}
+    assert {path.parts[0] for path in made} == {"runs"}
+    assert {path.parts[1] for path in made if len(path.parts) > 1} == {"evil"}
+    assert not (tmp_path.parent / "evil").exists()
+    assert not Path("/root/worst").exists()
