@@ -210,9 +210,10 @@ class Book:
         fetched = [math.nan] * count if trained is None else [float(loss) for loss in trained.losses]
         flags = [0] * count if trained is None else _non_finite(trained)
         self._flags += flags
+        if self._fatal and trained is not None and any(flags):
+            culprits = [bool(finite) for finite in trained.finite]
+            raise NonFiniteError(_non_finite_message(event, event.arrivals[culprits.index(min(culprits))]))
         for arrival, staleness, train_loss, flag in zip(event.arrivals, event.staleness, fetched, flags, strict=True):
-            if flag and self._fatal:
-                raise NonFiniteError(_non_finite_message(event, arrival))
             self._append(event, arrival, staleness, train_loss, flag)
         self._train_loss = statistics.fmean(fetched)
         self._late_update = None
@@ -272,9 +273,9 @@ class Book:
 
 
 def _non_finite(trained: Trained) -> list[int]:
-    """Returns 1 for each round that was not finite, or for all where only what they make together was not."""
+    """Returns 1 for each round that was not finite, or for all where what they make together was not."""
     flags = [int(not finite) for finite in trained.finite]
-    return flags if any(flags) or trained.together else [1] * len(flags)
+    return flags if trained.together else [1] * len(flags)
 
 
 def _non_finite_message(event: Update, arrival: Arrival) -> str:

@@ -42,8 +42,10 @@ def traces(draw: st.DrawFn, workers: int) -> list[list[Any]]:
                     rows += [[worker, at, kind], [worker, at + length, "join"]]
             at += length + 0.25
         if draw(st.integers(0, 5)) == 0:
-            rows.append([worker, at, draw(st.sampled_from(["crash", "leave"]))])
-    if draw(st.booleans()):
+            rows.append([worker, at, draw(st.sampled_from(["crash", "leave", "disconnect"]))])
+    if draw(st.integers(0, 15)) == 0:
+        rows.append(["server", 7.2, "down"])
+    elif draw(st.booleans()):
         rows += [["server", 5.0, "down"], ["server", draw(st.sampled_from([5.5, 12.0])), "up"]]
     return rows
 

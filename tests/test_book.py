@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from simulator.book import Book
+from simulator.book import Book, Trained
 from simulator.cluster import build_cluster
 from simulator.experiment.schema import Budget
 from simulator.timeline import Arrival, Evaluation, Finished, Round, Update
@@ -18,6 +18,10 @@ class Loss:
     def __float__(self):
         self.waited_for.append(self.name)
         return self.value
+
+
+def trained(loss):
+    return Trained([loss], [True], True)
 
 
 def update(number):
@@ -39,9 +43,9 @@ def test_what_training_reports_is_fetched_one_event_late():
     cluster = build_cluster(tiny().cluster, parameters=10, flops_per_step=1.0, seed=0)
     book = Book(Budget(local_steps=20), cluster, 2, Watch())
     book.evaluation(Evaluation(0.0, 0, 0), Loss("start", 3.0, waited_for))
-    book.update(update(0), [Loss("first round", 2.0, waited_for)])
+    book.update(update(0), trained(Loss("first round", 2.0, waited_for)))
     assert waited_for == []
-    book.update(update(1), [Loss("second round", 1.5, waited_for)])
+    book.update(update(1), trained(Loss("second round", 1.5, waited_for)))
     assert waited_for == ["first round"]
     book.evaluation(Evaluation(2.0, 2, 10), Loss("end", 1.0, waited_for))
     assert waited_for == ["first round", "start"]

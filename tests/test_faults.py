@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
 from simulator.engine import Simulation, TrainerKind
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, SimulationError
+from simulator.experiment.document import merge
+from simulator.record import RunRecord
 from simulator.timeline import Dispatched, Lost, NoProgressError, Shortened, Update
 from simulator.verify import verify
 from tests import killed_runs
 from tests.experiments import tiny
 from tests.faulty import faults
-from tests.test_verify import BARRIER, clusters, policies
+from tests.test_verify import BARRIER, EQUAL, clusters, policies
 
 WORKSHOP = Workshop()
 KINDS: tuple[TrainerKind, ...] = ("batched", "serial", "null")
@@ -70,10 +72,15 @@ def somebody_is_gone_for_good(simulation: Simulation) -> bool:
     model = simulation.cluster.faults
     assert model is not None
     return any(
-        absence.end_s == math.inf and absence.start_s <= simulation.timeline.now_s
+        each.end_s == math.inf and each.start_s <= simulation.timeline.now_s
         for worker in range(simulation.cluster.workers)
-        for absence in itertools.islice(model.absences(worker), 10_000)
+        for source in (model.absences(worker), model.link(worker))
+        for each in itertools.islice(source, 10_000)
     )
+
+
+def constant(value: float) -> dict[str, Any]:
+    return {"kind": "constant", "value": value}
 
 
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
@@ -109,3 +116,98 @@ def test_with_faults_too_both_trainers_and_the_timeline_agree(mixed_dtypes: None
         pd.testing.assert_frame_equal(getattr(batched, name), getattr(serial, name), rtol=1e-5)
     assert len({record.summary["causal_hash"] for record in (batched, serial, null)}) == 1
     assert verify(batched) == []
+
+
+OFTEN = {"every_local_steps": None}
+SLOW = {"time_between": 10, "duration": 1, "factor": 2}
+SYNC = {"synchronization": BARRIER, "outer": EQUAL}
+
+
+def ran(faults: Any, seconds_per_step: list[float], **changes: Any) -> RunRecord:
+    cluster = {"devices": {"seconds_per_step": seconds_per_step}, "faults": faults}
+    experiment = tiny(cluster=merge(cluster, changes.pop("cluster", {})), **changes)
+    return simulate(experiment, trainer="null", workshop=WORKSHOP)
+
+
+@pytest.mark.parametrize(
+    ("trace", "seconds_per_step", "changes"),
+    [
+        (
+            [[0, 1.2, "crash"], [0, 1.3, "join"]],
+            [0.2, 0.22, 0.23],
+            {"cluster": {"server_update_time": 0.6}, "synchronization": {"grace": 0}, "budget": {"local_steps": 60}},
+        ),
+        (
+            [[0, 7, "crash"], [0, 10.5, "join"]],
+            [0.2, 1.0],
+            {
+                **SYNC,
+                "cluster": {"server_update_time": 2},
+                "evaluate": OFTEN | {"every_simulated": 10.55, "takes": 5},
+                "budget": {"local_steps": 80},
+            },
+        ),
+        (
+            [[0, 5.5, "crash"], [0, 5.6, "join"], [0, 5.7, "disconnect"], [0, 6, "crash"]],
+            [1.0, 6.0],
+            {"cluster": {"server_update_time": 1}, "synchronization": {"grace": 0}, "budget": {"local_steps": 20}},
+        ),
+    ],
+    ids=["asks while its group restarts", "asks while the server evaluates", "crashes before it has begun"],
+)
+def test_requests_that_are_out_of_date_are_ignored(trace: Any, seconds_per_step: list[float], changes: dict[str, Any]):
+    assert verify(ran({"trace": trace}, seconds_per_step, **changes)) == []
+
+
+def test_a_barrier_waits_for_who_crashes_again_before_the_server_heard_of_its_return():
+    trace = [[0, 2.5, "crash"], [0, 3.5, "join"], [0, 4, "crash"], [0, 50, "join"]]
+    evaluate = OFTEN | {"every_simulated": 3, "takes": 2}
+    record = ran({"trace": trace}, [1.0, 1.0], **SYNC, evaluate=evaluate, budget={"local_steps": 30})
+    assert record.rounds["update_s"].min() > 50
+
+
+def test_what_has_arrived_in_time_is_not_late():
+    evaluate = OFTEN | {"every_simulated": 6.5, "takes": 2}
+    left = ran({"trace": [[0, 8, "leave"]]}, [1.0, 1.5], **SYNC, evaluate=evaluate, budget={"local_steps": 30})
+    assert set(left.rounds["outcome"]) == {"applied"}
+    timeout = {"synchronization": BARRIER | {"timeout": 8}, "outer": EQUAL, "budget": {"local_steps": 80}}
+    busy = ran(None, [1.0, 1.5], **timeout, evaluate=OFTEN | {"every_simulated": 6, "takes": 3})
+    assert set(busy.rounds["outcome"]) == {"applied"}
+    just = ran(None, [1.0, 1.6], **timeout)
+    assert set(just.rounds["outcome"]) == {"applied"}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"trace": [[w, 0, "disconnect"] for w in (0, 1)], "slowdowns": SLOW},
+        {"trace": [["server", 7.2, "down"]], "slowdowns": SLOW},
+        {"crashes": {"time_between": "1ns", "repair": "365d"}},
+        {"crashes": {"time_between": constant(1e-300), "repair": constant(1)}},
+        {"preemption": {"time_between": constant(60), "absence": 10, "notice": "2min"}},
+    ],
+    ids=["links", "server", "hardly there", "never there", "always warned"],
+)
+def test_what_can_never_end_is_an_error(faults: dict[str, Any]):
+    with pytest.raises(SimulationError, match=r"nobody (can make|makes) progress|cluster\.faults: "):
+        ran(faults, [1.0, 1.0], synchronization={"grace": 0})
+
+
+@pytest.mark.parametrize("kind", ["slowdowns", "link_outages"])
+def test_faults_that_last_no_time_change_nothing(kind: str):
+    section = {"time_between": 1, "duration": constant(1e-300)} | ({"factor": 2} if kind == "slowdowns" else {})
+    disturbed, calm = (ran(each, [1.0, 2.0], synchronization={"grace": 0}) for each in ({kind: section}, None))
+    assert disturbed.rounds["arrival_s"].max() == pytest.approx(calm.rounds["arrival_s"].max())
+
+
+def test_a_healthy_slow_worker_is_waited_for_while_another_fails_again_and_again():
+    faults = {"crashes": {"time_between": 1, "repair": 1, "workers": [1]}}
+    record = ran(faults, [1000.0, 10.0], synchronization={"grace": 0}, budget={"local_steps": 5})
+    assert record.rounds["worker"].tolist() == [0]
+
+
+def test_a_worker_that_can_never_send_frees_the_barrier_when_it_leaves():
+    trace = [[0, 1, "disconnect"], [0, 100, "leave"]]
+    network = {"network": {"latency": 0.1}}
+    record = ran({"trace": trace}, [1.0, 1.0], **SYNC, cluster=network, budget={"local_steps": 20})
+    assert record.rounds["update_s"].min() >= 100

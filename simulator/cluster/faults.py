@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from simulator.cluster.streams import stream
+from simulator.experiment import SimulationError
 from simulator.experiment.faults_schema import (
     ConstantTime,
     ExponentialTime,
@@ -25,6 +26,7 @@ from simulator.experiment.faults_schema import (
 from simulator.experiment.trace import TraceEvent
 
 AbsenceKind = Literal["crash", "preemption", "departure", "late"]
+_MOST_EPISODES = 100_000
 _FIRST: tuple[AbsenceKind, ...] = ("late", "departure", "preemption", "crash")  # of what begins at one time
 Spans = Iterator[tuple[float, float]]
 
@@ -89,7 +91,14 @@ class Episodes:
     def finished_s(self, start_s: float, work_s: float) -> float:
         """Returns when work that takes `work_s` undisturbed is finished if it begins at `start_s`."""
         now_s, left_s = start_s, work_s
-        for start, end, factor in self.since(start_s):
+        if not start_s + work_s < math.inf:
+            return math.inf
+        for count, (start, end, factor) in enumerate(self.since(start_s)):
+            if count > _MOST_EPISODES:
+                raise SimulationError(
+                    f"cluster.faults: what begins at {start_s:g} s and takes {work_s:g} s is disturbed more than "
+                    f"{_MOST_EPISODES:,} times before it ends: choose longer times between faults, or shorter rounds"
+                )
             if now_s + left_s < start or (now_s + left_s == start and left_s > 0):
                 break
             left_s -= max(start - now_s, 0.0)
@@ -255,11 +264,16 @@ def draw(time: RandomTime, random: np.random.Generator) -> float:
 def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generator) -> Spans:
     now_s = 0.0
     while now_s < math.inf:
-        start_s = now_s + draw(between, random)
+        start_s = _later(now_s, draw(between, random))
         if start_s == math.inf:
             return
-        now_s = start_s + draw(lasts, random)
+        now_s = _later(start_s, draw(lasts, random))
         yield start_s, now_s
+
+
+def _later(time_s: float, by_s: float) -> float:
+    """Returns a later time, the next one that a float can hold where `by_s` is too short to make a difference."""
+    return max(time_s + by_s, math.nextafter(time_s, math.inf))
 
 
 def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
@@ -304,14 +318,21 @@ def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:
     What was computed is delivered afterwards only if each of them would leave it there. A notice that would come before
     the end of another absence is given when the worker is back.
     """
-    current = next(absences, None)
+    current, merged = next(absences, None), 0
     while current is not None:
         following = next(absences, None) if current.end_s < math.inf else None
         if following is not None and following.start_s <= current.end_s:
+            merged += 1
+            if merged > _MOST_EPISODES:
+                raise SimulationError(
+                    f"cluster.faults: a worker that goes away at {current.start_s:g} s is not back by "
+                    f"{current.end_s:g} s, after {merged:,} absences that overlap: let it be there longer"
+                )
             delivers = current.delivers and following.delivers
             current = current._replace(end_s=max(current.end_s, following.end_s), delivers=delivers)
             continue
         yield current
+        merged = 0
         if following is not None:
             following = following._replace(notice_s=max(following.notice_s, current.end_s))
         current = following

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.trace import TraceEvent, read_trace
@@ -143,10 +143,13 @@ class Faults(Section):
     message_loss: MessageLoss | None = None
     link_outages: LinkOutages | None = None
     server_outages: ServerOutages | None = None
-    trace: Annotated[tuple[TraceEvent, ...] | None, BeforeValidator(read_trace)] = Field(
+    trace: Annotated[
+        tuple[TraceEvent, ...] | None,
+        BeforeValidator(read_trace),
+        WithJsonSchema({"type": ["string", "array", "null"]}),
+    ] = Field(
         None,
         description="a CSV file with columns worker, time and event, relative to the experiment file; or its rows",
-        json_schema_extra={"type": ["string", "array", "null"]},
     )
     inner_state: Literal["reset", "keep"] = Field(
         "reset", description="what becomes of the inner optimizer state of a worker that goes away"

@@ -114,7 +114,7 @@ class BarrierSynchronization(Section):
     )
     quorum: PositiveInt = Field(
         1,
-        description="fewest arrivals for an outer step once the time is up; with fewer it waits for as many",
+        description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
     )
 
 

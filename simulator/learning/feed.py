@@ -47,6 +47,11 @@ class Feed:
             rows = self._rows(assignment)
             self._ahead[assignment.worker] = assignment.id, self._pool.submit(self.gather, rows)
 
+    def forget(self, assignment: Assignment) -> None:
+        """Says that a round will not be run."""
+        if assignment.worker in self._ahead and self._ahead[assignment.worker][0] == assignment.id:
+            del self._ahead[assignment.worker]
+
     def inputs(self, assignment: Assignment, params: Params, opt_state: OptState) -> RoundInputs:
         """Returns the inputs of a round's program."""
         number, waiting = self._ahead.get(assignment.worker, (None, None))

@@ -9,7 +9,8 @@ import optax
 
 def all_finite(tree: Any) -> jax.Array:
     """Returns whether no number of a tree is infinite or NaN, bool scalar."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all() if leaves else jnp.ones((), bool)
 
 
 class GuardState(NamedTuple):
@@ -30,7 +31,7 @@ def guard(
 ) -> optax.GradientTransformationExtraArgs:
     """Lets `inner` see what `before` makes of each pseudo-gradient unless that is not finite.
 
-    What `before` makes is judged, because delay compensation may overflow.
+    What `before` makes is judged, because delay compensation may overflow, and then what `inner` makes of it.
 
     Args:
       before: stateless corrections.
@@ -55,6 +56,9 @@ def guard(
             return jax.tree.map(jnp.zeros_like, updates), state.inner
 
         steps, inner_state = jax.lax.cond(finite, use, leave) if zero is None else use()
+        if zero is None:  # squares, for instance, may overflow
+            finite &= all_finite((steps, inner_state))
+            steps, inner_state = jax.lax.cond(finite, lambda: (steps, inner_state), leave)
         return steps, GuardState(finite, before_state, inner_state)
 
     def init(params: Any) -> GuardState:

@@ -110,6 +110,7 @@ class _Workers:
 
     def drop(self, ticket: Ticket) -> None:
         """Undoes a round, if it is computed."""
+        self._feed.forget(ticket.assignment)
         ahead = self._ahead.get(ticket.assignment.worker, [])
         ahead[:] = [other for other in ahead if other is not ticket]
 
@@ -223,6 +224,7 @@ class BatchedTrainer(_Keeping):
         for ticket in pending:
             self._workers.announce(ticket.assignment)
             self._pending.append(ticket)
+        self._pending.sort(key=lambda ticket: ticket.assignment.id)  # as they are after a checkpoint
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns the round's result; if it is not there, computes it beside the pending rounds most like it."""

@@ -60,7 +60,10 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "bytes_down": Column("integer", "from the server to the worker"),
     "bytes_up": Column("integer", "from the worker to the server"),
     "non_finite": Column(
-        "integer", "1 where the pseudo-gradient was not finite and did not enter the server's state", required=False
+        "integer",
+        "1 where the round did not enter the server's state because its pseudo-gradient, or one that it was averaged "
+        "with, was not finite",
+        required=False,
     ),
     "waited_to_end": Column(
         "integer", "1 where the simulation ended before the worker was given another round, else 0"
@@ -130,7 +133,7 @@ OF_FAULTS: Mapping[str, str] = {
     "lost_rounds": "that never arrived though they had been given out, because of faults",
     "lost_steps": "local steps that were computed in rounds that never arrived",
     "dropped_steps": "local steps of rounds that arrived and were dropped",
-    "non_finite": "rounds whose pseudo-gradient was not finite and did not enter the server's state",
+    "non_finite": "rounds that did not enter the server's state because something was not finite",
     "goodput": "local steps that entered the server's state, per simulated second; null where no time passed",
     "lost_bytes": "sent for rounds that never arrived",
 }

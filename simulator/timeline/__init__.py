@@ -28,7 +28,8 @@ from simulator.timeline.policies import (
     dynamic_steps,
     fixed_steps,
 )
-from simulator.timeline.timeline import NoProgressError, Timeline, TimelineConfig
+from simulator.timeline.sentinel import NoProgressError
+from simulator.timeline.timeline import Timeline, TimelineConfig
 
 __all__ = [
     "Arrival",

@@ -63,6 +63,9 @@ FaultKind = Literal[
 ]
 
 
+ABSENCES: tuple[FaultKind, ...] = ("crash", "preemption", "departure", "late")
+
+
 class Lost(NamedTuple):
     """A round under way will never arrive.
 

@@ -56,7 +56,8 @@ class Barrier:
 
     Attributes:
       timeout_s: of a round, counted from its start.
-      quorum: fewest arrivals with which a round ends at its timeout; with fewer it ends as soon as there are as many.
+      quorum: fewest arrivals with which a round ends at its timeout; with fewer it ends as soon as there are as many,
+        or when there is nobody left to wait for.
     """
 
     timeout_s: float = math.inf
@@ -131,8 +132,9 @@ class Speeds:
         self._step_s, self._local_steps = step_s, local_steps
 
     def observe(self, worker: int, step_s: float) -> None:
-        """Notes how long each local step of a worker's last round has taken."""
-        self._step_s[worker] = step_s
+        """Notes how long each local step of a worker's last round has taken; one that took no time tells nothing."""
+        if step_s > 0:
+            self._step_s[worker] = step_s
 
     def steps(self, worker: int) -> int:
         """Returns the local steps of a worker's next round."""

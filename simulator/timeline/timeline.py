@@ -3,21 +3,29 @@
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import simpy
 
 from simulator.cluster import ClusterModel, stream
-from simulator.experiment import SimulationError
 from simulator.timeline.causal import CausalHash
-from simulator.timeline.events import Arrival, Dispatched, Evaluation, Event, Finished, Lost, Outcome, Round, Update
+from simulator.timeline.events import (
+    ABSENCES,
+    Arrival,
+    Dispatched,
+    Evaluation,
+    Event,
+    Fault,
+    Finished,
+    Lost,
+    Outcome,
+    Round,
+    Update,
+)
 from simulator.timeline.policies import MeasuredSpeed, ServerView, ShardChoice, Synchronization
+from simulator.timeline.sentinel import NoProgressError, Sentinel
 from simulator.timeline.workers import Process, Request, Workers
-
-
-class NoProgressError(SimulationError):
-    """Nobody in the simulated cluster can make progress; the message says who waits for what."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +109,10 @@ class Timeline:
         self._started_s = 0.0
         self._awaited: dict[int, Round] = {}  # worker -> its round
         self._waiting: set[int] = set()  # processed and not sent off again
-        self._lost_in_a_row = 0
+        self._alarm_is_on = False
 
         self._workers = Workers(self._env, cluster, self)
+        self._sentinel = Sentinel(self._workers, cluster.workers)
         self._env.process(self._serve())
         if config.evaluate_every_s is not None:
             self._env.process(self._tick(config.evaluate_every_s))
@@ -136,12 +145,11 @@ class Timeline:
         """Something has happened."""
         if isinstance(event, Lost):
             self._waiting.discard(event.round.worker)
-            self._lost_in_a_row += 1
-            if self._lost_in_a_row > _LOST_IN_A_ROW + 100 * self._cluster.workers:
-                raise NoProgressError(
-                    f"nobody makes progress: at {event.time_s:g} s {self._lost_in_a_row:,} rounds in a row were lost, "
-                    f"the last to a {event.cause}: choose fewer inner.local_steps, or milder cluster.faults"
-                )
+            if event.cause == "message":  # else the worker's going away is told too
+                self._sentinel.failed(event.round.worker, event.cause, event.time_s)
+        elif isinstance(event, Fault) and event.kind in ABSENCES:
+            self._waiting.discard(event.worker)
+            self._sentinel.failed(event.worker, event.kind, event.time_s)
         self._causal.add(event)
         self._events.append(event)
 
@@ -171,6 +179,8 @@ class Timeline:
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
+            elif self._in_time():
+                yield from self._process(self._inbox.popleft())
             elif self._group and self._config.synchronization.closes(self._view()):
                 yield from self._close_group()
             elif self._inbox:
@@ -179,6 +189,11 @@ class Timeline:
                 self._check_progress()
                 self._wake = self._env.event()
                 yield self._wake
+
+    def _in_time(self) -> bool:
+        """Returns whether a message was there before the round's timeout, even if the server only comes to it now."""
+        timeout_s = self._config.synchronization.timeout_s
+        return timeout_s < math.inf and bool(self._inbox) and self._inbox[0].arrival_s <= self._started_s + timeout_s
 
     def _up(self) -> Process:
         """Waits until the server is up, if it is down."""
@@ -205,10 +220,11 @@ class Timeline:
             self._admit(message)
             return
         worker, averages = message.round.worker, self._config.synchronization.averages_group
-        self._lost_in_a_row = 0
-        if self._measured is not None:
-            self._measured.observe(worker, (message.push_start_s - message.compute_start_s) / message.round.steps)
-        late = self._awaited.pop(worker, None) is None
+        self._sentinel.arrived(worker, self._env.now)
+        task = self._awaited.pop(worker, None)
+        if self._measured is not None and task is not None and task.steps == message.round.steps:  # it was not cut off
+            self._measured.observe(worker, (message.push_start_s - message.compute_start_s) / task.steps)
+        late = task is None
         self._join(worker, message.arrival_s)
         if averages and not late:
             self._arrived.append(message)
@@ -217,10 +233,10 @@ class Timeline:
 
     def _admit(self, request: Request) -> None:
         """Takes up a worker without a round: behind a barrier, one that has lost its round does it again."""
-        if self._workers.busy(request.worker):
-            return  # its group restarted before the server came to this
+        if not self._workers.asks(request):
+            return  # its group restarted before the server came to this, or it is gone again
         lost = self._awaited.pop(request.worker, None)
-        if lost is not None and self._config.synchronization.averages_group and self._workers.there(request.worker):
+        if lost is not None and self._config.synchronization.averages_group:
             self._dispatch(request.worker)
         else:
             self._join(request.worker, request.arrival_s)
@@ -248,11 +264,16 @@ class Timeline:
         for worker in workers:
             if self._workers.there(worker):
                 self._dispatch(worker)
-        if synchronization.timeout_s < math.inf:
+        if synchronization.timeout_s < math.inf and not self._alarm_is_on:
+            self._alarm_is_on = True
             self._env.process(self._alarm(synchronization.timeout_s))
 
     def _alarm(self, timeout_s: float) -> Process:
-        yield self._env.timeout(timeout_s)
+        """Wakes the server at the timeout of the present round, after what arrives just in time."""
+        while (left_s := self._started_s + timeout_s - self._env.now) > 0:
+            yield self._env.timeout(left_s)
+        yield self._env.timeout(0.0)
+        self._alarm_is_on = False
         self.rouse()
 
     def _update(self, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
@@ -298,21 +319,10 @@ class Timeline:
         synchronization = self._config.synchronization
         if self._group and synchronization.closes(self._view()._replace(now_s=math.inf)):
             return
-        whom = _few([self._workers.state(worker) for worker in self._awaited])
-        ready = _few([f"worker {worker}" for worker in self._group])
-        if whom:
-            waits = f"the server waits for {whom}" + (f", and {ready} for the server" if ready else "")
-        elif ready:
-            waits = f"{ready} wait to restart"
-        else:
-            waits = f"there are only {_few([self._workers.state(w) for w in range(self._cluster.workers)])}"
-        shorter = (
+        advice = (
             "a synchronization.timeout and a quorum that can be reached, or " if synchronization.averages_group else ""
         )
-        raise NoProgressError(
-            f"nobody can make progress any more at {self._env.now:g} s: {waits}: "
-            f"give {shorter}a budget that ends before, or let workers return in cluster.faults"
-        )
+        raise self._sentinel.stuck(self._env.now, self._awaited, self._group, advice)
 
     def _tick(self, every_s: float) -> Process:
         """Asks for an evaluation at every multiple of `every_s`; several while the server is busy give one."""
@@ -353,13 +363,3 @@ class Timeline:
         self._end_s = time_s
         self._mark_evaluation(time_s)
         self.emit(Finished(time_s, self._version, self._local_steps, tuple(sorted(self._waiting))))
-
-
-_LOST_IN_A_ROW = 1000
-_NAMED = 5
-
-
-def _few(names: Sequence[str]) -> str:
-    """Returns some of the names."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

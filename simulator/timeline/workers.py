@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import simpy
@@ -22,10 +22,12 @@ class Request(NamedTuple):
     Attributes:
       worker: who.
       arrival_s: when.
+      rounds: how many rounds it had been given by then.
     """
 
     worker: int
     arrival_s: float
+    rounds: int
 
 
 class Server(Protocol):
@@ -94,7 +96,9 @@ class Workers:
         self._tasks = [env.event() for _ in range(count)]
         self._flights: list[_Flight | None] = [None] * count
         self._ready_s = [0.0] * count
+        self._rounds = [0] * count  # how many a worker has been given
         self._lives = [0] * count  # how many processes a worker has left behind
+        self._fated = set(range(count)) if faults is not None else set()  # who may go away or come back
         self._absent: dict[int, Absence] = {}
         self._warned: set[int] = set()  # there, but not for long
         self._stalled: set[int] = set()  # at something that never ends
@@ -114,14 +118,20 @@ class Workers:
         """Returns whether a worker can be given a round."""
         return worker not in self._absent and worker not in self._warned
 
-    def busy(self, worker: int) -> bool:
-        """Returns whether a worker has a round."""
-        return self._flights[worker] is not None
+    def asks(self, request: Request) -> bool:
+        """Returns whether a worker that has asked for a round is there and has not been given one since."""
+        return self.there(request.worker) and self._rounds[request.worker] == request.rounds
+
+    def hopeless(self, failures: Mapping[int, int], limit: int) -> bool:
+        """Returns whether everybody that has a round, or will be back, has failed more often than `limit`."""
+        trying = [worker for worker, flight in enumerate(self._flights) if flight is not None]
+        trying += [worker for worker, absence in self._absent.items() if absence.end_s < math.inf]
+        return all(failures.get(worker, 0) > limit for worker in trying)
 
     @property
     def stuck(self) -> bool:
         """Whether nothing will come from any worker that is not given a round."""
-        some_go_on = self._under_way > len(self._stalled) or self._warned
+        some_go_on = self._under_way > len(self._stalled) or self._warned or self._stalled & self._fated
         return not some_go_on and all(absence.end_s == math.inf for absence in self._absent.values())
 
     def state(self, worker: int) -> str:
@@ -149,6 +159,7 @@ class Workers:
         pull_s = None if pulls else self._down.duration_s(worker)
         pushed_s = pulled_s + self._computing_s(worker, pulled_s, compute_s) + self._retrying_s(pushes)
         flight = _Flight(task, self._ready_s[worker], now_s, pull_s, compute_s, pulls, pushes)
+        self._rounds[worker] += 1
         self._take_off(worker, flight)
         self._expect(worker, self._up.end_s(worker, pushed_s))
         self._tasks[worker].succeed(flight)
@@ -162,10 +173,16 @@ class Workers:
             yield from self._push(worker, life, sending)
         while self._lives[worker] == life:
             flight: _Flight = yield self._tasks[worker]
+            if self._lives[worker] != life:
+                return
             if flight.pull_s is None:
                 if (yield from self._given_up(worker, life, flight.lost_pulls)):
                     continue
                 flight.pull_s = self._down.duration_s(worker)
+                pulled_s = env.now + flight.pull_s
+                pushed_s = pulled_s + self._computing_s(worker, pulled_s, flight.compute_s)
+                self._expect(worker, self._up.end_s(worker, pushed_s + self._retrying_s(flight.lost_pushes)))
+                self._server.rouse()
             if flight.pull_s > 0:
                 yield self._after(worker, flight.pull_s)
                 if self._lives[worker] != life:
@@ -211,7 +228,7 @@ class Workers:
         if worker in self._warned:
             self._server.told(worker)
         else:
-            self._server.receive(Request(worker, self._env.now))
+            self._server.receive(Request(worker, self._env.now, self._rounds[worker]))
         return True
 
     def _after(self, worker: int, duration_s: float) -> simpy.Event:
@@ -224,7 +241,8 @@ class Workers:
     def _computing_s(self, worker: int, start_s: float, work_s: float) -> float:
         if self._faults is None:
             return work_s
-        return self._faults.slowdowns(worker).finished_s(start_s, work_s) - start_s
+        end_s = self._faults.slowdowns(worker).finished_s(start_s, work_s)
+        return end_s - start_s if end_s < math.inf else math.inf
 
     def _retrying_s(self, lost: int) -> float:
         return lost * self._faults.loss.timeout if self._faults and self._faults.loss else 0.0
@@ -256,9 +274,11 @@ class Workers:
             yield from self._until(absence.start_s)
             kept = self._vanish(worker, absence)
             if absence.end_s == math.inf:
-                return
+                break
             yield from self._until(absence.end_s)
             self._return(worker, kept)
+        self._fated.discard(worker)
+        self._server.rouse()
 
     def _tell(self, worker: int, episodes: Episodes, begins: FaultKind, ends: FaultKind) -> Process:
         """Tells of what only makes things slower."""
@@ -301,8 +321,8 @@ class Workers:
             self._land(worker)
         elif flight is not None:
             self._lose(worker, absence.kind)
-        if absence.announced:
-            self._server.told(worker)
+            if absence.announced:
+                self._server.told(worker)
         forgets = self._faults.forgets and not absence.delivers
         self._server.emit(Fault(self._env.now, worker, absence.kind, forgets))
         self._server.rouse()
@@ -318,7 +338,7 @@ class Workers:
             self._send(worker, kept)
         else:
             self._env.process(self._live(worker))
-            self._server.receive(Request(worker, self._env.now))
+            self._server.receive(Request(worker, self._env.now, self._rounds[worker]))
 
     def _end_life(self, worker: int) -> None:
         self._lives[worker] += 1

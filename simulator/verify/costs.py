@@ -1,8 +1,9 @@
 """What must be true of durations, messages and faults: they are those of the experiment's cluster."""
 
+import bisect
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,22 +34,22 @@ def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
         yield from _steps_take_one_time(found)
         return
     expected = _expected(found, cluster)
-    crashes = found.faults[found.faults["fault"] == "crash"].groupby("worker")["time_s"].agg(list)
+    crashes = _times(found, "crash")
     timeout_s = cluster.faults.loss.timeout if cluster.faults and cluster.faults.loss else 0.0
     for row, task in enumerate(found.rounds.to_dict("records")):
         if task["round"] not in expected:
             continue
         cost = expected[task["round"]]
-        again = any(task["push_start_s"] <= time_s <= task["arrival_s"] for time_s in crashes.get(task["worker"], ()))
+        resent = _between(crashes.get(task["worker"], ()), task["push_start_s"], task["arrival_s"])
         pulling_s, pushing_s = cost.lost_pulls * timeout_s, cost.lost_pushes * timeout_s
         for message in (
             _computing(task, cost, cluster, found.eps_s),
             _sending("pull", cluster.down, task, pulling_s, found, cluster, again=False),
-            _sending("push", cluster.up, task, pushing_s, found, cluster, again=again),
+            _sending("push", cluster.up, task, pushing_s, found, cluster, again=resent > 0),
         ):
             if message:
                 yield Violation("rounds", row, "durations", message)
-        yield from _messages(row, task, cost, cluster)
+        yield from _messages(row, task, cost, cluster, resent)
 
 
 def _steps_take_one_time(found: Found) -> Iterator[Violation]:
@@ -122,11 +123,25 @@ def _sending(
     return f"{name} took {took_s} s and should take {alone_s} s" if wrong else None
 
 
-def _messages(row: int, task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel) -> Iterator[Violation]:
-    for name, link, lost in (("bytes_down", cluster.down, cost.lost_pulls), ("bytes_up", cluster.up, cost.lost_pushes)):
-        sent, should = task[name], (lost + 1) * link.message_bytes
-        again = name == "bytes_up" and cluster.faults is not None  # what a crash interrupted is sent again
-        if sent != should and not (again and sent > should and sent % link.message_bytes == 0):
+def _times(found: Found, fault: str) -> dict[int, list[float]]:
+    """Returns when something happened to each worker, in order."""
+    rows = found.faults[found.faults["fault"] == fault]
+    return {int(str(worker)): sorted(own.tolist()) for worker, own in rows.groupby("worker")["time_s"]}
+
+
+def _between(times_s: Sequence[float], first_s: float, last_s: float) -> int:
+    return bisect.bisect_right(times_s, last_s) - bisect.bisect_left(times_s, first_s)
+
+
+def _messages(
+    row: int, task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel, resent: int
+) -> Iterator[Violation]:
+    for name, link, lost, again in (
+        ("bytes_down", cluster.down, cost.lost_pulls, 0),
+        ("bytes_up", cluster.up, cost.lost_pushes, resent),  # what a crash interrupts is sent again
+    ):
+        sent, size = task[name], link.message_bytes
+        if not (lost + 1) * size <= sent <= (lost + 1) * (again + 1) * size or sent % size:
             yield Violation("rounds", row, "bytes", f"{name} is {sent}; a message has {link.message_bytes}")
 
 
@@ -195,6 +210,54 @@ def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
     for row, number in found.lost["round"].items():
         if number in arrived:
             yield Violation("faults", int(str(row)), "faults", f"round {number} was lost and arrived")
+    times_s = found.faults["time_s"].to_numpy()
+    back = np.append(False, np.diff(times_s) < 0)[: len(times_s)]
+    yield from each("faults", "time", back, lambda row: "happens before the row above it")
 
 
-ALL = (_durations_are_the_clusters, _faults_are_the_clusters, _what_is_lost_has_a_reason)
+def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
+    cluster, version = found.cluster(), np.append(0, found.column("version"))
+    expected = {} if cluster is None else _expected(found, cluster)
+    for row, lost in found.lost.iterrows():
+        at = int(str(row))
+        if not 0 <= lost["computed_steps"] <= lost["local_steps"]:
+            yield Violation("faults", at, "faults", f"{lost['computed_steps']} of {lost['local_steps']} steps done")
+        if not 0 <= lost["pulled_version"] <= version.max():
+            yield Violation("faults", at, "versions", f"there was no version {lost['pulled_version']}")
+        cost = expected.get(lost["round"])
+        if cluster is None or cost is None:
+            continue
+        for name, link, tries in (
+            ("bytes_down", cluster.down, cost.lost_pulls + 1),
+            ("bytes_up", cluster.up, (cost.lost_pushes + 1) * (1 + len(found.faults))),
+        ):
+            if not 0 <= lost[name] <= tries * link.message_bytes or lost[name] % link.message_bytes:
+                yield Violation("faults", at, "bytes", f"{name} is {lost[name]}; a message has {link.message_bytes}")
+
+
+def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
+    """A round that arrived did not span an absence, unless what was finished was sent after a crash."""
+    section = found.experiment.cluster.faults
+    if section is None:
+        return
+    model = FaultModel(section, found.experiment.seed)
+    for worker, own in found.rounds.groupby("worker"):
+        starts_s = []
+        for absence in model.absences(int(str(worker))):
+            if absence.start_s > found.length_s:
+                break
+            if not absence.delivers:
+                starts_s.append(absence.start_s)
+        first = np.searchsorted(starts_s, own["pull_start_s"].to_numpy() + found.eps_s)
+        last = np.searchsorted(starts_s, own["arrival_s"].to_numpy() - found.eps_s)
+        for row in own.index[first < last].tolist():
+            yield Violation("rounds", row, "faults", f"worker {worker} went away before this round could arrive")
+
+
+ALL = (
+    _durations_are_the_clusters,
+    _faults_are_the_clusters,
+    _what_is_lost_has_a_reason,
+    _what_is_lost_is_bounded,
+    _nobody_works_while_absent,
+)

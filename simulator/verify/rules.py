@@ -40,10 +40,21 @@ def _workers_do_one_thing_at_a_time(found: Found) -> Iterator[Violation]:
     )
     twice = found.rounds["round"].duplicated().to_numpy()
     yield from each("rounds", "workers", twice, lambda row: "this round has arrived before")
-    numbers = [*found.rounds["round"], *found.lost["round"]]
-    missing = max(numbers, default=-1) + 1 - len(numbers)
-    if not 0 <= missing <= workers:
-        yield Violation("rounds", None, "workers", f"{missing} rounds never arrived, of {workers} workers")
+    yield from _under_way_at_the_end(found, workers)
+
+
+def _under_way_at_the_end(found: Found, workers: int) -> Iterator[Violation]:
+    """Rounds that neither arrived nor were lost: at most one of each worker, given to it after all others of its."""
+    tasks = pd.concat([found.rounds[["round", "worker"]], found.lost[["round", "worker"]]])
+    known = set(tasks["round"].tolist())
+    missing = sorted(set(range(max(known, default=-1) + 1)) - known)
+    last = tasks.groupby("worker")["round"].max().reindex(range(workers), fill_value=-1).sort_values().to_numpy()
+    if len(known) != len(tasks) or min(known, default=0) < 0:
+        yield Violation("rounds", None, "workers", "a round is there twice, or has no valid number")
+    for index, number in enumerate(missing[: workers + 1]):
+        if np.searchsorted(last, number) <= index:
+            yield Violation("rounds", None, "workers", f"round {number} neither arrived nor was lost nor is under way")
+            return
 
 
 def _free_again(found: Found) -> npt.NDArray[np.bool_]:
@@ -69,6 +80,12 @@ def _versions_and_staleness(found: Found) -> Iterator[Violation]:
     yield from each(
         "rounds", "staleness", stale != right, lambda row: f"staleness is {stale[row]} and should be {right[row]}"
     )
+    if found.barrier:
+        fresh = stale == 0
+        wrong = applied & ~fresh | ~applied & fresh
+        yield from each("rounds", "staleness", wrong, lambda row: "a barrier applies what is fresh and drops the rest")
+    flags = found.rounds["non_finite"].to_numpy() if "non_finite" in found.rounds else np.zeros(len(stale), int)
+    yield from each("rounds", "non_finite", ~np.isin(flags, (0, 1)), lambda row: f"is {flags[row]}, not 0 or 1")
     by_update = found.rounds.groupby(found.update)["worker"]
     if (by_update.nunique() != by_update.size()).any():
         yield Violation("rounds", None, "versions", "an update has several rounds of one worker")

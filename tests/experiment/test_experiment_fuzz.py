@@ -51,7 +51,7 @@ TREES = st.recursive(
     max_leaves=8,
 )
 CHANGES = st.dictionaries(st.sampled_from(sorted(Experiment.model_fields)), TREES, max_size=3)
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check(read: Callable[[], list[Point]]) -> str:
@@ -79,7 +79,7 @@ def test_any_tree_gives_points_or_an_experiment_error(content: dict[str, Any]):
 def test_a_damaged_experiment_gives_points_or_an_experiment_error():
     seen: Counter[str] = Counter()
 
-    @settings(FUZZ, max_examples=300)
+    @settings(FUZZ, max_examples=100)
     @given(
         changes=CHANGES,
         variants=st.just({}) | st.dictionaries(st.text(max_size=3), CHANGES, max_size=2) | TREES,
@@ -97,7 +97,7 @@ def test_a_damaged_experiment_gives_points_or_an_experiment_error():
     assert seen["refused"] > 10
 
 
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=30)
 @given(content=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), TREES), extra=st.text(max_size=8))
 def test_any_file_gives_points_or_an_experiment_error(content: dict[str, Any], extra: str):
     with tempfile.TemporaryDirectory() as folder:

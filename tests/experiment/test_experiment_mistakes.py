@@ -229,7 +229,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a key of another member": (
         {"outer__momentum": 0.9},
         "outer.momentum",
-        "unknown key; valid: arrivals_per_update, delay_compensation, learning_rate, optimizer, staleness, weight",
+        "unknown key; valid: arrivals_per_update, delay_compensation, learning_rate, non_finite, optimizer, staleness, "
+        "weight",
     ),
     "arguments that are not plain": (
         {"inner__arguments": {"a": [{1, 2}]}},
@@ -300,7 +301,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "barrier with grace": (
         {"synchronization": {"kind": "barrier", "grace": 1}},
         "synchronization.grace",
-        "unknown key; valid: kind",
+        "unknown key; valid: kind, quorum, timeout",
     ),
     "empty budget": (
         {"budget": {"local_steps": None}},
