@@ -61,7 +61,7 @@ def tuned(*names: str) -> str:
     lines = [["method", *(f"{rate:g}" for rate in rates)], [":--", *("--:" for _ in rates)]]
     for method, grid in found.items():
         lines.append([label(method), *(_cell(grid, rate) for rate in rates)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return _written(lines)
 
 
 def _cell(grid: Mapping[float, float], rate: float) -> str:
@@ -73,28 +73,38 @@ def _cell(grid: Mapping[float, float], rate: float) -> str:
 
 def by_shard(*names: str) -> str:
     """Returns the perplexity of every shard's own validation documents, the mean over seeds."""
-    found: dict[tuple[str, ...], list[list[float]]] = {}
-    for run in summaries_of(names):
-        point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
-        found.setdefault((*point, run["variant"]), []).append([math.exp(loss) for loss in run["final_shard_losses"]])
+    found = {
+        point: [[math.exp(loss) for loss in run["final_shard_losses"]] for run in runs]
+        for point, runs in _by_point(summaries_of(names)).items()
+    }
     shards = len(next(iter(found.values()))[0])
     lines = [["shards", "variant", *map(str, range(shards))], [":--", ":--", *["--:"] * shards]]
     lines += [
         [*point, *(f"{sum(own) / len(own):.2f}" for own in zip(*runs, strict=True))] for point, runs in found.items()
     ]
+    return _written(lines)
+
+
+def _by_point(runs: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Returns runs by sweep point, seeds aside, and variant."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
+        found.setdefault((*point, run["variant"]), []).append(run)
+    return found
+
+
+def _written(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def losses(*names: str) -> str:
     """Returns what every method reached, how much work was of use, and how much was lost; means over seeds."""
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for run in summaries_of(names):
-        point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
-        found.setdefault((*point, run["variant"]), []).append(run)
-    axes = [axis for axis in summaries_of(names)[0]["overrides"] if axis != "seed"]
+    runs_of_all = summaries_of(names)
+    axes = [axis for axis in runs_of_all[0]["overrides"] if axis != "seed"]
     numbers = ["perplexity", "simulated time", "useful steps/s", "work lost or dropped", "rounds lost", "seeds"]
     lines = [[*axes, "variant", *numbers], [":--"] * (len(axes) + 1) + ["--:"] * len(numbers)]
-    for key, runs in found.items():
+    for key, runs in _by_point(runs_of_all).items():
         means = {
             name: sum(run[name] for run in runs) / len(runs)
             for name in (
@@ -111,7 +121,7 @@ def losses(*names: str) -> str:
         cells = [f"{means['final_perplexity']:.2f}", f"{means['simulated_seconds'] / 60:.0f} min"]
         cells += [f"{means['goodput']:.2f}", f"{100 * lost:.1f} %", f"{means['lost_rounds']:.0f}", str(len(runs))]
         lines.append([*key, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return _written(lines)
 
 
 def made(*names: str) -> str:

@@ -140,7 +140,7 @@ class FaultModel:
         self._trace: dict[Any, list[TraceEvent]] = defaultdict(list)
         for event in faults.trace or ():
             self._trace[event.worker].append(event)
-        self.server = Episodes(_merged([*self._spans("server_outages", 0), *self._traced("server", "down", "up")]))
+        self.server = Episodes(_merged([*self._spans("server_outages", 0), self._traced("server", "down", "up")]))
         self.slowdowns = functools.cache(self._slowdowns)
         self.own_link, self.link = functools.cache(self._own_link), functools.cache(self._link)
 
@@ -188,7 +188,7 @@ class FaultModel:
 
     def _own_link(self, worker: int) -> Episodes:
         traced = self._traced(worker, "disconnect", "reconnect")
-        return Episodes(_merged([*self._spans("link_outages", worker), *traced]))
+        return Episodes(_merged([*self._spans("link_outages", worker), traced]))
 
     def _link(self, worker: int) -> Episodes:
         spans = ((each.start_s, each.end_s) for each in self.own_link(worker))
@@ -203,10 +203,10 @@ class FaultModel:
         lasts = getattr(section, {"crashes": "repair", "preemption": "absence"}.get(kind, "duration"))
         return [_renewals(section.time_between, lasts, stream(self._seed, kind.replace("_", " "), worker))]
 
-    def _traced(self, who: int | str, begins: str, ends: str) -> list[Spans]:
+    def _traced(self, who: int | str, begins: str, ends: str) -> Spans:
         """Returns when a trace has something begin and end; what never ends lasts forever."""
         times_s = [event.time for event in self._trace.get(who, ()) if event.event in (begins, ends)]
-        return [iter(list(itertools.zip_longest(times_s[::2], times_s[1::2], fillvalue=math.inf)))]
+        return itertools.zip_longest(times_s[::2], times_s[1::2], fillvalue=math.inf)
 
     def _traced_slowdowns(self, worker: int) -> Iterator[Episode]:
         changes = [event for event in self._trace.get(worker, ()) if event.event in ("slow", "normal")]
@@ -216,27 +216,23 @@ class FaultModel:
 
     def _traced_absences(self, worker: int) -> Iterator[Absence]:
         kinds: dict[str, AbsenceKind] = {"crash": "crash", "preempt": "preemption", "leave": "departure"}
-        gone: tuple[float, AbsenceKind, float] | None = None
+        gone: Absence | None = None
         notice_s: float | None = None
         events = [event for event in self._trace.get(worker, ()) if event.event in (*kinds, "notice", "join")]
         if events and events[0].event == "join" and events[0].time > 0:
-            gone = (0.0, "late", 0.0)
+            gone = Absence(0.0, math.inf, "late", 0.0)
         for event in events:
             if event.event == "notice":
                 notice_s = event.time
             elif event.event != "join":
-                gone = (event.time, kinds[event.event], event.time if notice_s is None else notice_s)
+                told_s = event.time if notice_s is None else notice_s
+                gone = Absence(event.time, math.inf, kinds[event.event], told_s)
                 notice_s = None
             elif gone is not None:
-                yield _absence(gone, event.time)
+                yield gone._replace(end_s=event.time)
                 gone = None
         if gone is not None:
-            yield _absence(gone, math.inf)
-
-
-def _absence(gone: tuple[float, AbsenceKind, float], end_s: float) -> Absence:
-    start_s, kind, notice_s = gone
-    return Absence(start_s, end_s, kind, notice_s)
+            yield gone
 
 
 def _concerns(section: Any, worker: int) -> bool:

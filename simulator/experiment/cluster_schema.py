@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.faults_schema import Faults
+from simulator.experiment.faults_schema import Faults, UniformTime
 from simulator.experiment.units import (
     Bandwidth,
     FiniteDuration,
@@ -120,18 +120,8 @@ class LognormalSpeed(Section):
     sigma: NonNegative
 
 
-class UniformSpeed(Section):
+class UniformSpeed(UniformTime):
     """Step times uniform from low to high."""
-
-    kind: Literal["uniform"]
-    low: PositiveDuration
-    high: PositiveDuration
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "UniformSpeed":
-        if self.high < self.low:
-            raise ConflictError(("high", f"must be at least low, which is {self.low} s"))
-        return self
 
 
 class MixtureSpeed(Section):

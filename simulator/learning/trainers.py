@@ -1,5 +1,6 @@
 """Trainers: when rounds that were dispatched are computed, and how many in one program."""
 
+import bisect
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -223,8 +224,7 @@ class BatchedTrainer(_Keeping):
     def _take_over(self, pending: Sequence[Ticket]) -> None:
         for ticket in pending:
             self._workers.announce(ticket.assignment)
-            self._pending.append(ticket)
-        self._pending.sort(key=lambda ticket: ticket.assignment.id)  # as they are after a checkpoint
+            bisect.insort(self._pending, ticket, key=lambda other: other.assignment.id)  # as after a checkpoint
 
     def result(self, ticket: Ticket) -> RoundResult:
         """Returns the round's result; if it is not there, computes it beside the pending rounds most like it."""

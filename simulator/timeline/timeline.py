@@ -175,7 +175,7 @@ class Timeline:
         yield from self._evaluate()
         self._restart(range(self._cluster.workers))
         while self._end_s is None:
-            yield from self._up()
+            yield from self._busy(0.0)  # if it is down, until it is up
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
@@ -194,11 +194,6 @@ class Timeline:
         """Returns whether a message was there before the round's timeout, even if the server only comes to it now."""
         timeout_s = self._config.synchronization.timeout_s
         return timeout_s < math.inf and bool(self._inbox) and self._inbox[0].arrival_s <= self._started_s + timeout_s
-
-    def _up(self) -> Process:
-        """Waits until the server is up, if it is down."""
-        if self._cluster.faults is not None:
-            yield from self._busy(0.0)
 
     def _busy(self, work_s: float) -> Process:
         """Works for some time, not counting that in which the server is down."""

@@ -154,14 +154,12 @@ class Workers:
         pulls = pushes = 0
         if self._faults is not None:
             pulls, pushes = (self._faults.losses(self._loss[worker]) for _ in range(2))
-        begin_s = now_s + self._retrying_s(pulls)
-        pulled_s = self._down.end_s(worker, begin_s)
+        pulled_s = self._down.end_s(worker, now_s + self._retrying_s(pulls))
         pull_s = None if pulls else self._down.duration_s(worker)
-        pushed_s = pulled_s + self._computing_s(worker, pulled_s, compute_s) + self._retrying_s(pushes)
         flight = _Flight(task, self._ready_s[worker], now_s, pull_s, compute_s, pulls, pushes)
         self._rounds[worker] += 1
         self._take_off(worker, flight)
-        self._expect(worker, self._up.end_s(worker, pushed_s))
+        self._predict(worker, flight, pulled_s)
         self._tasks[worker].succeed(flight)
 
     # A worker's life.
@@ -179,9 +177,7 @@ class Workers:
                 if (yield from self._given_up(worker, life, flight.lost_pulls)):
                     continue
                 flight.pull_s = self._down.duration_s(worker)
-                pulled_s = env.now + flight.pull_s
-                pushed_s = pulled_s + self._computing_s(worker, pulled_s, flight.compute_s)
-                self._expect(worker, self._up.end_s(worker, pushed_s + self._retrying_s(flight.lost_pushes)))
+                self._predict(worker, flight, env.now + flight.pull_s)
                 self._server.rouse()
             if flight.pull_s > 0:
                 yield self._after(worker, flight.pull_s)
@@ -209,8 +205,7 @@ class Workers:
             if self._lives[worker] != life:
                 return
         self._land(worker)
-        self._tasks[worker] = self._env.event()
-        self._ready_s[worker] = self._env.now
+        self._make_ready(worker)
         self._server.receive(flight.arrived(self._env.now))
 
     def _given_up(self, worker: int, life: int, lost: int) -> Process:
@@ -223,8 +218,7 @@ class Workers:
         if lost < self._faults.loss.attempts:
             return False
         self._lose(worker, "message")
-        self._tasks[worker] = self._env.event()
-        self._ready_s[worker] = self._env.now
+        self._make_ready(worker)
         if worker in self._warned:
             self._server.told(worker)
         else:
@@ -247,10 +241,20 @@ class Workers:
     def _retrying_s(self, lost: int) -> float:
         return lost * self._faults.loss.timeout if self._faults and self._faults.loss else 0.0
 
+    def _predict(self, worker: int, flight: _Flight, pulled_s: float) -> None:
+        """Expects a round whose pull ends at `pulled_s` when it will arrive if nobody is in its way."""
+        computed_s = pulled_s + self._computing_s(worker, pulled_s, flight.compute_s)
+        self._expect(worker, self._up.end_s(worker, computed_s + self._retrying_s(flight.lost_pushes)))
+
     def _expect(self, worker: int, arrival_s: float) -> None:
         self._expected_s[worker] = arrival_s
         if arrival_s < math.inf:
             heapq.heappush(self._expected, (arrival_s, worker))
+
+    def _make_ready(self, worker: int) -> None:
+        """Has a worker wait for another round from now on."""
+        self._tasks[worker] = self._env.event()
+        self._ready_s[worker] = self._env.now
 
     def _take_off(self, worker: int, flight: _Flight) -> None:
         self._flights[worker] = flight

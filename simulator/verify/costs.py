@@ -4,36 +4,19 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link
-from simulator.verify.found import Found, Violation, each
-
-
-class _Expected(NamedTuple):
-    """What a round should have cost.
-
-    Attributes:
-      compute_s: its steps at full speed, with those that were cut off.
-      steps: as many.
-      lost_pulls, lost_pushes: messages.
-    """
-
-    compute_s: float
-    steps: int
-    lost_pulls: int
-    lost_pushes: int
+from simulator.verify.found import Cost, Found, Violation, each
 
 
 def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
-    cluster = found.cluster()
+    cluster, expected = found.cluster, found.costs
     if cluster is None:  # by FLOP/s: then every step of a worker takes as long as any other
         yield from _steps_take_one_time(found)
         return
-    expected = _expected(found, cluster)
     crashes = _times(found, "crash")
     timeout_s = cluster.faults.loss.timeout if cluster.faults and cluster.faults.loss else 0.0
     for row, task in enumerate(found.rounds.to_dict("records")):
@@ -66,25 +49,7 @@ def _steps_take_one_time(found: Found) -> Iterator[Violation]:
         yield Violation("rounds", row, "durations", "its steps took another time")
 
 
-def _expected(found: Found, cluster: ClusterModel) -> dict[int, _Expected]:
-    """Returns what rounds should have cost: each worker's random numbers are used in the order of its rounds."""
-    columns = ["round", "worker", "local_steps"]
-    tasks = pd.concat([found.rounds[columns], found.lost[columns]]).sort_values("round", kind="stable")
-    tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
-    cut = found.cut.groupby("round")["local_steps"].sum()
-    faults, workers = cluster.faults, range(cluster.workers)
-    jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
-    losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
-    expected = {}
-    for number, worker, left in tasks.itertuples(index=False):
-        steps = int(left + cut.get(number, 0))
-        compute_s = cluster.compute_s(worker, steps, jitter[worker])
-        pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
-        expected[number] = _Expected(compute_s, steps, pulls, pushes)
-    return expected
-
-
-def _computing(task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel, eps_s: float) -> str | None:
+def _computing(task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, eps_s: float) -> str | None:
     """Returns what is wrong with the time that a round computed."""
     start_s, end_s, worker = task["compute_start_s"], task["push_start_s"], task["worker"]
     if cluster.faults is None:
@@ -133,9 +98,7 @@ def _between(times_s: Sequence[float], first_s: float, last_s: float) -> int:
     return bisect.bisect_right(times_s, last_s) - bisect.bisect_left(times_s, first_s)
 
 
-def _messages(
-    row: int, task: Mapping[Any, Any], cost: _Expected, cluster: ClusterModel, resent: int
-) -> Iterator[Violation]:
+def _messages(row: int, task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, resent: int) -> Iterator[Violation]:
     for name, link, lost, again in (
         ("bytes_down", cluster.down, cost.lost_pulls, 0),
         ("bytes_up", cluster.up, cost.lost_pushes, resent),  # what a crash interrupts is sent again
@@ -147,13 +110,13 @@ def _messages(
 
 def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
     told = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
-    section, workers = found.experiment.cluster.faults, found.experiment.cluster.workers
-    if section is None:
+    model, workers = found.fault_model, found.experiment.cluster.workers
+    if model is None:
         yield from each("faults", "faults", np.ones(len(found.faults), bool), lambda row: "nothing can go wrong here")
         return
     end_s = found.length_s - found.eps_s  # what happens at the end may come after it
     should: dict[tuple[int, str], list[float]] = {}
-    for time_s, worker, fault in _happening(FaultModel(section, found.experiment.seed), workers, end_s):
+    for time_s, worker, fault in _happening(model, workers, end_s):
         should.setdefault((worker, fault), []).append(time_s)
     there = told[told["time_s"] < end_s].astype({"fault": str})
     for key in sorted(set(zip(there["worker"].tolist(), there["fault"].tolist(), strict=True))):
@@ -216,15 +179,14 @@ def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
 
 
 def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
-    cluster, version = found.cluster(), np.append(0, found.column("version"))
-    expected = {} if cluster is None else _expected(found, cluster)
+    cluster, version = found.cluster, np.append(0, found.column("version"))
     for row, lost in found.lost.iterrows():
         at = int(str(row))
         if not 0 <= lost["computed_steps"] <= lost["local_steps"]:
             yield Violation("faults", at, "faults", f"{lost['computed_steps']} of {lost['local_steps']} steps done")
         if not 0 <= lost["pulled_version"] <= version.max():
             yield Violation("faults", at, "versions", f"there was no version {lost['pulled_version']}")
-        cost = expected.get(lost["round"])
+        cost = found.costs.get(lost["round"])
         if cluster is None or cost is None:
             continue
         for name, link, tries in (
@@ -237,10 +199,9 @@ def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
 
 def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
     """A round that arrived did not span an absence, unless what was finished was sent after a crash."""
-    section = found.experiment.cluster.faults
-    if section is None:
+    model = found.fault_model
+    if model is None:
         return
-    model = FaultModel(section, found.experiment.seed)
     for worker, own in found.rounds.groupby("worker"):
         starts_s = []
         for absence in model.absences(int(str(worker))):

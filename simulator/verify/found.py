@@ -1,14 +1,16 @@
 """What is found in a record, and what does not hold of it."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from simulator.cluster import ClusterError, ClusterModel, build_cluster
+from simulator.cluster import ClusterError, ClusterModel, FaultModel, build_cluster
 from simulator.experiment import Experiment
 from simulator.experiment.schema import BarrierSynchronization
 from simulator.record import RunRecord
@@ -42,6 +44,21 @@ def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int]
     """Yields a violation for each row that is wrong."""
     for row in np.flatnonzero(wrong).tolist():
         yield Violation(table, row, rule, message(row))
+
+
+class Cost(NamedTuple):
+    """What a round should have cost.
+
+    Attributes:
+      compute_s: its steps at full speed, with those that were cut off.
+      steps: as many.
+      lost_pulls, lost_pushes: messages.
+    """
+
+    compute_s: float
+    steps: int
+    lost_pulls: int
+    lost_pushes: int
 
 
 class Found:
@@ -89,8 +106,17 @@ class Found:
         """Returns a column of the rounds."""
         return self.rounds[name].to_numpy()
 
+    @functools.cached_property
+    def fault_model(self) -> FaultModel | None:
+        """What goes wrong in the cluster, None where nothing does."""
+        section = self.experiment.cluster.faults
+        if self.cluster is not None:
+            return self.cluster.faults
+        return None if section is None else FaultModel(section, self.experiment.seed)
+
+    @functools.cached_property
     def cluster(self) -> ClusterModel | None:
-        """Returns the cluster's costs, None where devices are described by FLOP/s, which the record does not have."""
+        """The cluster's costs, None where devices are described by FLOP/s, which the record does not have."""
         try:
             parameters = int(self.summary["parameters"])
             seed = self.experiment.seed
@@ -98,3 +124,24 @@ class Found:
         except ClusterError:
             return None
         return model if np.isfinite(model.step_s).all() else None
+
+    @functools.cached_property
+    def costs(self) -> dict[int, Cost]:
+        """What rounds should have cost, by number: a worker's random numbers are used in the order of its rounds."""
+        cluster = self.cluster
+        if cluster is None:
+            return {}
+        columns = ["round", "worker", "local_steps"]
+        tasks = pd.concat([self.rounds[columns], self.lost[columns]]).sort_values("round", kind="stable")
+        tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
+        cut = self.cut.groupby("round")["local_steps"].sum()
+        faults, workers = cluster.faults, range(cluster.workers)
+        jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
+        losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
+        costs = {}
+        for number, worker, left in tasks.itertuples(index=False):
+            steps = int(left + cut.get(number, 0))
+            compute_s = cluster.compute_s(worker, steps, jitter[worker])
+            pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
+            costs[number] = Cost(compute_s, steps, pulls, pushes)
+        return costs
