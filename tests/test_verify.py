@@ -230,3 +230,53 @@ def test_the_command_names_rows_and_rules(tardigrad: Any, tmp_path: Path):
     assert (code, err) == (1, "tardigrad: 1 run broke a rule\n")
     assert "rounds, row 0: staleness: staleness is 1 and should be 0\n" in out
     assert "\n  and 22 more\n" in out
+
+
+def test_a_round_that_spans_an_absence_is_found():
+    record = timeline(synchronization={"grace": 0})
+    at_s = float(record.rounds["push_start_s"].iloc[4])
+    worker = int(record.rounds["worker"].iloc[4])
+    trace = [[worker, at_s - 0.01, "crash"], [worker, at_s + 100, "join"]]
+    crashed = merge(record.experiment, {"cluster": {"faults": {"trace": trace}}})
+    messages = {violation.message for violation in verify(dataclasses.replace(record, experiment=crashed))}
+    assert f"worker {worker} went away before this round could arrive" in messages
+
+
+@pytest.mark.parametrize(
+    ("fault", "column", "value", "rule"),
+    [
+        ("lost", "computed_steps", 1000, "faults"),
+        ("lost", "bytes_up", 50 * 64 * 2**20, "bytes"),
+        ("lost", "pulled_version", 1000, "versions"),
+        ("lost", "pulled_version", -1, "versions"),
+    ],
+)
+def test_a_lost_round_with_impossible_numbers_is_found(fault: str, column: str, value: int, rule: str):
+    record = failing()
+    faults = record.faults.copy()
+    row = faults.index[faults["fault"] == fault][0]
+    faults.loc[row, column] = value
+    found = verify(dataclasses.replace(record, faults=faults))
+    assert (rule, row) in {(violation.rule, violation.row) for violation in found}
+
+
+def test_faults_out_of_order_are_found():
+    record = failing()
+    found = verify(dataclasses.replace(record, faults=record.faults.iloc[::-1].reset_index(drop=True)))
+    assert ("time", "happens before the row above it") in {(each.rule, each.message) for each in found}
+
+
+def test_a_flag_of_non_finite_rounds_is_0_or_1():
+    record = timeline()
+    rounds = record.rounds.copy()
+    rounds.loc[6, "non_finite"] = 7
+    assert ("non_finite", 6) in {(each.rule, each.row) for each in verify(dataclasses.replace(record, rounds=rounds))}
+
+
+def test_a_barrier_applies_what_is_fresh_and_nothing_else():
+    record = timeline(synchronization=BARRIER, outer=EQUAL)
+    rounds = record.rounds.copy()
+    rounds.loc[7, ["pulled_version", "staleness"]] += [-1, 1]
+    message = "a barrier applies what is fresh and drops the rest"
+    found = verify(dataclasses.replace(record, rounds=rounds))
+    assert (7, message) in {(each.row, each.message) for each in found}

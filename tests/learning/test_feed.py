@@ -150,3 +150,17 @@ def test_trainers_that_gather_learn_the_same_as_those_that_look_up(lanes: int):
     assert sorted(where for where, _ in host.gathered) == ["ahead"] * 5 + ["now"] * 2
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
     np.testing.assert_allclose(results[0], results[2], rtol=1e-5)
+
+
+def test_a_round_that_will_not_be_run_makes_room_for_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feeding, "_AHEAD", 1)
+    host = Host()
+    fed = host_feed(host)
+    fed.announce(task(0, worker=0))
+    fed.forget(task(7, worker=0))  # another one of its worker
+    fed.announce(task(1, worker=1))  # no room
+    fed.forget(task(0, worker=0))
+    fed.announce(task(2, worker=2))
+    for number in range(3):
+        np.testing.assert_array_equal(examples_of(fed, task(number, number))[:3], TARGETS[order(number, 0, 3)])
+    assert sorted(host.gathered) == [("ahead", 0), ("ahead", 34), ("now", 0), ("now", 17)]

@@ -295,3 +295,20 @@ def test_a_worker_that_forgets_begins_anew_and_what_it_had_done_counts(kind: str
 def make_trainer(kind: str) -> Trainer:
     programs = shared_programs()
     return SerialTrainer(programs, feed()) if kind == "serial" else BatchedTrainer(programs, feed(), 4)
+
+
+def test_a_shortened_round_keeps_its_place_as_after_a_resumption():
+    calls = []
+    for resumed in (False, True):
+        programs = LoggingPrograms(momentum_recipe())
+        trainer: Trainer = BatchedTrainer(programs, feed(), 2)
+        tickets = [trainer.submit(Task(number, worker=number, steps=5), START) for number in range(4)]
+        trainer.shorten(tickets[1], Task(1, worker=1, steps=4))
+        if resumed:
+            trainer = BatchedTrainer(programs, feed(), 2)
+            trainer.resume({}, tickets)
+        trainer.shorten(tickets[0], Task(0, worker=0, steps=4))
+        for number in (2, 1):
+            trainer.result(tickets[number])
+        calls.append(programs.calls)
+    assert calls == [[[5, 5], [4, 4]]] * 2

@@ -196,6 +196,14 @@ def test_dylu_follows_the_measured_speed_if_asked():
     assert {task.steps for task in rounds(history) if task.worker == 0} == {10}
 
 
+def test_a_round_that_took_no_time_says_nothing_of_a_workers_speed():
+    speeds = MeasuredSpeed([1.0, 2.0], 10).begin()
+    speeds.observe(0, 0.0)
+    assert [speeds.steps(worker) for worker in (0, 1)] == [10, 5]
+    speeds.observe(1, 1.0)
+    assert [speeds.steps(worker) for worker in (0, 1)] == [10, 10]
+
+
 def fails(step_s: list[float], *trace: list[Any], **changes: Any) -> str:
     with pytest.raises(NoProgressError) as caught:
         happens(step_s, *trace, **({"budget_s": None, "budget_updates": 9} | changes))
