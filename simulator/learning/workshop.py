@@ -43,7 +43,7 @@ class Workshop:
         self._progress = progress
 
     def _once(self, what: str, make: Callable[[], Made], *settings: Any) -> Made:
-        key = f"{what} {json.dumps([_plain(setting) for setting in settings])}"
+        key = f"{what} {_json(*settings)}"
         if key not in self._shelf:
             self._shelf[key] = make()
         made: Made = self._shelf[key]
@@ -132,6 +132,24 @@ class Workshop:
             len(devices),
             *_data_and_model(experiment),
             experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS),
+        )
+
+    def learning_settings(self, experiment: Experiment) -> str:
+        """Returns all that decides what is learned, apart from the order of events, as JSON."""
+        evaluate = experiment.evaluate
+        schedule = experiment.inner.schedule
+        by_budget = isinstance(schedule, CosineSchedule) and schedule.total_steps is None
+        return _json(
+            *_data_and_model(experiment),
+            experiment.seed,
+            experiment.pretrain,
+            experiment.inner,
+            experiment.outer,
+            experiment.synchronization.kind,
+            experiment.compute.trainer,
+            lanes_of(experiment),
+            [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
+            _parts_of_budget(experiment, self.dataset(experiment)) if by_budget else None,
         )
 
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
@@ -300,6 +318,10 @@ def _evaluation(experiment: Experiment) -> list[Any]:
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
     return [experiment.data, experiment.shards, experiment.model]
+
+
+def _json(*settings: Any) -> str:
+    return json.dumps([_plain(setting) for setting in settings])
 
 
 def _plain(setting: Any) -> Any:
