@@ -123,10 +123,12 @@ class Reuse:
     Args:
       labels: what to call them.
       settings: what decides their training besides the order of events.
-      orders: theirs; None where there is none, or where nobody has the same settings.
+      orders: theirs; None where there is none, or where nobody has the same settings. Without any, nothing is reused.
     """
 
-    def __init__(self, labels: Sequence[str], settings: Sequence[str], orders: Sequence[Order | None]):
+    def __init__(
+        self, labels: Sequence[str] = (), settings: Sequence[str] = (), orders: Sequence[Order | None] = ()
+    ) -> None:
         self._labels = labels
         self._whole: dict[int, int] = {}  # whose trajectory it is
         self._part: dict[int, _Source] = {}

@@ -28,6 +28,9 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on in the output folder: what is finished there is not run again")
     ] = False,
+    reuse: Annotated[
+        bool, typer.Option(help="take over what a simulation with the same order of events has trained")
+    ] = True,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.experiment.reference import reference_of
@@ -38,7 +41,7 @@ def run(
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
     with alone_in(folder):
-        for record in _simulate(points, workshop, folder, None):
+        for record in _simulate(points, workshop, folder, reuse=reuse):
             records.append(record)
             write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
@@ -50,6 +53,11 @@ def run(
         console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
+    reused = [summary for summary in summaries if summary.get("reused")]
+    if reused:
+        steps = sum(summary["reused"]["local_steps"] for summary in reused)
+        of_all = f"{steps:,} of {sum(summary['local_steps'] for summary in summaries):,} local steps"
+        say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
 
 
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
@@ -59,7 +67,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
     _, points, workshop = read_points(file, settings, variant, data="uneven")
     folder = output_folder(out, f"{points[0].experiment.name}-timeline")
-    records = list(_simulate(points, workshop, folder, "null"))
+    records = list(_simulate(points, workshop, folder, "null", reuse=False))
     write_summary(folder / "summary.json", [record.summary for record in records])
     console = Console()
     for record in records:
@@ -70,20 +78,22 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
 
 def _simulate(
-    points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
+    points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None" = None, *, reuse: bool
 ) -> "Iterator[RunRecord]":
     """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
-    from simulator.engine import simulate
+    from simulator.engine import sharing, simulate
     from simulator.live import LiveView
     from simulator.report import file_names
+    from simulator.reuse import Reuse
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
     with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop:
-        for number, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True), 1):
+        plan = sharing([point.experiment for point in points], labels, workshop) if reuse else Reuse()
+        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True)):
             observer = view.begin(label)
-            of_run = folder / f"{number:0{digits}d}-{name}"  # plots keep the order of the file
-            record = finished(of_run, point.experiment.model_dump(mode="json"))
+            of_run = folder / f"{index + 1:0{digits}d}-{name}"  # plots keep the order of the file
+            record, share = finished(of_run, point.experiment.model_dump(mode="json")), plan.share(index)
             if record is None:
                 try:
                     record = simulate(
@@ -93,6 +103,7 @@ def _simulate(
                         workshop=workshop,
                         overrides=point.overrides,
                         checkpoints=of_run / CHECKPOINTS,
+                        share=share,
                         stop=stop,
                     )
                 except Stopped as stopped:
@@ -102,6 +113,7 @@ def _simulate(
                 except SimulationError as error:
                     raise SimulationError(f"{label}: {error}") from error
                 record.write(of_run)
+            plan.done(index, record, share.kept)
             shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
             observer.finished()
             yield record
