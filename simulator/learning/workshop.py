@@ -24,8 +24,9 @@ from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pre
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe
+from simulator.learning.segments import default_lanes, launch_overhead
 from simulator.learning.server import Evaluator, OuterPrograms, Server
-from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, default_lanes
+from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
 Made = TypeVar("Made")
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
@@ -125,7 +126,7 @@ class Workshop:
           experiment: what to train.
           lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
         """
-        devices = jax.local_devices()[: lanes or lanes_of(experiment)]
+        devices = jax.local_devices()[: lanes or self.lanes(experiment)]
         return self._once(
             "programs",
             lambda: Programs(self.recipe(experiment), devices),
@@ -134,6 +135,14 @@ class Workshop:
             experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS),
         )
 
+    def lanes(self, experiment: Experiment) -> int:
+        """Returns how many rounds run side by side at most."""
+        workers, devices = experiment.cluster.workers, jax.local_device_count()
+        return experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
+
+    def _overhead(self, experiment: Experiment) -> float:
+        return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
+
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
         """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
         feed = self.feed(experiment)
@@ -141,7 +150,7 @@ class Workshop:
             return SerialTrainer(self.programs(experiment, 1), feed)
         programs = self.programs(experiment)
         placed = dataclasses.replace(feed, arrays=self.arrays(experiment, len(programs.devices)))
-        return BatchedTrainer(programs, placed, lanes_of(experiment))
+        return BatchedTrainer(programs, placed, self.lanes(experiment), self._overhead(experiment))
 
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
@@ -192,7 +201,7 @@ class Workshop:
         def make() -> Evaluator:
             return self._evaluator(experiment, self.dataset(experiment).validation[: experiment.evaluate.windows])
 
-        return self._once("evaluator", make, *_evaluation(experiment))
+        return self._once("evaluator", make, *self._evaluation(experiment))
 
     def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
         """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
@@ -211,13 +220,17 @@ class Workshop:
             each = self._evaluator(experiment, np.concatenate(sets), len(sets))
             return lambda params: jnp.where(known, each(params), jnp.nan)
 
-        return self._once("shard evaluator", make, *_evaluation(experiment))
+        return self._once("shard evaluator", make, *self._evaluation(experiment))
 
     def _evaluator(self, experiment: Experiment, examples: np.ndarray, parts: int | None = None) -> Evaluator:
-        dataset, devices = self.dataset(experiment), _lane_devices(experiment)
+        dataset, devices = self.dataset(experiment), jax.local_devices()[: self.lanes(experiment)]
         loss, arrays = self.model(experiment).loss, self.arrays(experiment, len(devices))
         batch_size = experiment.evaluate.batch_size
         return Evaluator(loss, dataset.fetch, arrays, dataset.gather(examples), batch_size, devices, parts)
+
+    def _evaluation(self, experiment: Experiment) -> list[Any]:
+        evaluate, devices = experiment.evaluate, len(jax.local_devices()[: self.lanes(experiment)])
+        return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, devices]
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
@@ -234,12 +247,6 @@ class Workshop:
             return params
         recipe, dataset = self.recipe(experiment), self.dataset(experiment)
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
-
-
-def lanes_of(experiment: Experiment) -> int:
-    """Returns how many rounds run side by side."""
-    chosen = default_lanes(jax.default_backend(), experiment.cluster.workers, jax.local_device_count())
-    return experiment.compute.lanes or chosen
 
 
 def _resident_bytes() -> float:
@@ -285,17 +292,6 @@ def _check_warmup(experiment: Experiment, dataset: Dataset) -> None:
         message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
         message += "use a shorter one, a larger budget, or shards that are less uneven"
         raise DataError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
-
-
-def _lane_devices(experiment: Experiment) -> list[jax.Device]:
-    """Returns the devices of the rounds, which hold the data."""
-    devices: list[jax.Device] = jax.local_devices()[: lanes_of(experiment)]
-    return devices
-
-
-def _evaluation(experiment: Experiment) -> list[Any]:
-    evaluate = experiment.evaluate
-    return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(_lane_devices(experiment))]
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
