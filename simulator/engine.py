@@ -204,6 +204,7 @@ class Simulation:
             "versions": _versions(),
             "backend": f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
             "trainer": self._kind,
+            "lanes": self._workshop.lanes(self.experiment),
             "data": self._workshop.dataset(self.experiment).content_hash,
         }
 

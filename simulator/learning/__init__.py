@@ -3,6 +3,7 @@
 from simulator.learning import snapshot
 from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rates, warmup_cosine
+from simulator.learning.memory import MemoryNeedError
 from simulator.learning.modeling import ModelCosts, ModelError
 from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
 from simulator.learning.programs import Programs
@@ -21,6 +22,7 @@ __all__ = [
     "DelayedNesterovState",
     "Evaluator",
     "Feed",
+    "MemoryNeedError",
     "ModelCosts",
     "ModelError",
     "OptimizerError",

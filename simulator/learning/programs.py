@@ -93,6 +93,13 @@ class Programs:
         keep = self.recipe.keep_state
         return [(self._at_home(each.state), each.state.opt_state if keep else ()) for each in given]
 
+    def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
+        """Returns the bytes that XLA allocates on one device, besides what it is given, for rounds side by side."""
+        given = [_Lane(each, first_state(each.params, self._first_opt_state(each))) for each in inputs]
+        found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
+        assert found is not None, "this backend does not say"
+        return float(found.temp_size_in_bytes + found.output_size_in_bytes)
+
     def _first_opt_state(self, inputs: RoundInputs) -> OptState:
         return inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
 

@@ -1,11 +1,8 @@
 """From an experiment to what it learns with; what several simulations have in common is made once."""
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -19,6 +16,7 @@ from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import CosineSchedule
 from simulator.learning.feed import Feed
 from simulator.learning.inner import Rates, build_inner, learning_rates
+from simulator.learning.memory import Layout, Needs, Sizes, device_memory, fitting_lanes, memory_limit, needs, sizes_of
 from simulator.learning.modeling import ModelCosts, build_model, context_of
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, root_key, steps_seen
 from simulator.learning.programs import Programs, everywhere
@@ -136,9 +134,38 @@ class Workshop:
         )
 
     def lanes(self, experiment: Experiment) -> int:
-        """Returns how many rounds run side by side at most."""
+        """Returns how many rounds run side by side at most: the experiment's, or chosen, as far as memory suffices.
+
+        Raises:
+          MemoryNeedError: it does not even suffice for one.
+        """
+        return fitting_lanes(self.sizes(experiment), memory_limit(experiment.compute.memory), self._layout(experiment))
+
+    def needs(self, experiment: Experiment) -> Needs:
+        """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
+        layout = dataclasses.replace(self._layout(experiment), lanes=self.lanes(experiment))
+        return needs(self.sizes(experiment), layout)
+
+    def _layout(self, experiment: Experiment) -> Layout:
+        """Returns what would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
-        return experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
+        lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
+        barrier, shared = experiment.synchronization.kind == "barrier", jax.default_backend() == "cpu"
+        return Layout(workers, lanes, devices, barrier, shared)
+
+    def sizes(self, experiment: Experiment) -> Sizes:
+        """Returns what the estimate of an experiment's memory is made of."""
+        batch_size = experiment.inner.batch_size
+        evaluated = min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+
+        def measure() -> Sizes:
+            dataset, params = self.dataset(experiment), self.params_like(experiment)
+            examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
+            outer = jax.eval_shape(build_outer(experiment.outer).init, params)
+            return sizes_of(self.recipe(experiment), params, outer, dict(dataset.arrays), examples, evaluated)
+
+        settings = [*_data_and_model(experiment), experiment.outer, evaluated, batch_size]
+        return self._once("sizes", measure, *settings, experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS))
 
     def _overhead(self, experiment: Experiment) -> float:
         return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
@@ -254,14 +281,7 @@ def _resident_bytes() -> float:
 
     CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
     """
-    found = jax.local_devices()[0].memory_stats()
-    if found:
-        return float(found["bytes_limit"] / 4)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
-            limits.append(int(Path(path).read_text()))
-    return min(limits) / 4 / jax.local_device_count()
+    return device_memory() / 4
 
 
 def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
