@@ -9,7 +9,15 @@ import jax
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
 from simulator.experiment import Experiment, ExperimentError, Problem
-from simulator.learning import ModelCosts, ModelError, OptimizerError, Workshop, build_inner, build_outer
+from simulator.learning import (
+    MemoryNeedError,
+    ModelCosts,
+    ModelError,
+    OptimizerError,
+    Workshop,
+    build_inner,
+    build_outer,
+)
 from simulator.learning.pretraining import pretrain_inner
 
 
@@ -52,10 +60,12 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
     if experiment.pretrain.optimizer is not None:
         attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
     attempt(lambda: build_outer(experiment.outer), "outer")
+    if data and not problems and costs is not None:
+        attempt(lambda: workshop.lanes(experiment), "outer", "evaluate")
     return problems
 
 
-_REPORTED = (ClusterError, DataError, ModelError, OptimizerError)
+_REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError)
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 

@@ -159,7 +159,8 @@ class Simulation:
                 self._known, learner = trajectory, Recalled(trajectory.arrays)
             elif self._kind != "null":
                 if checkpoints is not None:
-                    keeper = Keeper(checkpoints, experiment, circumstances(self._kind, self._data_hash()), _warn)
+                    made_here = circumstances(self._kind, self._data_hash(), self._workshop.lanes(experiment))
+                    keeper = Keeper(checkpoints, experiment, made_here, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
                 saved = share.beginning.checkpoint if share.beginning else None
                 if keeper and keeper.saved:

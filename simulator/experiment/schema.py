@@ -20,6 +20,7 @@ from simulator.experiment.units import (
     Positive,
     PositiveDuration,
     PositiveInt,
+    Size,
 )
 
 
@@ -221,7 +222,12 @@ class Compute(Section):
     """How the host computes; changes speed, not meaning."""
 
     trainer: Literal["batched", "serial"] = "batched"
-    lanes: PositiveInt | None = Field(None, description="most rounds in one program; chosen by backend when absent")
+    lanes: PositiveInt | None = Field(
+        None, description="most rounds in one program, fewer where memory does not suffice; chosen when absent"
+    )
+    memory: Size = Field(
+        0.9, description="what may be used of a device's memory (of the host's on a CPU): a size, or a share up to 1"
+    )
 
 
 class Checkpoint(Section):

@@ -1,17 +1,34 @@
 """Compiled rounds: several side by side on a device, and on several devices at once."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from simulator.learning.round import Arrays, OptState, Recipe, RoundInputs, RoundResult, run_round
+from simulator.learning.round import (
+    Arrays,
+    OptState,
+    Recipe,
+    RoundInputs,
+    RoundResult,
+    RoundState,
+    advance,
+    first_state,
+)
+from simulator.learning.segments import Segment, plan
 
 Outcome = tuple[RoundResult, OptState]
 Shared = TypeVar("Shared")
+
+
+class _Lane(NamedTuple):
+    """A round that is under way."""
+
+    inputs: RoundInputs
+    state: RoundState
 
 
 class Programs:
@@ -19,7 +36,8 @@ class Programs:
 
     Rounds need nothing from each other, so several devices run one program that never communicates: every array has a
     leading axis with a part for each device. Results come out on the first device, where the server is; inner optimizer
-    states stay on the device that made them.
+    states stay on the device that made them. Rounds of different lengths are divided into segments, between which their
+    states stay on the devices, so that lanes are neither masked nor filled up.
 
     Attributes:
       recipe: what they compute.
@@ -32,14 +50,14 @@ class Programs:
         self.devices = list(devices or jax.local_devices()[:1])
         self.compilations = 0
 
-        def lanes(arrays: Arrays, key: jax.Array, inputs: list[RoundInputs]) -> list[Outcome]:
+        def lanes(arrays: Arrays, key: jax.Array, given: list[_Lane], steps: jax.Array) -> list[RoundState]:
             """What one device computes."""
             self.compilations += 1  # runs while tracing
-            if len(inputs) == 1:
-                return [run_round(recipe, arrays, key, inputs[0])]
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
-            batched = jax.vmap(lambda lane: run_round(recipe, arrays, key, lane))(stacked)
-            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(inputs))]
+            if len(given) == 1:
+                return [advance(recipe, arrays, key, given[0].inputs, given[0].state, steps)]
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
+            batched = jax.vmap(lambda lane: advance(recipe, arrays, key, lane.inputs, lane.state, steps))(stacked)
+            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(given))]
 
         mesh = Mesh(np.array(self.devices), ("devices",))
         whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
@@ -47,54 +65,87 @@ class Programs:
         self._on_one_device = jax.jit(lanes)
         self._on_every_device = jax.jit(
             jax.shard_map(
-                lambda arrays, key, inputs: _add_axis(lanes(arrays, key, _drop_axis(inputs))),
+                lambda arrays, key, given, steps: _add_axis(lanes(arrays, key, _drop_axis(given), steps[0])),
                 mesh=mesh,
-                in_specs=(whole, whole, parts),
+                in_specs=(whole, whole, parts, parts),
                 out_specs=parts,
                 check_vma=False,  # every device does as many steps as its own rounds have
             )
         )
         self._add_axis, self._drop_axis = jax.jit(_add_axis), jax.jit(_drop_axis)
+        self._fresh = jax.jit(recipe.initial_state)
 
-    def run(self, arrays: Arrays, key: jax.Array, inputs: list[RoundInputs]) -> list[Outcome]:
+    def run(
+        self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs], overhead: float = 0.0
+    ) -> list[Outcome]:
         """Returns result and inner optimizer state of each round, in order.
 
         Args:
           arrays: the data, on every one of the devices.
           key: root of the rounds' keys, likewise.
-          inputs: as many rounds for each device as for any other, or fewer rounds than devices.
+          inputs: the rounds, of any lengths and as many as may be side by side.
+          overhead: what starting a step costs, in lanes; see `segments`.
         """
-        devices = len(self.devices)
-        if devices == 1:
-            return self._on_one_device(arrays, key, inputs)  # type: ignore[no-any-return]  # jit does not keep types
-        idle = [inputs[0]._replace(steps=np.int32(0))] * (devices - len(inputs))
-        given = [*inputs, *idle]
-        rows = [self._joined(given[first : first + devices]) for first in range(0, len(given), devices)]
-        outcomes = [each for row in self._on_every_device(arrays, key, rows) for each in self._apart(row)]
-        return outcomes[: len(inputs)]
+        states = [first_state(each.params, self._first_opt_state(each)) for each in inputs]
+        given = list(map(_Lane, inputs, states))
+        for segment in plan([int(each.steps) for each in inputs], len(self.devices), overhead):
+            self._advance(arrays, key, given, segment)
+        keep = self.recipe.keep_state
+        return [(self._at_home(each.state), each.state.opt_state if keep else ()) for each in given]
 
-    def _joined(self, inputs: list[RoundInputs]) -> RoundInputs:
-        """One round for each device as one tree, whose leaves have a part on each."""
-        trees = [
-            self._add_axis(jax.device_put((each.params, each.opt_state), device))
-            for each, device in zip(inputs, self.devices, strict=True)
-        ]
-        params, opt_state = jax.tree.map(self._join, *trees)
-        host = [each._replace(params=None, opt_state=None) for each in inputs]
+    def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
+        """Returns the bytes that XLA allocates on one device, besides what it is given, for rounds side by side."""
+        given = [_Lane(each, first_state(each.params, self._first_opt_state(each))) for each in inputs]
+        found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
+        assert found is not None, "this backend does not say"
+        return float(found.temp_size_in_bytes + found.output_size_in_bytes)
+
+    def _first_opt_state(self, inputs: RoundInputs) -> OptState:
+        return inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
+
+    def _at_home(self, state: RoundState) -> RoundResult:
+        result = RoundResult(state.params, state.loss, state.finite)
+        return result if len(self.devices) == 1 else jax.device_put(result, self.devices[0])
+
+    def _advance(self, arrays: Arrays, key: jax.Array, given: list[_Lane], segment: Segment) -> None:
+        """Runs a segment; replaces the states of its rounds."""
+        [filling] = [each for row in segment.places for each in row if each is not None][:1]
+        if len(self.devices) == 1:
+            [places], [steps] = segment.places, segment.steps
+            chosen = [given[filling if each is None else each] for each in places]
+            moved = self._on_one_device(arrays, key, chosen, np.int32(steps))
+            for each, state in zip(places, moved, strict=True):
+                if each is not None:
+                    given[each] = given[each]._replace(state=state)
+            return
+        rows = list(zip(*segment.places, strict=True))  # of each, one lane of every device
+        lanes = [[given[filling if each is None else each] for each in row] for row in rows]
+        joined = [self._joined(row) for row in lanes]
+        moved = self._on_every_device(arrays, key, joined, np.array(segment.steps, np.int32))
+        for row, states in zip(rows, moved, strict=True):
+            for device, each in enumerate(row):
+                if each is not None:
+                    part = jax.tree.map(lambda leaf, device=device: leaf.addressable_data(device), states)
+                    given[each] = given[each]._replace(state=self._drop_axis(part))
+
+    def _joined(self, lanes: Sequence[_Lane]) -> _Lane:
+        """One lane of each device as one tree, whose leaves have a part on each."""
+        keep, fresh = self.recipe.keep_state, all(lane.state.params is lane.inputs.params for lane in lanes)
+        placed = []
+        for (inputs, state), device in zip(lanes, self.devices, strict=True):
+            if fresh:  # the same arrays are not sent twice
+                state = state._replace(params=None, opt_state=None if keep else state.opt_state)
+            placed.append(self._add_axis(jax.device_put((inputs.params, inputs.opt_state, state), device)))
+        params, opt_state, state = jax.tree.map(self._join, *placed)
+        if fresh:
+            state = state._replace(params=params, opt_state=opt_state if keep else state.opt_state)
+        host = [lane.inputs._replace(params=None, opt_state=None) for lane in lanes]
         stacked: RoundInputs = jax.tree.map(lambda *leaves: np.stack(leaves), *host)
-        return stacked._replace(params=params, opt_state=opt_state)
+        return _Lane(stacked._replace(params=params, opt_state=opt_state), state)
 
     def _join(self, *parts: jax.Array) -> jax.Array:
         shape = (len(parts), *parts[0].shape[1:])
         return jax.make_array_from_single_device_arrays(shape, self._parts, list(parts))
-
-    def _apart(self, outcomes: Outcome) -> list[Outcome]:
-        separate = []
-        for index in range(len(self.devices)):
-            part = jax.tree.map(lambda leaf, index=index: leaf.addressable_data(index), outcomes)
-            result, state = self._drop_axis(part)
-            separate.append((jax.device_put(result, self.devices[0]), state))
-        return separate
 
 
 def everywhere(shared: Shared, devices: Sequence[jax.Device]) -> Shared:

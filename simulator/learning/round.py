@@ -101,23 +101,50 @@ class Recipe:
         return self.optimizer(1.0).init(params)
 
 
-def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInputs) -> tuple[RoundResult, OptState]:
-    """Trains one lane: traced, so that rounds of any length share one program.
+class RoundState(NamedTuple):
+    """How far a round has come.
+
+    Attributes:
+      params: of the worker; once the round is over, the pseudo-gradient.
+      opt_state: the worker's inner optimizer state; once the round is over, what stays of it.
+      loss: sum over the local steps that are done, float32 scalar; once the round is over, their mean.
+      done: how many local steps are, int32 scalar.
+      finite: whether all of the pseudo-gradient so far is, bool scalar.
+    """
+
+    params: Params
+    opt_state: OptState
+    loss: Any
+    done: Any
+    finite: Any
+
+
+def first_state(params: Params, opt_state: OptState) -> RoundState:
+    """Returns the state of a round before its first local step."""
+    return RoundState(params, opt_state, np.float32(0), np.int32(0), np.bool_(True))
+
+
+def advance(
+    recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInputs, state: RoundState, steps: jax.Array
+) -> RoundState:
+    """Does some of a round's local steps: traced, so that rounds of any length share one program.
 
     Args:
       recipe: how to train.
       arrays: the data.
       key: root of the rounds' keys.
       inputs: the round.
+      state: how far it has come.
+      steps: how many local steps to do, int32 scalar; no more than the round has left.
 
     Returns:
-      The result, and the inner optimizer state that stays on the worker, () where none does. A round whose
-      pseudo-gradient is not finite leaves the state as it was.
+      How far it has come then. A round whose pseudo-gradient is not finite leaves the worker's state as it was.
     """
     round_key = jax.random.fold_in(key, inputs.id)
 
-    def step(index: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
+    def step(count: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
         params, opt_state, total = carry
+        index = state.done + count
         batch = recipe.fetch(arrays, inputs.examples[index])
         step_key = jax.random.fold_in(round_key, index)
         loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
@@ -125,13 +152,14 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, total + loss
 
-    opt_state = inputs.opt_state if recipe.keep_state else recipe.initial_state(inputs.params)
-    start = (inputs.params, opt_state, jnp.zeros((), jnp.float32))
-    params, opt_state, total = jax.lax.fori_loop(0, inputs.steps, step, start)
-    loss = total / inputs.steps.astype(jnp.float32)
+    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, state.loss))
+    done = state.done + steps
+    over = done == inputs.steps
     difference = pseudo_gradient(inputs.params, params)
     finite = all_finite(difference)
-    result = RoundResult(difference, loss, finite)
-    if not recipe.keep_state:
-        return result, ()
-    return result, jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, inputs.opt_state)
+    if recipe.keep_state:
+        keep = finite | ~over
+        opt_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), opt_state, inputs.opt_state)
+    mean = total / done.astype(jnp.float32)
+    handed_over = jax.tree.map(lambda moved, now: jnp.where(over, moved, now), difference, params)
+    return RoundState(handed_over, opt_state, jnp.where(over, mean, total), done, finite)

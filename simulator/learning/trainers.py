@@ -9,6 +9,7 @@ from typing import Protocol
 from simulator.learning.feed import Feed
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.round import Assignment, OptState, Params, RoundInputs, RoundResult
+from simulator.learning.segments import lanes_on_each
 
 
 @dataclasses.dataclass
@@ -69,10 +70,11 @@ class _Workers:
       inner_states: as the rounds left them whose results were taken.
     """
 
-    def __init__(self, programs: Programs, feed: Feed):
+    def __init__(self, programs: Programs, feed: Feed, overhead: float):
         self.inner_states: dict[int, OptState] = {}
         self._programs = programs
         self._feed = feed
+        self._overhead = overhead
         self._key = everywhere(feed.key, programs.devices)
         self._fresh: OptState = ()
         self._ahead: dict[int, list[Ticket]] = {}  # each worker's rounds that are computed and not taken, in order
@@ -84,7 +86,7 @@ class _Workers:
     def run(self, tickets: list[Ticket]) -> None:
         """Computes rounds of different workers in one program."""
         inputs = [self._inputs(ticket) for ticket in tickets]
-        outcomes = self._programs.run(self._feed.arrays, self._key, inputs)
+        outcomes = self._programs.run(self._feed.arrays, self._key, inputs, self._overhead)
         for ticket, (result, state) in zip(tickets, outcomes, strict=True):
             ticket.result, ticket.state = result, state
             self.keep(ticket)
@@ -132,8 +134,8 @@ class _Workers:
 class _Keeping(ABC):
     """What both trainers do alike with the workers' states."""
 
-    def __init__(self, programs: Programs, feed: Feed):
-        self._workers = _Workers(programs, feed)
+    def __init__(self, programs: Programs, feed: Feed, overhead: float = 0.0):
+        self._workers = _Workers(programs, feed, overhead)
 
     @property
     def inner_states(self) -> Mapping[int, OptState]:
@@ -202,17 +204,24 @@ class BatchedTrainer(_Keeping):
 
     A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
     is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs are ever
-    compiled.
+    compiled (of the next power of two, where lanes is none). Rounds of one program may differ in length.
+
+    Args:
+      programs: the compiled rounds.
+      feed: their data.
+      lanes: most rounds in one program.
+      overhead: what starting a step costs, in lanes; see `segments`.
     """
 
-    def __init__(self, programs: Programs, feed: Feed, lanes: int):
+    def __init__(self, programs: Programs, feed: Feed, lanes: int, overhead: float = 0.0):
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         if lanes < len(programs.devices):
             raise ValueError(f"{lanes} lanes cannot fill {len(programs.devices)} devices")
-        super().__init__(programs, feed)
+        super().__init__(programs, feed, overhead)
         self._devices = len(programs.devices)
         self._lanes = lanes
+        self._overhead = overhead
         self._pending: list[Ticket] = []
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
@@ -254,11 +263,6 @@ class BatchedTrainer(_Keeping):
             ready.setdefault(ticket.assignment.worker, ticket)
         first = ready.pop(needed.assignment.worker)
         others = sorted(ready.values(), key=lambda other: abs(other.assignment.steps - first.assignment.steps))
-        on_each_device = min(1 + len(others), self._lanes) // self._devices
-        size = self._devices << max(on_each_device.bit_length() - 1, 0)
-        return [first, *others[: size - 1]]
-
-
-def default_lanes(backend: str, workers: int, devices: int) -> int:
-    """Returns how many rounds to run side by side: one per device on a CPU, where one fills a core, else all."""
-    return min(workers, devices) if backend == "cpu" else workers
+        most = min(1 + len(others), self._lanes)
+        size = self._devices * lanes_on_each(most, self._devices, self._overhead)
+        return [first, *others[: min(size, most) - 1]]

@@ -1,11 +1,8 @@
 """From an experiment to what it learns with; what several simulations have in common is made once."""
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -19,13 +16,15 @@ from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import CosineSchedule
 from simulator.learning.feed import Feed
 from simulator.learning.inner import Rates, build_inner, learning_rates
+from simulator.learning.memory import Layout, Needs, Sizes, device_memory, fitting_lanes, memory_limit, needs, sizes_of
 from simulator.learning.modeling import ModelCosts, build_model, context_of
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, root_key, steps_seen
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe
+from simulator.learning.segments import default_lanes, launch_overhead
 from simulator.learning.server import Evaluator, OuterPrograms, Server
-from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, default_lanes
+from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
 Made = TypeVar("Made")
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
@@ -125,7 +124,7 @@ class Workshop:
           experiment: what to train.
           lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
         """
-        devices = jax.local_devices()[: lanes or lanes_of(experiment)]
+        devices = jax.local_devices()[: lanes or self.lanes(experiment)]
         return self._once(
             "programs",
             lambda: Programs(self.recipe(experiment), devices),
@@ -147,10 +146,47 @@ class Workshop:
             experiment.outer,
             experiment.synchronization.kind,
             experiment.compute.trainer,
-            lanes_of(experiment),
+            self.lanes(experiment),
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
             _parts_of_budget(experiment, self.dataset(experiment)) if by_budget else None,
         )
+
+    def lanes(self, experiment: Experiment) -> int:
+        """Returns how many rounds run side by side at most: the experiment's, or chosen, as far as memory suffices.
+
+        Raises:
+          MemoryNeedError: it does not even suffice for one.
+        """
+        return fitting_lanes(self.sizes(experiment), memory_limit(experiment.compute.memory), self._layout(experiment))
+
+    def needs(self, experiment: Experiment) -> Needs:
+        """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
+        layout = dataclasses.replace(self._layout(experiment), lanes=self.lanes(experiment))
+        return needs(self.sizes(experiment), layout)
+
+    def _layout(self, experiment: Experiment) -> Layout:
+        """Returns what would run at once if memory sufficed."""
+        workers, devices = experiment.cluster.workers, jax.local_device_count()
+        lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
+        barrier, shared = experiment.synchronization.kind == "barrier", jax.default_backend() == "cpu"
+        return Layout(workers, lanes, devices, barrier, shared)
+
+    def sizes(self, experiment: Experiment) -> Sizes:
+        """Returns what the estimate of an experiment's memory is made of."""
+        batch_size = experiment.inner.batch_size
+        evaluated = min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+
+        def measure() -> Sizes:
+            dataset, params = self.dataset(experiment), self.params_like(experiment)
+            examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
+            outer = jax.eval_shape(build_outer(experiment.outer).init, params)
+            return sizes_of(self.recipe(experiment), params, outer, dict(dataset.arrays), examples, evaluated)
+
+        settings = [*_data_and_model(experiment), experiment.outer, evaluated, batch_size]
+        return self._once("sizes", measure, *settings, experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS))
+
+    def _overhead(self, experiment: Experiment) -> float:
+        return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
 
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
         """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
@@ -159,7 +195,7 @@ class Workshop:
             return SerialTrainer(self.programs(experiment, 1), feed)
         programs = self.programs(experiment)
         placed = dataclasses.replace(feed, arrays=self.arrays(experiment, len(programs.devices)))
-        return BatchedTrainer(programs, placed, lanes_of(experiment))
+        return BatchedTrainer(programs, placed, self.lanes(experiment), self._overhead(experiment))
 
     def feed(self, experiment: Experiment) -> Feed:
         """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
@@ -210,7 +246,7 @@ class Workshop:
         def make() -> Evaluator:
             return self._evaluator(experiment, self.dataset(experiment).validation[: experiment.evaluate.windows])
 
-        return self._once("evaluator", make, *_evaluation(experiment))
+        return self._once("evaluator", make, *self._evaluation(experiment))
 
     def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
         """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
@@ -229,13 +265,17 @@ class Workshop:
             each = self._evaluator(experiment, np.concatenate(sets), len(sets))
             return lambda params: jnp.where(known, each(params), jnp.nan)
 
-        return self._once("shard evaluator", make, *_evaluation(experiment))
+        return self._once("shard evaluator", make, *self._evaluation(experiment))
 
     def _evaluator(self, experiment: Experiment, examples: np.ndarray, parts: int | None = None) -> Evaluator:
-        dataset, devices = self.dataset(experiment), _lane_devices(experiment)
+        dataset, devices = self.dataset(experiment), jax.local_devices()[: self.lanes(experiment)]
         loss, arrays = self.model(experiment).loss, self.arrays(experiment, len(devices))
         batch_size = experiment.evaluate.batch_size
         return Evaluator(loss, dataset.fetch, arrays, dataset.gather(examples), batch_size, devices, parts)
+
+    def _evaluation(self, experiment: Experiment) -> list[Any]:
+        evaluate, devices = experiment.evaluate, len(jax.local_devices()[: self.lanes(experiment)])
+        return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, devices]
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
@@ -254,25 +294,12 @@ class Workshop:
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 
-def lanes_of(experiment: Experiment) -> int:
-    """Returns how many rounds run side by side."""
-    chosen = default_lanes(jax.default_backend(), experiment.cluster.workers, jax.local_device_count())
-    return experiment.compute.lanes or chosen
-
-
 def _resident_bytes() -> float:
     """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
 
     CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
     """
-    found = jax.local_devices()[0].memory_stats()
-    if found:
-        return float(found["bytes_limit"] / 4)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
-            limits.append(int(Path(path).read_text()))
-    return min(limits) / 4 / jax.local_device_count()
+    return device_memory() / 4
 
 
 def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
@@ -303,17 +330,6 @@ def _check_warmup(experiment: Experiment, dataset: Dataset) -> None:
         message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
         message += "use a shorter one, a larger budget, or shards that are less uneven"
         raise DataError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
-
-
-def _lane_devices(experiment: Experiment) -> list[jax.Device]:
-    """Returns the devices of the rounds, which hold the data."""
-    devices: list[jax.Device] = jax.local_devices()[: lanes_of(experiment)]
-    return devices
-
-
-def _evaluation(experiment: Experiment) -> list[Any]:
-    evaluate = experiment.evaluate
-    return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, len(_lane_devices(experiment))]
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

@@ -1,6 +1,7 @@
 """A problem whose every step can be worked out: loss |x - target|^2 / 2, gradient x - mean target."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -65,6 +66,6 @@ class LoggingPrograms(Programs):
         super().__init__(recipe)
         self.calls: list[list[int]] = []
 
-    def run(self, arrays: Any, key: jax.Array, inputs: list[RoundInputs]) -> Any:
+    def run(self, arrays: Any, key: jax.Array, inputs: Sequence[RoundInputs], overhead: float = 0.0) -> Any:
         self.calls.append([int(each.steps) for each in inputs])
-        return super().run(arrays, key, inputs)
+        return super().run(arrays, key, inputs, overhead)

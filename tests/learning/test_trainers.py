@@ -17,8 +17,6 @@ from simulator.learning import (
     SerialTrainer,
     Server,
     Trainer,
-    default_lanes,
-    run_round,
 )
 
 
@@ -58,12 +56,12 @@ def train(trainer: Trainer, rounds: list[tuple[Task, Any]], asked: list[int]) ->
 
 def one_after_another(rounds: list[tuple[Task, Any]], recipe: Any) -> list[np.ndarray]:
     """Every worker's rounds by themselves, with its state handed from each to the next."""
-    alone = jax.jit(lambda inputs: run_round(recipe, ARRAYS, feed().key, inputs))
+    programs = Programs(recipe)
     outcomes = []
     states: dict[int, Any] = {}
     for task, params in rounds:
         state = states.get(task.worker, recipe.initial_state(params))
-        result, states[task.worker] = alone(feed().inputs(task, params, state))
+        [(result, states[task.worker])] = programs.run(ARRAYS, feed().key, [feed().inputs(task, params, state)])
         outcomes.append(np.append(result.pseudo_gradient["x"], result.loss))
     return outcomes
 
@@ -233,11 +231,6 @@ def test_lanes_that_cannot_fill_the_devices_are_refused():
     programs = Programs(momentum_recipe(), jax.local_devices()[:1] * 2)
     with pytest.raises(ValueError, match=r"^1 lanes cannot fill 2 devices$"):
         BatchedTrainer(programs, feed(), 1)
-
-
-def test_a_cpu_runs_one_round_per_core_and_an_accelerator_all():
-    assert [default_lanes("cpu", 8, cores) for cores in (1, 2, 16)] == [1, 2, 8]
-    assert (default_lanes("gpu", 8, 1), default_lanes("tpu", 5, 4)) == (8, 5)
 
 
 @pytest.mark.parametrize("kind", ["serial", "batched"])

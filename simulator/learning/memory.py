@@ -1,0 +1,198 @@
+"""What a simulation needs of the devices' memory, before it runs, and how many rounds side by side fit."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.learning.round import OptState, Params, Recipe
+
+_REMEDY = "use a smaller inner.batch_size, model.context or model, fewer cluster workers, or a larger device"
+
+
+class MemoryNeedError(ValueError):
+    """A simulation that does not fit: `key` is the dotted path of the setting, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What the estimate is made of, in bytes.
+
+    Attributes:
+      params: the model's parameters.
+      inner: a worker's inner optimizer state.
+      outer: the outer optimizer's state.
+      data: the arrays that are on every device.
+      activations: what one lane's step keeps for the backward pass, logits included.
+      evaluation: the activations of a forward pass of the evaluation.
+    """
+
+    params: float
+    inner: float
+    outer: float
+    data: float
+    activations: float
+    evaluation: float
+
+    @property
+    def lane(self) -> float:
+        """One lane: what the round carries, where it comes out, a gradient and the activations."""
+        return 2 * (self.params + self.inner) + self.params + self.activations
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """Bytes by what they are for, on the device that needs most; on a CPU, whose devices share memory, on all."""
+
+    parts: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{what} {_readable(size)}" for what, size in self.parts.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What runs at once.
+
+    Attributes:
+      workers: how many there are. Each may be at work on a version of its own, unless they start together.
+      lanes: most rounds side by side, on all devices.
+      devices: how many devices there are.
+      barrier: whether workers start together, from one version.
+      shared: whether the devices have one memory, as those of a CPU do.
+    """
+
+    workers: int
+    lanes: int
+    devices: int = 1
+    barrier: bool = False
+    shared: bool = False
+
+
+def needs(sizes: Sizes, layout: Layout) -> Needs:
+    """Returns an upper estimate of what a simulation needs."""
+    workers, used = layout.workers, min(layout.lanes, layout.devices)
+    on_each = -(-layout.lanes // used)
+    together = used if layout.shared else 1
+    # With one lane on each device few rounds are computed before their results are due; a barrier needs all at once.
+    ahead = workers if on_each > 1 else min(workers, 2 * used)
+    return Needs(
+        {
+            "server": 2 * (sizes.params + sizes.outer) + sizes.params,  # old and new while it steps, and the update
+            "versions": (1 if layout.barrier else workers) * sizes.params,
+            "results": (workers if layout.barrier else ahead) * sizes.params + ahead * sizes.inner,
+            "inner states": (1 + workers * (1 if layout.shared else 1 / used)) * sizes.inner,  # and a fresh one
+            "data": together * sizes.data,
+            f"{on_each * together} x lane": together * max(on_each * sizes.lane, sizes.params + sizes.evaluation),
+        }
+    )
+
+
+def fitting_lanes(sizes: Sizes, limit: float, layout: Layout) -> int:
+    """Returns how many rounds may be side by side: as many as in the layout, or half of that, or half of that ...
+
+    Raises:
+      MemoryNeedError: not even one fits into `limit` bytes.
+    """
+    lanes = layout.lanes
+    while (found := needs(sizes, dataclasses.replace(layout, lanes=lanes))).total > limit:
+        if lanes == 1:
+            message = f"about {_readable(found.total)} are needed even with one round at a time ({found}): {_REMEDY}"
+            raise MemoryNeedError("compute.memory", _readable(limit), message)
+        lanes //= 2
+    return lanes
+
+
+def sizes_of(
+    recipe: Recipe, params: Params, outer_state: Any, arrays: Mapping[str, Any], examples: np.ndarray, evaluated: int
+) -> Sizes:
+    """Returns the sizes; nothing is computed.
+
+    What a step keeps is counted as it is traced, before XLA leaves out what it can make again at no cost, and beside it
+    twice the largest array on its way: more than is needed, by less than half of the estimate.
+
+    Args:
+      recipe: of the rounds.
+      params: shapes and dtypes.
+      outer_state: likewise.
+      arrays: the data, on the host or a device.
+      examples: those of one local step, as `Feed` gives them.
+      evaluated: how many there are in one forward pass of the evaluation.
+    """
+    inner: OptState = jax.eval_shape(recipe.initial_state, params)
+
+    def kept(params: Params, arrays: Any, examples: np.ndarray) -> Any:
+        batch = recipe.fetch(arrays, examples)
+        return batch, jax.vjp(lambda params: recipe.loss(params, batch, jax.random.key(0)), params)[1]
+
+    program, shapes = jax.make_jaxpr(kept, return_shape=True)(params, arrays, examples)
+    largest = 2 * _largest(program.jaxpr)
+    evaluation = largest * evaluated / len(examples)
+    activations = _bytes(shapes) + largest
+    return Sizes(_bytes(params), _bytes(inner), _bytes(outer_state), _bytes(arrays), activations, evaluation)
+
+
+def device_memory() -> float:
+    """Returns the bytes that a device has: what its allocator may take, or of a CPU's devices an equal part each."""
+    found = jax.local_devices()[0].memory_stats()
+    if found:
+        return float(found["bytes_limit"])
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
+            limits.append(int(Path(path).read_text()))
+    return min(limits) / jax.local_device_count()
+
+
+def memory_limit(allowed: float) -> float:
+    """Returns the bytes that a simulation may use of each device, of a CPU's devices together.
+
+    Args:
+      allowed: bytes, or a share up to 1 of what there is.
+    """
+    shared = jax.default_backend() == "cpu"
+    return allowed if allowed > 1 else allowed * device_memory() * (jax.local_device_count() if shared else 1)
+
+
+def _bytes(tree: Any) -> float:
+    return float(sum(_bytes_of(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def _bytes_of(leaf: Any) -> float:
+    """Returns an array's bytes; of a random key those of its data."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return float(np.prod(leaf.shape) * leaf.dtype.itemsize)
+
+
+def _largest(jaxpr: Any) -> float:
+    """Returns the bytes of the largest array that a program makes on its way."""
+    found = 0.0
+    for equation in jaxpr.eqns:
+        parts = [getattr(each, "jaxpr", each) for each in jax.tree.leaves(equation.params)]
+        found = max([found, *(_largest(part) for part in parts if hasattr(part, "eqns"))])
+        found = max([found, *(_bytes_of(out.aval) for out in equation.outvars if hasattr(out.aval, "dtype"))])
+    return found
+
+
+def _readable(size: float) -> str:
+    """Returns a number of bytes as people write it."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:,.3g} {unit}"
+    return f"{size / 1e3:,.3g} kB"

@@ -1,0 +1,141 @@
+import dataclasses
+import gc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from quadratic import START, Task, feed, momentum_recipe
+
+from simulator.engine import Simulation, simulate
+from simulator.experiment import ExperimentError
+from simulator.learning import BatchedTrainer, MemoryNeedError, OuterPrograms, Programs, SerialTrainer, Server, Workshop
+from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
+from tests.experiments import tiny
+
+SIZES = Sizes(params=10, inner=20, outer=30, data=1000, activations=100, evaluation=70)
+
+
+# The estimate.
+
+
+def test_the_parts_by_hand():
+    alone = needs(SIZES, Layout(workers=4, lanes=1)).parts
+    assert alone == {
+        "server": 2 * (10 + 30) + 10,
+        "versions": 4 * 10,
+        "results": 2 * (10 + 20),  # one that is due, and one computed meanwhile
+        "inner states": (4 + 1) * 20,
+        "data": 1000,
+        "1 x lane": 2 * (10 + 20) + 10 + 100,
+    }
+    assert needs(SIZES, Layout(workers=4, lanes=1, barrier=True)).parts["versions"] == 10
+    assert needs(SIZES, Layout(workers=4, lanes=1, barrier=True)).parts["results"] == 4 * 10 + 2 * 20
+    together = needs(SIZES, Layout(workers=4, lanes=4)).parts
+    assert (together["results"], together["4 x lane"]) == (4 * 30, 4 * 170)
+
+
+def test_devices_share_the_states_and_those_of_a_cpu_the_memory():
+    apart = needs(SIZES, Layout(workers=4, lanes=4, devices=2)).parts
+    assert (apart["inner states"], apart["data"], apart["2 x lane"]) == (3 * 20, 1000, 2 * 170)
+    shared = needs(SIZES, Layout(workers=4, lanes=4, devices=2, shared=True)).parts
+    assert (shared["inner states"], shared["data"], shared["4 x lane"]) == (5 * 20, 2000, 4 * 170)
+
+
+def test_as_many_lanes_as_fit_and_an_error_that_says_what_is_needed_where_none_does():
+    layout = Layout(workers=8, lanes=8)
+    total = {lanes: needs(SIZES, dataclasses.replace(layout, lanes=lanes)).total for lanes in (8, 4, 2, 1)}
+    assert sorted(total.values(), reverse=True) == list(total.values())
+    for lanes, bytes_needed in total.items():
+        assert fitting_lanes(SIZES, bytes_needed, layout) == lanes
+    with pytest.raises(MemoryNeedError, match=r"one round at a time \(server .*, 1 x lane .*\): use a smaller"):
+        fitting_lanes(SIZES, total[1] - 1, layout)
+
+
+def test_a_limit_is_a_share_or_a_size():
+    assert memory_limit(2e9) == 2e9
+    assert 0 < memory_limit(0.5) == memory_limit(1.0) / 2
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize(
+    "changes", [{}, {"inner": {"batch_size": 32}}, {"model": {"vocabulary": 3000}}, {"inner": {"optimizer": "sgd"}}]
+)
+def test_the_estimate_of_a_lane_is_what_xla_allocates_and_less_than_twice_that(
+    changes: dict[str, Any], lanes: int, mixed_dtypes: None
+):
+    base: dict[str, Any] = {"model": {"width": 32, "context": 16}}
+    experiment = tiny(**{key: base.get(key, {}) | changes.get(key, {}) for key in {*base, *changes}})
+    shop = Workshop()
+    programs, params = shop.programs(experiment, 1), shop.start(experiment)
+    state = programs.recipe.initial_state(params)
+    inputs = shop.feed(experiment).inputs(Task(0), params, state)
+    found = programs.memory(shop.arrays(experiment), feed().key, [inputs] * lanes)
+    assert found <= lanes * shop.sizes(experiment).lane <= 2 * found
+
+
+def test_fewer_lanes_where_memory_does_not_suffice_for_those_asked_for():
+    shop = Workshop()
+    experiment = tiny(compute={"lanes": 4})
+    assert shop.lanes(experiment) == 4
+    sizes = shop.sizes(experiment)
+    enough_for_two = needs(sizes, Layout(workers=4, lanes=2, shared=True)).total
+    assert shop.lanes(tiny(compute={"lanes": 4, "memory": enough_for_two})) == 2
+    assert shop.lanes(tiny(compute={"lanes": 4, "memory": f"{enough_for_two / 1e3} kB"})) == 2
+
+
+def test_a_simulation_that_does_not_fit_says_so_before_it_runs(mixed_dtypes: None):
+    with pytest.raises(ExperimentError) as error:
+        simulate(tiny(compute={"memory": "50kB"}))
+    [problem] = error.value.problems
+    assert (problem.key, problem.value) == ("compute.memory", "50 kB")
+    for what in ("server", "versions", "inner states", "data", "1 x lane", "inner.batch_size"):
+        assert what in problem.message
+
+
+# Versions.
+
+
+def alive(shape: tuple[int, ...]) -> int:
+    """Returns how many arrays of a shape that nothing else has are held, on whatever device."""
+    gc.collect()
+    return sum(array.shape == shape for array in jax.live_arrays())
+
+
+@pytest.mark.parametrize("make", [BatchedTrainer, lambda programs, feed, lanes: SerialTrainer(programs, feed)])
+def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(make: Any):
+    shape = (11, 13, 17)
+    programs = Programs(momentum_recipe(loss=lambda params, batch, key: jnp.mean(jnp.square(params["x"]))))
+    server = Server({"x": jnp.ones(shape)}, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7))))
+    trainer = make(programs, feed(), 2)
+    version = server.params
+    tickets = [trainer.submit(Task(worker, worker=worker), server.params) for worker in range(4)]
+    assert all(ticket.params["x"] is version["x"] for ticket in tickets)
+    del version
+    before = alive(shape)
+    server.apply(jax.tree.map(jnp.zeros_like, server.params), staleness=0, worker=0, pulled_params=server.params)
+    assert alive(shape) == before + 1  # the new one: the tickets still hold the old one
+    if make is BatchedTrainer:
+        assert before == 1
+    while tickets:
+        ticket = tickets.pop()
+        trainer.result(ticket)
+        held = ticket.params["x"]
+        del ticket
+        assert any(array is held for array in jax.live_arrays())
+        del held
+    # Left are the new version, the momentum of four workers and that of one that has not trained.
+    assert alive(shape) == 1 + 4 + 1
+    assert len(trainer.inner_states) == 4
+
+
+def test_a_simulation_holds_no_more_versions_than_are_under_way(mixed_dtypes: None):
+    simulation = Simulation(tiny(inner={"optimizer": "sgd"}, outer={"momentum": 0.0}), workshop=Workshop())
+    simulation.run()
+    assert simulation.server is not None
+    leaf = max(jax.tree.leaves(simulation.server.params), key=np.size)
+    assert START["x"].shape != leaf.shape
+    # The start, which the workshop keeps, the present version, the momentum of the server, and what four rounds hold.
+    assert alive(leaf.shape) <= 3 + 2 * 4
