@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
-from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
 from simulator.visible import visible
 
 if TYPE_CHECKING:
+    from simulator.experiment import Document, Experiment, Point, Problem
     from simulator.learning import Workshop
 
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
@@ -46,14 +45,18 @@ def plural(number: int, noun: str) -> str:
 
 def read_points(
     file: Path, settings: Sequence[str] | None, variant: str | None, *, data: LookAt = "all"
-) -> tuple[Document, list[Point], "Workshop"]:
+) -> "tuple[Document, list[Point], Workshop]":
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
+    from simulator.experiment import expand, load_document
+
     document = load_document(file, settings or ())
+    from rich.console import Console
+
     from simulator.engine import check
     from simulator.learning import Workshop
     from simulator.live import PreparationView
 
-    def problems(experiment: Experiment) -> list[Problem]:
+    def problems(experiment: "Experiment") -> "list[Problem]":
         even = getattr(getattr(experiment, "data", None), "even", True)
         return check(experiment, workshop, data=data == "all" or (data == "uneven" and not even))
 

@@ -1,21 +1,17 @@
 """Commands that simulate: `run` and `timeline`."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from simulator.commands.shared import File, Out, Settings, Variant, plural, read_points, say
-from simulator.experiment import Point, SimulationError
-from simulator.folder import CHECKPOINTS, alone_in, finished, output_folder
-from simulator.stopping import Interrupted, Stopped, StopSignals
 from simulator.visible import visible
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
+    from simulator.experiment import Point
     from simulator.learning import Workshop
     from simulator.record import RunRecord
 
@@ -30,7 +26,10 @@ def run(
     ] = False,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
+    from rich.console import Console
+
     from simulator.experiment.reference import reference_of
+    from simulator.folder import alone_in, output_folder
     from simulator.record import write_summary
     from simulator.report import comparison, comparison_table, results_tables, write_figures
 
@@ -54,6 +53,9 @@ def run(
 
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
+    from rich.console import Console
+
+    from simulator.folder import output_folder
     from simulator.record import write_summary
     from simulator.report import results_tables, worker_rich_table, write_figures
 
@@ -70,12 +72,19 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
 
 def _simulate(
-    points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
+    points: "Sequence[Point]", workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
 ) -> "Iterator[RunRecord]":
     """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
+    import shutil
+
+    from rich.console import Console
+
     from simulator.engine import simulate
+    from simulator.experiment import SimulationError
+    from simulator.folder import CHECKPOINTS, finished
     from simulator.live import LiveView
     from simulator.report import file_names
+    from simulator.stopping import Interrupted, Stopped, StopSignals
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
@@ -107,5 +116,5 @@ def _simulate(
             yield record
 
 
-def _label(point: Point) -> str:
+def _label(point: "Point") -> str:
     return visible(", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())]))
