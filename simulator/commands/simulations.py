@@ -28,11 +28,13 @@ def run(
     """Simulate and train every variant and sweep point of an experiment file."""
     from rich.console import Console
 
+    from simulator.compiled import keep_compiled_programs
     from simulator.experiment.reference import reference_of
     from simulator.folder import alone_in, output_folder
     from simulator.record import write_summary
     from simulator.report import comparison, comparison_table, results_tables, write_figures
 
+    keep_compiled_programs()
     document, points, workshop = read_points(file, settings, variant)
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
