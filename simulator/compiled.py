@@ -57,7 +57,7 @@ def keep_compiled_programs() -> None:
 def _chosen_in_jax() -> bool:
     import jax
 
-    return jax.config.jax_compilation_cache_dir is not None  # type: ignore[no-any-return]
+    return bool(jax.config.read("jax_compilation_cache_dir"))  # type: ignore[no-untyped-call]
 
 
 def _cpu() -> str:

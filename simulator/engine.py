@@ -19,6 +19,7 @@ from simulator.experiment import Experiment
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import context_of
+from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
 from simulator.record import (
     Checkpoint,
@@ -171,7 +172,9 @@ class Simulation:
                 if learner:
                     learner.fault(event)
             case Update():
-                book.update(event, learner.update(event) if learner else None)
+                trained = learner.update(event) if learner else None
+                with jax.profiler.TraceAnnotation("fetching"):  # of the update before
+                    book.update(event, trained)
             case Evaluation():
                 book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
             case Finished():
@@ -272,6 +275,7 @@ class _Learner:
         with _fitting():
             self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
+    @phase("dispatch")
     def dispatch(self, assignment: Round) -> None:
         self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
 
@@ -302,6 +306,7 @@ class _Learner:
             together = self.server.apply_mean(results)
         return Trained([result.loss for result in results], finite, together)
 
+    @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
         """Returns the loss, and those of the shards where they are asked for, without waiting for them."""
         params = self.server.params

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator.engine import TrainerKind
     from simulator.experiment import Point
     from simulator.learning import Workshop
+    from simulator.profiling import Profile
     from simulator.record import RunRecord
 
 
@@ -23,6 +24,9 @@ def run(
     variant: Variant = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on in the output folder: what is finished there is not run again")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
     ] = False,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
@@ -39,7 +43,8 @@ def run(
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
     with alone_in(folder):
-        for record in _simulate(points, workshop, folder, None):
+        traced = _profile(folder) if profile else None
+        for record in _simulate(points, workshop, folder, None, traced):
             records.append(record)
             write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
@@ -51,6 +56,8 @@ def run(
         console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
+    if traced is not None:
+        say(traced.report())
 
 
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
@@ -74,10 +81,15 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
 
 def _simulate(
-    points: "Sequence[Point]", workshop: "Workshop", folder: Path, trainer: "TrainerKind | None"
+    points: "Sequence[Point]",
+    workshop: "Workshop",
+    folder: Path,
+    trainer: "TrainerKind | None",
+    profile: "Profile | None" = None,
 ) -> "Iterator[RunRecord]":
     """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
     import shutil
+    from contextlib import nullcontext
 
     from rich.console import Console
 
@@ -90,7 +102,7 @@ def _simulate(
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
-    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop:
+    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop, profile or nullcontext():
         for number, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True), 1):
             observer = view.begin(label)
             of_run = folder / f"{number:0{digits}d}-{name}"  # plots keep the order of the file
@@ -100,7 +112,7 @@ def _simulate(
                     record = simulate(
                         point.experiment,
                         trainer=trainer,
-                        observer=observer,
+                        observer=observer if profile is None else profile.of(label, observer),
                         workshop=workshop,
                         overrides=point.overrides,
                         checkpoints=of_run / CHECKPOINTS,
@@ -116,6 +128,12 @@ def _simulate(
             shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
             observer.finished()
             yield record
+
+
+def _profile(folder: Path) -> "Profile":
+    from simulator.profiling import Profile
+
+    return Profile(folder / "profile")
 
 
 def _label(point: "Point") -> str:

@@ -118,12 +118,16 @@ def run_round(recipe: Recipe, arrays: Arrays, key: jax.Array, inputs: RoundInput
 
     def step(index: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
         params, opt_state, total = carry
-        batch = recipe.fetch(arrays, inputs.examples[index])
+        with jax.named_scope("gather"):
+            batch = recipe.fetch(arrays, inputs.examples[index])
         step_key = jax.random.fold_in(round_key, index)
-        loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
-        optimizer = recipe.optimizer(inputs.rates[index])
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, total + loss
+        with jax.named_scope("forward and backward"):
+            loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
+        with jax.named_scope("optimizer"):
+            optimizer = recipe.optimizer(inputs.rates[index])
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return params, opt_state, total + loss
 
     opt_state = inputs.opt_state if recipe.keep_state else recipe.initial_state(inputs.params)
     start = (inputs.params, opt_state, jnp.zeros((), jnp.float32))
