@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.commands.shared import File, Settings, Variant, plural, read_points, say
+from simulator.commands.shared import File, Settings, Variant, check_points, plural, read_points, say
 
 if TYPE_CHECKING:
     from simulator.experiment.data_schema import DocumentData
@@ -20,11 +20,11 @@ def validate(
     data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    document, points, _ = read_points(file, settings, variant, data="all" if data else "none")
+    document, points = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != points[0].experiment.scale:  # which has been checked, with its data
-            read_points(file, [f"scale={scale}"], variant, data="none")
+            check_points(file, [f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
 
