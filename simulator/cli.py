@@ -11,7 +11,6 @@ import typer
 from simulator.commands import files, records, simulations
 from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.cores import use_cpu_cores
-from simulator.experiment import ExperimentError, SimulationError
 from simulator.stopping import Interrupted
 from simulator.visible import visible
 
@@ -23,26 +22,36 @@ def _messages() -> Iterator[None]:
     """Ends the process with one clear message where the input or the disk is at fault."""
     try:
         yield
-    except ExperimentError as error:
-        fail(str(error), EXIT_BAD_INPUT)
-    except SimulationError as error:
-        fail(str(error), EXIT_BROKEN)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
-    except Interrupted as interrupted:
-        sys.stderr.write(f"tardigrad: {visible(str(interrupted))}\n")
-        _leave(EXIT_SIGNAL + interrupted.number)
     except KeyboardInterrupt:
         sys.stderr.write("tardigrad: interrupted; what had been written down is kept\n")
         _leave(EXIT_SIGNAL + signal.SIGINT)
-    except ValueError as error:
-        from simulator.record import RecordError
-        from simulator.report import ReportError
-
-        if not isinstance(error, RecordError | ReportError):
+    except Interrupted as interrupted:
+        sys.stderr.write(f"tardigrad: {visible(str(interrupted))}\n")
+        _leave(EXIT_SIGNAL + interrupted.number)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
             raise
-        fail(str(error), EXIT_BAD_INPUT)
+        fail(str(error), code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Returns the exit code of an error whose message says it all, None of any other."""
+    from simulator.experiment import ExperimentError, SimulationError
+
+    if isinstance(error, SimulationError):
+        return EXIT_BROKEN
+    if isinstance(error, ExperimentError):
+        return EXIT_BAD_INPUT
+    if not isinstance(error, ValueError):
+        return None
+    from simulator.record import RecordError
+    from simulator.report import ReportError
+
+    return EXIT_BAD_INPUT if isinstance(error, RecordError | ReportError) else None
 
 
 def _leave(code: int) -> None:

@@ -16,7 +16,8 @@ from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
-from simulator.learning.modeling import context_of
+from simulator.learning.modeling import tokens_per_step
+from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
 from simulator.provenance import circumstances, made_with, parameters_hash
 from simulator.record import (
@@ -222,7 +223,9 @@ class Simulation:
                 if learner:
                     learner.fault(event)
             case Update():
-                book.update(event, learner.update(event) if learner else None)
+                trained = learner.update(event) if learner else None
+                with jax.profiler.TraceAnnotation("fetching"):  # of the update before
+                    book.update(event, trained)
             case Evaluation():
                 book.evaluation(event, *(learner.evaluate() if learner else (None, None)))
             case Finished():
@@ -329,6 +332,7 @@ class _Learner:
         with _fitting():
             self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
+    @phase("dispatch")
     def dispatch(self, assignment: Round) -> None:
         self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
 
@@ -359,16 +363,11 @@ class _Learner:
             together = self.server.apply_mean(results)
         return Trained([result.loss for result in results], finite, together)
 
+    @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
         """Returns the loss, and those of the shards where they are asked for, without waiting for them."""
         params = self.server.params
         return self._evaluate(params), self._evaluate_shards(params) if self._evaluate_shards else None
-
-
-def tokens_per_step(experiment: Experiment) -> int:
-    """Returns how many tokens (of a classifier, examples) one local step trains on."""
-    context = context_of(experiment)
-    return experiment.inner.batch_size * (context or 1)
 
 
 def _stopping(progress: PretrainProgress | None, stop: Callable[[], bool]) -> PretrainProgress:

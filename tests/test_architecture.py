@@ -86,3 +86,14 @@ def test_files_and_functions_stay_readable():
                 if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60:
                     long.append(f"{file}: {node.name} has {node.end_lineno - node.lineno} lines")
     assert not long
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["data", "prepare"]])
+def test_help_loads_nothing_that_it_does_not_show(command):
+    code = "import sys; from simulator.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    arguments = [sys.executable, "-c", code, *command, "--help"]
+    shown = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    *_, loaded = shown.splitlines()
+    assert "Usage" in shown
+    assert not set(loaded.split()) & {"jax", "numpy", "pandas", "rich", "simpy", "yaml"}

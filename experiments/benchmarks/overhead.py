@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Experiment, Workshop, load, simulate, use_cpu_cores
-from simulator.engine import tokens_per_step
+from simulator.learning.modeling import tokens_per_step
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 SETTINGS = ("pretrain.steps=0", "evaluate.windows=8", "evaluate.every_local_steps=1000000000")

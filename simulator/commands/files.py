@@ -1,16 +1,13 @@
 """Commands about experiment files: what is wrong with one, its data, the format, and what can be named in it."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from simulator.commands.shared import File, Settings, Variant, plural, read_points, say
-from simulator.experiment import ExperimentError, Problem
+from simulator.commands.shared import File, Settings, Variant, check_points, plural, read_points, say
 
 if TYPE_CHECKING:
     from simulator.experiment.data_schema import DocumentData
@@ -23,11 +20,11 @@ def validate(
     data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
-    document, points, _ = read_points(file, settings, variant, data="all" if data else "none")
+    document, points = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != points[0].experiment.scale:  # which has been checked, with its data
-            read_points(file, [f"scale={scale}"], variant, data="none")
+            check_points(file, [f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
 
@@ -36,6 +33,8 @@ def schema(
     out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
 ) -> None:
     """Print the JSON Schema of experiment files, for editors."""
+    import json
+
     from simulator.experiment.json_schema import file_schema
 
     text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -47,6 +46,8 @@ def schema(
 
 def profiles() -> None:
     """List the heterogeneity profiles and the accelerators that a file can name."""
+    from rich.console import Console
+
     from simulator.catalogue import accelerators_table, profiles_table
 
     Console().print(profiles_table(), "", accelerators_table())
@@ -54,6 +55,8 @@ def profiles() -> None:
 
 def list_models() -> None:
     """List the model presets that a file can name."""
+    from rich.console import Console
+
     from simulator.catalogue import presets_table
 
     Console().print(presets_table())
@@ -70,6 +73,8 @@ def prepare(file: File, settings: Settings = None, variant: Variant = None) -> N
 
 def info(file: File, settings: Settings = None, variant: Variant = None) -> None:
     """Show how much text there is, how it is divided into shards and how unlike they are, and how documents begin."""
+    from rich.console import Console
+
     from simulator.corpus import corpus_report
     from simulator.data import corpus_info
 
@@ -81,6 +86,7 @@ def _texts(
     file: Path, settings: Sequence[str] | None, variant: str | None
 ) -> "Iterator[tuple[DocumentData, int, int]]":
     """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
+    from simulator.experiment import ExperimentError, Problem
     from simulator.experiment.data_schema import TextSource
     from simulator.learning.modeling import context_of
 

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from simulator.commands.shared import EXIT_BROKEN, fail, plural, say
-from simulator.experiment import ExperimentError, load_document
 
 _MOST_VIOLATIONS = 20
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent"]
@@ -22,6 +20,8 @@ def plot(
     against: Annotated[Against | None, typer.Option(help="draw perplexity against this", show_default=False)] = None,
 ) -> None:
     """Draw perplexity against time, steps, tokens or bytes, staleness and timelines of finished runs."""
+    from rich.console import Console
+
     from simulator.record import read_runs
     from simulator.report import results_tables, write_figures
 
@@ -42,6 +42,9 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table")] = False,
 ) -> None:
     """Lay results of a file's variants beside the published ones, as ratios to a baseline over all seeds."""
+    from rich.console import Console
+
+    from simulator.experiment import ExperimentError, load_document
     from simulator.experiment.reference import read_reference
     from simulator.record import read_summaries
     from simulator.report import comparison, comparison_markdown, comparison_table

@@ -1,17 +1,19 @@
 """What the commands share: their arguments, what they print, and how they read an experiment file."""
 
+import contextlib
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
-from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
 from simulator.visible import visible
 
 if TYPE_CHECKING:
+    from simulator.experiment import Document, Experiment, Point, Problem
+    from simulator.experiment.expand import Check
     from simulator.learning import Workshop
 
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
@@ -46,18 +48,51 @@ def plural(number: int, noun: str) -> str:
 
 def read_points(
     file: Path, settings: Sequence[str] | None, variant: str | None, *, data: LookAt = "all"
-) -> tuple[Document, list[Point], "Workshop"]:
+) -> "tuple[Document, list[Point], Workshop]":
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
+    from simulator.experiment import expand, load_document
+
     document = load_document(file, settings or ())
+    with _looking(data) as (check, workshop):
+        points = expand(document, variant=variant, check=check)
+    return document, points, workshop
+
+
+def check_points(
+    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool
+) -> "tuple[Document, list[Point]]":
+    """Does what `read_points` does, and loads what trains only where it takes that to tell what is wrong."""
+    from simulator.experiment import expand, load_document
+    from simulator.glance import Glance
+
+    document = load_document(file, settings or ())
+    glance = Glance()
+    with contextlib.ExitStack() as opened:
+
+        @functools.cache
+        def thorough() -> "Check":
+            return opened.enter_context(_looking("all" if data else "none"))[0]
+
+        def problems(experiment: "Experiment") -> "Iterable[Problem]":
+            return () if glance.surely_valid(experiment, data=data) else thorough()(experiment)
+
+        points = expand(document, variant=variant, check=problems)
+    return document, points
+
+
+@contextlib.contextmanager
+def _looking(data: LookAt) -> "Iterator[tuple[Check, Workshop]]":
+    """Yields what finds everything that is wrong with an experiment, and the workshop in which it looks."""
+    from rich.console import Console
+
     from simulator.engine import check
     from simulator.learning import Workshop
     from simulator.live import PreparationView
 
-    def problems(experiment: Experiment) -> list[Problem]:
+    def problems(experiment: "Experiment") -> "list[Problem]":
         even = getattr(getattr(experiment, "data", None), "even", True)
         return check(experiment, workshop, data=data == "all" or (data == "uneven" and not even))
 
     with PreparationView(Console(stderr=True)) as view:
         workshop = Workshop(view)
-        points = expand(document, variant=variant, check=problems)
-    return document, points, workshop
+        yield problems, workshop

@@ -1,22 +1,19 @@
 """Commands that simulate: `run` and `timeline`."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from simulator.commands.shared import File, Out, Settings, Variant, plural, read_points, say
-from simulator.experiment import Point, SimulationError
-from simulator.folder import CHECKPOINTS, alone_in, finished, output_folder
-from simulator.stopping import Interrupted, Stopped, StopSignals
 from simulator.visible import visible
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
+    from simulator.experiment import Point
     from simulator.learning import Workshop
+    from simulator.profiling import Profile
     from simulator.record import RunRecord
 
 
@@ -31,17 +28,26 @@ def run(
     reuse: Annotated[
         bool, typer.Option(help="take over what a simulation with the same order of events has trained")
     ] = True,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
+    ] = False,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
+    from rich.console import Console
+
+    from simulator.compiled import keep_compiled_programs
     from simulator.experiment.reference import reference_of
+    from simulator.folder import alone_in, output_folder
     from simulator.record import write_summary
     from simulator.report import comparison, comparison_table, results_tables, write_figures
 
+    keep_compiled_programs()
     document, points, workshop = read_points(file, settings, variant)
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
     with alone_in(folder):
-        for record in _simulate(points, workshop, folder, reuse=reuse):
+        traced = _profile(folder) if profile else None
+        for record in _simulate(points, workshop, folder, reuse=reuse, profile=traced):
             records.append(record)
             write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
@@ -58,10 +64,15 @@ def run(
         steps = sum(summary["reused"]["local_steps"] for summary in reused)
         of_all = f"{steps:,} of {sum(summary['local_steps'] for summary in summaries):,} local steps"
         say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
+    if traced is not None:
+        say(traced.report())
 
 
 def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
+    from rich.console import Console
+
+    from simulator.folder import output_folder
     from simulator.record import write_summary
     from simulator.report import results_tables, worker_rich_table, write_figures
 
@@ -78,17 +89,31 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
 
 
 def _simulate(
-    points: Sequence[Point], workshop: "Workshop", folder: Path, trainer: "TrainerKind | None" = None, *, reuse: bool
+    points: "Sequence[Point]",
+    workshop: "Workshop",
+    folder: Path,
+    trainer: "TrainerKind | None" = None,
+    *,
+    reuse: bool,
+    profile: "Profile | None" = None,
 ) -> "Iterator[RunRecord]":
     """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
+    import shutil
+    from contextlib import nullcontext
+
+    from rich.console import Console
+
     from simulator.engine import sharing, simulate
+    from simulator.experiment import SimulationError
+    from simulator.folder import CHECKPOINTS, finished
     from simulator.live import LiveView
     from simulator.report import file_names
     from simulator.reuse import Reuse
+    from simulator.stopping import Interrupted, Stopped, StopSignals
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
-    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop:
+    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop, profile or nullcontext():
         plan = sharing([point.experiment for point in points], labels, workshop) if reuse else Reuse()
         for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True)):
             observer = view.begin(label)
@@ -99,7 +124,7 @@ def _simulate(
                     record = simulate(
                         point.experiment,
                         trainer=trainer,
-                        observer=observer,
+                        observer=observer if profile is None else profile.of(label, observer),
                         workshop=workshop,
                         overrides=point.overrides,
                         checkpoints=of_run / CHECKPOINTS,
@@ -119,5 +144,11 @@ def _simulate(
             yield record
 
 
-def _label(point: Point) -> str:
+def _profile(folder: Path) -> "Profile":
+    from simulator.profiling import Profile
+
+    return Profile(folder / "profile")
+
+
+def _label(point: "Point") -> str:
     return visible(", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())]))

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
@@ -101,13 +100,23 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
     corpus = open_corpus(data)
     encoder = ready(data.tokenizer)
     key = _key(data, corpus, encoder)
-    folder = cache_folder() / "tokens" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    folder = _folder(key)
     if not _made(folder):
         report = progress or silent
         with _alone(folder, report):
             if not _made(folder):  # else another process has made it in the meantime
                 _Preparation(data, corpus, encoder, key, folder, report, chunk_bytes).run()
     return _opened(folder)
+
+
+def prepared(data: DocumentData) -> TokenStore | None:
+    """Returns the tokens of a `data` section, None where they are not in the cache folder.
+
+    Raises:
+        DataError: the source cannot be opened, or the store in the cache folder is damaged or of another version.
+    """
+    folder = _folder(_key(data, open_corpus(data), ready(data.tokenizer)))
+    return _opened(folder) if _made(folder) else None
 
 
 def silent(doing: str, done: int, of: int | None, unit: str) -> None:
@@ -124,6 +133,10 @@ def _kept_tokenizer(folder: Path) -> HuggingFace:
         return HuggingFace((folder / _TOKENIZER).read_bytes(), str(folder / _TOKENIZER))
     except (OSError, DataError) as error:
         raise _damaged(folder, f"{_TOKENIZER} cannot be read") from error
+
+
+def _folder(key: Mapping[str, Any]) -> Path:
+    return cache_folder() / "tokens" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[str, Any]:
@@ -193,6 +206,8 @@ def writing(folder: Path) -> Iterator[None]:
 @contextmanager
 def _alone(folder: Path, report: Progress) -> Iterator[None]:
     """Holds the folder's lock, which the operating system takes from a process that is killed."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder.with_suffix(".lock"))
     with writing(folder), suppress(Timeout):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -84,10 +84,8 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
     """
     _check_lengths(text, context)
     streams = [*text.shards, text.validation, *text.shard_validation]
-    counts = [max(len(stream) - 1, 0) // context for stream in streams]
     shards = len(text.shards)
-    if not text.uneven:
-        counts[:shards] = [min(counts[:shards])] * shards
+    counts = window_counts([len(stream) for stream in streams], shards, context, uneven=text.uneven)
     lengths = [count * context + 1 if count else 0 for count in counts]
     item = text.shards[0][:1].dtype.itemsize
     resident = sum(lengths) * item <= resident_bytes
@@ -124,6 +122,21 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         },
         context=context,
     )
+
+
+def window_counts(lengths: Sequence[int], shards: int, context: int, *, uneven: bool) -> list[int]:
+    """Returns how many windows each stream has.
+
+    Args:
+        lengths: tokens of the streams, those of the shards first.
+        shards: how many those are.
+        context: input tokens of a window.
+        uneven: whether shards have as many windows as they can, not as many as the shortest.
+    """
+    counts = [max(length - 1, 0) // context for length in lengths]
+    if not uneven:
+        counts[:shards] = [min(counts[:shards])] * shards
+    return counts
 
 
 def _starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.learning.inner import Rates
+from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Assignment, OptState, Params, RoundInputs
 
 _AHEAD = 16  # rounds gathered before they are computed, at most
@@ -52,6 +53,7 @@ class Feed:
         if assignment.worker in self._ahead and self._ahead[assignment.worker][0] == assignment.id:
             del self._ahead[assignment.worker]
 
+    @phase("gather")
     def inputs(self, assignment: Assignment, params: Params, opt_state: OptState) -> RoundInputs:
         """Returns the inputs of a round's program."""
         number, waiting = self._ahead.get(assignment.worker, (None, None))

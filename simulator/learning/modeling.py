@@ -75,3 +75,9 @@ def context_of(experiment: Experiment) -> int | None:
         return experiment.model.context
     assert experiment.model.preset is not None
     return models.PRESETS[experiment.model.preset].context
+
+
+def tokens_per_step(experiment: Experiment) -> int:
+    """Returns how many tokens (of a classifier, examples) one local step trains on."""
+    context = context_of(experiment)
+    return experiment.inner.batch_size * (context or 1)

@@ -145,12 +145,16 @@ def advance(
     def step(count: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
         params, opt_state, total = carry
         index = state.done + count
-        batch = recipe.fetch(arrays, inputs.examples[index])
+        with jax.named_scope("gather"):
+            batch = recipe.fetch(arrays, inputs.examples[index])
         step_key = jax.random.fold_in(round_key, index)
-        loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
-        optimizer = recipe.optimizer(inputs.rates[index])
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, total + loss
+        with jax.named_scope("forward and backward"):
+            loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
+        with jax.named_scope("optimizer"):
+            optimizer = recipe.optimizer(inputs.rates[index])
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return params, opt_state, total + loss
 
     params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, state.loss))
     done = state.done + steps

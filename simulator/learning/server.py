@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from simulator.learning.nonfinite import GuardState
+from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Params, RoundResult
 
 
@@ -64,6 +65,7 @@ class Server:
         self._programs = programs
         self._reject = reject
 
+    @phase("outer update")
     def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> jax.Array:
         """One arrival: a step of the outer optimizer, or of what stands before it.
 

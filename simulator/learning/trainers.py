@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from simulator.learning.feed import Feed
+from simulator.learning.phases import phase
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.round import Assignment, OptState, Params, RoundInputs, RoundResult
 from simulator.learning.segments import lanes_on_each
@@ -83,6 +84,7 @@ class _Workers:
         """Says that a round may be run before long."""
         self._feed.announce(assignment)
 
+    @phase("round")
     def run(self, tickets: list[Ticket]) -> None:
         """Computes rounds of different workers in one program."""
         inputs = [self._inputs(ticket) for ticket in tickets]

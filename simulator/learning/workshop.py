@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import models
-from simulator.data import DataError, DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
+from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
+from simulator.data.sufficient import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import CosineSchedule
@@ -64,8 +65,7 @@ class Workshop:
 
         dataset = self._once("dataset", make, experiment.data, shards, context)
         if hasattr(experiment, "inner"):  # that of a file with mistakes may lack it
-            _check_batch(experiment, dataset)
-            _check_warmup(experiment, dataset)
+            check_sizes(experiment, dataset.shard_sizes)
         return dataset
 
     def shard_sizes(self, experiment: Experiment) -> tuple[int, ...] | None:
@@ -148,7 +148,7 @@ class Workshop:
             experiment.compute.trainer,
             self.lanes(experiment),
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
-            _parts_of_budget(experiment, self.dataset(experiment)) if by_budget else None,
+            parts_of_budget(experiment, self.dataset(experiment).shard_sizes) if by_budget else None,
         )
 
     def lanes(self, experiment: Experiment) -> int:
@@ -212,7 +212,7 @@ class Workshop:
 
     def _rates(self, experiment: Experiment) -> Callable[[int, int, int], Rates]:
         """Returns the learning rates of a round, from (shard, first_step, steps)."""
-        inner, total_steps = experiment.inner, _parts_of_budget(experiment, self.dataset(experiment))
+        inner, total_steps = experiment.inner, parts_of_budget(experiment, self.dataset(experiment).shard_sizes)
         peak_first_step = isinstance(inner.schedule, CosineSchedule) and inner.schedule.peak_first_step
 
         def rates(shard: int, first_step: int, steps: int) -> Rates:
@@ -300,36 +300,6 @@ def _resident_bytes() -> float:
     CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
     """
     return device_memory() / 4
-
-
-def _check_batch(experiment: Experiment, dataset: Dataset) -> None:
-    """Checks that every shard holds a batch, so that none has an example twice."""
-    smallest = min(dataset.shard_sizes)
-    for key, batch in (
-        ("inner.batch_size", experiment.inner.batch_size),
-        ("pretrain.batch_size", pretrain_inner(experiment).batch_size),
-    ):
-        if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
-            message = f"the smallest of {len(dataset.shard_sizes)} shards has only {smallest} examples: use a smaller "
-            raise DataError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
-
-
-def _parts_of_budget(experiment: Experiment, dataset: Dataset) -> list[int]:
-    """Returns how many local steps of the budget each shard has: by its size, where shards are chosen by it."""
-    sizes = dataset.shard_sizes if experiment.shard_choice.kind == "proportional" else [1] * experiment.shards
-    return [-(-(experiment.budget.local_steps or 0) * size // sum(sizes)) for size in sizes]
-
-
-def _check_warmup(experiment: Experiment, dataset: Dataset) -> None:
-    """Checks that the cosine of every shard goes on behind the warm-up."""
-    schedule = experiment.inner.schedule
-    if not isinstance(schedule, CosineSchedule) or schedule.total_steps is not None:
-        return
-    parts = _parts_of_budget(experiment, dataset)
-    if schedule.warmup_steps >= min(parts):
-        message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
-        message += "use a shorter one, a larger budget, or shards that are less uneven"
-        raise DataError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

@@ -7,12 +7,12 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from simulator.data.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 _COMPRESSED = (".gz", ".zst")
 _BUFFER = 2**20  # bytes; a decompressor is slow to ask
@@ -47,9 +47,11 @@ def matching_files(patterns: Sequence[str]) -> list[str]:
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turns what goes wrong with a file into a DataError that names it and the remedy."""
+    from pyarrow import ArrowInvalid, ArrowNotImplementedError
+
     try:
         yield
-    except (EOFError, zlib.error, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (EOFError, zlib.error, ArrowInvalid, ArrowNotImplementedError) as error:
         raise _damaged(path, error) from error
     except OSError as error:
         if error.errno is None:  # from a decompressor, not from the operating system
@@ -69,12 +71,16 @@ def open_bytes(path: str) -> BinaryIO:
     if path.endswith(".gz"):
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)), _BUFFER)
     if path.endswith(".zst"):
+        import pyarrow as pa
+
         return io.BufferedReader(pa.input_stream(path, compression="zstd"), _BUFFER)
     return open(path, "rb")
 
 
-def open_parquet_file(path: str) -> pq.ParquetFile:
+def open_parquet_file(path: str) -> "ParquetFile":
     """Opens a Parquet file to be read in batches, of which a row group may hold more than fit in memory."""
+    import pyarrow.parquet as pq
+
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
 
 

@@ -4,14 +4,15 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
 from simulator.data.sources.files import matching_files, open_bytes, open_parquet_file, reading, stamp
 from simulator.experiment.problems import nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _GROUP = "data.partition.groups.field"
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -118,6 +119,8 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
     columns = [field] if group_field in (None, field) else [field, group_field]
 
     def documents() -> Iterator[Document]:
+        import pyarrow as pa
+
         for path, *_ in stamps:
             folder, row = os.path.dirname(path), 0
             with reading(path), open_parquet_file(path) as file:
@@ -158,7 +161,9 @@ def _checked_rows(path: str, field: str, group_field: str | None) -> int:
     return int(rows)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     texts = pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()
     return kind in texts

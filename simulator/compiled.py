@@ -1,0 +1,99 @@
+"""Compiled programs, kept for later processes by JAX's persistent compilation cache.
+
+    TARDIGRAD_CACHE (or ~/.cache/tardigrad)/
+      programs/CPU/KEY-cache    a compiled program, by all that determines it: its computation, compiler, flags, devices
+      programs/CPU/KEY-atime    when it was last used; written last, so that an entry without it is torn
+
+A program that is read does what a program that is compiled does, bit for bit. What is read is run: the folder is the
+user's alone.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import stat
+import sys
+import warnings
+from pathlib import Path
+
+from filelock import FileLock
+
+from simulator.data.cache import cache_folder
+
+_FOLDER = "JAX_COMPILATION_CACHE_DIR"
+_SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"
+_SETTINGS = {
+    _SIZE: 2**31,  # bytes; what was not used for longest goes first
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.1,  # what is compiled faster is hardly read faster
+}
+_LOCK_FILE = ".lockfile"  # JAX's
+_ENTRY, _USED = "-cache", "-atime"
+
+
+def keep_compiled_programs() -> None:
+    """Has JAX keep compiled programs in the cache folder; has to be called before it compiles anything.
+
+    JAX's own settings, such as the environment's JAX_COMPILATION_CACHE_DIR, go before. Where the folder cannot be used
+    there is a warning, and programs are compiled anew.
+    """
+    if _FOLDER in os.environ or ("jax" in sys.modules and _chosen_in_jax()):
+        return
+    folder = cache_folder() / "programs" / _cpu()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (_own(folder) and _own(folder.parent)):
+            raise PermissionError("others may write to it, and what is read there is run")
+        if _SIZE not in os.environ:  # else JAX may not note when programs are used
+            _remove_torn(folder)
+    except OSError as error:
+        what = f"{folder}: compiled programs are not kept ({error.strerror or error})"
+        warnings.warn(f"{what}: make it a folder of your own, or set TARDIGRAD_CACHE to another", stacklevel=2)
+        return
+    for name, value in {_FOLDER: folder, **_SETTINGS}.items():
+        _set(name, value)
+
+
+def _chosen_in_jax() -> bool:
+    import jax
+
+    return bool(jax.config.read("jax_compilation_cache_dir"))  # type: ignore[no-untyped-call]
+
+
+def _cpu() -> str:
+    """Returns a name for what this CPU can do: machines that share the folder may differ."""
+    features = [platform.machine(), platform.processor()]
+    with contextlib.suppress(OSError):  # other systems than Linux have no such file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        features += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    return hashlib.sha256("\n".join(features).encode()).hexdigest()[:12]
+
+
+def _own(folder: Path) -> bool:
+    """Returns whether a folder is this user's and no other may write to it; where there are no such rights, it is."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _remove_torn(folder: Path) -> None:
+    """Removes what a process that was killed has left half-written: JAX would stumble over it again and again."""
+    with FileLock(folder / _LOCK_FILE):
+        entries = {path.name.removesuffix(_ENTRY) for path in folder.glob(f"*{_ENTRY}")}
+        used = {path.name.removesuffix(_USED) for path in folder.glob(f"*{_USED}") if path.stat().st_size}
+        for key in entries ^ used:
+            (folder / f"{key}{_ENTRY}").unlink(missing_ok=True)
+            (folder / f"{key}{_USED}").unlink(missing_ok=True)
+
+
+def _set(name: str, value: object) -> None:
+    """Sets one of JAX's options, unless the environment does."""
+    if name in os.environ:
+        return
+    if "jax" in sys.modules:
+        import jax
+
+        jax.config.update(name.lower(), str(value) if isinstance(value, Path) else value)  # type: ignore[no-untyped-call]
+    else:
+        os.environ[name] = str(value)  # read when JAX is imported
