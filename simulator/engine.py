@@ -1,11 +1,9 @@
 """Where the simulated clock meets training: the one module that knows SimPy's side and JAX's."""
 
 import contextlib
-import hashlib
-import importlib.metadata
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import context_of
 from simulator.learning.pretraining import PretrainProgress
+from simulator.provenance import circumstances, made_with, parameters_hash
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -29,6 +28,7 @@ from simulator.record import (
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken
+from simulator.reuse import Order, Reuse, Share, Trajectory, order_of
 from simulator.stopping import Stopped
 from simulator.timeline import (
     Dispatched,
@@ -54,11 +54,10 @@ __all__ = [
     "TrainerKind",
     "check",
     "cluster_of",
+    "sharing",
     "simulate",
     "timeline_of",
 ]
-
-PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
 
 
 def simulate(
@@ -69,6 +68,7 @@ def simulate(
     workshop: Workshop | None = None,
     overrides: Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
+    share: Share | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Simulates one experiment to the end of its budget.
@@ -81,6 +81,7 @@ def simulate(
       overrides: what a sweep changed, noted in the record.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
+      share: what need not be trained because another simulation has, from `sharing`.
       stop: asked after every event whether to write the state down and stop.
 
     Returns:
@@ -95,7 +96,27 @@ def simulate(
       OSError: a checkpoint cannot be written.
     """
     simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
-    return simulation.run(observer, overrides, checkpoints, stop)
+    return simulation.run(observer, overrides, checkpoints, stop, share)
+
+
+def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: Workshop) -> Reuse:
+    """Returns what simulations can have from each other: those with the same learning settings are compared.
+
+    Args:
+      experiments: what to simulate, in order.
+      labels: what to call them in their records.
+      workshop: theirs.
+
+    Raises:
+      ExperimentError: an experiment does not fit its data, model or optimizers.
+    """
+    with reported():
+        settings = [workshop.learning_settings(experiment) for experiment in experiments]
+    orders: list[Order | None] = [None] * len(experiments)
+    for index, experiment in enumerate(experiments):
+        if settings.count(settings[index]) > 1:
+            orders[index] = order_of(Simulation(experiment, workshop=workshop).timeline)
+    return Reuse(labels, settings, orders)
 
 
 class Simulation:
@@ -104,7 +125,7 @@ class Simulation:
     Attributes:
       experiment: what is simulated.
       timeline: its events.
-      server: the parameters and the outer optimizer, once `run` has begun; None with the null trainer.
+      server: the parameters and the outer optimizer, once `run` has begun; None where nothing is trained.
     """
 
     def __init__(self, experiment: Experiment, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None):
@@ -123,41 +144,72 @@ class Simulation:
         overrides: Mapping[str, Any] | None = None,
         checkpoints: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
+        share: Share | None = None,
     ) -> RunRecord:
         """Runs to the end of the budget and returns the record. Call it once."""
-        experiment = self.experiment
+        experiment, share = self.experiment, share or Share()
         self._taken = Taken()
-        learner: _Learner | None = None
+        self._reused: dict[str, Any] | None = None
+        self._known: Trajectory | None = None
+        learner: _Learner | Recalled | None = None
         keeper = None
-        if self._kind != "null":
-            with reported():
+        with reported():
+            trajectory = share.trajectory
+            if trajectory is not None and trajectory.made_with == made_with(self._kind, self._data_hash()):
+                self._known, learner = trajectory, Recalled(trajectory.arrays)
+            elif self._kind != "null":
                 if checkpoints is not None:
-                    keeper = Keeper(checkpoints, experiment, self._made_with(), _warn)
+                    lanes = {"lanes": self._workshop.lanes(experiment)}  # fewer where memory is short
+                    made = circumstances(self._kind, self._data_hash()) | lanes
+                    keeper = Keeper(checkpoints, experiment, made, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
-                saved = keeper.saved if keeper else None
+                saved = share.beginning.checkpoint if share.beginning else None
+                if keeper and keeper.saved:
+                    saved = keeper.saved
                 learner = _Learner(experiment, self._kind, self._workshop, progress, saved)
-            self.server = learner.server
+                self.server = learner.server
         self._taken.prepared()
         shards = experiment.shards if experiment.evaluate.per_shard else 0
         fatal = experiment.outer.non_finite == "fatal"
         book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal)
         with reported():
-            self._follow(book, learner, keeper, stop)
+            self._follow(book, learner, keeper, share, stop)
         return self._record(book, overrides or {})
 
-    def _follow(self, book: Book, learner: "_Learner | None", keeper: Keeper | None, stop: Callable[[], bool]) -> None:
+    def _follow(
+        self,
+        book: Book,
+        learner: "_Learner | Recalled | None",
+        keeper: Keeper | None,
+        share: Share,
+        stop: Callable[[], bool],
+    ) -> None:
         events = enumerate(self.timeline, 1)
-        if learner and keeper and keeper.saved:
-            self._replay(events, book, learner, keeper.saved)
+        if isinstance(learner, _Learner):
+            if keeper and keeper.saved:
+                self._replay(events, book, learner, keeper.saved, own=True)
+                self._taken.add(keeper.saved.facts["taken"])
+                self._reused = keeper.saved.facts.get("reused")
+            elif share.beginning:
+                self._replay(events, book, learner, share.beginning.checkpoint)
+                self._reused = self._from(share.beginning.source, book)
         for number, event in events:
+            if number - 1 in share.wanted and isinstance(learner, _Learner):
+                share.kept[number - 1] = Checkpoint(number - 1, *self._state(book, learner))
             self._take(event, book, learner)
             if isinstance(event, Finished):
-                return
+                break
             stopping = stop()
-            if learner and keeper and (stopping or keeper.due(book.server_updates)):
+            if isinstance(learner, _Learner) and keeper and (stopping or keeper.due(book.server_updates)):
                 keeper.save(number, book.server_updates, *self._state(book, learner))
             if stopping:
                 raise Stopped(book.server_updates)
+        if self._known is not None:
+            self._reused = self._from(self._known.source, book)
+
+    def _from(self, source: str, book: Book) -> dict[str, Any]:
+        """Returns what to say of what another simulation has trained."""
+        return {"from": source, "local_steps": book.tokens // tokens_per_step(self.experiment)}
 
     @staticmethod
     def _take(event: Event, book: Book, learner: "_Learner | Recalled | None") -> None:
@@ -183,36 +235,35 @@ class Simulation:
         rounds, non_finite, evaluations = book.reported()
         arrays |= {"losses.rounds": np.array(rounds), "losses.evaluations": np.array(evaluations)}
         arrays["non_finite.rounds"] = np.array(non_finite, np.int8)
-        return arrays, {**facts, "causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far()}
+        facts |= {"causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far(), "reused": self._reused}
+        return arrays, facts
 
-    def _replay(self, events: Iterator[tuple[int, Event]], book: Book, learner: "_Learner", saved: Checkpoint) -> None:
+    def _replay(
+        self,
+        events: Iterator[tuple[int, Event]],
+        book: Book,
+        learner: "_Learner",
+        saved: Checkpoint,
+        *,
+        own: bool = False,
+    ) -> None:
         """Goes through what has been simulated, training nothing, and puts back what had been trained."""
-        recalled = Recalled(saved)
+        recalled = Recalled(saved.arrays)
         observer, book.observer = book.observer, None
         for _, event in itertools.islice(events, saved.events):
             self._take(event, book, recalled)
         book.observer = observer
-        if self.timeline.causal_hash != saved.facts["causal_hash"]:
+        if own and self.timeline.causal_hash != saved.facts["causal_hash"]:
             message = "the simulated events up to the checkpoint are not those that it was made with: "
             raise RecordError(message + "remove the run's folder, and simulate it again")
         learner.resume(recalled.under_way, saved)
-        self._taken.add(saved.facts["taken"])
-
-    def _made_with(self) -> dict[str, Any]:
-        """Returns what decides results besides the experiment."""
-        return {
-            "versions": _versions(),
-            "backend": f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-            "trainer": self._kind,
-            "lanes": self._workshop.lanes(self.experiment),
-            "data": self._workshop.dataset(self.experiment).content_hash,
-        }
 
     def _record(self, book: Book, overrides: Mapping[str, Any]) -> RunRecord:
-        taken = self._taken.so_far()
+        taken, reused = self._taken.so_far(), self._reused
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
-        dataset = self._workshop.dataset(self.experiment) if self.server else None
-        final_loss = float(evaluations["loss"].iloc[-1]) if self.server else None
+        dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
+        final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
+        trained = book.tokens - (reused["local_steps"] * tokens_per_step(self.experiment) if reused else 0)
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
             "seed": self.experiment.seed,
@@ -225,17 +276,23 @@ class Simulation:
             **summarize_faults(rounds, faults, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": taken["seconds"],
-            "tokens_per_host_second": book.tokens / taken["loop_seconds"] if self.server else None,
+            "tokens_per_host_second": trained / taken["loop_seconds"] if self.server else None,
             "parameters": self._costs.parameters,
-            "parameters_hash": parameters_hash(self.server.params) if self.server else None,
+            "parameters_hash": self._parameters_hash(),
             "causal_hash": self.timeline.causal_hash,
-            "data_hash": dataset.content_hash if dataset else None,
+            "reused": reused,
             "data": dict(dataset.facts) if dataset else None,
-            "versions": _versions(),
-            "backend": jax.default_backend(),
-            "trainer": self._kind,
+            **made_with(self._kind, self._data_hash()),
         }
         return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
+
+    def _data_hash(self) -> str | None:
+        return None if self._kind == "null" else self._workshop.dataset(self.experiment).content_hash
+
+    def _parameters_hash(self) -> str | None:
+        if self._known is not None:
+            return self._known.parameters_hash
+        return parameters_hash(self.server.params) if self.server else None
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
         if not self.experiment.evaluate.per_shard:
@@ -315,16 +372,6 @@ def tokens_per_step(experiment: Experiment) -> int:
     return experiment.inner.batch_size * (context or 1)
 
 
-def parameters_hash(params: Any) -> str:
-    """Returns a fingerprint of parameters: equal hashes, equal bits."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def _stopping(progress: PretrainProgress | None, stop: Callable[[], bool]) -> PretrainProgress:
     """Returns what also stops pretraining where that is asked for."""
 
@@ -349,7 +396,3 @@ def _fitting() -> Iterator[None]:
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=2)
-
-
-def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in PACKAGES}

@@ -3,26 +3,30 @@
 import itertools
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from simulator.book import Trained
-from simulator.record import Checkpoint
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
 
 class Recalled:
     """Follows the events with what training had reported of them.
 
+    Args:
+      arrays: of a checkpoint or a trajectory.
+
     Attributes:
       under_way: rounds that were dispatched and not yet processed, by id.
     """
 
-    def __init__(self, saved: Checkpoint):
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]):
         self.under_way: dict[int, Round] = {}
-        self._rounds = iter(saved.arrays.get("losses.rounds", np.empty(0)).tolist())
-        self._non_finite = iter(saved.arrays.get("non_finite.rounds", np.empty(0)).tolist())
-        self._evaluations = iter(saved.arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
+        self._rounds = iter(arrays.get("losses.rounds", np.empty(0)).tolist())
+        self._non_finite = iter(arrays.get("non_finite.rounds", np.empty(0)).tolist())
+        self._evaluations = iter(arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
 
     def dispatch(self, assignment: Round) -> None:
         """Notes that a round is under way."""

@@ -6,8 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
+
+hypothesis.settings.register_profile("any machine", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("any machine")
 
 # JAX reads these when it is first imported, here and in processes that tests start. JAX_PLATFORMS chooses the platform.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"

@@ -63,7 +63,7 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     return changes
 
 
-@settings(deadline=None, max_examples=20)  # with faults there are more, in test_faults
+@settings(max_examples=20)  # with faults there are more, in test_faults
 @given(clusters(), policies())
 def test_every_rule_holds_of_every_timeline(cluster: dict[str, Any], changes: dict[str, Any]):
     assert verify(timeline(cluster=cluster, **changes)) == []

@@ -42,7 +42,7 @@ class Workshop:
         self._progress = progress
 
     def _once(self, what: str, make: Callable[[], Made], *settings: Any) -> Made:
-        key = f"{what} {json.dumps([_plain(setting) for setting in settings])}"
+        key = f"{what} {_json(*settings)}"
         if key not in self._shelf:
             self._shelf[key] = make()
         made: Made = self._shelf[key]
@@ -169,6 +169,24 @@ class Workshop:
 
     def _overhead(self, experiment: Experiment) -> float:
         return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
+
+    def learning_settings(self, experiment: Experiment) -> str:
+        """Returns all that decides what is learned, apart from the order of events, as JSON."""
+        evaluate = experiment.evaluate
+        schedule = experiment.inner.schedule
+        by_budget = isinstance(schedule, CosineSchedule) and schedule.total_steps is None
+        return _json(
+            *_data_and_model(experiment),
+            experiment.seed,
+            experiment.pretrain,
+            experiment.inner,
+            experiment.outer,
+            experiment.synchronization.kind,
+            experiment.compute.trainer,
+            self.lanes(experiment),
+            [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
+            _parts_of_budget(experiment, self.dataset(experiment)) if by_budget else None,
+        )
 
     def trainer(self, experiment: Experiment, kind: str) -> Trainer:
         """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
@@ -316,6 +334,10 @@ def _check_warmup(experiment: Experiment, dataset: Dataset) -> None:
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
     return [experiment.data, experiment.shards, experiment.model]
+
+
+def _json(*settings: Any) -> str:
+    return json.dumps([_plain(setting) for setting in settings])
 
 
 def _plain(setting: Any) -> Any:

@@ -1,6 +1,7 @@
 """The simulated clock: SimPy processes of workers and server, and the policies that order them."""
 
 from simulator.timeline.build import timeline_of
+from simulator.timeline.causal import CausalHash
 from simulator.timeline.events import (
     Arrival,
     Dispatched,
@@ -35,6 +36,7 @@ __all__ = [
     "Arrival",
     "Asynchronous",
     "Barrier",
+    "CausalHash",
     "Dispatched",
     "Evaluation",
     "Event",

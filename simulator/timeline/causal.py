@@ -41,3 +41,7 @@ class CausalHash:
     def hexdigest(self) -> str:
         """Returns the fingerprint of everything added so far."""
         return self._hash.hexdigest()
+
+    def digest(self) -> bytes:
+        """Returns the same as 16 bytes."""
+        return self._hash.digest()

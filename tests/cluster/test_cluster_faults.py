@@ -135,7 +135,6 @@ def episodes(draw: st.DrawFn) -> list[Episode]:
 EIGHTHS = st.integers(0, 500).map(lambda eighths: eighths / 8)
 
 
-@settings(deadline=None)
 @given(episodes(), EIGHTHS, EIGHTHS)
 def test_the_work_done_until_it_is_finished_is_the_work(found: list[Episode], start: float, work: float):
     end = Episodes(found).finished_s(start, work)
@@ -145,7 +144,6 @@ def test_the_work_done_until_it_is_finished_is_the_work(found: list[Episode], st
         assert Episodes(found).work_s(start, end) == work
 
 
-@settings(deadline=None)
 @given(episodes(), EIGHTHS, EIGHTHS)
 def test_work_is_finished_as_soon_as_it_has_been_done(found: list[Episode], start: float, span: float):
     work = Episodes(found).work_s(start, start + span)
@@ -159,7 +157,6 @@ TIMES = st.floats(0, 300)
 SPANS = st.lists(st.tuples(TIMES, st.floats(0.01, 50), st.floats(0.1, 100) | st.just(math.inf)), max_size=5)
 
 
-@settings(deadline=None)
 @given(SPANS, TIMES, TIMES)
 def test_the_same_for_any_times_but_for_rounding(spans: list[tuple[float, ...]], start: float, work: float):
     now, found = 0.0, []
@@ -170,7 +167,7 @@ def test_the_same_for_any_times_but_for_rounding(spans: list[tuple[float, ...]],
     assert together.work_s(start, together.finished_s(start, work)) == pytest.approx(work, abs=1e-8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(faults(3), st.integers(0, 5))
 def test_absences_are_in_order_and_never_touch(section: dict[str, Any], seed: int):
     faulty = model(seed, **section)

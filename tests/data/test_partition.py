@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import COLOURS, json_lines, sentence, store_of, topics, write
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.data import DataError, TextDataset, clustering, load_dataset, token_store
@@ -86,7 +86,6 @@ def test_what_is_held_out_does_not_depend_on_the_partition():
 # Alike.
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 100), min_size=4, max_size=40),
     st.lists(st.floats(0.1, 10), min_size=1, max_size=4),
@@ -229,7 +228,6 @@ def test_the_shares_of_a_group_are_counted_in_tokens():
     assert abs(sizes[0] - sizes[1]) <= 500
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_every_document_is_in_one_shard_or_held_out_whatever_alpha(data):
     documents = data.draw(st.integers(12, 60))

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 from corpora import store_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.data.streams import StoredStream
@@ -43,7 +43,6 @@ def test_two_documents_by_hand():
     assert stream.windows(np.array([4, 0, 3]), 3).tolist() == [[0, 1, 2], [4, 5, 6], [7, 0, 1]]
 
 
-@settings(deadline=None)
 @given(streams(), st.none() | st.integers(-90, 90), st.none() | st.integers(-90, 90))
 def test_a_slice_is_that_of_the_documents_laid_together(stream, first, last):
     stored, together, tokens = stream
@@ -52,7 +51,6 @@ def test_a_slice_is_that_of_the_documents_laid_together(stream, first, last):
     assert (len(stored), found.dtype, tokens.read) == (len(together), np.uint16, len(found))
 
 
-@settings(deadline=None)
 @given(streams(), st.data())
 def test_windows_are_slices(stream, data):
     stored, together, tokens = stream
@@ -65,7 +63,6 @@ def test_windows_are_slices(stream, data):
     assert tokens.read == len(firsts) * length
 
 
-@settings(deadline=None)
 @given(streams(), st.data())
 def test_the_first_and_the_last_window_reach_the_ends(stream, data):
     stored, together, _ = stream

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import store_of
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulator.data import DataError, TextDataset, load_dataset, text, windows
@@ -114,7 +114,6 @@ def windows_of(dataset: TextDataset, examples: np.ndarray) -> list[list[int]]:
     return dataset.fetch(dataset.arrays, dataset.gather(examples)).tolist()
 
 
-@settings(deadline=None)
 @given(STREAMS, STREAMS, st.data())
 def test_host_and_device_give_the_same_windows(shards, others, data):
     shortest = min(sum(stream) for stream in (*shards, others[0]))

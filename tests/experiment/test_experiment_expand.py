@@ -306,7 +306,7 @@ def test_a_resolved_experiment_reads_back_as_itself(tmp_path: Path):
         assert again.variant == point.variant
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     step=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     latency=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=2, max_size=2),

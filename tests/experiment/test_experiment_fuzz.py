@@ -51,7 +51,7 @@ TREES = st.recursive(
     max_leaves=8,
 )
 CHANGES = st.dictionaries(st.sampled_from(sorted(Experiment.model_fields)), TREES, max_size=3)
-FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check(read: Callable[[], list[Point]]) -> str:

@@ -63,7 +63,7 @@ def test_a_resolved_experiment_has_the_rows_and_needs_the_file_no_more(tmp_path:
     assert Experiment.model_validate(written).model_dump(mode="json") == written
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(faults(2))
 def test_any_faults_survive_being_written(section: dict[str, Any]):
     original = experiment(cluster__faults=section)
@@ -71,7 +71,7 @@ def test_any_faults_survive_being_written(section: dict[str, Any]):
     assert Experiment.model_validate(written) == original
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=traces(2))
 def test_a_file_says_the_same_as_its_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[list[Any]]):
     path = tmp_path_factory.mktemp("traces") / "t.csv"

@@ -122,7 +122,7 @@ BUFFERED_4 = compiled(buffered(optax.sgd(0.7, momentum=0.9, nesterov=True), 4))
 RANDOM_8x3 = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(gradients_8x3)
 def test_delayed_nesterov_with_a_buffer_of_one_is_nesterov(gradients: np.ndarray):
     (params, state), (expected, (trace, _)) = DN_1(gradients), NESTEROV(gradients)
@@ -136,7 +136,7 @@ def test_nesterov_is_neither_heavy_ball_nor_delayed():
     assert not np.allclose(DN_4(RANDOM_8x3)[0][-1], expected[-1], atol=0.1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(gradients_8x3)
 def test_without_shared_momentum_each_block_is_one_nesterov_step_on_its_mean(gradients: np.ndarray):
     params, state = DN_4(gradients)
@@ -156,7 +156,7 @@ def test_with_shared_momentum_the_blocks_differ_from_nesterov_once_there_is_mome
     np.testing.assert_allclose(state.momentum[3::4], trace.trace, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(gradients_8x3)
 def test_a_buffer_before_nesterov_and_delayed_nesterov_meet_after_each_block(gradients: np.ndarray):
     through_buffer, delayed = BUFFERED_4(gradients)[0], DN_4(gradients)[0]

@@ -58,7 +58,7 @@ def _values(kind):
 # The log and the schema.
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.fixed_dictionaries({name: _values(column.kind) for name, column in FAULT_COLUMNS.items()})))
 def test_log_holds_what_a_list_of_rows_would(rows):
     log = FaultLog()

@@ -26,7 +26,7 @@ def _values(kind: str) -> st.SearchStrategy[object]:
     return st.sampled_from(OUTCOMES) if kind == "outcome" else st.floats(width=64)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.fixed_dictionaries({name: _values(column.kind) for name, column in APPENDED.items()})))
 def test_log_holds_what_a_list_of_rows_would(rows):
     frame = round_log(rows).frame()

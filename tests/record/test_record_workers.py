@@ -91,7 +91,7 @@ def test_no_rounds():
     assert summary["server_updates"] == summary["local_steps"] == summary["bytes_sent"] == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=6), st.floats(0, 5), st.booleans(), st.booleans())
 def test_shares_add_up_to_one(step_s, transfer_s, barrier, dynamic):
     record = build_record(

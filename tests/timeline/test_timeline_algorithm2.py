@@ -80,7 +80,7 @@ step_times = st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 0.1, 0.3, 0.58, 0.7
 graces = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 2.0, math.inf]) | st.floats(0.0, 20.0)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     workers=st.lists(st.tuples(step_times, st.integers(1, 6)), min_size=1, max_size=8),
     tau_grace=graces,
@@ -93,7 +93,7 @@ def test_arrivals_staleness_and_restarts_equal_the_pseudo_code(workers, tau_grac
     assert simulated(step_s, steps, tau_grace, t_max) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     workers=st.integers(2, 8),
     step_s=step_times,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.cluster import build_cluster
@@ -35,7 +35,6 @@ def assigned(history: Sequence[Event]) -> list[tuple[float, int, int, int, int]]
     ]
 
 
-@settings(deadline=None)
 @given(
     step_s=st.lists(st.sampled_from([0.58, 0.75, 1.0, 1.51, 3.33]), min_size=2, max_size=6),
     jitter=st.sampled_from([0.0, 0.3]),

@@ -31,7 +31,7 @@ from simulator.timeline import (
 from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, timeline, updates
 
 ROUNDING_S = 1e-9
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclasses.dataclass(frozen=True)

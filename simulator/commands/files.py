@@ -1,0 +1,97 @@
+"""Commands about experiment files: what is wrong with one, its data, the format, and what can be named in it."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from simulator.commands.shared import File, Settings, Variant, plural, read_points, say
+from simulator.experiment import ExperimentError, Problem
+
+if TYPE_CHECKING:
+    from simulator.experiment.data_schema import DocumentData
+
+
+def validate(
+    file: File,
+    settings: Settings = None,
+    variant: Variant = None,
+    data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
+) -> None:
+    """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
+    document, points, _ = read_points(file, settings, variant, data="all" if data else "none")
+    others = () if settings else document.scales  # settings may be meant for one scale only
+    for scale in others:
+        if scale != points[0].experiment.scale:  # which has been checked, with its data
+            read_points(file, [f"scale={scale}"], variant, data="none")
+    variants = dict.fromkeys(point.variant for point in points)
+    say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option(help="write it to this file", show_default=False)] = None,
+) -> None:
+    """Print the JSON Schema of experiment files, for editors."""
+    from simulator.experiment.json_schema import file_schema
+
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def profiles() -> None:
+    """List the heterogeneity profiles and the accelerators that a file can name."""
+    from simulator.catalogue import accelerators_table, profiles_table
+
+    Console().print(profiles_table(), "", accelerators_table())
+
+
+def list_models() -> None:
+    """List the model presets that a file can name."""
+    from simulator.catalogue import presets_table
+
+    Console().print(presets_table())
+
+
+def prepare(file: File, settings: Settings = None, variant: Variant = None) -> None:
+    """Turn the text of an experiment file into tokens, once; `run` does the same where it is missing."""
+    from simulator.data import token_store
+
+    stores = {store.folder: store for store in (token_store(data) for data, _, _ in _texts(file, settings, variant))}
+    for store in stores.values():
+        say(f"{store.meta['documents']:,} documents, {store.meta['tokens']:,} tokens in {store.folder}")
+
+
+def info(file: File, settings: Settings = None, variant: Variant = None) -> None:
+    """Show how much text there is, how it is divided into shards and how unlike they are, and how documents begin."""
+    from simulator.corpus import corpus_report
+    from simulator.data import corpus_info
+
+    for data, shards, context in _texts(file, settings, variant):
+        Console().print(corpus_report(corpus_info(data, shards=shards, context=context)), "")
+
+
+def _texts(
+    file: Path, settings: Sequence[str] | None, variant: str | None
+) -> "Iterator[tuple[DocumentData, int, int]]":
+    """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
+    from simulator.experiment.data_schema import TextSource
+    from simulator.learning.modeling import context_of
+
+    _, points, _ = read_points(file, settings, variant)
+    texts = {}
+    for experiment in (point.experiment for point in points):
+        context = context_of(experiment)
+        if isinstance(experiment.data, TextSource) and context is not None:
+            text = experiment.data, experiment.shards, context
+            texts[repr(text)] = text
+    if not texts:
+        source = points[0].experiment.data.source
+        raise ExperimentError([Problem("data.source", "is drawn, not read: there is nothing to prepare", source, file)])
+    yield from texts.values()

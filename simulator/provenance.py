@@ -1,0 +1,33 @@
+"""What decides results besides the experiment, and fingerprints of them."""
+
+import hashlib
+import importlib.metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
+
+
+def made_with(trainer: str, data_hash: str | None) -> dict[str, Any]:
+    """Returns what a summary says of it."""
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    return {"versions": versions, "backend": jax.default_backend(), "trainer": trainer, "data_hash": data_hash}
+
+
+def circumstances(trainer: str, data_hash: str | None) -> dict[str, Any]:
+    """Returns what a checkpoint says of it: bits depend on the devices too."""
+    devices = f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
+    versions = made_with(trainer, data_hash)["versions"]
+    return {"versions": versions, "backend": devices, "trainer": trainer, "data": data_hash}
+
+
+def parameters_hash(params: Any) -> str:
+    """Returns a fingerprint of parameters: equal hashes, equal bits."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

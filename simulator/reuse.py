@@ -1,0 +1,198 @@
+"""What simulations need not train because another one of the sweep has: whole trajectories, and common beginnings.
+
+A round is a pure function of what is known when it is dispatched, so training follows from the causal order of events
+and from the learning settings; how long things take does not enter. Where two simulations agree in both, one is trained
+and the other takes its losses at its own times. Where they agree up to an event, the second goes on from there.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.record import Checkpoint, RunRecord, shard_columns
+from simulator.timeline import CausalHash, Event, NoProgressError, Update
+
+_MADE_WITH = ("versions", "backend", "data_hash", "trainer")  # what decides results besides the experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The causal order of a simulation's events. Events that nothing is learned from are left out.
+
+    Attributes:
+      fingerprints: of each event and all before it, uint64 of shape (events,).
+      numbers: of each event among all of the simulation's, from 1, int64 of shape (events,).
+      learned: how many events it takes until something has been learned: those to the first update.
+      whole: fingerprint of all.
+    """
+
+    fingerprints: npt.NDArray[np.uint64]
+    numbers: npt.NDArray[np.int64]
+    learned: int
+    whole: str
+
+    def common(self, other: "Order") -> int:
+        """Returns how many events two orders begin with in common."""
+        length = min(len(self.fingerprints), len(other.fingerprints))
+        differ = np.flatnonzero(self.fingerprints[:length] != other.fingerprints[:length])
+        return int(differ[0]) if len(differ) else length
+
+
+def order_of(events: Iterable[Event]) -> Order | None:
+    """Returns the causal order of events, None where they end in nobody being able to make progress."""
+    causal = CausalHash()
+    last, fingerprints, numbers = causal.digest(), [], []
+    learned = 0
+    try:
+        for number, event in enumerate(events, 1):
+            causal.add(event)
+            if (digest := causal.digest()) != last:
+                last = digest
+                fingerprints.append(int.from_bytes(digest[:8], "little"))
+                numbers.append(number)
+                if not learned and isinstance(event, Update):
+                    learned = len(numbers)
+    except NoProgressError:
+        return None
+    return Order(np.array(fingerprints, np.uint64), np.array(numbers, np.int64), learned, last.hex())
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """What training has made of a simulation.
+
+    Attributes:
+      source: label of the simulation that was trained.
+      arrays: what it reported, as in a checkpoint.
+      parameters_hash: of the parameters in the end.
+      made_with: versions, backend, data and trainer.
+    """
+
+    source: str
+    arrays: Mapping[str, npt.NDArray[Any]]
+    parameters_hash: str
+    made_with: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """A state that another simulation has reached in the same way.
+
+    Attributes:
+      source: label of that simulation.
+      checkpoint: the state; its number of events is that of the simulation that goes on.
+    """
+
+    source: str
+    checkpoint: Checkpoint
+
+
+@dataclasses.dataclass
+class Share:
+    """What one simulation has from others, and what others want of it.
+
+    Attributes:
+      trajectory: all of it, None where it has to be trained.
+      beginning: where it goes on from, None where it starts from nothing.
+      wanted: after how many events its state is wanted.
+      kept: the states of those that it came past.
+    """
+
+    trajectory: Trajectory | None = None
+    beginning: Beginning | None = None
+    wanted: frozenset[int] = frozenset()
+    kept: dict[int, Checkpoint] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Where a simulation's training comes from: from `index`, after `there` of its events and `here` of one's own."""
+
+    index: int
+    there: int = 0
+    here: int = 0
+
+
+class Reuse:
+    """Decides for the simulations of a sweep, in order, what each has from those before it.
+
+    Args:
+      labels: what to call them.
+      settings: what decides their training besides the order of events.
+      orders: theirs; None where there is none, or where nobody has the same settings. Without any, nothing is reused.
+    """
+
+    def __init__(
+        self, labels: Sequence[str] = (), settings: Sequence[str] = (), orders: Sequence[Order | None] = ()
+    ) -> None:
+        self._labels = labels
+        self._whole: dict[int, int] = {}  # whose trajectory it is
+        self._part: dict[int, _Source] = {}
+        self._records: dict[int, RunRecord] = {}
+        self._kept: dict[tuple[int, int], Checkpoint] = {}
+        alike: dict[str, list[int]] = defaultdict(list)
+        for index, order in enumerate(orders):
+            if order is not None and order.learned:
+                self._place(index, alike[settings[index]], orders)
+
+    def _place(self, index: int, trained: list[int], orders: Sequence[Order | None]) -> None:
+        """Finds where the training of a simulation comes from, among those with the same settings before it."""
+        own = orders[index]
+        assert own is not None
+        longest, source = own.learned - 1, None
+        for other in trained:
+            order = orders[other]
+            assert order is not None
+            if order.whole == own.whole:
+                self._whole[index] = other
+                return
+            if (common := own.common(order)) > longest:
+                longest, source = common, other
+        trained.append(index)
+        if source is not None:
+            theirs = orders[source]
+            assert theirs is not None
+            self._part[index] = _Source(source, int(theirs.numbers[longest - 1]), int(own.numbers[longest - 1]))
+
+    def share(self, index: int) -> Share:
+        """Returns what a simulation has from those that are done, and what is wanted of it."""
+        wanted = frozenset(part.there for part in self._part.values() if part.index == index)
+        record = self._records.get(self._whole.get(index, -1))
+        if record is not None:
+            return Share(_trajectory(record, self._labels[self._whole[index]]))
+        part = self._part.pop(index, None)
+        if part is None or (part.index, part.there) not in self._kept:
+            return Share(wanted=wanted)
+        kept = self._kept[part.index, part.there]
+        if not any((each.index, each.there) == (part.index, part.there) for each in self._part.values()):
+            del self._kept[part.index, part.there]
+        return Share(None, Beginning(self._labels[part.index], dataclasses.replace(kept, events=part.here)), wanted)
+
+    def done(self, index: int, record: RunRecord, kept: Mapping[int, Checkpoint] | None = None) -> None:
+        """Notes what a simulation has made, for those that want it.
+
+        Args:
+          index: which one.
+          record: its.
+          kept: states that were wanted of it.
+        """
+        if index in self._whole.values():
+            self._records[index] = record
+        for events, checkpoint in (kept or {}).items():
+            self._kept[index, events] = checkpoint
+
+
+def _trajectory(record: RunRecord, source: str) -> Trajectory:
+    rounds, evaluations = record.rounds, record.evaluations
+    shards = len(record.summary.get("final_shard_losses") or ())
+    arrays = {
+        "losses.rounds": rounds["train_loss"].to_numpy(),
+        "non_finite.rounds": rounds["non_finite"].to_numpy(),
+        "losses.evaluations": evaluations[["loss", *shard_columns(shards)]].to_numpy(),
+    }
+    made_with = {key: record.summary[key] for key in _MADE_WITH}
+    return Trajectory(source, arrays, record.summary["parameters_hash"], made_with)
