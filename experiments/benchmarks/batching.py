@@ -1,6 +1,6 @@
 """What it brings to run rounds side by side: the batched trainer's local steps per second over the serial one's.
 
-    python experiments/benchmarks/batching.py [--workers 16] [--lanes 1 2 4] [--seconds 20] [key.path=value ...]
+    python experiments/benchmarks/batching.py [key.path=value ...] [--workers 16] [--lanes 1 2 4] [--seconds 20]
 
 Every worker of the quickstart's model submits a round, then all results are asked for. Rounds have the same length, or
 lengths in proportion to the speeds of the profile "very", as dynamic local updates make them. "chosen" is what an

@@ -1,6 +1,6 @@
 """What a simulation takes of memory, beside the estimate that is made before it runs, for 4, 16 and 64 workers.
 
-    python experiments/benchmarks/memory.py [--workers 4 16 64] [key.path=value ...]
+    python experiments/benchmarks/memory.py [key.path=value ...] [--workers 4 16 64]
 
 Every number of workers is simulated in a process of its own, for two rounds each. "arrays" is the most that arrays held
 after any event; with "XLA", what it allocates to run rounds side by side, they are what the estimate is an upper bound

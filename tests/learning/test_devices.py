@@ -25,16 +25,56 @@ for kind in ("barrier", "asynchronous"):
     )
     record = simulate(experiment, workshop=workshop)
     found[kind] = [record.evaluations["loss"].tolist(), record.rounds["train_loss"].tolist()]
+    found[kind + " clock"] = [record.summary["causal_hash"], record.rounds.drop(columns="train_loss").to_json()]
 programs = workshop.programs(experiment)
 found["used"], found["compilations"] = len(programs.devices), programs.compilations
 print(json.dumps(found))
 """
 
 
-def simulated(devices, lanes=None):
+VERSIONS = """
+import gc, json, sys
+sys.path.insert(0, "tests/learning")
+import jax
+import jax.numpy as jnp
+from quadratic import ARRAYS, Task, feed, momentum_recipe
+from simulator.learning import BatchedTrainer, Programs
+from simulator.learning.programs import everywhere
+import dataclasses
+
+SHAPE = (11, 13, 17)
+
+def alive():
+    gc.collect()
+    return sum(array.shape == SHAPE for array in jax.live_arrays())
+
+devices = jax.local_devices()
+programs = Programs(momentum_recipe(loss=lambda params, batch, key: jnp.mean(jnp.square(params["x"]))), devices)
+trainer = BatchedTrainer(programs, dataclasses.replace(feed(), arrays=everywhere(ARRAYS, devices)), 8)
+version = {"x": jax.device_put(jnp.ones(SHAPE), devices[0])}
+found = [alive()]
+tickets = [trainer.submit(Task(worker, worker, steps=1 + worker % 3), version) for worker in range(8)]
+found.append(alive())
+results = [trainer.result(ticket) for ticket in tickets]
+found.append(alive())
+home = {device for result in results for device in result.pseudo_gradient["x"].devices()} == {devices[0]}
+del version, results
+tickets = tickets[:1]
+found.append(alive())
+del tickets
+found.append(alive())
+print(json.dumps([home, *found]))
+"""
+
+
+def on_devices(devices, code, *arguments):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    command = [sys.executable, "-c", SIMULATE, json.dumps(lanes)]
+    command = [sys.executable, "-c", code, *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def simulated(devices, lanes=None):
+    return on_devices(devices, SIMULATE, json.dumps(lanes))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +90,20 @@ def test_rounds_on_several_devices_give_the_numbers_of_one(alone, devices, lanes
     for kind in ("barrier", "asynchronous"):
         for values, expected in zip(spread[kind], alone[kind], strict=True):
             assert values == pytest.approx(expected, rel=1e-4)
+        assert spread[f"{kind} clock"] == alone[f"{kind} clock"]
 
 
 def test_the_same_on_two_devices_twice_is_the_same_bits():
     assert simulated(2) == simulated(2)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_version_is_held_once_by_all_that_pulled_it_and_freed_with_the_last(devices):
+    home, alone, submitted, computed, one_left, none_left = on_devices(devices, VERSIONS)
+    assert home
+    assert alone == submitted == 1
+    # Eight pseudo-gradients and momenta, and the momentum of a worker that has not trained.
+    assert computed == 1 + 8 + 8 + 1
+    # One ticket holds the version and its pseudo-gradient; the momenta stay.
+    assert one_left == 1 + 1 + 8 + 1
+    assert none_left == 8 + 1
