@@ -301,7 +301,7 @@ class Watched:
 
     def __init__(self, policy: Synchronization, workers: int):
         self.policy, self.averages_group = policy, policy.averages_group
-        self.timeout_s = policy.timeout_s
+        self.timeout_s, self.looks_ahead = policy.timeout_s, True
         self.seen: list[Seen] = []
         self._workers, self._restarted = workers, 0
 
@@ -380,6 +380,7 @@ def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grac
 def test_a_policy_that_restarts_nobody_is_an_error():
     class Never:
         averages_group = False
+        looks_ahead = False
         timeout_s = math.inf
 
         def closes(self, view: ServerView) -> bool:
