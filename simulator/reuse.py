@@ -49,7 +49,7 @@ def order_of(events: Iterable[Event]) -> Order | None:
     learned = 0
     try:
         for number, event in enumerate(events, 1):
-            causal.add(event)
+            causal.add([event])
             if (digest := causal.digest()) != last:
                 last = digest
                 fingerprints.append(int.from_bytes(digest[:8], "little"))

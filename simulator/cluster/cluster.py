@@ -1,6 +1,7 @@
 """What every phase of a round costs in simulated time: pure functions of the cluster's description."""
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -59,13 +60,17 @@ class ClusterModel:
         """Number of workers."""
         return len(self.step_s)
 
+    @functools.cached_property
+    def _step_s(self) -> list[float]:
+        return [float(each_s) for each_s in self.step_s]
+
     def jitter_stream(self, worker: int) -> np.random.Generator:
         """Returns the stream from which a worker's rounds draw their jitter, one number each."""
         return stream(self.seed, "jitter", worker)
 
     def compute_s(self, worker: int, steps: int, jitter: np.random.Generator | None) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        nominal = steps * float(self.step_s[worker])
+        nominal = steps * self._step_s[worker]
         if jitter is None or self.jitter == 0.0:
             return nominal
         return nominal * float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))

@@ -19,17 +19,14 @@ from simulator.timeline.events import (
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
-    LeastVisited,
     MeasuredSpeed,
-    OwnShard,
-    Proportional,
     ServerView,
-    ShardChoice,
     Synchronization,
     dynamic_steps,
     fixed_steps,
 )
 from simulator.timeline.sentinel import NoProgressError
+from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
 from simulator.timeline.timeline import Timeline, TimelineConfig
 
 __all__ = [

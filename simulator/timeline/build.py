@@ -2,23 +2,18 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from simulator.cluster import ClusterModel
 from simulator.experiment import Experiment
 from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization, DynamicSteps
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
-    LeastVisited,
     MeasuredSpeed,
-    OwnShard,
-    Proportional,
-    ShardChoice,
     Synchronization,
     dynamic_steps,
     fixed_steps,
 )
+from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
 from simulator.timeline.timeline import Timeline, TimelineConfig
 
 
@@ -32,7 +27,7 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
     """
     inner, outer, budget, evaluate = experiment.inner, experiment.outer, experiment.budget, experiment.evaluate
     choices: dict[str, ShardChoice] = {
-        "proportional": Proportional(np.array(shard_sizes or [1] * experiment.shards, np.int64)),
+        "proportional": Proportional(shard_sizes or [1] * experiment.shards),
         "least_visited": LeastVisited(),
         "fixed": OwnShard(),
     }

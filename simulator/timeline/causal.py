@@ -2,11 +2,16 @@
 
 import hashlib
 import struct
+from collections.abc import Iterable
+from typing import get_args
 
-from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
+from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Outcome, Shortened, Update
 
 _ROUND = struct.Struct("<cqqqqq")
 _MARK = struct.Struct("<cqq")
+_OUTCOMES = {outcome: outcome.encode() for outcome in get_args(Outcome)}
+_ID = struct.Struct("<q")
+_BLOCK = 200  # events that are hashed at once
 
 
 class CausalHash:
@@ -17,31 +22,51 @@ class CausalHash:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
+        self._pending: list[Event] = []
 
-    def add(self, event: Event) -> None:
-        """Takes the next event into account."""
-        match event:
-            case Dispatched(round=task):
-                record = _ROUND.pack(b"d", task.worker, task.shard, task.first_step, task.steps, task.version)
-            case Shortened(round=task):
-                record = _MARK.pack(b"s", task.id, task.steps)
-            case Lost(round=task):
-                record = _MARK.pack(b"l", task.id, task.steps)
-            case Fault():
-                record = _MARK.pack(b"g", event.worker, 0) if event.forgets else b""
-            case Update():
-                record = _MARK.pack(b"u", event.version, len(event.arrivals)) + event.outcome.encode()
-                record += b"".join(struct.pack("<q", arrival.round.id) for arrival in event.arrivals)
-            case Evaluation():
-                record = _MARK.pack(b"e", event.version, event.local_steps)
-            case Finished():
-                record = _MARK.pack(b"f", event.version, event.local_steps)
-        self._hash.update(record)
+    def add(self, events: Iterable[Event]) -> None:
+        """Takes the next events into account."""
+        self._pending.extend(events)
+        if len(self._pending) > _BLOCK:
+            self._settle()
 
     def hexdigest(self) -> str:
         """Returns the fingerprint of everything added so far."""
-        return self._hash.hexdigest()
+        return self.digest().hex()
 
     def digest(self) -> bytes:
         """Returns the same as 16 bytes."""
+        self._settle()
         return self._hash.digest()
+
+    def _settle(self) -> None:
+        records = []
+        for event in self._pending:
+            if type(event) is Dispatched:
+                _, worker, shard, first_step, steps, version = event.round
+                records.append(_ROUND.pack(b"d", worker, shard, first_step, steps, version))
+            elif type(event) is Update:
+                _, arrivals, _, outcome, version, _ = event
+                records += _MARK.pack(b"u", version, len(arrivals)), _OUTCOMES[outcome]
+                for arrival in arrivals:
+                    records.append(_ID.pack(arrival.round.id))
+            else:
+                records.append(_record(event))
+        self._hash.update(b"".join(records))
+        self._pending.clear()
+
+
+def _record(event: Event) -> bytes:
+    """Returns what is hashed of one of the rarer events."""
+    match event:
+        case Shortened(round=task):
+            return _MARK.pack(b"s", task.id, task.steps)
+        case Lost(round=task):
+            return _MARK.pack(b"l", task.id, task.steps)
+        case Fault():
+            return _MARK.pack(b"g", event.worker, 0) if event.forgets else b""
+        case Evaluation():
+            return _MARK.pack(b"e", event.version, event.local_steps)
+        case Finished():
+            return _MARK.pack(b"f", event.version, event.local_steps)
+    raise TypeError(f"an event that has no record: {event!r}")

@@ -1,6 +1,8 @@
 """What happens in the simulated world, in causal order. Times are in simulated seconds."""
 
-from typing import Literal, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 Outcome = Literal["applied", "buffered", "dropped"]
 
@@ -164,3 +166,9 @@ class Finished(NamedTuple):
 
 
 Event = Dispatched | Shortened | Lost | Fault | Update | Evaluation | Finished
+
+# Of all their fields, without the detour through Python that calling a named tuple's class is: there are four a round.
+round_of: Callable[[tuple[Any, ...]], Round] = functools.partial(tuple.__new__, Round)
+dispatched_of: Callable[[tuple[Any, ...]], Dispatched] = functools.partial(tuple.__new__, Dispatched)
+arrival_of: Callable[[tuple[Any, ...]], Arrival] = functools.partial(tuple.__new__, Arrival)
+update_of: Callable[[tuple[Any, ...]], Update] = functools.partial(tuple.__new__, Update)

@@ -1,10 +1,10 @@
-"""Policies: when groups restart, how many steps, which shard. Pure functions of times, counts and ids."""
+"""Policies: when groups restart, and how many steps. Pure functions of times, counts and ids."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +18,8 @@ class ServerView(NamedTuple):
       group: workers that wait to restart.
       outstanding: rounds that the server waits for: dispatched, not yet processed, not known to be lost, and, behind a
         barrier, not too late.
-      next_arrival_s: the earliest time at which a round can arrive; infinite when none can.
+      next_arrival_s: the earliest time at which a round can arrive; infinite when none can, or for a policy that does
+        not look ahead.
       started_s: when a group last restarted.
       arrived: rounds that wait to be averaged.
     """
@@ -32,12 +33,19 @@ class ServerView(NamedTuple):
     arrived: int = 0
 
 
+view_of: Callable[[tuple[Any, ...]], ServerView] = functools.partial(tuple.__new__, ServerView)  # see `round_of`
+
+
 class Synchronization(Protocol):
     """Decides when the workers that have arrived, the group, restart together from the server's parameters."""
 
     @property
     def averages_group(self) -> bool:
         """Whether the group's mean is one server update; else each arrival is one."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the answer depends on when the next round can arrive."""
 
     @property
     def timeout_s(self) -> float:
@@ -63,6 +71,7 @@ class Barrier:
     timeout_s: float = math.inf
     quorum: int = 1
     averages_group = True
+    looks_ahead = False
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the last worker that is waited for has arrived, or the time is up."""
@@ -80,6 +89,7 @@ class Asynchronous:
 
     grace_s: float
     averages_group = False
+    looks_ahead = True
     timeout_s = math.inf
 
     def closes(self, view: ServerView) -> bool:
@@ -139,61 +149,3 @@ class Speeds:
     def steps(self, worker: int) -> int:
         """Returns the local steps of a worker's next round."""
         return _steps_at(float(self._step_s.min()), float(self._step_s[worker]), self._local_steps)
-
-
-class ShardChoice(Protocol):
-    """Decides which shard a worker's next round trains on."""
-
-    def choose(self, worker: int, assigned: np.ndarray, random: np.random.Generator) -> int:
-        """Returns a shard.
-
-        Args:
-          worker: who asks.
-          assigned: local steps assigned so far per shard, int64 of shape (shards,).
-          random: the server's stream for this purpose.
-        """
-
-
-@dataclasses.dataclass(frozen=True)
-class Proportional:
-    """Eq. 2: p_i proportional to max(|D_i| / sum |D| - n_i / sum n, 0), n_i = what was assigned of shard i.
-
-    Where all terms are zero, as at the start, p_i is proportional to |D_i|. The comparison is in whole numbers, so that
-    equal shards that were used equally are exactly level.
-
-    Attributes:
-      sizes: examples per shard, |D_i|, int64 of shape (shards,).
-    """
-
-    sizes: np.ndarray
-
-    @functools.cached_property
-    def _total(self) -> int:
-        return int(self.sizes.sum())
-
-    def choose(self, worker: int, assigned: np.ndarray, random: np.random.Generator) -> int:
-        """Returns a sampled shard."""
-        behind = self.sizes * assigned.sum() - assigned * self._total
-        cumulative = np.maximum(behind, 0).cumsum()
-        if cumulative[-1] == 0:
-            cumulative = self.sizes.cumsum()
-        return int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
-
-
-@dataclasses.dataclass(frozen=True)
-class LeastVisited:
-    """The authors' toy notebook: a shard with the fewest local steps, ties at random."""
-
-    def choose(self, worker: int, assigned: np.ndarray, random: np.random.Generator) -> int:
-        """Returns one of the shards with the least assigned."""
-        candidates = np.flatnonzero(assigned == assigned.min())
-        return int(candidates[random.integers(len(candidates))])
-
-
-@dataclasses.dataclass(frozen=True)
-class OwnShard:
-    """Worker i trains on shard i mod shards."""
-
-    def choose(self, worker: int, assigned: np.ndarray, random: np.random.Generator) -> int:
-        """Returns the worker's own shard."""
-        return worker % len(assigned)

@@ -3,17 +3,16 @@
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
-import numpy as np
 import simpy
 
 from simulator.cluster import ClusterModel, stream
+from simulator.timeline.agenda import Agenda
 from simulator.timeline.causal import CausalHash
 from simulator.timeline.events import (
     ABSENCES,
     Arrival,
-    Dispatched,
     Evaluation,
     Event,
     Fault,
@@ -21,11 +20,17 @@ from simulator.timeline.events import (
     Lost,
     Outcome,
     Round,
-    Update,
+    dispatched_of,
+    round_of,
+    update_of,
 )
-from simulator.timeline.policies import MeasuredSpeed, ServerView, ShardChoice, Synchronization
+from simulator.timeline.flights import Request
+from simulator.timeline.policies import MeasuredSpeed, Synchronization, view_of
 from simulator.timeline.sentinel import NoProgressError, Sentinel
-from simulator.timeline.workers import Process, Request, Workers
+from simulator.timeline.shards import ShardChoice
+from simulator.timeline.workers import Process, Workers
+
+Work = Generator[simpy.Event | None, None, None]  # of the server; None waits for news
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +99,18 @@ class Timeline:
         self._local_steps = 0
         self._processed_in_buffer = 0
         self._next_round = 0
-        self._next_evaluation = config.evaluate_every_steps or 0
+        self._last_local_step = math.inf if config.budget_local_steps is None else config.budget_local_steps
+        self._last_version = math.inf if config.budget_updates is None else config.budget_updates
+        self._next_evaluation = config.evaluate_every_steps or math.inf  # in local steps
         self._evaluated: tuple[float, int, int] | None = None  # time, version and local steps of the last evaluation
-        self._assigned = np.zeros(config.shards, np.int64)
-        self._shard_random = stream(cluster.seed, "shard choice")
+        self._shards = config.shard_choice.begin([0] * config.shards, stream(cluster.seed, "shard choice"))
         self._measured = None if config.measured is None else config.measured.begin()
 
         self._inbox: deque[Arrival | Request] = deque()
         self._tick_due = False
-        self._wake = self._env.event()
+        self._agenda = Agenda(self._env)
+        self._idle = False  # whether the server waits for news
+        self._time_s = 0.0  # at which the server acts
         self._group: dict[int, None] = {}  # workers that wait to restart, in order
         self._arrived: list[Arrival] = []  # rounds that wait to be averaged
         self._opened_s = math.inf
@@ -110,10 +118,14 @@ class Timeline:
         self._awaited: dict[int, Round] = {}  # worker -> its round
         self._waiting: set[int] = set()  # processed and not sent off again
         self._alarm_is_on = False
+        self._averages = config.synchronization.averages_group
+        self._looks_ahead = config.synchronization.looks_ahead
+        self._update_takes_time = cluster.server_update_s > 0 or cluster.faults is not None
 
-        self._workers = Workers(self._env, cluster, self)
+        self._workers = Workers(self._env, self._agenda, cluster, self, self._looks_ahead)
         self._sentinel = Sentinel(self._workers, cluster.workers)
-        self._env.process(self._serve())
+        self._server = self._serve()
+        self._env.process(self._open())
         if config.evaluate_every_s is not None:
             self._env.process(self._tick(config.evaluate_every_s))
 
@@ -130,14 +142,18 @@ class Timeline:
     def __iter__(self) -> Iterator[Event]:
         """Runs the simulation to the end of its budget."""
         deadline_s = math.inf if self._config.budget_s is None else self._config.budget_s
+        due, step, events = self._agenda.due, self._env.step, self._events
         while self._end_s is None:
-            if self._env.peek() > deadline_s:
+            if due:
+                due.popleft()()
+            elif deadline_s < math.inf and self._env.peek() > deadline_s:
                 self._finish(deadline_s)
             else:
-                self._env.step()
-            if self._events:
-                yield from self._events
-                self._events.clear()
+                step()
+            if events:
+                self._causal.add(events)
+                yield from events
+                events.clear()
 
     # What workers tell the server.
 
@@ -150,13 +166,14 @@ class Timeline:
         elif isinstance(event, Fault) and event.kind in ABSENCES:
             self._waiting.discard(event.worker)
             self._sentinel.failed(event.worker, event.kind, event.time_s)
-        self._causal.add(event)
         self._events.append(event)
 
     def receive(self, message: Arrival | Request) -> None:
         """A pseudo-gradient or a request has arrived."""
         self._inbox.append(message)
-        self.rouse()
+        if self._idle:
+            self._idle = False
+            self._agenda.put(self._go_on)
 
     def told(self, worker: int) -> None:
         """A worker has said that its round will not come."""
@@ -165,82 +182,108 @@ class Timeline:
 
     def rouse(self) -> None:
         """What the server waits for may have changed."""
-        if not self._wake.triggered:
-            self._wake.succeed()
+        if self._idle:
+            self._idle = False
+            self._agenda.put(self._go_on)
 
     # The server.
 
-    def _serve(self) -> Process:
+    def _open(self) -> Process:
+        """Begins the server's life, after those of everybody else."""
+        self._go_on()
+        yield from ()
+
+    def _go_on(self, _: simpy.Event | None = None) -> None:
+        """Has the server act until it has to wait. It is a process, but one that can be resumed without an event."""
+        self._time_s = self._env.now
+        try:
+            awaited = next(self._server)
+        except StopIteration:
+            return
+        except Exception as error:
+            self._env.event().fail(error)  # which SimPy raises in its turn
+            return
+        if awaited is not None:
+            awaited.callbacks.append(self._go_on)
+
+    def _serve(self) -> Work:
         """The server's life: process what has arrived, restart groups, evaluate."""
+        inbox, failing = self._inbox, self._cluster.faults is not None
+        limited = self._config.synchronization.timeout_s < math.inf
         yield from self._evaluate()
         self._restart(range(self._cluster.workers))
         while self._end_s is None:
-            yield from self._busy(0.0)  # if it is down, until it is up
+            if failing:
+                yield from self._busy(0.0)  # if it is down, until it is up
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
-            elif self._in_time():
-                yield from self._process(self._inbox.popleft())
-            elif self._group and self._config.synchronization.closes(self._view()):
+            elif limited and inbox and self._in_time():
+                yield from self._process(inbox.popleft())
+            elif self._group and self._closes(self._time_s):
                 yield from self._close_group()
-            elif self._inbox:
-                yield from self._process(self._inbox.popleft())
+            elif inbox:
+                yield from self._process(inbox.popleft())
             else:
-                self._check_progress()
-                self._wake = self._env.event()
-                yield self._wake
+                if self._workers.stuck:
+                    self._check_progress()
+                self._idle = True
+                yield None
 
     def _in_time(self) -> bool:
         """Returns whether a message was there before the round's timeout, even if the server only comes to it now."""
-        timeout_s = self._config.synchronization.timeout_s
-        return timeout_s < math.inf and bool(self._inbox) and self._inbox[0].arrival_s <= self._started_s + timeout_s
+        return self._inbox[0].arrival_s <= self._started_s + self._config.synchronization.timeout_s
 
-    def _busy(self, work_s: float) -> Process:
+    def _busy(self, work_s: float) -> Work:
         """Works for some time, not counting that in which the server is down."""
         if self._cluster.faults is not None:
-            work_s = self._cluster.faults.server.finished_s(self._env.now, work_s) - self._env.now
+            work_s = self._cluster.faults.server.finished_s(self._time_s, work_s) - self._time_s
         if work_s == math.inf:
-            raise NoProgressError(f"nobody can make progress: the server went down before {self._env.now:g} s for good")
+            raise NoProgressError(f"nobody can make progress: the server went down before {self._time_s:g} s for good")
         if work_s > 0:
             yield self._env.timeout(work_s)
 
-    def _view(self) -> ServerView:
-        next_s = self._inbox[0].arrival_s if self._inbox else self._workers.next_arrival_s()
-        group, arrived = len(self._group), len(self._arrived)
-        return ServerView(self._env.now, self._opened_s, group, len(self._awaited), next_s, self._started_s, arrived)
+    def _closes(self, now_s: float) -> bool:
+        """Returns whether the group restarts, at the present time or, with nothing else having happened, at another."""
+        next_s = math.inf
+        if self._looks_ahead:
+            next_s = self._inbox[0].arrival_s if self._inbox else self._workers.next_arrival_s()
+        group, awaited, arrived = len(self._group), len(self._awaited), len(self._arrived)
+        view = view_of((now_s, self._opened_s, group, awaited, next_s, self._started_s, arrived))
+        return self._config.synchronization.closes(view)
 
-    def _process(self, message: Arrival | Request) -> Process:
+    def _process(self, message: Arrival | Request) -> Work:
         """A worker joins the group, with what it has computed if it has; without a barrier that is an outer step."""
         if isinstance(message, Request):
             self._admit(message)
             return
-        worker, averages = message.round.worker, self._config.synchronization.averages_group
-        self._sentinel.arrived(worker, self._env.now)
+        worker = message.round.worker
+        self._sentinel.arrived(worker, self._time_s)
         task = self._awaited.pop(worker, None)
         if self._measured is not None and task is not None and task.steps == message.round.steps:  # it was not cut off
             self._measured.observe(worker, (message.push_start_s - message.compute_start_s) / task.steps)
-        late = task is None
         self._join(worker, message.arrival_s)
-        if averages and not late:
+        if self._averages and task is not None:
             self._arrived.append(message)
         else:
-            yield from self._update((message,), late=averages)
+            yield from self._update((message,), late=self._averages)
 
     def _admit(self, request: Request) -> None:
         """Takes up a worker without a round: behind a barrier, one that has lost its round does it again."""
         if not self._workers.asks(request):
             return  # its group restarted before the server came to this, or it is gone again
         lost = self._awaited.pop(request.worker, None)
-        if lost is not None and self._config.synchronization.averages_group:
-            self._dispatch(request.worker)
+        if lost is not None and self._averages:
+            self._dispatch(request.worker, self._time_s)
         else:
             self._join(request.worker, request.arrival_s)
 
     def _join(self, worker: int, arrival_s: float) -> None:
-        self._opened_s = min(self._opened_s, arrival_s)
+        if arrival_s < self._opened_s:
+            self._opened_s = arrival_s
         self._group[worker] = None
 
-    def _close_group(self) -> Process:
+    def _close_group(self) -> Work:
         """The group restarts from the server's present parameters."""
         group, self._group = self._group, {}
         arrived, self._arrived = self._arrived, []
@@ -252,37 +295,53 @@ class Timeline:
 
     def _restart(self, workers: Iterable[int]) -> None:
         """Sends off who is there; behind a barrier nobody else is waited for any more."""
-        synchronization = self._config.synchronization
-        if synchronization.averages_group:
+        synchronization, failing = self._config.synchronization, self._cluster.faults is not None
+        if self._averages:
             self._awaited.clear()
-        self._started_s = self._env.now
+        self._started_s = now_s = self._time_s
         for worker in workers:
-            if self._workers.there(worker):
-                self._dispatch(worker)
+            if not failing or self._workers.there(worker):
+                self._dispatch(worker, now_s)
         if synchronization.timeout_s < math.inf and not self._alarm_is_on:
             self._alarm_is_on = True
-            self._env.process(self._alarm(synchronization.timeout_s))
+            self._await_timeout()
 
-    def _alarm(self, timeout_s: float) -> Process:
+    def _await_timeout(self, _: simpy.Event | None = None) -> None:
         """Wakes the server at the timeout of the present round, after what arrives just in time."""
-        while (left_s := self._started_s + timeout_s - self._env.now) > 0:
-            yield self._env.timeout(left_s)
-        yield self._env.timeout(0.0)
+        left_s = self._started_s + self._config.synchronization.timeout_s - self._env.now
+        if left_s > 0:
+            self._env.timeout(left_s).callbacks.append(self._await_timeout)
+        else:
+            self._env.timeout(0.0).callbacks.append(self._time_out)
+
+    def _time_out(self, _: simpy.Event) -> None:
+        if self._started_s == self._env.now:  # what arrived just in time has ended the round, and another has begun
+            self._await_timeout()
+            return
         self._alarm_is_on = False
         self.rouse()
 
-    def _update(self, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
-        staleness = tuple(self._version - arrival.round.version for arrival in arrivals)
+    def _update(self, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Work:
+        if len(arrivals) == 1:
+            staleness: tuple[int, ...] = (self._version - arrivals[0].round.version,)
+        else:
+            staleness = tuple([self._version - arrival.round.version for arrival in arrivals])
         outcome = "dropped" if late else self._outcome(max(staleness))
         if outcome == "applied":
-            yield from self._busy(self._cluster.server_update_s)
+            if self._update_takes_time:
+                yield from self._busy(self._cluster.server_update_s)
             self._version += 1
-        self._local_steps += sum(arrival.round.steps for arrival in arrivals)
-        self._waiting.update(arrival.round.worker for arrival in arrivals)
-        self.emit(Update(self._env.now, arrivals, staleness, outcome, self._version, self._local_steps))
-        if self._budget_used():
-            self._finish(self._env.now)
-        elif self._evaluation_due():
+        for arrival in arrivals:
+            self._local_steps += arrival.round.steps
+            self._waiting.add(arrival.round.worker)
+        local_steps, now_s = self._local_steps, self._time_s
+        self._events.append(update_of((now_s, arrivals, staleness, outcome, self._version, local_steps)))
+        if local_steps >= self._last_local_step or self._version >= self._last_version:
+            self._finish(now_s)
+        elif local_steps >= self._next_evaluation:
+            every = self._config.evaluate_every_steps
+            assert every is not None
+            self._next_evaluation = (local_steps // every + 1) * every
             yield from self._evaluate()
 
     def _outcome(self, staleness: int) -> Outcome:
@@ -295,29 +354,22 @@ class Timeline:
         self._processed_in_buffer = 0
         return "applied"
 
-    def _dispatch(self, worker: int) -> None:
-        config = self._config
-        steps = config.steps[worker] if self._measured is None else self._measured.steps(worker)
-        shard = config.shard_choice.choose(worker, self._assigned, self._shard_random)
-        task = Round(self._next_round, worker, shard, int(self._assigned[shard]), steps, self._version)
+    def _dispatch(self, worker: int, now_s: float) -> None:
+        steps = self._config.steps[worker] if self._measured is None else self._measured.steps(worker)
+        shard, first_step = self._shards.next(worker, steps)
+        task = round_of((self._next_round, worker, shard, first_step, steps, self._version))
         self._next_round += 1
         self._waiting.discard(worker)
-        self._assigned[shard] += steps
         self._awaited[worker] = task
-        self.emit(Dispatched(self._env.now, task))
-        self._workers.give(task)
+        self._events.append(dispatched_of((now_s, task)))
+        self._workers.give(task, now_s)
 
     def _check_progress(self) -> None:
-        """Checks that something can still come that the server waits for."""
-        if not self._workers.stuck:
+        """Checks that something can still come that the server waits for, if not from workers."""
+        if self._group and self._closes(math.inf):
             return
-        synchronization = self._config.synchronization
-        if self._group and synchronization.closes(self._view()._replace(now_s=math.inf)):
-            return
-        advice = (
-            "a synchronization.timeout and a quorum that can be reached, or " if synchronization.averages_group else ""
-        )
-        raise self._sentinel.stuck(self._env.now, self._awaited, self._group, advice)
+        advice = "a synchronization.timeout and a quorum that can be reached, or " if self._averages else ""
+        raise self._sentinel.stuck(self._time_s, self._awaited, self._group, advice)
 
     def _tick(self, every_s: float) -> Process:
         """Asks for an evaluation at every multiple of `every_s`; several while the server is busy give one."""
@@ -328,16 +380,8 @@ class Timeline:
             self._tick_due = True
             self.rouse()
 
-    def _evaluation_due(self) -> bool:
-        """Returns whether the local steps have passed the next multiple at which to evaluate."""
-        every = self._config.evaluate_every_steps
-        if every is None or self._local_steps < self._next_evaluation:
-            return False
-        self._next_evaluation = (self._local_steps // every + 1) * every
-        return True
-
-    def _evaluate(self) -> Process:
-        if self._mark_evaluation(self._env.now) and self._config.evaluation_s > 0:
+    def _evaluate(self) -> Work:
+        if self._mark_evaluation(self._time_s) and self._config.evaluation_s > 0:
             yield from self._busy(self._config.evaluation_s)
 
     def _mark_evaluation(self, time_s: float) -> bool:
@@ -348,11 +392,6 @@ class Timeline:
         self._evaluated = state
         self.emit(Evaluation(*state))
         return True
-
-    def _budget_used(self) -> bool:
-        config = self._config
-        steps_used = config.budget_local_steps is not None and self._local_steps >= config.budget_local_steps
-        return steps_used or (config.budget_updates is not None and self._version >= config.budget_updates)
 
     def _finish(self, time_s: float) -> None:
         self._end_s = time_s

@@ -1,110 +1,63 @@
-"""The workers' side of the simulated cluster: SimPy processes that pull, compute and push, and what befalls them."""
+"""The workers' side of the simulated cluster: they pull, compute and push, and what befalls them."""
 
 import dataclasses
+import functools
 import heapq
 import math
-from collections.abc import Generator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
 
 import simpy
 
 from simulator.cluster import Absence, ClusterModel, Episodes
-from simulator.timeline.events import Arrival, Event, Fault, FaultKind, Lost, Round, Shortened
+from simulator.timeline.agenda import Agenda
+from simulator.timeline.events import Arrival, Fault, FaultKind, Lost, Round, Shortened, arrival_of
+from simulator.timeline.flights import Flight, Request, Server, course_of
 from simulator.timeline.links import Channel
 
 Process = Generator[simpy.Event, Any, Any]
+Leaving = tuple[float, Callable[[simpy.Event | None], None]]  # seconds, and what is done after them
 _ROUNDING = 1e-9  # of a step
-
-
-class Request(NamedTuple):
-    """A worker that has nothing to do asks for a round.
-
-    Attributes:
-      worker: who.
-      arrival_s: when.
-      rounds: how many rounds it had been given by then.
-    """
-
-    worker: int
-    arrival_s: float
-    rounds: int
-
-
-class Server(Protocol):
-    """What workers need of the server."""
-
-    def emit(self, event: Event) -> None:
-        """Something has happened."""
-
-    def receive(self, message: Arrival | Request) -> None:
-        """A pseudo-gradient or a request has arrived."""
-
-    def told(self, worker: int) -> None:
-        """A worker has said that its round will not come."""
-
-    def rouse(self) -> None:
-        """What the server waits for may have changed."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Flight:
-    """A round under way.
-
-    Attributes:
-      task: what is to be done.
-      ready_s, pull_start_s, compute_start_s, push_start_s: when phases began; None where one has not.
-      pull_s: how long the pull takes, None where it is not known before its message gets through.
-      compute_s: how long the steps take at full speed.
-      lost_pulls, lost_pushes: how many times the message is lost.
-      pushes: how many messages have been sent with what was computed.
-    """
-
-    task: Round
-    ready_s: float
-    pull_start_s: float
-    pull_s: float | None
-    compute_s: float
-    lost_pulls: int
-    lost_pushes: int
-    compute_start_s: float | None = None
-    push_start_s: float | None = None
-    pushes: int = 0
-
-    def arrived(self, time_s: float) -> Arrival:
-        """Returns the round as it arrives."""
-        assert self.compute_start_s is not None
-        assert self.push_start_s is not None
-        times_s = self.ready_s, self.pull_start_s, self.compute_start_s, self.push_start_s, time_s
-        return Arrival(self.task, *times_s, self.lost_pulls + 1, self.pushes)
 
 
 class Workers:
     """All workers.
 
-    A worker that goes away leaves its process to end unheeded, and has another one when it is back.
+    Each phase of a round is one SimPy timeout, whose callback begins the next. What a worker leaves behind when it goes
+    away ends unheeded: the round is not the one that it is at any more.
     """
 
-    def __init__(self, env: simpy.Environment, cluster: ClusterModel, server: Server):
+    def __init__(self, env: simpy.Environment, agenda: Agenda, cluster: ClusterModel, server: Server, foresight: bool):
+        """Has everybody wait for a round.
+
+        Args:
+          env: the clock.
+          agenda: of what takes no time.
+          cluster: what everything costs.
+          server: is told of what happens.
+          foresight: whether it will be asked when the next round can arrive.
+        """
         count, faults = cluster.workers, cluster.faults
-        self._env, self._cluster, self._server, self._faults = env, cluster, server, faults
+        self._timeout = env.timeout
+        self._env, self._agenda, self._cluster, self._server, self._faults = env, agenda, cluster, server, faults
         self._down = Channel(env, cluster.down, faults)
         self._up = Channel(env, cluster.up, faults)
         self._jitter = [cluster.jitter_stream(w) if cluster.jitter else None for w in range(count)]
         self._loss = [faults.loss_stream(w) if faults and faults.loss else None for w in range(count)]
+        self._foresight = foresight
         self._expected_s = [math.inf] * count  # when each worker's round arrives at the earliest
         self._expected: list[tuple[float, int]] = []  # the same as a heap, with outdated entries
-        self._tasks = [env.event() for _ in range(count)]
-        self._flights: list[_Flight | None] = [None] * count
+        self._flights: list[Flight | None] = [None] * count
+        self._disturbed = faults is not None or self._down.contended or self._up.contended
+        self._step_s = [float(own_s) for own_s in cluster.step_s]
+        self._leaving: list[Leaving] = []  # rounds that were given at this very time
         self._ready_s = [0.0] * count
         self._rounds = [0] * count  # how many a worker has been given
-        self._lives = [0] * count  # how many processes a worker has left behind
         self._fated = set(range(count)) if faults is not None else set()  # who may go away or come back
         self._absent: dict[int, Absence] = {}
         self._warned: set[int] = set()  # there, but not for long
         self._stalled: set[int] = set()  # at something that never ends
         self._under_way = 0
-        for worker in range(count):
-            env.process(self._live(worker))
         if faults is not None:
             env.process(self._tell(-1, faults.server, "server down", "server up"))
             for worker in range(count):
@@ -147,90 +100,157 @@ class Workers:
             heapq.heappop(self._expected)
         return self._expected[0][0] if self._expected else math.inf
 
-    def give(self, task: Round) -> None:
-        """Sends a worker that is there off with a round."""
-        worker, now_s = task.worker, float(self._env.now)
-        compute_s = self._cluster.compute_s(worker, task.steps, self._jitter[worker])
-        pulls = pushes = 0
+    def give(self, task: Round, now_s: float) -> None:
+        """Sends a worker that is there off with a round, at the present time."""
+        if not self._leaving:
+            self._agenda.put(self._leave)
+        _, worker, _, _, steps, _ = task
+        jitter = self._jitter[worker]
+        compute_s = steps * self._step_s[worker] if jitter is None else self._cluster.compute_s(worker, steps, jitter)
+        pull_s, push_s = self._down.rest_s[worker], self._up.rest_s[worker]
+        compute_start_s = now_s + pull_s
+        push_start_s = compute_start_s + compute_s
+        arrival_s = push_start_s + push_s
+        if self._disturbed or arrival_s == math.inf:
+            flight = self._flight(task, now_s, compute_s)
+            self._leaving.append((0.0, functools.partial(self._begin, flight)))
+            return
+        self._under_way += 1
+        self._expected_s[worker] = arrival_s
+        if self._foresight:
+            heapq.heappush(self._expected, (arrival_s, worker))
+        arrival = arrival_of((task, self._ready_s[worker], now_s, compute_start_s, push_start_s, arrival_s, 1, 1))
+        course = course_of((self._timeout, self._landed, arrival, compute_s, push_s))
+        self._leaving.append((pull_s, course.compute))
+
+    def _leave(self) -> None:
+        """Begins the rounds that were given at this time."""
+        leaving, self._leaving = self._leaving, []
+        timeout = self._timeout
+        for pull_s, then in leaving:
+            if pull_s > 0:
+                timeout(pull_s).callbacks.append(then)
+            else:
+                then(None)
+
+    def _landed(self, arrival: Arrival) -> None:
+        """A round that nothing has disturbed arrives."""
+        worker = arrival.round.worker
+        self._under_way -= 1
+        self._expected_s[worker] = math.inf
+        self._ready_s[worker] = arrival.arrival_s
+        self._server.receive(arrival)
+
+    # Rounds that faults, or others in the queue, may disturb.
+
+    def _flight(self, task: Round, now_s: float, compute_s: float) -> Flight:
+        """Returns a round that may be disturbed."""
+        worker, pulls, pushes = task.worker, 0, 0
         if self._faults is not None:
             pulls, pushes = (self._faults.losses(self._loss[worker]) for _ in range(2))
         pulled_s = self._down.end_s(worker, now_s + self._retrying_s(pulls))
         pull_s = None if pulls else self._down.duration_s(worker)
-        flight = _Flight(task, self._ready_s[worker], now_s, pull_s, compute_s, pulls, pushes)
+        flight = Flight(task, self._ready_s[worker], now_s, pull_s, compute_s, pulls, pushes)
         self._rounds[worker] += 1
         self._take_off(worker, flight)
         self._predict(worker, flight, pulled_s)
-        self._tasks[worker].succeed(flight)
+        return flight
 
-    # A worker's life.
-
-    def _live(self, worker: int, sending: _Flight | None = None) -> Process:
-        """Waits for a round, pulls, computes, pushes, and again; at first it may have something to send."""
-        env, life = self._env, self._lives[worker]
-        if sending is not None:
-            yield from self._push(worker, life, sending)
-        while self._lives[worker] == life:
-            flight: _Flight = yield self._tasks[worker]
-            if self._lives[worker] != life:
-                return
-            if flight.pull_s is None:
-                if (yield from self._given_up(worker, life, flight.lost_pulls)):
-                    continue
-                flight.pull_s = self._down.duration_s(worker)
-                self._predict(worker, flight, env.now + flight.pull_s)
-                self._server.rouse()
-            if flight.pull_s > 0:
-                yield self._after(worker, flight.pull_s)
-                if self._lives[worker] != life:
-                    return
-            flight.compute_start_s = env.now
-            yield self._after(worker, self._computing_s(worker, env.now, flight.compute_s))
-            if self._lives[worker] != life:
-                return
-            flight.push_start_s = env.now
-            yield from self._push(worker, life, flight)
-
-    def _push(self, worker: int, life: int, flight: _Flight) -> Process:
-        """Sends what was computed; then the worker is ready for another round."""
-        flight.pushes += flight.lost_pushes
-        if flight.lost_pushes and (yield from self._given_up(worker, life, flight.lost_pushes)):
+    def _begin(self, flight: Flight, _: simpy.Event | None = None) -> None:
+        """Begins a round, if its worker is still at it."""
+        if self._flights[flight.task.worker] is not flight:
             return
+        if flight.pull_s is None:
+            self._after(self._retrying_s(flight.lost_pulls), flight, self._retried_pull)
+        elif flight.pull_s > 0:
+            self._after(flight.pull_s, flight, self._pulled)
+        else:
+            self._compute(flight)
+
+    def _after(self, duration_s: float, flight: Flight, then: Callable[[simpy.Event], None]) -> None:
+        """Has something done with a round after some time, if its worker is still at it."""
+        if duration_s < math.inf:
+            self._env.timeout(duration_s, flight).callbacks.append(then)
+        else:
+            self._stalled.add(flight.task.worker)
+            self._server.rouse()
+
+    def _retried_pull(self, timeout: simpy.Event) -> None:
+        flight: Flight = timeout.value
+        worker = flight.task.worker
+        if self._flights[worker] is not flight or self._given_up(flight, flight.lost_pulls):
+            return
+        flight.pull_s = self._down.duration_s(worker)
+        self._predict(worker, flight, self._env.now + flight.pull_s)
+        self._server.rouse()
+        self._begin(flight)
+
+    def _pulled(self, timeout: simpy.Event) -> None:
+        flight: Flight = timeout.value
+        if self._flights[flight.task.worker] is flight:
+            self._compute(flight)
+
+    def _compute(self, flight: Flight) -> None:
+        flight.compute_start_s = now_s = self._env.now
+        self._after(self._computing_s(flight.task.worker, now_s, flight.compute_s), flight, self._computed)
+
+    def _computed(self, timeout: simpy.Event) -> None:
+        flight: Flight = timeout.value
+        if self._flights[flight.task.worker] is flight:
+            flight.push_start_s = self._env.now
+            self._push(flight)
+
+    def _push(self, flight: Flight) -> None:
+        """Sends what was computed, once those of its messages that are lost have been."""
+        flight.pushes += flight.lost_pushes
+        if flight.lost_pushes:
+            self._after(self._retrying_s(flight.lost_pushes), flight, self._retried_push)
+        else:
+            self._transmit(flight)
+
+    def _retried_push(self, timeout: simpy.Event) -> None:
+        flight: Flight = timeout.value
+        if self._flights[flight.task.worker] is flight and not self._given_up(flight, flight.lost_pushes):
+            self._transmit(flight)
+
+    def _transmit(self, flight: Flight) -> None:
+        worker = flight.task.worker
         flight.pushes += 1
         push_s = self._up.duration_s(worker)
         if self._up.contended:  # only now is it known when the link is free
             self._expect(worker, self._env.now + push_s)
             self._server.rouse()
         if push_s > 0:
-            yield self._after(worker, push_s)
-            if self._lives[worker] != life:
-                return
-        self._land(worker)
-        self._make_ready(worker)
-        self._server.receive(flight.arrived(self._env.now))
+            self._after(push_s, flight, self._pushed)
+        else:
+            self._arrive(flight)
 
-    def _given_up(self, worker: int, life: int, lost: int) -> Process:
-        """Loses a message so many times; returns whether the worker has given up or is not there any more."""
+    def _pushed(self, timeout: simpy.Event) -> None:
+        flight: Flight = timeout.value
+        if self._flights[flight.task.worker] is flight:
+            self._arrive(flight)
+
+    def _arrive(self, flight: Flight) -> None:
+        """The worker is ready for another round."""
+        worker = flight.task.worker
+        self._land(worker)
+        self._ready_s[worker] = now_s = self._env.now
+        self._server.receive(flight.arrived(now_s))
+
+    def _given_up(self, flight: Flight, lost: int) -> bool:
+        """Returns whether a worker has lost a message so many times that it gives up."""
         assert self._faults is not None
         assert self._faults.loss is not None
-        yield self._env.timeout(self._retrying_s(lost))
-        if self._lives[worker] != life:
-            return True
         if lost < self._faults.loss.attempts:
             return False
+        worker = flight.task.worker
         self._lose(worker, "message")
-        self._make_ready(worker)
+        self._ready_s[worker] = self._env.now
         if worker in self._warned:
             self._server.told(worker)
         else:
             self._server.receive(Request(worker, self._env.now, self._rounds[worker]))
         return True
-
-    def _after(self, worker: int, duration_s: float) -> simpy.Event:
-        if duration_s < math.inf:
-            return self._env.timeout(duration_s)
-        self._stalled.add(worker)
-        self._server.rouse()
-        return self._env.event()
 
     def _computing_s(self, worker: int, start_s: float, work_s: float) -> float:
         if self._faults is None:
@@ -241,22 +261,17 @@ class Workers:
     def _retrying_s(self, lost: int) -> float:
         return lost * self._faults.loss.timeout if self._faults and self._faults.loss else 0.0
 
-    def _predict(self, worker: int, flight: _Flight, pulled_s: float) -> None:
+    def _predict(self, worker: int, flight: Flight, pulled_s: float) -> None:
         """Expects a round whose pull ends at `pulled_s` when it will arrive if nobody is in its way."""
         computed_s = pulled_s + self._computing_s(worker, pulled_s, flight.compute_s)
         self._expect(worker, self._up.end_s(worker, computed_s + self._retrying_s(flight.lost_pushes)))
 
     def _expect(self, worker: int, arrival_s: float) -> None:
         self._expected_s[worker] = arrival_s
-        if arrival_s < math.inf:
+        if arrival_s < math.inf and self._foresight:
             heapq.heappush(self._expected, (arrival_s, worker))
 
-    def _make_ready(self, worker: int) -> None:
-        """Has a worker wait for another round from now on."""
-        self._tasks[worker] = self._env.event()
-        self._ready_s[worker] = self._env.now
-
-    def _take_off(self, worker: int, flight: _Flight) -> None:
+    def _take_off(self, worker: int, flight: Flight) -> None:
         self._flights[worker] = flight
         self._under_way += 1
 
@@ -304,19 +319,16 @@ class Workers:
         self._server.emit(Fault(self._env.now, worker, "notice"))
         flight = self._flights[worker]
         if flight is not None and flight.push_start_s is None:
-            self._end_life(worker)
             if self._cut(worker, flight):
                 self._send(worker, flight)
             else:
                 self._lose(worker, "preemption")
                 self._server.told(worker)
-                self._env.process(self._live(worker))
         self._server.rouse()
 
-    def _vanish(self, worker: int, absence: Absence) -> _Flight | None:
+    def _vanish(self, worker: int, absence: Absence) -> Flight | None:
         """A worker is gone; returns the round of which it has kept the finished steps, if there is one."""
         assert self._faults is not None
-        self._end_life(worker)
         self._warned.discard(worker)
         self._absent[worker] = absence
         flight = self._flights[worker]
@@ -332,7 +344,7 @@ class Workers:
         self._server.rouse()
         return kept
 
-    def _return(self, worker: int, kept: _Flight | None) -> None:
+    def _return(self, worker: int, kept: Flight | None) -> None:
         """A worker is there again: it sends what it has kept, or asks for a round."""
         del self._absent[worker]
         self._ready_s[worker] = self._env.now
@@ -341,21 +353,17 @@ class Workers:
             self._take_off(worker, kept)
             self._send(worker, kept)
         else:
-            self._env.process(self._live(worker))
             self._server.receive(Request(worker, self._env.now, self._rounds[worker]))
 
-    def _end_life(self, worker: int) -> None:
-        self._lives[worker] += 1
-        self._tasks[worker] = self._env.event()
-
-    def _send(self, worker: int, flight: _Flight) -> None:
-        """Begins a life with a push."""
+    def _send(self, worker: int, flight: Flight) -> None:
+        """Pushes what there is of a round; whatever it was waiting for comes to nothing."""
         self._stalled.discard(worker)
+        self._flights[worker] = flight = dataclasses.replace(flight)
         self._expect(worker, self._up.end_s(worker, self._env.now + self._retrying_s(flight.lost_pushes)))
-        self._env.process(self._live(worker, flight))
+        self._agenda.put_first(functools.partial(self._push, flight))
         self._server.rouse()
 
-    def _cut(self, worker: int, flight: _Flight) -> bool:
+    def _cut(self, worker: int, flight: Flight) -> bool:
         """Leaves a round only the steps that are finished; returns whether there are any."""
         finished = self._finished(worker, flight)
         if finished and flight.push_start_s is None:
@@ -365,7 +373,7 @@ class Workers:
                 self._server.emit(Shortened(self._env.now, flight.task, given))
         return finished > 0
 
-    def _finished(self, worker: int, flight: _Flight) -> int:
+    def _finished(self, worker: int, flight: Flight) -> int:
         """Returns how many steps of a round have been computed."""
         if flight.compute_start_s is None or flight.push_start_s is not None:
             return 0 if flight.compute_start_s is None else flight.task.steps

@@ -15,8 +15,7 @@ FINISHED = Finished(8.0, 4, 60)
 
 def causal_hash(*events: Event) -> str:
     causal = CausalHash()
-    for event in events:
-        causal.add(event)
+    causal.add(events)
     return causal.hexdigest()
 
 
@@ -58,3 +57,14 @@ def test_the_times_of_an_update_and_its_arrivals_do_not_count():
 
 def test_the_order_of_events_counts():
     assert causal_hash(UPDATE, EVALUATION) != causal_hash(EVALUATION, UPDATE)
+
+
+def test_it_does_not_matter_how_many_events_are_added_at_once_nor_when_the_hash_is_read():
+    events = [DISPATCHED, UPDATE, EVALUATION] * 500
+    at_once, one_by_one = CausalHash(), CausalHash()
+    at_once.add(events)
+    for number, event in enumerate(events):
+        one_by_one.add([event])
+        if number % 333 == 0:
+            assert one_by_one.hexdigest() == causal_hash(*events[: number + 1])
+    assert at_once.hexdigest() == one_by_one.hexdigest()

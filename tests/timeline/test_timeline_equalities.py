@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from simulator.cluster import build_cluster
 from simulator.experiment.cluster_schema import Cluster
-from simulator.timeline import Asynchronous, Barrier, Dispatched, Event, LeastVisited, Proportional, dynamic_steps
+from simulator.timeline import (
+    Asynchronous,
+    Barrier,
+    Dispatched,
+    Event,
+    LeastVisited,
+    Proportional,
+    Synchronization,
+    dynamic_steps,
+)
 from tests.timeline.builders import (
     AUTHORS_STEP_S,
     arrivals,
@@ -174,3 +183,19 @@ def test_adding_a_worker_shifts_no_one_elses_shards_where_each_has_its_own():
     shards = [[(task.worker, task.shard) for task in rounds(each) if task.worker < 3] for each in (three, four)]
     assert len(rounds(four)) > len(rounds(three))
     assert shards[0] == shards[1]
+
+
+@pytest.mark.parametrize("policy", [Asynchronous(0.0), Asynchronous(1.5), Asynchronous(math.inf), Barrier()])
+@pytest.mark.parametrize("transfer_s", [0.0, 0.25])
+@pytest.mark.parametrize("update_s", [0.0, 0.5])
+def test_faults_that_come_too_late_change_nothing(policy: Synchronization, transfer_s: float, update_s: float):
+    """Rounds that nothing can disturb, and that something could, have code of their own; all times are exact."""
+    step_s = [0.25, 0.5, 0.5, 1.25, 3.0]
+    links = link(5, [transfer_s, 0.0, transfer_s, 0.5, 0.0], transfer_s)
+    config = {"synchronization": policy, "steps": [4, 3, 2, 2, 1], "budget_local_steps": 300, "evaluate_every_s": 5.0}
+    quiet, late = (
+        events(cluster(step_s, down=links, up=links, server_update_s=update_s, faults=faults), **config)
+        for faults in (None, {"trace": [[0, 1e6, "crash"]]})
+    )
+    assert quiet == late
+    assert len(updates(quiet)) > 20

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ class Grid:
 def shares(sizes: list[int], assigned: list[int], cells: int) -> list[int]:
     """How many of `cells` equally likely draws choose each shard."""
     choice, grid = Proportional(np.array(sizes)), Grid(cells)
-    counts = collections.Counter(choice.choose(0, np.array(assigned), grid) for _ in range(cells))
+    counts = collections.Counter(choice.begin(assigned, grid).next(0, 1)[0] for _ in range(cells))
     return [counts[shard] for shard in range(len(sizes))]
 
 
@@ -90,23 +91,20 @@ def test_proportional_chooses_in_proportion_to_what_is_behind():
 
 def test_proportional_with_a_generator_keeps_the_probabilities():
     choice, random = Proportional(np.array([10, 20, 30, 40])), np.random.default_rng(0)
-    draws = [choice.choose(0, np.array([40, 0, 30, 30]), random) for _ in range(4000)]
+    draws = [choice.begin([40, 0, 30, 30], random).next(0, 1)[0] for _ in range(4000)]
     counts = np.bincount(draws, minlength=4)
     expected = 4000 * np.array([0, 2, 0, 1]) / 3
     assert counts[[0, 2]].tolist() == [0, 0]
     assert np.sum((counts - expected)[[1, 3]] ** 2 / expected[[1, 3]]) < 10.83  # chi-square, 1 degree, p = 0.001
 
 
-@pytest.mark.parametrize("shards", [1, 3, 4, 49])
+@pytest.mark.parametrize("shards", [1, 3, 4, 49, 100])
 def test_proportional_visits_equal_shards_once_each_per_round(shards: int):
     choice, random = Proportional(np.full(shards, 1000)), np.random.default_rng(0)
-    assigned = np.zeros(shards, np.int64)
+    assignments = choice.begin([0] * shards, random)
     orders = set()
     for _ in range(10):
-        order = []
-        for _ in range(shards):
-            order.append(choice.choose(0, assigned, random))
-            assigned[order[-1]] += 50
+        order = [assignments.next(0, 50)[0] for _ in range(shards)]
         assert sorted(order) == list(range(shards))
         orders.add(tuple(order))
     assert len(orders) > 1 or shards == 1
@@ -122,27 +120,65 @@ def test_proportional_compares_large_counts_exactly():
 def test_proportional_keeps_to_the_sizes_in_the_long_run():
     sizes = np.array([1, 2, 5])
     choice, random = Proportional(sizes), np.random.default_rng(1)
-    assigned = np.zeros(3, np.int64)
+    assigned, assignments = np.zeros(3, np.int64), choice.begin([0] * 3, random)
     for _ in range(4000):
-        assigned[choice.choose(0, assigned, random)] += 20
+        assigned[assignments.next(0, 20)[0]] += 20
     np.testing.assert_allclose(assigned / 20 / 500, sizes, atol=0.01)
 
 
 def test_least_visited_draws_among_the_least():
     random = np.random.default_rng(0)
-    draws = collections.Counter(LeastVisited().choose(0, np.array([3, 1, 2, 1, 1]), random) for _ in range(3000))
+    draws = collections.Counter(LeastVisited().begin([3, 1, 2, 1, 1], random).next(0, 1)[0] for _ in range(3000))
     assert sorted(draws) == [1, 3, 4]
     assert min(draws.values()) > 900
 
 
 def test_least_visited_without_a_tie_is_certain():
     random = np.random.default_rng(0)
-    assert {LeastVisited().choose(worker, np.array([3, 1, 2]), random) for worker in range(20)} == {1}
+    assert {LeastVisited().begin([3, 1, 2], random).next(worker, 1) for worker in range(20)} == {(1, 1)}
 
 
 def test_own_shard_wraps_around():
     random = np.random.default_rng(0)
-    assert [OwnShard().choose(worker, np.zeros(3, np.int64), random) for worker in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    own = OwnShard().begin([5, 0, 0], random)
+    assert [own.next(worker, 10) for worker in range(4)] == [(0, 5), (1, 0), (2, 0), (0, 15)]
+
+
+def plainly_proportional(sizes: np.ndarray, assigned: np.ndarray, random: np.random.Generator) -> int:
+    """Eq. 2 as it is written, every term anew for every choice."""
+    cumulative = np.maximum(sizes * assigned.sum() - assigned * sizes.sum(), 0).cumsum()
+    if cumulative[-1] == 0:
+        cumulative = sizes.cumsum()
+    return int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
+
+
+def plainly_least_visited(_: np.ndarray, assigned: np.ndarray, random: np.random.Generator) -> int:
+    candidates = np.flatnonzero(assigned == assigned.min())
+    return int(candidates[random.integers(len(candidates))])
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 16, 64, 65, 100, 300])  # more than 64 are kept in a tree
+@pytest.mark.parametrize("sizes", ["equal", "uneven"])
+@pytest.mark.parametrize("lengths", [[50], [50, 38, 19, 8], [1, 2, 3], [10**6, 999_983]])
+@pytest.mark.parametrize("plainly", [plainly_proportional, plainly_least_visited])
+def test_shards_are_chosen_bit_for_bit_as_by_the_plain_rule(
+    shards: int, sizes: str, lengths: list[int], plainly: Callable[..., int]
+):
+    given = np.random.default_rng(shards)
+    size = np.full(shards, 7) if sizes == "equal" else given.integers(1, 10**5, shards)
+    assigned = given.integers(0, 100, shards)
+    choice = Proportional(size) if plainly is plainly_proportional else LeastVisited()
+    assignments = choice.begin(assigned.tolist(), np.random.default_rng(1))
+    random = np.random.default_rng(1)
+    for steps in given.choice(lengths, 5 * shards + 100).tolist():
+        shard = plainly(size, assigned, random)
+        assert assignments.next(0, steps) == (shard, assigned[shard])
+        assigned[shard] += steps
+
+
+def test_there_are_as_many_sizes_as_shards():
+    with pytest.raises(ValueError, match="sizes of 2 shards where there are 3"):
+        Proportional([1, 1]).begin([0, 0, 0], np.random.default_rng(0))
 
 
 def view(**changes: float) -> ServerView:
