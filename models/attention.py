@@ -113,8 +113,8 @@ def _causal_backward(saved: _Saved, gradient_BxHxTxK: jax.Array) -> tuple[jax.Ar
         dw_BxHxRxS = _product("brk,bsk->brs", g_BxHxRxK, v_BxHxTxK[:, :, :end])
         ds_BxHxRxS = (powers_BxHxRxS.astype(jnp.float32) * (dw_BxHxRxS - along_BxHxRx1)).astype(dtype)
         dq.append(_product("brs,bsk->brk", ds_BxHxRxS, k_BxHxTxK[:, :, :end]))
-        dk.append(_product("brs,brk->bsk", ds_BxHxRxS, scaled_BxHxTxK[:, :, first:end]))
-        dv.append(_product("brs,brk->bsk", powers_BxHxRxS, g_BxHxRxK))
+        dk.append(_product("brk,brs->bks", scaled_BxHxTxK[:, :, first:end], ds_BxHxRxS))
+        dv.append(_product("brk,brs->bks", g_BxHxRxK, powers_BxHxRxS))
     dq_BxHxTxK = jnp.concatenate(dq, axis=2) * k_BxHxTxK.shape[-1] ** -0.5
     return dq_BxHxTxK.astype(dtype), _added(dk).astype(dtype), _added(dv).astype(dtype)
 
@@ -127,13 +127,12 @@ def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(axes.replace("b", "bh"), a, b, preferred_element_type=jnp.float32)
 
 
-def _added(parts: list[jax.Array]) -> jax.Array:
-    """The sum of gradients of the first keys, each part of as many as its block of queries saw."""
-    T = parts[-1].shape[2]
+def _added(parts_BxHxKxS: list[jax.Array]) -> jax.Array:
+    """The sum, (B, H, T, K), of gradients of the first keys: each part of as many as its block of queries saw."""
     sums = []
-    for index, (first, end) in enumerate(query_blocks(T)):
-        sums.append(functools.reduce(jnp.add, [part[:, :, first:end] for part in parts[index:]]))
-    return jnp.concatenate(sums, axis=2)
+    for index, (first, end) in enumerate(query_blocks(parts_BxHxKxS[-1].shape[3])):
+        sums.append(functools.reduce(jnp.add, [part[..., first:end] for part in parts_BxHxKxS[index:]]))
+    return jnp.concatenate(sums, axis=3).swapaxes(2, 3)
 
 
 def fused_attention(q_BxTxHxK: jax.Array, k_BxTxHxK: jax.Array, v_BxTxHxK: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.attention import ATTENTION, Attention
-from models.loss import cross_entropy
+from models.loss import vocabulary_cross_entropy
 from models.model import Batch, DType, Model, Params, functions_of
 
 _EMBEDDING_STD = 0.02  # GPT-2's (Radford et al., 2019): the first logits are small, so the first loss is near ln V
@@ -157,8 +157,10 @@ class Transformer(nnx.Module):
         if not config.tied:
             self.unembedding = table(config.vocabulary)
 
-    def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
+    def __call__(self, tokens_BxT: jax.Array, labels_BxT: jax.Array | None = None) -> jax.Array:
         """Returns logits, float32 of shape (B, T, V); position t sees tokens 0 to t.
+
+        With labels it returns their mean cross-entropy instead, and never has the logits of all tokens at once.
 
         Raises:
           ValueError: the tokens are not integers of shape (B, T), or the sequences are longer than the context.
@@ -175,6 +177,8 @@ class Transformer(nnx.Module):
             x_NxD = self.blocks[str(i)](x_NxD, length)
         x_NxD = self.norm_final(x_NxD)
         unembedding_VxD = self.token_embedding[...] if config.tied else self.unembedding[...]
+        if labels_BxT is not None:
+            return vocabulary_cross_entropy(x_NxD, unembedding_VxD, labels_BxT.reshape(-1))
         logits_NxV = jnp.einsum("nd,vd->nv", x_NxD, unembedding_VxD.astype(config.dtype))
         return logits_NxV.astype(jnp.float32).reshape(*tokens_BxT.shape, -1)
 
@@ -188,13 +192,16 @@ def transformer(config: TransformerConfig) -> Model:
     as in Chowdhery et al. (2022, PaLM, arXiv 2204.02311, appendix B). Embedding look-ups, norms and softmax are not
     counted.
     """
-    init, logits, parameters = functions_of(lambda rngs: Transformer(config, rngs=rngs))
+    init, call, parameters = functions_of(lambda rngs: Transformer(config, rngs=rngs))
+
+    def logits(params: Params, tokens_BxT: jax.Array) -> jax.Array:
+        return call(params, tokens_BxT)
 
     def loss(params: Params, batch: Batch, key: jax.Array | None) -> jax.Array:
         del key
         if isinstance(batch, tuple):
             raise TypeError("a transformer's batch is one array of tokens (B, T + 1), not a tuple")
-        return cross_entropy(logits(params, batch[:, :-1]), batch[:, 1:])
+        return call(params, batch[:, :-1], batch[:, 1:])
 
     def train_flops(batch_size: int) -> float:
         inner = config.heads * config.key_width
