@@ -56,12 +56,12 @@ class _Block(NamedTuple):
     """What the backward pass needs of a block of R queries, which sees S keys.
 
     Attributes:
-      powers_BxHxRxS: exp(scores - largest score of the row), in the inputs' dtype.
-      inverse_BxHxRx1: one over the sum of such a row, float32.
+      powers: exp(scores - largest score of the row), (B, H, R, S) in the inputs' dtype.
+      inverse: one over the sum of such a row, (B, H, R, 1) in float32.
     """
 
-    powers_BxHxRxS: jax.Array
-    inverse_BxHxRx1: jax.Array
+    powers: jax.Array
+    inverse: jax.Array
 
 
 def query_blocks(length: int) -> list[tuple[int, int]]:
@@ -78,9 +78,7 @@ def _causal(q_BxHxTxK: jax.Array, k_BxHxTxK: jax.Array, v_BxHxTxK: jax.Array) ->
 _Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, list[_Block]]
 
 
-def _causal_forward(
-    q_BxHxTxK: jax.Array, k_BxHxTxK: jax.Array, v_BxHxTxK: jax.Array
-) -> tuple[jax.Array, _Saved]:
+def _causal_forward(q_BxHxTxK: jax.Array, k_BxHxTxK: jax.Array, v_BxHxTxK: jax.Array) -> tuple[jax.Array, _Saved]:
     mixed, blocks = [], []
     scaled_BxHxTxK = q_BxHxTxK * q_BxHxTxK.shape[-1] ** -0.5
     for first, end in query_blocks(q_BxHxTxK.shape[2]):
@@ -90,7 +88,7 @@ def _causal_forward(
         powers_BxHxRxS = jnp.exp(scores_BxHxRxS - scores_BxHxRxS.max(axis=-1, keepdims=True))
         inverse_BxHxRx1 = 1 / powers_BxHxRxS.sum(axis=-1, keepdims=True)
         block = _Block(powers_BxHxRxS.astype(q_BxHxTxK.dtype), inverse_BxHxRx1)
-        mixed_BxHxRxK = _product("brs,bsk->brk", block.powers_BxHxRxS, v_BxHxTxK[:, :, :end]) * inverse_BxHxRx1
+        mixed_BxHxRxK = _product("brs,bsk->brk", block.powers, v_BxHxTxK[:, :, :end]) * inverse_BxHxRx1
         mixed.append(mixed_BxHxRxK.astype(q_BxHxTxK.dtype))
         blocks.append(block)
     mixed_BxHxTxK = jnp.concatenate(mixed, axis=2)

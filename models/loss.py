@@ -1,10 +1,14 @@
 """Cross-entropy, of logits and of what a vocabulary's logits are made from."""
 
 import functools
-import operator
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+
+Summed = TypeVar("Summed")
+Rows = TypeVar("Rows")
 
 _LOGITS_ON_A_CPU, _FEWEST_TOKENS = 2**19, 512
 _LOGITS_ELSEWHERE = 2**27
@@ -97,7 +101,9 @@ def _mean_loss_forward(
         loss, softmax_CxV = _loss_and_softmax(x_CxD, unembedding_VxD, labels_C)
         one_hot_CxV = labels_C[:, None] == jax.lax.broadcasted_iota(labels_C.dtype, softmax_CxV.shape, 1)
         d_CxV = (softmax_CxV - one_hot_CxV.astype(jnp.float32)).astype(x_CxD.dtype)
-        d_DxV = jnp.einsum("cd,cv->dv", x_CxD, d_CxV, preferred_element_type=jnp.float32)  # narrow operand first: faster
+        d_DxV = jnp.einsum(
+            "cd,cv->dv", x_CxD, d_CxV, preferred_element_type=jnp.float32
+        )  # narrow operand first: faster
         return (loss, d_DxV), jnp.einsum("cv,vd->cd", d_CxV, unembedding_VxD)
 
     (loss, d_DxV), d_NxD = _in_parts(part, at_a_time, x_NxD, labels_N)
@@ -113,9 +119,7 @@ def _mean_loss_backward(at_a_time: int, gradients: _Gradients, factor: jax.Array
 _mean_loss.defvjp(_mean_loss_forward, _mean_loss_backward)
 
 
-def _loss_and_softmax(
-    x_CxD: jax.Array, unembedding_VxD: jax.Array, labels_C: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _loss_and_softmax(x_CxD: jax.Array, unembedding_VxD: jax.Array, labels_C: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The summed loss, and the softmax of the logits; float32."""
     logits_CxV = jnp.einsum("cd,vd->cv", x_CxD, unembedding_VxD).astype(jnp.float32)
     largest_Cx1 = logits_CxV.max(axis=-1, keepdims=True)
@@ -125,8 +129,10 @@ def _loss_and_softmax(
     return jnp.sum(jnp.log(sum_Cx1) + largest_Cx1 - label_logits_Cx1), powers_CxV * (1 / sum_Cx1)
 
 
-def _in_parts(part, at_a_time, x_NxD, labels_N):
-    """Calls `part` with so many tokens at a time, and with what is left.
+def _in_parts(
+    part: Callable[[jax.Array, jax.Array], tuple[Summed, Rows]], at_a_time: int, x_NxD: jax.Array, labels_N: jax.Array
+) -> tuple[Summed, Rows]:
+    """Calls `part` with so many tokens at a time, and with what is left over.
 
     Returns:
       The sum of its first results, and its second ones in a row.
@@ -134,21 +140,24 @@ def _in_parts(part, at_a_time, x_NxD, labels_N):
     N, D = x_NxD.shape
     parts = N // at_a_time
     whole = parts * at_a_time
-    done = [] if whole == N else [part(x_NxD[whole:], labels_N[whole:])]
+    rest = [] if whole == N else [part(x_NxD[whole:], labels_N[whole:])]
     if parts == 1:
-        done.insert(0, part(x_NxD[:whole], labels_N[:whole]))
-    elif parts:
-        x_PxCxD, labels_PxC = x_NxD[:whole].reshape(parts, at_a_time, D), labels_N[:whole].reshape(parts, at_a_time)
-        start = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(part, x_PxCxD[0], labels_PxC[0])[0])
+        return _joined(part(x_NxD[:whole], labels_N[:whole]), *rest)
+    x_PxCxD, labels_PxC = x_NxD[:whole].reshape(parts, at_a_time, D), labels_N[:whole].reshape(parts, at_a_time)
+    shapes = jax.eval_shape(part, x_PxCxD[0], labels_PxC[0])[0]
+    zeros: Summed = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
 
-        def step(total, given):
-            first, second = part(*given)
-            return jax.tree.map(operator.add, total, first), second
+    def step(total: Summed, given: tuple[jax.Array, jax.Array]) -> tuple[Summed, Rows]:
+        first, second = part(*given)
+        return jax.tree.map(jnp.add, total, first), second
 
-        total, rows = jax.lax.scan(step, start, (x_PxCxD, labels_PxC))
-        done.insert(0, (total, jax.tree.map(lambda rows: rows.reshape(whole, *rows.shape[2:]), rows)))
-    total, rows = done[0]
-    for more, more_rows in done[1:]:
-        total = jax.tree.map(operator.add, total, more)
-        rows = jax.tree.map(lambda *both: jnp.concatenate(both), rows, more_rows)
+    total, rows = jax.lax.scan(step, zeros, (x_PxCxD, labels_PxC))
+    return _joined((total, jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), rows)), *rest)
+
+
+def _joined(some: tuple[Summed, Rows], *more: tuple[Summed, Rows]) -> tuple[Summed, Rows]:
+    total, rows = some
+    for other_total, other_rows in more:
+        total = jax.tree.map(jnp.add, total, other_total)
+        rows = jax.tree.map(lambda *both: jnp.concatenate(both), rows, other_rows)
     return total, rows
