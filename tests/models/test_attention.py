@@ -30,7 +30,7 @@ def attention_by_autodiff(q, k, v):
 
 def weighted(attend):
     """A scalar whose gradient is not the same everywhere."""
-    return lambda q, k, v: jnp.sum(attend(q, k, v) * jnp.sin(jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape))
+    return lambda q, k, v: jnp.sum(attend(q, k, v) * np.sin(np.arange(v.size)).reshape(v.shape).astype(v.dtype))
 
 
 @pytest.mark.parametrize("attend", [plain_attention, fused_attention])
@@ -48,11 +48,13 @@ def test_plain_and_fused_have_the_same_gradients():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("T", [1, 100, 128, 129, 256, 300])
+@pytest.mark.parametrize("T", [1, 128, 300])
 def test_blocks_of_queries_give_the_values_and_gradients_of_the_formula(T):
     given = qkv(T=T)
-    np.testing.assert_allclose(plain_attention(*given), attention_by_autodiff(*given), rtol=1e-4, atol=1e-5)
-    ours, jaxs = (jax.grad(weighted(attend), (0, 1, 2))(*given) for attend in (plain_attention, attention_by_autodiff))
+    both = (plain_attention, attention_by_autodiff)
+    values = [jax.jit(attend)(*given) for attend in both]
+    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+    ours, jaxs = (jax.jit(jax.grad(weighted(attend), (0, 1, 2)))(*given) for attend in both)
     for a, b in zip(ours, jaxs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
     assert np.abs(ours[2]).max() > 0.1
@@ -73,18 +75,19 @@ def test_blocks_have_at_least_128_queries_and_are_at_most_8(length, blocks):
 
 def test_lanes_have_the_gradients_of_each_alone():
     lanes = [[x + lane for x in qkv(T=130)] for lane in range(2)]
-    gradient = jax.grad(weighted(plain_attention), (0, 1, 2))
-    together = jax.vmap(gradient)(*(jnp.stack(both) for both in zip(*lanes, strict=True)))
+    gradient = jax.jit(jax.grad(weighted(plain_attention), (0, 1, 2)))
+    together = jax.jit(jax.vmap(gradient))(*(jnp.stack(both) for both in zip(*lanes, strict=True)))
     for lane, given in enumerate(lanes):
         for a, b in zip(together, gradient(*given), strict=True):
             np.testing.assert_allclose(a[lane], b, rtol=1e-4, atol=1e-5)
 
 
 def test_16_bit_gradients_are_near_those_of_32_bit():
-    exact = jax.grad(weighted(plain_attention), (0, 1, 2))(*(x.astype(jnp.float32) for x in qkv(jnp.bfloat16, T=130)))
-    rounded = jax.grad(lambda *given: weighted(plain_attention)(*given).astype(jnp.float32), (0, 1, 2))(
-        *qkv(jnp.bfloat16, T=130)
-    )
+    def loss(*given):
+        return weighted(plain_attention)(*given).astype(jnp.float32)
+
+    gradient, given = jax.jit(jax.grad(loss, (0, 1, 2))), qkv(jnp.bfloat16, T=130)
+    exact, rounded = gradient(*(x.astype(jnp.float32) for x in given)), gradient(*given)
     for a, b in zip(rounded, exact, strict=True):
         assert a.dtype == jnp.bfloat16
         assert 0 < jnp.linalg.norm(a.astype(jnp.float32) - b) < 0.03 * jnp.linalg.norm(b)
