@@ -44,8 +44,8 @@ def default_dtype(backend: str) -> DType:
 
 def functions_of(
     build: Callable[[nnx.Rngs], nnx.Module],
-) -> tuple[Callable[[jax.Array], Params], Callable[[Params, jax.Array], jax.Array], int]:
-    """Splits a flax module into `Model`'s `init`, `logits` and `parameters`.
+) -> tuple[Callable[[jax.Array], Params], Callable[..., jax.Array], int]:
+    """Splits a flax module into `init`, the call as a function of its parameters and its inputs, and `parameters`.
 
     Nothing is allocated before `init` is called. The module is rebuilt from its parameters while a function is traced,
     so compiled code pays nothing for it.
@@ -56,8 +56,8 @@ def functions_of(
         params: Params = nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
         return params
 
-    def logits(params: Params, inputs: jax.Array) -> jax.Array:
-        out: jax.Array = nnx.merge(graph, params)(inputs)
+    def call(params: Params, *inputs: jax.Array) -> jax.Array:
+        out: jax.Array = nnx.merge(graph, params)(*inputs)
         return out
 
-    return init, logits, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return init, call, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.attention import ATTENTION, Attention
-from models.loss import cross_entropy
+from models.loss import vocabulary_cross_entropy
 from models.model import Batch, DType, Model, Params, functions_of
 
 _EMBEDDING_STD = 0.02  # GPT-2's (Radford et al., 2019): the first logits are small, so the first loss is near ln V
@@ -90,12 +90,12 @@ class RMSNorm(nnx.Module):
     def __init__(self, width: int):
         self.scale = nnx.Param(jnp.ones(width, jnp.float32))
 
-    def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
-        """Returns the normalized `x_BxTxD` in its own dtype."""
-        x32_BxTxD = x_BxTxD.astype(jnp.float32)
-        mean_square_BxTx1 = jnp.mean(jnp.square(x32_BxTxD), axis=-1, keepdims=True)
-        y_BxTxD: jax.Array = x32_BxTxD * jax.lax.rsqrt(mean_square_BxTx1 + _NORM_EPSILON) * self.scale[...][None, None]
-        return y_BxTxD.astype(x_BxTxD.dtype)
+    def __call__(self, x_NxD: jax.Array) -> jax.Array:
+        """Returns the normalized `x_NxD` in its own dtype."""
+        x32_NxD = x_NxD.astype(jnp.float32)
+        mean_square_Nx1 = jnp.mean(jnp.square(x32_NxD), axis=-1, keepdims=True)
+        y_NxD: jax.Array = x32_NxD * jax.lax.rsqrt(mean_square_Nx1 + _NORM_EPSILON) * self.scale[...][None]
+        return y_NxD.astype(x_NxD.dtype)
 
 
 class Block(nnx.Module):
@@ -121,18 +121,21 @@ class Block(nnx.Module):
         self.up = linear(config.width, config.hidden_width, read_init)
         self.down = linear(config.hidden_width, config.width, write_init)
 
-    def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
-        """Returns the residual stream after this block, of the same shape and dtype."""
-        B, T, _ = x_BxTxD.shape
-        qkv_BxTx3xHxK = self.qkv(self.norm_attention(x_BxTxD)).reshape(
-            B, T, 3, self.config.heads, self.config.key_width
-        )
-        q_BxTxHxK, k_BxTxHxK, v_BxTxHxK = (qkv_BxTx3xHxK[:, :, i] for i in range(3))
+    def __call__(self, x_NxD: jax.Array, length: int) -> jax.Array:
+        """Returns the residual stream after this block, of the same shape and dtype.
+
+        Args:
+          x_NxD: the residual stream of sequences of `length` tokens, one behind the other.
+          length: T.
+        """
+        heads = (-1, length, self.config.heads, self.config.key_width)
+        qkv_Nx3HK = self.qkv(self.norm_attention(x_NxD))
+        q_BxTxHxK, k_BxTxHxK, v_BxTxHxK = (part.reshape(heads) for part in jnp.split(qkv_Nx3HK, 3, axis=-1))
         mixed_BxTxHxK = ATTENTION[self.config.attention](q_BxTxHxK, k_BxTxHxK, v_BxTxHxK)
-        x_BxTxD = x_BxTxD + self.out(mixed_BxTxHxK.reshape(B, T, -1))
-        hidden_BxTxF = jax.nn.gelu(self.up(self.norm_mlp(x_BxTxD)), approximate=True)
-        out_BxTxD: jax.Array = x_BxTxD + self.down(hidden_BxTxF)
-        return out_BxTxD
+        x_NxD = x_NxD + self.out(mixed_BxTxHxK.reshape(x_NxD.shape[0], -1))
+        hidden_NxF = jax.nn.gelu(self.up(self.norm_mlp(x_NxD)), approximate=True)
+        out_NxD: jax.Array = x_NxD + self.down(hidden_NxF)
+        return out_NxD
 
 
 class Transformer(nnx.Module):
@@ -154,8 +157,10 @@ class Transformer(nnx.Module):
         if not config.tied:
             self.unembedding = table(config.vocabulary)
 
-    def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
+    def __call__(self, tokens_BxT: jax.Array, labels_BxT: jax.Array | None = None) -> jax.Array:
         """Returns logits, float32 of shape (B, T, V); position t sees tokens 0 to t.
+
+        With labels it returns their mean cross-entropy instead, and never has the logits of all tokens at once.
 
         Raises:
           ValueError: the tokens are not integers of shape (B, T), or the sequences are longer than the context.
@@ -167,13 +172,15 @@ class Transformer(nnx.Module):
         if length > config.context:
             raise ValueError(f"a sequence of {length} tokens is longer than the context of {config.context}")
         x_BxTxD = self.token_embedding[...][tokens_BxT] + self.position_embedding[...][None, :length]
-        x_BxTxD = x_BxTxD.astype(config.dtype)
+        x_NxD = x_BxTxD.astype(config.dtype).reshape(-1, config.width)
         for i in range(config.layers):
-            x_BxTxD = self.blocks[str(i)](x_BxTxD)
-        x_BxTxD = self.norm_final(x_BxTxD)
+            x_NxD = self.blocks[str(i)](x_NxD, length)
+        x_NxD = self.norm_final(x_NxD)
         unembedding_VxD = self.token_embedding[...] if config.tied else self.unembedding[...]
-        logits_BxTxV = jnp.einsum("btd,vd->btv", x_BxTxD, unembedding_VxD.astype(config.dtype))
-        return logits_BxTxV.astype(jnp.float32)
+        if labels_BxT is not None:
+            return vocabulary_cross_entropy(x_NxD, unembedding_VxD, labels_BxT.reshape(-1))
+        logits_NxV = jnp.einsum("nd,vd->nv", x_NxD, unembedding_VxD.astype(config.dtype))
+        return logits_NxV.astype(jnp.float32).reshape(*tokens_BxT.shape, -1)
 
 
 def transformer(config: TransformerConfig) -> Model:
@@ -185,13 +192,16 @@ def transformer(config: TransformerConfig) -> Model:
     as in Chowdhery et al. (2022, PaLM, arXiv 2204.02311, appendix B). Embedding look-ups, norms and softmax are not
     counted.
     """
-    init, logits, parameters = functions_of(lambda rngs: Transformer(config, rngs=rngs))
+    init, call, parameters = functions_of(lambda rngs: Transformer(config, rngs=rngs))
+
+    def logits(params: Params, tokens_BxT: jax.Array) -> jax.Array:
+        return call(params, tokens_BxT)
 
     def loss(params: Params, batch: Batch, key: jax.Array | None) -> jax.Array:
         del key
         if isinstance(batch, tuple):
             raise TypeError("a transformer's batch is one array of tokens (B, T + 1), not a tuple")
-        return cross_entropy(logits(params, batch[:, :-1]), batch[:, 1:])
+        return call(params, batch[:, :-1], batch[:, 1:])
 
     def train_flops(batch_size: int) -> float:
         inner = config.heads * config.key_width

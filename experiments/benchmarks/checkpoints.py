@@ -8,8 +8,6 @@ and making it durable) are measured inside the runs, and say the same more preci
 """
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -17,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from measuring import machine
 from rich.console import Console
 from rich.table import Table
 
@@ -78,15 +77,9 @@ def main() -> None:
     share, each = f"{spent / sum(taken[True]):.2%}", f"{spent / max(writing.calls, 1):.2f}"
     name, ratio = f"every {arguments.minutes:g} min", f"{with_them / without:.3f}"
     table.add_row(name, f"{with_them:.1f}", ratio, str(writing.calls), each, share)
-
-    import jax
-    import orbax.checkpoint as ocp
-
     console = Console()
     console.print(table)
-    device = jax.devices()[0].device_kind
-    versions = f"jax {jax.__version__}, orbax {ocp.__version__}, Python {platform.python_version()}"
-    console.print(f"{versions}, {device} ({jax.default_backend()}), {os.cpu_count()} cores")
+    console.print(machine("jax", "orbax-checkpoint"))
 
 
 if __name__ == "__main__":

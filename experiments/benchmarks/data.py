@@ -13,17 +13,17 @@
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from measuring import machine, seconds
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
@@ -71,13 +71,6 @@ def feeding(settings: list[str], repeats: int) -> Table:
     spread = f"{middle:.3f}  ({low:.3f} to {high:.3f})"
     table.add_row("in the memory map", f"{tokens / statistics.median(taken['host']):,.0f}", spread)
     return table
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def preparation(repeats: int) -> Table:
@@ -239,13 +232,7 @@ def main() -> None:
     if arguments.gigabytes:
         console.print(memory(arguments.gigabytes))
     console.print(feeding(arguments.settings, arguments.repeats))
-
-    import jax
-    import numpy as np
-
-    device = jax.devices()[0].device_kind
-    versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    console.print(f"{versions}, {device} ({jax.default_backend()}), {os.cpu_count()} cores")
+    console.print(machine("jax", "numpy"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import default_attention
-from models.attention import fused_attention, fused_implementation, plain_attention
+from models.attention import fused_attention, fused_implementation, plain_attention, query_blocks
 
 
 def qkv(dtype=jnp.float32, B=2, T=7, H=3, K=8):
@@ -20,6 +20,19 @@ def attention_by_loops(q, k, v):
     return out
 
 
+def attention_by_autodiff(q, k, v):
+    """The formula with all T x T weights, whose gradients are JAX's."""
+    T, K = q.shape[1], q.shape[3]
+    scores = jnp.einsum("bthk,bshk->bhts", q, k) / K**0.5
+    weights = jax.nn.softmax(jnp.where(np.tril(np.ones((T, T), bool)), scores, -jnp.inf), axis=-1)
+    return jnp.einsum("bhts,bshk->bthk", weights, v)
+
+
+def weighted(attend):
+    """A scalar whose gradient is not the same everywhere."""
+    return lambda q, k, v: jnp.sum(attend(q, k, v) * np.sin(np.arange(v.size)).reshape(v.shape).astype(v.dtype))
+
+
 @pytest.mark.parametrize("attend", [plain_attention, fused_attention])
 def test_equals_the_definition_written_as_loops(attend):
     q, k, v = qkv()
@@ -28,14 +41,56 @@ def test_equals_the_definition_written_as_loops(attend):
 
 
 def test_plain_and_fused_have_the_same_gradients():
-    def weighted(attend):
-        return lambda q, k, v: jnp.sum(attend(q, k, v) * jnp.sin(jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape))
-
     plain = jax.grad(weighted(plain_attention), (0, 1, 2))(*qkv())
     fused = jax.grad(weighted(fused_attention), (0, 1, 2))(*qkv())
     for a, b in zip(plain, fused, strict=True):
         assert np.abs(a).max() > 0.1
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("T", [1, 128, 300])
+def test_blocks_of_queries_give_the_values_and_gradients_of_the_formula(T):
+    given = qkv(T=T)
+    both = (plain_attention, attention_by_autodiff)
+    values = [jax.jit(attend)(*given) for attend in both]
+    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+    ours, jaxs = (jax.jit(jax.grad(weighted(attend), (0, 1, 2)))(*given) for attend in both)
+    for a, b in zip(ours, jaxs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+    assert np.abs(ours[2]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("length", "blocks"),
+    [
+        (1, [(0, 1)]),
+        (128, [(0, 128)]),
+        (300, [(0, 128), (128, 256), (256, 300)]),
+        (4096, [(512 * i, 512 * (i + 1)) for i in range(8)]),
+    ],
+)
+def test_blocks_have_at_least_128_queries_and_are_at_most_8(length, blocks):
+    assert query_blocks(length) == blocks
+
+
+def test_lanes_have_the_gradients_of_each_alone():
+    lanes = [[x + lane for x in qkv(T=130)] for lane in range(2)]
+    gradient = jax.jit(jax.grad(weighted(plain_attention), (0, 1, 2)))
+    together = jax.jit(jax.vmap(gradient))(*(jnp.stack(both) for both in zip(*lanes, strict=True)))
+    for lane, given in enumerate(lanes):
+        for a, b in zip(together, gradient(*given), strict=True):
+            np.testing.assert_allclose(a[lane], b, rtol=1e-4, atol=1e-5)
+
+
+def test_16_bit_gradients_are_near_those_of_32_bit():
+    def loss(*given):
+        return weighted(plain_attention)(*given).astype(jnp.float32)
+
+    gradient, given = jax.jit(jax.grad(loss, (0, 1, 2))), qkv(jnp.bfloat16, T=130)
+    exact, rounded = gradient(*(x.astype(jnp.float32) for x in given)), gradient(*given)
+    for a, b in zip(rounded, exact, strict=True):
+        assert a.dtype == jnp.bfloat16
+        assert 0 < jnp.linalg.norm(a.astype(jnp.float32) - b) < 0.03 * jnp.linalg.norm(b)
 
 
 @pytest.mark.parametrize("attend", [plain_attention, fused_attention])
