@@ -211,3 +211,13 @@ def test_a_worker_that_can_never_send_frees_the_barrier_when_it_leaves():
     network = {"network": {"latency": 0.1}}
     record = ran({"trace": trace}, [1.0, 1.0], **SYNC, cluster=network, budget={"local_steps": 20})
     assert record.rounds["update_s"].min() >= 100
+
+
+def test_a_timeout_of_no_time_ends():
+    synchronization = BARRIER | {"timeout": 0, "quorum": 2}
+    record = ran(
+        {"crashes": {"time_between": "20s", "repair": "5s"}},
+        [1.0, 1.0, 2.0],
+        **SYNC | {"synchronization": synchronization},
+    )
+    assert verify(record) == []
