@@ -69,10 +69,12 @@ def accounted_for(events: list[Any]) -> None:
 
 
 def somebody_is_gone_for_good(simulation: Simulation) -> bool:
-    model = simulation.cluster.faults
+    """Or will be before what is on its way would have been there, since a transfer's end is known when it begins."""
+    model, up, down = simulation.cluster.faults, simulation.cluster.up, simulation.cluster.down
     assert model is not None
+    under_way_s = max(link.transfer_s(worker) for link in (up, down) for worker in range(simulation.cluster.workers))
     return any(
-        each.end_s == math.inf and each.start_s <= simulation.timeline.now_s
+        each.end_s == math.inf and each.start_s <= simulation.timeline.now_s + under_way_s
         for worker in range(simulation.cluster.workers)
         for source in (model.absences(worker), model.link(worker))
         for each in itertools.islice(source, 10_000)
