@@ -95,7 +95,10 @@ class Timeline:
         self._causal = CausalHash()
         self._end_s: float | None = None  # when the budget was used up
 
-        self._version = self._local_steps = self._processed_in_buffer = self._next_round = 0
+        self._version = 0
+        self._local_steps = 0
+        self._processed_in_buffer = 0
+        self._next_round = 0
         self._last_local_step = math.inf if config.budget_local_steps is None else config.budget_local_steps
         self._last_version = math.inf if config.budget_updates is None else config.budget_updates
         self._next_evaluation = config.evaluate_every_steps or math.inf  # in local steps
@@ -114,8 +117,7 @@ class Timeline:
         self._started_s = 0.0
         self._awaited: dict[int, Round] = {}  # worker -> its round
         self._waiting: set[int] = set()  # processed and not sent off again
-        self._restarts = 0
-        self._alarm_of: int | None = None  # the restart whose timeout is awaited
+        self._alarm_is_on = False
         self._averages = config.synchronization.averages_group
         self._looks_ahead = config.synchronization.looks_ahead
         self._update_takes_time = cluster.server_update_s > 0 or cluster.faults is not None
@@ -297,16 +299,15 @@ class Timeline:
         if self._averages:
             self._awaited.clear()
         self._started_s = now_s = self._time_s
-        self._restarts += 1
         for worker in workers:
             if not failing or self._workers.there(worker):
                 self._dispatch(worker, now_s)
-        if synchronization.timeout_s < math.inf and self._alarm_of is None:
+        if synchronization.timeout_s < math.inf and not self._alarm_is_on:
+            self._alarm_is_on = True
             self._await_timeout()
 
     def _await_timeout(self, _: simpy.Event | None = None) -> None:
         """Wakes the server at the timeout of the present round, after what arrives just in time."""
-        self._alarm_of = self._restarts
         left_s = self._started_s + self._config.synchronization.timeout_s - self._env.now
         if left_s > 0:
             self._env.timeout(left_s).callbacks.append(self._await_timeout)
@@ -314,10 +315,10 @@ class Timeline:
             self._env.timeout(0.0).callbacks.append(self._time_out)
 
     def _time_out(self, _: simpy.Event) -> None:
-        if self._restarts != self._alarm_of:  # what arrived just in time has ended the round, and another has begun
+        if self._started_s == self._env.now:  # what arrived just in time has ended the round, and another has begun
             self._await_timeout()
             return
-        self._alarm_of = None
+        self._alarm_is_on = False
         self.rouse()
 
     def _update(self, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Work:
