@@ -241,3 +241,22 @@ def test_faults_have_random_times_of_their_own():
     ]
     assert told[0] == told[1]
     assert len(told[0]) > 5
+
+
+def test_a_round_that_begins_at_the_timeout_of_the_one_before_has_a_timeout_too():
+    trace = [[1, 4, "slow", 2.5], [1, 15, "slow", 1000.0]]  # worker 1 takes 10 s in its second round
+    history = happens([0.4, 0.4], *trace, synchronization=Barrier(10.0), budget_s=26.0)
+    assert [line for line in history if line[1].startswith("applied")] == [
+        (4.0, "applied 0 1 -> v1"),
+        (14.0, "applied 0 1 -> v2"),
+        (24.0, "applied 0 -> v3"),
+    ]
+
+
+def test_a_timeout_too_short_for_the_clock_ends_rounds_with_the_first_arrival():
+    history = happens([1e6, 2e6], synchronization=Barrier(1e-12), budget_s=None, budget_updates=3)
+    assert [line for line in history if line[1].startswith("applied")] == [
+        (1e7, "applied 0 -> v1"),
+        (2e7, "applied 0 -> v2"),
+        (3e7, "applied 0 -> v3"),
+    ]
