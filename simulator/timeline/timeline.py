@@ -315,7 +315,7 @@ class Timeline:
             self._env.timeout(0.0).callbacks.append(self._time_out)
 
     def _time_out(self, _: simpy.Event) -> None:
-        if self._started_s == self._env.now:  # what arrived just in time has ended the round, and another has begun
+        if self._started_s + self._config.synchronization.timeout_s > self._env.now:  # another round has begun by now
             self._await_timeout()
             return
         self._alarm_is_on = False

@@ -251,3 +251,12 @@ def test_a_round_that_begins_at_the_timeout_of_the_one_before_has_a_timeout_too(
         (14.0, "applied 0 1 -> v2"),
         (24.0, "applied 0 -> v3"),
     ]
+
+
+def test_a_timeout_too_short_for_the_clock_ends_rounds_with_the_first_arrival():
+    history = happens([1e6, 2e6], synchronization=Barrier(1e-12), budget_s=None, budget_updates=3)
+    assert [line for line in history if line[1].startswith("applied")] == [
+        (1e7, "applied 0 -> v1"),
+        (2e7, "applied 0 -> v2"),
+        (3e7, "applied 0 -> v3"),
+    ]
