@@ -57,7 +57,7 @@ def keep_compiled_programs() -> None:
 def _chosen_in_jax() -> bool:
     import jax
 
-    return bool(jax.config.read("jax_compilation_cache_dir"))  # type: ignore[no-untyped-call]
+    return bool(jax.config.jax_compilation_cache_dir)
 
 
 def _cpu() -> str:

@@ -10,13 +10,17 @@ import hypothesis
 import pytest
 import yaml
 
-hypothesis.settings.register_profile("any machine", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("any machine", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("any machine")
 
 # JAX reads these when it is first imported, here and in processes that tests start. JAX_PLATFORMS chooses the platform.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+
+# Processes that tests start load modules that one of them has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Programs that several tests compile are compiled once.
 COMPILED = tempfile.TemporaryDirectory(prefix="tardigrad-compiled-")

@@ -17,7 +17,8 @@ from simulator.experiment import Experiment
 from simulator.experiment.document import merge
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
-summary = simulate(Experiment.model_validate(merge(TINY, CLASSIFIER))).summary
+short = {"budget": {"local_steps": 10}, "evaluate": {"every_local_steps": None}}
+summary = simulate(Experiment.model_validate(merge(merge(TINY, CLASSIFIER), short))).summary
 print(summary["parameters_hash"], summary["final_loss"])
 """
 

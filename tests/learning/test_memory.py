@@ -63,7 +63,7 @@ def test_a_limit_is_a_share_or_a_size():
 @pytest.mark.parametrize(
     "changes", [{}, {"inner": {"batch_size": 32}}, {"model": {"vocabulary": 3000}}, {"inner": {"optimizer": "sgd"}}]
 )
-def test_the_estimate_of_a_lane_is_what_xla_allocates_and_less_than_twice_that(
+def test_the_estimate_of_a_lane_is_what_xla_allocates_and_not_much_more(
     changes: dict[str, Any], lanes: int, mixed_dtypes: None
 ):
     base: dict[str, Any] = {"model": {"width": 32, "context": 16}}
@@ -73,7 +73,7 @@ def test_the_estimate_of_a_lane_is_what_xla_allocates_and_less_than_twice_that(
     state = programs.recipe.initial_state(params)
     inputs = shop.feed(experiment).inputs(Task(0), params, state)
     found = programs.memory(shop.arrays(experiment), feed().key, [inputs] * lanes)
-    assert found <= lanes * shop.sizes(experiment).lane <= 2 * found
+    assert found <= lanes * shop.sizes(experiment).lane <= 2.5 * found
 
 
 def test_fewer_lanes_where_memory_does_not_suffice_for_those_asked_for():
@@ -132,7 +132,9 @@ def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(m
 
 
 def test_a_simulation_holds_no_more_versions_than_are_under_way(mixed_dtypes: None):
-    simulation = Simulation(tiny(inner={"optimizer": "sgd"}, outer={"momentum": 0.0}), workshop=Workshop())
+    of_its_own = {"width": 26}  # other tests of this process keep other shapes
+    changes = {"model": of_its_own, "inner": {"optimizer": "sgd"}, "outer": {"momentum": 0.0}}
+    simulation = Simulation(tiny(**changes), workshop=Workshop())
     simulation.run()
     assert simulation.server is not None
     leaf = max(jax.tree.leaves(simulation.server.params), key=np.size)
