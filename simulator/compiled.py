@@ -57,7 +57,7 @@ def keep_compiled_programs() -> None:
 def _chosen_in_jax() -> bool:
     import jax
 
-    return bool(jax.config.jax_compilation_cache_dir)
+    return bool(jax.config.jax_compilation_cache_dir)  # type: ignore[attr-defined]
 
 
 def _cpu() -> str:
