@@ -28,7 +28,7 @@ from simulator.record import (
     summarize_faults,
     summarize_rounds,
 )
-from simulator.resuming import Recalled, Taken
+from simulator.resuming import Recalled, Taken, to_recall
 from simulator.reuse import Order, Reuse, Share, Trajectory, order_of
 from simulator.stopping import Stopped
 from simulator.timeline import (
@@ -155,9 +155,8 @@ class Simulation:
         learner: _Learner | Recalled | None = None
         keeper = None
         with reported():
-            trajectory = share.trajectory
-            if trajectory is not None and trajectory.made_with == made_with(self._kind, self._data_hash()):
-                self._known, learner = trajectory, Recalled(trajectory.arrays)
+            if share.trajectory and share.trajectory.was_made_with(made_with(self._kind, self._data_hash())):
+                self._known, learner = share.trajectory, Recalled(share.trajectory.arrays)
             elif self._kind != "null":
                 if checkpoints is not None:
                     made_here = circumstances(self._kind, self._data_hash(), self._workshop.lanes(experiment))
@@ -234,9 +233,7 @@ class Simulation:
     def _state(self, book: Book, learner: "_Learner") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what it takes to go on from here: arrays, and the rest."""
         arrays, facts = learner.state()
-        rounds, non_finite, evaluations = book.reported()
-        arrays |= {"losses.rounds": np.array(rounds), "losses.evaluations": np.array(evaluations)}
-        arrays["non_finite.rounds"] = np.array(non_finite, np.int8)
+        arrays |= to_recall(*book.reported())
         facts |= {"causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far(), "reused": self._reused}
         return arrays, facts
 

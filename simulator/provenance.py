@@ -12,15 +12,17 @@ PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
 
 def made_with(trainer: str, data_hash: str | None) -> dict[str, Any]:
     """Returns what a summary says of it."""
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"versions": versions, "backend": jax.default_backend(), "trainer": trainer, "data_hash": data_hash}
+    return {"versions": _versions(), "backend": jax.default_backend(), "trainer": trainer, "data_hash": data_hash}
 
 
 def circumstances(trainer: str, data_hash: str | None, lanes: int) -> dict[str, Any]:
     """Returns what a checkpoint says of it: bits depend on the devices too, and on what is in one program."""
     devices = f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
-    versions = made_with(trainer, data_hash)["versions"]
-    return {"versions": versions, "backend": devices, "trainer": trainer, "lanes": lanes, "data": data_hash}
+    return {"versions": _versions(), "backend": devices, "trainer": trainer, "lanes": lanes, "data": data_hash}
+
+
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
 def parameters_hash(params: Any) -> str:

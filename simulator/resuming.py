@@ -12,11 +12,28 @@ from simulator.book import Trained
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
 
+def to_recall(
+    rounds: npt.ArrayLike, non_finite: npt.ArrayLike, evaluations: npt.ArrayLike
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns what training has reported in the form in which `Recalled` takes it.
+
+    Args:
+      rounds: losses, in the order in which rounds were processed.
+      non_finite: 1 for each round that was not, else 0.
+      evaluations: for each its loss and those of the shards.
+    """
+    return {
+        "losses.rounds": np.asarray(rounds),
+        "non_finite.rounds": np.asarray(non_finite, np.int8),
+        "losses.evaluations": np.asarray(evaluations),
+    }
+
+
 class Recalled:
     """Follows the events with what training had reported of them.
 
     Args:
-      arrays: of a checkpoint or a trajectory.
+      arrays: with those of `to_recall` among them.
 
     Attributes:
       under_way: rounds that were dispatched and not yet processed, by id.

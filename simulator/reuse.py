@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.record import Checkpoint, RunRecord, shard_columns
+from simulator.resuming import to_recall
 from simulator.timeline import CausalHash, Event, NoProgressError, Update
-
-_MADE_WITH = ("versions", "backend", "data_hash", "trainer")  # what decides results besides the experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +66,28 @@ class Trajectory:
 
     Attributes:
       source: label of the simulation that was trained.
-      arrays: what it reported, as in a checkpoint.
-      parameters_hash: of the parameters in the end.
-      made_with: versions, backend, data and trainer.
+      record: its.
     """
 
     source: str
-    arrays: Mapping[str, npt.NDArray[Any]]
-    parameters_hash: str
-    made_with: Mapping[str, Any]
+    record: RunRecord
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What training reported."""
+        rounds, evaluations = self.record.rounds, self.record.evaluations
+        shards = len(self.record.summary.get("final_shard_losses") or ())
+        losses = evaluations[["loss", *shard_columns(shards)]].to_numpy()
+        return to_recall(rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy(), losses)
+
+    @property
+    def parameters_hash(self) -> str:
+        """Of the parameters in the end."""
+        return str(self.record.summary["parameters_hash"])
+
+    def was_made_with(self, what: Mapping[str, Any]) -> bool:
+        """Returns whether the summary says the same of versions, devices and data."""
+        return {key: self.record.summary[key] for key in what} == what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +125,8 @@ class _Source:
     """Where a simulation's training comes from: from `index`, after `there` of its events and `here` of one's own."""
 
     index: int
-    there: int = 0
-    here: int = 0
+    there: int
+    here: int
 
 
 class Reuse:
@@ -163,7 +175,7 @@ class Reuse:
         wanted = frozenset(part.there for part in self._part.values() if part.index == index)
         record = self._records.get(self._whole.get(index, -1))
         if record is not None:
-            return Share(_trajectory(record, self._labels[self._whole[index]]))
+            return Share(Trajectory(self._labels[self._whole[index]], record))
         part = self._part.pop(index, None)
         if part is None or (part.index, part.there) not in self._kept:
             return Share(wanted=wanted)
@@ -184,15 +196,3 @@ class Reuse:
             self._records[index] = record
         for events, checkpoint in (kept or {}).items():
             self._kept[index, events] = checkpoint
-
-
-def _trajectory(record: RunRecord, source: str) -> Trajectory:
-    rounds, evaluations = record.rounds, record.evaluations
-    shards = len(record.summary.get("final_shard_losses") or ())
-    arrays = {
-        "losses.rounds": rounds["train_loss"].to_numpy(),
-        "non_finite.rounds": rounds["non_finite"].to_numpy(),
-        "losses.evaluations": evaluations[["loss", *shard_columns(shards)]].to_numpy(),
-    }
-    made_with = {key: record.summary[key] for key in _MADE_WITH}
-    return Trajectory(source, arrays, record.summary["parameters_hash"], made_with)

@@ -12,8 +12,6 @@ Goals: chosen at least 1.0 times the serial trainer everywhere; 5 times on a GPU
 
 import argparse
 import dataclasses
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+from measuring import machine, seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -80,13 +78,6 @@ def arm(experiment: Experiment, workshop: Workshop, kind: str, lengths: list[int
     return run
 
 
-def seconds(run: Callable[[], None]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def measured(arms: dict[Any, Callable[[], None]], limit_s: float) -> dict[Any, list[float]]:
     """Returns the seconds of every arm, which take turns for about so long, each time in another order."""
     taken: dict[Any, list[float]] = {name: [] for name in arms}
@@ -135,9 +126,7 @@ def main() -> None:
             fastest = f"{min(taken['serial']) / min(times):.2f}"  # others on the machine only ever slow it down
             table.add_row(name, f"{sum(lengths) / statistics.median(times):,.0f}", spread, fastest, aim)
         console.print(table)
-    versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    devices = f"{jax.local_device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
-    console.print(f"{versions}, {devices}, {os.cpu_count()} cores")
+    console.print(machine("jax", "numpy"))
 
 
 if __name__ == "__main__":

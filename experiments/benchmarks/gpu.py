@@ -11,14 +11,13 @@ Goal: 45 % of the peak for 150m; batched at least as fast as serial.
 """
 
 import argparse
-import platform
 import statistics
 import sys
 import time
 
 import jax
-import numpy as np
 from batching import QUICKSTART, arm, measured
+from measuring import machine
 from rich.console import Console
 from rich.table import Table
 
@@ -126,8 +125,7 @@ def main() -> None:
             add_rows(table, preset, workers, arguments, peak)
     console = Console()
     console.print(table)
-    versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    console.print(f"{versions}, {jax.local_device_count()} x {device.device_kind} ({jax.default_backend()})")
+    console.print(machine("jax", "numpy"))
 
 
 if __name__ == "__main__":

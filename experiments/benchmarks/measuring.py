@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,12 +16,21 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def own_peak_mib() -> float:
+    """Returns the peak resident memory of this process in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux includes the parent at the time of the fork
+        [peak] = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def machine(*packages: str) -> str:
     """Returns a line that says where and with which versions of packages a table was made."""
     import jax
 
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    device = jax.devices()[0].device_kind
+    device = f"{jax.local_device_count()} x {jax.devices()[0].device_kind}"
     return f"{versions}, Python {platform.python_version()}; {device} ({jax.default_backend()}), {_cpu()}"
 
 

@@ -13,13 +13,12 @@ Goals: measured at most the estimate, and at least half of it.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
-import numpy as np
+from measuring import machine
 from rich.console import Console
 from rich.table import Table
 
@@ -111,8 +110,7 @@ def main() -> None:
         table.add_row(str(workers), str(found["lanes"]), *shown[:2], share, *shown[2:])
         console.print(f"{workers} workers, estimate: {found['parts']}")
     console.print(table)
-    versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    console.print(f"{versions}, {jax.devices()[0].device_kind} ({jax.default_backend()}), {os.cpu_count()} cores")
+    console.print(machine("jax", "numpy"))
 
 
 if __name__ == "__main__":

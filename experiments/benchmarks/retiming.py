@@ -10,13 +10,11 @@ bit.
 
 import argparse
 import functools
-import platform
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
+from measuring import machine, seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -56,13 +54,6 @@ def swept(experiments: Sequence[Experiment], workshop: Workshop) -> list[RunReco
         records.append(simulate(experiment, workshop=workshop, share=share))
         plan.done(index, records[-1], share.kept)
     return records
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def check(experiments: Sequence[Experiment], workshop: Workshop) -> None:
@@ -110,8 +101,7 @@ def main() -> None:
             check(experiments, workshop)
             console.print(f"{name}: as if every point had been trained by itself, bit for bit")
     console.print(table)
-    device = jax.devices()[0].device_kind
-    console.print(f"jax {jax.__version__}, Python {platform.python_version()}, {device} ({jax.default_backend()})")
+    console.print(machine("jax"))
 
 
 if __name__ == "__main__":

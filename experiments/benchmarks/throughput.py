@@ -14,7 +14,6 @@ All are compiled beforehand, and take turns in an order that changes. Ratios are
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import jax
 import optax
-from measuring import machine, seconds
+from measuring import machine, own_peak_mib, seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -112,15 +111,6 @@ def peak_mib(arm: str, workload: str, settings: list[str]) -> float:
     command = [sys.executable, __file__, "--peak-of", arm, "--workload", workload, *settings]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(printed))
-
-
-def own_peak_mib() -> float:
-    """Returns the peak resident memory of this process in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says on Linux includes the parent at the time of the fork
-        [peak] = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:

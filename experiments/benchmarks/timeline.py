@@ -33,6 +33,7 @@ import numpy as np
 import simpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from measuring import own_peak_mib
 from rich.console import Console
 from rich.table import Table
 
@@ -256,12 +257,6 @@ def measure(name: str, workers: int, rounds: int) -> Cost:
     before_mib = own_peak_mib()
     taken_s = seconds(run)
     return Cost(taken_s, own_peak_mib() - before_mib)
-
-
-def own_peak_mib() -> float:
-    """Returns the peak resident memory of this process in MiB, from Linux's own account of it."""
-    [peak] = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(peak.split()[1]) / 1024
 
 
 def sizes(console: Console, shapes: Sequence[tuple[int, int]]) -> None:

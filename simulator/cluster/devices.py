@@ -5,6 +5,7 @@ import difflib
 import numpy as np
 
 from simulator.cluster.streams import stream
+from simulator.experiment import SettingError
 from simulator.experiment.cluster_schema import (
     Accelerator,
     Devices,
@@ -46,12 +47,8 @@ PEAK_FLOPS = {
 """Dense 16-bit peak of common accelerators in FLOP/s, from their makers' data sheets."""
 
 
-class ClusterError(ValueError):
-    """A cluster that cannot be built: `key` is the dotted path of the setting, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
+class ClusterError(SettingError):
+    """A cluster that cannot be built."""
 
 
 def profile_step_s(profile: str, workers: int) -> np.ndarray:

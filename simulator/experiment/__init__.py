@@ -2,7 +2,7 @@
 
 from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
-from simulator.experiment.problems import ExperimentError, Problem, SimulationError
+from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError
 from simulator.experiment.schema import Experiment
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ExperimentError",
     "Point",
     "Problem",
+    "SettingError",
     "SimulationError",
     "expand",
     "load",

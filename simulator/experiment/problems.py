@@ -39,6 +39,14 @@ class ExperimentError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class SettingError(ValueError):
+    """A setting that cannot be had: `key` is its dotted path in the experiment, `value` what it was."""
+
+    def __init__(self, key: str, value: object, message: str):
+        super().__init__(message)
+        self.key, self.value = key, value
+
+
 class SimulationError(Exception):
     """A simulation of a valid experiment that cannot go on; the message says why, and what would help."""
 

@@ -11,17 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.experiment import SettingError
 from simulator.learning.round import OptState, Params, Recipe
 
 _REMEDY = "use a smaller inner.batch_size, model.context or model, fewer cluster workers, or a larger device"
 
 
-class MemoryNeedError(ValueError):
-    """A simulation that does not fit: `key` is the dotted path of the setting, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
+class MemoryNeedError(SettingError):
+    """A simulation that does not fit."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,16 +5,12 @@ import dataclasses
 import jax
 
 import models
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, SettingError
 from simulator.experiment.schema import TransformerModel
 
 
-class ModelError(ValueError):
-    """A model that does not fit the data: `key` is the dotted path of the setting, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
+class ModelError(SettingError):
+    """A model that does not fit the data."""
 
 
 @dataclasses.dataclass(frozen=True)

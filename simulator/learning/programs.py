@@ -86,8 +86,7 @@ class Programs:
           inputs: the rounds, of any lengths and as many as may be side by side.
           overhead: what starting a step costs, in lanes; see `segments`.
         """
-        states = [first_state(each.params, self._first_opt_state(each)) for each in inputs]
-        given = list(map(_Lane, inputs, states))
+        given = [self._first(each) for each in inputs]
         for segment in plan([int(each.steps) for each in inputs], len(self.devices), overhead):
             self._advance(arrays, key, given, segment)
         keep = self.recipe.keep_state
@@ -95,13 +94,14 @@ class Programs:
 
     def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
         """Returns the bytes that XLA allocates on one device, besides what it is given, for rounds side by side."""
-        given = [_Lane(each, first_state(each.params, self._first_opt_state(each))) for each in inputs]
+        given = [self._first(each) for each in inputs]
         found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
         assert found is not None, "this backend does not say"
         return float(found.temp_size_in_bytes + found.output_size_in_bytes)
 
-    def _first_opt_state(self, inputs: RoundInputs) -> OptState:
-        return inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
+    def _first(self, inputs: RoundInputs) -> _Lane:
+        opt_state = inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
+        return _Lane(inputs, first_state(inputs.params, opt_state))
 
     def _at_home(self, state: RoundState) -> RoundResult:
         result = RoundResult(state.params, state.loss, state.finite)
@@ -109,7 +109,7 @@ class Programs:
 
     def _advance(self, arrays: Arrays, key: jax.Array, given: list[_Lane], segment: Segment) -> None:
         """Runs a segment; replaces the states of its rounds."""
-        [filling] = [each for row in segment.places for each in row if each is not None][:1]
+        filling = next(each for row in segment.places for each in row if each is not None)
         if len(self.devices) == 1:
             [places], [steps] = segment.places, segment.steps
             chosen = [given[filling if each is None else each] for each in places]

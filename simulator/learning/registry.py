@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.experiment import SettingError
 from simulator.experiment.outer_schema import (
     AdamOuter,
     DelayedNesterovOuter,
@@ -27,12 +28,8 @@ Factory = Callable[..., optax.GradientTransformation]
 _REGISTERED: dict[str, Factory] = {}
 
 
-class OptimizerError(ValueError):
-    """An optimizer that cannot be built: `key` is the dotted path of the setting, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
+class OptimizerError(SettingError):
+    """An optimizer that cannot be built."""
 
 
 def register_outer(name: str, factory: Factory) -> Factory:

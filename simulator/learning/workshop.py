@@ -124,14 +124,15 @@ class Workshop:
           experiment: what to train.
           lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
         """
-        devices = jax.local_devices()[: lanes or self.lanes(experiment)]
+        devices = jax.local_devices()[:lanes] if lanes else self._devices(experiment)
         return self._once(
-            "programs",
-            lambda: Programs(self.recipe(experiment), devices),
-            len(devices),
-            *_data_and_model(experiment),
-            experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS),
+            "programs", lambda: Programs(self.recipe(experiment), devices), len(devices), *_recipe_settings(experiment)
         )
+
+    def _devices(self, experiment: Experiment) -> list[jax.Device]:
+        """Returns the devices of the rounds, which hold the data."""
+        devices: list[jax.Device] = jax.local_devices()[: self.lanes(experiment)]
+        return devices
 
     def learning_settings(self, experiment: Experiment) -> str:
         """Returns all that decides what is learned, apart from the order of events, as JSON."""
@@ -182,8 +183,7 @@ class Workshop:
             outer = jax.eval_shape(build_outer(experiment.outer).init, params)
             return sizes_of(self.recipe(experiment), params, outer, dict(dataset.arrays), examples, evaluated)
 
-        settings = [*_data_and_model(experiment), experiment.outer, evaluated, batch_size]
-        return self._once("sizes", measure, *settings, experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS))
+        return self._once("sizes", measure, *_recipe_settings(experiment), experiment.outer, evaluated, batch_size)
 
     def _overhead(self, experiment: Experiment) -> float:
         return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
@@ -268,13 +268,13 @@ class Workshop:
         return self._once("shard evaluator", make, *self._evaluation(experiment))
 
     def _evaluator(self, experiment: Experiment, examples: np.ndarray, parts: int | None = None) -> Evaluator:
-        dataset, devices = self.dataset(experiment), jax.local_devices()[: self.lanes(experiment)]
+        dataset, devices = self.dataset(experiment), self._devices(experiment)
         loss, arrays = self.model(experiment).loss, self.arrays(experiment, len(devices))
         batch_size = experiment.evaluate.batch_size
         return Evaluator(loss, dataset.fetch, arrays, dataset.gather(examples), batch_size, devices, parts)
 
     def _evaluation(self, experiment: Experiment) -> list[Any]:
-        evaluate, devices = experiment.evaluate, len(jax.local_devices()[: self.lanes(experiment)])
+        evaluate, devices = experiment.evaluate, len(self._devices(experiment))
         return [*_data_and_model(experiment), evaluate.windows, evaluate.batch_size, devices]
 
     def start(self, experiment: Experiment, progress: PretrainProgress | None = None) -> Params:
@@ -304,6 +304,11 @@ def _resident_bytes() -> float:
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
     return [experiment.data, experiment.shards, experiment.model]
+
+
+def _recipe_settings(experiment: Experiment) -> list[Any]:
+    """Returns all that is traced into a round's program."""
+    return [*_data_and_model(experiment), experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS)]
 
 
 def _json(*settings: Any) -> str:

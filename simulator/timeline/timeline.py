@@ -171,9 +171,7 @@ class Timeline:
     def receive(self, message: Arrival | Request) -> None:
         """A pseudo-gradient or a request has arrived."""
         self._inbox.append(message)
-        if self._idle:
-            self._idle = False
-            self._agenda.put(self._go_on)
+        self.rouse()
 
     def told(self, worker: int) -> None:
         """A worker has said that its round will not come."""

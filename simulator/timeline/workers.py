@@ -113,7 +113,7 @@ class Workers:
         arrival_s = push_start_s + push_s
         if self._disturbed or arrival_s == math.inf:
             flight = self._flight(task, now_s, compute_s)
-            self._leaving.append((0.0, functools.partial(self._begin, flight)))
+            self._leaving.append((0.0, functools.partial(self._if_at_it, self._begin, flight)))
             return
         self._under_way += 1
         self._expected_s[worker] = arrival_s
@@ -156,49 +156,43 @@ class Workers:
         self._predict(worker, flight, pulled_s)
         return flight
 
-    def _begin(self, flight: Flight, _: simpy.Event | None = None) -> None:
-        """Begins a round, if its worker is still at it."""
-        if self._flights[flight.task.worker] is not flight:
-            return
-        if flight.pull_s is None:
-            self._after(self._retrying_s(flight.lost_pulls), flight, self._retried_pull)
-        elif flight.pull_s > 0:
-            self._after(flight.pull_s, flight, self._pulled)
-        else:
-            self._compute(flight)
+    def _if_at_it(self, then: Callable[[Flight], None], flight: Flight, _: simpy.Event | None = None) -> None:
+        """Does something with a round if its worker is still at it."""
+        if self._flights[flight.task.worker] is flight:
+            then(flight)
 
-    def _after(self, duration_s: float, flight: Flight, then: Callable[[simpy.Event], None]) -> None:
+    def _after(self, duration_s: float, flight: Flight, then: Callable[[Flight], None]) -> None:
         """Has something done with a round after some time, if its worker is still at it."""
         if duration_s < math.inf:
-            self._env.timeout(duration_s, flight).callbacks.append(then)
+            self._timeout(duration_s).callbacks.append(functools.partial(self._if_at_it, then, flight))
         else:
             self._stalled.add(flight.task.worker)
             self._server.rouse()
 
-    def _retried_pull(self, timeout: simpy.Event) -> None:
-        flight: Flight = timeout.value
+    def _begin(self, flight: Flight) -> None:
+        if flight.pull_s is None:
+            self._after(self._retrying_s(flight.lost_pulls), flight, self._retried_pull)
+        elif flight.pull_s > 0:
+            self._after(flight.pull_s, flight, self._compute)
+        else:
+            self._compute(flight)
+
+    def _retried_pull(self, flight: Flight) -> None:
         worker = flight.task.worker
-        if self._flights[worker] is not flight or self._given_up(flight, flight.lost_pulls):
+        if self._given_up(flight, flight.lost_pulls):
             return
         flight.pull_s = self._down.duration_s(worker)
         self._predict(worker, flight, self._env.now + flight.pull_s)
         self._server.rouse()
         self._begin(flight)
 
-    def _pulled(self, timeout: simpy.Event) -> None:
-        flight: Flight = timeout.value
-        if self._flights[flight.task.worker] is flight:
-            self._compute(flight)
-
     def _compute(self, flight: Flight) -> None:
         flight.compute_start_s = now_s = self._env.now
         self._after(self._computing_s(flight.task.worker, now_s, flight.compute_s), flight, self._computed)
 
-    def _computed(self, timeout: simpy.Event) -> None:
-        flight: Flight = timeout.value
-        if self._flights[flight.task.worker] is flight:
-            flight.push_start_s = self._env.now
-            self._push(flight)
+    def _computed(self, flight: Flight) -> None:
+        flight.push_start_s = self._env.now
+        self._push(flight)
 
     def _push(self, flight: Flight) -> None:
         """Sends what was computed, once those of its messages that are lost have been."""
@@ -208,9 +202,8 @@ class Workers:
         else:
             self._transmit(flight)
 
-    def _retried_push(self, timeout: simpy.Event) -> None:
-        flight: Flight = timeout.value
-        if self._flights[flight.task.worker] is flight and not self._given_up(flight, flight.lost_pushes):
+    def _retried_push(self, flight: Flight) -> None:
+        if not self._given_up(flight, flight.lost_pushes):
             self._transmit(flight)
 
     def _transmit(self, flight: Flight) -> None:
@@ -221,13 +214,8 @@ class Workers:
             self._expect(worker, self._env.now + push_s)
             self._server.rouse()
         if push_s > 0:
-            self._after(push_s, flight, self._pushed)
+            self._after(push_s, flight, self._arrive)
         else:
-            self._arrive(flight)
-
-    def _pushed(self, timeout: simpy.Event) -> None:
-        flight: Flight = timeout.value
-        if self._flights[flight.task.worker] is flight:
             self._arrive(flight)
 
     def _arrive(self, flight: Flight) -> None:
