@@ -8,7 +8,8 @@
 3. PyTorch: an eager loop over the same batches from the same parameters, with every core; left out where PyTorch is not
    installed (the extra `benchmarks`).
 
-All are compiled beforehand, and take turns in an order that changes. Ratios are of neighbours in time.
+All are compiled beforehand, and take turns in an order that changes. Ratios are of neighbours in time. The budget is
+one of whole rounds of all workers: behind a barrier, what is trained beyond the budget would not be counted.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from simulator.learning.modeling import tokens_per_step
 HERE = Path(__file__).parent
 FILES = {"quickstart": HERE.parent / "quickstart.yaml", "a": HERE / "workload_a.yaml"}
 SETTINGS = ("pretrain.steps=0", "evaluate.windows=8", "evaluate.every_local_steps=1000000000")
-STEPS = {"quickstart": "budget.local_steps=800", "a": "budget.local_steps=200"}
+STEPS = {"quickstart": "budget.local_steps=1600", "a": "budget.local_steps=200"}
 BARE, TORCH = "bare scan, one replica", "PyTorch, one replica"
 GOAL_OF_BARE, GOAL_OF_TORCH = 1.0, {"quickstart": None, "a": 1.0}
 
@@ -71,6 +72,9 @@ def measured(workload: str, settings: list[str], repeats: int) -> Table:
     """Measures one workload and returns its table."""
     points, workshop = load(FILES[workload], *SETTINGS, STEPS[workload], *settings), Workshop()
     first = points[0].experiment
+    steps, whole = first.budget.local_steps or 0, first.cluster.workers * first.inner.local_steps
+    if steps % whole:
+        sys.exit(f"budget.local_steps={steps} is not a multiple of {whole}, the local steps of a round of all workers")
     runs = {BARE: bare(first, workshop)}
     if importlib.util.find_spec("torch"):
         from plain_torch import plain_torch
@@ -86,7 +90,7 @@ def measured(workload: str, settings: list[str], repeats: int) -> Table:
         for name in list(runs)[:: -1 if number % 2 else 1]:
             taken[name].append(seconds(runs[name]))
     assert workshop.programs(first).compilations == compiled, "a simulation recompiled"
-    tokens = (first.budget.local_steps or 0) * tokens_per_step(first)
+    tokens = steps * tokens_per_step(first)
     workers = first.cluster.workers
     title = f"{first.name}: {workers} workers, {tokens:,} tokens a run, {repeats} runs in turns"
     of_bare, of_torch = (f"of the {name} (median, range)" for name in ("bare scan", "PyTorch loop"))
