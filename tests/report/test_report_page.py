@@ -85,7 +85,13 @@ def test_further_columns_are_axes_and_losses_are_not():
     record = build_record()
     table = record.evaluations.assign(cost_usd=1.5, loss_shard_0=2.0, train_loss=1.0, note="x")
     found = axes([dataclasses.replace(record, evaluations=table)])
-    assert [axis["key"] for axis in found][:5] == ["simulated_s", "local_steps", "tokens", "bytes_sent", "server_updates"]
+    assert [axis["key"] for axis in found][:5] == [
+        "simulated_s",
+        "local_steps",
+        "tokens",
+        "bytes_sent",
+        "server_updates",
+    ]
     assert found[5:] == [{"key": "cost_usd", "label": "cost usd", "kind": "money"}]
     assert axes([build_record(trainer="null")]) == []
 
@@ -147,7 +153,9 @@ def test_a_timeline_by_hand():
     ]  # fmt: skip
     record = build_record(step_s=[2.0])
     record = _with(
-        dataclasses.replace(record, rounds=round_log(rows).frame(), faults=fault_log([(40.0, 0, "crash"), (45.0, 0, "return")]).frame()),
+        dataclasses.replace(
+            record, rounds=round_log(rows).frame(), faults=fault_log([(40.0, 0, "crash"), (45.0, 0, "return")]).frame()
+        ),
         simulated_seconds=60.0,
     )
     held = timeline(record)
@@ -190,7 +198,9 @@ def test_staleness_by_worker_or_by_tenth():
     held = staleness_by_worker(group_records([record])[0])
     slowest = record.rounds[record.rounds["worker"] == 3]["staleness"]
     assert held["labels"] == [f"worker {worker}" for worker in range(4)]
-    assert held["spread"][3] == pytest.approx([slowest.min(), *slowest.quantile([0.25]), slowest.mean(), *slowest.quantile([0.75]), slowest.max()], rel=1e-5)
+    assert held["spread"][3] == pytest.approx(
+        [slowest.min(), *slowest.quantile([0.25]), slowest.mean(), *slowest.quantile([0.75]), slowest.max()], rel=1e-5
+    )
     many = staleness_by_worker(group_records([build_record(step_s=[0.5 + 0.1 * i for i in range(20)])])[0])
     assert many["labels"][0] == "tenth 1 of 10"
 
@@ -201,7 +211,8 @@ def test_the_answer_compares_the_best_with_the_baseline():
     slow = _with(build_record("slow"), final_perplexity=6.0, simulated_seconds=500.0)
     times = "\u00d7"
     assert answers(group_records([sync, fast, slow])) == [
-        f"fast reached the lowest final perplexity, 4.500: 0.90{times} the perplexity in 0.30{times} the simulated time of sync."
+        f"fast reached the lowest final perplexity, 4.500: 0.90{times} the perplexity in 0.30{times} the simulated time "
+        "of sync."
     ]
     assert answers(group_records([sync, slow])) == [
         "sync reached the lowest final perplexity, 5.000, in 16.7 min of simulated time. "
@@ -215,7 +226,10 @@ def test_the_answer_compares_the_best_with_the_baseline():
 def test_the_answer_says_where_seeds_overlap_and_what_diverged():
     runs = [_with(build_record(v, seed=s), final_perplexity=p + s) for v, p in (("a", 4.0), ("b", 4.5)) for s in (0, 1)]
     assert answers(group_records(runs))[0].endswith("Over the seeds its range overlaps with that of b.")
-    apart = [_with(run, final_perplexity=run.summary["final_perplexity"] * (3 if run.summary["variant"] == "b" else 1)) for run in runs]
+    apart = [
+        _with(run, final_perplexity=run.summary["final_perplexity"] * (3 if run.summary["variant"] == "b" else 1))
+        for run in runs
+    ]
     assert "overlaps" not in answers(group_records(apart))[0]
     lost = [_with(build_record("sync", barrier=True), final_perplexity=None), build_record("async")]
     assert answers(group_records(lost))[0].endswith("; sync diverged.")
@@ -276,9 +290,7 @@ def test_a_page_says_what_the_experiment_asks_what_went_wrong_and_what_did_not_f
 
 
 def test_a_page_of_many_variants_holds_some_timelines_and_says_so():
-    records = [
-        _with(build_record(f"v{i}", local_steps=400), final_perplexity=100.0 - i) for i in range(TIMELINES + 5)
-    ]
+    records = [_with(build_record(f"v{i}", local_steps=400), final_perplexity=100.0 - i) for i in range(TIMELINES + 5)]
     page = report_page(records)
     held = _held(page)
     assert len(held["details"]) == TIMELINES

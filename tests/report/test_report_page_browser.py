@@ -32,7 +32,10 @@ def variants(*, seeds=(0, 1)):
     for seed in seeds:
         for name, arguments in (("sync DiLoCo", {"barrier": True}), ("async Nesterov", {"perplexities": (9.0, 7.0)})):
             record = build_record(name, seed=seed, overrides={"seed": seed}, **arguments)
-            experiment = record.experiment | {"synchronization": {"kind": name.split()[0]}, "description": "Does it pay?"}
+            experiment = record.experiment | {
+                "synchronization": {"kind": name.split()[0]},
+                "description": "Does it pay?",
+            }
             records.append(dataclasses.replace(record, experiment=experiment))
     return records
 
@@ -58,7 +61,9 @@ def wait(driver, condition):
 @pytest.fixture
 def page(driver, folder):
     """A page of two variants with two seeds each, everything drawn."""
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
     open_page(driver, folder, variants())
     driver.execute_script("Report.drawAll()")
     yield driver
@@ -109,7 +114,9 @@ def test_its_policy_refuses_requests(driver, folder):
         new Image().src = "http://127.0.0.1:9/picture.png";
     """
     assert driver.execute_async_script(script) == "img-src"
-    inline = "const made = document.createElement('script'); made.textContent = 'window.ran = 1'; document.body.append(made)"
+    inline = (
+        "const made = document.createElement('script'); made.textContent = 'window.ran = 1'; document.body.append(made)"
+    )
     driver.execute_script(inline)
     assert driver.execute_script("return window.ran") is None
     complaints_of(driver)
@@ -119,7 +126,9 @@ def test_curves_are_those_of_the_figures_on_every_axis(page):
     records = variants()
     for key in ("simulated_s", "local_steps", "tokens", "bytes_sent"):
         choose(page, "x-axis", key)
-        lines = [line for line in perplexity_curves(records, against=key).axes[0].get_lines() if len(line.get_xdata()) > 5]
+        lines = [
+            line for line in perplexity_curves(records, against=key).axes[0].get_lines() if len(line.get_xdata()) > 5
+        ]
         curves = drawn(page)
         assert [curve["name"] for curve in curves] == ["sync DiLoCo", "async Nesterov"]
         for line, curve in zip(lines, curves, strict=True):
@@ -233,7 +242,9 @@ def test_it_follows_the_systems_colours(driver, folder):
     open_page(driver, folder, variants())
     driver.execute_script("Report.drawAll()")
     assert driver.execute_script("return document.getElementById('curves-plot').layout.paper_bgcolor") == "#14171b"
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
     wait(driver, "return document.getElementById('curves-plot').layout.paper_bgcolor === '#ffffff'")
 
 
@@ -270,7 +281,9 @@ def test_it_is_printed_whole_and_light(page):
 
 def test_names_from_files_do_nothing(driver, folder):
     record = build_record(HOSTILE, overrides={HOSTILE: HOSTILE})
-    record = dataclasses.replace(record, experiment=record.experiment | {"name": HOSTILE, "description": HOSTILE, HOSTILE: 1})
+    record = dataclasses.replace(
+        record, experiment=record.experiment | {"name": HOSTILE, "description": HOSTILE, HOSTILE: 1}
+    )
     file = open_page(driver, folder, [record, *variants(seeds=(0,))], "hostile")
     driver.execute_script("Report.drawAll()")
     assert driver.execute_script("return window.taken") is None
@@ -285,12 +298,16 @@ def test_other_records_have_a_page_too(driver, folder, what):
     record = build_record()
     table = record.evaluations.copy()
     table.loc[3:, ["loss", "perplexity"]] = float("inf")
-    faults = fault_log([(300.0, 0, "crash"), (300.0, 0, "lost"), (400.0, 0, "return"), (500.0, -1, "server down")]).frame()
+    faults = fault_log(
+        [(300.0, 0, "crash"), (300.0, 0, "lost"), (400.0, 0, "return"), (500.0, -1, "server down")]
+    ).frame()
     records = {
         "timelines": [build_record("a", trainer="null"), build_record("b", trainer="null")],
         "one run": [record],
         "faults": [dataclasses.replace(record, faults=faults)],
-        "diverged": [dataclasses.replace(record, evaluations=table, summary=record.summary | {"final_perplexity": None})],
+        "diverged": [
+            dataclasses.replace(record, evaluations=table, summary=record.summary | {"final_perplexity": None})
+        ],
         "many": [build_record(f"v{i}", local_steps=400, perplexities=(9.0, 6 + i / 100)) for i in range(60)],
     }[what]
     open_page(driver, folder, records, what.replace(" ", "_"))

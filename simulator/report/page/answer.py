@@ -104,4 +104,6 @@ def _of_timelines(groups: Sequence[Group]) -> str:
     if not used:
         return "Nothing was trained, and no round arrived."
     best = max(used, key=lambda index: used[index])
-    return f"Nothing was trained. {groups[best].label} keeps its workers busiest: {human.percent(used[best])} of the time."
+    return (
+        f"Nothing was trained. {groups[best].label} keeps its workers busiest: {human.percent(used[best])} of the time."
+    )

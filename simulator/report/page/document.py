@@ -94,8 +94,9 @@ def _left_out(groups: Sequence[Group]) -> str:
     if held == arrived:
         return ""
     return (
-        f'<p class="note">To stay small, this page holds the timelines of {held:,} of {arrived:,} variants and sweep '
-        f"points: those that others are compared with, and those with the lowest final perplexity, at most {TIMELINES}. "
+        f'<p class="note">To stay small, this page holds the timelines of {held:,} of {arrived:,} variants and '
+        "sweep points: those that others are compared with, and those with the lowest final perplexity, at most "
+        f"{TIMELINES}. "
         "The figures of <code>tardigrad plot</code> show all.</p>"
     )
 

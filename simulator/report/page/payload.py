@@ -47,8 +47,8 @@ def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, 
         groups: The same, grouped.
 
     Returns:
-        `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one) and runs; `runs`, columns
-        group and seed; `columns` of the results, each with its values by run; `axes` and `curves`, one or null for
+        `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one)
+        and number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run; `axes` and `curves`, one or null for
         each run; `best`, the lowest perplexity that any model can reach, where known; `staleness` of each group;
         `details`, of those groups whose timelines are held, by index of the group.
     """

@@ -64,7 +64,9 @@ def _unfinished(folders: Sequence[str]) -> str:
     if not folders:
         return ""
     listed = "".join(f"<li><code>{escaped(folder)}</code></li>" for folder in folders)
-    summary = f"{_plural(len(folders), 'run')} did not finish and {'is' if len(folders) == 1 else 'are'} not in this page"
+    summary = (
+        f"{_plural(len(folders), 'run')} did not finish and {'is' if len(folders) == 1 else 'are'} not in this page"
+    )
     return f'<details class="warning"><summary>{summary}</summary><ul>{listed}</ul></details>'
 
 
@@ -78,7 +80,9 @@ def configuration(groups: Sequence[Group]) -> str:
         parts.append(_table(["setting", *(g.label for g in groups)], _rows(settings.different), "settings"))
     else:
         rows = [[key, str(len(set(values))), _tally(values)] for key, values in settings.different.items()]
-        parts.append(_table(["setting", "values", "which, with the number of variants and sweep points"], rows, "settings"))
+        parts.append(
+            _table(["setting", "values", "which, with the number of variants and sweep points"], rows, "settings")
+        )
     common = _table(["setting", "value"], [[key, value] for key, value in settings.common.items()], "settings")
     parts.append(f"<details><summary>{len(settings.common):,} settings that all runs share</summary>{common}</details>")
     return "".join(parts)
@@ -111,7 +115,10 @@ def faults(groups: Sequence[Group]) -> str:
     if counts.empty or not len(counts.columns):
         return ""
     some = counts[counts.sum(axis=1) > 0].head(TIMELINES)
-    rows = [[groups[int(str(i))].label, *(human.significant(v) for v in row)] for i, row in zip(some.index, some.to_numpy(), strict=True)]
+    rows = [
+        [groups[int(str(i))].label, *(human.significant(v) for v in row)]
+        for i, row in zip(some.index, some.to_numpy(), strict=True)
+    ]
     left_out = int((counts.sum(axis=1) > 0).sum()) - len(rows)
     note = f'<p class="note">And {left_out:,} more variants and sweep points.</p>' if left_out else ""
     meanings = "".join(f"<dt>{escaped(kind)}</dt><dd>{escaped(FAULTS[kind])}</dd>" for kind in counts.columns)
