@@ -3,9 +3,9 @@
     python experiments/benchmarks/report.py [--runs 100 500 2000] [--repeats 3] [--out FOLDER]
 
 The runs are made up: the timelines of the quickstart's variants with losses that fall as they might, at as many
-learning rates and seeds as it takes. Every page is opened from a file, in a fresh browser without a display: `open` is from the
-call until the first view is drawn, `all drawn` until every section below it is too; medians. It takes chromium and
-chromedriver, and the extra `dev`. The pages stay in --out.
+learning rates and seeds as it takes. Every page is opened from a file, in a fresh browser without a display: `open` is
+from the call until the first view is drawn, `all drawn` until every section below it is too; medians. It takes chromium
+and chromedriver, and the extra `dev`. The pages stay in --out.
 """
 
 import argparse

@@ -211,8 +211,8 @@ def test_the_answer_compares_the_best_with_the_baseline():
     slow = _with(build_record("slow"), final_perplexity=6.0, simulated_seconds=500.0)
     times = "\u00d7"
     assert answers(group_records([sync, fast, slow])) == [
-        f"fast reached the lowest final perplexity, 4.500: 0.90{times} the perplexity in 0.30{times} the simulated time "
-        "of sync."
+        f"fast reached the lowest final perplexity, 4.500: 0.90{times} the perplexity in 0.30{times} the simulated "
+        "time of sync."
     ]
     assert answers(group_records([sync, slow])) == [
         "sync reached the lowest final perplexity, 5.000, in 16.7 min of simulated time. "

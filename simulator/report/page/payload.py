@@ -48,9 +48,10 @@ def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, 
 
     Returns:
         `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one)
-        and number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run; `axes` and `curves`, one or null for
-        each run; `best`, the lowest perplexity that any model can reach, where known; `staleness` of each group;
-        `details`, of those groups whose timelines are held, by index of the group.
+        and number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run;
+        `axes` and `curves`, one or null for each run; `thinned`, how many points a curve has at most where that is
+        fewer than there were, else false; `best`, the lowest loss that any model can reach, where known; `staleness`
+        of each group; `details`, of those groups whose timelines are held, by index of the group.
     """
     runs = [record for group in groups for record in group.records]
     number = {id(record): index for index, group in enumerate(groups) for record in group.records}
