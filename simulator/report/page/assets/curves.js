@@ -219,13 +219,14 @@
     return found;
   }
 
+  Report.list = list;
   Report.state.listeners.push(list);
   list();
+  id("show-all").textContent = data.groups.length > MOST_SHOWN ? `first ${MOST_SHOWN}` : "all";
+  id("show-all").addEventListener("click", () => setShown(list().slice(0, MOST_SHOWN)));
+  id("show-none").addEventListener("click", () => setShown([]));
+  id("find-variant").addEventListener("input", list);
   Report.state.sections.curves = () => {
-    id("show-all").textContent = data.groups.length > MOST_SHOWN ? `first ${MOST_SHOWN}` : "all";
-    id("show-all").addEventListener("click", () => setShown(list().slice(0, MOST_SHOWN)));
-    id("show-none").addEventListener("click", () => setShown([]));
-    id("find-variant").addEventListener("input", list);
     Report.state.listeners.push(draw);
     for (const name of ["x-axis", "y-axis", "log-y", "log-x", "bands", "each-run"]) id(name).addEventListener("change", draw);
     id("x-axis").addEventListener("change", Report.results);
@@ -233,10 +234,7 @@
       draw();
       Report.results();
     });
-    Report.state.drawings.set("curves-plot", () => {
-      list(); // its samples have colours too
-      draw();
-    });
+    Report.state.drawings.set("curves-plot", draw);
     draw();
   };
 
@@ -246,11 +244,10 @@
     const repeated = runsOf.some((runs) => runs.length > 1);
     for (const name of ["bands", "each-run"]) id(name).parentElement.hidden = !repeated;
   } else {
-    id("curves").querySelectorAll(".controls").forEach((controls) => (controls.hidden = true));
+    id("curves").querySelectorAll(":scope > .controls").forEach((controls) => (controls.hidden = true));
     Report.state.sections.curves = () => {
       id("curves-plot").classList.add("nothing");
       id("curves-plot").textContent = "Nothing was trained, so there are no curves.";
-      Report.state.listeners.push(list);
     };
   }
 })();

@@ -42,7 +42,10 @@
   document.querySelectorAll("[data-lazy]").forEach((section) => observer.observe(section));
 
   Report.drawAll = () => [...pending].forEach(draw);
-  const redraw = () => state.drawings.forEach((again) => again());
+  function redraw() {
+    Report.list(); // its samples have colours too
+    state.drawings.forEach((again) => again());
+  }
 
   function setTheme() {
     const dark = isDark();
