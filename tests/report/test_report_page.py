@@ -163,7 +163,7 @@ def test_a_timeline_by_hand():
     assert held["bars"]["wait"] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
     assert held["updates"] == [20, 39]
     assert held["absent"] == [[0], [40], [5]]
-    assert (held["until_s"], held["first_s"], held["of"]) == (60, 57, 1)
+    assert (held["until_s"], held["first_s"], held["of"]) == (60, 52.5, 1)
 
 
 def test_a_long_timeline_of_many_workers_is_held_in_part():

@@ -16,6 +16,7 @@ from simulator.report.timeline import PHASES, sample_workers
 SHARES = ("compute", "pull", "push", "wait", "lost")
 _GONE = ("crash", "preemption", "departure", "late")
 _FIRST_ROUNDS = 3  # of the slowest worker shown, at first sight
+_FIRST_BARS = 40  # at most, of the fastest
 
 
 def timeline(record: RunRecord) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def timeline(record: RunRecord) -> dict[str, Any]:
         "seed": record.summary["seed"],
         "end_s": short(end_s),
         "until_s": short(until_s),
-        "first_s": short(min(until_s, _FIRST_ROUNDS * float(cycle_s.max()))),
+        "first_s": short(min(until_s, _FIRST_ROUNDS * float(cycle_s.max()), _FIRST_BARS * float(cycle_s.min()))),
         "workers": [[worker, short(float(step_s[worker]))] for worker in shown],
         "of": len(table),
         "bars": {phase: _bars(rounds, row, phase, until_s, end_s) for phase in PHASES},
