@@ -72,7 +72,7 @@ def page(driver, folder):
 
 def texts(driver, selector):
     return driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText.trim())", selector
+        "return [...document.querySelectorAll(arguments[0])].map((each) => (each.innerText ?? each.textContent).trim())", selector
     )
 
 
