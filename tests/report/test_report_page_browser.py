@@ -71,9 +71,8 @@ def page(driver, folder):
 
 
 def texts(driver, selector):
-    return driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((each) => (each.innerText ?? each.textContent).trim())", selector
-    )
+    script = "(each) => (each.innerText ?? each.textContent).trim()"
+    return driver.execute_script(f"return [...document.querySelectorAll(arguments[0])].map({script})", selector)
 
 
 def choose(driver, name, value):

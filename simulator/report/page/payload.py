@@ -13,7 +13,6 @@ from simulator.report.page.rounds import shares, staleness_by_worker, staleness_
 # key -> (header, kind, explanation)
 _COLUMNS: Mapping[str, tuple[str, str, str]] = {
     "final_perplexity": ("final perplexity", "perplexity", "exp of the last validation loss"),
-    "final_loss": ("final loss", "number", "last validation loss, nats per token"),
     "simulated_seconds": ("simulated time", "time", "length of the run in simulated time"),
     "local_steps": ("local steps", "count", "over all workers, of the rounds that arrived"),
     "tokens": ("tokens", "count", "trained on in the rounds that arrived"),
@@ -34,7 +33,7 @@ _COLUMNS: Mapping[str, tuple[str, str, str]] = {
     "host_seconds": ("host time", "time", "how long the simulation took"),
 }
 _ALWAYS = ("simulated_seconds", "local_steps", "mean_staleness", "utilization", "bytes_sent")
-_OF_TRAINING = ("final_perplexity", "final_loss", "tokens_per_host_second")
+_OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 _RELATIVE = ("final_perplexity", "simulated_seconds", "bytes_sent")
 _UNSHOWN = ("seed", "best_loss")
 
@@ -116,7 +115,8 @@ def _is_synchronous(group: Group) -> bool:
 def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
 
-    Numbers that are the same in all runs are left out, but for the most important. Numbers that a summary has under
+    Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
+    times the local steps. Numbers that a summary has under
     keys of its own are columns too.
     """
     found = []
@@ -134,6 +134,8 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             shown = trained
         elif key in OF_FAULTS:
             shown = any(values) and (key != "goodput" or any(run.summary.get("lost_rounds") for run in runs))
+        elif key == "tokens":
+            shown = len({run.summary[key] / max(run.summary["local_steps"], 1) for run in runs}) > 1
         else:
             shown = key in _ALWAYS or len(set(values)) > 1
         if shown:

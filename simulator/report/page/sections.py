@@ -104,7 +104,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> s
     lines = []
     for first, *rest in rows:
         cells = "".join(f"<td>{escaped(cell)}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{escaped(first)}</th>{cells}</tr>')
+        title = escaped(first).replace(".", ".<wbr>").replace("_", "_<wbr>")  # dotted keys are long
+        lines.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
     table = f'<table class="{name}"><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>'
 

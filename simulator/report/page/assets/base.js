@@ -128,8 +128,17 @@ const Report = (() => {
     return made;
   }
 
+  // Explains the colours of a plot in the page itself, where it can wrap; entries are names and CSS backgrounds.
+  function legend(name, entries) {
+    id(name).replaceChildren(...entries.map(([text, background, kind]) => {
+      const sample = element("i", { class: kind || "", "aria-hidden": "true" });
+      sample.style.background = background;
+      return element("span", {}, sample, text);
+    }));
+  }
+
   return {
-    data, id, known, show, significant, unit, runsOf, column, summary, look, state, isDark, colors, prefers, shown,
+    legend, data, id, known, show, significant, unit, runsOf, column, summary, look, state, isDark, colors, prefers, shown,
     setShown, plain, element, ranked, UNKNOWN,
   };
 })();

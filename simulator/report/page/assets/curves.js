@@ -103,7 +103,7 @@
       const color = Report.colors().muted;
       found.push({
         type: "line", xref: "paper", x0: 0, x1: 1, y0: level(value), y1: level(value), line: { color, width: 1.2, dash },
-        label: { text, textposition: "end", yanchor: "bottom", font: { color, size: 11 } },
+        label: { text, textposition: "start", yanchor: "bottom", font: { color, size: 11 } },
       });
     };
     const best = data.best === null ? null : Math.exp(data.best);

@@ -7,19 +7,20 @@
   Report.draw = (name, traces, layout) => {
     const { paper, ink, muted, grid } = colors();
     const touch = window.matchMedia("(pointer: coarse)").matches;
+    const title = (own) => (own && own.title ? { title: { ...own.title, font: { size: 13, color: muted } } } : {});
     const axis = { gridcolor: grid, linecolor: muted, zerolinecolor: grid, tickcolor: muted, automargin: true, separatethousands: true, exponentformat: "none" };
     const font = { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: ink };
     const full = {
       paper_bgcolor: paper, plot_bgcolor: paper, font, showlegend: false, dragmode: touch ? false : "zoom",
       hoverlabel: { bgcolor: paper, bordercolor: muted, font: { color: ink, family: font.family }, align: "left" },
       ...layout,
-      xaxis: { ...axis, showline: true, ticks: "outside", ...layout.xaxis },
-      yaxis: { ...axis, ...layout.yaxis },
+      xaxis: { ...axis, showline: true, ticks: "outside", ...layout.xaxis, ...title(layout.xaxis) },
+      yaxis: { ...axis, ...layout.yaxis, ...title(layout.yaxis) },
       ...(state.printing ? { width: PAPER_PX, autosize: false } : { autosize: true }),
     };
     const tools = {
-      displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
-      toImageButtonOptions: { format: "svg", filename: name },
+      displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      toImageButtonOptions: { format: "svg", filename: name }, showSendToCloud: false, plotlyServerURL: "",
     };
     Plotly.react(id(name), traces, full, tools);
   };

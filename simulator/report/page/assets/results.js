@@ -13,7 +13,9 @@
   // Columns as they are now: what the runs have, and where they reach the target.
   function columns() {
     const reaching = Report.reaching ? Report.reaching() : null;
-    return reaching ? [...data.columns, { key: TARGET, ...reaching }] : data.columns;
+    if (!reaching) return data.columns;
+    const place = data.columns.findIndex((each) => each.key === "simulated_seconds") + 1;
+    return [...data.columns.slice(0, place), { key: TARGET, ...reaching }, ...data.columns.slice(place)];
   }
 
   function rows(byRun) {

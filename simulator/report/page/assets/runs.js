@@ -1,22 +1,27 @@
 "use strict";
 // What the workers did: a timeline of one run, where the time went, and how stale rounds were.
 (() => {
-  const { data, id, show, significant, unit, look, shown, plain, element, colors, isDark } = Report;
+  const { data, id, show, significant, unit, look, shown, plain, element, colors, isDark, legend } = Report;
+  // Patterns differ too, so that phases can be told apart without colours.
   const PHASES = {
-    wait: { light: "#e3e6ea", dark: "#39414a", pattern: "." },
-    pull: { light: "#56B4E9", dark: "#7cc4ee", pattern: "/" },
-    compute: { light: "#0072B2", dark: "#2f7fb8", pattern: "" },
-    push: { light: "#E69F00", dark: "#e0a93a", pattern: "\\" },
-    lost: { light: "#b22222", dark: "#e06a5a", pattern: "x" },
+    wait: { light: "#e9ecef", dark: "#2b323a", pattern: ".", css: (ink) => `radial-gradient(${ink} 18%, transparent 22%) 0 0 / 5px 5px` },
+    pull: { light: "#56B4E9", dark: "#7cc4ee", pattern: "/", css: (ink) => `repeating-linear-gradient(-45deg, ${ink} 0 1px, transparent 1px 4px)` },
+    compute: { light: "#0072B2", dark: "#2f7fb8", pattern: "", css: () => "none" },
+    push: { light: "#E69F00", dark: "#e0a93a", pattern: "\\", css: (ink) => `repeating-linear-gradient(45deg, ${ink} 0 1px, transparent 1px 4px)` },
+    lost: {
+      light: "#e8b4ae", dark: "#8a4038", pattern: "x",
+      css: (ink) => `repeating-linear-gradient(45deg, ${ink} 0 1px, transparent 1px 4px), repeating-linear-gradient(-45deg, ${ink} 0 1px, transparent 1px 4px)`,
+    },
   };
+  const hatch = () => (isDark() ? "rgba(255,255,255,.35)" : "rgba(0,0,0,.38)");
+  const entry = (phase, name = phase) => [name, `${PHASES[phase].css(hatch())}, ${color(phase)}`.replace("none, ", "")];
   const color = (phase) => PHASES[phase][isDark() ? "dark" : "light"];
   const marker = (phase) => ({
     color: color(phase),
     line: { width: 0 },
-    pattern: { shape: PHASES[phase].pattern, fgcolor: isDark() ? "rgba(0,0,0,.55)" : "rgba(0,0,0,.4)", size: 5, solidity: 0.25 },
+    pattern: { shape: PHASES[phase].pattern, bgcolor: color(phase), fgcolor: hatch(), fillmode: "replace", size: 5, solidity: 0.22 },
   });
   const chosen = () => data.details[id("run").value];
-  const legend = { orientation: "h", yanchor: "bottom", y: 1.01, xanchor: "left", x: 0, traceorder: "normal" };
 
   function workerNames(pairs) {
     return pairs.map(([worker, step]) => (step === null ? `${worker}` : `${worker}  \u00b7  ${significant(step)} s`));
@@ -45,7 +50,7 @@
     if (lost.length) {
       bars.push({
         type: "scatter", mode: "markers", name: "round lost", y: lost, x: when.map((s) => s / scale.size),
-        marker: { symbol: "x", size: 8, color: color("lost"), line: { width: 1, color: colors().edge } }, hovertemplate: "<b>round lost</b><extra></extra>",
+        marker: { symbol: "x", size: 8, color: isDark() ? "#ff8a7a" : "#a01818", line: { width: 1, color: colors().edge } }, hovertemplate: "<b>round lost</b><extra></extra>",
       });
     }
     bars.push({
@@ -54,12 +59,16 @@
       customdata: own.updates.map((s) => show("time", s)), hovertemplate: "<b>server update</b> at %{customdata}<extra></extra>",
     });
     Report.draw("timeline-plot", bars, {
-      height: 130 + 26 * (count + 1), barmode: "overlay", bargap: 0, showlegend: true, legend, margin: { l: 92, r: 16, t: 34, b: 48 }, hovermode: "closest",
+      height: 80 + 26 * (count + 1), barmode: "overlay", bargap: 0, margin: { l: 92, r: 16, t: 8, b: 48 }, hovermode: "closest",
       xaxis: { title: { text: `simulated time (${scale.name})` }, range: [0, own.first_s / scale.size], maxallowed: own.until_s / scale.size, minallowed: 0 },
       yaxis: {
         range: [count + 0.6, -0.6], tickvals: [...Array(count + 1).keys()], ticktext: [...workerNames(own.workers), "server"], fixedrange: true, showgrid: false, zeroline: false,
       },
     });
+    const entries = Object.keys(own.bars).filter((phase) => own.bars[phase][0].length).map((phase) => entry(phase));
+    if (gone.length) entries.push(entry("lost", "absent"));
+    if (lost.length) entries.push(["round lost", isDark() ? "#ff8a7a" : "#a01818", "dot"]);
+    legend("timeline-legend", [...entries, ["server update", colors().ink, "tick"]]);
     const parts = [`Seed ${own.seed}. Shown at first: ${show("time", own.first_s)} of ${show("time", own.end_s)}`];
     parts.push(own.until_s < own.end_s ? `; drag to the right for more, up to ${show("time", own.until_s)}, which is what this page holds.` : "; drag or zoom for the rest.");
     if (count < own.of) parts.push(` ${count} of ${own.of.toLocaleString("en-US")} workers, evenly spaced from fastest to slowest.`);
@@ -75,12 +84,13 @@
       hovertemplate: `<b>${name}</b> %{x:.1f} %<extra></extra>`,
     }));
     Report.draw("shares-plot", bars, {
-      height: 120 + 26 * rows.length, barmode: "stack", bargap: 0, showlegend: true, legend, margin: { l: 92, r: 16, t: 34, b: 48 }, hovermode: "closest",
+      height: 80 + 26 * rows.length, barmode: "stack", bargap: 0, margin: { l: 92, r: 16, t: 8, b: 48 }, hovermode: "closest",
       xaxis: { title: { text: "share of the time (%)" }, range: [0, 100], fixedrange: true },
       yaxis: {
         range: [rows.length - 0.4, -0.6], tickvals: rows, ticktext: workerNames(own.worker.map((worker, i) => [worker, own.step_s[i]])), fixedrange: true, showgrid: false, zeroline: false,
       },
     });
+    legend("shares-legend", bars.map(({ name }) => (name === "lost or absent" ? entry("lost", name) : entry(name))));
     id("shares-note").textContent = own.worker.length < own.of ? `${own.worker.length} of ${own.of.toLocaleString("en-US")} workers, evenly spaced from fastest to slowest.` : "";
   }
 
@@ -125,11 +135,12 @@
       };
     });
     Report.draw("staleness-plot", traces, {
-      height: 340, barmode: "group", bargap: 0.2, showlegend: true, margin: { l: 58, r: 16, t: 34, b: 48 }, hovermode: "closest", legend: { ...legend, font: { size: 12 } },
+      height: 340, barmode: "group", bargap: 0.2, margin: { l: 58, r: 16, t: 12, b: 48 }, hovermode: "closest",
       xaxis: { title: { text: "staleness (server updates)" }, zeroline: false },
       yaxis: { title: { text: "share of the rounds (%)" }, rangemode: "tozero" },
     });
-    id("staleness-note").textContent = data.groups.length > 1 ? "Of the variants that are shown in the curves." : "";
+    legend("staleness-legend", groups.map((group) => [data.groups[group].label, look(group).color]));
+    id("staleness-note").textContent = data.groups.length > 1 ? "Of the variants that are chosen under Curves." : "";
   }
 
   const none = (names, text) => {
