@@ -108,6 +108,11 @@ def test_settings_differ_or_are_common():
     assert flattened({"name": "x", "a": {}, "b": None, "c": ""}) == {"a": "{}", "b": "null", "c": '""'}
 
 
+def test_null_and_absent_are_no_difference():
+    records = [_with(build_record(v), {"faults": {"trace": None} if v == "b" else None}) for v in "ab"]
+    assert "faults.trace" not in settings_of(group_records(records)).different
+
+
 def test_a_setting_that_one_group_lacks_differs():
     records = [_with(build_record(v), {"outer": {"buffer": 4}} if v == "b" else {}) for v in "ab"]
     settings = settings_of(group_records(records))

@@ -315,7 +315,9 @@ def test_other_records_have_a_page_too(driver, folder, what):
     assert complaints_of(driver) == []
     assert len(texts(driver, "#results-table tbody tr")) == len(records)
     if what == "timelines":
-        assert texts(driver, "#curves-plot") == ["Nothing was trained, so there are no curves."]
+        assert texts(driver, "#curves-plot") == [
+            "Nothing was trained, so there are no curves. What is chosen here is shown under Staleness."
+        ]
     if what == "faults":
         assert texts(driver, "#faults tbody th") == ["async Nesterov"]
         names = [trace["name"] for trace in drawn(driver, "timeline-plot")]

@@ -120,10 +120,13 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     keys of its own are columns too.
     """
     found = []
-    for path in dict.fromkeys(key for run in runs for key in sweep_point(run.summary)):
+    paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
+    last = [path.rsplit(".", 1)[-1] for path in paths]
+    for path, short_name in zip(paths, last, strict=True):
         values = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
-        name = one_line(path)
-        found.append({"key": name, "label": name, "kind": "text", "about": "set by the sweep", "values": values})
+        label = one_line(short_name if last.count(short_name) == 1 else path)
+        about = f"{one_line(path)}, set by the sweep"
+        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": values})
     further = [key for run in runs for key in run.summary if _is_further(key, run.summary[key])]
     known = {key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)} | _COLUMNS
     trained = any(run.summary["trainer"] != "null" for run in runs)

@@ -14,7 +14,7 @@ from simulator.report.page.rounds import fault_counts
 from simulator.report.page.settings import settings_of
 
 _ENVIRONMENT = ("backend", "trainer", "data_hash", "parameters", "workers")
-_MOST_HASH = 16  # characters shown
+_LONGEST_VALUE = 16  # characters; enough of a hash
 
 
 def escaped(value: object) -> str:
@@ -83,7 +83,7 @@ def configuration(groups: Sequence[Group]) -> str:
         parts.append(
             _table(["setting", "values", "which, with the number of variants and sweep points"], rows, "settings")
         )
-    common = _table(["setting", "value"], [[key, value] for key, value in settings.common.items()], "settings")
+    common = _table(["setting", "value"], [[key, value] for key, value in settings.common.items()], "settings common")
     parts.append(f"<details><summary>{len(settings.common):,} settings that all runs share</summary>{common}</details>")
     return "".join(parts)
 
@@ -103,11 +103,18 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> s
     titles = "".join(f'<th scope="col">{escaped(title)}</th>' for title in header)
     lines = []
     for first, *rest in rows:
-        cells = "".join(f"<td>{escaped(cell)}</td>" for cell in rest)
-        title = escaped(first).replace(".", ".<wbr>").replace("_", "_<wbr>")  # dotted keys are long
-        lines.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
+        cells = "".join(f"<td>{_breakable(cell)}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{_breakable(first, ".")}</th>{cells}</tr>')
     table = f'<table class="{name}"><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>'
+
+
+def _breakable(text: str, *marks: str) -> str:
+    """Returns a text as HTML with places where a long name may be broken: after underscores and the marks given."""
+    shown = escaped(text)
+    for mark in ("_", *marks):
+        shown = shown.replace(mark, f"{mark}<wbr>")
+    return shown
 
 
 def faults(groups: Sequence[Group]) -> str:
@@ -162,6 +169,8 @@ def _distinct(summaries: Sequence[Mapping[str, Any]], key: str) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return human.UNKNOWN
+    if value == "null":
+        return "null (nothing trained)"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)[:_MOST_HASH]
+    return str(value)[:_LONGEST_VALUE]

@@ -9,6 +9,7 @@ from simulator.report.grouping import Group
 
 _NAMES = ("name", "description", "variant", "seed")  # said elsewhere
 _ABSENT = "–"  # noqa: RUF001 - an en dash, as tables print a missing value
+_NULL = "null"
 _LONGEST = 160  # characters of one value
 
 
@@ -18,7 +19,7 @@ class Settings:
 
     Attributes:
         different: Dotted key to the value of each group, as text; a group whose runs differ among themselves has
-            their values separated by commas.
+            their values separated by commas. Null and absent mean the same, and make no difference.
         common: Dotted key to the value that all have.
     """
 
@@ -34,10 +35,11 @@ def settings_of(groups: Sequence[Group]) -> Settings:
     common: dict[str, str] = {}
     for key in keys:
         each = [list(dict.fromkeys(run.get(key, _ABSENT) for run in runs)) for runs in flat]
-        if len({value for values in each for value in values}) == 1:
+        values = {value for own in each for value in own}
+        if len(values) == 1:
             common[key] = _cut(each[0][0])
-        else:
-            different[key] = tuple(_cut(", ".join(values)) for values in each)
+        elif values != {_ABSENT, _NULL}:
+            different[key] = tuple(_cut(", ".join(own)) for own in each)
     return Settings(different, common)
 
 
@@ -60,7 +62,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value or '""'
     if value is None:
-        return "null"
+        return _NULL
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -128,17 +128,31 @@ const Report = (() => {
     return made;
   }
 
-  // Explains the colours of a plot in the page itself, where it can wrap; entries are names and CSS backgrounds.
+  // How the line of a group looks, as a picture.
+  function sample(group) {
+    const { color, dash } = look(group);
+    const dashes = { solid: "", dash: "7 3", dot: "2 3", dashdot: "7 3 2 3" }[dash];
+    const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    for (const [name, value] of Object.entries({ width: 26, height: 10, "aria-hidden": "true" })) picture.setAttribute(name, value);
+    const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    const drawn = { x1: 1, x2: 25, y1: 5, y2: 5, stroke: color, "stroke-width": 2.4, "stroke-dasharray": dashes };
+    for (const [name, value] of Object.entries(drawn)) stroke.setAttribute(name, value);
+    picture.append(stroke);
+    return picture;
+  }
+
+  // Explains the colours of a plot in the page itself, where it can wrap; entries are names and CSS backgrounds or pictures.
   function legend(name, entries) {
     id(name).replaceChildren(...entries.map(([text, background, kind]) => {
-      const sample = element("i", { class: kind || "", "aria-hidden": "true" });
-      sample.style.background = background;
-      return element("span", {}, sample, text);
+      if (background instanceof Element) return element("span", {}, background, text);
+      const swatch = element("i", { class: kind || "", "aria-hidden": "true" });
+      swatch.style.background = background;
+      return element("span", {}, swatch, text);
     }));
   }
 
   return {
-    legend, data, id, known, show, significant, unit, runsOf, column, summary, look, state, isDark, colors, prefers, shown,
+    legend, sample, data, id, known, show, significant, unit, runsOf, column, summary, look, state, isDark, colors, prefers, shown,
     setShown, plain, element, ranked, UNKNOWN,
   };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 // The curves: mean and range over the runs of every variant that is shown, against an axis that can be chosen.
 (() => {
-  const { data, id, known, show, unit, runsOf, look, shown, setShown, plain, element, column, summary } = Report;
+  const { data, id, known, show, unit, runsOf, look, shown, setShown, plain, element, column, sample } = Report;
   const MOST_POINTS = 400; // of a mean
   const trained = data.axes.length > 0;
   const axis = () => data.axes.find((each) => each.key === id("x-axis").value);
@@ -172,25 +172,13 @@
     return { label, kind: chosen.kind, about: "first reached, interpolated between evaluations", relative: true, values };
   };
 
-  // What the baseline reaches in the end is a target that makes variants comparable.
+  // What all runs of the baseline reach in the end is a target that makes variants comparable.
   function usualTarget() {
     const final = column("final_perplexity");
     const baseline = data.groups.map((group) => group.baseline).find((index) => index !== null);
     if (!final || baseline === undefined) return null;
-    const { mean } = summary(runsOf[baseline].map((run) => final.values[run]));
-    return mean === null ? null : Math.ceil(mean * 100) / 100;
-  }
-
-  function sample(group) {
-    const { color, dash } = look(group);
-    const dashes = { solid: "", dash: "7 3", dot: "2 3", dashdot: "7 3 2 3" }[dash];
-    const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    for (const [name, value] of Object.entries({ width: 26, height: 10, "aria-hidden": "true" })) picture.setAttribute(name, value);
-    const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    const drawn = { x1: 1, x2: 25, y1: 5, y2: 5, stroke: color, "stroke-width": 2.4, "stroke-dasharray": dashes };
-    for (const [name, value] of Object.entries(drawn)) stroke.setAttribute(name, value);
-    picture.append(stroke);
-    return picture;
+    const reached = runsOf[baseline].map((run) => final.values[run]).filter(known);
+    return reached.length ? Math.ceil(Math.max(...reached) * 100) / 100 : null;
   }
 
   const MOST_LISTED = 300;
@@ -247,7 +235,7 @@
     id("curves").querySelectorAll(":scope > .controls").forEach((controls) => (controls.hidden = true));
     Report.state.sections.curves = () => {
       id("curves-plot").classList.add("nothing");
-      id("curves-plot").textContent = "Nothing was trained, so there are no curves.";
+      id("curves-plot").textContent = "Nothing was trained, so there are no curves. What is chosen here is shown under Staleness.";
     };
   }
 })();

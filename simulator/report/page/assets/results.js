@@ -35,7 +35,8 @@
     const baseline = data.groups[row.group].baseline;
     if (of.relative && row.seed === null && baseline !== null) {
       const base = summary(runsOf[baseline].map((run) => of.values[run]));
-      if (base.mean) notes.push(`${(own.mean / base.mean).toFixed(2)}\u00d7`);
+      const all = own.count === row.runs.length && base.count === runsOf[baseline].length; // else it would be of the lucky ones
+      if (base.mean && all) notes.push(`${(own.mean / base.mean).toFixed(2)}\u00d7`);
     }
     return { text: show(of.kind, own.mean), value: own.mean, note: notes.join(", ") };
   }

@@ -1,7 +1,7 @@
 "use strict";
 // What the workers did: a timeline of one run, where the time went, and how stale rounds were.
 (() => {
-  const { data, id, show, significant, unit, look, shown, plain, element, colors, isDark, legend } = Report;
+  const { data, id, show, significant, unit, look, shown, plain, element, colors, isDark, legend, sample } = Report;
   // Patterns differ too, so that phases can be told apart without colours.
   const PHASES = {
     wait: { light: "#e9ecef", dark: "#2b323a", pattern: ".", css: (ink) => `radial-gradient(${ink} 18%, transparent 22%) 0 0 / 5px 5px` },
@@ -139,7 +139,7 @@
       xaxis: { title: { text: "staleness (server updates)" }, zeroline: false },
       yaxis: { title: { text: "share of the rounds (%)" }, rangemode: "tozero" },
     });
-    legend("staleness-legend", groups.map((group) => [data.groups[group].label, look(group).color]));
+    legend("staleness-legend", groups.map((group) => [data.groups[group].label, few ? look(group).color : sample(group)]));
     id("staleness-note").textContent = data.groups.length > 1 ? "Of the variants that are chosen under Curves." : "";
   }
 
