@@ -116,19 +116,18 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
 
     Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
-    times the local steps. Numbers that a summary has under
-    keys of its own are columns too.
+    times the local steps. Numbers that a summary has under keys of its own are columns too.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
     last = [path.rsplit(".", 1)[-1] for path in paths]
     for path, short_name in zip(paths, last, strict=True):
-        values = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
+        texts = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
         label = one_line(short_name if last.count(short_name) == 1 else path)
         about = f"{one_line(path)}, set by the sweep"
-        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": values})
+        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": texts})
     further = [key for run in runs for key in run.summary if _is_further(key, run.summary[key])]
-    known = {key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)} | _COLUMNS
+    known = {key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)} | dict(_COLUMNS)
     trained = any(run.summary["trainer"] != "null" for run in runs)
     for key in [*_COLUMNS, *(key for key in known if key not in _COLUMNS)]:
         label, kind, about = known[key]

@@ -139,12 +139,13 @@ def staleness_by_worker(group: Group) -> dict[str, Any]:
             "staleness": np.concatenate([record.rounds["staleness"].to_numpy() for record in records]),
         }
     )
-    spread = {}
-    for place, values in table.groupby("place")["staleness"]:
+    labels, spread = [], []
+    for place in np.unique(table["place"]).tolist():
+        values = table.loc[table["place"] == place, "staleness"]
         low, first, third, high = np.quantile(values, [0, 0.25, 0.75, 1])
-        spread[place] = shortened([low, first, float(values.mean()), third, high])
-    labels = [f"worker {place}" if each else f"tenth {int(place) + 1} of {TENTHS}" for place in spread]
-    return {"labels": labels, "spread": list(spread.values())}
+        spread.append(shortened([low, first, float(values.mean()), third, high]))
+        labels.append(f"worker {place}" if each else f"tenth {place + 1} of {TENTHS}")
+    return {"labels": labels, "spread": spread}
 
 
 def _tenths(record: RunRecord) -> "pd.Series[int]":
