@@ -102,8 +102,8 @@ def main() -> None:
         table.add_row(f"{count:,}", size, f"{made_s:.1f}", *median)
     console = Console()
     console.print(table)
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    console.print(f"{machine('plotly', 'selenium')}{load}")
+    busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    console.print(f"{machine('plotly', 'selenium')}{busy}")
 
 
 if __name__ == "__main__":
