@@ -181,7 +181,7 @@
     return reached.length ? Math.ceil(Math.max(...reached) * 100) / 100 : null;
   }
 
-  const MOST_LISTED = 300;
+  const MOST_LISTED = 100;
   const MOST_SHOWN = 36; // that can be told apart
   function list() {
     const wanted = id("find-variant").value.toLowerCase();
