@@ -1,6 +1,7 @@
 """Stopping a simulation on request, with its state written down."""
 
 import signal
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -32,17 +33,21 @@ class Interrupted(Exception):  # noqa: N818  # likewise
 class StopSignals:
     """Hears that the process is to stop: at the first signal politely, at the second at once. Use it as a context.
 
+    Args:
+      numbers: of the signals.
+
     Attributes:
       received: the signal's number, None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.received: int | None = None
+        self._numbers = numbers
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         """Begins to listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers:
             self._former[number] = signal.signal(number, self._heard)
         return self
 
