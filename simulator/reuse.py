@@ -171,7 +171,7 @@ class Reuse:
             self._part[index] = _Source(source, int(theirs.numbers[longest - 1]), int(own.numbers[longest - 1]))
 
     def source(self, index: int) -> tuple[int, bool] | None:
-        """Returns the one before it whose training a simulation takes over, and whether all of it; None for nobody's."""
+        """Returns the one before it whose training a simulation takes over and whether all of it; None for nobody's."""
         if index in self._whole:
             return self._whole[index], True
         return (self._part[index].index, False) if index in self._part else None

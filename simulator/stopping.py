@@ -1,6 +1,7 @@
 """Stopping a simulation on request, with its state written down."""
 
 import signal
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -33,6 +34,8 @@ class Interrupted(Exception):  # noqa: N818  # likewise
 class StopSignals:
     """Hears that the process is to stop: at the first signal politely, at the second at once. Use it as a context.
 
+    Python gives signals to the main thread alone: in another it hears nothing.
+
     Args:
       numbers: of the signals.
 
@@ -47,7 +50,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         """Begins to listen."""
-        for number in self._numbers:
+        for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
             self._former[number] = signal.signal(number, self._heard)
         return self
 

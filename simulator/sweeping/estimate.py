@@ -74,11 +74,11 @@ class SweepCost:
         yield f"to train: {sum(steps):,} local steps, {short_count(tokens)} tokens{self._unknown(trained)}"
         flops = sum(point.flops or 0.0 for point in trained)
         if self.flops_per_s is None:
-            yield f"cost: {short_count(flops)}FLOP; {self.source}"
+            yield f"cost: {_flop(flops)}; {self.source}"
         else:
             time_s = flops / self.flops_per_s
-            speed = f"{short_count(self.flops_per_s)}FLOP/s"
-            yield f"cost: {short_count(flops)}FLOP, about {duration(time_s)} one after another at {speed} ({self.source})"
+            speed = f"{_flop(self.flops_per_s)}/s"
+            yield f"cost: {_flop(flops)}, about {duration(time_s)} in all at {speed} ({self.source})"
         yield "nothing was simulated, and nothing written"
 
     @staticmethod
@@ -242,9 +242,15 @@ def estimate_table(cost: SweepCost) -> "Table":
     return table
 
 
+def _flop(number: float) -> str:
+    """Returns a number of operations with its prefix: "3 GFLOP", "950 FLOP"."""
+    text = short_count(number)
+    return f"{text}FLOP" if text[-1].isalpha() else f"{text} FLOP"
+
+
 def _host_time(point: PointCost, flops_per_s: float | None) -> str:
     if point.flops is None:
         return duration(None)
     if flops_per_s is None:
-        return f"{short_count(point.flops)}FLOP"
+        return _flop(point.flops)
     return duration(0.0 if point.shares.startswith("all") else point.flops / flops_per_s)

@@ -50,7 +50,9 @@ class Failure:
     @classmethod
     def of(cls, run: PlannedRun, error: Exception) -> "Failure":
         """Returns what an exception means for a point."""
-        expected = isinstance(error, SimulationError | ExperimentError | ValueError | OSError)
+        from simulator.record import RecordError
+
+        expected = isinstance(error, SimulationError | ExperimentError | RecordError | OSError)
         message = str(error) or "no message"
         details = "".join(traceback.format_exception(error))
         return cls(run, type(error).__name__, message if expected else f"{type(error).__name__}: {message}", details)

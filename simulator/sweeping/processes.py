@@ -148,7 +148,7 @@ class Processes:
         if self._stopping:
             self._stood += ledger.stands()
             return
-        if not worker.ready and not ledger.stood:
+        if not worker.ready and (worker.process.exitcode or 0) > 0:
             raise SimulationError(
                 f"a process for --jobs cannot be started (it {_ended(worker.process.exitcode)} at once): see its "
                 "message above; a script that starts processes has to do so under `if __name__ == '__main__':`"

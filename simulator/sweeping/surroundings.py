@@ -15,6 +15,7 @@ _CPU_DEVICES, _FRACTION, _PREALLOCATE = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
 )
 _THREADS = "PJRT_NPROC"
+_FORCED = "xla_force_host_platform_device_count"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 USED_OF_GPU = 0.9
 """How much of a GPU's memory the processes that share it take for arrays: each has a context beside them."""
@@ -72,7 +73,7 @@ def local_surroundings(processes: int) -> list[Surroundings]:
 
     backend, devices = jax.default_backend(), jax.local_device_count()
     if backend == "cpu":
-        return [Surroundings({_CPU_DEVICES: str(devices)}, 1 / processes)] * processes
+        return [Surroundings(_cpu_devices(devices), 1 / processes)] * processes
     if backend not in ("gpu", "cuda", "rocm"):
         message = f"a {backend.upper()} belongs to one process: use --jobs 1, or --engine ray on several machines"
         raise ExperimentError([Problem("--jobs", message, processes)])
@@ -106,13 +107,18 @@ def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> 
       memory: bytes of the host's.
     """
     devices, threads = (local_cores(), available_cores()) if cpus is None else (max(1, math.floor(cpus)),) * 2
-    environment: dict[str, str | None] = {_CPU_DEVICES: str(devices), _THREADS: str(threads), _PREALLOCATE: None}
+    environment: dict[str, str | None] = {_THREADS: str(threads), _PREALLOCATE: None, **_cpu_devices(devices)}
     environment |= {name: value for name, value in os.environ.items() if _is_setting(name)}
     if 0 < gpus < 1:
         environment[_FRACTION] = f"{USED_OF_GPU * gpus:.3f}"
     if gpus == 0:
         environment.setdefault("JAX_PLATFORMS", "cpu")
     return Surroundings(environment, memory or 1.0)
+
+
+def _cpu_devices(count: int) -> dict[str, str]:
+    """Returns what has JAX see so many devices of a CPU; nothing where XLA_FLAGS, which go along, say how many."""
+    return {} if _FORCED in os.environ.get("XLA_FLAGS", "") else {_CPU_DEVICES: str(count)}
 
 
 def _is_setting(name: str) -> bool:
