@@ -21,7 +21,7 @@ from tests.killed_runs import CLASSIFIER
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 OF_THE_HOST = dict.fromkeys(("host_seconds", "tokens_per_host_second"))
-OFTEN = {"checkpoint": {"every_updates": 20}, "evaluate": {"windows": 8}}
+OFTEN = {"checkpoint": {"every_updates": 100}, "evaluate": {"windows": 8}}
 DOCUMENT = merge(TINY, CLASSIFIER | OFTEN)
 
 
@@ -67,7 +67,7 @@ def test_processes_make_the_same_records_and_a_failure_stops_no_other(tmp_path: 
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_point_goes_on(tmp_path: Path):
-    points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 6_000})
+    points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 4_000})
     killed: list[int] = []
 
     def kill() -> None:
@@ -94,7 +94,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_point_goes_on(tmp_path: Pa
 
 
 def test_a_command_that_was_told_to_end_leaves_checkpoints_and_goes_on_to_the_same_end(tardigrad: Any, tmp_path: Path):
-    points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 6_000})
+    points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 4_000})
     command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml", "--out", "a"]
     options = {"cwd": tmp_path, "env": outside(), "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--jobs", "2"], **options) as process:

@@ -17,7 +17,7 @@ from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS
 from simulator.record import SUMMARY_FILE, atomic_path
 from simulator.stopping import Stopped
-from simulator.sweeping.messages import Over, Piece, Stood, Teller
+from simulator.sweeping.messages import Message, Over, Piece, Stood, Teller
 from simulator.sweeping.outcomes import Finished
 from simulator.sweeping.plan import PlannedRun, Task
 from simulator.sweeping.surroundings import Surroundings
@@ -43,7 +43,7 @@ def carry_out(
       send: sends a message; returns whether to stop.
 
     Raises:
-      SimulationError: this process has loaded JAX with other settings.
+      RuntimeError: this process computes with JAX already, with other settings.
       OSError: this machine's disk cannot be written to.
     """
     surroundings.enter()
@@ -54,43 +54,61 @@ def carry_out(
     keep_compiled_programs()
     if surroundings.memory not in _workshops:
         _workshops[surroundings.memory] = Workshop(memory=surroundings.memory)
-    stopping = False
-
-    def tell(message: Any) -> None:
-        nonlocal stopping
-        stopping = send(pickle.dumps(message)) or stopping
-
     with tempfile.TemporaryDirectory(prefix="tardigrad-") as name:
         folder = Path(name)
+        runs = {run.index: run for run in task.runs}
         for index, what, path, pieces in files:
-            run = next(run for run in task.runs if run.index == index)
-            _put(_home(folder / run.folder, what) / path, pieces)
-        sent = {(run.index, path.name) for run in task.runs for path in _checkpoints(folder / run.folder)}
-
-        def ship(run: PlannedRun) -> None:
-            """Sends the newest checkpoint of a point, unless it has been sent."""
-            newest = next(iter(_checkpoints(folder / run.folder)), None)
-            if newest is not None and (run.index, newest.name) not in sent:
-                sent.add((run.index, newest.name))
-                for piece in pieces_of(run.index, newest.name, newest):
-                    tell(piece)
-
-        def begin(run: PlannedRun) -> Teller:
-            return Teller(run, tell, lambda: ship(run))
-
-        runner = TaskRunner(folder, _workshops[surroundings.memory], begin, lambda: stopping)
+            _put(_home(folder / runs[index].folder, what) / path, pieces)
+        sender = _Sender(task, folder, send)
+        runner = TaskRunner(folder, _workshops[surroundings.memory], sender.begin, lambda: sender.stopping)
         try:
             for outcome in runner.outcomes(task):
-                if isinstance(outcome, Finished):
-                    for piece in pieces_of(outcome.run.index, "", folder / outcome.run.folder):
-                        tell(piece)
-                    tell(Over(outcome.run.index))
-                else:
-                    tell(outcome)
+                sender.over(outcome)
         except Stopped as stopped:
             assert runner.current is not None
-            ship(runner.current)
-            tell(Stood(runner.current.index, stopped.updates))
+            sender.stood(runner.current, stopped.updates)
+
+
+class _Sender:
+    """Sends what becomes of a task's points.
+
+    Attributes:
+      stopping: whether to stop.
+    """
+
+    def __init__(self, task: Task, folder: Path, send: Callable[[bytes], bool]):
+        self.stopping = False
+        self._folder, self._send = folder, send
+        self._sent = {(run.index, path.name) for run in task.runs for path in _checkpoints(folder / run.folder)}
+
+    def begin(self, run: PlannedRun) -> Teller:
+        """Returns the observer of a point, which also sends its checkpoints."""
+        return Teller(run, self._tell, lambda: self._ship(run))
+
+    def over(self, outcome: Outcome) -> None:
+        """Sends the record of a point that is finished, or what went wrong."""
+        if isinstance(outcome, Failure):
+            self._tell(outcome)
+            return
+        for piece in pieces_of(outcome.run.index, "", self._folder / outcome.run.folder):
+            self._tell(piece)
+        self._tell(Over(outcome.run.index))
+
+    def stood(self, run: PlannedRun, updates: int) -> None:
+        """Sends where a point stands that was stopped."""
+        self._ship(run)
+        self._tell(Stood(run.index, updates))
+
+    def _tell(self, message: Message) -> None:
+        self.stopping = self._send(pickle.dumps(message)) or self.stopping
+
+    def _ship(self, run: PlannedRun) -> None:
+        """Sends the newest checkpoint of a point, unless that was done."""
+        newest = next(iter(_checkpoints(self._folder / run.folder)), None)
+        if newest is not None and (run.index, newest.name) not in self._sent:
+            self._sent.add((run.index, newest.name))
+            for piece in pieces_of(run.index, newest.name, newest):
+                self._tell(piece)
 
 
 def pieces_of(index: int, what: str, folder: Path) -> Iterator[Piece]:
