@@ -8,12 +8,17 @@ if TYPE_CHECKING:
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.learning import Workshop, register_outer
     from simulator.record import RunRecord, read_runs
+    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweeping.sweep import Local, OnRay, run_points
 
 _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
+    "Local": "simulator.sweeping.sweep",
     "Observer": "simulator.engine",
+    "OnRay": "simulator.sweeping.sweep",
     "Point": "simulator.experiment",
+    "PointsFailedError": "simulator.sweeping.outcomes",
     "Progress": "simulator.engine",
     "RunRecord": "simulator.record",
     "Simulation": "simulator.engine",
@@ -23,6 +28,7 @@ _HOME = {
     "load": "simulator.experiment",
     "read_runs": "simulator.record",
     "register_outer": "simulator.learning",
+    "run_points": "simulator.sweeping.sweep",
     "simulate": "simulator.engine",
     "use_cpu_cores": "simulator.cores",
 }
@@ -30,8 +36,11 @@ _HOME = {
 __all__ = [
     "Experiment",
     "ExperimentError",
+    "Local",
     "Observer",
+    "OnRay",
     "Point",
+    "PointsFailedError",
     "Progress",
     "RunRecord",
     "Simulation",
@@ -41,6 +50,7 @@ __all__ = [
     "load",
     "read_runs",
     "register_outer",
+    "run_points",
     "simulate",
     "use_cpu_cores",
 ]

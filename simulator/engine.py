@@ -19,7 +19,7 @@ from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
-from simulator.provenance import circumstances, made_with, parameters_hash
+from simulator.provenance import circumstances, devices, made_with, parameters_hash
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -282,6 +282,7 @@ class Simulation:
             "reused": reused,
             "data": dict(dataset.facts) if dataset else None,
             **made_with(self._kind, self._data_hash()),
+            "devices": devices(),
         }
         return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
 

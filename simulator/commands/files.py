@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.commands.shared import File, Settings, Variant, check_points, plural, read_points, say
+from simulator.commands.shared import File, Settings, Variant, check_points, read_points, say
+from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.experiment.data_schema import DocumentData

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from simulator.commands.shared import EXIT_BROKEN, fail, plural, say
+from simulator.commands.shared import EXIT_BROKEN, fail, say
+from simulator.visible import plural
 
 _MOST_VIOLATIONS = 20
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent"]

@@ -1,0 +1,125 @@
+"""The simulation of a task's points, one after another: the same in every process, on every machine."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.experiment import SimulationError
+from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
+from simulator.stopping import Stopped
+from simulator.sweeping.outcomes import Failure, Finished, Outcome
+from simulator.sweeping.plan import PlannedRun, Task, experiment_of
+
+if TYPE_CHECKING:
+    from simulator.book import Observer
+    from simulator.engine import TrainerKind
+    from simulator.learning import Workshop
+    from simulator.record import RunRecord
+    from simulator.reuse import Reuse, Share
+
+
+class TaskRunner:
+    """Simulates points into their folders.
+
+    Args:
+      folder: that of all.
+      workshop: shares data, compiled programs and pretraining between the points.
+      begin: told of every point that is simulated; returns its observer.
+      stop: asked after every event whether to write the state down and stop.
+      trainer: of all points; each one's own choice when None.
+      keep_going: whether a point that fails is reported; else its error is raised.
+
+    Attributes:
+      current: the point that is being simulated.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workshop: "Workshop",
+        begin: "Callable[[PlannedRun], Observer]",
+        stop: Callable[[], bool],
+        *,
+        trainer: "TrainerKind | None" = None,
+        keep_going: bool = True,
+    ):
+        self.current: PlannedRun | None = None
+        self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
+        self._trainer, self._keep_going = trainer, keep_going
+
+    def outcomes(self, task: Task) -> Iterator[Outcome]:
+        """Simulates the points of a task that are not finished; yields what became of each that was not known to be.
+
+        Raises:
+          Stopped: it was asked to stop.
+          OSError: what went wrong cannot be written down.
+        """
+        try:
+            plan = self._plan(task)
+        except Exception as error:
+            if not self._keep_going:
+                raise
+            failed = [Failure.of(run, error) for run in task.runs if run.index not in task.known]
+            for failure in failed:
+                failure.write(self._folder)
+            yield from failed
+            return
+        for position, run in enumerate(task.runs):
+            self.current = run
+            share = plan.share(position)
+            outcome = self._outcome(run, share)
+            if isinstance(outcome, Finished):
+                plan.done(position, outcome.record, share.kept)
+                _clean(self._folder / run.folder)
+            else:  # here, what the point had made is free again
+                outcome.write(self._folder)
+            if run.index not in task.known:
+                yield outcome
+
+    def _plan(self, task: Task) -> "Reuse":
+        from simulator.engine import sharing
+        from simulator.reuse import Reuse
+
+        if not task.reuse:
+            return Reuse()
+        return sharing([experiment_of(run) for run in task.runs], [run.label for run in task.runs], self._workshop)
+
+    def _outcome(self, run: PlannedRun, share: "Share") -> Outcome:
+        try:
+            record = finished(self._folder / run.folder, run.experiment)
+            return Finished(run, self._simulate(run, share) if record is None else record)
+        except Stopped:
+            raise
+        except SimulationError as error:
+            if not self._keep_going:
+                raise SimulationError(f"{run.label}: {error}") from error
+            return Failure.of(run, error)
+        except Exception as error:  # whatever it is, it is this point's
+            if not self._keep_going:
+                raise
+            return Failure.of(run, error)
+
+    def _simulate(self, run: PlannedRun, share: "Share") -> "RunRecord":
+        from simulator.engine import simulate
+
+        observer = self._begin(run)
+        (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
+        record = simulate(
+            experiment_of(run),
+            trainer=self._trainer,
+            observer=observer,
+            workshop=self._workshop,
+            overrides=run.overrides,
+            checkpoints=self._folder / run.folder / CHECKPOINTS,
+            share=share,
+            stop=self._stop,
+        )
+        record.write(self._folder / run.folder)
+        return record
+
+
+def _clean(folder: Path) -> None:
+    """Removes what a finished point needs no more."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
