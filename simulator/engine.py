@@ -68,6 +68,7 @@ def simulate(
     observer: Observer | None = None,
     workshop: Workshop | None = None,
     overrides: Mapping[str, Any] | None = None,
+    tuned: Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
     share: Share | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -80,6 +81,7 @@ def simulate(
       observer: is told of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
       overrides: what a sweep changed, noted in the record.
+      tuned: what a search has found, likewise.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
       share: what need not be trained because another simulation has, from `sharing`.
@@ -97,7 +99,8 @@ def simulate(
       OSError: a checkpoint cannot be written.
     """
     simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
-    return simulation.run(observer, overrides, checkpoints, stop, share)
+    noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
+    return simulation.run(observer, noted, checkpoints, stop, share)
 
 
 def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: Workshop) -> Reuse:
@@ -142,12 +145,12 @@ class Simulation:
     def run(
         self,
         observer: Observer | None = None,
-        overrides: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
         checkpoints: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
         share: Share | None = None,
     ) -> RunRecord:
-        """Runs to the end of the budget and returns the record. Call it once."""
+        """Runs to the end of the budget and returns the record, its summary with what is `noted`. Call it once."""
         experiment, share = self.experiment, share or Share()
         self._taken = Taken()
         self._reused: dict[str, Any] | None = None
@@ -173,7 +176,7 @@ class Simulation:
         book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal)
         with reported():
             self._follow(book, learner, keeper, share, stop)
-        return self._record(book, overrides or {})
+        return self._record(book, noted or {})
 
     def _follow(
         self,
@@ -257,7 +260,7 @@ class Simulation:
             raise RecordError(message + "remove the run's folder, and simulate it again")
         learner.resume(recalled.under_way, saved)
 
-    def _record(self, book: Book, overrides: Mapping[str, Any]) -> RunRecord:
+    def _record(self, book: Book, noted: Mapping[str, Any]) -> RunRecord:
         taken, reused = self._taken.so_far(), self._reused
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
@@ -266,7 +269,8 @@ class Simulation:
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
             "seed": self.experiment.seed,
-            "overrides": dict(overrides),
+            "overrides": {},
+            **noted,
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
             "best_loss": dataset.best_loss if dataset else None,

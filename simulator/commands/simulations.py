@@ -123,6 +123,7 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
 
     from simulator.experiment.reference import reference_of
     from simulator.report import comparison, comparison_table, results_tables, write_figures
+    from simulator.sweeping.tuning import TUNING_FILE
 
     console = Console()
     summaries = [record.summary for record in records]
@@ -133,6 +134,8 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
         console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
+    if any(summary.get("tuned") for summary in summaries):
+        say(f"searched: what was tried and chosen is in {folder / TUNING_FILE}")
     reused = [summary for summary in summaries if summary.get("reused")]
     if reused:
         steps = sum(summary["reused"]["local_steps"] for summary in reused)
@@ -150,6 +153,10 @@ def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> N
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)
+    if any(point.searches for point in points):
+        from simulator.sweeping.tuning import number_of_trials
+
+        say(f"not counted: {plural(number_of_trials(points), 'trial')} of the axes that are searched, before these")
 
 
 def _profile(folder: Path) -> "Profile":

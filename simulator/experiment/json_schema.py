@@ -7,6 +7,7 @@ from typing import Any
 from simulator.experiment.outer_schema import BUILT_IN_OUTER
 from simulator.experiment.reference import Reference
 from simulator.experiment.schema import Experiment
+from simulator.experiment.search import Search
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _NOT_OF_A_VARIANT = ("name", "variant", "scale")
@@ -16,7 +17,7 @@ _SELECT = "names of the variants to simulate, in this order; all when absent"
 _SCALES = "name of each scale: what it changes of the rest of the file; `scale` chooses one"
 _SWEEP = (
     "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
-    "in a list or each by a name of its own"
+    "in a list or each by a name of its own, or a dotted path with a search for its best value"
 )
 
 
@@ -32,6 +33,7 @@ def file_schema() -> dict[str, Any]:
         if name not in _listed(generated):
             section.pop("required", None)
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    definitions["Search"] = _clean(Search.model_json_schema())
     settings = _clean(generated)["properties"]
     definitions["Variant"] = {
         "type": "object",
@@ -52,6 +54,7 @@ def file_schema() -> dict[str, Any]:
             "additionalProperties": {
                 "anyOf": [
                     {"type": "array", "minItems": 1},
+                    {"$ref": "#/$defs/Search"},
                     {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
                 ]
             },

@@ -28,6 +28,8 @@ EVALUATIONS_FILE = "evaluations.parquet"
 FAULTS_FILE = "faults.parquet"
 SUMMARY_FILE = "summary.json"
 CHECKSUMS_FILE = "checksums.json"
+TRIALS_FOLDER = "tuning"
+"""Holds the trials of a sweep's searched axes, which are not among its runs."""
 
 _EXPERIMENT_KEYS = ("name", "variant", "seed")
 
@@ -135,7 +137,8 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
 
     Args:
         paths: Each a run's own folder, or a folder that holds run folders at any depth. A run folder is one with a
-            table of events or evaluations in it.
+            table of events or evaluations in it. Trials of searched axes are left out where the folder around theirs
+            is given.
 
     Returns:
         In the order of `paths`, below each path in the order of the folders' names (numbers in names by value), each
@@ -148,7 +151,12 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise RecordError(f"{path}: no such folder. Give the folder of a run, or the --out folder of several")
-        found = {file.parent for name in (ROUNDS_FILE, EVALUATIONS_FILE) for file in path.rglob(name)}
+        found = {
+            file.parent
+            for name in (ROUNDS_FILE, EVALUATIONS_FILE)
+            for file in path.rglob(name)
+            if TRIALS_FOLDER not in file.relative_to(path).parts
+        }
         if not found:
             raise RecordError(
                 f"{path}: no run found in it or below. The folder of a run holds "

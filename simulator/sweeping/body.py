@@ -111,6 +111,7 @@ class TaskRunner:
             observer=observer,
             workshop=self._workshop,
             overrides=run.overrides,
+            tuned=run.tuned,
             checkpoints=self._folder / run.folder / CHECKPOINTS,
             share=share,
             stop=self._stop,

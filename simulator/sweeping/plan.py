@@ -26,6 +26,7 @@ class PlannedRun:
       folder: name of its folder in the output folder.
       experiment: resolved, as JSON.
       overrides: what the sweep set.
+      tuned: what a search has found for it.
     """
 
     index: int
@@ -33,6 +34,7 @@ class PlannedRun:
     folder: str
     experiment: Mapping[str, Any]
     overrides: Mapping[str, Any]
+    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
             f"{index + 1:0{digits}d}-{name}",
             point.experiment.model_dump(mode="json"),
             dict(point.overrides),
+            dict(point.tuned),
         )
         for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True))
     ]

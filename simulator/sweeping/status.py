@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from simulator.folder import CHECKPOINTS, taken
-from simulator.record import SUMMARY_FILE
+from simulator.record import SUMMARY_FILE, TRIALS_FOLDER
 from simulator.report.format import count, percent, perplexity
 from simulator.sweeping.board import read_progress
 from simulator.sweeping.outcomes import read_failure
-from simulator.sweeping.plan import read_sweep
+from simulator.sweeping.plan import SWEEP_FILE, read_sweep
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,14 +36,24 @@ class PointStatus:
 
 
 def sweep_status(folder: Path) -> list[PointStatus]:
-    """Returns where each point of a sweep stands.
+    """Returns where each point of a sweep stands, and before them the trials of axes that are searched.
 
     Raises:
       RecordError: there is no sweep in the folder.
     """
-    points = read_sweep(folder)["points"]
-    running = read_progress(folder)
     at_work = taken(folder)
+    batches = sorted((folder / TRIALS_FOLDER).glob(f"*/{SWEEP_FILE}"), key=lambda file: int(file.parent.name))
+    trials = [
+        dataclasses.replace(status, label=f"trial: {status.label}")
+        for file in batches
+        for status in _statuses(file.parent, at_work=at_work)
+    ]
+    searching = trials and not (folder / SWEEP_FILE).exists()  # the points are not known yet
+    return trials if searching else [*trials, *_statuses(folder, at_work=at_work)]
+
+
+def _statuses(folder: Path, *, at_work: bool) -> list[PointStatus]:
+    points, running = read_sweep(folder)["points"], read_progress(folder)
     return [
         _status(folder / point["folder"], point["label"], running.get(index), at_work)
         for index, point in enumerate(points)

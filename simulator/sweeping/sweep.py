@@ -73,6 +73,7 @@ class Sweep:
       trainer: of all; each one's own choice when None.
       reuse: whether points take over what others have trained.
       profile: traces the first that is simulated, in this process.
+      keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
     """
 
     points: "Sequence[Point]"
@@ -82,6 +83,7 @@ class Sweep:
     trainer: "TrainerKind | None" = None
     reuse: bool = True
     profile: "Profile | None" = None
+    keep_going: bool = False
 
     def outcomes(self) -> Iterator[Outcome]:
         """Simulates what is not finished; yields what becomes of each point, those that are finished first.
@@ -152,19 +154,28 @@ class Sweep:
             board,
             stop,
             trainer=self.trainer,
-            keep_going=len(self.points) > 1,
+            keep_going=self.keep_going or len(self.points) > 1,
             observed=None if self.profile is None else self.profile.of,
         )
 
     def run(self) -> "tuple[list[RunRecord], list[Failure]]":
-        """Simulates what is not finished, and keeps summary.json up to date meanwhile.
+        """Simulates what is not finished, and keeps summary.json up to date meanwhile; axes that are searched first.
 
         Returns:
           The records, and what has failed, each in the order of the points.
 
         Raises:
-          Exception: as `outcomes`.
+          Exception: as `outcomes` and `tuned`.
         """
+        if any(point.searches for point in self.points):
+            from simulator.sweeping.tuning import tuned
+
+            return dataclasses.replace(self, points=tuned(self)).run()
+        records, failures = self.by_place()
+        return [records[index] for index in sorted(records)], [failures[index] for index in sorted(failures)]
+
+    def by_place(self) -> "tuple[dict[int, RunRecord], dict[int, Failure]]":
+        """Does what `run` does for points of which nothing is searched; returns what became of each by its place."""
         from simulator.record import write_summary
 
         records: dict[int, RunRecord] = {}
@@ -176,7 +187,7 @@ class Sweep:
                 records[outcome.run.index] = outcome.record
                 summaries = [records[index].summary for index in sorted(records)]
                 write_summary(self.folder / "summary.json", summaries)
-        return [records[index] for index in sorted(records)], [failures[index] for index in sorted(failures)]
+        return records, failures
 
 
 def run_points(
@@ -191,7 +202,7 @@ def run_points(
     """Simulates points into a folder, as `tardigrad run` does: in local processes, or on a Ray cluster.
 
     Args:
-      points: what to simulate, for instance from `load`.
+      points: what to simulate, for instance from `load`. Axes that are searched are searched first.
       folder: for the records; empty or absent, unless `resume`.
       engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
       jobs: in how many local processes; 1 is this one. A script that uses more must call this under
