@@ -18,6 +18,7 @@ from simulator.folder import CHECKPOINTS
 from simulator.record import SUMMARY_FILE, atomic_path
 from simulator.stopping import Stopped
 from simulator.sweeping.messages import Message, Over, Piece, Stood, Teller
+from simulator.sweeping.outcomes import Failure, Outcome
 from simulator.sweeping.plan import PlannedRun, Task
 from simulator.sweeping.surroundings import Surroundings
 from simulator.versions import versions
