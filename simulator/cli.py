@@ -77,6 +77,7 @@ for command in (
     simulations.run,
     simulations.timeline,
     records.plot,
+    records.report,
     records.compare,
     files.validate,
     files.schema,

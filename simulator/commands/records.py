@@ -1,4 +1,4 @@
-"""Commands that read records alone: `plot`, `compare` and `verify`."""
+"""Commands that read records alone: `plot`, `report`, `compare` and `verify`."""
 
 import sys
 from pathlib import Path
@@ -32,6 +32,35 @@ def plot(
     console = Console()
     console.print(results_tables([record.summary for record in records]))
     say("\n".join(str(path) for path in figures))
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="file to write; report.html in the first of RUNS when absent", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
+    from simulator.folder import CHECKPOINTS
+    from simulator.record import SUMMARY_FILE, read_runs
+    from simulator.report.page import write_report
+
+    records = read_runs(runs)
+    unfinished = dict.fromkeys(
+        str(folder.parent)
+        for path in runs
+        for folder in sorted(path.rglob(CHECKPOINTS))
+        if folder.is_dir() and not (folder.parent / SUMMARY_FILE).exists()
+    )
+    file = out or runs[0] / "report.html"
+    replaced = write_report(records, file, unfinished=list(unfinished))
+    size = f"{file.stat().st_size / 1e6:.1f} MB"
+    say(f"{file}: {plural(len(records), 'run')}, {size}{', in place of an earlier report' if replaced else ''}")
+    if unfinished:
+        say(f"{plural(len(unfinished), 'run')} did not finish: the page names them")
 
 
 def compare(

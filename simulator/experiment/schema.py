@@ -242,7 +242,7 @@ class Experiment(Section):
     """One simulation: a model and data, a cluster, and how they learn."""
 
     name: str = Field(min_length=1)
-    description: str = ""
+    description: str = Field("", description="the question that it asks, as reports show it")
     variant: str = Field("", description="set from the name under variants")
     scale: str = Field("", description="which of the file's scales")
     seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0

@@ -1,0 +1,109 @@
+"""What came out, in words that follow from the records."""
+
+from collections.abc import Sequence
+
+from simulator.report import format as human
+from simulator.report.grouping import Group, sweep_point_labels
+from simulator.report.page.limits import ANSWERS
+from simulator.report.page.payload import baselines, mean_of, variant_of
+
+
+def answers(groups: Sequence[Group]) -> list[str]:
+    """Returns one or a few sentences: which variant reached the lowest perplexity, and what it took.
+
+    For each sweep point with several variants, or, where these are too many or have one variant each, over everything.
+    """
+    ranked = {
+        index: reached
+        for index, group in enumerate(groups)
+        if (reached := mean_of(group, "final_perplexity")) is not None
+    }
+    if not ranked:
+        return [_of_timelines(groups)]
+    found = baselines(groups)
+    points: dict[int, list[int]] = {}
+    for index in ranked:
+        baseline = found[index]
+        if baseline is not None:
+            points.setdefault(baseline, []).append(index)
+    if not 1 <= len(points) <= ANSWERS:
+        return [_sentence(groups, ranked, list(ranked), found, "")]
+    sentences = []
+    for baseline, members in points.items():
+        at = ", ".join(sweep_point_labels(groups[baseline].records[0].summary)) if len(points) > 1 else ""
+        sentences.append(_sentence(groups, ranked, members, found, at))
+    return sentences
+
+
+def _sentence(
+    groups: Sequence[Group],
+    reached: dict[int, float],
+    members: Sequence[int],
+    found: Sequence[int | None],
+    at: str,
+) -> str:
+    best = min(members, key=lambda index: reached[index])
+    group, baseline = groups[best], found[best]
+    name = variant_of(group) if at else group.label
+    where = f"At {at}, {name}" if at else name
+    runs = len(group.records)
+    text = f"{where} reached the lowest final perplexity, {human.perplexity(reached[best])}"
+    text += f" (mean of {runs} runs)" if runs > 1 else ""
+    time_s = mean_of(group, "simulated_seconds")
+    if baseline is None or baseline == best:
+        text += f", in {human.short_duration(time_s)} of simulated time."
+        others = [index for index in members if index != best]
+        if baseline == best and others:
+            second = min(others, key=lambda index: reached[index])
+            text += f" Next is {_name(groups[second], at)}: {_beside(groups, reached, second, best)}."
+    elif baseline in reached:
+        text += f": {_beside(groups, reached, best, baseline)} of {_name(groups[baseline], at)}."
+    else:
+        text += f"; {_name(groups[baseline], at)} diverged."
+    rivals = [index for index in members if index != best and _overlap(groups[best], groups[index])]
+    if rivals:
+        text += f" Over the seeds its range overlaps with that of {_listed([_name(groups[i], at) for i in rivals])}."
+    return text
+
+
+def _beside(groups: Sequence[Group], reached: dict[int, float], index: int, other: int) -> str:
+    """Returns a group's perplexity and simulated time as multiples of those of another."""
+    own_s, other_s = (mean_of(groups[i], "simulated_seconds") for i in (index, other))
+    text = f"{human.ratio(reached[index] / reached[other])} the perplexity"
+    return text + (f" in {human.ratio(own_s / other_s)} the simulated time" if own_s and other_s else "")
+
+
+def _name(group: Group, at: str) -> str:
+    return variant_of(group) if at else group.label
+
+
+def _overlap(group: Group, other: Group) -> bool:
+    """Returns whether the ranges of two groups' perplexities, both of several runs, have something in common."""
+    ranges = []
+    for each in (group, other):
+        values = [record.summary["final_perplexity"] for record in each.records]
+        if len(values) < 2 or not all(map(human.known, values)):
+            return False
+        ranges.append((min(values), max(values)))
+    (low, high), (other_low, other_high) = ranges
+    return bool(low <= other_high and other_low <= high)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{len(names)} others"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _of_timelines(groups: Sequence[Group]) -> str:
+    """Returns what is to be said where nothing was trained, or everything diverged."""
+    if any(record.summary["trainer"] != "null" for group in groups for record in group.records):
+        return "No variant has a finite final perplexity in all of its runs."
+    known = {index: mean_of(group, "utilization") for index, group in enumerate(groups)}
+    used = {index: share for index, share in known.items() if share is not None}
+    if not used:
+        return "Nothing was trained, and no round arrived."
+    best = max(used, key=lambda index: used[index])
+    return (
+        f"Nothing was trained. {groups[best].label} keeps its workers busiest: {human.percent(used[best])} of the time."
+    )

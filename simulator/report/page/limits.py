@@ -1,0 +1,18 @@
+"""How much of the records goes into a page, so that one of thousands of runs still opens at once."""
+
+CURVE_POINTS = 80_000  # over all runs
+CURVE_POINTS_OF_A_RUN = 400
+FEWEST_CURVE_POINTS_OF_A_RUN = 24
+TIMELINES = 40  # of variants and sweep points
+TIMELINE_ROUNDS = 600  # of one timeline
+TIMELINE_WORKERS = 16
+WORKERS = 32  # whose use of time is shown, of one run
+STALENESS_BARS = 60
+SETTINGS_SIDE_BY_SIDE = 10  # variants and sweep points
+ANSWERS = 8  # sweep points
+DIGITS = 6  # significant ones, of every number but whole ones
+
+
+def curve_points(runs: int) -> int:
+    """Returns how many evaluations of each of so many runs a page holds at most."""
+    return max(FEWEST_CURVE_POINTS_OF_A_RUN, min(CURVE_POINTS_OF_A_RUN, CURVE_POINTS // max(runs, 1)))

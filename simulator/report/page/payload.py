@@ -1,0 +1,199 @@
+"""What the page's script draws: one mapping of plain values, kept small."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simulator.record import OF_FAULTS, SUMMARY_KEYS, RunRecord
+from simulator.report.grouping import Group, one_line, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.page.curves import axes, curve, is_trained
+from simulator.report.page.limits import TIMELINES, curve_points
+from simulator.report.page.numbers import short
+from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline
+
+# key -> (header, kind, explanation)
+_COLUMNS: Mapping[str, tuple[str, str, str]] = {
+    "final_perplexity": ("final perplexity", "perplexity", "exp of the last validation loss"),
+    "simulated_seconds": ("simulated time", "time", "length of the run in simulated time"),
+    "local_steps": ("local steps", "count", "over all workers, of the rounds that arrived"),
+    "tokens": ("tokens", "count", "trained on in the rounds that arrived"),
+    "server_updates": ("server updates", "count", "outer steps"),
+    "mean_staleness": ("mean staleness", "decimal", "server updates between a worker's pull and its push"),
+    "max_staleness": ("largest staleness", "count", "server updates between a worker's pull and its push"),
+    "utilization": ("utilization", "percent", "share of the workers' time spent computing"),
+    "bytes_sent": ("data sent", "bytes", "over all links, both directions"),
+    "goodput": ("useful steps/s", "number", "local steps that entered the server's state, per simulated second"),
+    "lost_rounds": ("rounds lost", "count", "that never arrived, because of faults"),
+    "lost_steps": ("steps lost", "count", "local steps computed in rounds that never arrived"),
+    "dropped_steps": ("steps dropped", "count", "local steps of rounds that arrived and were dropped"),
+    "non_finite": ("rounds not finite", "count", "that did not enter the server's state"),
+    "lost_bytes": ("data sent in vain", "bytes", "for rounds that never arrived"),
+    "workers": ("workers", "count", "number of workers"),
+    "parameters": ("parameters", "count", "of the model"),
+    "tokens_per_host_second": ("tokens per host second", "count", "of training, evaluation and compilation"),
+    "host_seconds": ("host time", "time", "how long the simulation took"),
+}
+_ALWAYS = ("simulated_seconds", "local_steps", "mean_staleness", "utilization", "bytes_sent")
+_OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
+_RELATIVE = ("final_perplexity", "simulated_seconds", "bytes_sent")
+_UNSHOWN = ("seed", "best_loss")
+
+
+def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, Any]:
+    """Returns what the page's script draws.
+
+    Args:
+        records: All runs.
+        groups: The same, grouped.
+
+    Returns:
+        `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one)
+        and number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run;
+        `axes` and `curves`, one or null for each run; `thinned`, how many points a curve has at most where that is
+        fewer than there were, else false; `best`, the lowest loss that any model can reach, where known; `staleness`
+        of each group; `details`, of those groups whose timelines are held, by index of the group.
+    """
+    runs = [record for group in groups for record in group.records]
+    number = {id(record): index for index, group in enumerate(groups) for record in group.records}
+    found = axes(runs)
+    keys = [axis["key"] for axis in found]
+    most = curve_points(sum(map(is_trained, runs)))
+    best = [record.summary["best_loss"] for record in runs if record.summary["best_loss"] is not None]
+    return {
+        "groups": [
+            {"label": group.label, "name": name_of(group), "baseline": baseline, "runs": len(group.records)}
+            for group, baseline in zip(groups, baselines(groups), strict=True)
+        ],
+        "runs": {
+            "group": [number[id(record)] for record in runs],
+            "seed": [record.summary["seed"] for record in runs],
+        },
+        "columns": columns(runs),
+        "axes": found,
+        "curves": [curve(record, keys, most) for record in runs],
+        "thinned": max((len(r.evaluations) for r in runs if is_trained(r)), default=0) > most and most,
+        "best": short(min(best)) if best else None,
+        "staleness": [staleness_counts(group) for group in groups],
+        "details": {index: _details(groups[index]) for index in detailed(groups)},
+    }
+
+
+def variant_of(group: Group) -> str:
+    """Returns the name of a group's variant."""
+    return one_line(group.records[0].summary["variant"])
+
+
+def name_of(group: Group) -> str:
+    """Returns a group's label without its sweep point, which has columns of its own."""
+    point = ", ".join(sweep_point_labels(group.records[0].summary))
+    return group.label.removesuffix(f", {point}")
+
+
+def baselines(groups: Sequence[Group]) -> list[int | None]:
+    """Returns for each group the index of the one of its sweep point that it is compared with.
+
+    That is the first synchronous one, in which no round was ever stale, or else the first. A group alone at its sweep
+    point has none.
+    """
+    points: dict[tuple[str, str], list[int]] = {}
+    for index, group in enumerate(groups):
+        first = group.records[0]
+        points.setdefault((first.experiment["name"], sweep_point_key(first.summary)), []).append(index)
+    found: list[int | None] = [None] * len(groups)
+    for members in points.values():
+        if len(members) > 1:
+            synchronous = (index for index in members if _is_synchronous(groups[index]))
+            baseline = next(synchronous, members[0])
+            for index in members:
+                found[index] = baseline
+    return found
+
+
+def _is_synchronous(group: Group) -> bool:
+    return all(record.summary["max_staleness"] == 0 for record in group.records)
+
+
+def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
+
+    Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
+    times the local steps. Numbers that a summary has under
+    keys of its own are columns too.
+    """
+    found = []
+    paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
+    last = [path.rsplit(".", 1)[-1] for path in paths]
+    for path, short_name in zip(paths, last, strict=True):
+        values = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
+        label = one_line(short_name if last.count(short_name) == 1 else path)
+        about = f"{one_line(path)}, set by the sweep"
+        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": values})
+    further = [key for run in runs for key in run.summary if _is_further(key, run.summary[key])]
+    known = {key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)} | _COLUMNS
+    trained = any(run.summary["trainer"] != "null" for run in runs)
+    for key in [*_COLUMNS, *(key for key in known if key not in _COLUMNS)]:
+        label, kind, about = known[key]
+        values = [short(run.summary.get(key)) for run in runs]
+        if key in _OF_TRAINING:
+            shown = trained
+        elif key in OF_FAULTS:
+            shown = any(values) and (key != "goodput" or any(run.summary.get("lost_rounds") for run in runs))
+        elif key == "tokens":
+            shown = len({run.summary[key] / max(run.summary["local_steps"], 1) for run in runs}) > 1
+        else:
+            shown = key in _ALWAYS or len(set(values)) > 1
+        if shown:
+            relative = key in _RELATIVE
+            found.append(
+                {"key": key, "label": label, "kind": kind, "about": about, "relative": relative, "values": values}
+            )
+    return found
+
+
+def _is_further(key: str, value: Any) -> bool:
+    known = key in _COLUMNS or key in SUMMARY_KEYS or key in _UNSHOWN
+    return not known and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(key: str) -> str:
+    """Returns how to write a number under a key that is not known here."""
+    if key.startswith("cost"):
+        return "money"
+    return "time" if key.endswith(("_s", "_seconds")) else "number"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def detailed(groups: Sequence[Group]) -> list[int]:
+    """Returns the groups whose timelines a page holds, in order: those in which rounds arrived, the best if too many.
+
+    The best are those that reach the lowest perplexity; baselines come before them, and what trained nothing after.
+    """
+    arrived = [index for index, group in enumerate(groups) if _with_rounds(group) is not None]
+    if len(arrived) <= TIMELINES:
+        return arrived
+    compared_with = set(baselines(groups))
+
+    def rank(index: int) -> tuple[bool, float]:
+        reached = mean_of(groups[index], "final_perplexity")
+        return index not in compared_with, float("inf") if reached is None else reached
+
+    return sorted(sorted(arrived, key=rank)[:TIMELINES])
+
+
+def mean_of(group: Group, key: str) -> float | None:
+    """Returns the mean of a number over a group's runs, None where one of them does not know it."""
+    values = [short(record.summary.get(key)) for record in group.records]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _with_rounds(group: Group) -> RunRecord | None:
+    return next((record for record in group.records if not record.rounds.empty), None)
+
+
+def _details(group: Group) -> dict[str, Any]:
+    record = _with_rounds(group)
+    assert record is not None  # detailed() chose it
+    return {"timeline": timeline(record), "shares": shares(record), "staleness": staleness_by_worker(group)}

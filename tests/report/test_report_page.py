@@ -1,0 +1,346 @@
+"""What a page holds; what it does is tested in a browser."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.record import EvaluationLog
+from simulator.report import ReportError
+from simulator.report.grouping import group_records
+from simulator.report.page import report_page, write_report
+from simulator.report.page.answer import answers
+from simulator.report.page.curves import axes, curve
+from simulator.report.page.limits import (
+    CURVE_POINTS,
+    STALENESS_BARS,
+    TIMELINE_ROUNDS,
+    TIMELINE_WORKERS,
+    TIMELINES,
+    curve_points,
+)
+from simulator.report.page.numbers import evenly, shortened
+from simulator.report.page.payload import payload
+from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline
+from simulator.report.page.settings import flattened, settings_of
+from tests.record.builders import build_record, fault_log, round_log, round_row
+
+
+def _with(record, experiment=None, **summary):
+    return dataclasses.replace(
+        record, experiment=record.experiment | (experiment or {}), summary=record.summary | summary
+    )
+
+
+def _payload(records):
+    return payload(records, group_records(records))
+
+
+def _held(page):
+    """The JSON that a page holds."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_numbers_are_short():
+    assert shortened([1.23456789, 5.0, math.nan, math.inf, 1e-9]) == [1.23457, 5, None, None, 1e-9]
+    assert shortened(np.array([123456789])) == [123456789]
+    assert evenly(4, 10).tolist() == [0, 1, 2, 3]
+    assert evenly(101, 5).tolist() == [0, 25, 50, 75, 100]
+
+
+def test_a_curve_has_each_axis_and_ratios_where_those_say_it_all():
+    record = build_record(local_steps=1000)
+    held = curve(record, ["simulated_s", "local_steps", "tokens"], 400)
+    assert held["x"]["tokens"] == 512
+    assert held["x"]["local_steps"] == record.evaluations["local_steps"].tolist()
+    assert np.allclose(held["x"]["simulated_s"], record.evaluations["simulated_s"], rtol=1e-5)
+    assert np.allclose(held["loss"], record.evaluations["loss"], rtol=1e-5)
+    assert held["diverged"] is False
+    assert curve(build_record(trainer="null"), ["local_steps"], 400) is None
+
+
+def test_a_curve_ends_before_it_diverges():
+    record = build_record(local_steps=1000)
+    table = record.evaluations.copy()
+    table.loc[3:, "loss"] = math.inf
+    held = curve(dataclasses.replace(record, evaluations=table), ["local_steps"], 400)
+    assert (len(held["loss"]), len(held["x"]["local_steps"]), held["diverged"]) == (3, 3, True)
+
+
+def test_curves_of_many_runs_have_fewer_points_with_both_ends():
+    assert curve_points(1) == curve_points(100) == 400
+    assert 2000 * curve_points(2000) <= CURVE_POINTS
+    record = build_record(local_steps=20_000)
+    held = curve(record, ["local_steps"], 24)
+    assert len(held["loss"]) == 24
+    assert held["x"]["local_steps"][0] == 0
+    assert held["x"]["local_steps"][-1] == record.evaluations["local_steps"].iloc[-1]
+
+
+def test_further_columns_are_axes_and_losses_are_not():
+    record = build_record()
+    table = record.evaluations.assign(cost_usd=1.5, loss_shard_0=2.0, train_loss=1.0, note="x")
+    found = axes([dataclasses.replace(record, evaluations=table)])
+    assert [axis["key"] for axis in found][:5] == [
+        "simulated_s",
+        "local_steps",
+        "tokens",
+        "bytes_sent",
+        "server_updates",
+    ]
+    assert found[5:] == [{"key": "cost_usd", "label": "cost usd", "kind": "money"}]
+    assert axes([build_record(trainer="null")]) == []
+
+
+def test_settings_differ_or_are_common():
+    records = [
+        _with(build_record("a", seed=seed, overrides={"lr": lr}), {"outer": {"lr": lr, "kind": "sgd"}, "list": [1, 2]})
+        for lr in (0.5, 0.7)
+        for seed in (0, 1)
+    ]
+    settings = settings_of(group_records(records))
+    assert settings.different == {"outer.lr": ("0.5", "0.7")}
+    assert settings.common == {"cluster.network.bandwidth": "Infinity", "outer.kind": "sgd", "list": "[1, 2]"}
+    assert flattened({"name": "x", "a": {}, "b": None, "c": ""}) == {"a": "{}", "b": "null", "c": '""'}
+
+
+def test_null_and_absent_are_no_difference():
+    records = [_with(build_record(v), {"faults": {"trace": None} if v == "b" else None}) for v in "ab"]
+    assert "faults.trace" not in settings_of(group_records(records)).different
+
+
+def test_a_setting_that_one_group_lacks_differs():
+    records = [_with(build_record(v), {"outer": {"buffer": 4}} if v == "b" else {}) for v in "ab"]
+    settings = settings_of(group_records(records))
+    assert settings.different == {"outer.buffer": ("\u2013", "4")}
+
+
+def test_results_have_a_value_for_every_run_in_order_of_the_groups():
+    records = [build_record(v, seed=seed, barrier=v == "sync") for seed in (0, 1) for v in ("async", "sync")]
+    held = _payload(records)
+    assert [group["label"] for group in held["groups"]] == ["async", "sync"]
+    assert [group["baseline"] for group in held["groups"]] == [1, 1]
+    assert held["runs"] == {"group": [0, 0, 1, 1], "seed": [0, 1, 0, 1]}
+    columns = {column["key"]: column for column in held["columns"]}
+    ordered = [records[0], records[2], records[1], records[3]]
+    expected = [record.summary["final_perplexity"] for record in ordered]
+    assert np.allclose(columns["final_perplexity"]["values"], expected, rtol=1e-5)
+    assert "workers" not in columns  # the same in all
+    assert "lost_rounds" not in columns  # nothing was lost
+
+
+def test_sweeps_and_further_numbers_have_columns():
+    records = [
+        _with(build_record("a", overrides={"seed": 0, "cluster.devices.profile": p}), cost_usd=c)
+        for p, c in (("none", 1.5), ("very", 2.5))
+    ]
+    held = _payload(records)
+    columns = {column["key"]: column for column in held["columns"]}
+    assert columns["cluster.devices.profile"]["values"] == ["none", "very"]
+    assert (columns["cost_usd"]["kind"], columns["cost_usd"]["values"]) == ("money", [1.5, 2.5])
+    assert [(group["label"], group["name"]) for group in held["groups"]] == [
+        ("a, profile=none", "a"),
+        ("a, profile=very", "a"),
+    ]
+
+
+def test_a_timeline_by_hand():
+    rows = [
+        round_row(),
+        round_row(
+            round=1, ready_s=16.0, pull_start_s=20.0, compute_start_s=22.0, push_start_s=32.0, arrival_s=35.0,
+            update_s=39.0, version=2,
+        ),
+    ]  # fmt: skip
+    record = build_record(step_s=[2.0])
+    record = _with(
+        dataclasses.replace(
+            record, rounds=round_log(rows).frame(), faults=fault_log([(40.0, 0, "crash"), (45.0, 0, "return")]).frame()
+        ),
+        simulated_seconds=60.0,
+    )
+    held = timeline(record)
+    assert held["bars"]["compute"] == [[0, 0], [3, 22], [10, 10], [0, 1]]
+    assert held["bars"]["wait"] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
+    assert held["updates"] == [20, 39]
+    assert held["absent"] == [[0], [40], [5]]
+    assert (held["until_s"], held["first_s"], held["of"]) == (60, 52.5, 1)
+
+
+def test_a_long_timeline_of_many_workers_is_held_in_part():
+    record = build_record(step_s=[0.1 + 0.01 * i for i in range(40)], local_steps=100_000)
+    held = timeline(record)
+    assert len(held["workers"]) == TIMELINE_WORKERS
+    assert held["until_s"] < held["end_s"]
+    assert len(held["bars"]["compute"][0]) <= TIMELINE_ROUNDS
+    assert max(np.add(held["bars"]["compute"][1], held["bars"]["compute"][2])) <= held["until_s"] * (1 + 1e-5)
+
+
+def test_shares_add_up():
+    held = shares(build_record())
+    assert held["worker"] == [0, 1, 2, 3]
+    for row in zip(*(held[name] for name in ("compute", "pull", "push", "wait", "lost")), strict=True):
+        assert sum(row) == pytest.approx(1, abs=1e-3)
+
+
+def test_staleness_counts_every_round():
+    record = build_record()
+    held = staleness_counts(group_records([record, build_record(seed=1)])[0])
+    assert sum(held["rounds"]) == 2 * len(record.rounds)
+    assert held["rounds"] == (2 * np.bincount(record.rounds["staleness"])).tolist()
+    rounds = record.rounds.assign(staleness=np.arange(len(record.rounds)) * 10)
+    wide = staleness_counts(group_records([dataclasses.replace(record, rounds=rounds)])[0])
+    assert len(wide["rounds"]) <= STALENESS_BARS
+    assert sum(wide["rounds"]) == len(rounds)
+
+
+def test_staleness_by_worker_or_by_tenth():
+    record = build_record()
+    held = staleness_by_worker(group_records([record])[0])
+    slowest = record.rounds[record.rounds["worker"] == 3]["staleness"]
+    assert held["labels"] == [f"worker {worker}" for worker in range(4)]
+    assert held["spread"][3] == pytest.approx(
+        [slowest.min(), *slowest.quantile([0.25]), slowest.mean(), *slowest.quantile([0.75]), slowest.max()], rel=1e-5
+    )
+    many = staleness_by_worker(group_records([build_record(step_s=[0.5 + 0.1 * i for i in range(20)])])[0])
+    assert many["labels"][0] == "tenth 1 of 10"
+
+
+def test_the_answer_compares_the_best_with_the_baseline():
+    sync = _with(build_record("sync", barrier=True), final_perplexity=5.0, simulated_seconds=1000.0)
+    fast = _with(build_record("fast"), final_perplexity=4.5, simulated_seconds=300.0)
+    slow = _with(build_record("slow"), final_perplexity=6.0, simulated_seconds=500.0)
+    times = "\u00d7"
+    assert answers(group_records([sync, fast, slow])) == [
+        f"fast reached the lowest final perplexity, 4.500: 0.90{times} the perplexity in 0.30{times} the simulated "
+        "time of sync."
+    ]
+    assert answers(group_records([sync, slow])) == [
+        "sync reached the lowest final perplexity, 5.000, in 16.7 min of simulated time. "
+        f"Next is slow: 1.20{times} the perplexity in 0.50{times} the simulated time."
+    ]
+    assert answers(group_records([slow])) == [
+        "slow reached the lowest final perplexity, 6.000, in 8.33 min of simulated time."
+    ]
+
+
+def test_the_answer_says_where_seeds_overlap_and_what_diverged():
+    runs = [_with(build_record(v, seed=s), final_perplexity=p + s) for v, p in (("a", 4.0), ("b", 4.5)) for s in (0, 1)]
+    assert answers(group_records(runs))[0].endswith("Over the seeds its range overlaps with that of b.")
+    apart = [
+        _with(run, final_perplexity=run.summary["final_perplexity"] * (3 if run.summary["variant"] == "b" else 1))
+        for run in runs
+    ]
+    assert "overlaps" not in answers(group_records(apart))[0]
+    lost = [_with(build_record("sync", barrier=True), final_perplexity=None), build_record("async")]
+    assert answers(group_records(lost))[0].endswith("; sync diverged.")
+    [only] = answers(group_records([_with(build_record(), final_perplexity=None)]))
+    assert only == "No variant has a finite final perplexity in all of its runs."
+
+
+def test_each_sweep_point_has_its_answer():
+    runs = [
+        _with(build_record(v, barrier=v == "sync", overrides={"devices.profile": p}), final_perplexity=q)
+        for p, v, q in (("none", "sync", 5.0), ("none", "async", 6.0), ("very", "sync", 5.0), ("very", "async", 4.0))
+    ]
+    first, second = answers(group_records(runs))
+    assert first.startswith("At profile=none, sync reached the lowest final perplexity, 5.000")
+    assert second.startswith("At profile=very, async reached the lowest final perplexity, 4.000: 0.80")
+
+
+def test_a_page_loads_nothing_and_is_the_same_each_time():
+    records = [build_record("sync", barrier=True), build_record()]
+    page = report_page(records)
+    assert page == report_page(records)
+    without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"https?://|url\(|@import|<iframe|<object|<embed", without_scripts)
+    assert re.findall(r'(?:src|href)="([^"#][^"]*)"', without_scripts) == ["data:,"]
+    assert not re.findall(r"<script[^>]+src", page)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+
+
+def test_names_from_files_are_text():
+    name = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
+    record = _with(build_record(name, overrides={name: name}), {"name": name, "description": name, name: name})
+    page = report_page([record, build_record()], unfinished=[name])
+    assert page.count("<script>alert") == page.count("<img src=x") == 0
+    assert "\u202e" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert _held(page)["groups"][0]["label"].startswith(f"{name[:20]}")
+
+
+def test_a_page_of_timelines_alone():
+    page = report_page([build_record(trainer="null")])
+    held = _held(page)
+    assert (held["axes"], held["curves"]) == ([], [None])
+    assert "Nothing was trained. async Nesterov keeps its workers busiest: " in page
+    assert "final_perplexity" not in [column["key"] for column in held["columns"]]
+
+
+def test_a_page_says_what_the_experiment_asks_what_went_wrong_and_what_did_not_finish():
+    record = _with(build_record(), {"description": "Does it pay to wait?"})
+    record = dataclasses.replace(record, faults=fault_log([(1.0, 0, "crash"), (2.0, 0, "return")]).frame())
+    page = report_page([record], unfinished=["runs/2-b"])
+    assert "<p>Does it pay to wait?</p>" in page
+    assert "1 run did not finish and is not in this page" in page
+    assert "<code>runs/2-b</code>" in page
+    assert "a worker went away without a warning" in page
+    assert "a worker went away without a warning" not in report_page([build_record()])
+
+
+def test_a_page_of_many_variants_holds_some_timelines_and_says_so():
+    records = [_with(build_record(f"v{i}", local_steps=400), final_perplexity=100.0 - i) for i in range(TIMELINES + 5)]
+    page = report_page(records)
+    held = _held(page)
+    assert len(held["details"]) == TIMELINES
+    assert "0" in held["details"]  # the baseline
+    assert str(TIMELINES + 4) in held["details"]  # the best
+    assert "1" not in held["details"]
+    assert f"this page holds the timelines of {TIMELINES} of {TIMELINES + 5} variants and sweep points" in page
+    assert "holds the timelines" not in report_page(records[:2])
+
+
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path):
+    file = tmp_path / "new" / "report.html"
+    assert write_report([build_record()], file) is False
+    assert write_report([build_record("another")], file) is True
+    assert "another" in file.read_text(encoding="utf-8")
+    file.write_text("<html>mine</html>", encoding="utf-8")
+    for taken in (file, tmp_path):
+        with pytest.raises(ReportError, match="is there, and is no report of tardigrad's: name another file"):
+            write_report([build_record()], taken)
+    assert file.read_text(encoding="utf-8") == "<html>mine</html>"
+    with pytest.raises(ReportError, match="no records given"):
+        report_page([])
+
+
+def test_the_command_writes_a_page_beside_the_runs(tardigrad, tmp_path):
+    for index, variant in enumerate(("sync", "async")):
+        build_record(variant, barrier=index == 0).write(tmp_path / f"runs/{index}-{variant}")
+    (tmp_path / "runs/2-late/checkpoints").mkdir(parents=True)
+    code, out, err = tardigrad("report", "runs")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"runs/report.html: 2 runs, \d\.\d MB\n1 run did not finish: the page names them\n", out)
+    assert "runs/2-late" in (tmp_path / "runs/report.html").read_text(encoding="utf-8")
+    code, out, _ = tardigrad("report", "runs/0-sync", "-o", "runs/report.html")
+    assert (code, out.rstrip().endswith("in place of an earlier report")) == (0, True)
+    (tmp_path / "notes.html").write_text("mine")
+    code, _, err = tardigrad("report", "runs", "-o", "notes.html")
+    assert (code, err.startswith("tardigrad: notes.html: is there, and is no report of tardigrad's")) == (2, True)
+    code, _, err = tardigrad("report", "nowhere")
+    assert (code, "nowhere: no such folder" in err) == (2, True)
+
+
+def test_evaluations_at_one_time_are_kept():
+    log = EvaluationLog()
+    for steps in (0, 50, 50):
+        row = {"simulated_s": float(steps), "local_steps": steps, "tokens": steps, "server_updates": 0, "bytes_sent": 0}
+        log.append(**row, loss=2.0, perplexity=math.e**2)
+    record = dataclasses.replace(build_record(), evaluations=log.frame())
+    assert curve(record, ["local_steps", "bytes_sent"], 400)["x"] == {"local_steps": [0, 50, 50], "bytes_sent": 0}

@@ -1,0 +1,331 @@
+"""What a page does in a real browser: nothing is asked for, nothing is complained about, and its controls work."""
+
+import base64
+import csv
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from simulator.report import perplexity_curves
+from simulator.report.page import write_report
+from tests.record.builders import build_record, fault_log
+from tests.report.chromium import chromium, complaints_of, requests_of
+
+HOSTILE = "</script><script>window.taken=1</script><img src='http://127.0.0.1:9/x' onerror='window.taken=2'>"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
+
+
+def variants(*, seeds=(0, 1)):
+    records = []
+    for seed in seeds:
+        for name, arguments in (("sync DiLoCo", {"barrier": True}), ("async Nesterov", {"perplexities": (9.0, 7.0)})):
+            record = build_record(name, seed=seed, overrides={"seed": seed}, **arguments)
+            experiment = record.experiment | {
+                "synchronization": {"kind": name.split()[0]},
+                "description": "Does it pay?",
+            }
+            records.append(dataclasses.replace(record, experiment=experiment))
+    return records
+
+
+def open_page(driver, folder, records, name="report"):
+    """Opens the page of some records and waits until its first view is drawn."""
+    file = folder / f"{name}.html"
+    write_report(records, file)
+    requests_of(driver), complaints_of(driver)
+    driver.get(file.as_uri())
+    wait(driver, "return document.documentElement.dataset.ready")
+    return file
+
+
+def wait(driver, condition):
+    end = time.monotonic() + 30
+    while not (found := driver.execute_script(condition)):
+        assert time.monotonic() < end, condition
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def page(driver, folder):
+    """A page of two variants with two seeds each, everything drawn."""
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
+    open_page(driver, folder, variants())
+    driver.execute_script("Report.drawAll()")
+    yield driver
+    assert complaints_of(driver) == []
+
+
+def texts(driver, selector):
+    script = "(each) => (each.innerText ?? each.textContent).trim()"
+    return driver.execute_script(f"return [...document.querySelectorAll(arguments[0])].map({script})", selector)
+
+
+def choose(driver, name, value):
+    script = """
+        const box = document.getElementById(arguments[0]);
+        if (box.type === "checkbox") { if (box.checked !== arguments[1]) box.click(); return; }
+        box.value = arguments[1];
+        for (const kind of ["input", "change"]) box.dispatchEvent(new Event(kind, { bubbles: true }));
+    """
+    driver.execute_script(script, name, value)
+
+
+def drawn(driver, plot="curves-plot"):
+    """The named traces of a plot."""
+    return driver.execute_script(
+        "return document.getElementById(arguments[0]).data.filter((trace) => trace.name)", plot
+    )
+
+
+def test_nothing_but_the_file_is_asked_for_and_the_console_is_silent(driver, folder):
+    file = open_page(driver, folder, variants())
+    driver.execute_script("Report.drawAll()")
+    driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    time.sleep(0.3)
+    asked = {address for address in requests_of(driver) if not address.startswith(("data:", "blob:"))}
+    assert asked == {file.as_uri()}
+    assert complaints_of(driver) == []
+    assert all(driver.execute_script("return document.getElementById(arguments[0]).data.length > 0", plot) for plot in (
+        "curves-plot", "timeline-plot", "shares-plot", "staleness-plot", "by-worker-plot"
+    ))  # fmt: skip
+
+
+def test_its_policy_refuses_requests(driver, folder):
+    open_page(driver, folder, variants())
+    script = """
+        const done = arguments[0];
+        document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+        new Image().src = "http://127.0.0.1:9/picture.png";
+    """
+    assert driver.execute_async_script(script) == "img-src"
+    inline = (
+        "const made = document.createElement('script'); made.textContent = 'window.ran = 1'; document.body.append(made)"
+    )
+    driver.execute_script(inline)
+    assert driver.execute_script("return window.ran") is None
+    complaints_of(driver)
+
+
+def test_curves_are_those_of_the_figures_on_every_axis(page):
+    records = variants()
+    for key in ("simulated_s", "local_steps", "tokens", "bytes_sent"):
+        choose(page, "x-axis", key)
+        lines = [
+            line for line in perplexity_curves(records, against=key).axes[0].get_lines() if len(line.get_xdata()) > 5
+        ]
+        curves = drawn(page)
+        assert [curve["name"] for curve in curves] == ["sync DiLoCo", "async Nesterov"]
+        for line, curve in zip(lines, curves, strict=True):
+            assert np.allclose(np.interp(line.get_xdata(), curve["x"], curve["y"]), line.get_ydata(), rtol=2e-3)
+            assert np.allclose([curve["x"][0], curve["x"][-1]], [line.get_xdata()[0], line.get_xdata()[-1]], rtol=1e-4)
+
+
+def test_axes_can_be_switched(page):
+    title = "return document.querySelector('#curves-plot .xtitle').textContent"
+    assert page.execute_script(title) == "simulated time (min)"
+    before = drawn(page)[0]
+    choose(page, "x-axis", "local_steps")
+    assert page.execute_script(title) == "local steps, over all workers"
+    assert drawn(page)[0]["x"][-1] == 4000 != before["x"][-1]
+    assert page.execute_script("return document.getElementById('curves-plot').layout.yaxis.type") == "log"
+    choose(page, "log-y", False)
+    assert page.execute_script("return document.getElementById('curves-plot').layout.yaxis.type") == "linear"
+    choose(page, "y-axis", "loss")
+    assert np.allclose(np.exp(drawn(page)[0]["y"]), before["y"], rtol=1e-2)
+
+
+def test_variants_can_be_hidden(page):
+    page.execute_script("document.querySelector('#variants input').click()")
+    assert [curve["name"] for curve in drawn(page)] == ["async Nesterov"]
+    assert [curve["name"] for curve in drawn(page, "staleness-plot")] == ["async Nesterov"]
+    page.execute_script("document.querySelector('#variants input').click()")
+    assert len(drawn(page)) == 2
+
+
+def test_results_are_sorted_by_their_headers(page):
+    rows = "#results-table tbody th"
+    names = [text.split("\n")[0].split("  ")[0] for text in texts(page, rows)]
+    assert [name.startswith(start) for name, start in zip(names, ("sync", "async"), strict=True)] == [True, True]
+    header = "#results-table th[data-key='simulated_seconds']"
+    for direction, first in (("ascending", "async"), ("descending", "sync")):
+        page.execute_script("document.querySelector(arguments[0] + ' button').click()", header)
+        assert page.execute_script("return document.querySelector(arguments[0]).ariaSort", header) == direction
+        assert texts(page, rows)[0].startswith(first)
+    focused = "return document.activeElement.closest('th').dataset.key"
+    assert page.execute_script(focused) == "simulated_seconds"
+
+
+def test_results_are_filtered_and_by_run(page):
+    choose(page, "find-result", "async")
+    assert len(texts(page, "#results-table tbody tr")) == 1
+    assert texts(page, "#results-count") == ["1 of 2 rows"]
+    choose(page, "by-run", True)
+    assert len(texts(page, "#results-table tbody tr")) == 2
+    choose(page, "find-result", "async seed 1")
+    assert texts(page, "#results-count") == ["1 of 4 rows"]
+
+
+def test_a_target_has_a_column_and_a_line(page):
+    choose(page, "target", "7.5")
+    key = "#results-table th[data-key='target']"
+    assert texts(page, key) == ["simulated time to perplexity 7.5"]
+    shapes = page.execute_script("return document.getElementById('curves-plot').layout.shapes")
+    assert [shape["y0"] for shape in shapes] == [7.5]
+    [sync, _] = page.execute_script("return Report.reaching().values.slice(0, 2)")
+    losses = variants()[0].evaluations
+    expected = np.interp(-np.log(7.5), -losses["loss"], losses["simulated_s"])
+    assert sync == pytest.approx(expected, rel=1e-3)
+    choose(page, "target", "6.9")
+    cells = texts(page, "#results-table tbody tr td:last-child")
+    assert cells[1] == "not reached"
+    choose(page, "x-axis", "tokens")
+    assert texts(page, key) == ["tokens to perplexity 6.9"]
+    choose(page, "target", "")
+    assert texts(page, key) == []
+
+
+def test_results_can_be_downloaded(page, tmp_path):
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    choose(page, "target", "")
+    page.execute_script("document.getElementById('download').click()")
+    file, end = tmp_path / "results.csv", time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        ("sync DiLoCo", "0"), ("sync DiLoCo", "1"), ("async Nesterov", "0"), ("async Nesterov", "1")
+    ]  # fmt: skip
+    expected = variants()[0].summary["final_perplexity"]
+    assert float(rows[0]["final_perplexity"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_run_has_another_timeline(page):
+    title = "return document.getElementById('timeline-plot').data.find((t) => t.name === 'wait').x.length"
+    waits = page.execute_script(title)
+    choose(page, "run", "1")
+    assert page.execute_script(title) < waits  # nobody waits for the slowest
+
+
+def test_it_can_be_dark(page):
+    background = "return getComputedStyle(document.body).backgroundColor"
+    plots = "return document.getElementById('curves-plot').layout.paper_bgcolor"
+    assert page.execute_script(background) == "rgb(255, 255, 255)"
+    assert page.execute_script(plots) == "#ffffff"
+    page.execute_script("document.getElementById('theme').click()")
+    assert page.execute_script(background) == "rgb(20, 23, 27)"
+    assert page.execute_script(plots) == "#14171b"
+    page.execute_script("document.getElementById('theme').click()")
+    assert page.execute_script(plots) == "#ffffff"
+
+
+def test_it_follows_the_systems_colours(driver, folder):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    open_page(driver, folder, variants())
+    driver.execute_script("Report.drawAll()")
+    assert driver.execute_script("return document.getElementById('curves-plot').layout.paper_bgcolor") == "#14171b"
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
+    wait(driver, "return document.getElementById('curves-plot').layout.paper_bgcolor === '#ffffff'")
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(driver, folder):
+    metrics = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        open_page(driver, folder, [*variants(), build_record("a name that is quite long" * 4, perplexities=(9, 6.5))])
+        driver.execute_script("Report.drawAll()")
+        time.sleep(0.3)
+        width = "return [document.documentElement.scrollWidth, window.innerWidth]"
+        assert driver.execute_script(width) == [375, 375]
+        table = "return document.querySelector('#results .scroll').scrollWidth"
+        assert driver.execute_script(table) > 375
+        assert driver.execute_script("return document.querySelector('#curves-plot .main-svg').clientWidth") <= 375
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_is_printed_whole_and_light(page):
+    page.execute_script("document.getElementById('theme').click()")
+    document = page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
+    content = base64.b64decode(document["data"])
+    assert content.startswith(b"%PDF-")
+    assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") + content.count(b"/Type/Page/") >= 2
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    seen = "const plot = document.getElementById('curves-plot').layout; return [plot.paper_bgcolor, plot.width]"
+    assert page.execute_script(seen) == ["#ffffff", 690]
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
+    page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") > 0
+    assert page.execute_script(seen) == ["#14171b", None]
+
+
+def test_names_from_files_do_nothing(driver, folder):
+    record = build_record(HOSTILE, overrides={HOSTILE: HOSTILE})
+    record = dataclasses.replace(
+        record, experiment=record.experiment | {"name": HOSTILE, "description": HOSTILE, HOSTILE: 1}
+    )
+    file = open_page(driver, folder, [record, *variants(seeds=(0,))], "hostile")
+    driver.execute_script("Report.drawAll()")
+    assert driver.execute_script("return window.taken") is None
+    assert {address for address in requests_of(driver) if not address.startswith(("data:", "blob:"))} == {file.as_uri()}
+    assert complaints_of(driver) == []
+    assert HOSTILE in texts(driver, "h1")[0]
+    assert any("<script>window.taken=1</script>" in text for text in texts(driver, "#staleness-plot .legendtext"))
+
+
+@pytest.mark.parametrize("what", ["timelines", "one run", "faults", "diverged", "many"])
+def test_other_records_have_a_page_too(driver, folder, what):
+    record = build_record()
+    table = record.evaluations.copy()
+    table.loc[3:, ["loss", "perplexity"]] = float("inf")
+    faults = fault_log(
+        [(300.0, 0, "crash"), (300.0, 0, "lost"), (400.0, 0, "return"), (500.0, -1, "server down")]
+    ).frame()
+    records = {
+        "timelines": [build_record("a", trainer="null"), build_record("b", trainer="null")],
+        "one run": [record],
+        "faults": [dataclasses.replace(record, faults=faults)],
+        "diverged": [
+            dataclasses.replace(record, evaluations=table, summary=record.summary | {"final_perplexity": None})
+        ],
+        "many": [build_record(f"v{i}", local_steps=400, perplexities=(9.0, 6 + i / 100)) for i in range(60)],
+    }[what]
+    open_page(driver, folder, records, what.replace(" ", "_"))
+    driver.execute_script("Report.drawAll()")
+    time.sleep(0.2)
+    assert complaints_of(driver) == []
+    assert len(texts(driver, "#results-table tbody tr")) == len(records)
+    if what == "timelines":
+        assert texts(driver, "#curves-plot") == [
+            "Nothing was trained, so there are no curves. What is chosen here is shown under Staleness."
+        ]
+    if what == "faults":
+        assert texts(driver, "#faults tbody th") == ["async Nesterov"]
+        names = [trace["name"] for trace in drawn(driver, "timeline-plot")]
+        assert {"absent", "round lost"} <= set(names)
+    if what == "diverged":
+        assert "diverged" in texts(driver, "#results-table tbody td")
+        assert "1 of 1 diverged, and its curve ends before." in texts(driver, "#curves-note")[0]
+    if what == "many":
+        assert len(drawn(driver)) == 12
+        choose(driver, "find-variant", "v59")
+        assert "12 of 60 shown" in texts(driver, "#shown-count")[0]
