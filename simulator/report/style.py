@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from simulator.report.grouping import ReportError
 
@@ -54,8 +55,18 @@ _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a lit
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LOST = "#b22222"
+# what a worker does: face colour, edge colour and hatch; no two share a hatch, so they differ without colour too
+PHASES = {
+    "compute": ("#0072B2", "white", ""),
+    "pull": ("#56B4E9", "#444444", "/////"),
+    "push": ("#E69F00", "#444444", "\\\\\\\\\\"),
+    "wait": ("#f2f2f2", "#444444", "...."),
+    "absent": ("white", LOST, "xxxx"),
+    "lost": ("#f3c9c2", LOST, "----"),
+}
 MOST_LOOKS = 36  # the least common multiple of 4 line styles and 9 markers
 
 
@@ -79,7 +90,7 @@ def looks(count: int) -> list[Look]:
             "choose fewer runs"
         )
     return [
-        Look(COLORS[i % len(COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
+        Look(COLORS[i % len(COLORS)], LINE_STYLES[i % len(LINE_STYLES)], MARKERS[i % len(MARKERS)])
         for i in range(count)
     ]
 
@@ -98,6 +109,12 @@ def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def phase_patch(name: str) -> Patch:
+    """Returns the legend's entry of one of `PHASES`."""
+    face, edge, hatch = PHASES[name]
+    return Patch(facecolor=face, edgecolor="#444444" if edge == "white" else edge, linewidth=0.4, hatch=hatch)
 
 
 class LegendText(NamedTuple):

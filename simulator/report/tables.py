@@ -12,7 +12,7 @@ from rich.text import Text
 from simulator.record import OF_FAULTS, RunRecord, worker_table
 from simulator.report import format as human
 from simulator.report.grouping import ReportError, group_records, one_line, sweep_point_key, sweep_point_labels
-from simulator.report.timeline import sample_workers
+from simulator.report.intervals import sample_workers
 
 Summary = Mapping[str, Any]
 
