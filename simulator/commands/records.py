@@ -70,7 +70,8 @@ def plot(
         written += save(drawing.figure(), folder / drawing.name)
         written += [save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
     console = Console()
-    console.print(results_tables([record.summary for record in records]))
+    if heatmap is None or figure:
+        console.print(results_tables([record.summary for record in records]))
     if spent is not None:
         console.print("", target_rich_table(spent, currency=currency_of(records)))
         written += [save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
@@ -100,7 +101,7 @@ def _drawings(
             name = f"heat_map_{value}" + (f"_{target:g}" if len(of_targets) > 1 else "")
             made = (functools.partial(make, records, *heatmap, **settings) for make in (heat_map, heat_map_table))
             drawn.append(Drawing(name, *made))
-    if not targets:
+    if not targets or (heatmap is not None and not figures):
         return drawn, None
     trained = [record for record in records if record.summary["trainer"] != "null"]
     return drawn, time_to_target(trained, targets, by=by, baseline=baseline)

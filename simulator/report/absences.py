@@ -16,7 +16,8 @@ def absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:
         Columns worker, fault (crash, preemption, departure or late), first_s and last_s (simulated seconds), in order
         of first_s; only those that began before `end_s`, up to it.
     """
-    changes = faults[faults["fault"].isin([*ABSENCES, "return"]) & (faults["time_s"] < end_s)]
+    of_workers = faults[faults["worker"] >= 0]
+    changes = of_workers[of_workers["fault"].isin([*ABSENCES, "return"]) & (of_workers["time_s"] < end_s)]
     last_s = changes.groupby("worker")["time_s"].shift(-1).fillna(end_s)
     begins = changes["fault"].isin(ABSENCES)
     columns = {"worker": changes["worker"], "fault": changes["fault"], "first_s": changes["time_s"], "last_s": last_s}

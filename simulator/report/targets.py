@@ -12,7 +12,7 @@ from rich.text import Text
 from simulator.record import RunRecord
 from simulator.report import format as human
 from simulator.report.axes import Against
-from simulator.report.grouping import ReportError, each_run, group_records, sweep_point_key, with_keys
+from simulator.report.grouping import Group, ReportError, each_run, group_records, sweep_point_key, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
 from simulator.report.tables import new_table
@@ -75,18 +75,8 @@ def time_to_target(
     groups = each_run(groups) if each else groups
     currency_of(records)
     names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in records)]
-    reference = baseline_of(records, baseline)
-    runs = pd.DataFrame(
-        [
-            _reached(record, group.label, names, one) | {"baseline": record.summary["variant"] == reference}
-            for one in targets
-            for group in groups
-            for record in group.records
-        ]
-    )
-    bases = runs[runs["baseline"]].drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
-    mates = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "run"]]))
-    ratios = runs[names] / mates.to_numpy(float)
+    runs = _runs(groups, targets, names, baseline_of(records, baseline))
+    ratios = _ratios(runs, names)
     rows = []
     for (one, label), own in runs.groupby(["target", "group"], sort=False):
         row: dict[str, Any] = {"group": label, "target": one, "runs": len(own)}
@@ -149,6 +139,25 @@ def _spent(row: Mapping[str, Any], name: Against) -> str:
     return "\n".join([*lines, *([human.ratio(row[f"{name}_ratio"])] if human.known(row[f"{name}_ratio"]) else [])])
 
 
+def _runs(groups: Sequence[Group], targets: Sequence[float], names: list[Against], baseline: str) -> pd.DataFrame:
+    """Returns what each run spent: columns group, target, run (what it shares with its baseline's), baseline, names."""
+    rows = []
+    for group in groups:
+        for record in group.records:
+            refuse_untrained(record, group.label)
+            run = str((record.experiment["name"], sweep_point_key(record.summary), record.summary["seed"]))
+            known = {"group": group.label, "run": run, "baseline": record.summary["variant"] == baseline}
+            rows += [known | {"target": target} | spent_until(record, target, names) for target in targets]
+    return pd.DataFrame(rows).sort_values("target", kind="stable", key=lambda column: column.map(targets.index))
+
+
+def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
+    """Returns each run's spendings relative to its baseline's, NaN where one of them is not known."""
+    bases = runs[runs["baseline"]].drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
+    mates = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "run"]]))
+    return runs[names] / mates.to_numpy(float)
+
+
 def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:
     """Returns what one run spent until its perplexity reached the target, by name; NaN where it never did."""
     table = finite_part(record)
@@ -164,9 +173,3 @@ def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGA
         values = table[name].to_numpy(float) if name in table.columns else np.full(len(table), math.nan)
         spent[str(name)] = float(values[before] + share * (values[first] - values[before]))
     return spent
-
-
-def _reached(record: RunRecord, label: str, names: Sequence[Against], target: float) -> dict[str, Any]:
-    refuse_untrained(record, label)
-    run = (record.experiment["name"], sweep_point_key(record.summary), record.summary["seed"])
-    return {"group": label, "target": target, "run": str(run), **spent_until(record, target, names)}

@@ -136,10 +136,8 @@ def _draw_updates(axes: Axes, part: Excerpt, unit: Unit) -> None:
     rows = len(part.shown)
     times = part.spans.loc[part.spans["what"] == UPDATE, "first_s"].to_numpy() / unit.size
     if len(times) > _MOST_MARKS:  # more than the figure has dots: one for each of as many equal parts of the excerpt
-        width = (part.last_s - part.first_s) / unit.size
-        times = times[
-            np.unique(np.floor((times - part.first_s / unit.size) / width * _MOST_MARKS), return_index=True)[1]
-        ]
+        share = (times - part.first_s / unit.size) / ((part.last_s - part.first_s) / unit.size)
+        times = times[np.unique(np.floor(share * _MOST_MARKS), return_index=True)[1]]
     width = 0.7 if len(times) <= 4 * _MOST_LINES else 0.15
     axes.vlines(times, rows - _HEIGHT / 2, rows + _HEIGHT / 2, color="#333333", linewidth=width, label="updates")
     if len(times) <= _MOST_LINES:
