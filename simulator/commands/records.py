@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,10 +17,19 @@ if TYPE_CHECKING:
     from simulator.record import RunRecord
     from simulator.report import Drawing
 
+
+class Figure(StrEnum):
+    """Kinds of figures; an enumeration, since typer takes no list of literals."""
+
+    PERPLEXITY = "perplexity"
+    STALENESS = "staleness"
+    UTILIZATION = "utilization"
+    TIMELINE = "timeline"
+
+
 _SPENT = "time_to_target"
 _MOST_VIOLATIONS = 20
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent", "money"]
-Figure = Literal["perplexity", "staleness", "utilization", "timeline"]
 Table = Literal["print", "csv", "parquet"]
 
 
@@ -91,16 +101,17 @@ def _drawings(
     """Returns the figures that were asked for, and what the targets took, where there are some."""
     from simulator.report import FIGURES, TO_TARGET, Drawing, drawings, heat_map, heat_map_table, time_to_target
 
-    drawn = []
+    drawn: list[Drawing] = []
     if heatmap is None or figures:
-        drawn += drawings(records, [against] if against else None, by=by, targets=targets, figures=figures or FIGURES)
+        kinds = [kind for kind in FIGURES if not figures or kind in figures]
+        drawn += drawings(records, [against] if against else None, by=by, targets=targets, figures=kinds)
     if heatmap is not None:
         of_targets = targets if value in TO_TARGET and targets else (None,)
         for target in of_targets:
             settings: dict[str, Any] = {"value": value, "target": target, "by": by or ("variant",)}
             name = f"heat_map_{value}" + (f"_{target:g}" if len(of_targets) > 1 else "")
-            made = (functools.partial(make, records, *heatmap, **settings) for make in (heat_map, heat_map_table))
-            drawn.append(Drawing(name, *made))
+            figure = functools.partial(heat_map, records, *heatmap, **settings)
+            drawn.append(Drawing(name, figure, functools.partial(heat_map_table, records, *heatmap, **settings)))
     if not targets or (heatmap is not None and not figures):
         return drawn, None
     trained = [record for record in records if record.summary["trainer"] != "null"]

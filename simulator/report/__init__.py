@@ -29,9 +29,10 @@ from simulator.report.files import (
     save_table,
     write_figures,
 )
-from simulator.report.grouping import Group, ReportError, group_records
+from simulator.report.grouping import Group, group_records
 from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
 from simulator.report.intervals import timeline_table
+from simulator.report.keys import ReportError
 from simulator.report.money import Bill, currency_of, has_prices, money, money_table
 from simulator.report.perplexity import perplexity_table
 from simulator.report.staleness import staleness, staleness_table

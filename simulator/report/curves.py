@@ -28,6 +28,7 @@ _NOTE: dict[str, Any] = {  # over the grid and under the curves
 }
 _MOST_BANDS = 12
 _MOST_MARKED = 40
+_MOST_NARROW = 12
 
 
 def perplexity_curves(
@@ -64,7 +65,7 @@ def perplexity_curves(
     labels, title = _legend_words(curves, own)
     start = _common_start(curves, against)
     labels += ["common start"] if start else []
-    width_in = size[0] if size else WIDE_IN if own.scale else SINGLE_COLUMN_IN
+    width_in = size[0] if size else WIDE_IN if own.scale or len(curves) > _MOST_NARROW else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
     with styled():
         figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
@@ -175,5 +176,10 @@ def _best_possible(axes: Axes, best: Sequence[float]) -> None:
 def _draw_targets(axes: Axes, targets: Sequence[float]) -> None:
     for target in targets:
         axes.axhline(target, color="black", linewidth=0.8, linestyle=(0, (6, 2)), zorder=2)
-        place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "xytext": (0, 2), "ha": "left", "va": "bottom"}
-        axes.annotate(f"target: {significant(target, 3)}", (0.01, target), **place, **_NOTE)
+        place: dict[str, Any] = {
+            "xycoords": axes.get_yaxis_transform(),
+            "xytext": (0, 2),
+            "ha": "right",
+            "va": "bottom",
+        }
+        axes.annotate(f"target: {significant(target, 3)}", (0.99, target), **place, **_NOTE)

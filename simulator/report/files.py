@@ -19,10 +19,11 @@ from simulator.report.intervals import timeline_table
 from simulator.report.money import has_prices
 from simulator.report.palette import is_scaled
 from simulator.report.perplexity import perplexity_table
+from simulator.report.slots import MOST_ROWS
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline
-from simulator.report.utilization import MOST_BARS, utilization, utilization_table
+from simulator.report.utilization import utilization, utilization_table
 
 FigureKind = Literal["perplexity", "staleness", "utilization", "timeline"]
 FIGURES: tuple[FigureKind, ...] = get_args(FigureKind)
@@ -81,10 +82,17 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def flat(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table with its named index as columns, and the names of all columns as text."""
+    """Returns the table with its named index as columns, and all columns named by text.
+
+    Columns of text and numbers together, which no Parquet file can hold, are text.
+    """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
-    return table.set_axis([str(name) for name in table.columns], axis=1)
+    table = table.set_axis([str(name) for name in table.columns], axis=1)
+    for name, column in table.items():
+        if len({isinstance(value, str) for value in column.dropna()}) > 1:
+            table[name] = column.map(str, na_action="ignore")
+    return table
 
 
 def write_figures(
@@ -158,10 +166,10 @@ def drawings(
                     partial(perplexity_table, part, against=axis, by=by),
                 )
     if "staleness" in figures:
-        for number, part in _legible(arrived, by, MOST_LOOKS):
+        for number, part in _legible(arrived, by, MOST_ROWS):
             yield Drawing(f"staleness{number}", partial(staleness, part, by=by), partial(staleness_table, part, by=by))
     if "utilization" in figures:
-        for number, part in _legible(arrived, by, MOST_BARS):
+        for number, part in _legible(arrived, by, MOST_ROWS):
             name = f"utilization{number}"
             yield Drawing(name, partial(utilization, part, by=by), partial(utilization_table, part, by=by))
     if "timeline" in figures and arrived:

@@ -11,8 +11,6 @@ import pandas as pd
 from simulator.record import RunRecord
 from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, key_values, one_line
 
-__all__ = ["Group", "ReportError", "each_run", "group_records", "with_keys"]
-
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
 
 

@@ -15,13 +15,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from simulator.record import RunRecord
 from simulator.report import format as human
-from simulator.report.axes import Against, log_ticks
-from simulator.report.grouping import Group, ReportError, group_records, short_names, sweep_point
-from simulator.report.keys import KeyValue, in_order, key_values, nearest
+from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
+from simulator.report.grouping import Group, group_records, short_names, sweep_point
+from simulator.report.keys import KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.money import currency_of, money
 from simulator.report.perplexity import refuse_impossible, refuse_untrained
 from simulator.report.style import arrange_legend, draw_legend, styled, wrapped_title
@@ -51,7 +51,7 @@ _SHOW: Mapping[str, Callable[[float | None], str]] = {
 _COUNTS = ("local_steps", "tokens", "server_updates", "lost_steps", "dropped_steps", "steps_to_target")
 _CELL_IN = (0.62, 0.34)
 _MOST_CELLS = 40  # along an axis, with numbers in them that can be read
-_MISSING = {"facecolor": "#f4f4f4", "edgecolor": "#c4c4c4", "hatch": "////", "linewidth": 0.0}
+_MISSING: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#c4c4c4", "hatch": "////", "linewidth": 0.0}
 _INFINITE = "#3a3a3a"
 
 
@@ -180,7 +180,7 @@ def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: flo
             known = [result for run in runs if (result := results[place[id(run)]]) is not None]
             panel[cell] = np.mean(known) if known else math.nan
         cells.append(panel)
-    return _Pivot(*orders, groups, cells)
+    return _Pivot(orders[0], orders[1], groups, cells)
 
 
 def _result(record: RunRecord, value: str, target: float | None) -> float | None:
@@ -200,11 +200,9 @@ def _result(record: RunRecord, value: str, target: float | None) -> float | None
     if value == "money":
         return money(record).total
     result = record.summary.get(value)
-    if isinstance(result, bool) or not isinstance(result, int | float | None):
-        return None
     if value in ("final_perplexity", "final_loss") and record.summary["trainer"] != "null":
-        return float(result) if human.known(result) else math.inf
-    return None if result is None else float(result)
+        return float(result) if is_number(result) and math.isfinite(result) else math.inf
+    return float(result) if is_number(result) else None
 
 
 def _values_hint(value: str, records: Sequence[RunRecord]) -> str:
@@ -251,7 +249,7 @@ def _norm(panels: Sequence[np.ndarray]) -> Normalize:
     known = known[np.isfinite(known)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if low == high:
-        high = low + (abs(low) or 1.0) * 1e-3
+        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(low) or 1.0)
     return LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
 
 
@@ -272,7 +270,7 @@ def _draw_cells(
         text = show(number) if math.isfinite(number) else "∞"
         axes.text(column, row, text, ha="center", va="center", color="black" if light else "white", fontsize=7)
     axes.set_xlim(-0.5, cells.shape[1] - 0.5)
-    axes.set_ylim(-0.5, cells.shape[0] - 0.5)
+    axes.set_ylim(-0.5, cells.shape[0] - 0.5)  # numbers grow upwards
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -282,6 +280,8 @@ def _label_cells(axes: Axes, pivot: _Pivot) -> None:
     """Writes the keys' values along the axes, slanted where they are too long to stand side by side."""
     axes.set_xticks(range(len(pivot.x)), [each.shown for each in pivot.x])
     axes.set_yticks(range(len(pivot.y)), [each.shown for each in pivot.y])
+    if not all(is_number(each.value) for each in pivot.y):
+        axes.invert_yaxis()  # names are read from the top
     if max(len(each.shown) for each in pivot.x) > 9:
         for label in axes.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
@@ -289,16 +289,23 @@ def _label_cells(axes: Axes, pivot: _Pivot) -> None:
 
 def _draw_scale(figure: Figure, norm: Normalize, colors: Colormap, value: str, words: str) -> None:
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=figure.axes, pad=0.02, aspect=24)
-    bar.set_label(words)
     bar.outline.set_linewidth(0.5)
-    low, high = float(norm.vmin or 0.0), float(norm.vmax or 1.0)
-    if isinstance(norm, LogNorm):
-        bar.set_ticks(log_ticks(low, high))
-    else:
-        bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    unit = _unit(value, float(norm.vmax or 1.0))
+    low, high = (float(end or 0.0) / unit.size for end in (norm.vmin, norm.vmax))
+    ticks = log_ticks(low, high) if isinstance(norm, LogNorm) else MaxNLocator(5).tick_values(low, high)
+    shown = [tick for tick in ticks if low <= tick <= high]
+    bar.set_ticks([tick * unit.size for tick in shown], labels=[human.significant(tick, 3) for tick in shown])
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    show = _show(value)
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda number, _: show(number)))
+    bar.set_label(f"{words} ({unit.unit})" if unit.unit else words)
+
+
+def _unit(value: str, largest: float) -> Unit:
+    """Returns the unit of the scale of colours."""
+    if _show(value) is human.short_duration:
+        return time_unit(largest)
+    if _show(value) is human.byte_count:
+        return byte_unit(largest)
+    return Unit(0.01, "%") if _show(value) is human.percent else Unit(1.0, "")
 
 
 def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from simulator.record import RunRecord, worker_table
 from simulator.report.absences import absences
-from simulator.report.grouping import ReportError, group_records
+from simulator.report.grouping import group_records
+from simulator.report.keys import ReportError
 
 SERVER = -1
 SPANS = {  # of a round: its first and its last moment

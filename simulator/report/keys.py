@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from simulator.record import RunRecord
 from simulator.report.format import UNKNOWN, byte_count, short_count
@@ -68,7 +68,7 @@ def in_order(values: Sequence[KeyValue]) -> list[KeyValue]:
     return found + [value for value in distinct.values() if value.value is None]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Returns whether the value is a number that is known; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 

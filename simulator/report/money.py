@@ -10,7 +10,8 @@ import pandas as pd
 
 from simulator.record import RunRecord
 from simulator.report.absences import absences
-from simulator.report.grouping import Group, ReportError, group_records, with_keys
+from simulator.report.grouping import Group, group_records, with_keys
+from simulator.report.keys import ReportError
 
 UNPAID = ("preemption", "departure", "late")
 """Absences in which a worker costs nothing. A machine that has crashed is still rented."""

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from simulator.report.axes import log_ticks
 from simulator.report.format import significant
 from simulator.report.grouping import Group, short_names
-from simulator.report.keys import is_number
+from simulator.report.keys import ABSENT, is_number
 from simulator.report.style import COLORS, LINE_STYLES, MARKERS, Look, looks
 
 _FEWEST_VALUES = 5  # of a number that makes a scale
@@ -71,7 +71,7 @@ def dress(groups: Sequence[Group]) -> Dress:
     low, high = min(numbers), max(numbers)
     norm = LogNorm(low, high) if low > 0 and high >= 20 * low else Normalize(low, high)
     colors = sequential()
-    rests = [_rest(group, key) for group in groups]
+    rests = _rests(groups, key)
     styles = {rest: number for number, rest in enumerate(dict.fromkeys(rests))}
     own = [
         Look(to_hex(colors(norm(number))), LINE_STYLES[styles[rest]], MARKERS[styles[rest]])
@@ -107,16 +107,21 @@ def _number(groups: Sequence[Group]) -> str | None:
         numbers = [value for value in values if is_number(value) and math.isfinite(float(value or 0.0))]
         if len(numbers) < len(values) or len(set(numbers)) < _FEWEST_VALUES:
             continue
-        if len({_rest(group, key) for group in groups}) <= len(LINE_STYLES):
+        if len(set(_rests(groups, key))) <= len(LINE_STYLES):
             return key
     return None
 
 
-def _rest(group: Group, key: str) -> str:
-    """Returns what tells a group from others besides a key."""
-    names = short_names(list(group.keys))
-    return ", ".join(
-        value.shown if name in ("name", "variant") else f"{name}={value.shown}"
-        for (other, value), name in zip(group.keys.items(), names, strict=True)
-        if other != key
-    )
+def _rests(groups: Sequence[Group], key: str) -> list[str]:
+    """Returns what tells each group from others besides a key; what all have in common is left out."""
+    others = [other for other in dict.fromkeys(name for group in groups for name in group.keys) if other != key]
+    shown = {other: [group.keys.get(other, ABSENT).shown for group in groups] for other in others}
+    differ = [other for other in others if len(set(shown[other])) > 1]
+    names = dict(zip(differ, short_names(differ), strict=True))
+    return [
+        ", ".join(
+            shown[other][number] if other in ("name", "variant") else f"{names[other]}={shown[other][number]}"
+            for other in differ
+        )
+        for number in range(len(groups))
+    ]

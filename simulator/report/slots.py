@@ -13,6 +13,9 @@ from simulator.report.grouping import Group
 MOST_WORKERS = 12  # shown one by one
 TENTHS = 10
 NOWHERE = -1
+ALL = "all"  # workers together
+MOST_IN_FULL = 12  # groups whose workers are shown; of more, all workers together
+MOST_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,20 @@ class Slots:
     names: list[str]
     labels: list[str]
     axis_label: str
+
+    @property
+    def _tenths(self) -> bool:
+        return self.names[0].startswith("tenth")
+
+    @property
+    def short_labels(self) -> list[str]:
+        """The labels, of tenths their numbers alone."""
+        return [name.removeprefix("tenth ") for name in self.names] if self._tenths else self.labels
+
+    @property
+    def short_axis_label(self) -> str:
+        """What these are."""
+        return "tenths of the workers, fastest first" if self._tenths else self.axis_label
 
 
 def slots_of(groups: Sequence[Group]) -> Slots:

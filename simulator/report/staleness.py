@@ -10,9 +10,11 @@ from matplotlib.lines import Line2D
 
 from simulator.record import RunRecord
 from simulator.report.axes import plain_ticks
-from simulator.report.grouping import Group, ReportError, group_records, with_keys
-from simulator.report.slots import Slots, slots_of
+from simulator.report.grouping import Group, group_records, with_keys
+from simulator.report.keys import ReportError
+from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 from simulator.report.style import (
+    COLORS,
     SINGLE_COLUMN_IN,
     WIDE_IN,
     Look,
@@ -20,8 +22,12 @@ from simulator.report.style import (
     draw_legend,
     looks,
     new_figure,
+    rows_figure,
     styled,
 )
+
+_EXPLANATION = "marker: mean, thick: middle half, thin: min to max"
+_STALENESS = "staleness (server updates)"
 
 
 def staleness(
@@ -30,7 +36,8 @@ def staleness(
     """Returns the distribution of staleness per worker, next to one another for each group: `staleness_table` drawn.
 
     A thin line spans the smallest to the largest staleness, a thick one the middle half of the rounds, the marker is
-    the mean. Workers are labelled by their measured seconds per local step.
+    the mean. Workers are labelled by their measured seconds per local step. More than twelve groups have a row each,
+    for all of their workers.
 
     Args:
         records: Runs in which at least one round arrived.
@@ -38,34 +45,17 @@ def staleness(
         size: Width and height in inches.
 
     Raises:
-        ReportError: If there is no record, no round arrived in one, a key is unknown, or there are more groups than can
-            be told apart.
+        ReportError: If there is no record, no round arrived in one, a key is unknown, or there are more than 100
+            groups.
     """
     groups = group_records(records, by)
     table, slots = _table(groups)
-    crowded = len(slots.labels) * len(groups) > 20
-    width_in = size[0] if size else WIDE_IN if crowded else SINGLE_COLUMN_IN
-    explanation = "marker: mean, thick: middle half, thin: min to max"
-    legend = arrange_legend([group.label for group in groups], explanation, width_in)
+    if len(groups) > MOST_ROWS:
+        raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     with styled():
-        figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
-        handles = [
-            _draw(axes, table[table["group"] == group.label], slots.names, look, index, len(groups))
-            for index, (group, look) in enumerate(zip(groups, looks(len(groups)), strict=True))
-        ]
-        axes.set_xticks(range(len(slots.labels)), slots.labels)
-        axes.tick_params(axis="x", length=0)
-        axes.set_xlim(-0.5, len(slots.labels) - 0.5)
-        for between in range(1, len(slots.labels)):
-            axes.axvline(between - 0.5, color="#e8e8e8", linewidth=0.6, zorder=0)
-        axes.set_xlabel(slots.axis_label)
-        axes.set_ylabel("staleness (server updates)")
-        highest = max(float(table["max"].max()), 1.0)
-        axes.set_ylim(-0.04 * highest, 1.06 * highest)
-        plain_ticks(axes.yaxis, integer=True)
-        axes.grid(axis="y")
-        draw_legend(figure, handles, legend)
-    return figure
+        if len(groups) > MOST_IN_FULL:
+            return _one_row_each(table[table["place"] == ALL], size)
+        return _side_by_side(table, groups, slots, size)
 
 
 def staleness_table(records: Sequence[RunRecord], *, by: Sequence[str] | None = None) -> pd.DataFrame:
@@ -79,9 +69,9 @@ def staleness_table(records: Sequence[RunRecord], *, by: Sequence[str] | None = 
         by: Dotted keys that tell groups apart, see `group_records`.
 
     Returns:
-        One row per group and worker, or tenth, from which a round arrived. Columns group; the groups' keys; place (a
-        worker's id, or "tenth 1", the fastest, to "tenth 10"); rounds; and of their staleness, in server updates, min,
-        first_quartile, mean, third_quartile and max.
+        One row per group and worker, or tenth, from which a round arrived, and one for all. Columns group; the groups'
+        keys; place (a worker's id, "tenth 1", the fastest, to "tenth 10", or "all"); rounds; and of their staleness, in
+        server updates, min, first_quartile, mean, third_quartile and max.
 
     Raises:
         ReportError: If there is no record, no round arrived in one, or a key is unknown.
@@ -101,13 +91,53 @@ def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, Slots]:
             [slots.of_workers[id(record)][record.rounds["worker"].to_numpy()] for record in group.records]
         )
         stale = np.concatenate([record.rounds["staleness"].to_numpy() for record in group.records])
-        for place in np.unique(places):
-            values = stale[places == place]
+        parts = {slots.names[place]: stale[places == place] for place in np.unique(places)}
+        for name, values in [*parts.items(), (ALL, stale)]:
             low, first, third, high = np.quantile(values, [0, 0.25, 0.75, 1])
-            row = {"group": group.label, "place": slots.names[place], "rounds": len(values)}
+            row = {"group": group.label, "place": name, "rounds": len(values)}
             spread = {"min": low, "first_quartile": first, "mean": values.mean(), "third_quartile": third, "max": high}
             rows.append(row | spread)
     return pd.DataFrame(rows), slots
+
+
+def _side_by_side(
+    table: pd.DataFrame, groups: Sequence[Group], slots: Slots, size: tuple[float, float] | None
+) -> Figure:
+    crowded = len(slots.labels) * len(groups) > 20
+    width_in = size[0] if size else WIDE_IN if crowded else SINGLE_COLUMN_IN
+    legend = arrange_legend([group.label for group in groups], _EXPLANATION, width_in)
+    figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
+    table = table[table["place"] != ALL]
+    handles = [
+        _draw(axes, table[table["group"] == group.label], slots.names, look, index, len(groups))
+        for index, (group, look) in enumerate(zip(groups, looks(len(groups)), strict=True))
+    ]
+    axes.set_xticks(range(len(slots.labels)), slots.labels)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.5, len(slots.labels) - 0.5)
+    for between in range(1, len(slots.labels)):
+        axes.axvline(between - 0.5, color="#e8e8e8", linewidth=0.6, zorder=0)
+    axes.set_xlabel(slots.axis_label)
+    axes.set_ylabel(_STALENESS)
+    highest = max(float(table["max"].max()), 1.0)
+    axes.set_ylim(-0.04 * highest, 1.06 * highest)
+    plain_ticks(axes.yaxis, integer=True)
+    axes.grid(axis="y")
+    draw_legend(figure, handles, legend)
+    return figure
+
+
+def _one_row_each(table: pd.DataFrame, size: tuple[float, float] | None) -> Figure:
+    figure, axes = rows_figure(list(table["group"]), size)
+    places = range(len(table))
+    axes.hlines(places, table["min"], table["max"], color=COLORS[0], linewidth=0.9)
+    axes.hlines(places, table["first_quartile"], table["third_quartile"], color=COLORS[0], linewidth=3.2, alpha=0.55)
+    axes.plot(table["mean"], places, "o", color=COLORS[0], markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+    axes.set_title(_EXPLANATION, fontweight="normal", fontsize=8)
+    axes.set_xlabel(f"{_STALENESS}, all workers")
+    plain_ticks(axes.xaxis, integer=True)
+    axes.grid(axis="x")
+    return figure
 
 
 def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], look: Look, index: int, of: int) -> Line2D:

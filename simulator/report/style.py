@@ -16,10 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from simulator.report.grouping import ReportError
+from simulator.report.keys import ReportError
 
 SINGLE_COLUMN_IN = 3.5
 WIDE_IN = 5.5
+_LONGEST_ROW = 60  # characters
 
 _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a literal
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks alike on every machine
@@ -115,6 +116,18 @@ def phase_patch(name: str) -> Patch:
     """Returns the legend's entry of one of `PHASES`."""
     face, edge, hatch = PHASES[name]
     return Patch(facecolor=face, edgecolor="#444444" if edge == "white" else edge, linewidth=0.4, hatch=hatch)
+
+
+def rows_figure(labels: Sequence[str], size: tuple[float, float] | None) -> tuple[Figure, Axes]:
+    """Returns a figure with a row for each label, as wide and as high as the labels ask for unless a size is given."""
+    wrapped = [textwrap.fill(literal(label), _LONGEST_ROW) for label in labels]
+    lines = max(1 + label.count("\n") for label in wrapped)
+    width_in = 3.0 + 0.064 * max(len(line) for label in wrapped for line in label.split("\n"))
+    figure, axes = new_figure(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
+    axes.set_yticks(range(len(labels)), wrapped)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
 
 
 class LegendText(NamedTuple):

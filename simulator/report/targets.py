@@ -12,7 +12,8 @@ from rich.text import Text
 from simulator.record import RunRecord
 from simulator.report import format as human
 from simulator.report.axes import Against
-from simulator.report.grouping import Group, ReportError, each_run, group_records, sweep_point_key, with_keys
+from simulator.report.grouping import Group, each_run, group_records, sweep_point_key, with_keys
+from simulator.report.keys import ReportError
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
 from simulator.report.tables import new_table
@@ -94,7 +95,7 @@ def baseline_of(records: Sequence[RunRecord], name: str | None = None) -> str:
     Raises:
         ReportError: If there is no variant of that name.
     """
-    variants = list(dict.fromkeys(record.summary["variant"] for record in records))
+    variants: list[str] = list(dict.fromkeys(record.summary["variant"] for record in records))
     if name is not None:
         if name not in variants:
             raise ReportError(f"baseline {name!r} is not among the variants {', '.join(map(repr, variants))}")
@@ -155,7 +156,7 @@ def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
     """Returns each run's spendings relative to its baseline's, NaN where one of them is not known."""
     bases = runs[runs["baseline"]].drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
     mates = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "run"]]))
-    return runs[names] / mates.to_numpy(float)
+    return runs[names].div(mates.set_axis(runs.index))
 
 
 def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:

@@ -13,8 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from simulator.record import RunRecord
 from simulator.report.absences import absences
-from simulator.report.grouping import Group, ReportError, group_records, with_keys
-from simulator.report.slots import Slots, slots_of
+from simulator.report.grouping import Group, group_records, with_keys
+from simulator.report.keys import ReportError
+from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 from simulator.report.style import (
     PHASES,
     SINGLE_COLUMN_IN,
@@ -22,13 +23,10 @@ from simulator.report.style import (
     arrange_legend,
     draw_legend,
     phase_patch,
+    rows_figure,
     styled,
     wrapped_title,
 )
-
-ALL = "all"
-_MOST_PANELS = 12
-MOST_BARS = 100
 
 
 def utilization(
@@ -37,7 +35,7 @@ def utilization(
     """Returns where the workers' time went, as shares stacked to 100 %: `utilization_table` drawn.
 
     Up to twelve groups have a panel each, with a bar for each worker, or tenth of them, and one for all. More groups
-    have one bar each, for all their workers.
+    have one bar each, for all of their workers.
 
     Args:
         records: Runs in which at least one round arrived.
@@ -50,11 +48,11 @@ def utilization(
     """
     groups = group_records(records, by)
     table, slots = _table(groups)
-    if len(groups) > MOST_BARS:
-        raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_BARS} fit: choose fewer runs")
+    if len(groups) > MOST_ROWS:
+        raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     shown = [name for name in PHASES if (table[name] > 0).any()]
     with styled():
-        if len(groups) > _MOST_PANELS:
+        if len(groups) > MOST_IN_FULL:
             figure = _one_bar_each(table[table["place"] == ALL], shown, size)
         else:
             figure = _panels(table, groups, slots, shown, size)
@@ -149,26 +147,21 @@ def _panels(
         x = np.array([places.index(place) for place in own["place"]], float)
         x[x == len(places) - 1] += 0.4  # apart from the others
         _stack(axes, x, own, shown, upright=True)
-        axes.set_xticks([*range(len(slots.names)), len(slots.names) + 0.4], [*slots.labels, ALL])
+        axes.set_xticks([*range(len(slots.names)), len(slots.names) + 0.4], [*slots.short_labels, ALL])
         axes.set_xlim(-0.6, len(slots.names) + 1.0)
         axes.tick_params(axis="x", length=0)
         if len(groups) > 1:
             axes.set_title(wrapped_title(figure, group.label), fontsize=8)
         if number > len(groups) - columns:
-            axes.set_xlabel(slots.axis_label)
+            axes.set_xlabel(slots.short_axis_label)
         if (number - 1) % columns == 0:
             axes.set_ylabel("share of the time")
     return figure
 
 
 def _one_bar_each(table: pd.DataFrame, shown: Sequence[str], size: tuple[float, float] | None) -> Figure:
-    figure = Figure(figsize=size or (WIDE_IN, 0.9 + 0.19 * len(table)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = rows_figure(list(table["group"]), size)
     _stack(axes, np.arange(len(table), dtype=float), table, shown, upright=False)
-    axes.set_yticks(range(len(table)), [wrapped_title(figure, label) for label in table["group"]])
-    axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of all workers' time")
     return figure
 

@@ -6,16 +6,15 @@ import pytest
 from matplotlib.colors import LogNorm
 
 from simulator.report import ReportError, heat_map, heat_map_table
-from tests.record.builders import build_record
+from tests.record.builders import build_record, like
 
+BASE = build_record(local_steps=400)
 X, Y = "inner.learning_rate", "inner.local_steps"
 
 
 def _run(x, y, value, *, variant="a", seed=0, **changes):
     overrides = {X: x, Y: y} | ({"seed": seed} if seed else {})
-    record = build_record(variant, seed=seed, local_steps=400, overrides=overrides)
-    summary = record.summary | {"final_perplexity": value} | changes
-    return replace(record, summary=summary)
+    return like(BASE, variant, seed=seed, overrides=overrides, final_perplexity=value, **changes)
 
 
 def _grid(variant="a", without=()):
@@ -79,7 +78,7 @@ def test_what_reaching_a_target_took():
     assert 0 < table.iloc[0, 0] < 400
     assert np.isinf(heat_map_table(records, X, Y, value="time_to_target", target=1.0).to_numpy()).all()
     figure = heat_map(records, X, Y, value="time_to_target", target=7.0)
-    assert figure.axes[1].get_ylabel() == "time to perplexity 7"
+    assert figure.axes[1].get_ylabel() == "time to perplexity 7 (s)"
     never = heat_map(records, X, Y, value="time_to_target", target=1.0)
     assert [text.get_text() for text in never.legends[0].get_texts()] == ["never reached"]
 
@@ -115,7 +114,9 @@ def test_runs_of_one_cell_must_be_repeats():
         replace(r, summary=r.summary | {"overrides": {**r.summary["overrides"], "size": i}})
         for i, r in enumerate(_grid())
     ]
-    with pytest.raises(ReportError, match=r"a: runs of one cell differ in inner.local_steps and size too: add that to"):
+    with pytest.raises(
+        ReportError, match=r"all runs: runs of one cell differ in inner.local_steps and size too: add that to"
+    ):
         heat_map_table(unlike, X, "variant", by=[])
     with pytest.raises(ReportError, match="runs of one cell differ in variant too"):
         heat_map_table([*_grid("a"), *_grid("b")], X, Y, by=[])

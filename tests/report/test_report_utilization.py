@@ -5,7 +5,7 @@ import pytest
 
 from simulator.record import RunRecord
 from simulator.report import ReportError, utilization, utilization_table
-from tests.record.builders import build_record, fault_log, round_log, round_row
+from tests.record.builders import build_record, fault_log, like, round_log, round_row
 
 SHARES = ["compute", "pull", "push", "wait", "absent", "lost"]
 BASE = build_record("a", local_steps=400)
@@ -61,13 +61,13 @@ def test_each_group_has_a_panel_with_a_bar_for_each_worker_and_for_all():
 
 
 def test_many_groups_have_a_bar_each():
-    records = [build_record("a", local_steps=400, overrides={"inner.local_steps": h}) for h in range(1, 21)]
+    records = [like(BASE, "a", overrides={"inner.local_steps": h}) for h in range(1, 21)]
     figure = utilization(records)
     (axes,) = figure.axes
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert (len(labels), labels[0]) == (20, "a, local_steps=1")
     with pytest.raises(ReportError, match="101 groups in one figure, of which at most 100 fit"):
-        utilization([build_record(str(number), local_steps=50) for number in range(101)])
+        utilization([like(BASE, str(number)) for number in range(101)])
 
 
 def test_without_rounds_nothing_was_used():

@@ -10,7 +10,7 @@ import pytest
 from simulator import report
 from simulator.report import csv_text, drawings, save_table, staleness, staleness_table, timeline_table, write_figures
 from simulator.report.intervals import SERVER, UPDATE
-from tests.record.builders import build_record
+from tests.record.builders import build_record, like
 
 FIGURES = {
     "perplexity_curves": "perplexity_table",
@@ -36,7 +36,7 @@ def test_every_figure_has_a_table():
 @pytest.mark.parametrize("name", report.__all__)
 def test_everything_public_is_documented(name):
     public = getattr(report, name)
-    if not callable(public):
+    if not inspect.isfunction(public) and not inspect.isclass(public):
         return
     text = inspect.getdoc(public) or ""
     assert len(text) > 40
@@ -54,13 +54,15 @@ def test_the_staleness_table_holds_what_is_drawn():
     records = [build_record("async", seed=seed) for seed in range(2)] + [build_record("sync", barrier=True)]
     table = staleness_table(records)
     assert list(table.columns[:4]) == ["group", "variant", "place", "rounds"]
-    assert table["rounds"].sum() == sum(len(record.rounds) for record in records)
+    of_all = table["place"] == "all"
+    rounds = sum(len(record.rounds) for record in records)
+    assert table.loc[of_all, "rounds"].sum() == table.loc[~of_all, "rounds"].sum() == rounds
     stale = np.concatenate([r.rounds.loc[r.rounds["worker"] == 3, "staleness"] for r in records[:2]])
     row = table.set_index(["group", "place"]).loc[("async", "3")]
     quartiles = np.quantile(stale, [0, 0.25, 0.75, 1])
     np.testing.assert_allclose(row[["min", "first_quartile", "third_quartile", "max"]].to_numpy(float), quartiles)
     markers = [line for line in staleness(records).axes[0].lines if line.get_marker() != "None"]
-    assert sorted(line.get_ydata()[0] for line in markers) == sorted(table["mean"])
+    assert sorted(line.get_ydata()[0] for line in markers) == sorted(table.loc[~of_all, "mean"])
 
 
 def test_the_timeline_table_holds_every_phase_of_every_round():
@@ -106,6 +108,25 @@ def test_money_has_a_figure_where_all_have_prices():
     for record in records:
         record.experiment["cluster"]["devices"] = {"price_per_hour": 2.0}
     assert "perplexity_vs_money" in [drawing.name for drawing in drawings(records)]
+
+
+def test_more_groups_than_one_figure_tells_apart_have_numbered_figures():
+    base = build_record(local_steps=50)
+    records = [like(base, f"variant {number}") for number in range(101)]
+    names = [drawing.name for drawing in drawings(records, figures=["perplexity", "staleness"], against=["tokens"])]
+    assert names == [*(f"perplexity_vs_tokens_{part}" for part in (1, 2, 3)), "staleness_1", "staleness_2"]
+
+
+def test_many_groups_have_a_row_of_staleness_each():
+    base = build_record(local_steps=400)
+    records = [like(base, f"variant {number}") for number in range(13)]
+    (axes,) = staleness(records).axes
+    table = staleness_table(records)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [f"variant {number}" for number in range(13)]
+    (means,) = axes.lines
+    np.testing.assert_allclose(means.get_xdata(), table.loc[table["place"] == "all", "mean"])
+    with pytest.raises(report.ReportError, match="101 groups in one figure, of which at most 100 fit"):
+        staleness([like(base, str(number)) for number in range(101)])
 
 
 def test_groups_of_drawings_are_those_that_were_asked_for():
