@@ -49,9 +49,9 @@ def staleness(
             groups.
     """
     groups = group_records(records, by)
-    table, slots = _table(groups)
     if len(groups) > MOST_ROWS:
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
+    table, slots = _table(groups)
     with styled():
         if len(groups) > MOST_IN_FULL:
             return _one_row_each(table[table["place"] == ALL], size)

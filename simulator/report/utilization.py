@@ -47,9 +47,9 @@ def utilization(
             groups.
     """
     groups = group_records(records, by)
-    table, slots = _table(groups)
     if len(groups) > MOST_ROWS:
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
+    table, slots = _table(groups)
     shown = [name for name in PHASES if (table[name] > 0).any()]
     with styled():
         if len(groups) > MOST_IN_FULL:

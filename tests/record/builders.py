@@ -112,7 +112,9 @@ def build_record(
 
 def like(record: RunRecord, variant: str, **changes: Any) -> RunRecord:
     """The same run under another name, and with other values in its summary: for tests of many runs."""
-    return replace(record, summary=record.summary | {"variant": variant} | changes)
+    summary = record.summary | {"variant": variant} | changes
+    experiment = record.experiment | {"variant": variant, "seed": summary["seed"]}
+    return replace(record, experiment=experiment, summary=summary)
 
 
 def _simulate(
