@@ -75,6 +75,7 @@ for command in (
     simulations.run,
     simulations.timeline,
     records.plot,
+    records.trace,
     records.compare,
     files.validate,
     files.schema,

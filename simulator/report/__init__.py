@@ -7,6 +7,7 @@ from simulator.report.grouping import ReportError
 from simulator.report.staleness import staleness
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
 from simulator.report.timeline import timeline
+from simulator.report.trace import trace_events, write_trace
 
 __all__ = [
     "ReportError",
@@ -21,6 +22,8 @@ __all__ = [
     "save",
     "staleness",
     "timeline",
+    "trace_events",
     "worker_rich_table",
     "write_figures",
+    "write_trace",
 ]

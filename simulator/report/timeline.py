@@ -170,11 +170,11 @@ def _draw_losses(
     row = pd.Series(range(len(shown)), index=list(shown))
     faults = faults[faults["worker"].isin(row.index)]
     entries: dict[str, Artist] = {}
-    absences = _absences(faults, window_s[1])
-    absences = absences[(absences["last_s"] > window_s[0]) & (absences["last_s"] > absences["first_s"])]
-    if len(absences):
+    away = absences(faults, window_s[1])
+    away = away[(away["last_s"] > window_s[0]) & (away["last_s"] > away["first_s"])]
+    if len(away):
         look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#b22222", "linewidth": 0.4, "hatch": "xxxx"}
-        axes.add_collection(PolyCollection(_rectangles(absences, row, unit), label="absent", zorder=2, **look))
+        axes.add_collection(PolyCollection(_rectangles(away, row, unit), label="absent", zorder=2, **look))
         entries["absent"] = Patch(**look)
     lost = faults[(faults["fault"] == "lost") & faults["time_s"].between(*window_s)]
     if len(lost):
@@ -183,7 +183,7 @@ def _draw_losses(
     return entries
 
 
-def _absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:
+def absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:
     """Returns columns worker, first_s and last_s of the times in which workers were not there before `end_s`."""
     kinds = ("crash", "preemption", "departure", "late")
     changes = faults[faults["fault"].isin([*kinds, "return"]) & (faults["time_s"] < end_s)]
