@@ -7,7 +7,17 @@ if TYPE_CHECKING:
     from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.learning import Workshop, register_outer
-    from simulator.record import RunRecord, read_runs
+    from simulator.plugins import import_plugins
+    from simulator.policies import (
+        ServerView,
+        SynchronizationPolicy,
+        register_local_steps,
+        register_shard_choice,
+        register_synchronization,
+    )
+    from simulator.record import RunRecord, Runs, read_runs
+    from simulator.study import build_experiment, simulate_all, vary
+    from simulator.tracking import TensorBoard, WeightsAndBiases, track
 
 _HOME = {
     "Experiment": "simulator.experiment",
@@ -16,15 +26,28 @@ _HOME = {
     "Point": "simulator.experiment",
     "Progress": "simulator.engine",
     "RunRecord": "simulator.record",
+    "Runs": "simulator.record",
+    "ServerView": "simulator.policies",
     "Simulation": "simulator.engine",
+    "SynchronizationPolicy": "simulator.policies",
+    "TensorBoard": "simulator.tracking",
+    "WeightsAndBiases": "simulator.tracking",
     "Workshop": "simulator.learning",
+    "build_experiment": "simulator.study",
     "check": "simulator.engine",
     "expand": "simulator.experiment",
+    "import_plugins": "simulator.plugins",
     "load": "simulator.experiment",
     "read_runs": "simulator.record",
+    "register_local_steps": "simulator.policies",
     "register_outer": "simulator.learning",
+    "register_shard_choice": "simulator.policies",
+    "register_synchronization": "simulator.policies",
     "simulate": "simulator.engine",
+    "simulate_all": "simulator.study",
+    "track": "simulator.tracking",
     "use_cpu_cores": "simulator.cores",
+    "vary": "simulator.study",
 }
 
 __all__ = [
@@ -34,15 +57,28 @@ __all__ = [
     "Point",
     "Progress",
     "RunRecord",
+    "Runs",
+    "ServerView",
     "Simulation",
+    "SynchronizationPolicy",
+    "TensorBoard",
+    "WeightsAndBiases",
     "Workshop",
+    "build_experiment",
     "check",
     "expand",
+    "import_plugins",
     "load",
     "read_runs",
+    "register_local_steps",
     "register_outer",
+    "register_shard_choice",
+    "register_synchronization",
     "simulate",
+    "simulate_all",
+    "track",
     "use_cpu_cores",
+    "vary",
 ]
 
 

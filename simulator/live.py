@@ -10,6 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from simulator import book
+from simulator.notebook import NotebookView
 from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
 _OTHERS = 46  # columns beside the name: bar, percentage, time
@@ -100,7 +101,7 @@ class LiveView:
     """Shows a bar per simulation, and the clock and the server of the running one. Use it as a context.
 
     Args:
-      console: where to draw; nothing is drawn where it is not a terminal.
+      console: where to draw; nothing is drawn where it is neither a terminal nor a notebook.
       runs: how many simulations there will be.
 
     Attributes:
@@ -110,7 +111,7 @@ class LiveView:
     def __init__(self, console: Console, runs: int):
         self._runs = runs
         self._started = 0
-        self._quiet = not console.is_terminal
+        self._quiet = not (console.is_terminal or console.is_jupyter)
         self._progress = Progress(
             TextColumn(
                 "{task.description}",
@@ -123,7 +124,11 @@ class LiveView:
         )
         self._running: RunView | None = None
         self.detail = ""
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+        self._live: Live | NotebookView
+        if console.is_jupyter:
+            self._live = NotebookView(self._draw, console.width)
+        else:
+            self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
@@ -148,6 +153,11 @@ class LiveView:
         self._running = RunView(self, self._progress, self._progress.add_task(title, total=1.0, left_s=None))
         return self._running
 
+    def changed(self) -> None:
+        """What is to be drawn has changed; terminals are drawn to by themselves."""
+        if isinstance(self._live, NotebookView):
+            self._live.changed()
+
     def _draw(self) -> Group:
         if self._running is not None:
             self._running.refresh()
@@ -171,11 +181,13 @@ class RunView:
         """Shows how far pretraining is."""
         self._progress.update(self._task, completed=steps / of if steps < of else 0.0)
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
+        self._view.changed()
 
     def advanced(self, progress: book.Progress) -> None:
         """Notes where the simulation stands; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
         self._first = self._first or self._latest
+        self._view.changed()
 
     def refresh(self) -> None:
         """Shows the clock, the server and the speed."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.commands.shared import File, Out, Settings, Variant, plural, read_points, say
+from simulator.commands.shared import File, Out, Plugin, Settings, Variant, plural, read_points, say, use_plugins
 from simulator.visible import visible
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.learning import Workshop
     from simulator.profiling import Profile
     from simulator.record import RunRecord
+    from simulator.tracking import Tracker
 
 
 def run(
@@ -31,6 +32,11 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
     ] = False,
+    plugin: Plugin = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
+    ] = None,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from rich.console import Console
@@ -42,12 +48,14 @@ def run(
     from simulator.report import comparison, comparison_table, results_tables, write_figures
 
     keep_compiled_programs()
+    use_plugins(plugin)
     document, points, workshop = read_points(file, settings, variant)
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     records: list[RunRecord] = []
     with alone_in(folder):
         traced = _profile(folder) if profile else None
-        for record in _simulate(points, workshop, folder, reuse=reuse, profile=traced):
+        told = _trackers(tracker, folder)
+        for record in _simulate(points, workshop, folder, reuse=reuse, profile=traced, trackers=told):
             records.append(record)
             write_summary(folder / "summary.json", [done.summary for done in records])
     console = Console()
@@ -68,7 +76,9 @@ def run(
         say(traced.report())
 
 
-def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
+def timeline(
+    file: File, settings: Settings = None, out: Out = None, variant: Variant = None, plugin: Plugin = None
+) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from rich.console import Console
 
@@ -76,6 +86,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.record import write_summary
     from simulator.report import results_tables, worker_rich_table, write_figures
 
+    use_plugins(plugin)
     _, points, workshop = read_points(file, settings, variant, data="uneven")
     folder = output_folder(out, f"{points[0].experiment.name}-timeline")
     records = list(_simulate(points, workshop, folder, "null", reuse=False))
@@ -96,6 +107,7 @@ def _simulate(
     *,
     reuse: bool,
     profile: "Profile | None" = None,
+    trackers: "Sequence[Tracker]" = (),
 ) -> "Iterator[RunRecord]":
     """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
     import shutil
@@ -110,6 +122,7 @@ def _simulate(
     from simulator.report import file_names
     from simulator.reuse import Reuse
     from simulator.stopping import Interrupted, Stopped, StopSignals
+    from simulator.tracking import track
 
     labels = [_label(point) for point in points]
     digits = len(str(len(points)))
@@ -120,17 +133,20 @@ def _simulate(
             of_run = folder / f"{index + 1:0{digits}d}-{name}"  # plots keep the order of the file
             record, share = finished(of_run, point.experiment.model_dump(mode="json")), plan.share(index)
             if record is None:
+                shown = observer if profile is None else profile.of(label, observer)
                 try:
-                    record = simulate(
-                        point.experiment,
-                        trainer=trainer,
-                        observer=observer if profile is None else profile.of(label, observer),
-                        workshop=workshop,
-                        overrides=point.overrides,
-                        checkpoints=of_run / CHECKPOINTS,
-                        share=share,
-                        stop=stop,
-                    )
+                    with track(trackers, of_run.name, point, shown) as told:
+                        record = simulate(
+                            point.experiment,
+                            trainer=trainer,
+                            observer=told,
+                            workshop=workshop,
+                            overrides=point.overrides,
+                            checkpoints=of_run / CHECKPOINTS,
+                            share=share,
+                            stop=stop,
+                        )
+                        told.finished(record)
                 except Stopped as stopped:
                     assert stop.received is not None
                     stands = f"{label} stands after {plural(stopped.updates, 'server update')}"
@@ -142,6 +158,15 @@ def _simulate(
             shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
             observer.finished()
             yield record
+
+
+def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
+    """Returns the trackers that are asked for, each once."""
+    if not kinds:
+        return []
+    from simulator.tracking import tracker
+
+    return [tracker(kind, folder) for kind in dict.fromkeys(kinds)]
 
 
 def _profile(folder: Path) -> "Profile":
