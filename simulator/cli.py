@@ -78,6 +78,7 @@ for command in (
     simulations.timeline,
     records.plot,
     records.report,
+    records.trace,
     records.compare,
     files.validate,
     files.schema,

@@ -319,7 +319,7 @@ class _Learner:
         self._trainer = workshop.trainer(experiment, kind)
         self._evaluate = workshop.evaluator(experiment)
         self._evaluate_shards = workshop.shard_evaluator(experiment)
-        self._barrier = experiment.synchronization.kind == "barrier"
+        self._averages = experiment.synchronization.averages_group
         self._tickets: dict[int, Ticket] = {}
         with _fitting():
             params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
@@ -353,7 +353,7 @@ class _Learner:
         results = [self._trainer.result(ticket) for ticket in tickets]
         finite = [result.finite for result in results]
         together: Any = True
-        if not self._barrier:
+        if not self._averages:
             for ticket, result, staleness in zip(tickets, results, event.staleness, strict=True):
                 together = self.server.apply(
                     result.pseudo_gradient,

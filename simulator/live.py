@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from simulator import book
+from simulator.notebook import NotebookView
 from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
 _OTHERS = 46  # columns beside the name: bar, percentage, time
@@ -103,7 +104,7 @@ class LiveView:
     """Shows a bar per simulation, the clock and the server of the running one, and all together. Use it as a context.
 
     Args:
-      console: where to draw; nothing is drawn where it is not a terminal.
+      console: where to draw; nothing is drawn where it is neither a terminal nor a notebook.
       runs: how many simulations there will be.
       weight: what all of them take, in the unit of each one's own; their number when absent.
 
@@ -121,7 +122,7 @@ class LiveView:
         self._began_s: float | None = None
         self._gained = 0.0  # by those that are over
         self._most_bars = max(2, console.height - 8)
-        self._quiet = not console.is_terminal
+        self._quiet = not (console.is_terminal or console.is_jupyter)
         self._progress = Progress(
             TextColumn(
                 "{task.description}",
@@ -133,7 +134,11 @@ class LiveView:
             console=console,
         )
         self.detail = ""
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+        self._live: Live | NotebookView
+        if console.is_jupyter:
+            self._live = NotebookView(self._draw, console.width)
+        else:
+            self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
@@ -180,6 +185,11 @@ class LiveView:
         """Takes the line of a simulation away that is to begin again."""
         self._running.remove(run)
         run.hide()
+
+    def changed(self) -> None:
+        """What is to be drawn has changed; terminals are drawn to by themselves."""
+        if isinstance(self._live, NotebookView):
+            self._live.changed()
 
     def _draw(self) -> Group:
         for run in self._running:
@@ -235,6 +245,7 @@ class RunView:
         """Shows how far pretraining is."""
         self._update(completed=steps / of if steps < of else 0.0)
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
+        self._view.changed()
 
     def advanced(self, progress: book.Progress) -> None:
         """Notes where the simulation stands; drawing it is left to the next refresh."""
@@ -243,6 +254,7 @@ class RunView:
         if self._first is None:
             self._first = self._latest
             self._view.began()
+        self._view.changed()
 
     def gained(self) -> float:
         """Returns how much of its weight was simulated here, since its first update."""

@@ -1,4 +1,4 @@
-"""Commands that read records alone: `plot`, `report`, `compare` and `verify`."""
+"""Commands that read records alone: `plot`, `report`, `trace`, `compare` and `verify`."""
 
 import functools
 import sys
@@ -148,6 +148,28 @@ def report(
         say(f"{plural(len(unfinished), 'run')} did not finish: the page names them")
 
 
+def trace(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="file to write, .json or .json.gz; trace.json.gz in the first of RUNS when absent",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write who did what when as a trace, to look at in Perfetto or chrome://tracing."""
+    from simulator.record import read_runs
+    from simulator.report import write_trace
+
+    path = out or runs[0] / "trace.json.gz"
+    records = read_runs(runs)
+    count = write_trace(records, path)
+    say(f"{count:,} events of {plural(len(records), 'run')} in {path}: open it at https://ui.perfetto.dev")
+
+
 def compare(
     file: Annotated[Path, typer.Argument(help="experiment file with a `reference`", show_default=False)],
     results: Annotated[
@@ -185,6 +207,7 @@ def verify(
 ) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
     from simulator.record import RunRecord, run_folders
+    from simulator.verify import unchecked
     from simulator.verify import verify as violations_of
 
     broken = 0
@@ -198,5 +221,7 @@ def verify(
             say(f"  {violation}")
         if len(found) > _MOST_VIOLATIONS:
             say(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
+        for note in unchecked(record):
+            say(f"  {note}")
     if broken:
         fail(f"{plural(broken, 'run')} broke a rule", EXIT_BROKEN)

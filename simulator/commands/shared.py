@@ -21,6 +21,13 @@ Settings = Annotated[
     list[str] | None, typer.Argument(help="settings that win over the file, as key.path=value", show_default=False)
 ]
 Variant = Annotated[str | None, typer.Option(help="only this variant of the file", show_default=False)]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="runs this Python file or module first: it can register policies and optimizers; use code that you trust",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
 
 EXIT_BROKEN = 1
@@ -39,6 +46,14 @@ def fail(message: str, code: int) -> NoReturn:
     """Ends the process with a message on standard error."""
     sys.stderr.write(f"tardigrad: {visible(message)}\n")
     sys.exit(code)
+
+
+def use_plugins(names: Sequence[str] | None) -> None:
+    """Runs what `--plugin` names."""
+    if names:
+        from simulator.plugins import import_plugins
+
+        import_plugins(names)
 
 
 def read_points(

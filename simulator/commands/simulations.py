@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
-from simulator.commands.shared import File, Out, Settings, Variant, read_points, say
+from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, use_plugins
 from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.experiment import Document
     from simulator.profiling import Profile
     from simulator.record import RunRecord
+    from simulator.tracking import Tracker
 
 
 def run(
@@ -31,6 +32,11 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
     ] = False,
+    plugin: Plugin = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
+    ] = None,
     jobs: Jobs = None,
     engine: EngineOption = "local",
     address: Address = None,
@@ -59,6 +65,7 @@ def run(
     if not here:
         leave_memory_to_others()
     keep_compiled_programs()
+    use_plugins(plugin)
     memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
     document, points, workshop = read_points(file, settings, variant, memory=memory_here)
     if dry_run:
@@ -67,7 +74,8 @@ def run(
     folder = output_folder(out, points[0].experiment.name, resume=resume)
     with alone_in(folder):
         traced = _profile(folder) if profile else None
-        sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced)
+        trackers = _trackers(tracker, folder)
+        sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced, trackers=trackers)
         records, failures = sweep.run()
     if records:
         _report(document, [point.variant for point in points], records, folder)
@@ -77,7 +85,9 @@ def run(
         raise PointsFailedError(failures, records, folder)
 
 
-def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
+def timeline(
+    file: File, settings: Settings = None, out: Out = None, variant: Variant = None, plugin: Plugin = None
+) -> None:
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from rich.console import Console
 
@@ -86,6 +96,7 @@ def timeline(file: File, settings: Settings = None, out: Out = None, variant: Va
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Sweep
 
+    use_plugins(plugin)
     _, points, workshop = read_points(file, settings, variant, data="uneven")
     folder = output_folder(out, f"{points[0].experiment.name}-timeline")
     records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
@@ -157,6 +168,15 @@ def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> N
         from simulator.sweeping.tuning import number_of_trials
 
         say(f"not counted: {plural(number_of_trials(points), 'trial')} of the axes that are searched, before these")
+
+
+def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
+    """Returns the trackers that are asked for, each once."""
+    if not kinds:
+        return []
+    from simulator.tracking import tracker
+
+    return [tracker(kind, folder) for kind in dict.fromkeys(kinds)]
 
 
 def _profile(folder: Path) -> "Profile":

@@ -1,6 +1,7 @@
 """From a document to the simulations that it describes: variants times sweep points, each one checked."""
 
 import dataclasses
+import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -26,6 +27,7 @@ from simulator.experiment.schema import Experiment
 from simulator.experiment.search import Search, searches_of
 from simulator.experiment.sweep import Setting, axes_of
 from simulator.experiment.yaml_text import Key
+from simulator.visible import visible
 
 Check = Callable[[Experiment], Iterable[Problem]]
 
@@ -62,12 +64,23 @@ class Point:
             tree = merge(tree, nested(tuple(path.split(".")), value))
         return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
 
+    @property
+    def label(self) -> str:
+        """What to call it: the variant, and what the sweep set."""
+        return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
 
-def load(path: str | Path, *overrides: str, variant: str | None = None, searched: bool = False) -> list[Point]:
-    """Reads an experiment file and returns its simulations.
+    def _repr_html_(self) -> str:
+        """Shows the label and the experiment in a notebook."""
+        return f"<b>{html.escape(self.label)}</b>{self.experiment._repr_html_()}"
+
+
+def load(
+    path: str | Path | Mapping[str, Any], *overrides: str, variant: str | None = None, searched: bool = False
+) -> list[Point]:
+    """Reads an experiment file, or what could stand in one, and returns its simulations.
 
     Args:
-      path: the YAML file.
+      path: the YAML file, or a mapping with the same keys.
       *overrides: settings of the form `key.path=value`.
       variant: only this one of the file's variants.
       searched: whether axes of the sweep may be searched, see `expand`.

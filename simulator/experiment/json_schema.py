@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.experiment.named import BUILT_IN
 from simulator.experiment.outer_schema import BUILT_IN_OUTER
+from simulator.experiment.policies_schema import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.reference import Reference
 from simulator.experiment.schema import Experiment
 from simulator.experiment.search import Search
@@ -32,7 +34,7 @@ def file_schema() -> dict[str, Any]:
     for name, section in definitions.items():
         if name not in _listed(generated):
             section.pop("required", None)
-    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    _keep_built_in_names(definitions)
     definitions["Search"] = _clean(Search.model_json_schema())
     settings = _clean(generated)["properties"]
     definitions["Variant"] = {
@@ -83,6 +85,13 @@ def file_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _keep_built_in_names(definitions: dict[str, Any]) -> None:
+    """Has names of one's own be others than the built-in ones, whose settings are known."""
+    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    for named in (NamedSynchronization, NamedSteps, NamedShards):
+        definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
 
 
 def _reference(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Workshop:
             experiment.pretrain,
             experiment.inner,
             experiment.outer,
-            experiment.synchronization.kind,
+            [experiment.synchronization.kind, experiment.synchronization.averages_group],
             experiment.compute.trainer,
             self.lanes(experiment),
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
@@ -174,7 +174,7 @@ class Workshop:
         """Returns what would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
         lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
-        barrier, shared = experiment.synchronization.kind == "barrier", jax.default_backend() == "cpu"
+        barrier, shared = experiment.synchronization.averages_group, jax.default_backend() == "cpu"
         return Layout(workers, lanes, devices, barrier, shared)
 
     def sizes(self, experiment: Experiment) -> Sizes:

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from simulator.record.files import atomic_path, digest_of, plain, to_json
+from simulator.record.html import curve_svg, mapping_html
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
@@ -38,6 +39,7 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _DEEPEST = 100
+_NOT_SHOWN = ("overrides", "versions", "causal_hash", "data_hash", "best_loss", "parameters", "workers")
 
 _Content = TypeVar("_Content")
 
@@ -70,6 +72,15 @@ class RunRecord:
         object.__setattr__(self, "rounds", conform(self.rounds, ROUND_COLUMNS, "rounds"))
         object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
         object.__setattr__(self, "faults", conform(self.faults, FAULT_COLUMNS, "faults"))
+
+    def _repr_html_(self) -> str:
+        """Shows the summary and the perplexity over simulated time in a notebook."""
+        summary = {name: self.summary[name] for name in SUMMARY_KEYS if name not in _NOT_SHOWN}
+        overrides = {str(name): value for name, value in self.summary["overrides"].items() if name != "seed"}
+        times, perplexities = (self.evaluations[name].tolist() for name in ("simulated_s", "perplexity"))
+        curve = curve_svg(times, perplexities, "validation perplexity over simulated time")
+        identity = {"experiment": self.experiment["name"], "variant": self.summary["variant"], **overrides}
+        return f'<div style="display:flex;gap:2em">{mapping_html(identity | summary)}{curve}</div>'
 
     def write(self, folder: Path) -> None:
         """Writes the record as five files and their checksums: all to temporary names first, then renamed.
@@ -115,21 +126,6 @@ class RunRecord:
             ),
             **faults,
         )
-
-
-def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
-    """Reads the runs in some folders.
-
-    Args:
-        paths: As `run_folders` takes them.
-
-    Returns:
-        The records.
-
-    Raises:
-        RecordError: As `run_folders`, or a run cannot be read.
-    """
-    return [RunRecord.read(folder) for folder in run_folders(paths)]
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:

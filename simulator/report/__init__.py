@@ -39,6 +39,7 @@ from simulator.report.staleness import staleness, staleness_table
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
 from simulator.report.targets import baseline_of, target_rich_table, time_to_target
 from simulator.report.timeline import timeline
+from simulator.report.trace import trace_events, write_trace
 from simulator.report.utilization import utilization, utilization_table
 
 __all__ = [
@@ -78,8 +79,10 @@ __all__ = [
     "time_to_target",
     "timeline",
     "timeline_table",
+    "trace_events",
     "utilization",
     "utilization_table",
     "worker_rich_table",
     "write_figures",
+    "write_trace",
 ]

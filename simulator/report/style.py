@@ -3,6 +3,7 @@
 Curves can be told apart without colour: each has its own pair of line style and marker.
 """
 
+import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from simulator.report.keys import ReportError
 SINGLE_COLUMN_IN = 3.5
 WIDE_IN = 5.5
 _LONGEST_ROW = 60  # characters
+_NOTEBOOK_DPI = 120
 
 _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a literal
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks alike on every machine
@@ -105,9 +107,19 @@ def styled() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that shows itself in notebooks, whether or not matplotlib's own inline backend is active."""
+
+    def _repr_png_(self) -> bytes:
+        image = io.BytesIO()
+        with styled():
+            self.savefig(image, format="png", dpi=_NOTEBOOK_DPI)
+        return image.getvalue()
+
+
 def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     """Returns a figure of (width, height) inches with one axes, laid out so that no label is cut off."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = ShownFigure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 

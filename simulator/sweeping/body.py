@@ -1,7 +1,7 @@
 """The simulation of a task's points, one after another: the same in every process, on every machine."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
 from simulator.stopping import Stopped
 from simulator.sweeping.outcomes import Failure, Finished, Outcome
-from simulator.sweeping.plan import PlannedRun, Task, experiment_of
+from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
 
 if TYPE_CHECKING:
     from simulator.book import Observer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulator.learning import Workshop
     from simulator.record import RunRecord
     from simulator.reuse import Reuse, Share
+    from simulator.tracking import Tracker
 
 
 class TaskRunner:
@@ -29,6 +30,7 @@ class TaskRunner:
       stop: asked after every event whether to write the state down and stop.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
+      trackers: told of every point that is simulated.
 
     Attributes:
       current: the point that is being simulated.
@@ -43,7 +45,9 @@ class TaskRunner:
         *,
         trainer: "TrainerKind | None" = None,
         keep_going: bool = True,
+        trackers: "Sequence[Tracker]" = (),
     ):
+        self._trackers = trackers
         self.current: PlannedRun | None = None
         self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
         self._trainer, self._keep_going = trainer, keep_going
@@ -102,20 +106,23 @@ class TaskRunner:
 
     def _simulate(self, run: PlannedRun, share: "Share") -> "RunRecord":
         from simulator.engine import simulate
+        from simulator.tracking import track
 
-        observer = self._begin(run)
+        point, observer = point_of(run), self._begin(run)
         (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
-        record = simulate(
-            experiment_of(run),
-            trainer=self._trainer,
-            observer=observer,
-            workshop=self._workshop,
-            overrides=run.overrides,
-            tuned=run.tuned,
-            checkpoints=self._folder / run.folder / CHECKPOINTS,
-            share=share,
-            stop=self._stop,
-        )
+        with track(self._trackers, run.folder, point, observer) as told:
+            record = simulate(
+                point.experiment,
+                trainer=self._trainer,
+                observer=told,
+                workshop=self._workshop,
+                overrides=run.overrides,
+                tuned=run.tuned,
+                checkpoints=self._folder / run.folder / CHECKPOINTS,
+                share=share,
+                stop=self._stop,
+            )
+            told.finished(record)
         record.write(self._folder / run.folder)
         return record
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from simulator.engine import sharing, simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
-from simulator.experiment.schema import AsynchronousSynchronization, Budget, ConstantSchedule, Pretrain
+from simulator.experiment.policies_schema import AsynchronousSynchronization
+from simulator.experiment.schema import Budget, ConstantSchedule, Pretrain
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.modeling import tokens_per_step
 from simulator.report.format import byte_count, count, duration, short_count

@@ -1,7 +1,7 @@
 """Points simulated one after another in this process."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from simulator.book import Observer
     from simulator.engine import TrainerKind
     from simulator.learning import Workshop
+    from simulator.tracking import Tracker
 
 
 class InProcess:
@@ -29,6 +30,7 @@ class InProcess:
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
       observed: makes of a point's label and observer what observes it.
+      trackers: told of every point that is simulated.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class InProcess:
         trainer: "TrainerKind | None" = None,
         keep_going: bool = True,
         observed: "Callable[[str, Observer], Observer] | None" = None,
+        trackers: "Sequence[Tracker]" = (),
     ):
         self._folder, self._stop = folder, stop
         self._waiting: deque[Task] = deque()
@@ -50,7 +53,9 @@ class InProcess:
             observer = watch.begin(run)
             return observer if observed is None else observed(run.label, observer)
 
-        self._runner = TaskRunner(folder, workshop, begin, stop, trainer=trainer, keep_going=keep_going)
+        self._runner = TaskRunner(
+            folder, workshop, begin, stop, trainer=trainer, keep_going=keep_going, trackers=trackers
+        )
 
     def __enter__(self) -> "InProcess":
         """Does nothing."""

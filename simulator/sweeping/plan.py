@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulator.visible import visible
-
 if TYPE_CHECKING:
     from simulator.experiment import Experiment, Point
     from simulator.learning import Workshop
@@ -60,7 +58,7 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
     """Returns the points in the form in which they travel; their folders sort as the points do."""
     from simulator.report import file_names
 
-    labels = [label_of(point) for point in points]
+    labels = [point.label for point in points]
     digits = len(str(len(points)))
     return [
         PlannedRun(
@@ -75,16 +73,19 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
     ]
 
 
-def label_of(point: "Point") -> str:
-    """Returns what to call a point."""
-    return visible(", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())]))
-
-
 def experiment_of(run: PlannedRun) -> "Experiment":
     """Returns the experiment, checked again."""
     from simulator.experiment import Experiment
 
     return Experiment.model_validate(run.experiment)
+
+
+def point_of(run: PlannedRun) -> "Point":
+    """Returns the point as which it was planned."""
+    from simulator.experiment import Point
+
+    experiment = experiment_of(run)
+    return Point(experiment.variant or experiment.name, run.overrides, experiment, tuned=run.tuned)
 
 
 def tasks_of(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from simulator.cores import available_cores
 from simulator.experiment import ExperimentError, Problem
+from simulator.plugins import Plugin, plugins_so_far, run_plugins
 
 _CPU_DEVICES, _FRACTION, _PREALLOCATE = (
     "JAX_NUM_CPU_DEVICES",
@@ -28,15 +29,18 @@ class Surroundings:
     Attributes:
       environment: variables to set before JAX is loaded; those that are None are removed.
       memory: what it has of the host's memory, where the CPU computes: bytes, or a share up to 1.
+      plugins: to run first; those of this process when absent.
     """
 
     environment: Mapping[str, str | None]
     memory: float = 1.0
+    plugins: tuple[Plugin, ...] = dataclasses.field(default_factory=plugins_so_far)
 
     def enter(self) -> None:
-        """Sets the environment of this process.
+        """Sets the environment of this process, and runs the plugins.
 
         Raises:
+          ExperimentError: a plugin cannot be run.
           RuntimeError: JAX computes already, with other settings.
         """
         for name, value in self.environment.items():
@@ -50,6 +54,7 @@ class Surroundings:
 
             if jax.config.jax_num_cpu_devices != int(cores):  # type: ignore[attr-defined]
                 jax.config.update("jax_num_cpu_devices", int(cores))  # type: ignore[no-untyped-call]
+        run_plugins(self.plugins)
 
 
 def leave_memory_to_others() -> None:

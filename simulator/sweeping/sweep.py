@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simulator.learning import Workshop
     from simulator.profiling import Profile
     from simulator.record import RunRecord
+    from simulator.tracking import Tracker
 
 RETRIES = 2
 
@@ -73,6 +74,7 @@ class Sweep:
       trainer: of all; each one's own choice when None.
       reuse: whether points take over what others have trained.
       profile: traces the first that is simulated, in this process.
+      trackers: told of every point that is simulated: meanwhile in this process, when they are finished elsewhere.
       keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
     """
 
@@ -83,6 +85,7 @@ class Sweep:
     trainer: "TrainerKind | None" = None
     reuse: bool = True
     profile: "Profile | None" = None
+    trackers: "Sequence[Tracker]" = ()
     keep_going: bool = False
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -116,7 +119,16 @@ class Sweep:
                 executor.submit(task)
             while (outcome := executor.next()) is not None:
                 board.over(outcome.run, failed=isinstance(outcome, Failure))
+                if isinstance(outcome, Finished) and not isinstance(executor, InProcess):
+                    self._track(outcome)
                 yield outcome
+
+    def _track(self, outcome: Finished) -> None:
+        """Tells the trackers of a point that was simulated by another process."""
+        from simulator.tracking import track
+
+        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as told:
+            told.finished(outcome.record)
 
     def _weights(self) -> list[float]:
         """Returns what each point takes: operations, as far as the budget tells."""
@@ -156,6 +168,7 @@ class Sweep:
             trainer=self.trainer,
             keep_going=self.keep_going or len(self.points) > 1,
             observed=None if self.profile is None else self.profile.of,
+            trackers=self.trackers,
         )
 
     def run(self) -> "tuple[list[RunRecord], list[Failure]]":

@@ -67,7 +67,7 @@ class Study:
         self.trials = given.trials
         self._seed = first.experiment.seed if given.seed is None else given.seed
         self._base = dataclasses.replace(first, overrides=_listed(first))
-        self.label = ", ".join([first.variant, *(f"{path}={value}" for path, value in self._base.overrides.items())])
+        self.label = self._base.label
         self._optuna = _optuna(next(iter(self._searches)))
         with warnings.catch_warnings():  # that settings are experimental, which every version of Optuna has pinned
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
