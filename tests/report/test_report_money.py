@@ -57,9 +57,8 @@ def test_absent_workers_are_not_paid_unless_they_have_crashed():
 
 
 def test_a_worker_that_never_joins_costs_nothing():
-    assert money(
-        _record({"devices": {"price_per_hour": [1.0, 7.0]}}, faults=[(0.0, 1, "late")])
-    ).total == pytest.approx(2)
+    record = _record({"devices": {"price_per_hour": [1.0, 7.0]}}, faults=[(0.0, 1, "late")])
+    assert money(record).total == pytest.approx(2)
 
 
 def test_server_and_data_cost_too():
