@@ -107,6 +107,6 @@ def test_a_command_that_was_told_to_end_leaves_checkpoints_and_goes_on_to_the_sa
     assert err.endswith(": go on with --resume --out a\n")
     assert err.count(" stands after ") == 2
     assert "2 stopped of 2 in a" in tardigrad("sweep", "status", "a")[1]
-    assert tardigrad("run", "experiment.yaml", "--out", "a", "--resume", "--jobs", "2")[0] == 0
+    assert tardigrad("run", "experiment.yaml", "--out", "a", "--resume")[0] == 0
     hashes = [run["parameters_hash"] for run in json.loads((tmp_path / "a/summary.json").read_text())]
     assert hashes == [record.summary["parameters_hash"] for record in run_points(points, tmp_path / "b")]
