@@ -43,10 +43,11 @@ def chromium(profile: Path) -> Iterator[Any]:
 
 
 def requests_of(driver: Any) -> list[str]:
-    """Returns the addresses that were asked for since the last call."""
+    """Returns the addresses that were asked for since the last call, but for what is inside the page or the browser."""
     messages = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
     sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return [message["params"]["request"]["url"] for message in sent]
+    addresses = [message["params"]["request"]["url"] for message in sent]
+    return [address for address in addresses if not address.startswith(("data:", "blob:", "chrome:"))]
 
 
 def complaints_of(driver: Any) -> list[str]:

@@ -19,7 +19,7 @@
       ...(state.printing ? { width: PAPER_PX, autosize: false } : { autosize: true }),
     };
     const tools = {
-      displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      displaylogo: false, responsive: true, displayModeBar: !touch, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: name }, showSendToCloud: false, plotlyServerURL: "",
     };
     Plotly.react(id(name), traces, full, tools);
