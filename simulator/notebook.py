@@ -36,10 +36,10 @@ class NotebookView:
     def refresh(self) -> None:
         """Draws."""
         self._drawn_s = time.monotonic()
-        shown = importlib.import_module("IPython.display")
-        page = shown.HTML(self.html())
+        outputs = _outputs()
+        page = outputs.HTML(self.html())
         if self._handle is None:
-            self._handle = shown.display(page, display_id=True)
+            self._handle = outputs.display(page, display_id=True)
         else:
             self._handle.update(page)
 
@@ -52,3 +52,8 @@ class NotebookView:
         console = Console(file=io.StringIO(), record=True, width=self._width, force_jupyter=False)
         console.print(self._draw())
         return console.export_html(inline_styles=True, code_format=_FORMAT)
+
+
+def _outputs() -> Any:
+    """Returns IPython's module of outputs, which is there where there is a notebook."""
+    return importlib.import_module("IPython.display")

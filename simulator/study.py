@@ -27,7 +27,8 @@ def build_experiment(base: Experiment | Mapping[str, Any] | None = None, /, **se
     """
     tree = _tree(base) if isinstance(base, Experiment) else plain_tree(base or {})
     for path, value in settings.items():
-        tree = merge(tree, nested(tuple(path.split(".")), plain_tree(value)))
+        key = tuple(path.split("."))
+        tree = merge(tree, nested(key, plain_tree(value, key)))
     points = load({"name": "experiment"} | tree)
     if len(points) > 1:
         message = "this describes several experiments: load(...) returns all of them"

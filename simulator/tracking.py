@@ -7,6 +7,7 @@ follows from the record alone: a simulation that was stopped and has gone on is 
 import importlib
 import math
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -213,7 +214,8 @@ class _TensorBoardLog:
         return sorted(self._folder.glob("events.out.tfevents.*"))
 
     def _open(self) -> None:
-        self._writer = self._library.SummaryWriter(str(self._folder))
+        suffix = f".{uuid.uuid4().hex[:8]}"  # else files of one second have one name
+        self._writer = self._library.SummaryWriter(str(self._folder), filename_suffix=suffix)
         settings = self._point.experiment.to_yaml()
         self._writer.add_text("experiment", f"```yaml\n{settings}```", 0, walltime=0.0)
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from simulator import ExperimentError, Point, Runs, Workshop, build_experiment, load, simulate_all, vary
+from simulator import ExperimentError, Point, Runs, Workshop, build_experiment, load, notebook, simulate_all, vary
 from simulator.experiment import SimulationError
 from simulator.live import LiveView
 from simulator.notebook import NotebookView
@@ -171,7 +171,7 @@ class TestRuns:
 @pytest.mark.usefixtures("mixed_dtypes")
 def test_what_was_trained_is_shared_and_drawn():
     network = {"cluster.network.latency": ["1ms", "2ms"]}
-    sync = tiny(**SYNC, budget={"local_steps": 40})
+    sync = tiny(**SYNC, budget={"local_steps": 20}, compute={"lanes": 1})
     runs = simulate_all(vary(sync, network), workshop=WORKSHOP, progress=False)
     assert runs[0].summary["reused"] is None
     assert runs[1].summary["reused"]["from"] == "tiny, cluster.network.latency=1ms"
@@ -220,13 +220,13 @@ class Displays:
 @pytest.fixture
 def displays(monkeypatch):
     shown = Displays()
-    monkeypatch.setattr("simulator.notebook.importlib.import_module", lambda name: shown)
+    monkeypatch.setattr(notebook, "_outputs", lambda: shown)
     return shown
 
 
 def test_a_notebook_has_one_output_that_is_replaced_now_and_then(displays, monkeypatch):
     now_s = [10.0]
-    monkeypatch.setattr("simulator.notebook.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: now_s[0])
     text = ["one <two>"]
     view = NotebookView(lambda: Text(text[0]), 40)
     view.start()

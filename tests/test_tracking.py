@@ -14,7 +14,11 @@ from tests.experiments import TINY, tiny
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
 WORKSHOP = Workshop()
-SHORT = {"budget": {"local_steps": 60}, "evaluate": {"every_local_steps": 20, "per_shard": True}}
+SHORT = {
+    "budget": {"local_steps": 60},
+    "evaluate": {"every_local_steps": 20, "per_shard": True},
+    "compute": {"lanes": 1},
+}
 BUFFERED = {"outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 1}}}
 
 
@@ -75,7 +79,7 @@ def test_everything_is_logged_once_and_in_its_place(changes):
 def test_what_has_gone_on_is_logged_as_what_was_not_stopped(tmp_path):
     experiment = tiny(**SHORT, checkpoint={"every_updates": 3})
     whole, _ = tracked(experiment)
-    asked = iter([*[False] * 40, True])
+    asked = iter([*[False] * 15, True])
     with pytest.raises(Stopped), Tracked([first := Log()]) as told:
         simulate(
             experiment,
@@ -112,7 +116,7 @@ def test_the_other_observer_is_told_too_and_pretraining_is_logged():
 
     log, observer = Log(), Observer()
     with Tracked([log], observer) as told:
-        experiment = tiny(budget={"local_steps": 10}, pretrain={"steps": 5})
+        experiment = tiny(budget={"local_steps": 10}, pretrain={"steps": 5}, compute={"lanes": 1})
         told.finished(simulate(experiment, observer=told, workshop=WORKSHOP))
     assert observer.told == [(5, 5), 5, 10]
     assert [line[1] for line in log.of("pretraining/loss")] == [5]
@@ -130,7 +134,9 @@ def read_events(folder):
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     tags = events.Tags()
-    return {tag: [tuple(each) for each in events.Scalars(tag)] for tag in tags["scalars"]}, tags["tensors"]
+    return {
+        tag: [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)] for tag in tags["scalars"]
+    }, tags["tensors"]
 
 
 @pytest.mark.filterwarnings("ignore")  # of TensorBoard's reader
@@ -175,22 +181,37 @@ def test_wandb_has_them_as_axes(tmp_path, monkeypatch):
 def read_wandb(file):
     """The rows, the summary and the config of a run that was written offline."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(file))
     rows, summary, config = [], {}, {}
-    while (data := store.scan_data()) is not None:
+    for data in log_entries(file.read_bytes()):
         entry = wandb_internal_pb2.Record()
         entry.ParseFromString(data)
         if entry.HasField("history"):
-            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in entry.history.item}
-            rows.append(items)
-        for item in entry.summary.update:
-            summary[item.key or item.nested_key[0]] = json.loads(item.value_json)
+            rows.append({key_of(item): json.loads(item.value_json) for item in entry.history.item})
+        summary |= {key_of(item): json.loads(item.value_json) for item in entry.summary.update}
         for item in [*entry.run.config.update, *entry.config.update]:
-            config[item.key or item.nested_key[0]] = json.loads(item.value_json)
+            config[key_of(item)] = json.loads(item.value_json)
     return rows, summary, config
+
+
+def key_of(item):
+    return item.key or "/".join(item.nested_key)
+
+
+def log_entries(content, header=7, block=32768):
+    """The entries of a LevelDB log: in blocks, each part with its checksum, length and place in an entry."""
+    place, parts = header, []
+    while place + 7 <= len(content):
+        left = block - place % block
+        if left < 7:
+            place += left
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        parts.append(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield b"".join(parts)
+            parts.clear()
 
 
 @pytest.mark.parametrize(("kind", "module"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
