@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from simulator.record import RunRecord
     from simulator.tracking import Tracker
 
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
+]
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="show the points and an estimate of what they cost; simulate nothing")
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(help="dry run: speed of training, such as 5TFLOP/s; measured when absent", show_default=False),
+]
+
 
 def run(
     file: File,
@@ -29,14 +44,9 @@ def run(
     reuse: Annotated[
         bool, typer.Option(help="take over what a simulation with the same order of events has trained")
     ] = True,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
-    ] = False,
+    profile: ProfileOption = False,
     plugin: Plugin = None,
-    tracker: Annotated[
-        list[str] | None,
-        typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
-    ] = None,
+    tracker: TrackerOption = None,
     jobs: Jobs = None,
     engine: EngineOption = "local",
     address: Address = None,
@@ -44,13 +54,8 @@ def run(
     gpus: Gpus = None,
     memory: Memory = None,
     retries: Retries = 2,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the points and an estimate of what they cost; simulate nothing")
-    ] = False,
-    rate: Annotated[
-        str | None,
-        typer.Option(help="dry run: speed of training, such as 5TFLOP/s; measured when absent", show_default=False),
-    ] = None,
+    dry_run: DryRun = False,
+    rate: Rate = None,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.compiled import keep_compiled_programs

@@ -21,6 +21,11 @@ _SWEEP = (
     "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
     "in a list or each by a name of its own, or a dotted path with a search for its best value"
 )
+_AXES = [
+    {"type": "array", "minItems": 1},
+    {"$ref": "#/$defs/Search"},
+    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+]
 
 
 def file_schema() -> dict[str, Any]:
@@ -50,17 +55,7 @@ def file_schema() -> dict[str, Any]:
             "additionalProperties": {"$ref": "#/$defs/Variant"},
         },
         "select": {"type": "array", "description": _SELECT, "items": {"type": "string"}, "minItems": 1},
-        "sweep": {
-            "type": "object",
-            "description": _SWEEP,
-            "additionalProperties": {
-                "anyOf": [
-                    {"type": "array", "minItems": 1},
-                    {"$ref": "#/$defs/Search"},
-                    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
-                ]
-            },
-        },
+        "sweep": {"type": "object", "description": _SWEEP, "additionalProperties": {"anyOf": _AXES}},
         "reference": _reference(definitions),
     }
     definitions["Scale"] = definitions["Variant"] | {
