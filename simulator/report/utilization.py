@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from simulator.record import RunRecord
 from simulator.report.absences import absences
 from simulator.report.grouping import Group, group_records, with_keys
+from simulator.report.intervals import SPANS
 from simulator.report.keys import ReportError
 from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 from simulator.report.style import (
@@ -107,25 +108,34 @@ def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, Slots]:
 def _spent(record: RunRecord, slots: Slots) -> pd.DataFrame:
     """Returns the seconds that each worker spent, by what on, with its place."""
     table = slots.tables[id(record)]
-    spent = table[["compute", "pull", "push", "wait", "lost"]].mul(table["covered_s"], axis=0)
-    absent = _absent_s(record)
-    spent["absent"] = absent
-    spent["lost"] = (spent["lost"] - absent).clip(lower=0.0)
-    return spent.assign(covered_s=table["covered_s"], place=slots.of_workers[id(record)])
+    absent = _absent_s(record, table["covered_s"].to_numpy(float))
+    spent = table[list(absent.columns)].mul(table["covered_s"], axis=0)
+    spent = (spent - absent).clip(lower=0.0)
+    return spent.assign(absent=absent.sum(axis=1), covered_s=table["covered_s"], place=slots.of_workers[id(record)])
 
 
-def _absent_s(record: RunRecord) -> np.ndarray:
-    """Returns how long each worker was absent between its rounds, seconds, shape (workers,)."""
-    absent_s = np.zeros(record.summary["workers"])
+def _absent_s(record: RunRecord, covered_s: np.ndarray) -> pd.DataFrame:
+    """Returns how much of each of its phases, in seconds, a worker was absent: one row per worker.
+
+    A worker that crashes before it has sent what it has finished is absent while its push takes longer.
+    """
+    place = {name: number for number, name in enumerate([*SPANS, "lost"])}
+    absent_s = np.zeros((len(place), len(covered_s)))
     away = absences(record.faults, float(record.summary["simulated_seconds"]))
     for worker, own in away.groupby("worker"):
         rounds = record.rounds[record.rounds["worker"] == worker]
-        first_s = rounds["arrival_s"].shift(fill_value=0.0).to_numpy()
+        if rounds.empty:
+            continue
         times_s = own[["first_s", "last_s"]].to_numpy(float).ravel()
-        so_far_s = np.append(0.0, np.cumsum(np.diff(times_s)[::2])).repeat(2)[1:-1]
-        ends = np.interp(rounds["ready_s"].to_numpy(), times_s, so_far_s)
-        absent_s[int(str(worker))] = float((ends - np.interp(first_s, times_s, so_far_s)).sum())
-    return absent_s
+        by_then_s = np.append(0.0, np.cumsum(np.diff(times_s)[::2])).repeat(2)[1:-1]
+        spans = {name: (rounds[first], rounds[last]) for name, (first, last) in SPANS.items()}
+        spans["lost"] = (rounds["arrival_s"].shift(fill_value=0.0), rounds["ready_s"])
+        for name, (first_s, last_s) in spans.items():
+            within_s = np.interp(last_s, times_s, by_then_s) - np.interp(first_s, times_s, by_then_s)
+            absent_s[place[name], int(str(worker))] = float(within_s.sum())
+        tail_s = (float(rounds["arrival_s"].iloc[-1]), float(covered_s[int(str(worker))]))
+        absent_s[place["wait"], int(str(worker))] += float(np.diff(np.interp(tail_s, times_s, by_then_s))[0])
+    return pd.DataFrame(absent_s.T, columns=list(place))
 
 
 def _panels(

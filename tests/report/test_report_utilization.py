@@ -73,3 +73,12 @@ def test_many_groups_have_a_bar_each():
 def test_without_rounds_nothing_was_used():
     with pytest.raises(ReportError, match="a: no round arrived in a run of it, so nothing was used"):
         utilization([replace(BASE, rounds=BASE.rounds[:0])])
+
+
+def test_a_worker_that_crashes_while_it_sends_is_absent_and_not_sending():
+    faults = [(14.0, 0, "crash"), (15.5, 0, "return"), (18.0, 0, "crash"), (30.0, 0, "return")]
+    summary = BASE.summary | {"workers": 1, "simulated_seconds": 100.0}
+    rounds, log = round_log([round_row()]).frame(), fault_log(faults).frame()
+    row, _ = utilization_table([RunRecord(BASE.experiment, summary, rounds, BASE.evaluations, log)]).to_dict("records")
+    # of 20 s: 1.5 of 3 s of the push, and 2 of 4 s of the wait until the server had processed it
+    np.testing.assert_allclose([row[name] * 20 for name in SHARES], [10, 2, 1.5, 3, 3.5, 0], atol=1e-9)
