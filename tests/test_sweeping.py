@@ -188,7 +188,7 @@ def test_a_dry_run_shows_points_and_cost_and_leaves_nothing(tardigrad: Any, tmp_
     settings = ["run", "experiment.yaml", "--dry-run"]
     code, out, err = tardigrad(*settings, "--rate", "1GFLOP/s", experiment=document)
     assert (code, err) == (0, "")
-    assert "all from tiny, cluster.network.bandwidth=1Gbit/s" in " ".join(out.split())
+    assert "2 tiny, cluster.network.bandwidth=1kbit/s all of 1" in " ".join(out.split())
     assert "2 points, 1 to train in full or in part" in out
     assert "to train: 60 local steps, 240 tokens" in out
     assert "at 1 GFLOP/s (as stated)" in out

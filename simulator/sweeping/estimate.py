@@ -34,7 +34,7 @@ class PointCost:
 
     Attributes:
       run: the point.
-      shares: label of the point whose training it takes over, with "all of it" or "a part"; "" where it trains all.
+      shares: what it takes over: "all of" or "a part of" the training of a point, by its number from 1; "" if nothing.
       local_steps: over all workers, None where they are not known.
       tokens: likewise.
       simulated_s: of the clock in the end, None where that takes long to know.
@@ -80,7 +80,7 @@ class SweepCost:
             time_s = flops / self.flops_per_s
             speed = f"{_flop(self.flops_per_s)}/s"
             yield f"cost: {_flop(flops)}, about {duration(time_s)} in all at {speed} ({self.source})"
-        yield "nothing was simulated, and nothing written"
+        yield "a dry run: nothing is written"
 
     @staticmethod
     def _unknown(trained: Sequence[PointCost]) -> str:
@@ -102,9 +102,7 @@ def estimate(
     runs, experiments = planned_runs(points), [point.experiment for point in points]
     plan = sharing(experiments, [run.label for run in runs], workshop) if reuse else Reuse()
     started: set[str] = set()
-    costs = [
-        _cost(run, experiment, plan, runs, workshop, started) for run, experiment in zip(runs, experiments, strict=True)
-    ]
+    costs = [_cost(run, experiment, plan, workshop, started) for run, experiment in zip(runs, experiments, strict=True)]
     source = "as stated"
     if flops_per_s is None:
         flops_per_s, source = _measured(runs, experiments, workshop)
@@ -115,12 +113,11 @@ def _cost(
     run: PlannedRun,
     experiment: Experiment,
     plan: Reuse,
-    runs: Sequence[PlannedRun],
     workshop: Workshop,
     started: set[str],
 ) -> PointCost:
     source = plan.source(run.index)
-    shares = "" if source is None else f"{'all' if source[1] else 'a part'} from {runs[source[0]].label}"
+    shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
     local_steps, simulated_s = _timeline(experiment, workshop)
     flops = None
     if local_steps is not None:
@@ -226,14 +223,16 @@ def estimate_table(cost: SweepCost) -> "Table":
     from simulator.report.tables import new_table
 
     table = new_table(None, None)
+    table.add_column("", justify="right", no_wrap=True)
     table.add_column("point", overflow="fold", min_width=12)
-    table.add_column("takes over", overflow="fold")
+    table.add_column("takes\nover", overflow="fold")
     for header in ("local\nsteps", "tokens", "simulated\ntime", "memory,\nat most", "cost"):
         table.add_column(header, justify="right", no_wrap=True)
     for point in cost.points:
         table.add_row(
+            str(point.run.index + 1),
             Text(visible(point.run.label)),
-            Text(visible(point.shares)),
+            Text(point.shares),
             count(point.local_steps),
             short_count(point.tokens),
             duration(point.simulated_s),
