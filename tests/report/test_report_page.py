@@ -25,7 +25,7 @@ from simulator.report.page.limits import (
 )
 from simulator.report.page.numbers import evenly, shortened
 from simulator.report.page.payload import payload
-from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline
+from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
 from simulator.report.page.settings import flattened, settings_of
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
@@ -163,7 +163,7 @@ def test_a_timeline_by_hand():
         ),
         simulated_seconds=60.0,
     )
-    held = timeline(record)
+    held = timeline(record, workers_of(record))
     assert held["bars"]["compute"] == [[0, 0], [3, 22], [10, 10], [0, 1]]
     assert held["bars"]["wait"] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
     assert held["updates"] == [20, 39]
@@ -173,7 +173,7 @@ def test_a_timeline_by_hand():
 
 def test_a_long_timeline_of_many_workers_is_held_in_part():
     record = build_record(step_s=[0.1 + 0.01 * i for i in range(40)], local_steps=100_000)
-    held = timeline(record)
+    held = timeline(record, workers_of(record))
     assert len(held["workers"]) == TIMELINE_WORKERS
     assert held["until_s"] < held["end_s"]
     assert len(held["bars"]["compute"][0]) <= TIMELINE_ROUNDS
@@ -181,7 +181,7 @@ def test_a_long_timeline_of_many_workers_is_held_in_part():
 
 
 def test_shares_add_up():
-    held = shares(build_record())
+    held = shares(workers_of(build_record()))
     assert held["worker"] == [0, 1, 2, 3]
     for row in zip(*(held[name] for name in ("compute", "pull", "push", "wait", "lost")), strict=True):
         assert sum(row) == pytest.approx(1, abs=1e-3)
@@ -295,7 +295,8 @@ def test_a_page_says_what_the_experiment_asks_what_went_wrong_and_what_did_not_f
 
 
 def test_a_page_of_many_variants_holds_some_timelines_and_says_so():
-    records = [_with(build_record(f"v{i}", local_steps=400), final_perplexity=100.0 - i) for i in range(TIMELINES + 5)]
+    record = build_record(local_steps=400)
+    records = [_with(record, variant=f"v{i}", final_perplexity=100.0 - i) for i in range(TIMELINES + 5)]
     page = report_page(records)
     held = _held(page)
     assert len(held["details"]) == TIMELINES

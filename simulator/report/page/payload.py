@@ -9,7 +9,7 @@ from simulator.report.keys import one_line
 from simulator.report.page.curves import axes, curve, is_trained
 from simulator.report.page.limits import TIMELINES, curve_points
 from simulator.report.page.numbers import short
-from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline
+from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
 
 # key -> (header, kind, explanation)
 _COLUMNS: Mapping[str, tuple[str, str, str]] = {
@@ -197,4 +197,5 @@ def _with_rounds(group: Group) -> RunRecord | None:
 def _details(group: Group) -> dict[str, Any]:
     record = _with_rounds(group)
     assert record is not None  # detailed() chose it
-    return {"timeline": timeline(record), "shares": shares(record), "staleness": staleness_by_worker(group)}
+    table = workers_of(record)
+    return {"timeline": timeline(record, table), "shares": shares(table), "staleness": staleness_by_worker(group)}

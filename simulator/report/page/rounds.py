@@ -19,11 +19,17 @@ _FIRST_ROUNDS = 3  # of the slowest worker shown, at first sight
 _FIRST_BARS = 40  # at most, of the fastest
 
 
-def timeline(record: RunRecord) -> dict[str, Any]:
+def workers_of(record: RunRecord) -> pd.DataFrame:
+    """Returns what the other functions take as `table`: one row per worker, see `worker_table`."""
+    return worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
+
+
+def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
     """Returns the phases of the rounds of some workers, from the start for as long as the rounds are few enough.
 
     Args:
         record: A run in which at least one round arrived.
+        table: Of its workers.
 
     Returns:
         `seed`; `end_s` of the run, `until_s` of what is held, `first_s` of what is shown at first; `workers`, each its
@@ -32,7 +38,6 @@ def timeline(record: RunRecord) -> dict[str, Any]:
         time; `absent`, columns row, start and length.
     """
     end_s = float(record.summary["simulated_seconds"])
-    table = worker_table(record.rounds, record.summary["workers"], end_s)
     shown = sample_workers(table, TIMELINE_WORKERS)
     rounds = record.rounds[record.rounds["worker"].isin(shown)].sort_values("ready_s", kind="stable")
     until_s = end_s if len(rounds) <= TIMELINE_ROUNDS else float(rounds["ready_s"].iloc[TIMELINE_ROUNDS])
@@ -87,13 +92,12 @@ def _absences(faults: pd.DataFrame, row: "pd.Series[int]", until_s: float, end_s
     return [row.loc[away["worker"]].tolist(), shortened(away["first_s"]), shortened(length)]
 
 
-def shares(record: RunRecord) -> dict[str, Any]:
+def shares(table: pd.DataFrame) -> dict[str, Any]:
     """Returns where the time of some workers of a run went: ids, seconds per step and, for each of SHARES, its share.
 
     Args:
-        record: A run in which at least one round arrived.
+        table: Of the run's workers.
     """
-    table = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
     shown = table.set_index("worker").loc[sample_workers(table, WORKERS)]
     return {
         "of": len(table),
@@ -148,7 +152,7 @@ def staleness_by_worker(group: Group) -> dict[str, Any]:
 
 def _tenths(record: RunRecord) -> "pd.Series[int]":
     """Returns for each round the tenth, 0 to 9, of its worker by speed."""
-    table = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
+    table = workers_of(record)
     arrived = table[table["rounds"] > 0].sort_values(["seconds_per_step", "worker"])
     tenth = pd.Series(np.arange(len(arrived)) * TENTHS // len(arrived), index=arrived["worker"])
     return tenth.loc[record.rounds["worker"]]
