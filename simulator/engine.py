@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
-from simulator.provenance import circumstances, devices, made_with, parameters_hash
+from simulator.provenance import made_with, parameters_hash
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -29,7 +29,7 @@ from simulator.record import (
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken, to_recall
-from simulator.reuse import Order, Reuse, Share, Trajectory, order_of
+from simulator.reuse import Share, Trajectory
 from simulator.stopping import Stopped
 from simulator.timeline import (
     Dispatched,
@@ -55,7 +55,6 @@ __all__ = [
     "TrainerKind",
     "check",
     "cluster_of",
-    "sharing",
     "simulate",
     "timeline_of",
 ]
@@ -84,7 +83,7 @@ def simulate(
       tuned: what a search has found, likewise.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
-      share: what need not be trained because another simulation has, from `sharing`.
+      share: what need not be trained because another simulation has, from `simulator.sharing`.
       stop: asked after every event whether to write the state down and stop.
 
     Returns:
@@ -101,26 +100,6 @@ def simulate(
     simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
     noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
     return simulation.run(observer, noted, checkpoints, stop, share)
-
-
-def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: Workshop) -> Reuse:
-    """Returns what simulations can have from each other: those with the same learning settings are compared.
-
-    Args:
-      experiments: what to simulate, in order.
-      labels: what to call them in their records.
-      workshop: theirs.
-
-    Raises:
-      ExperimentError: an experiment does not fit its data, model or optimizers.
-    """
-    with reported():
-        settings = [workshop.learning_settings(experiment) for experiment in experiments]
-    orders: list[Order | None] = [None] * len(experiments)
-    for index, experiment in enumerate(experiments):
-        if settings.count(settings[index]) > 1:
-            orders[index] = order_of(Simulation(experiment, workshop=workshop).timeline)
-    return Reuse(labels, settings, orders)
 
 
 class Simulation:
@@ -158,13 +137,15 @@ class Simulation:
         learner: _Learner | Recalled | None = None
         keeper = None
         with reported():
-            if share.trajectory and share.trajectory.was_made_with(made_with(self._kind, self._data_hash())):
+            self._made_with = self._circumstances()
+            if share.trajectory and share.trajectory.was_made_with(self._made_with):
                 self._known, learner = share.trajectory, Recalled(share.trajectory.arrays)
             elif self._kind != "null":
                 if checkpoints is not None:
-                    made_here = circumstances(self._kind, self._data_hash(), self._workshop.lanes(experiment))
-                    keeper = Keeper(checkpoints, experiment, made_here, _warn)
+                    keeper = Keeper(checkpoints, experiment, self._made_with, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
+                if share.beginning and share.beginning.checkpoint.facts["made_with"] != self._made_with:
+                    share.beginning = None
                 saved = share.beginning.checkpoint if share.beginning else None
                 if keeper and keeper.saved:
                     saved = keeper.saved
@@ -238,6 +219,7 @@ class Simulation:
         arrays, facts = learner.state()
         arrays |= to_recall(*book.reported())
         facts |= {"causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far(), "reused": self._reused}
+        facts["made_with"] = self._made_with
         return arrays, facts
 
     def _replay(
@@ -285,13 +267,15 @@ class Simulation:
             "causal_hash": self.timeline.causal_hash,
             "reused": reused,
             "data": dict(dataset.facts) if dataset else None,
-            **made_with(self._kind, self._data_hash()),
-            "devices": devices(),
+            **self._made_with,
         }
         return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
 
-    def _data_hash(self) -> str | None:
-        return None if self._kind == "null" else self._workshop.dataset(self.experiment).content_hash
+    def _circumstances(self) -> dict[str, Any]:
+        if self._kind == "null":
+            return made_with(self._kind, None, None)
+        data_hash = self._workshop.dataset(self.experiment).content_hash
+        return made_with(self._kind, data_hash, self._workshop.lanes(self.experiment))
 
     def _parameters_hash(self) -> str | None:
         if self._known is not None:

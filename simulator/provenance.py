@@ -9,20 +9,16 @@ import numpy as np
 from simulator.versions import versions
 
 
-def made_with(trainer: str, data_hash: str | None) -> dict[str, Any]:
-    """Returns what a summary says of it."""
-    return {"versions": versions(), "backend": jax.default_backend(), "trainer": trainer, "data_hash": data_hash}
-
-
-def circumstances(trainer: str, data_hash: str | None, lanes: int) -> dict[str, Any]:
-    """Returns what a checkpoint says of it: bits depend on the devices too, and on what is in one program."""
-    backend = f"{jax.default_backend()}, {devices()}"
-    return {"versions": versions(), "backend": backend, "trainer": trainer, "lanes": lanes, "data": data_hash}
-
-
-def devices() -> str:
-    """Returns how many devices there are and of what kind; the last bits of results may depend on either."""
-    return f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
+def made_with(trainer: str, data_hash: str | None, lanes: int | None) -> dict[str, Any]:
+    """Returns what summaries and checkpoints say of it: bits depend on devices too, and on what is in one program."""
+    return {
+        "versions": versions(),
+        "backend": jax.default_backend(),
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "lanes": lanes,
+        "trainer": trainer,
+        "data_hash": data_hash,
+    }
 
 
 def parameters_hash(params: Any) -> str:

@@ -87,7 +87,7 @@ class Trajectory:
 
     def was_made_with(self, what: Mapping[str, Any]) -> bool:
         """Returns whether the summary says the same of versions, devices and data."""
-        return {key: self.record.summary[key] for key in what} == what
+        return {key: self.record.summary.get(key) for key in what} == what
 
 
 @dataclasses.dataclass(frozen=True)

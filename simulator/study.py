@@ -105,9 +105,10 @@ def simulate_all(
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
       SimulationError: a simulation cannot go on.
     """
-    from simulator.engine import sharing, simulate
+    from simulator.engine import simulate
     from simulator.report import file_names
     from simulator.reuse import Reuse
+    from simulator.sharing import sharing
 
     points = points_of(experiments)
     workshop = _checked(points, workshop, data=trainer != "null")

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from simulator import Workshop, simulate
-from simulator.engine import Simulation, sharing
+from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.experiment.document import merge
 from simulator.learning import trainers
 from simulator.record import RunRecord
+from simulator.sharing import sharing
 from simulator.stopping import Stopped
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV

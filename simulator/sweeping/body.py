@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.book import Observer
     from simulator.engine import TrainerKind
     from simulator.learning import Workshop
+    from simulator.profiling import Profile
     from simulator.record import RunRecord
     from simulator.reuse import Reuse, Share
     from simulator.tracking import Tracker
@@ -30,6 +31,7 @@ class TaskRunner:
       stop: asked after every event whether to write the state down and stop.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
+      profile: traces the first point that is trained.
       trackers: told of every point that is simulated.
 
     Attributes:
@@ -45,9 +47,10 @@ class TaskRunner:
         *,
         trainer: "TrainerKind | None" = None,
         keep_going: bool = True,
+        profile: "Profile | None" = None,
         trackers: "Sequence[Tracker]" = (),
     ):
-        self._trackers = trackers
+        self._profile, self._trackers = profile, trackers
         self.current: PlannedRun | None = None
         self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
         self._trainer, self._keep_going = trainer, keep_going
@@ -59,8 +62,11 @@ class TaskRunner:
           Stopped: it was asked to stop.
           OSError: what went wrong cannot be written down.
         """
+        self.current = task.runs[0]
         try:
             plan = self._plan(task)
+        except Stopped:
+            raise
         except Exception as error:
             if not self._keep_going:
                 raise
@@ -82,12 +88,13 @@ class TaskRunner:
                 yield outcome
 
     def _plan(self, task: Task) -> "Reuse":
-        from simulator.engine import sharing
         from simulator.reuse import Reuse
+        from simulator.sharing import sharing
 
         if not task.reuse:
             return Reuse()
-        return sharing([experiment_of(run) for run in task.runs], [run.label for run in task.runs], self._workshop)
+        labels = [run.label for run in task.runs]
+        return sharing([experiment_of(run) for run in task.runs], labels, self._workshop, self._stop)
 
     def _outcome(self, run: PlannedRun, share: "Share") -> Outcome:
         try:
@@ -109,6 +116,8 @@ class TaskRunner:
         from simulator.tracking import track
 
         point, observer = point_of(run), self._begin(run)
+        if self._profile is not None and share.trajectory is None:  # else nothing is trained
+            observer = self._profile.of(run.label, observer)
         (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
         with track(self._trackers, run.folder, point, observer) as told:
             record = simulate(

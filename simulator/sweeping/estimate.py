@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simulator.engine import sharing, simulate
+from simulator.engine import simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
 from simulator.experiment.policies_schema import AsynchronousSynchronization
 from simulator.experiment.schema import Budget, ConstantSchedule, Pretrain
@@ -13,6 +13,7 @@ from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.modeling import tokens_per_step
 from simulator.report.format import byte_count, count, duration, short_count
 from simulator.reuse import Reuse
+from simulator.sharing import sharing
 from simulator.stopping import Stopped
 from simulator.sweeping.plan import PlannedRun, planned_runs, start_of
 from simulator.visible import plural, visible

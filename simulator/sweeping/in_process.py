@@ -1,7 +1,7 @@
 """Points simulated one after another in this process."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from simulator.stopping import Interrupted, Stopped, StopSignals
 from simulator.sweeping.body import TaskRunner
 from simulator.sweeping.outcomes import Outcome, Watch
-from simulator.sweeping.plan import PlannedRun, Task
+from simulator.sweeping.plan import Task
 from simulator.visible import plural
 
 if TYPE_CHECKING:
-    from simulator.book import Observer
     from simulator.engine import TrainerKind
     from simulator.learning import Workshop
+    from simulator.profiling import Profile
     from simulator.tracking import Tracker
 
 
@@ -29,7 +29,7 @@ class InProcess:
       stop: says when to stop.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
-      observed: makes of a point's label and observer what observes it.
+      profile: traces the first point that is trained.
       trackers: told of every point that is simulated.
     """
 
@@ -42,19 +42,22 @@ class InProcess:
         *,
         trainer: "TrainerKind | None" = None,
         keep_going: bool = True,
-        observed: "Callable[[str, Observer], Observer] | None" = None,
+        profile: "Profile | None" = None,
         trackers: "Sequence[Tracker]" = (),
     ):
         self._folder, self._stop = folder, stop
         self._waiting: deque[Task] = deque()
         self._under_way: Iterator[Outcome] = iter(())
 
-        def begin(run: PlannedRun) -> "Observer":
-            observer = watch.begin(run)
-            return observer if observed is None else observed(run.label, observer)
-
         self._runner = TaskRunner(
-            folder, workshop, begin, stop, trainer=trainer, keep_going=keep_going, trackers=trackers
+            folder,
+            workshop,
+            watch.begin,
+            stop,
+            trainer=trainer,
+            keep_going=keep_going,
+            profile=profile,
+            trackers=trackers,
         )
 
     def __enter__(self) -> "InProcess":

@@ -73,7 +73,7 @@ class Sweep:
       engine: where they are simulated.
       trainer: of all; each one's own choice when None.
       reuse: whether points take over what others have trained.
-      profile: traces the first that is simulated, in this process.
+      profile: traces the first that is trained, in this process.
       trackers: told of every point that is simulated: meanwhile in this process, when they are finished elsewhere.
       keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
     """
@@ -167,7 +167,7 @@ class Sweep:
             stop,
             trainer=self.trainer,
             keep_going=self.keep_going or len(self.points) > 1,
-            observed=None if self.profile is None else self.profile.of,
+            profile=self.profile,
             trackers=self.trackers,
         )
 
