@@ -28,7 +28,7 @@ def test_points_of_a_node_that_dies_go_on_elsewhere_to_the_records_that_are_made
     file = tmp_path / "experiment.yaml"
     file.write_text(json.dumps(merge(TINY, merge(CLASSIFIER, SWEEP))), encoding="utf-8")
     script = [sys.executable, "-m", "tests.ray_cluster", str(file), str(tmp_path / "ray")]
-    made = subprocess.run(script, cwd=ROOT, env=outside(), capture_output=True, text=True)
+    made = subprocess.run(script, cwd=ROOT, env=outside(), capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stderr
     happened = json.loads(made.stdout.splitlines()[-1])
     assert happened["lost"]
