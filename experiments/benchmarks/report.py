@@ -11,6 +11,7 @@ and chromedriver, and the extra `dev`. The pages stay in --out.
 import argparse
 import dataclasses
 import math
+import os
 import shutil
 import statistics
 import tempfile
@@ -101,7 +102,8 @@ def main() -> None:
         table.add_row(f"{count:,}", size, f"{made_s:.1f}", *median)
     console = Console()
     console.print(table)
-    console.print(machine("plotly", "selenium"))
+    busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    console.print(f"{machine('plotly', 'selenium')}{busy}")
 
 
 if __name__ == "__main__":

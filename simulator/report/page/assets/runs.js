@@ -151,6 +151,8 @@
   };
   const held = Object.keys(data.details);
   id("run").replaceChildren(...held.map((group) => element("option", { value: group }, data.groups[group].label)));
+  const best = Report.ranked.find((group) => held.includes(String(group)));
+  if (best !== undefined) id("run").value = String(best);
   const draws = { "timeline-plot": drawTimeline, "shares-plot": drawShares, "by-worker-plot": drawByWorker, "staleness-plot": drawStaleness };
   const { drawings, sections, listeners } = Report.state;
   function begin(...names) {
