@@ -7,42 +7,88 @@ if TYPE_CHECKING:
     from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.learning import Workshop, register_outer
-    from simulator.record import RunRecord, read_runs
+    from simulator.plugins import import_plugins
+    from simulator.policies import (
+        ServerView,
+        SynchronizationPolicy,
+        register_local_steps,
+        register_shard_choice,
+        register_synchronization,
+    )
+    from simulator.record import RunRecord, Runs, read_runs
+    from simulator.study import build_experiment, simulate_all, vary
+    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweeping.sweep import Local, OnRay, run_points
+    from simulator.tracking import TensorBoard, WeightsAndBiases, track
 
 _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
+    "Local": "simulator.sweeping.sweep",
     "Observer": "simulator.engine",
+    "OnRay": "simulator.sweeping.sweep",
     "Point": "simulator.experiment",
+    "PointsFailedError": "simulator.sweeping.outcomes",
     "Progress": "simulator.engine",
     "RunRecord": "simulator.record",
+    "Runs": "simulator.record",
+    "ServerView": "simulator.policies",
     "Simulation": "simulator.engine",
+    "SynchronizationPolicy": "simulator.policies",
+    "TensorBoard": "simulator.tracking",
+    "WeightsAndBiases": "simulator.tracking",
     "Workshop": "simulator.learning",
+    "build_experiment": "simulator.study",
     "check": "simulator.engine",
     "expand": "simulator.experiment",
+    "import_plugins": "simulator.plugins",
     "load": "simulator.experiment",
     "read_runs": "simulator.record",
+    "register_local_steps": "simulator.policies",
     "register_outer": "simulator.learning",
+    "register_shard_choice": "simulator.policies",
+    "register_synchronization": "simulator.policies",
+    "run_points": "simulator.sweeping.sweep",
     "simulate": "simulator.engine",
+    "simulate_all": "simulator.study",
+    "track": "simulator.tracking",
     "use_cpu_cores": "simulator.cores",
+    "vary": "simulator.study",
 }
 
 __all__ = [
     "Experiment",
     "ExperimentError",
+    "Local",
     "Observer",
+    "OnRay",
     "Point",
+    "PointsFailedError",
     "Progress",
     "RunRecord",
+    "Runs",
+    "ServerView",
     "Simulation",
+    "SynchronizationPolicy",
+    "TensorBoard",
+    "WeightsAndBiases",
     "Workshop",
+    "build_experiment",
     "check",
     "expand",
+    "import_plugins",
     "load",
     "read_runs",
+    "register_local_steps",
     "register_outer",
+    "register_shard_choice",
+    "register_synchronization",
+    "run_points",
     "simulate",
+    "simulate_all",
+    "track",
     "use_cpu_cores",
+    "vary",
 ]
 
 

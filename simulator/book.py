@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel
@@ -26,6 +26,7 @@ class Progress:
       train_loss: of the last round whose loss is known, in nats; NaN before.
       perplexity: of the last evaluation that is known; NaN before.
       fraction: of the budget, from 0 to 1.
+      evaluation: the last one that is known, as the record has it; None before.
     """
 
     simulated_s: float
@@ -36,6 +37,7 @@ class Progress:
     train_loss: float
     perplexity: float
     fraction: float
+    evaluation: Mapping[str, Any] | None = None
 
 
 class Trained(NamedTuple):
@@ -110,6 +112,7 @@ class Book:
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
         self._sent = 0
         self._train_loss = self._perplexity = math.nan
+        self._evaluation: dict[str, Any] | None = None  # the last one that is known
         self.tokens = self.server_updates = 0
 
     def update(self, event: Update, trained: Trained | None) -> None:
@@ -252,6 +255,8 @@ class Book:
         self.evaluations.append(
             **row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss, shard_losses=of_shards
         )
+        by_shard = dict(zip(shard_columns(self._shards), of_shards, strict=True))
+        self._evaluation = {**row, "loss": value, "perplexity": self._perplexity, **by_shard}
         self._late_evaluation = None
 
     def _progress(self, event: Update) -> Progress:
@@ -269,6 +274,7 @@ class Book:
             train_loss=self._train_loss,
             perplexity=self._perplexity,
             fraction=min(1.0, max(value / limit for value, limit in done if limit)),
+            evaluation=self._evaluation,
         )
 
 

@@ -8,7 +8,8 @@ import jax
 
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, Problem
+from simulator.experiment import Experiment, ExperimentError, PolicyError, Problem, named
+from simulator.experiment.policies_schema import NamedShards, NamedSteps
 from simulator.learning import (
     MemoryNeedError,
     ModelCosts,
@@ -38,7 +39,10 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
 def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
     """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
-    Of an experiment that lacks sections, as `expand` gives of a file with mistakes, those that it has are checked.
+    Args:
+      experiment: what to check; of one that lacks sections, as `expand` gives of a file with mistakes, those it has.
+      workshop: shares data and models with other experiments that were given the same one.
+      data: whether to look at the data too.
     """
     workshop = workshop or Workshop()
     problems: list[Problem] = []
@@ -56,6 +60,8 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
     if data:
         attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
+    attempt(lambda: _try_steps(experiment), "local_steps", "inner")
+    attempt(lambda: _try_shards(experiment), "shard_choice", "data", "cluster")
     attempt(lambda: build_inner(experiment.inner), "inner")
     if experiment.pretrain.optimizer is not None:
         attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
@@ -65,7 +71,19 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
     return problems
 
 
-_REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError)
+def _try_steps(experiment: Experiment) -> None:
+    """Builds a choice of local steps of one's own."""
+    if isinstance(experiment.local_steps, NamedSteps):
+        named.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
+
+
+def _try_shards(experiment: Experiment) -> None:
+    """Builds a choice of shards of one's own."""
+    if isinstance(experiment.shard_choice, NamedShards):
+        named.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
+
+
+_REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError, PolicyError)
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 

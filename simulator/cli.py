@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import typer
 
-from simulator.commands import files, records, simulations
+from simulator.commands import files, records, simulations, sweeps
 from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.cores import use_cpu_cores
 from simulator.stopping import Interrupted
@@ -70,12 +70,15 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare the text of an experiment file, and look at it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making.", no_args_is_help=True)
+app.add_typer(sweep_app, name="sweep")
 
 for command in (
     simulations.run,
     simulations.timeline,
     records.plot,
     records.report,
+    records.trace,
     records.compare,
     files.validate,
     files.schema,
@@ -86,6 +89,7 @@ for command in (
 app.command(name="models")(_messages()(files.list_models))
 data_app.command()(_messages()(files.prepare))
 data_app.command()(_messages()(files.info))
+sweep_app.command()(_messages()(sweeps.status))
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ def keep_compiled_programs() -> None:
         return
     folder = cache_folder() / "programs" / _cpu()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (folder.parent, folder):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is that of the last one alone
         if not (_own(folder) and _own(folder.parent)):
             raise PermissionError("others may write to it, and what is read there is run")
         if _SIZE not in os.environ:  # else JAX may not note when programs are used

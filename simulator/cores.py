@@ -20,7 +20,7 @@ def use_cpu_cores(count: int | None = None) -> None:
     """
     if _SETTING in os.environ or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    count = count or _available_cores()
+    count = count or available_cores()
     if "jax" in sys.modules:
         import jax
 
@@ -29,7 +29,8 @@ def use_cpu_cores(count: int | None = None) -> None:
         os.environ[_SETTING] = str(count)  # read when JAX is imported
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """Returns how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
-from simulator.provenance import circumstances, made_with, parameters_hash
+from simulator.provenance import made_with, parameters_hash
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -29,7 +29,7 @@ from simulator.record import (
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken, to_recall
-from simulator.reuse import Order, Reuse, Share, Trajectory, order_of
+from simulator.reuse import Share, Trajectory
 from simulator.stopping import Stopped
 from simulator.timeline import (
     Dispatched,
@@ -55,7 +55,6 @@ __all__ = [
     "TrainerKind",
     "check",
     "cluster_of",
-    "sharing",
     "simulate",
     "timeline_of",
 ]
@@ -68,6 +67,7 @@ def simulate(
     observer: Observer | None = None,
     workshop: Workshop | None = None,
     overrides: Mapping[str, Any] | None = None,
+    tuned: Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
     share: Share | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -80,9 +80,10 @@ def simulate(
       observer: is told of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
       overrides: what a sweep changed, noted in the record.
+      tuned: what a search has found, likewise.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
-      share: what need not be trained because another simulation has, from `sharing`.
+      share: what need not be trained because another simulation has, from `simulator.sharing`.
       stop: asked after every event whether to write the state down and stop.
 
     Returns:
@@ -97,27 +98,8 @@ def simulate(
       OSError: a checkpoint cannot be written.
     """
     simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
-    return simulation.run(observer, overrides, checkpoints, stop, share)
-
-
-def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: Workshop) -> Reuse:
-    """Returns what simulations can have from each other: those with the same learning settings are compared.
-
-    Args:
-      experiments: what to simulate, in order.
-      labels: what to call them in their records.
-      workshop: theirs.
-
-    Raises:
-      ExperimentError: an experiment does not fit its data, model or optimizers.
-    """
-    with reported():
-        settings = [workshop.learning_settings(experiment) for experiment in experiments]
-    orders: list[Order | None] = [None] * len(experiments)
-    for index, experiment in enumerate(experiments):
-        if settings.count(settings[index]) > 1:
-            orders[index] = order_of(Simulation(experiment, workshop=workshop).timeline)
-    return Reuse(labels, settings, orders)
+    noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
+    return simulation.run(observer, noted, checkpoints, stop, share)
 
 
 class Simulation:
@@ -142,12 +124,12 @@ class Simulation:
     def run(
         self,
         observer: Observer | None = None,
-        overrides: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
         checkpoints: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
         share: Share | None = None,
     ) -> RunRecord:
-        """Runs to the end of the budget and returns the record. Call it once."""
+        """Runs to the end of the budget and returns the record, its summary with what is `noted`. Call it once."""
         experiment, share = self.experiment, share or Share()
         self._taken = Taken()
         self._reused: dict[str, Any] | None = None
@@ -155,13 +137,15 @@ class Simulation:
         learner: _Learner | Recalled | None = None
         keeper = None
         with reported():
-            if share.trajectory and share.trajectory.was_made_with(made_with(self._kind, self._data_hash())):
+            self._made_with = self._circumstances()
+            if share.trajectory and share.trajectory.was_made_with(self._made_with):
                 self._known, learner = share.trajectory, Recalled(share.trajectory.arrays)
             elif self._kind != "null":
                 if checkpoints is not None:
-                    made_here = circumstances(self._kind, self._data_hash(), self._workshop.lanes(experiment))
-                    keeper = Keeper(checkpoints, experiment, made_here, _warn)
+                    keeper = Keeper(checkpoints, experiment, self._made_with, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
+                if share.beginning and share.beginning.checkpoint.facts["made_with"] != self._made_with:
+                    share.beginning = None
                 saved = share.beginning.checkpoint if share.beginning else None
                 if keeper and keeper.saved:
                     saved = keeper.saved
@@ -173,7 +157,7 @@ class Simulation:
         book = Book(experiment.budget, self.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal)
         with reported():
             self._follow(book, learner, keeper, share, stop)
-        return self._record(book, overrides or {})
+        return self._record(book, noted or {})
 
     def _follow(
         self,
@@ -235,6 +219,7 @@ class Simulation:
         arrays, facts = learner.state()
         arrays |= to_recall(*book.reported())
         facts |= {"causal_hash": self.timeline.causal_hash, "taken": self._taken.so_far(), "reused": self._reused}
+        facts["made_with"] = self._made_with
         return arrays, facts
 
     def _replay(
@@ -257,7 +242,7 @@ class Simulation:
             raise RecordError(message + "remove the run's folder, and simulate it again")
         learner.resume(recalled.under_way, saved)
 
-    def _record(self, book: Book, overrides: Mapping[str, Any]) -> RunRecord:
+    def _record(self, book: Book, noted: Mapping[str, Any]) -> RunRecord:
         taken, reused = self._taken.so_far(), self._reused
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
@@ -266,7 +251,8 @@ class Simulation:
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
             "seed": self.experiment.seed,
-            "overrides": dict(overrides),
+            "overrides": {},
+            **noted,
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
             "best_loss": dataset.best_loss if dataset else None,
@@ -281,12 +267,15 @@ class Simulation:
             "causal_hash": self.timeline.causal_hash,
             "reused": reused,
             "data": dict(dataset.facts) if dataset else None,
-            **made_with(self._kind, self._data_hash()),
+            **self._made_with,
         }
         return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
 
-    def _data_hash(self) -> str | None:
-        return None if self._kind == "null" else self._workshop.dataset(self.experiment).content_hash
+    def _circumstances(self) -> dict[str, Any]:
+        if self._kind == "null":
+            return made_with(self._kind, None, None)
+        data_hash = self._workshop.dataset(self.experiment).content_hash
+        return made_with(self._kind, data_hash, self._workshop.lanes(self.experiment))
 
     def _parameters_hash(self) -> str | None:
         if self._known is not None:
@@ -314,7 +303,7 @@ class _Learner:
         self._trainer = workshop.trainer(experiment, kind)
         self._evaluate = workshop.evaluator(experiment)
         self._evaluate_shards = workshop.shard_evaluator(experiment)
-        self._barrier = experiment.synchronization.kind == "barrier"
+        self._averages = experiment.synchronization.averages_group
         self._tickets: dict[int, Ticket] = {}
         with _fitting():
             params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
@@ -348,7 +337,7 @@ class _Learner:
         results = [self._trainer.result(ticket) for ticket in tickets]
         finite = [result.finite for result in results]
         together: Any = True
-        if not self._barrier:
+        if not self._averages:
             for ticket, result, staleness in zip(tickets, results, event.staleness, strict=True):
                 together = self.server.apply(
                     result.pseudo_gradient,

@@ -11,6 +11,7 @@ from simulator.experiment import ExperimentError, Problem
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
+ERROR_FILE = "error.json"
 
 
 def output_folder(out: Path | None, name: str, *, resume: bool = False) -> Path:
@@ -70,6 +71,19 @@ def alone_in(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
         (folder / LOCK_FILE).unlink(missing_ok=True)
+
+
+def taken(folder: Path) -> bool:
+    """Returns whether a process is at work in a folder."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:

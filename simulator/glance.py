@@ -6,6 +6,7 @@ from simulator.cluster import ClusterError, build_cluster
 from simulator.data import DataError, vocabulary_of
 from simulator.data.sufficient import check_sizes, shard_sizes_at_once
 from simulator.experiment import Experiment
+from simulator.experiment.named import NamedPolicy
 from simulator.experiment.outer_schema import NamedOuter
 from simulator.experiment.schema import TransformerModel
 
@@ -26,6 +27,9 @@ INNER = {
     "sgd": False,
 }
 """Optimizers of optax that can be inner ones, and whether they take a weight decay."""
+
+
+_POLICIES = ("local_steps", "shard_choice")  # that of synchronization is built by the schema
 
 
 class Glance:
@@ -50,6 +54,7 @@ class Glance:
                 and ("cluster" not in has or _cluster_is_known(experiment))
                 and ("inner" not in has or _inner_is_known(experiment))
                 and ("outer" not in has or not isinstance(experiment.outer, NamedOuter))
+                and not any(isinstance(getattr(experiment, name, None), NamedPolicy) for name in _POLICIES)
             )
         except (ClusterError, DataError):
             return False

@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from simulator import book
+from simulator.notebook import NotebookView
 from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
 _OTHERS = 46  # columns beside the name: bar, percentage, time
@@ -20,6 +22,8 @@ class _Time(ProgressColumn):
     """Time left at the mean speed since the first update, or the time taken once done."""
 
     def render(self, task: Task) -> Text:
+        if task.fields.get("failed"):
+            return Text("failed", style="red")
         if task.finished:
             return Text(f"took {duration(task.finished_time)}")
         left_s = task.fields["left_s"]
@@ -97,20 +101,28 @@ def _amount(done: int, total: int | None, unit: str) -> str:
 
 
 class LiveView:
-    """Shows a bar per simulation, and the clock and the server of the running one. Use it as a context.
+    """Shows a bar per simulation, the clock and the server of the running one, and all together. Use it as a context.
 
     Args:
-      console: where to draw; nothing is drawn where it is not a terminal.
+      console: where to draw; nothing is drawn where it is neither a terminal nor a notebook.
       runs: how many simulations there will be.
+      weight: what all of them take, in the unit of each one's own; their number when absent.
 
     Attributes:
       detail: the line below the bars.
     """
 
-    def __init__(self, console: Console, runs: int):
+    def __init__(self, console: Console, runs: int, weight: float | None = None):
         self._runs = runs
-        self._started = 0
-        self._quiet = not console.is_terminal
+        self._weight = float(runs) if weight is None else weight
+        self._over: list[RunView] = []
+        self._shown: list[RunView] = []  # of those that are over
+        self._failed = 0
+        self._running: list[RunView] = []
+        self._began_s: float | None = None
+        self._gained = 0.0  # by those that are over
+        self._most_bars = max(2, console.height - 8)
+        self._quiet = not (console.is_terminal or console.is_jupyter)
         self._progress = Progress(
             TextColumn(
                 "{task.description}",
@@ -121,9 +133,12 @@ class LiveView:
             _Time(table_column=Column(no_wrap=True)),
             console=console,
         )
-        self._running: RunView | None = None
         self.detail = ""
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+        self._live: Live | NotebookView
+        if console.is_jupyter:
+            self._live = NotebookView(self._draw, console.width)
+        else:
+            self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
@@ -135,47 +150,115 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves the last state on the screen."""
-        self._running = None
+        self._running.clear()
         self.detail = ""
         if not self._quiet:
             self._live.stop()
 
-    def begin(self, name: str) -> "RunView":
+    def begin(self, name: str, weight: float = 1.0) -> "RunView":
         """Adds the line of the next simulation and returns its observer."""
-        self._started += 1
-        title = f"[{self._started}/{self._runs}] {name}".replace("[", "\\[")
+        number = len(self._over) + len(self._running) + 1
+        title = f"[{number}/{self._runs}] {name}".replace("[", "\\[")
         self.detail = "preparing"
-        self._running = RunView(self, self._progress, self._progress.add_task(title, total=1.0, left_s=None))
-        return self._running
+        run = RunView(
+            self, self._progress, self._progress.add_task(title, total=1.0, left_s=None, failed=False), weight
+        )
+        self._running.append(run)
+        return run
+
+    def began(self) -> None:
+        """Notes that a simulation advances: from now on time counts."""
+        self._began_s = self._began_s or time.perf_counter()
+
+    def ended(self, run: "RunView", *, failed: bool = False) -> None:
+        """Notes that a simulation is over; of many lines the oldest go."""
+        if run in self._running:
+            self._running.remove(run)
+            self._over.append(run)
+            self._failed += failed
+            self._gained += run.gained()
+            self._shown.append(run)
+        while self._shown and len(self._progress.tasks) > self._most_bars:
+            self._shown.pop(0).hide()
+
+    def lost(self, run: "RunView") -> None:
+        """Takes the line of a simulation away that is to begin again."""
+        self._running.remove(run)
+        run.hide()
+
+    def changed(self) -> None:
+        """What is to be drawn has changed; terminals are drawn to by themselves."""
+        if isinstance(self._live, NotebookView):
+            self._live.changed()
 
     def _draw(self) -> Group:
-        if self._running is not None:
-            self._running.refresh()
+        for run in self._running:
+            run.refresh()
         lines = [self._progress.get_renderable()]
-        if self.detail:
+        if self.detail and len(self._running) <= 1:
             lines.append(Text(f"  {self.detail}", style="dim"))
+        if self._runs > 1:
+            lines.append(Text(f"  {self.overall()}"))
         return Group(*lines)
+
+    def overall(self) -> str:
+        """Returns how many simulations are done, running and waiting, their speed and the time left for all."""
+        done, running = len(self._over) - self._failed, len(self._running)
+        waiting = self._runs - len(self._over) - running
+        parts = [f"{done} of {self._runs} done"]
+        parts += [f"{count_} {what}" for count_, what in ((running, "running"), (waiting, "waiting")) if count_]
+        parts += [f"{self._failed} failed"] if self._failed else []
+        speeds = [speed for run in self._running if (speed := run.tokens_per_s) is not None]
+        parts += [f"{short_count(sum(speeds))} tokens/s"] if len(self._running) > 1 and speeds else []
+        left_s = self._left_s()
+        return " · ".join([*parts, *([] if left_s is None else [f"{duration(left_s)} left"])])
+
+    def _left_s(self) -> float | None:
+        """Returns the time left at the mean speed so far: what was done before does not count."""
+        gained = self._gained + sum(run.gained() for run in self._running)
+        if self._began_s is None or gained <= 0 or len(self._over) == self._runs:
+            return None
+        done = sum(run.weight for run in self._over) + sum(run.weight * run.fraction for run in self._running)
+        return (time.perf_counter() - self._began_s) * max(0.0, self._weight - done) / gained
 
 
 class RunView:
-    """Observer of one simulation that draws its line."""
+    """Observer of one simulation that draws its line.
 
-    def __init__(self, view: LiveView, progress: Progress, task: TaskID):
+    Attributes:
+      weight: what the simulation takes, in proportion to others.
+      fraction: of its budget, from 0 to 1.
+      tokens_per_s: its speed, None before it is known.
+    """
+
+    def __init__(self, view: LiveView, progress: Progress, task: TaskID, weight: float = 1.0):
+        self.weight = weight
+        self.fraction = 0.0
+        self.tokens_per_s: float | None = None
         self._view = view
         self._progress = progress
-        self._task = task
+        self._task: TaskID | None = task
         self._first: tuple[float, book.Progress] | None = None  # with the host's time; before it lies compilation
         self._latest: tuple[float, book.Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Shows how far pretraining is."""
-        self._progress.update(self._task, completed=steps / of if steps < of else 0.0)
+        self._update(completed=steps / of if steps < of else 0.0)
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
+        self._view.changed()
 
     def advanced(self, progress: book.Progress) -> None:
         """Notes where the simulation stands; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
-        self._first = self._first or self._latest
+        self.fraction = progress.fraction
+        if self._first is None:
+            self._first = self._latest
+            self._view.began()
+        self._view.changed()
+
+    def gained(self) -> float:
+        """Returns how much of its weight was simulated here, since its first update."""
+        return 0.0 if self._first is None else self.weight * (self.fraction - self._first[1].fraction)
 
     def refresh(self) -> None:
         """Shows the clock, the server and the speed."""
@@ -183,16 +266,38 @@ class RunView:
             return
         (first_s, first), (now_s, latest) = self._first, self._latest
         elapsed_s, done = now_s - first_s, latest.fraction - first.fraction
-        speed = (latest.tokens - first.tokens) / elapsed_s if elapsed_s > 0 else None
+        self.tokens_per_s = (latest.tokens - first.tokens) / elapsed_s if elapsed_s > 0 else None
         left_s = elapsed_s / done * (1 - latest.fraction) if done > 0 else None
-        self._progress.update(self._task, completed=latest.fraction, left_s=left_s)
+        self._update(completed=latest.fraction, left_s=left_s)
         self._view.detail = (
             f"clock {duration(latest.simulated_s)} · {count(latest.server_updates)} updates · "
             f"staleness {decimal(latest.staleness, 1)} · loss {decimal(latest.train_loss, 3)} · "
-            f"perplexity {perplexity(latest.perplexity)} · {short_count(speed)} tokens/s"
+            f"perplexity {perplexity(latest.perplexity)} · {short_count(self.tokens_per_s)} tokens/s"
         )
 
     def finished(self) -> None:
         """Marks the line as done."""
+        self.fraction = 1.0
         self._latest = None
-        self._progress.update(self._task, completed=1.0, left_s=None)
+        self._update(completed=1.0, left_s=None)
+        self._view.ended(self)
+
+    def failed(self) -> None:
+        """Marks the line as failed."""
+        self._latest = None
+        self._update(left_s=None, failed=True)
+        self._view.ended(self, failed=True)
+
+    def lost(self) -> None:
+        """Takes the line away: the simulation is to begin again."""
+        self._view.lost(self)
+
+    def hide(self) -> None:
+        """Takes the line away."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def _update(self, **values: Any) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, **values)

@@ -1,28 +1,24 @@
 """What decides results besides the experiment, and fingerprints of them."""
 
 import hashlib
-import importlib.metadata
 from typing import Any
 
 import jax
 import numpy as np
 
-PACKAGES = ("tardigrad", "jax", "jaxlib", "flax", "optax", "simpy", "numpy")
+from simulator.versions import versions
 
 
-def made_with(trainer: str, data_hash: str | None) -> dict[str, Any]:
-    """Returns what a summary says of it."""
-    return {"versions": _versions(), "backend": jax.default_backend(), "trainer": trainer, "data_hash": data_hash}
-
-
-def circumstances(trainer: str, data_hash: str | None, lanes: int) -> dict[str, Any]:
-    """Returns what a checkpoint says of it: bits depend on the devices too, and on what is in one program."""
-    devices = f"{jax.default_backend()}, {jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
-    return {"versions": _versions(), "backend": devices, "trainer": trainer, "lanes": lanes, "data": data_hash}
-
-
-def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in PACKAGES}
+def made_with(trainer: str, data_hash: str | None, lanes: int | None) -> dict[str, Any]:
+    """Returns what summaries and checkpoints say of it: bits depend on devices too, and on what is in one program."""
+    return {
+        "versions": versions(),
+        "backend": jax.default_backend(),
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "lanes": lanes,
+        "trainer": trainer,
+        "data_hash": data_hash,
+    }
 
 
 def parameters_hash(params: Any) -> str:

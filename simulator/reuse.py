@@ -87,7 +87,7 @@ class Trajectory:
 
     def was_made_with(self, what: Mapping[str, Any]) -> bool:
         """Returns whether the summary says the same of versions, devices and data."""
-        return {key: self.record.summary[key] for key in what} == what
+        return {key: self.record.summary.get(key) for key in what} == what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +169,26 @@ class Reuse:
             theirs = orders[source]
             assert theirs is not None
             self._part[index] = _Source(source, int(theirs.numbers[longest - 1]), int(own.numbers[longest - 1]))
+
+    def source(self, index: int) -> tuple[int, bool] | None:
+        """Returns the one before it whose training a simulation takes over and whether all of it; None for nobody's."""
+        if index in self._whole:
+            return self._whole[index], True
+        return (self._part[index].index, False) if index in self._part else None
+
+    def groups(self, count: int) -> list[list[int]]:
+        """Returns the simulations that have something from each other, in order; one that has nothing is by itself.
+
+        Args:
+          count: how many simulations there are.
+        """
+        groups: dict[int, list[int]] = {}
+        first: list[int] = []
+        for index in range(count):
+            source = self.source(index)
+            first.append(index if source is None else first[source[0]])
+            groups.setdefault(first[index], []).append(index)
+        return list(groups.values())
 
     def share(self, index: int) -> Share:
         """Returns what a simulation has from those that are done, and what is wanted of it."""

@@ -1,6 +1,8 @@
 """Stopping a simulation on request, with its state written down."""
 
 import signal
+import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -32,17 +34,23 @@ class Interrupted(Exception):  # noqa: N818  # likewise
 class StopSignals:
     """Hears that the process is to stop: at the first signal politely, at the second at once. Use it as a context.
 
+    Python gives signals to the main thread alone: in another it hears nothing.
+
+    Args:
+      numbers: of the signals.
+
     Attributes:
       received: the signal's number, None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.received: int | None = None
+        self._numbers = numbers
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         """Begins to listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
             self._former[number] = signal.signal(number, self._heard)
         return self
 

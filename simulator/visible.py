@@ -1,4 +1,4 @@
-"""Names come from files of others: before they are shown, what could steer a terminal or hide text is written out."""
+"""Text as it is shown: what could steer a terminal or hide text, in names from files of others, is written out."""
 
 
 def visible(text: str) -> str:
@@ -8,6 +8,11 @@ def visible(text: str) -> str:
     direction of writing.
     """
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def plural(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 run", "2,000 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _escaped(char: str) -> str:

@@ -60,12 +60,13 @@ def test_the_view_shows_pretraining_then_the_clock_then_the_time_taken():
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-def test_every_simulation_keeps_to_one_line_and_the_detail_to_two(width):
+def test_every_simulation_keeps_to_one_line_the_detail_to_two_and_all_together_to_one(width):
     frames, _ = watched(width)
     for frame, bars in zip(frames, (1, 1, 1, 2, 2, 2), strict=True):
         lines = frame.rstrip("\n").split("\n")
         assert sum("%" in line for line in lines) == bars
-        assert len(lines) <= bars + 2
+        assert len(lines) <= bars + 3
+        assert "of 2 done" in lines[-1]
         assert max(len(line) for line in lines) <= width
 
 

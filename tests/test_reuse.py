@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from simulator import Workshop, simulate
-from simulator.engine import Simulation, sharing
+from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.experiment.document import merge
 from simulator.learning import trainers
 from simulator.record import RunRecord
+from simulator.sharing import sharing
 from simulator.stopping import Stopped
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
@@ -66,6 +67,14 @@ def test_bandwidths_of_a_synchronous_run_share_its_training(monkeypatch: pytest.
     plan = sharing(experiments, "abc", WORKSHOP)
     plan.done(0, records[0])
     assert simulate(experiments[2], workshop=WORKSHOP, share=plan.share(2)).summary["reused"]["from"] == "a"
+
+
+def test_prices_change_nothing_that_is_learned():
+    prices = ({"devices": {"price_per_hour": price}, "server_price_per_hour": 5} for price in (1.0, [1, 2, 3, 4]))
+    free, *priced = (classifier(cluster=cluster) for cluster in ({}, *prices))
+    records = swept(free, *priced)
+    assert reused(records)[1:] == [{"from": "run 0", "local_steps": 200}] * 2
+    assert len({record.summary["causal_hash"] for record in records}) == 1
 
 
 def test_another_order_or_other_settings_are_trained():

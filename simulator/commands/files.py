@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.commands.shared import File, Settings, Variant, check_points, plural, read_points, say
+from simulator.commands.shared import (
+    File,
+    Plugin,
+    Settings,
+    Variant,
+    check_points,
+    read_points,
+    say,
+    use_plugins,
+)
+from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.experiment.data_schema import DocumentData
@@ -18,8 +28,10 @@ def validate(
     settings: Settings = None,
     variant: Variant = None,
     data: Annotated[bool, typer.Option(help="look at the data too, of the scale that is chosen")] = True,
+    plugin: Plugin = None,
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
+    use_plugins(plugin)
     document, points = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
@@ -62,8 +74,9 @@ def list_models() -> None:
     Console().print(presets_table())
 
 
-def prepare(file: File, settings: Settings = None, variant: Variant = None) -> None:
+def prepare(file: File, settings: Settings = None, variant: Variant = None, plugin: Plugin = None) -> None:
     """Turn the text of an experiment file into tokens, once; `run` does the same where it is missing."""
+    use_plugins(plugin)
     from simulator.data import token_store
 
     stores = {store.folder: store for store in (token_store(data) for data, _, _ in _texts(file, settings, variant))}
@@ -71,8 +84,9 @@ def prepare(file: File, settings: Settings = None, variant: Variant = None) -> N
         say(f"{store.meta['documents']:,} documents, {store.meta['tokens']:,} tokens in {store.folder}")
 
 
-def info(file: File, settings: Settings = None, variant: Variant = None) -> None:
+def info(file: File, settings: Settings = None, variant: Variant = None, plugin: Plugin = None) -> None:
     """Show how much text there is, how it is divided into shards and how unlike they are, and how documents begin."""
+    use_plugins(plugin)
     from rich.console import Console
 
     from simulator.corpus import corpus_report

@@ -1,15 +1,37 @@
-"""Commands that read records alone: `plot`, `report`, `compare` and `verify`."""
+"""Commands that read records alone: `plot`, `report`, `trace`, `compare` and `verify`."""
 
+import functools
 import sys
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from simulator.commands.shared import EXIT_BROKEN, fail, plural, say
+from simulator.commands.shared import EXIT_BROKEN, fail, say
+from simulator.visible import plural
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simulator.record import RunRecord
+    from simulator.report import Drawing
+
+
+class Figure(StrEnum):
+    """Kinds of figures; an enumeration, since typer takes no list of literals."""
+
+    PERPLEXITY = "perplexity"
+    STALENESS = "staleness"
+    UTILIZATION = "utilization"
+    TIMELINE = "timeline"
+
+
+_SPENT = "time_to_target"
 _MOST_VIOLATIONS = 20
-Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent"]
+Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent", "money"]
+Table = Literal["print", "csv", "parquet"]
 
 
 def plot(
@@ -18,19 +40,83 @@ def plot(
         Path | None, typer.Option(help="folder for the figures; the first of RUNS when absent", show_default=False)
     ] = None,
     against: Annotated[Against | None, typer.Option(help="draw perplexity against this", show_default=False)] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="key that tells groups of runs apart, such as inner.local_steps; several", show_default=False
+        ),
+    ] = None,
+    target: Annotated[
+        list[float] | None,
+        typer.Option(help="perplexity to reach: lines, and a table of what that took; several", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="variant that this table compares with", show_default=False)
+    ] = None,
+    heatmap: Annotated[
+        tuple[str, str] | None, typer.Option(help="two keys: a heat map, and no other figures", show_default=False)
+    ] = None,
+    value: Annotated[str, typer.Option(help="what it shows: a key of the summary, money, time_to_target, ...")] = (
+        "final_perplexity"
+    ),
+    figure: Annotated[list[Figure] | None, typer.Option(help="only this; several", show_default=False)] = None,
+    table: Annotated[
+        Table | None, typer.Option(help="print the figures' tables alone, or write them too", show_default=False)
+    ] = None,
 ) -> None:
-    """Draw perplexity against time, steps, tokens or bytes, staleness and timelines of finished runs."""
+    """Draw perplexity over time, steps, data or money, staleness, utilization, timelines, heat maps; tables of them."""
     from rich.console import Console
 
     from simulator.record import read_runs
-    from simulator.report import results_tables, write_figures
+    from simulator.report import csv_text, currency_of, results_tables, save, save_table, target_rich_table
 
     records = read_runs(runs)
-    folder = out or runs[0]
-    figures = write_figures(records, folder, [against]) if against else write_figures(records, folder)
+    drawn, spent = _drawings(records, against, by, target or (), baseline, heatmap, value, figure)
+    if table == "print":
+        tables = {drawing.name: drawing.table() for drawing in drawn} | ({} if spent is None else {_SPENT: spent})
+        sys.stdout.write("\n".join(f"# {name}\n{csv_text(rows)}" for name, rows in tables.items()))
+        return
+    folder, written = out or runs[0], []
+    for drawing in drawn:
+        written += save(drawing.figure(), folder / drawing.name)
+        written += [save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
     console = Console()
-    console.print(results_tables([record.summary for record in records]))
-    say("\n".join(str(path) for path in figures))
+    if heatmap is None or figure:
+        console.print(results_tables([record.summary for record in records]))
+    if spent is not None:
+        console.print("", target_rich_table(spent, currency=currency_of(records)))
+        written += [save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
+    say("\n".join(str(path) for path in written))
+
+
+def _drawings(
+    records: "list[RunRecord]",
+    against: Against | None,
+    by: list[str] | None,
+    targets: Sequence[float],
+    baseline: str | None,
+    heatmap: tuple[str, str] | None,
+    value: str,
+    figures: Sequence[Figure] | None,
+) -> "tuple[list[Drawing], pd.DataFrame | None]":
+    """Returns the figures that were asked for, and what the targets took, where there are some."""
+    from simulator.report import FIGURES, TO_TARGET, Drawing, drawings, heat_map, heat_map_table, time_to_target
+
+    drawn: list[Drawing] = []
+    if heatmap is None or figures:
+        kinds = [kind for kind in FIGURES if not figures or kind in figures]
+        drawn += drawings(records, [against] if against else None, by=by, targets=targets, figures=kinds)
+    if heatmap is not None:
+        of_targets = targets if value in TO_TARGET and targets else (None,)
+        for target in of_targets:
+            settings: dict[str, Any] = {"value": value, "target": target, "by": by or ("variant",)}
+            name = f"heat_map_{value}" + (f"_{target:g}" if len(of_targets) > 1 else "")
+            figure = functools.partial(heat_map, records, *heatmap, **settings)
+            drawn.append(Drawing(name, figure, functools.partial(heat_map_table, records, *heatmap, **settings)))
+    if not targets or (heatmap is not None and not figures):
+        return drawn, None
+    trained = [record for record in records if record.summary["trainer"] != "null"]
+    return drawn, time_to_target(trained, targets, by=by, baseline=baseline)
 
 
 def report(
@@ -60,6 +146,28 @@ def report(
     say(f"{file}: {plural(len(records), 'run')}, {size}{', in place of an earlier report' if replaced else ''}")
     if unfinished:
         say(f"{plural(len(unfinished), 'run')} did not finish: the page names them")
+
+
+def trace(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="file to write, .json or .json.gz; trace.json.gz in the first of RUNS when absent",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write who did what when as a trace, to look at in Perfetto or chrome://tracing."""
+    from simulator.record import read_runs
+    from simulator.report import write_trace
+
+    path = out or runs[0] / "trace.json.gz"
+    records = read_runs(runs)
+    count = write_trace(records, path)
+    say(f"{count:,} events of {plural(len(records), 'run')} in {path}: open it at https://ui.perfetto.dev")
 
 
 def compare(
@@ -99,6 +207,7 @@ def verify(
 ) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
     from simulator.record import RunRecord, run_folders
+    from simulator.verify import unchecked
     from simulator.verify import verify as violations_of
 
     broken = 0
@@ -112,5 +221,7 @@ def verify(
             say(f"  {violation}")
         if len(found) > _MOST_VIOLATIONS:
             say(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
+        for note in unchecked(record):
+            say(f"  {note}")
     if broken:
         fail(f"{plural(broken, 'run')} broke a rule", EXIT_BROKEN)

@@ -21,6 +21,13 @@ Settings = Annotated[
     list[str] | None, typer.Argument(help="settings that win over the file, as key.path=value", show_default=False)
 ]
 Variant = Annotated[str | None, typer.Option(help="only this variant of the file", show_default=False)]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="runs this Python file or module first: it can register policies and optimizers; use code that you trust",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="output folder; runs/NAME when absent", show_default=False)]
 
 EXIT_BROKEN = 1
@@ -41,19 +48,38 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def plural(number: int, noun: str) -> str:
-    """Returns a number with its noun: "1 run", "2,000 runs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def use_plugins(names: Sequence[str] | None) -> None:
+    """Runs what `--plugin` names."""
+    if names:
+        from simulator.plugins import import_plugins
+
+        import_plugins(names)
 
 
 def read_points(
-    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: LookAt = "all"
+    file: Path,
+    settings: Sequence[str] | None,
+    variant: str | None,
+    *,
+    data: LookAt = "all",
+    memory: float = 1.0,
 ) -> "tuple[Document, list[Point], Workshop]":
-    """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated."""
+    """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated.
+
+    Args:
+      file: the experiment file.
+      settings: those of the command line.
+      variant: only this one.
+      data: whose data are looked at.
+      memory: what there is of the host's, as a `Workshop` takes it.
+
+    Raises:
+      ExperimentError: with everything that is wrong.
+    """
     from simulator.experiment import expand, load_document
 
     document = load_document(file, settings or ())
-    with _looking(data) as (check, workshop):
+    with _looking(data, memory) as (check, workshop):
         points = expand(document, variant=variant, check=check)
     return document, points, workshop
 
@@ -81,7 +107,7 @@ def check_points(
 
 
 @contextlib.contextmanager
-def _looking(data: LookAt) -> "Iterator[tuple[Check, Workshop]]":
+def _looking(data: LookAt, memory: float = 1.0) -> "Iterator[tuple[Check, Workshop]]":
     """Yields what finds everything that is wrong with an experiment, and the workshop in which it looks."""
     from rich.console import Console
 
@@ -94,5 +120,5 @@ def _looking(data: LookAt) -> "Iterator[tuple[Check, Workshop]]":
         return check(experiment, workshop, data=data == "all" or (data == "uneven" and not even))
 
     with PreparationView(Console(stderr=True)) as view:
-        workshop = Workshop(view)
+        workshop = Workshop(view, memory=memory)
         yield problems, workshop

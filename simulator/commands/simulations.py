@@ -1,20 +1,36 @@
 """Commands that simulate: `run` and `timeline`."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.commands.shared import File, Out, Settings, Variant, plural, read_points, say
-from simulator.visible import visible
+from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
+from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, use_plugins
+from simulator.visible import plural
 
 if TYPE_CHECKING:
-    from simulator.engine import TrainerKind
-    from simulator.experiment import Point
-    from simulator.learning import Workshop
+    from simulator.experiment import Document
     from simulator.profiling import Profile
     from simulator.record import RunRecord
+    from simulator.tracking import Tracker
+
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
+]
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="show the points and an estimate of what they cost; simulate nothing")
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(help="dry run: speed of training, such as 5TFLOP/s; measured when absent", show_default=False),
+]
 
 
 def run(
@@ -28,127 +44,147 @@ def run(
     reuse: Annotated[
         bool, typer.Option(help="take over what a simulation with the same order of events has trained")
     ] = True,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
-    ] = False,
+    profile: ProfileOption = False,
+    plugin: Plugin = None,
+    tracker: TrackerOption = None,
+    jobs: Jobs = None,
+    engine: EngineOption = "local",
+    address: Address = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    memory: Memory = None,
+    retries: Retries = 2,
+    dry_run: DryRun = False,
+    rate: Rate = None,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
-    from rich.console import Console
-
     from simulator.compiled import keep_compiled_programs
-    from simulator.experiment.reference import reference_of
     from simulator.folder import alone_in, output_folder
-    from simulator.record import write_summary
-    from simulator.report import comparison, comparison_table, results_tables, write_figures
+    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweeping.surroundings import leave_memory_to_others
+    from simulator.sweeping.sweep import Local, Sweep
 
+    where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)
+    here = where == Local(1, retries)
+    _refuse_together(profile=profile, dry_run=dry_run, rate=rate, here=here)
+    if not here:
+        leave_memory_to_others()
     keep_compiled_programs()
-    document, points, workshop = read_points(file, settings, variant)
+    use_plugins(plugin)
+    memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
+    document, points, workshop = read_points(file, settings, variant, memory=memory_here)
+    if dry_run:
+        _estimate(points, workshop, rate, reuse=reuse)
+        return
     folder = output_folder(out, points[0].experiment.name, resume=resume)
-    records: list[RunRecord] = []
     with alone_in(folder):
         traced = _profile(folder) if profile else None
-        for record in _simulate(points, workshop, folder, reuse=reuse, profile=traced):
-            records.append(record)
-            write_summary(folder / "summary.json", [done.summary for done in records])
+        trackers = _trackers(tracker, folder)
+        sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced, trackers=trackers)
+        records, failures = sweep.run()
+    if records:
+        _report(document, [point.variant for point in points], records, folder)
+    if traced is not None:
+        say(traced.report())
+    if failures:
+        raise PointsFailedError(failures, records, folder)
+
+
+def timeline(
+    file: File, settings: Settings = None, out: Out = None, variant: Variant = None, plugin: Plugin = None
+) -> None:
+    """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
+    from rich.console import Console
+
+    from simulator.folder import output_folder
+    from simulator.report import results_tables, worker_rich_table, write_figures
+    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweeping.sweep import Sweep
+
+    use_plugins(plugin)
+    _, points, workshop = read_points(file, settings, variant, data="uneven")
+    folder = output_folder(out, f"{points[0].experiment.name}-timeline")
+    records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
+    console = Console()
+    for record in records:
+        console.print(worker_rich_table(record), "")
+    if records:
+        console.print(results_tables([record.summary for record in records], title=points[0].experiment.name))
+        figures = write_figures(records, folder)
+        say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
+    if failures:
+        raise PointsFailedError(failures, records, folder)
+
+
+def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:
+    """Refuses options that do not go together.
+
+    Raises:
+      ExperimentError: some do not.
+    """
+    from simulator.experiment import ExperimentError, Problem
+
+    problems = []
+    if profile and not here:
+        problems.append(Problem("--profile", "traces this process alone: leave it out, or --jobs and --engine"))
+    if rate is not None and not dry_run:
+        problems.append(Problem("--rate", "is for an estimate: add --dry-run, or leave it out", rate))
+    if problems:
+        raise ExperimentError(problems)
+
+
+def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[RunRecord]", folder: Path) -> None:
+    """Prints what was reached and draws the figures."""
+    from rich.console import Console
+
+    from simulator.experiment.reference import reference_of
+    from simulator.report import comparison, comparison_table, results_tables, write_figures
+    from simulator.sweeping.tuning import TUNING_FILE
+
     console = Console()
     summaries = [record.summary for record in records]
-    console.print(results_tables(summaries, title=points[0].experiment.name))
+    console.print(results_tables(summaries, title=records[0].experiment["name"]))
     reference = reference_of(document)
-    if reference is not None and reference.baseline in [point.variant for point in points]:
+    if reference is not None and reference.baseline in variants:
         published = reference.model_dump()
         console.print("", comparison_table(comparison(summaries, published), published))
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
+    if any(summary.get("tuned") for summary in summaries):
+        say(f"searched: what was tried and chosen is in {folder / TUNING_FILE}")
     reused = [summary for summary in summaries if summary.get("reused")]
     if reused:
         steps = sum(summary["reused"]["local_steps"] for summary in reused)
         of_all = f"{steps:,} of {sum(summary['local_steps'] for summary in summaries):,} local steps"
         say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
-    if traced is not None:
-        say(traced.report())
 
 
-def timeline(file: File, settings: Settings = None, out: Out = None, variant: Variant = None) -> None:
-    """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
+def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> None:
+    """Prints the points and what they cost."""
     from rich.console import Console
 
-    from simulator.folder import output_folder
-    from simulator.record import write_summary
-    from simulator.report import results_tables, worker_rich_table, write_figures
+    from simulator.sweeping.estimate import estimate, estimate_table, read_rate
 
-    _, points, workshop = read_points(file, settings, variant, data="uneven")
-    folder = output_folder(out, f"{points[0].experiment.name}-timeline")
-    records = list(_simulate(points, workshop, folder, "null", reuse=False))
-    write_summary(folder / "summary.json", [record.summary for record in records])
-    console = Console()
-    for record in records:
-        console.print(worker_rich_table(record), "")
-    console.print(results_tables([record.summary for record in records], title=points[0].experiment.name))
-    figures = write_figures(records, folder)
-    say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
+    found = estimate(points, workshop, read_rate(rate), reuse=reuse)
+    Console().print(estimate_table(found))
+    for line in found.lines():
+        say(line)
+    if any(point.searches for point in points):
+        from simulator.sweeping.tuning import number_of_trials
+
+        say(f"not counted: {plural(number_of_trials(points), 'trial')} of the axes that are searched, before these")
 
 
-def _simulate(
-    points: "Sequence[Point]",
-    workshop: "Workshop",
-    folder: Path,
-    trainer: "TrainerKind | None" = None,
-    *,
-    reuse: bool,
-    profile: "Profile | None" = None,
-) -> "Iterator[RunRecord]":
-    """Simulates the points that are not finished, one after another; each record is written as soon as it is there."""
-    import shutil
-    from contextlib import nullcontext
+def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
+    """Returns the trackers that are asked for, each once."""
+    if not kinds:
+        return []
+    from simulator.tracking import tracker
 
-    from rich.console import Console
-
-    from simulator.engine import sharing, simulate
-    from simulator.experiment import SimulationError
-    from simulator.folder import CHECKPOINTS, finished
-    from simulator.live import LiveView
-    from simulator.report import file_names
-    from simulator.reuse import Reuse
-    from simulator.stopping import Interrupted, Stopped, StopSignals
-
-    labels = [_label(point) for point in points]
-    digits = len(str(len(points)))
-    with LiveView(Console(stderr=True), len(points)) as view, StopSignals() as stop, profile or nullcontext():
-        plan = sharing([point.experiment for point in points], labels, workshop) if reuse else Reuse()
-        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True)):
-            observer = view.begin(label)
-            of_run = folder / f"{index + 1:0{digits}d}-{name}"  # plots keep the order of the file
-            record, share = finished(of_run, point.experiment.model_dump(mode="json")), plan.share(index)
-            if record is None:
-                try:
-                    record = simulate(
-                        point.experiment,
-                        trainer=trainer,
-                        observer=observer if profile is None else profile.of(label, observer),
-                        workshop=workshop,
-                        overrides=point.overrides,
-                        checkpoints=of_run / CHECKPOINTS,
-                        share=share,
-                        stop=stop,
-                    )
-                except Stopped as stopped:
-                    assert stop.received is not None
-                    stands = f"{label} stands after {plural(stopped.updates, 'server update')}"
-                    raise Interrupted(stop.received, f"{stands}: go on with --resume --out {folder}") from stopped
-                except SimulationError as error:
-                    raise SimulationError(f"{label}: {error}") from error
-                record.write(of_run)
-            plan.done(index, record, share.kept)
-            shutil.rmtree(of_run / CHECKPOINTS, ignore_errors=True)
-            observer.finished()
-            yield record
+    return [tracker(kind, folder) for kind in dict.fromkeys(kinds)]
 
 
 def _profile(folder: Path) -> "Profile":
     from simulator.profiling import Profile
 
     return Profile(folder / "profile")
-
-
-def _label(point: "Point") -> str:
-    return visible(", ".join([point.variant, *(f"{path}={value}" for path, value in point.overrides.items())]))

@@ -2,6 +2,7 @@
 
 from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
+from simulator.experiment.named import PolicyError
 from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError
 from simulator.experiment.schema import Experiment
 
@@ -10,6 +11,7 @@ __all__ = [
     "Experiment",
     "ExperimentError",
     "Point",
+    "PolicyError",
     "Problem",
     "SettingError",
     "SimulationError",

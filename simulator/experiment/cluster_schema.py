@@ -35,10 +35,17 @@ StepTimes = Annotated[
     Annotated[PositiveDuration, Tag("<one>")] | Annotated[tuple[PositiveDuration, ...], Tag("<each>")],
     Discriminator(_one_or_each),
 ]
+PricePerWorker = Annotated[
+    Annotated[NonNegative, Tag("<one>")] | Annotated[tuple[NonNegative, ...], Tag("<each>")],
+    Discriminator(_one_or_each),
+]
 
 
 class _Devices(Section):
     jitter: NonNegative = Field(0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time")
+    price_per_hour: PricePerWorker | None = Field(
+        None, description="of a worker; one for all workers, or a list; decides what a run costs and nothing else"
+    )
 
 
 class TimedDevices(_Devices):
@@ -86,12 +93,24 @@ class Accelerator(Section):
     peak: Flops | None = Field(None, description="from the built-in table of names when absent")
     utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
     count: PositiveInt = 1
+    price_per_hour: NonNegative | None = Field(None, description="of one device")
 
 
 class FlopsDevices(_Devices):
     """Devices by FLOP/s and utilisation; step time follows from the model's FLOPs per step."""
 
     accelerators: tuple[Accelerator, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _priced_once(self) -> "FlopsDevices":
+        priced = [accelerator.price_per_hour is not None for accelerator in self.accelerators]
+        if any(priced) and self.price_per_hour is not None:
+            message = "is given here and for each of the accelerators: leave one of them out"
+            raise ConflictError(("price_per_hour", message))
+        if any(priced) and not all(priced):
+            where = f"accelerators.{priced.index(False)}.price_per_hour"
+            raise ConflictError((where, "is missing, and other accelerators have one: give all a price (0 is free)"))
+        return self
 
     @property
     def count(self) -> int:
@@ -184,6 +203,7 @@ class Direction(Section):
     bytes_per_parameter: Positive | None = None
     message_size: Size | None = None
     efficiency: Fraction | None = None
+    price_per_gigabyte: NonNegative | None = None
 
 
 class ServerLink(Section):
@@ -205,6 +225,7 @@ class Network(Section):
         None, description="of one transfer, such as 2GiB; parameters * bytes_per_parameter when absent"
     )
     efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
+    price_per_gigabyte: NonNegative | None = Field(None, description="of 1e9 bytes that are sent")
     down: Direction = Field(Direction(), description="server to worker, where it differs")
     up: Direction = Field(Direction(), description="worker to server, where it differs")
     server_link: ServerLink | None = None
@@ -228,6 +249,8 @@ class Cluster(Section):
     server_update_time: FiniteDuration = Field(
         0.0, description="simulated time that the server needs for one outer step"
     )
+    server_price_per_hour: NonNegative | None = Field(None, description="of the server, from the start to the end")
+    currency: str = Field("", description="of all prices, such as USD")
     faults: Faults | None = None
 
     @property
@@ -247,6 +270,10 @@ class Cluster(Section):
             for name in ("latency", "bandwidth")
             if isinstance(value := getattr(section, name), tuple) and len(value) != self.workers
         ]
+        prices = self.devices.price_per_hour
+        if isinstance(prices, tuple) and len(prices) != self.workers:
+            message = f"has {len(prices)} values for {self.workers} workers: give one for all, or one for each"
+            wrong.append(("devices.price_per_hour", message))
         if self.faults is not None:
             wrong += [(f"faults.{key}", message) for key, message in self.faults.conflicts(self.workers)]
         if wrong:

@@ -110,11 +110,31 @@ def nested(key: Key, value: Any) -> Tree:
     return dict(value)
 
 
-def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
+def plain_tree(value: Any, key: Key = ()) -> Any:
+    """Returns a copy of what was made in Python as a file would have it: mappings, lists, text and numbers.
+
+    Raises:
+      ExperimentError: a key is not text.
+    """
+    if hasattr(value, "model_dump"):  # a section
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ExperimentError([Problem(".".join((*key, str(name))), "keys must be text", name)])
+        return {name: plain_tree(item, (*key, name)) for name, item in value.items()}
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable | os.PathLike):
+        return value.tolist() if hasattr(value, "tolist") else value  # a number of numpy's
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [plain_tree(item, (*key, str(place))) for place, item in enumerate(value)]
+
+
+def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Document:
     """Reads an experiment file and what it extends.
 
     Args:
-      path: a YAML file.
+      path: a YAML file, or a mapping with the same keys, in which paths are relative to the working directory.
       overrides: settings of the form `key.path=value`, where the value is YAML.
 
     Returns:
@@ -124,8 +144,11 @@ def load_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
     Raises:
       ExperimentError: the file cannot be read, is not YAML, or extends itself.
     """
-    path = Path(path)
-    layers = _load(path, (), lambda message: Problem("", message, file=path))
+    if isinstance(path, Mapping):
+        layers = _with_extended(Document(None, _anchor_files(plain_tree(path), Path())), Path(), ())
+    else:
+        file = Path(path)
+        layers = _load(file, (), lambda message: Problem("", message, file=file))
     problems = [problem for layer in layers for problem in layer.problems]
     settings = _settings(overrides, problems)
     names = _scales(layers, problems)
@@ -263,13 +286,18 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
         raise ExperimentError([blame("the file extends itself")])
     document = _parse(path, text)
     document.tree = _anchor_files(document.tree, path.parent)
+    return _with_extended(document, path.parent, (*chain, resolved))
+
+
+def _with_extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> list[Document]:
+    """Returns a document, and before it what it extends, relative to a folder."""
     if "extends" not in document.tree:
         return [document]
     name = document.tree.pop("extends")
     if not isinstance(name, str) or not name:
         message = "expected the path of an experiment file, relative to this one"
         raise ExperimentError([document.problem(("extends",), message, name)])
-    below = _load(path.parent / name, (*chain, resolved), lambda message: document.problem(("extends",), message, name))
+    below = _load(folder / name, chain, lambda message: document.problem(("extends",), message, name))
     return [*below, document]
 
 

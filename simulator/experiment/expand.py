@@ -1,6 +1,7 @@
 """From a document to the simulations that it describes: variants times sweep points, each one checked."""
 
 import dataclasses
+import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -23,8 +24,10 @@ from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
 from simulator.experiment.schema import Experiment
+from simulator.experiment.search import Search, searches_of
 from simulator.experiment.sweep import Setting, axes_of
 from simulator.experiment.yaml_text import Key
+from simulator.visible import visible
 
 Check = Callable[[Experiment], Iterable[Problem]]
 
@@ -36,29 +39,61 @@ class Point:
     Attributes:
       variant: its name under `variants`, or the experiment's own name where there are none.
       overrides: what the sweep set for this point: dotted path to value, or axis to the name of a value that has one.
-      experiment: everything, resolved and checked.
+      experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
+      searches: the axes that are searched, by path; `at` gives them values.
+      tuned: the values that a search has found, by path.
     """
 
     variant: str
     overrides: Mapping[str, Any]
     experiment: Experiment
+    searches: Mapping[str, Search] = dataclasses.field(default_factory=dict)
+    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def at(self, values: Mapping[str, Any]) -> "Point":
+        """Returns the point with other settings, which its overrides name; nothing is searched any more.
+
+        Args:
+          values: dotted path to value.
+
+        Raises:
+          pydantic.ValidationError: the experiment takes no such value.
+        """
+        tree: Tree = self.experiment.model_dump(mode="json")
+        for path, value in values.items():
+            tree = merge(tree, nested(tuple(path.split(".")), value))
+        return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
+
+    @property
+    def label(self) -> str:
+        """What to call it: the variant, and what the sweep set."""
+        return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
+
+    def _repr_html_(self) -> str:
+        """Shows the label and the experiment in a notebook."""
+        return f"<b>{html.escape(self.label)}</b>{self.experiment._repr_html_()}"
 
 
-def load(path: str | Path, *overrides: str, variant: str | None = None) -> list[Point]:
-    """Reads an experiment file and returns its simulations.
+def load(
+    path: str | Path | Mapping[str, Any], *overrides: str, variant: str | None = None, searched: bool = False
+) -> list[Point]:
+    """Reads an experiment file, or what could stand in one, and returns its simulations.
 
     Args:
-      path: the YAML file.
+      path: the YAML file, or a mapping with the same keys.
       *overrides: settings of the form `key.path=value`.
       variant: only this one of the file's variants.
+      searched: whether axes of the sweep may be searched, see `expand`.
 
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    return expand(load_document(path, overrides), variant=variant)
+    return expand(load_document(path, overrides), variant=variant, searched=searched)
 
 
-def expand(document: Document, *, variant: str | None = None, check: Check | None = None) -> list[Point]:
+def expand(
+    document: Document, *, variant: str | None = None, check: Check | None = None, searched: bool = True
+) -> list[Point]:
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
 
     Args:
@@ -66,6 +101,8 @@ def expand(document: Document, *, variant: str | None = None, check: Check | Non
       variant: only this one.
       check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
         that have none: it must look at no other.
+      searched: whether axes may be searched: of such points the values have to be found first, which `run_points` and
+        `tardigrad run` do.
 
     Raises:
       ExperimentError: with every mistake of every variant and point, each reported once.
@@ -78,18 +115,33 @@ def expand(document: Document, *, variant: str | None = None, check: Check | Non
         problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
     elif variant is not None:
         variants = {variant: variants[variant]}
-    axes = axes_of(document, problems)
+    axes, searches = axes_of(document, problems), searches_of(document, problems)
+    if searches and not searched:
+        message = (
+            "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
+        )
+        problems += [document.problem(("sweep", path), message) for path in searches]
     points = []
     for name, change in variants.items():
-        for settings in itertools.product(*axes):
-            point, mistakes = _point(document, base, name, change, settings)
-            for problem in check(point.experiment) if check else ():
-                mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
-            problems += [_place(document, name, settings, mistake) for mistake in mistakes]
-            points.append(point)
+        for listed in itertools.product(*axes):
+            for number, ends in enumerate(_ends(searches)):
+                settings = (*listed, *ends)
+                point, mistakes = _point(document, base, name, change, settings)
+                for problem in check(point.experiment) if check else ():
+                    mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
+                problems += [_place(document, name, settings, mistake) for mistake in mistakes]
+                if number == 0:
+                    points.append(dataclasses.replace(point, searches=searches))
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
     return points
+
+
+def _ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
+    """Yields settings with which every axis that is searched has each of its ends, or values, once; at least one."""
+    ends = {path: search.ends for path, search in searches.items()}
+    for number in range(max(map(len, ends.values()), default=1)):
+        yield tuple(Setting(("sweep", path), {path: values[number % len(values)]}, {}) for path, values in ends.items())
 
 
 def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:

@@ -9,6 +9,7 @@ import pydantic
 
 from simulator.experiment.base import ConflictError
 from simulator.experiment.document import DOCUMENT_KEYS, MISSING, lookup
+from simulator.experiment.named import registered
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema import Experiment
 from simulator.experiment.yaml_text import Key
@@ -98,7 +99,7 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
     if kind in _TAG_ERRORS:
         if not isinstance(detail["input"], Mapping):
             return _SENTENCES["dict_type"]
-        names = sorted(_choices(model, location))
+        names = sorted({*_choices(model, location), *registered(str(location[-1]))})
         value = detail["input"].get(_discriminator(detail))
         if value is not None:
             return f"unknown {_discriminator(detail)}; {nearest(value, names)}"
@@ -117,7 +118,7 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
 def _discriminator(detail: Any) -> str:
     """Returns the key that says which member of a union is meant."""
     name = detail["ctx"]["discriminator"].strip("'")
-    return {"_outer_tag()": "optimizer", "_time_tag()": "kind"}.get(name, str(name))
+    return {"_outer_tag()": "optimizer", "_time_tag()": "kind", "_kind_tag()": "kind"}.get(name, str(name))
 
 
 def _choices(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> set[str]:

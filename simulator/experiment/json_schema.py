@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.experiment.named import BUILT_IN
 from simulator.experiment.outer_schema import BUILT_IN_OUTER
+from simulator.experiment.policies_schema import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.reference import Reference
 from simulator.experiment.schema import Experiment
+from simulator.experiment.search import Search
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _NOT_OF_A_VARIANT = ("name", "variant", "scale")
@@ -16,8 +19,13 @@ _SELECT = "names of the variants to simulate, in this order; all when absent"
 _SCALES = "name of each scale: what it changes of the rest of the file; `scale` chooses one"
 _SWEEP = (
     "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
-    "in a list or each by a name of its own"
+    "in a list or each by a name of its own, or a dotted path with a search for its best value"
 )
+_AXES = [
+    {"type": "array", "minItems": 1},
+    {"$ref": "#/$defs/Search"},
+    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+]
 
 
 def file_schema() -> dict[str, Any]:
@@ -31,7 +39,8 @@ def file_schema() -> dict[str, Any]:
     for name, section in definitions.items():
         if name not in _listed(generated):
             section.pop("required", None)
-    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    _keep_built_in_names(definitions)
+    definitions["Search"] = _clean(Search.model_json_schema())
     settings = _clean(generated)["properties"]
     definitions["Variant"] = {
         "type": "object",
@@ -46,16 +55,7 @@ def file_schema() -> dict[str, Any]:
             "additionalProperties": {"$ref": "#/$defs/Variant"},
         },
         "select": {"type": "array", "description": _SELECT, "items": {"type": "string"}, "minItems": 1},
-        "sweep": {
-            "type": "object",
-            "description": _SWEEP,
-            "additionalProperties": {
-                "anyOf": [
-                    {"type": "array", "minItems": 1},
-                    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
-                ]
-            },
-        },
+        "sweep": {"type": "object", "description": _SWEEP, "additionalProperties": {"anyOf": _AXES}},
         "reference": _reference(definitions),
     }
     definitions["Scale"] = definitions["Variant"] | {
@@ -80,6 +80,13 @@ def file_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _keep_built_in_names(definitions: dict[str, Any]) -> None:
+    """Has names of one's own be others than the built-in ones, whose settings are known."""
+    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    for named in (NamedSynchronization, NamedSteps, NamedShards):
+        definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
 
 
 def _reference(definitions: dict[str, Any]) -> dict[str, Any]:

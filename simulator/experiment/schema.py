@@ -1,18 +1,28 @@
 """The experiment file's sections as frozen pydantic models. An unknown key is an error, never a silent default."""
 
+import html
 import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.cluster_schema import Cluster
 from simulator.experiment.data_schema import ClustersData, Data, TextSource
 from simulator.experiment.outer_schema import Outer
+from simulator.experiment.policies_schema import (
+    BarrierSynchronization,
+    FixedSteps,
+    LocalSteps,
+    NamedSynchronization,
+    ProportionalShards,
+    ShardChoice,
+    Synchronization,
+)
 from simulator.experiment.units import (
     Arguments,
-    Duration,
     FiniteDuration,
     Int,
     NonNegative,
@@ -104,68 +114,6 @@ class Inner(Section):
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = ConstantSchedule(kind="constant")
-
-
-class BarrierSynchronization(Section):
-    """Synchronous rounds: the mean of all workers' pseudo-gradients, one outer step."""
-
-    kind: Literal["barrier"]
-    timeout: Duration = Field(
-        float("inf"), description="from a round's start; who comes later is dropped and starts with the next round"
-    )
-    quorum: PositiveInt = Field(
-        1,
-        description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
-    )
-
-
-class AsynchronousSynchronization(Section):
-    """Algorithms 2, 4 and 5: one outer step per arrival; who arrives within the grace window restarts together."""
-
-    kind: Literal["asynchronous"]
-    grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round")
-
-
-Synchronization = Annotated[BarrierSynchronization | AsynchronousSynchronization, Field(discriminator="kind")]
-
-
-class FixedSteps(Section):
-    """Every worker does H local steps."""
-
-    kind: Literal["fixed"]
-
-
-class DynamicSteps(Section):
-    """Dynamic Local Updates (Eq. 6): steps in proportion to a worker's speed."""
-
-    kind: Literal["dynamic"]
-    speed: Literal["nominal", "measured"] = Field(
-        "nominal", description="of the device as described, or as each worker's last round has shown it"
-    )
-
-
-LocalSteps = Annotated[FixedSteps | DynamicSteps, Field(discriminator="kind")]
-
-
-class ProportionalShards(Section):
-    """Eq. 2: sample the shards that have been learned from less than their size warrants."""
-
-    kind: Literal["proportional"]
-
-
-class LeastVisitedShards(Section):
-    """The authors' toy: the shard with the fewest local steps, ties at random."""
-
-    kind: Literal["least_visited"]
-
-
-class FixedShards(Section):
-    """Worker i always trains on shard i mod shards."""
-
-    kind: Literal["fixed"]
-
-
-ShardChoice = Annotated[ProportionalShards | LeastVisitedShards | FixedShards, Field(discriminator="kind")]
 
 
 class Pretrain(Section):
@@ -286,12 +234,14 @@ class Experiment(Section):
             yield "data.partition.sizes", message
 
     def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
-        if not isinstance(self.synchronization, BarrierSynchronization):
+        if isinstance(self.synchronization, BarrierSynchronization):
+            if self.synchronization.quorum > self.cluster.workers:
+                yield "synchronization.quorum", f"is more than there are workers, {self.cluster.workers}: choose fewer"
+            if self.synchronization.quorum > 1 and self.synchronization.timeout == math.inf:
+                yield "synchronization.quorum", "matters at a timeout only: also give synchronization.timeout"
+        unknown = isinstance(self.synchronization, NamedSynchronization) and not self.synchronization.is_registered
+        if unknown or not self.synchronization.averages_group:
             return
-        if self.synchronization.quorum > self.cluster.workers:
-            yield "synchronization.quorum", f"is more than there are workers, {self.cluster.workers}: choose fewer"
-        if self.synchronization.quorum > 1 and self.synchronization.timeout == math.inf:
-            yield "synchronization.quorum", "matters at a timeout only: also give synchronization.timeout"
         if self.outer.arrivals_per_update > 1:
             yield (
                 "outer.arrivals_per_update",
@@ -314,6 +264,15 @@ class Experiment(Section):
                 yield "inner.schedule.warmup_steps", f"must be below total_steps, which is {total} ({source})"
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
             yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
+
+    def to_yaml(self) -> str:
+        """Returns the experiment as a file has it, without what is a default anyway."""
+        settings = self.model_dump(mode="json", exclude_unset=True)
+        return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100))
+
+    def _repr_html_(self) -> str:
+        """Shows the file in a notebook."""
+        return f"<pre>{html.escape(self.to_yaml())}</pre>"
 
     @property
     def _parts_are_equal(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from simulator.experiment.document import Document
 from simulator.experiment.problems import Problem, nearest
 from simulator.experiment.schema import Experiment
+from simulator.experiment.search import is_search
 from simulator.experiment.yaml_text import Key
 
 _NOT_SWEPT = {
@@ -31,7 +32,10 @@ class Setting:
 
 
 def axes_of(document: Document, problems: list[Problem]) -> list[list[Setting]]:
-    """Returns the settings along every axis of a document's sweep, and notes the axes that are not valid."""
+    """Returns the settings along every axis of a document's sweep, and notes the axes that are not valid.
+
+    Axes that are searched are not among them.
+    """
     sweep = {} if document.tree.get("sweep") is None else document.tree["sweep"]
     if not isinstance(sweep, dict):
         message = "expected a mapping from a dotted path to a list of values, such as {seed: [0, 1, 2]}"
@@ -40,6 +44,8 @@ def axes_of(document: Document, problems: list[Problem]) -> list[list[Setting]]:
     axes = []
     for name, values in sweep.items():
         key = ("sweep", name)
+        if is_search(values):
+            continue
         if not isinstance(values, list | dict) or not values:
             problems.append(document.problem(key, "expected a list of at least one value", values))
             continue

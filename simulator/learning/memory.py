@@ -156,14 +156,19 @@ def device_memory() -> float:
     return min(limits) / jax.local_device_count()
 
 
-def memory_limit(allowed: float) -> float:
+def memory_limit(allowed: float, of_host: float = 1.0) -> float:
     """Returns the bytes that a simulation may use of each device, of a CPU's devices together.
 
     Args:
       allowed: bytes, or a share up to 1 of what there is.
+      of_host: what there is of the host's memory, where its CPU computes: bytes, or a share up to 1 of all.
     """
-    shared = jax.default_backend() == "cpu"
-    return allowed if allowed > 1 else allowed * device_memory() * (jax.local_device_count() if shared else 1)
+    if allowed > 1:
+        return allowed
+    if jax.default_backend() != "cpu":
+        return allowed * device_memory()
+    host = device_memory() * jax.local_device_count()
+    return allowed * (of_host if of_host > 1 else of_host * host)
 
 
 def _bytes(tree: Any) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -36,11 +37,14 @@ class Workshop:
 
     Args:
       progress: told how far the preparation of data is.
+      memory: what there is of the host's memory, where its CPU computes: bytes, or a share up to 1, as for one of
+        several processes.
     """
 
-    def __init__(self, progress: PrepareProgress | None = None) -> None:
+    def __init__(self, progress: PrepareProgress | None = None, *, memory: float = 1.0) -> None:
         self._shelf: dict[str, Any] = {}
         self._progress = progress
+        self._memory = memory
 
     def _once(self, what: str, make: Callable[[], Made], *settings: Any) -> Made:
         key = f"{what} {_json(*settings)}"
@@ -58,7 +62,7 @@ class Workshop:
         context, shards = context_of(experiment), experiment.shards
 
         def make() -> Dataset:
-            limit = _resident_bytes()
+            limit = min(_resident_bytes() * min(self._memory, 1.0), self._memory / 4 if self._memory > 1 else math.inf)
             return load_dataset(
                 experiment.data, shards=shards, context=context, resident_bytes=limit, progress=self._progress
             )
@@ -145,7 +149,7 @@ class Workshop:
             experiment.pretrain,
             experiment.inner,
             experiment.outer,
-            experiment.synchronization.kind,
+            [experiment.synchronization.kind, experiment.synchronization.averages_group],
             experiment.compute.trainer,
             self.lanes(experiment),
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
@@ -158,7 +162,8 @@ class Workshop:
         Raises:
           MemoryNeedError: it does not even suffice for one.
         """
-        return fitting_lanes(self.sizes(experiment), memory_limit(experiment.compute.memory), self._layout(experiment))
+        limit = memory_limit(experiment.compute.memory, self._memory)
+        return fitting_lanes(self.sizes(experiment), limit, self._layout(experiment))
 
     def needs(self, experiment: Experiment) -> Needs:
         """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
@@ -169,7 +174,7 @@ class Workshop:
         """Returns what would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
         lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
-        barrier, shared = experiment.synchronization.kind == "barrier", jax.default_backend() == "cpu"
+        barrier, shared = experiment.synchronization.averages_group, jax.default_backend() == "cpu"
         return Layout(workers, lanes, devices, barrier, shared)
 
     def sizes(self, experiment: Experiment) -> Sizes:

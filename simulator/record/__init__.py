@@ -6,7 +6,8 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
-from simulator.record.run import SUMMARY_FILE, RunRecord, read_runs, read_summaries, run_folders
+from simulator.record.run import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, read_summaries, run_folders
+from simulator.record.runs import Runs, read_runs
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
@@ -30,6 +31,7 @@ __all__ = [
     "ROUND_COLUMNS",
     "SUMMARY_FILE",
     "SUMMARY_KEYS",
+    "TRIALS_FOLDER",
     "Checkpoint",
     "Checkpoints",
     "Column",
@@ -38,6 +40,7 @@ __all__ = [
     "RecordError",
     "RoundLog",
     "RunRecord",
+    "Runs",
     "atomic_path",
     "read_runs",
     "read_summaries",

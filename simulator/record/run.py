@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from simulator.record.files import atomic_path, digest_of, plain, to_json
+from simulator.record.html import curve_svg, mapping_html
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
@@ -28,6 +29,8 @@ EVALUATIONS_FILE = "evaluations.parquet"
 FAULTS_FILE = "faults.parquet"
 SUMMARY_FILE = "summary.json"
 CHECKSUMS_FILE = "checksums.json"
+TRIALS_FOLDER = "tuning"
+"""Holds the trials of a sweep's searched axes, which are not among its runs."""
 
 _EXPERIMENT_KEYS = ("name", "variant", "seed")
 
@@ -36,6 +39,7 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _DEEPEST = 100
+_NOT_SHOWN = ("overrides", "versions", "causal_hash", "data_hash", "best_loss", "parameters", "workers")
 
 _Content = TypeVar("_Content")
 
@@ -68,6 +72,15 @@ class RunRecord:
         object.__setattr__(self, "rounds", conform(self.rounds, ROUND_COLUMNS, "rounds"))
         object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
         object.__setattr__(self, "faults", conform(self.faults, FAULT_COLUMNS, "faults"))
+
+    def _repr_html_(self) -> str:
+        """Shows the summary and the perplexity over simulated time in a notebook."""
+        summary = {name: self.summary[name] for name in SUMMARY_KEYS if name not in _NOT_SHOWN}
+        overrides = {str(name): value for name, value in self.summary["overrides"].items() if name != "seed"}
+        times, perplexities = (self.evaluations[name].tolist() for name in ("simulated_s", "perplexity"))
+        curve = curve_svg(times, perplexities, "validation perplexity over simulated time")
+        identity = {"experiment": self.experiment["name"], "variant": self.summary["variant"], **overrides}
+        return f'<div style="display:flex;gap:2em">{mapping_html(identity | summary)}{curve}</div>'
 
     def write(self, folder: Path) -> None:
         """Writes the record as five files and their checksums: all to temporary names first, then renamed.
@@ -115,27 +128,13 @@ class RunRecord:
         )
 
 
-def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
-    """Reads the runs in some folders.
-
-    Args:
-        paths: As `run_folders` takes them.
-
-    Returns:
-        The records.
-
-    Raises:
-        RecordError: As `run_folders`, or a run cannot be read.
-    """
-    return [RunRecord.read(folder) for folder in run_folders(paths)]
-
-
 def run_folders(paths: Iterable[Path]) -> list[Path]:
     """Finds the folders of runs.
 
     Args:
         paths: Each a run's own folder, or a folder that holds run folders at any depth. A run folder is one with a
-            table of events or evaluations in it.
+            table of events or evaluations in it. Trials of searched axes are left out where the folder around theirs
+            is given.
 
     Returns:
         In the order of `paths`, below each path in the order of the folders' names (numbers in names by value), each
@@ -148,7 +147,12 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise RecordError(f"{path}: no such folder. Give the folder of a run, or the --out folder of several")
-        found = {file.parent for name in (ROUNDS_FILE, EVALUATIONS_FILE) for file in path.rglob(name)}
+        found = {
+            file.parent
+            for name in (ROUNDS_FILE, EVALUATIONS_FILE)
+            for file in path.rglob(name)
+            if TRIALS_FOLDER not in file.relative_to(path).parts
+        }
         if not found:
             raise RecordError(
                 f"{path}: no run found in it or below. The folder of a run holds "

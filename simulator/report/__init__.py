@@ -1,26 +1,88 @@
-"""Figures and tables of finished runs. Reads records only; changes no setting of matplotlib's."""
+"""Figures and tables of finished runs. Reads records only; changes no setting of matplotlib's.
 
+Whatever a figure shows is a table too, which it draws:
+
+| figure | table |
+|---|---|
+| `perplexity_curves(records, against=..., by=..., targets=...)` | `perplexity_table(records, against=..., by=...)` |
+| `staleness(records, by=...)` | `staleness_table(records, by=...)` |
+| `utilization(records, by=...)` | `utilization_table(records, by=...)` |
+| `heat_map(records, x, y, value=..., target=..., by=...)` | `heat_map_table(records, x, y, ...)` |
+| `timeline(record)` | `timeline_table(record)` |
+
+`time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost. `by` is a list of dotted
+keys of the experiment, of axes of a sweep or of keys of the summary: runs that agree in all of them are one group.
+"""
+
+from simulator.report.axes import Against
 from simulator.report.comparison import comparison, comparison_markdown, comparison_table
 from simulator.report.curves import perplexity_curves
-from simulator.report.files import file_names, save, write_figures
-from simulator.report.grouping import ReportError
-from simulator.report.staleness import staleness
+from simulator.report.files import (
+    FIGURES,
+    Drawing,
+    FigureKind,
+    TableFormat,
+    csv_text,
+    drawings,
+    file_names,
+    save,
+    save_table,
+    write_figures,
+)
+from simulator.report.grouping import Group, group_records
+from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
+from simulator.report.intervals import timeline_table
+from simulator.report.keys import ReportError
+from simulator.report.money import Bill, currency_of, has_prices, money, money_table
+from simulator.report.perplexity import perplexity_table
+from simulator.report.staleness import staleness, staleness_table
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
+from simulator.report.targets import baseline_of, target_rich_table, time_to_target
 from simulator.report.timeline import timeline
+from simulator.report.trace import trace_events, write_trace
+from simulator.report.utilization import utilization, utilization_table
 
 __all__ = [
+    "FIGURES",
+    "TO_TARGET",
+    "Against",
+    "Bill",
+    "Drawing",
+    "FigureKind",
+    "Group",
     "ReportError",
+    "TableFormat",
+    "baseline_of",
     "comparison",
     "comparison_markdown",
     "comparison_table",
+    "csv_text",
+    "currency_of",
+    "drawings",
     "file_names",
+    "group_records",
+    "has_prices",
+    "heat_map",
+    "heat_map_table",
     "losses_table",
+    "money",
+    "money_table",
     "perplexity_curves",
+    "perplexity_table",
     "results_table",
     "results_tables",
     "save",
+    "save_table",
     "staleness",
+    "staleness_table",
+    "target_rich_table",
+    "time_to_target",
     "timeline",
+    "timeline_table",
+    "trace_events",
+    "utilization",
+    "utilization_table",
     "worker_rich_table",
     "write_figures",
+    "write_trace",
 ]

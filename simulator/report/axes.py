@@ -1,13 +1,16 @@
 """Axes with units that suit the data and tick labels in plain numbers."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from simulator.report.format import significant
+
+Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent", "money"]
+"""What perplexity is drawn against: columns of the evaluations, or money spent by then, see `money`."""
 
 _TIME_UNITS = ((180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"), (math.inf, 86400.0, "days"))
 _BYTE_UNITS = ((1e3, 1.0, "bytes"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (math.inf, 1e12, "TB"))
@@ -42,6 +45,24 @@ def byte_unit(largest: float) -> Unit:
 def token_unit(largest: float) -> Unit:
     """Returns tokens one by one, in millions or in billions."""
     return _unit(_TOKEN_UNITS, largest)
+
+
+def axis_of(against: Against, largest: float, currency: str = "") -> tuple[Unit, str]:
+    """Returns the unit and the label of an axis that ends at `largest`."""
+    match against:
+        case "simulated_s":
+            unit = time_unit(largest)
+            return unit, f"simulated time ({unit.unit})"
+        case "bytes_sent":
+            unit = byte_unit(largest)
+            return unit, f"data sent ({unit.unit})"
+        case "tokens":
+            unit = token_unit(largest)
+            return unit, f"tokens ({unit.unit})" if unit.unit else "tokens"
+        case "money":
+            return Unit(1.0, ""), f"money spent ({currency})" if currency else "money spent"
+        case "local_steps":
+            return Unit(1.0, ""), "local steps (over all workers)"
 
 
 def plain_ticks(axis: Axis, *, most: int = 6, integer: bool = False) -> None:

@@ -12,7 +12,8 @@ from rich.text import Text
 from scipy import stats
 
 from simulator.report import format as human
-from simulator.report.grouping import ReportError, one_line, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.grouping import sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.keys import ReportError, one_line
 from simulator.report.tables import new_table
 
 Summary = Mapping[str, Any]

@@ -1,21 +1,50 @@
-"""Figures as files."""
+"""Figures and their tables as files."""
 
+import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from simulator.record import RunRecord, atomic_path
-from simulator.report.curves import Against, perplexity_curves
-from simulator.report.grouping import group_records
-from simulator.report.staleness import staleness
+from simulator.report.axes import Against
+from simulator.report.curves import perplexity_curves
+from simulator.report.grouping import Group, group_records
+from simulator.report.intervals import timeline_table
+from simulator.report.money import has_prices
+from simulator.report.palette import is_scaled
+from simulator.report.perplexity import perplexity_table
+from simulator.report.slots import MOST_ROWS
+from simulator.report.staleness import staleness, staleness_table
 from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline
+from simulator.report.utilization import utilization, utilization_table
+
+FigureKind = Literal["perplexity", "staleness", "utilization", "timeline"]
+FIGURES: tuple[FigureKind, ...] = get_args(FigureKind)
+TableFormat = Literal["csv", "parquet"]
 
 _LONGEST_NAME = 60
 _NAMES = {"simulated_s": "time"}
+
+
+class Drawing(NamedTuple):
+    """A figure that can be drawn, and the table that it draws.
+
+    Attributes:
+        name: Of its files, without a suffix.
+        figure: Returns the figure.
+        table: Returns the table.
+    """
+
+    name: str
+    figure: Callable[[], Figure]
+    table: Callable[[], pd.DataFrame]
 
 
 def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
@@ -32,42 +61,141 @@ def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
     return written
 
 
-def write_figures(
-    records: Sequence[RunRecord], folder: Path, against: Sequence[Against] = ("simulated_s", "local_steps")
-) -> list[Path]:
-    """Writes every figure of a finished experiment and returns their paths.
+def save_table(table: pd.DataFrame, path: Path) -> Path:
+    """Writes a table atomically as CSV or Parquet, whichever the path ends in, and returns the path.
 
-    Perplexity of the runs that trained something, one figure for each column of evaluations in `against`; staleness of
-    those in which a round arrived; and one timeline_<variant> for each variant and sweep point, of its first such run.
-    Where there are more variants and sweep points than one figure can tell apart, figures are numbered: staleness_1,
-    staleness_2.
+    The index is written only where it has names, as that of a pivot table has.
+    """
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            flat(table).to_parquet(temporary, index=False)
+        else:
+            temporary.write_text(csv_text(table), encoding="utf-8")
+    return path
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Returns a table as CSV, with a header; what is not known is empty."""
+    text = io.StringIO()
+    flat(table).to_csv(text, index=False)
+    return text.getvalue()
+
+
+def flat(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with its named index as columns, and all columns named by text.
+
+    Columns of text and numbers together, which no Parquet file can hold, are text.
+    """
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    table = table.set_axis([str(name) for name in table.columns], axis=1)
+    for name, column in table.items():
+        if len({isinstance(value, str) for value in column.dropna()}) > 1:
+            table[name] = column.map(str, na_action="ignore")
+    return table
+
+
+def write_figures(
+    records: Sequence[RunRecord],
+    folder: Path,
+    against: Sequence[Against] | None = None,
+    *,
+    by: Sequence[str] | None = None,
+    targets: Sequence[float] = (),
+    figures: Sequence[FigureKind] = FIGURES,
+    tables: TableFormat | None = None,
+) -> list[Path]:
+    """Writes every figure of a finished experiment, see `drawings`, and returns their paths.
+
+    Args:
+        records: The runs.
+        folder: Where to.
+        against: See `drawings`.
+        by: Dotted keys that tell groups apart, see `group_records`.
+        targets: Perplexities to draw lines at.
+        figures: Which kinds.
+        tables: Write the table that each figure draws beside it, in this format.
 
     Raises:
-        ReportError: If there is no record.
+        ReportError: If there is no record, a key is unknown, or `against` is money and an experiment gives no prices.
     """
-    group_records(records)  # refuses none
-    trained = [record for record in records if record.summary["trainer"] != "null"]
-    arrived = [record for record in records if not record.rounds.empty]
     written = []
-    for number, part in _legible(trained):
-        for axis in against:
-            written += save(
-                perplexity_curves(part, against=axis), folder / f"perplexity_vs_{_NAMES.get(axis, axis)}{number}"
-            )
-    for number, part in _legible(arrived):
-        written += save(staleness(part), folder / f"staleness{number}")
-    groups = group_records(arrived) if arrived else []
-    for group, name in zip(groups, file_names([group.label for group in groups]), strict=True):
-        written += save(timeline(group.records[0]), folder / f"timeline_{name}")
+    for drawing in drawings(records, against, by=by, targets=targets, figures=figures):
+        written += save(drawing.figure(), folder / drawing.name)
+        if tables is not None:
+            written.append(save_table(drawing.table(), folder / f"{drawing.name}.{tables}"))
     return written
 
 
-def _legible(records: Sequence[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
-    """As few parts as can each be told apart in one figure, and what their file names end in."""
-    groups = group_records(records) if records else []
-    for first in range(0, len(groups), MOST_LOOKS):
-        part = [record for group in groups[first : first + MOST_LOOKS] for record in group.records]
-        yield (f"_{first // MOST_LOOKS + 1}" if len(groups) > MOST_LOOKS else ""), part
+def drawings(
+    records: Sequence[RunRecord],
+    against: Sequence[Against] | None = None,
+    *,
+    by: Sequence[str] | None = None,
+    targets: Sequence[float] = (),
+    figures: Sequence[FigureKind] = FIGURES,
+) -> Iterator[Drawing]:
+    """Yields every figure of a finished experiment.
+
+    Perplexity of the runs that trained something, one figure for each of `against`; staleness and utilization of those
+    in which a round arrived; and one timeline_<group> for each group of these, of its first run. Where there are more
+    groups than one figure can tell apart, figures are numbered: staleness_1, staleness_2.
+
+    Args:
+        records: The runs.
+        against: What perplexity is drawn against; simulated time, local steps and, where all experiments give prices,
+            money when absent.
+        by: Dotted keys that tell groups apart, see `group_records`.
+        targets: Perplexities to draw lines at.
+        figures: Which kinds.
+
+    Raises:
+        ReportError: If there is no record, or a key is unknown.
+    """
+    group_records(records, by)  # refuses none
+    trained = [record for record in records if record.summary["trainer"] != "null"]
+    arrived = [record for record in records if not record.rounds.empty]
+    priced = bool(trained) and all(has_prices(record) for record in trained)
+    axes = against or ("simulated_s", "local_steps", *(("money",) if priced else ()))
+    if "perplexity" in figures:
+        for number, part in _legible(trained, by, MOST_LOOKS, scaled=True):
+            for axis in axes:
+                yield Drawing(
+                    f"perplexity_vs_{_NAMES.get(axis, axis)}{number}",
+                    partial(perplexity_curves, part, against=axis, by=by, targets=targets),
+                    partial(perplexity_table, part, against=axis, by=by),
+                )
+    if "staleness" in figures:
+        for number, part in _legible(arrived, by, MOST_ROWS):
+            yield Drawing(f"staleness{number}", partial(staleness, part, by=by), partial(staleness_table, part, by=by))
+    if "utilization" in figures:
+        for number, part in _legible(arrived, by, MOST_ROWS):
+            name = f"utilization{number}"
+            yield Drawing(name, partial(utilization, part, by=by), partial(utilization_table, part, by=by))
+    if "timeline" in figures and arrived:
+        groups = group_records(arrived, by)
+        for group, name in zip(groups, file_names([group.label for group in groups]), strict=True):
+            first = group.records[0]
+            yield Drawing(f"timeline_{name}", partial(timeline, first), partial(timeline_table, first))
+
+
+def _legible(
+    records: Sequence[RunRecord], by: Sequence[str] | None, most: int, *, scaled: bool = False
+) -> Iterator[tuple[str, list[RunRecord]]]:
+    """As few parts as can each be told apart in one figure, and what their file names end in.
+
+    Args:
+        records: The runs, of which there may be none.
+        by: What tells groups apart.
+        most: Groups in one part.
+        scaled: Whether groups that differ in a number can be coloured by it, however many they are.
+    """
+    groups: list[Group] = group_records(records, by) if records else []
+    if scaled and is_scaled(groups):
+        most = len(groups)
+    for first in range(0, len(groups), most):
+        part = [record for group in groups[first : first + most] for record in group.records]
+        yield (f"_{first // most + 1}" if len(groups) > most else ""), part
 
 
 def file_names(labels: Sequence[str]) -> list[str]:

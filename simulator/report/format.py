@@ -109,3 +109,10 @@ def perplexity(value: float | None) -> str:
         return f"{value:.2e}"
     decimals = min(3, max(0, 3 - math.floor(math.log10(abs(value))))) if value else 3
     return f"{value:,.{decimals}f}"
+
+
+def amount(money: float | None) -> str:
+    """Returns money with two decimals, of little three significant digits, for example 1,234.50, 0.00123."""
+    if money is None or not known(money):
+        return UNKNOWN
+    return f"{money:,.2f}" if money == 0 or abs(money) >= 0.995 else significant(money)

@@ -3,6 +3,7 @@
 Curves can be told apart without colour: each has its own pair of line style and marker.
 """
 
+import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from simulator.report.grouping import ReportError
+from simulator.report.keys import ReportError
 
 SINGLE_COLUMN_IN = 3.5
 WIDE_IN = 5.5
+_LONGEST_ROW = 60  # characters
+_NOTEBOOK_DPI = 120
 
 _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a literal
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks alike on every machine
@@ -54,8 +58,18 @@ _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a lit
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LOST = "#b22222"
+# what a worker does: face colour, edge colour and hatch; no two share a hatch, so they differ without colour too
+PHASES = {
+    "compute": ("#0072B2", "white", ""),
+    "pull": ("#56B4E9", "#444444", "/////"),
+    "push": ("#E69F00", "#444444", "\\\\\\\\\\"),
+    "wait": ("#f2f2f2", "#444444", "...."),
+    "absent": ("white", LOST, "xxxx"),
+    "lost": ("#f3c9c2", LOST, "----"),
+}
 MOST_LOOKS = 36  # the least common multiple of 4 line styles and 9 markers
 
 
@@ -79,7 +93,7 @@ def looks(count: int) -> list[Look]:
             "choose fewer runs"
         )
     return [
-        Look(COLORS[i % len(COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
+        Look(COLORS[i % len(COLORS)], LINE_STYLES[i % len(LINE_STYLES)], MARKERS[i % len(MARKERS)])
         for i in range(count)
     ]
 
@@ -93,11 +107,39 @@ def styled() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that shows itself in notebooks, whether or not matplotlib's own inline backend is active."""
+
+    def _repr_png_(self) -> bytes:
+        image = io.BytesIO()
+        with styled():
+            self.savefig(image, format="png", dpi=_NOTEBOOK_DPI)
+        return image.getvalue()
+
+
 def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     """Returns a figure of (width, height) inches with one axes, laid out so that no label is cut off."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = ShownFigure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def phase_patch(name: str) -> Patch:
+    """Returns the legend's entry of one of `PHASES`."""
+    face, edge, hatch = PHASES[name]
+    return Patch(facecolor=face, edgecolor="#444444" if edge == "white" else edge, linewidth=0.4, hatch=hatch)
+
+
+def rows_figure(labels: Sequence[str], size: tuple[float, float] | None) -> tuple[Figure, Axes]:
+    """Returns a figure with a row for each label, as wide and as high as the labels ask for unless a size is given."""
+    wrapped = [textwrap.fill(literal(label), _LONGEST_ROW) for label in labels]
+    lines = max(1 + label.count("\n") for label in wrapped)
+    width_in = 3.0 + 0.064 * max(len(line) for label in wrapped for line in label.split("\n"))
+    figure, axes = new_figure(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
+    axes.set_yticks(range(len(labels)), wrapped)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
 
 
 class LegendText(NamedTuple):

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from simulator.record import OF_FAULTS, RunRecord, worker_table
 from simulator.report import format as human
-from simulator.report.grouping import ReportError, group_records, one_line, sweep_point_key, sweep_point_labels
-from simulator.report.timeline import sample_workers
+from simulator.report.grouping import group_records, sweep_point_key, sweep_point_labels
+from simulator.report.intervals import sample_workers
+from simulator.report.keys import ReportError, one_line
 
 Summary = Mapping[str, Any]
 

@@ -16,12 +16,14 @@ from simulator.timeline.events import (
     Shortened,
     Update,
 )
+from simulator.timeline.own import register_local_steps, register_shard_choice, register_synchronization
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
     ServerView,
     Synchronization,
+    SynchronizationPolicy,
     dynamic_steps,
     fixed_steps,
 )
@@ -52,10 +54,14 @@ __all__ = [
     "ShardChoice",
     "Shortened",
     "Synchronization",
+    "SynchronizationPolicy",
     "Timeline",
     "TimelineConfig",
     "Update",
     "dynamic_steps",
     "fixed_steps",
+    "register_local_steps",
+    "register_shard_choice",
+    "register_synchronization",
     "timeline_of",
 ]

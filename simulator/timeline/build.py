@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 
 from simulator.cluster import ClusterModel
-from simulator.experiment import Experiment
-from simulator.experiment.schema import AsynchronousSynchronization, BarrierSynchronization, DynamicSteps
+from simulator.experiment import Experiment, named
+from simulator.experiment.policies_schema import (
+    AsynchronousSynchronization,
+    BarrierSynchronization,
+    DynamicSteps,
+    FixedSteps,
+    NamedShards,
+    NamedSteps,
+    NamedSynchronization,
+)
+from simulator.timeline.own import OwnChoice, OwnSteps
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
+    StepsChoice,
     Synchronization,
     dynamic_steps,
     fixed_steps,
@@ -24,26 +34,15 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
       experiment: whose events.
       cluster: what they cost.
       shard_sizes: relative sizes of the shards; all equal when absent.
+
+    Raises:
+      PolicyError: a policy of one's own is not registered in this process, or refuses its arguments.
     """
-    inner, outer, budget, evaluate = experiment.inner, experiment.outer, experiment.budget, experiment.evaluate
-    choices: dict[str, ShardChoice] = {
-        "proportional": Proportional(shard_sizes or [1] * experiment.shards),
-        "least_visited": LeastVisited(),
-        "fixed": OwnShard(),
-    }
-    match experiment.synchronization:
-        case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
-            policy: Synchronization = Barrier(timeout_s, quorum)
-        case AsynchronousSynchronization(grace=grace_s):
-            policy = Asynchronous(grace_s)
-    dynamic = isinstance(experiment.local_steps, DynamicSteps)
-    steps = (
-        dynamic_steps(cluster.step_s, inner.local_steps) if dynamic else fixed_steps(cluster.workers, inner.local_steps)
-    )
-    by_measurement = isinstance(experiment.local_steps, DynamicSteps) and experiment.local_steps.speed == "measured"
+    outer, budget, evaluate = experiment.outer, experiment.budget, experiment.evaluate
+    steps, measured = _steps(experiment, cluster)
     config = TimelineConfig(
-        synchronization=policy,
-        shard_choice=choices[experiment.shard_choice.kind],
+        synchronization=_synchronization(experiment),
+        shard_choice=_shard_choice(experiment, shard_sizes or [1] * experiment.shards),
         steps=steps,
         shards=experiment.shards,
         arrivals_per_update=outer.arrivals_per_update,
@@ -54,6 +53,44 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
         evaluate_every_steps=evaluate.every_local_steps,
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,
-        measured=MeasuredSpeed(cluster.step_s, inner.local_steps) if by_measurement else None,
+        measured=measured,
     )
     return Timeline(cluster, config)
+
+
+def _synchronization(experiment: Experiment) -> Synchronization:
+    match experiment.synchronization:
+        case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
+            return Barrier(timeout_s, quorum)
+        case AsynchronousSynchronization(grace=grace_s):
+            return Asynchronous(grace_s)
+        case NamedSynchronization() as section:
+            policy: Synchronization = named.build(section)
+            return policy
+
+
+def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:
+    section = experiment.shard_choice
+    if isinstance(section, NamedShards):
+        return OwnChoice(section.kind, named.build(section, sizes=tuple(sizes)))
+    choices: dict[str, ShardChoice] = {
+        "proportional": Proportional(sizes),
+        "least_visited": LeastVisited(),
+        "fixed": OwnShard(),
+    }
+    return choices[section.kind]
+
+
+def _steps(experiment: Experiment, cluster: ClusterModel) -> tuple[list[int], StepsChoice | None]:
+    """Returns the local steps of every worker, and what chooses them anew for each round where that is asked for."""
+    most = experiment.inner.local_steps
+    fixed = fixed_steps(cluster.workers, most)
+    match experiment.local_steps:
+        case FixedSteps():
+            return fixed, None
+        case DynamicSteps(speed="measured"):
+            return fixed, MeasuredSpeed(cluster.step_s, most)
+        case DynamicSteps():
+            return dynamic_steps(cluster.step_s, most), None
+        case NamedSteps() as section:
+            return fixed, OwnSteps(section.kind, named.build(section, local_steps=most), cluster.step_s, most)

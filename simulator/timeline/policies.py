@@ -22,6 +22,7 @@ class ServerView(NamedTuple):
         not look ahead.
       started_s: when a group last restarted.
       arrived: rounds that wait to be averaged.
+      workers: in the whole cluster, whether they are there or not.
     """
 
     now_s: float
@@ -31,6 +32,7 @@ class ServerView(NamedTuple):
     next_arrival_s: float
     started_s: float = 0.0
     arrived: int = 0
+    workers: int = 1
 
 
 view_of: Callable[[tuple[Any, ...]], ServerView] = functools.partial(tuple.__new__, ServerView)  # see `round_of`
@@ -53,6 +55,28 @@ class Synchronization(Protocol):
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group, which is not empty, restarts now."""
+
+
+class SynchronizationPolicy:
+    """Base of one's own synchronization policies: has an answer to everything but when a group restarts.
+
+    Attributes:
+      averages_group: whether the group's mean is one server update; else each arrival is one, as it comes. Where groups
+        are averaged, a round that comes after the group it belongs to is dropped.
+      looks_ahead: whether `closes` looks at `next_arrival_s`.
+      timeout_s: how long after a restart `closes` is asked again though nothing has happened, in simulated seconds.
+    """
+
+    averages_group: bool = False
+    looks_ahead: bool = False
+    timeout_s: float = math.inf
+
+    def closes(self, view: ServerView) -> bool:
+        """Returns whether the group, which is not empty, restarts now from the server's parameters.
+
+        It has to be true at the latest when nothing is outstanding: nobody else can come then.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say when a group restarts: define closes(view)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +140,23 @@ def dynamic_steps(step_s: Sequence[float] | np.ndarray, local_steps: int) -> lis
 def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
     # A ratio that is a whole number but for rounding counts as that number.
     return max(1, math.floor(fastest_s / own_s * local_steps + 1e-9))
+
+
+class StepsChoice(Protocol):
+    """Decides how many local steps a worker's next round has."""
+
+    def begin(self) -> "Steps":
+        """Returns the choices of a simulation that begins."""
+
+
+class Steps(Protocol):
+    """The choices of one simulation."""
+
+    def observe(self, worker: int, step_s: float) -> None:
+        """Notes how long each local step of a worker's last round has taken."""
+
+    def steps(self, worker: int) -> int:
+        """Returns the local steps of a worker's next round."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from simulator.timeline.events import (
     update_of,
 )
 from simulator.timeline.flights import Request
-from simulator.timeline.policies import MeasuredSpeed, Synchronization, view_of
+from simulator.timeline.policies import StepsChoice, Synchronization, view_of
 from simulator.timeline.sentinel import NoProgressError, Sentinel
 from simulator.timeline.shards import ShardChoice
 from simulator.timeline.workers import Process, Workers
@@ -47,7 +47,7 @@ class TimelineConfig:
       budget_local_steps, budget_s, budget_updates: the simulation ends with whichever comes first; None is no limit.
       evaluate_every_steps, evaluate_every_s: when to evaluate, besides at the start and at the end.
       evaluation_s: how long an evaluation keeps the server busy.
-      measured: chooses steps anew for each round, by the speed at which the worker's last one was computed; None leaves
+      measured: chooses steps anew for each round, by the speed at which workers' last ones were computed; None leaves
         them as they are.
     """
 
@@ -63,7 +63,7 @@ class TimelineConfig:
     evaluate_every_steps: int | None = None
     evaluate_every_s: float | None = None
     evaluation_s: float = 0.0
-    measured: MeasuredSpeed | None = None
+    measured: StepsChoice | None = None
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
@@ -247,7 +247,8 @@ class Timeline:
         if self._looks_ahead:
             next_s = self._inbox[0].arrival_s if self._inbox else self._workers.next_arrival_s()
         group, awaited, arrived = len(self._group), len(self._awaited), len(self._arrived)
-        view = view_of((now_s, self._opened_s, group, awaited, next_s, self._started_s, arrived))
+        workers = self._cluster.workers
+        view = view_of((now_s, self._opened_s, group, awaited, next_s, self._started_s, arrived, workers))
         return self._config.synchronization.closes(view)
 
     def _process(self, message: Arrival | Request) -> Work:

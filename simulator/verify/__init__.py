@@ -2,16 +2,18 @@
 
 import pydantic
 
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, named
 from simulator.record import RecordError, RunRecord
 from simulator.verify import costs, rules
 from simulator.verify.found import Found, Violation
 
-__all__ = ["Violation", "verify"]
+__all__ = ["Violation", "unchecked", "verify"]
 
 
 def verify(record: RunRecord) -> list[Violation]:
     """Returns every violation: time, durations, faults, versions, staleness, steps, bytes, evaluations, final numbers.
+
+    What a policy of one's own may decide is not checked, see `unchecked`; it need not be registered here.
 
     Raises:
       RecordError: the record's experiment is none.
@@ -20,8 +22,26 @@ def verify(record: RunRecord) -> list[Violation]:
     if isinstance(faults.get("trace"), str):  # a record holds the events themselves; files of others are not read
         raise RecordError("the record's experiment is not valid: cluster.faults.trace names a file instead of events")
     try:
-        experiment = Experiment.model_validate(record.experiment)
+        with named.any_name():
+            experiment = Experiment.model_validate(record.experiment)
     except pydantic.ValidationError as error:
         raise RecordError(f"the record's experiment is not valid: {error.errors()[0]['msg']}") from error
     found = Found(record, experiment)
     return [violation for rule in (*rules.ALL, *costs.ALL) for violation in rule(found)]
+
+
+_DECIDES: dict[named.Policy, str] = {
+    "synchronization": "which rounds an outer step takes, and which are dropped",
+    "local_steps": "how many local steps a round has",
+    "shard_choice": "on which shard a round trains",
+}
+
+
+def unchecked(record: RunRecord) -> list[str]:
+    """Returns what `verify` does not check of a record, because a policy that is not built in decides it."""
+    kinds = {section: (record.experiment.get(section) or {}).get("kind") for section in _DECIDES}
+    return [
+        f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"
+        for section, kind in kinds.items()
+        if kind is not None and kind not in named.BUILT_IN[section]
+    ]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from simulator.cluster import ClusterError, ClusterModel, FaultModel, build_cluster
 from simulator.experiment import Experiment
-from simulator.experiment.schema import BarrierSynchronization
+from simulator.experiment.policies_schema import BarrierSynchronization, NamedSynchronization
 from simulator.record import RunRecord
 
 _ROUNDING = 1e-9  # of the run's length
@@ -67,7 +67,8 @@ class Found:
     Attributes:
       rounds, evaluations, faults, summary: of the record.
       experiment: the record's.
-      barrier: whether several rounds make an update.
+      barrier: whether several rounds make an update; of a policy of one's own, whether several ever did.
+      own_policy: whether the synchronization is not built in.
       length_s: of the simulation.
       eps_s: what counts as the same time.
       update: number of the update that each round is part of, int64 of shape (rounds,).
@@ -78,12 +79,17 @@ class Found:
         self.rounds, self.evaluations, self.summary = record.rounds, record.evaluations, record.summary
         self.faults = record.faults
         self.experiment = experiment
-        self.barrier = experiment.synchronization.kind == "barrier"
+        self.own_policy = isinstance(experiment.synchronization, NamedSynchronization)
+        self.barrier = self._several_at_once() if self.own_policy else experiment.synchronization.averages_group
         self.length_s = float(record.summary["simulated_seconds"])
         self.eps_s = _ROUNDING * max(self.length_s, 1.0)
         self.lost = self.faults[self.faults["fault"] == "lost"]
         self.cut = self.faults[self.faults["fault"] == "cut"]
         self.update = self._updates()
+
+    def _several_at_once(self) -> bool:
+        applied = self.rounds.loc[self.rounds["outcome"] == "applied", "version"]
+        return bool(applied.duplicated().any())
 
     def _updates(self) -> npt.NDArray[np.int64]:
         """Without a barrier every round is an update; with one, those that were applied together are."""

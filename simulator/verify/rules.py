@@ -80,7 +80,7 @@ def _versions_and_staleness(found: Found) -> Iterator[Violation]:
     yield from each(
         "rounds", "staleness", stale != right, lambda row: f"staleness is {stale[row]} and should be {right[row]}"
     )
-    if found.barrier:
+    if found.barrier and not found.own_policy:
         fresh = stale == 0
         wrong = applied & ~fresh | ~applied & fresh
         yield from each("rounds", "staleness", wrong, lambda row: "a barrier applies what is fresh and drops the rest")

@@ -3,6 +3,7 @@
 import heapq
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,13 @@ def build_record(
     experiment = {"name": name, "variant": variant, "seed": seed, "cluster": {"network": {"bandwidth": math.inf}}}
     summary |= summarize_rounds(frame, len(step_s), totals[-1][0])
     return RunRecord(experiment=experiment, summary=summary, rounds=frame, evaluations=evaluations.frame())
+
+
+def like(record: RunRecord, variant: str, **changes: Any) -> RunRecord:
+    """The same run under another name, and with other values in its summary: for tests of many runs."""
+    summary = record.summary | {"variant": variant} | changes
+    experiment = record.experiment | {"variant": variant, "seed": summary["seed"]}
+    return replace(record, experiment=experiment, summary=summary)
 
 
 def _simulate(

@@ -69,7 +69,8 @@ def test_file_names_are_safe_and_unique():
 def test_write_figures_of_a_trained_experiment(tmp_path):
     records = [build_record(variant, seed=seed) for variant in ("sync", "../../x") for seed in (0, 1)]
     paths = write_figures(records, tmp_path / "figures")
-    names = ["perplexity_vs_time", "perplexity_vs_local_steps", "staleness", "timeline_sync", "timeline_x"]
+    names = ["perplexity_vs_time", "perplexity_vs_local_steps", "staleness", "utilization"]
+    names += ["timeline_sync", "timeline_x"]
     expected = [tmp_path / "figures" / f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
     assert paths == expected
     assert sorted(tmp_path.rglob("*.*")) == sorted(expected)
@@ -77,7 +78,7 @@ def test_write_figures_of_a_trained_experiment(tmp_path):
 
 def test_write_figures_of_a_timeline_alone(tmp_path):
     paths = write_figures([build_record(trainer="null")], tmp_path)
-    assert {path.stem for path in paths} == {"staleness", "timeline_async-nesterov"}
+    assert {path.stem for path in paths} == {"staleness", "utilization", "timeline_async-nesterov"}
     with pytest.raises(ReportError, match="no records given"):
         write_figures([], tmp_path)
 

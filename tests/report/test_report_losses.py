@@ -10,7 +10,8 @@ from rich.console import Console
 
 from simulator.record import OF_FAULTS, RunRecord
 from simulator.report import losses_table, results_table, results_tables, timeline
-from simulator.report.timeline import PHASES
+from simulator.report.intervals import SPANS
+from simulator.report.style import PHASES
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
 BASE = build_record("a", local_steps=400)
@@ -152,7 +153,7 @@ def _lost(figure, unit_s=1.0):
 
 def _entries(figure):
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[:4] == list(PHASES)
+    assert texts[:4] == list(SPANS)
     return texts[4:]
 
 
@@ -242,7 +243,7 @@ def test_absences_look_unlike_any_phase():
     absent, crosses = figure.legends[0].legend_handles[4:]
     (bars,) = [c for c in figure.axes[0].collections if c.get_label() == "absent"]
     assert bars.get_hatch() == absent.get_hatch()
-    assert absent.get_hatch() not in {hatch for _, _, _, hatch in PHASES.values()}
+    assert absent.get_hatch() not in {hatch for name, (_, _, hatch) in PHASES.items() if name != "absent"}
     assert same_color(bars.get_edgecolor()[0], absent.get_edgecolor())
     (drawn,) = [c for c in figure.axes[0].collections if isinstance(c, PathCollection)]
     np.testing.assert_array_equal(crosses.get_paths()[0].vertices, drawn.get_paths()[0].vertices)

@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 
 from simulator.record import RunRecord, worker_table
 from simulator.report import ReportError, timeline
-from simulator.report.timeline import PHASES, sample_workers
+from simulator.report.intervals import SPANS, sample_workers
 from tests.record.builders import build_record, round_log, round_row
 
 
@@ -36,7 +36,7 @@ def test_bars_are_the_intervals_of_the_rounds(variant, unit_s):
     record = build_record(**variant)
     end_s = record.summary["simulated_seconds"]
     figure = timeline(record, first_s=0.0, last_s=end_s)
-    for phase, (first, last, _, _) in PHASES.items():
+    for phase, (first, last) in SPANS.items():
         rounds = record.rounds[record.rounds[last] > record.rounds[first]]
         expected = list(zip(rounds["worker"].astype(float), rounds[first], rounds[last], strict=True))
         if phase == "wait":
@@ -81,11 +81,11 @@ def test_by_hand():
 
 def test_phases_differ_without_colour():
     figure = timeline(build_record())
-    hatches = {collection.get_hatch() for collection in figure.axes[0].collections if collection.get_label() in PHASES}
-    assert len(hatches) == len(PHASES) == 4
+    hatches = {collection.get_hatch() for collection in figure.axes[0].collections if collection.get_label() in SPANS}
+    assert len(hatches) == len(SPANS) == 4
     handles = figure.legends[0].get_patches()
     assert {handle.get_hatch() for handle in handles} == hatches
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PHASES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(SPANS)
 
 
 def test_default_excerpt_is_three_rounds_of_the_slowest_worker():

@@ -11,7 +11,8 @@ from pathlib import Path
 from string import Template
 
 from simulator.record import RunRecord, atomic_path
-from simulator.report.grouping import Group, ReportError, group_records
+from simulator.report.grouping import Group, group_records
+from simulator.report.keys import ReportError
 from simulator.report.page import sections
 from simulator.report.page.limits import TIMELINES
 from simulator.report.page.payload import detailed, payload

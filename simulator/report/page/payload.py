@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulator.record import OF_FAULTS, SUMMARY_KEYS, RunRecord
-from simulator.report.grouping import Group, one_line, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.grouping import Group, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.keys import one_line
 from simulator.report.page.curves import axes, curve, is_trained
 from simulator.report.page.limits import TIMELINES, curve_points
 from simulator.report.page.numbers import short
@@ -116,34 +117,35 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
 
     Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
-    times the local steps. Numbers that a summary has under keys of its own are columns too.
+    times the local steps. Numbers that a summary has under
+    keys of its own are columns too.
     """
     found: list[dict[str, Any]] = []
     paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
     last = [path.rsplit(".", 1)[-1] for path in paths]
     for path, short_name in zip(paths, last, strict=True):
-        texts = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
+        values = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
         label = one_line(short_name if last.count(short_name) == 1 else path)
         about = f"{one_line(path)}, set by the sweep"
-        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": texts})
+        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": values})
     further = [key for run in runs for key in run.summary if _is_further(key, run.summary[key])]
-    known = {key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)} | dict(_COLUMNS)
+    known = {**{key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)}, **_COLUMNS}
     trained = any(run.summary["trainer"] != "null" for run in runs)
     for key in [*_COLUMNS, *(key for key in known if key not in _COLUMNS)]:
         label, kind, about = known[key]
-        values = [short(run.summary.get(key)) for run in runs]
+        numbers = [short(run.summary.get(key)) for run in runs]
         if key in _OF_TRAINING:
             shown = trained
         elif key in OF_FAULTS:
-            shown = any(values) and (key != "goodput" or any(run.summary.get("lost_rounds") for run in runs))
+            shown = any(numbers) and (key != "goodput" or any(run.summary.get("lost_rounds") for run in runs))
         elif key == "tokens":
             shown = len({run.summary[key] / max(run.summary["local_steps"], 1) for run in runs}) > 1
         else:
-            shown = key in _ALWAYS or len(set(values)) > 1
+            shown = key in _ALWAYS or len(set(numbers)) > 1
         if shown:
             relative = key in _RELATIVE
             found.append(
-                {"key": key, "label": label, "kind": kind, "about": about, "relative": relative, "values": values}
+                {"key": key, "label": label, "kind": kind, "about": about, "relative": relative, "values": numbers}
             )
     return found
 

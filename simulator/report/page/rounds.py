@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import RunRecord, worker_table
+from simulator.report.absences import absences
 from simulator.report.grouping import Group
+from simulator.report.intervals import SPANS, sample_workers
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened
-from simulator.report.staleness import MOST_WORKERS, TENTHS
-from simulator.report.timeline import PHASES, sample_workers
+from simulator.report.slots import MOST_WORKERS, TENTHS
 
 SHARES = ("compute", "pull", "push", "wait", "lost")
-_GONE = ("crash", "preemption", "departure", "late")
 _FIRST_ROUNDS = 3  # of the slowest worker shown, at first sight
 _FIRST_BARS = 40  # at most, of the fastest
 
@@ -56,7 +56,7 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
         "first_s": short(min(until_s, _FIRST_ROUNDS * float(cycle_s.max()), _FIRST_BARS * float(cycle_s.min()))),
         "workers": [[worker, short(float(step_s[worker]))] for worker in shown],
         "of": len(table),
-        "bars": {phase: _bars(rounds, row, phase, until_s, end_s) for phase in PHASES},
+        "bars": {phase: _bars(rounds, row, phase, until_s, end_s) for phase in SPANS},
         "updates": shortened(applied[applied <= until_s].head(TIMELINE_ROUNDS)),
         "lost": [row.loc[lost["worker"]].tolist(), shortened(lost["time_s"])],
         "absent": _absences(record.faults[record.faults["worker"].isin(shown)], row, until_s, end_s),
@@ -65,7 +65,7 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
 
 def _bars(rounds: pd.DataFrame, row: "pd.Series[int]", phase: str, until_s: float, end_s: float) -> list[list[Any]]:
     """Returns the columns row, start, length and round of one phase's bars, those without a length left out."""
-    first, last, *_ = PHASES[phase]
+    first, last = SPANS[phase]
     bars = rounds[["worker", first, last, "round"]].set_axis(["worker", "first_s", "last_s", "round"], axis=1)
     if phase == "wait":  # after its last arrival a worker waits at least until the server has processed it
         tail = rounds.drop_duplicates("worker", keep="last")
@@ -86,12 +86,10 @@ def _bars(rounds: pd.DataFrame, row: "pd.Series[int]", phase: str, until_s: floa
 
 def _absences(faults: pd.DataFrame, row: "pd.Series[int]", until_s: float, end_s: float) -> list[list[Any]]:
     """Returns the columns row, start and length of the times in which workers were not there."""
-    changes = faults[faults["fault"].isin([*_GONE, "return"]) & (faults["time_s"] < end_s)]
-    after_s = changes.groupby("worker")["time_s"].shift(-1).fillna(end_s)
-    begins = changes["fault"].isin(_GONE) & (changes["time_s"] < until_s) & (after_s > changes["time_s"])
-    changes, after_s = changes[begins], after_s[begins]
-    length = np.minimum(after_s, until_s) - changes["time_s"]
-    return [row.loc[changes["worker"]].tolist(), shortened(changes["time_s"]), shortened(length)]
+    away = absences(faults, end_s)
+    away = away[(away["first_s"] < until_s) & (away["last_s"] > away["first_s"])]
+    length = np.minimum(away["last_s"], until_s) - away["first_s"]
+    return [row.loc[away["worker"]].tolist(), shortened(away["first_s"]), shortened(length)]
 
 
 def shares(table: pd.DataFrame) -> dict[str, Any]:
@@ -143,13 +141,13 @@ def staleness_by_worker(group: Group) -> dict[str, Any]:
             "staleness": np.concatenate([record.rounds["staleness"].to_numpy() for record in records]),
         }
     )
-    labels, spread = [], []
-    for place in np.unique(table["place"]).tolist():
-        values = table.loc[table["place"] == place, "staleness"]
+    spread = {}
+    for slot, values in table.groupby("place")["staleness"]:
+        place = int(str(slot))
         low, first, third, high = np.quantile(values, [0, 0.25, 0.75, 1])
-        spread.append(shortened([low, first, float(values.mean()), third, high]))
-        labels.append(f"worker {place}" if each else f"tenth {place + 1} of {TENTHS}")
-    return {"labels": labels, "spread": spread}
+        spread[place] = shortened([low, first, float(values.mean()), third, high])
+    labels = [f"worker {place}" if each else f"tenth {place + 1} of {TENTHS}" for place in spread]
+    return {"labels": labels, "spread": list(spread.values())}
 
 
 def _tenths(record: RunRecord) -> "pd.Series[int]":

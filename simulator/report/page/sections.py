@@ -7,7 +7,8 @@ from typing import Any
 
 from simulator.record import FAULTS, RunRecord
 from simulator.report import format as human
-from simulator.report.grouping import Group, one_line
+from simulator.report.grouping import Group
+from simulator.report.keys import one_line
 from simulator.report.page.answer import answers
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
 from simulator.report.page.rounds import fault_counts

@@ -1,0 +1,165 @@
+"""Policies of one's own: what is registered under which name, and the section that names one."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from simulator.experiment.base import ConflictError, Section
+from simulator.experiment.problems import SettingError, nearest
+from simulator.experiment.units import Arguments
+
+Factory = Callable[..., Any]
+Policy = Literal["synchronization", "local_steps", "shard_choice"]
+
+BUILT_IN: Mapping[Policy, tuple[str, ...]] = {
+    "synchronization": ("asynchronous", "barrier"),
+    "local_steps": ("dynamic", "fixed"),
+    "shard_choice": ("fixed", "least_visited", "proportional"),
+}
+GIVEN: Mapping[Policy, tuple[str, ...]] = {
+    "synchronization": (),
+    "local_steps": ("local_steps",),
+    "shard_choice": ("sizes",),
+}
+"""What a factory is called with besides the arguments of the experiment file."""
+
+_REGISTERED: dict[Policy, dict[str, Factory]] = {section: {} for section in BUILT_IN}
+_ANY_NAME: ContextVar[bool] = ContextVar("any_name", default=False)
+
+
+class PolicyError(SettingError):
+    """A policy that cannot be built."""
+
+
+def register(section: Policy, name: str, factory: Factory) -> None:
+    """Makes a policy usable by name.
+
+    Args:
+      section: of the experiment file.
+      name: what its `kind` says.
+      factory: called with what `GIVEN` names and the section's `arguments`.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if name in _REGISTERED[section] or name in BUILT_IN[section]:
+        raise ValueError(f"a {section} named {name!r} exists already")
+    _REGISTERED[section][name] = factory
+
+
+def registered(section: str) -> list[str]:
+    """Returns the names of one's own policies of a section, none of a section that has no policies."""
+    return [name for known, factories in _REGISTERED.items() if known == section for name in factories]
+
+
+@contextlib.contextmanager
+def any_name() -> Iterator[None]:
+    """Has sections accept names that are not registered, as records of other programs have them."""
+    token = _ANY_NAME.set(True)
+    try:
+        yield
+    finally:
+        _ANY_NAME.reset(token)
+
+
+class NamedPolicy(Section):
+    """A registered policy of one's own."""
+
+    section: ClassVar[Policy]
+
+    kind: str
+    arguments: Arguments = Field({}, description="keyword arguments of that policy")
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether this process knows what the name stands for."""
+        return self.kind in _REGISTERED[self.section]
+
+    @model_validator(mode="after")
+    def _arguments_fit(self) -> "NamedPolicy":
+        if not self.is_registered:
+            return self
+        try:
+            if GIVEN[self.section]:
+                _checked_factory(self)
+            else:
+                build(self)
+        except PolicyError as error:
+            raise ConflictError((error.key.removeprefix(f"{self.section}."), str(error))) from error
+        return self
+
+
+def kind_tag(section: Policy) -> Callable[[Any], str | None]:
+    """Returns what tells the members of a section's union apart: the kind of a built-in one, "named" of one's own."""
+
+    def _kind_tag(value: Any) -> str | None:
+        if isinstance(value, NamedPolicy):
+            return "named"
+        name = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if not isinstance(name, str):
+            return None
+        if name in _REGISTERED[section] or (_ANY_NAME.get() and name not in BUILT_IN[section]):
+            return "named"
+        return name if name in BUILT_IN[section] else f"<{name}>"  # which no member has
+
+    return _kind_tag
+
+
+def build(policy: NamedPolicy, **given: Any) -> Any:
+    """Returns what a registered factory makes.
+
+    Args:
+      policy: the section that names it.
+      **given: what `GIVEN` says of the section.
+
+    Raises:
+      PolicyError: the name is not registered in this process, or the factory refuses its arguments or returns
+        something else than a policy.
+    """
+    try:
+        made = _checked_factory(policy)(**given, **policy.arguments)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, PolicyError):
+            raise
+        message = f"{policy.kind} refuses them: {error}"
+        raise PolicyError(f"{policy.section}.arguments", policy.arguments, message) from error
+    _check_made(policy, made)
+    return made
+
+
+def _checked_factory(policy: NamedPolicy) -> Factory:
+    section, name = policy.section, policy.kind
+    factory = _REGISTERED[section].get(name)
+    if factory is None:
+        known = [*BUILT_IN[section], *_REGISTERED[section]]
+        message = f"nothing is registered under this name in this process; {nearest(name, known)}"
+        raise PolicyError(f"{section}.kind", name, message)
+    repeated = set(GIVEN[section]) & set(policy.arguments)
+    if repeated:
+        message = f"{min(repeated)} is given to every {section}: take it out of the arguments"
+        raise PolicyError(f"{section}.arguments", policy.arguments, message)
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**dict.fromkeys(GIVEN[section]), **policy.arguments)
+    except TypeError as error:
+        taken = [parameter for parameter in signature.parameters if parameter not in GIVEN[section]]
+        message = f"{name} does not fit: {error}; it takes {', '.join(taken) or 'none'}"
+        raise PolicyError(f"{section}.arguments", policy.arguments, message) from error
+    return factory
+
+
+_NEEDED = ("closes", "averages_group", "looks_ahead", "timeout_s")
+
+
+def _check_made(policy: NamedPolicy, made: Any) -> None:
+    if policy.section != "synchronization":
+        lacks, remedy = [] if callable(made) else ["__call__"], "return a function"
+    else:
+        lacks, remedy = [name for name in _NEEDED if not hasattr(made, name)], "inherit from SynchronizationPolicy"
+    if lacks:
+        message = f"its factory returned {made!r}, which has no {', '.join(lacks)}: {remedy}"
+        raise PolicyError(f"{policy.section}.kind", policy.kind, message)

@@ -1,0 +1,118 @@
+"""The sections of policies: when workers restart together, how many steps they do, and on which shard."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from simulator.experiment.base import Section
+from simulator.experiment.named import NamedPolicy, build, kind_tag
+from simulator.experiment.units import Duration, PositiveInt
+
+
+class BarrierSynchronization(Section):
+    """Synchronous rounds: the mean of all workers' pseudo-gradients, one outer step."""
+
+    kind: Literal["barrier"]
+    timeout: Duration = Field(
+        float("inf"), description="from a round's start; who comes later is dropped and starts with the next round"
+    )
+    quorum: PositiveInt = Field(
+        1,
+        description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
+    )
+
+    @property
+    def averages_group(self) -> bool:
+        """Whether the mean of a group is one outer step; else each arrival is one."""
+        return True
+
+
+class AsynchronousSynchronization(Section):
+    """Algorithms 2, 4 and 5: one outer step per arrival; who arrives within the grace window restarts together."""
+
+    kind: Literal["asynchronous"]
+    grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round")
+
+    @property
+    def averages_group(self) -> bool:
+        """Whether the mean of a group is one outer step; else each arrival is one."""
+        return False
+
+
+class NamedSynchronization(NamedPolicy):
+    """A synchronization policy of one's own, by the name under which it is registered."""
+
+    section = "synchronization"
+
+    @property
+    def averages_group(self) -> bool:
+        """Whether the mean of a group is one outer step; else each arrival is one."""
+        return bool(build(self).averages_group)
+
+
+Synchronization = Annotated[
+    Annotated[BarrierSynchronization, Tag("barrier")]
+    | Annotated[AsynchronousSynchronization, Tag("asynchronous")]
+    | Annotated[NamedSynchronization, Tag("named")],
+    Discriminator(kind_tag("synchronization")),
+]
+
+
+class FixedSteps(Section):
+    """Every worker does H local steps."""
+
+    kind: Literal["fixed"]
+
+
+class DynamicSteps(Section):
+    """Dynamic Local Updates (Eq. 6): steps in proportion to a worker's speed."""
+
+    kind: Literal["dynamic"]
+    speed: Literal["nominal", "measured"] = Field(
+        "nominal", description="of the device as described, or as each worker's last round has shown it"
+    )
+
+
+class NamedSteps(NamedPolicy):
+    """A choice of local steps of one's own, by the name under which it is registered."""
+
+    section = "local_steps"
+
+
+LocalSteps = Annotated[
+    Annotated[FixedSteps, Tag("fixed")] | Annotated[DynamicSteps, Tag("dynamic")] | Annotated[NamedSteps, Tag("named")],
+    Discriminator(kind_tag("local_steps")),
+]
+
+
+class ProportionalShards(Section):
+    """Eq. 2: sample the shards that have been learned from less than their size warrants."""
+
+    kind: Literal["proportional"]
+
+
+class LeastVisitedShards(Section):
+    """The authors' toy: the shard with the fewest local steps, ties at random."""
+
+    kind: Literal["least_visited"]
+
+
+class FixedShards(Section):
+    """Worker i always trains on shard i mod shards."""
+
+    kind: Literal["fixed"]
+
+
+class NamedShards(NamedPolicy):
+    """A choice of shards of one's own, by the name under which it is registered."""
+
+    section = "shard_choice"
+
+
+ShardChoice = Annotated[
+    Annotated[ProportionalShards, Tag("proportional")]
+    | Annotated[LeastVisitedShards, Tag("least_visited")]
+    | Annotated[FixedShards, Tag("fixed")]
+    | Annotated[NamedShards, Tag("named")],
+    Discriminator(kind_tag("shard_choice")),
+]

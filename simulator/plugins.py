@@ -1,0 +1,106 @@
+"""Modules of one's own that register policies and optimizers when they are imported."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from simulator.experiment import ExperimentError, Problem
+
+
+class Plugin(NamedTuple):
+    """A module that was run, as other processes can run it.
+
+    Attributes:
+      name: of a module that can be imported, or the path of a file.
+      source: what is in the file, None of a module.
+    """
+
+    name: str
+    source: str | None
+
+
+_RUN: dict[str, Plugin] = {}
+
+
+def plugins_so_far() -> tuple[Plugin, ...]:
+    """Returns what `import_plugins` has run in this process."""
+    return tuple(_RUN.values())
+
+
+def run_plugins(plugins: Iterable[Plugin]) -> None:
+    """Runs in another process what `plugins_so_far` returned in one; files need not be there.
+
+    Raises:
+      ExperimentError: one cannot be found, or raised an error itself.
+    """
+    for name, source in plugins:
+        if source is None:
+            import_plugins([name])
+            continue
+        module = ModuleType(_known_as(Path(name)))
+        module.__file__ = name
+        sys.modules[module.__name__] = module
+        try:
+            exec(compile(source, name, "exec"), module.__dict__)
+        except Exception as error:
+            raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
+
+
+def import_plugins(names: Iterable[str]) -> None:
+    """Runs modules, which may register what experiment files then can name. Each is run once in a process.
+
+    Args:
+      names: of modules that can be imported, or paths of Python files.
+
+    Raises:
+      ExperimentError: one cannot be found, or raised an error itself.
+    """
+    for name in names:
+        try:
+            _RUN[name] = _import(name)
+        except Exception as error:
+            raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
+
+
+def _known_as(path: Path) -> str:
+    """Returns the name of a file's module."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    return f"tardigrad_plugin_{path.stem}_{digest}"
+
+
+def _import(name: str) -> Plugin:
+    path = Path(name)
+    if path.suffix != ".py":
+        importlib.import_module(name)
+        return Plugin(name, None)
+    known = _known_as(path)
+    if known in sys.modules and name in _RUN:
+        return _RUN[name]
+    plugin = Plugin(name, path.read_text(encoding="utf-8"))
+    spec = importlib.util.spec_from_file_location(known, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[known] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[known]
+        raise
+    return plugin
+
+
+def _reason(name: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and not Path(name).exists():
+        return "no such file: give the path of a Python file, or the name of a module that can be imported"
+    if isinstance(error, ModuleNotFoundError) and error.name in (name, name.split(".")[0]):
+        return "no such module: give the name of one that can be imported, or the path of a file that ends in .py"
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1]
+    return f"{type(error).__name__} at line {last.lineno} of {last.filename}: {error}"

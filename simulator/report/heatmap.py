@@ -1,0 +1,320 @@
+"""A result over two axes of a sweep, as a pivot table and as a heat map."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from simulator.record import RunRecord
+from simulator.report import format as human
+from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
+from simulator.report.grouping import Group, group_records, short_names, sweep_point
+from simulator.report.keys import KeyValue, ReportError, in_order, is_number, key_values, nearest
+from simulator.report.money import currency_of, money
+from simulator.report.perplexity import refuse_impossible, refuse_untrained
+from simulator.report.style import arrange_legend, draw_legend, styled, wrapped_title
+from simulator.report.targets import spent_until
+
+TO_TARGET: Mapping[str, Against] = {
+    "time_to_target": "simulated_s",
+    "steps_to_target": "local_steps",
+    "tokens_to_target": "tokens",
+    "bytes_to_target": "bytes_sent",
+    "money_to_target": "money",
+}
+"""What a run spent until it reached the target, see `time_to_target`."""
+
+_SHOW: Mapping[str, Callable[[float | None], str]] = {
+    "final_perplexity": human.perplexity,
+    "simulated_seconds": human.short_duration,
+    "host_seconds": human.short_duration,
+    "utilization": human.percent,
+    "bytes_sent": human.byte_count,
+    "lost_bytes": human.byte_count,
+    "money": human.amount,
+    "time_to_target": human.short_duration,
+    "bytes_to_target": human.byte_count,
+    "money_to_target": human.amount,
+}
+_COUNTS = ("local_steps", "tokens", "server_updates", "lost_steps", "dropped_steps", "steps_to_target")
+_CELL_IN = (0.62, 0.34)
+_MOST_CELLS = 40  # along an axis, with numbers in them that can be read
+_MISSING: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#c4c4c4", "hatch": "////", "linewidth": 0.0}
+_INFINITE = "#3a3a3a"
+
+
+def heat_map(
+    records: Sequence[RunRecord],
+    x: str,
+    y: str,
+    *,
+    value: str = "final_perplexity",
+    target: float | None = None,
+    by: Sequence[str] = ("variant",),
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """Returns a result over two keys: `heat_map_table` as a panel of coloured and numbered cells for each variant.
+
+    All panels share one scale of colours, logarithmic where results differ by more than a factor of ten. A cell without
+    a run is hatched; one whose runs diverged or never reached the target is dark.
+
+    Args:
+        records: The runs of a sweep.
+        x: Key along the x axis, see `group_records`.
+        y: Key along the y axis.
+        value: What to show, see `heat_map_table`.
+        target: Perplexity to reach, where `value` tells of one.
+        by: Keys that tell panels apart.
+        size: Width and height in inches.
+
+    Raises:
+        ReportError: As `heat_map_table`, or there are more than 40 values along an axis.
+    """
+    pivot = _pivot(records, x, y, value, target, by)
+    if max(len(pivot.x), len(pivot.y)) > _MOST_CELLS:
+        long, many = (x, len(pivot.x)) if len(pivot.x) > _MOST_CELLS else (y, len(pivot.y))
+        raise ReportError(f"{long} has {many} values, of which at most {_MOST_CELLS} can be read: choose fewer runs")
+    columns = min(len(pivot.groups), max(1, round(7.0 / (1.0 + _CELL_IN[0] * len(pivot.x)))))
+    rows = math.ceil(len(pivot.groups) / columns)
+    width_in = 0.9 + columns * (0.6 + _CELL_IN[0] * max(len(pivot.x), 2))
+    height_in = 0.6 + rows * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
+    with styled():
+        figure = Figure(figsize=size or (max(width_in, 3.2), height_in), layout="constrained")
+        FigureCanvasAgg(figure)
+        norm, colors = _norm(pivot.cells), mpl.colormaps["viridis"]
+        name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
+        for number, (group, cells) in enumerate(zip(pivot.groups, pivot.cells, strict=True), start=1):
+            axes = figure.add_subplot(rows, columns, number)
+            _draw_cells(axes, cells, norm, colors, _show(value))
+            _label_cells(axes, pivot)
+            axes.set_xlabel(name_x if number > len(pivot.groups) - columns else "")
+            axes.set_ylabel(name_y if (number - 1) % columns == 0 else "")
+            if group.keys:
+                axes.set_title(wrapped_title(figure, group.label), fontsize=8)
+        _draw_scale(figure, norm, colors, value, _words(value, target, currency_of(records)))
+        _draw_missing(figure, pivot, value)
+    return figure
+
+
+def heat_map_table(
+    records: Sequence[RunRecord],
+    x: str,
+    y: str,
+    *,
+    value: str = "final_perplexity",
+    target: float | None = None,
+    by: Sequence[str] = ("variant",),
+) -> pd.DataFrame:
+    """Returns a result over two keys as a pivot table, which `heat_map` draws.
+
+    Args:
+        records: The runs of a sweep. In one cell they may differ by their seed alone.
+        x: Key along the columns: a dotted path of the resolved experiment, the name of a sweep's axis, or a key of the
+            summary.
+        y: Key along the rows.
+        value: A key of the summary that is a number; money, for what the whole run cost; or time_to_target,
+            steps_to_target, tokens_to_target, bytes_to_target or money_to_target.
+        target: Perplexity to reach, where `value` tells of one.
+        by: Further keys along the rows.
+
+    Returns:
+        Rows by the keys `by` and `y`, columns by `x`; numbers in ascending order. Each cell is the mean over its runs,
+        infinite where one of them diverged or never reached the target, NaN where there is no run.
+
+    Raises:
+        ReportError: If there is no record, a key or the value is unknown, no run has the value, a target is missing or
+            of no use, or the runs of one cell differ by more than their seed.
+    """
+    pivot = _pivot(records, x, y, value, target, by)
+    rows = [(*(key.value for key in group.keys.values()), row.value) for group in pivot.groups for row in pivot.y]
+    index = pd.MultiIndex.from_tuples(rows, names=[*pivot.groups[0].keys, y])
+    columns = pd.Index([column.value for column in pivot.x], name=x)
+    return pd.DataFrame(np.concatenate(pivot.cells), index=index, columns=columns)
+
+
+@dataclass(frozen=True)
+class _Pivot:
+    """Results over two keys: of each panel an array of shape (y, x)."""
+
+    x: list[KeyValue]
+    y: list[KeyValue]
+    groups: list[Group]
+    cells: list[np.ndarray]
+
+
+def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: float | None, by: Sequence[str]) -> _Pivot:
+    by = [key for key in by if key not in (x, y)]
+    groups = group_records(records, by)
+    if x == y:
+        raise ReportError(f"both axes are {x!r}: choose two keys")
+    results = [_result(record, value, target) for record in records]
+    if all(result is None for result in results):
+        raise ReportError(f"no run has a number under {value!r}; {_values_hint(value, records)}")
+    place = {id(record): number for number, record in enumerate(records)}
+    along = [key_values(records, key) for key in (x, y)]
+    orders = [in_order(values) for values in along]
+    index = [{json.dumps(each.value): number for number, each in enumerate(order)} for order in orders]
+    cells = []
+    for group in groups:
+        found: dict[tuple[int, int], list[RunRecord]] = {}
+        for record in group.records:
+            column, row = (
+                at[json.dumps(values[place[id(record)]].value)] for at, values in zip(index, along, strict=True)
+            )
+            found.setdefault((row, column), []).append(record)
+        panel = np.full((len(orders[1]), len(orders[0])), math.nan)
+        for cell, runs in found.items():
+            _refuse_unlike(runs, group.label)
+            known = [result for run in runs if (result := results[place[id(run)]]) is not None]
+            panel[cell] = np.mean(known) if known else math.nan
+        cells.append(panel)
+    return _Pivot(orders[0], orders[1], groups, cells)
+
+
+def _result(record: RunRecord, value: str, target: float | None) -> float | None:
+    """Returns a run's result, infinite where it diverged or never reached the target, None where it has none."""
+    label = group_records([record])[0].label
+    if value in TO_TARGET:
+        if target is None:
+            raise ReportError(f"{value} needs a target: say which perplexity is to be reached")
+        refuse_impossible([target])
+        refuse_untrained(record, label)
+        if TO_TARGET[value] == "money":
+            money(record)  # refuses a run without prices
+        spent = spent_until(record, target, [TO_TARGET[value]])[TO_TARGET[value]]
+        return math.inf if math.isnan(spent) else spent
+    if target is not None:
+        raise ReportError(f"{value} has no target: leave it out, or choose one of {', '.join(TO_TARGET)}")
+    if value == "money":
+        return money(record).total
+    result = record.summary.get(value)
+    if value in ("final_perplexity", "final_loss") and record.summary["trainer"] != "null":
+        return float(result) if is_number(result) and math.isfinite(result) else math.inf
+    return float(result) if is_number(result) else None
+
+
+def _values_hint(value: str, records: Sequence[RunRecord]) -> str:
+    numbers = {
+        key
+        for record in records
+        for key, result in record.summary.items()
+        if isinstance(result, int | float) and not isinstance(result, bool)
+    }
+    return nearest(value, [*numbers, "money", *TO_TARGET])
+
+
+def _refuse_unlike(runs: Sequence[RunRecord], label: str) -> None:
+    """Refuses runs of one cell that are no repeats of each other."""
+    points = [
+        {"name": run.experiment["name"], "variant": run.summary["variant"], **sweep_point(run.summary)} for run in runs
+    ]
+    keys = dict.fromkeys(key for point in points for key in point)
+    unlike = [key for key in keys if len({json.dumps(point.get(key), default=str) for point in points}) > 1]
+    if unlike:
+        raise ReportError(
+            f"{label}: runs of one cell differ in {' and '.join(unlike)} too: add that to the keys that tell panels "
+            "apart, or choose fewer runs"
+        )
+
+
+def _show(value: str) -> Callable[[float | None], str]:
+    if value in _SHOW:
+        return _SHOW[value]
+    if value in _COUNTS or value == "tokens_to_target":
+        return human.short_count
+    return lambda number: human.significant(number, 3) if number is not None and human.known(number) else human.UNKNOWN
+
+
+def _words(value: str, target: float | None, currency: str) -> str:
+    words = value.replace("_", " ")
+    if value.startswith("money") and currency:
+        words = words.replace("money", f"money ({currency})")
+    return words if target is None else words.replace("to target", f"to perplexity {human.significant(target)}")
+
+
+def _norm(panels: Sequence[np.ndarray]) -> Normalize:
+    known = np.concatenate([panel.ravel() for panel in panels])
+    known = known[np.isfinite(known)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(low) or 1.0)
+    return LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
+
+
+def _draw_cells(
+    axes: Axes, cells: np.ndarray, norm: Normalize, colors: Colormap, show: Callable[[float | None], str]
+) -> None:
+    for (row, column), number in np.ndenumerate(cells):
+        look: dict[str, Any] = _MISSING
+        if math.isinf(number):
+            look = {"facecolor": _INFINITE}
+        elif not math.isnan(number):
+            look = {"facecolor": colors(norm(number))}
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+        if math.isnan(number):
+            continue
+        red, green, blue, _ = colors(norm(number)) if math.isfinite(number) else (0.2, 0.2, 0.2, 1.0)
+        light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+        text = show(number) if math.isfinite(number) else "∞"
+        axes.text(column, row, text, ha="center", va="center", color="black" if light else "white", fontsize=7)
+    axes.set_xlim(-0.5, cells.shape[1] - 0.5)
+    axes.set_ylim(-0.5, cells.shape[0] - 0.5)  # numbers grow upwards
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _label_cells(axes: Axes, pivot: _Pivot) -> None:
+    """Writes the keys' values along the axes, slanted where they are too long to stand side by side."""
+    axes.set_xticks(range(len(pivot.x)), [each.shown for each in pivot.x])
+    axes.set_yticks(range(len(pivot.y)), [each.shown for each in pivot.y])
+    if not all(is_number(each.value) for each in pivot.y):
+        axes.invert_yaxis()  # names are read from the top
+    if max(len(each.shown) for each in pivot.x) > 9:
+        for label in axes.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
+
+
+def _draw_scale(figure: Figure, norm: Normalize, colors: Colormap, value: str, words: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=figure.axes, pad=0.02, aspect=24)
+    bar.outline.set_linewidth(0.5)
+    unit = _unit(value, float(norm.vmax or 1.0))
+    low, high = (float(end or 0.0) / unit.size for end in (norm.vmin, norm.vmax))
+    ticks = log_ticks(low, high) if isinstance(norm, LogNorm) else MaxNLocator(5).tick_values(low, high)
+    shown = [tick for tick in ticks if low <= tick <= high]
+    bar.set_ticks([tick * unit.size for tick in shown], labels=[human.significant(tick, 3) for tick in shown])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.set_label(f"{words} ({unit.unit})" if unit.unit else words)
+
+
+def _unit(value: str, largest: float) -> Unit:
+    """Returns the unit of the scale of colours."""
+    if _show(value) is human.short_duration:
+        return time_unit(largest)
+    if _show(value) is human.byte_count:
+        return byte_unit(largest)
+    return Unit(0.01, "%") if _show(value) is human.percent else Unit(1.0, "")
+
+
+def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:
+    """Says what cells without a number mean, where there are any."""
+    entries: list[tuple[str, Patch]] = []
+    if any(np.isnan(panel).any() for panel in pivot.cells):
+        entries.append(("no run", Patch(**{**_MISSING, "linewidth": 0.4})))
+    if any(np.isinf(panel).any() for panel in pivot.cells):
+        entries.append(("never reached" if value in TO_TARGET else "diverged", Patch(facecolor=_INFINITE)))
+    if entries:
+        text = arrange_legend([label for label, _ in entries], "", figure.get_figwidth())
+        draw_legend(figure, [patch for _, patch in entries], text, below=True)

@@ -1,0 +1,143 @@
+"""What runs are grouped by: dotted keys of resolved experiments, axes of sweeps, keys of summaries."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+from simulator.record import RunRecord
+from simulator.report.format import UNKNOWN, byte_count, short_count
+from simulator.visible import visible
+
+_QUANTITY = re.compile(r"([0-9.eE+-]+) (B/s|FLOP/s)")
+_UNBOUNDED = ("unlimited", "infinite")
+_MOST_NAMES = 40
+
+
+class ReportError(ValueError):
+    """A figure or table that cannot be made from the given records; the message says which and why."""
+
+
+class KeyValue(NamedTuple):
+    """What a run has under a key.
+
+    Attributes:
+        value: A number (of a quantity in seconds, bytes, bytes/s or FLOP/s), text, true or false; a list or a mapping
+            as JSON; None where the run has nothing under the key.
+        shown: What to call it: as the sweep writes it, where it is swept.
+    """
+
+    value: float | str | bool | None
+    shown: str
+
+
+ABSENT = KeyValue(None, UNKNOWN)
+
+
+def one_line(text: str) -> str:
+    """Returns the text with every run of white space, line breaks included, as one space, and nothing invisible."""
+    return visible(" ".join(text.split()))
+
+
+def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
+    """Returns what each run has under a key.
+
+    A key is an axis of the sweep by the name that the file gives it, a dotted path of the resolved experiment
+    (`cluster.network.bandwidth`, `cluster.devices.accelerators.0.name`), or a key of the summary (`utilization`).
+
+    Raises:
+        ReportError: If no run has it; names the nearest that there are.
+    """
+    values = [_value(record, key) for record in records]
+    if records and all(value is ABSENT for value in values):
+        names = (name for record in records for name in _names(record))
+        raise ReportError(f"no run has a key {key!r}; {nearest(key, names)}")
+    return values
+
+
+def in_order(values: Sequence[KeyValue]) -> list[KeyValue]:
+    """Returns the distinct values: numbers in ascending order, others as they first appear, what is absent last."""
+    distinct: dict[Any, KeyValue] = {}
+    for value in values:
+        distinct.setdefault(json.dumps(value.value), value)
+    found = [value for value in distinct.values() if value.value is not None]
+    if all(is_number(value.value) for value in found):
+        found.sort(key=lambda value: float(value.value or 0.0))
+    return found + [value for value in distinct.values() if value.value is None]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Returns whether the value is a number that is known; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _value(record: RunRecord, key: str) -> KeyValue:
+    overrides = record.summary["overrides"]
+    found = _look_up(record.experiment, key)
+    if found is None:
+        found = record.summary.get(key) if key in record.summary else overrides.get(key)
+    if found is None and overrides.get(key) is None:
+        return ABSENT
+    value = _plain(found)
+    written = overrides.get(key)
+    return KeyValue(value, one_line(str(written)) if written is not None else _shown(found, value))
+
+
+def _look_up(tree: Any, key: str) -> Any:
+    """Returns what is at a dotted path, None where there is nothing."""
+    for part in key.split("."):
+        if isinstance(tree, Mapping):
+            tree = tree.get(part)
+        elif isinstance(tree, Sequence) and not isinstance(tree, str) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return None
+    return tree
+
+
+def _plain(value: Any) -> float | str | bool | None:
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value)
+    if isinstance(value, str):
+        quantity = _QUANTITY.fullmatch(value)
+        if quantity:
+            return float(quantity[1])
+        return math.inf if value in _UNBOUNDED else value
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _shown(found: Any, value: float | str | bool | None) -> str:
+    if isinstance(found, str) and isinstance(value, float) and math.isfinite(value):
+        return f"{byte_count(value)}/s" if found.endswith(" B/s") else f"{short_count(value)}FLOP/s"
+    return one_line(str(found if isinstance(found, str) else value))
+
+
+def nearest(key: str, names: Iterable[str]) -> str:
+    """Returns a hint that names those most like a key, by its end or as a whole, or lists what there is."""
+    names = sorted(set(names))
+    last = key.rsplit(".", 1)[-1]
+    close = [name for name in names if name.endswith(f".{key}")]
+    close += difflib.get_close_matches(key, names, n=3, cutoff=0.6)
+    parts = difflib.get_close_matches(last, {name.rsplit(".", 1)[-1] for name in names}, n=1, cutoff=0.75)
+    close += [name for name in names if name.rsplit(".", 1)[-1] in parts]
+    close = list(dict.fromkeys(close))[:3]
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    few = names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)
+    return f"valid: {', '.join(few)}"
+
+
+def _names(record: RunRecord) -> Iterator[str]:
+    yield from _paths(record.experiment, "")
+    yield from (key for key, value in record.summary.items() if not isinstance(value, Mapping | list))
+    yield from record.summary["overrides"]
+
+
+def _paths(tree: Mapping[str, Any], before: str) -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{before}{name}.")
+        elif value is not None:
+            yield f"{before}{name}"

@@ -1,0 +1,176 @@
+"""How much time, work, data and money it took to reach a perplexity."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from simulator.record import RunRecord
+from simulator.report import format as human
+from simulator.report.axes import Against
+from simulator.report.grouping import Group, each_run, group_records, sweep_point_key, with_keys
+from simulator.report.keys import ReportError
+from simulator.report.money import currency_of, has_prices
+from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
+from simulator.report.tables import new_table
+
+_HEADERS: Mapping[Against, str] = {
+    "simulated_s": "simulated\ntime",
+    "local_steps": "local\nsteps",
+    "tokens": "tokens",
+    "bytes_sent": "data\nsent",
+    "money": "money",
+}
+_SHOW = {
+    "simulated_s": human.short_duration,
+    "local_steps": human.short_count,
+    "tokens": human.short_count,
+    "bytes_sent": human.byte_count,
+    "money": human.amount,
+}
+
+
+def time_to_target(
+    records: Sequence[RunRecord],
+    target: float | Sequence[float],
+    *,
+    by: Sequence[str] | None = None,
+    baseline: str | None = None,
+    each: bool = False,
+) -> pd.DataFrame:
+    """Returns what runs spent until their validation perplexity first reached a target.
+
+    Between the last evaluation above the target and the first one that is not, everything is interpolated linearly in
+    the loss, as curves are drawn; a run that starts at the target has spent nothing. What was reached after a
+    perplexity was infinite or NaN does not count.
+
+    Args:
+        records: Runs that trained something.
+        target: Perplexity to reach, or several.
+        by: Dotted keys that tell groups apart, see `group_records`.
+        baseline: Variant that ratios are relative to; when absent the first synchronous one (no round was ever stale),
+            or else the first.
+        each: Return a row for every run, told apart by the seed, instead of every group.
+
+    Returns:
+        One row per group and target. Columns group; the groups' keys; target; runs; reached (how many of them reached
+        it); and for each of simulated_s (seconds), local_steps, tokens, bytes_sent and, where experiments give prices,
+        money:
+
+        - NAME, the mean over the runs, NaN unless all of them reached the target;
+        - NAME_low and NAME_high, the smallest and the largest of those that did;
+        - NAME_ratio, the mean over the runs of the ratio to the baseline's run of the same experiment, sweep point and
+          seed; NaN unless all of them and all of these reached the target.
+
+    Raises:
+        ReportError: If there is no record, one trained nothing, a key or the baseline is unknown, a target is not
+            above 0, or prices are in several currencies.
+    """
+    targets = [float(target)] if isinstance(target, int | float) else [float(one) for one in target]
+    refuse_impossible(targets)
+    groups = group_records(records, by)
+    groups = each_run(groups) if each else groups
+    currency_of(records)
+    names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in records)]
+    runs = _runs(groups, targets, names, baseline_of(records, baseline))
+    ratios = _ratios(runs, names)
+    rows = []
+    for (one, label), own in runs.groupby(["target", "group"], sort=False):
+        row: dict[str, Any] = {"group": label, "target": one, "runs": len(own)}
+        row["reached"] = int(own["simulated_s"].notna().sum())
+        for name in names:
+            row |= {name: own[name].mean(skipna=False), f"{name}_low": own[name].min(), f"{name}_high": own[name].max()}
+            row[f"{name}_ratio"] = ratios.loc[own.index, name].mean(skipna=False)
+        rows.append(row)
+    return with_keys(pd.DataFrame(rows), groups)
+
+
+def baseline_of(records: Sequence[RunRecord], name: str | None = None) -> str:
+    """Returns the variant to compare with: the one named, else the first synchronous one, else the first.
+
+    Raises:
+        ReportError: If there is no variant of that name.
+    """
+    variants: list[str] = list(dict.fromkeys(record.summary["variant"] for record in records))
+    if name is not None:
+        if name not in variants:
+            raise ReportError(f"baseline {name!r} is not among the variants {', '.join(map(repr, variants))}")
+        return name
+    stale = {record.summary["variant"] for record in records if record.summary["max_staleness"] != 0}
+    return next((variant for variant in variants if variant not in stale), variants[0])
+
+
+def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency: str = "") -> Table:
+    """Returns the rows of `time_to_target` for the terminal.
+
+    Args:
+        rows: As `time_to_target` returns them.
+        title: Above the table.
+        currency: Of money, see `currency_of`.
+    """
+    names = [name for name in AGAINST if name in rows.columns]
+    repeated = bool((rows["runs"] > 1).any())
+    notes = ["×: relative to the baseline"]  # noqa: RUF001 - the multiplication sign is meant
+    table = new_table(title, "; ".join(notes + ["±: half the range over n runs"] * repeated))
+    table.leading = 1
+    table.add_column("variant", overflow="fold", min_width=12)
+    table.add_column("target\nperplexity", justify="right", no_wrap=True)
+    for name in names:
+        unit = f"\n{currency}" if name == "money" and currency else ""
+        table.add_column(f"{_HEADERS[name]}{unit}", justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        label = f"{row['group']}\nn = {row['runs']}" if row["runs"] > 1 else row["group"]
+        cells = [_spent({str(key): value for key, value in row.items()}, name) for name in names]
+        table.add_row(Text(label), human.perplexity(row["target"]), *cells)
+    return table
+
+
+def _spent(row: Mapping[str, Any], name: Against) -> str:
+    show = _SHOW[name]
+    low, high, mean = row[f"{name}_low"], row[f"{name}_high"], row[name]
+    if not row["reached"]:
+        return "never"
+    if row["reached"] < row["runs"]:
+        return f"{show(low)}{f' to {show(high)}' if high > low else ''}\n{row['reached']} of {row['runs']}"
+    lines = [show(mean), f"± {show((high - low) / 2)}"] if high > low else [show(mean)]
+    return "\n".join([*lines, *([human.ratio(row[f"{name}_ratio"])] if human.known(row[f"{name}_ratio"]) else [])])
+
+
+def _runs(groups: Sequence[Group], targets: Sequence[float], names: list[Against], baseline: str) -> pd.DataFrame:
+    """Returns what each run spent: columns group, target, run (what it shares with its baseline's), baseline, names."""
+    rows = []
+    for group in groups:
+        for record in group.records:
+            refuse_untrained(record, group.label)
+            run = str((record.experiment["name"], sweep_point_key(record.summary), record.summary["seed"]))
+            known = {"group": group.label, "run": run, "baseline": record.summary["variant"] == baseline}
+            rows += [known | {"target": target} | spent_until(record, target, names) for target in targets]
+    return pd.DataFrame(rows).sort_values("target", kind="stable", key=lambda column: column.map(targets.index))
+
+
+def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
+    """Returns each run's spendings relative to its baseline's, NaN where one of them is not known."""
+    bases = runs[runs["baseline"]].drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
+    mates = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "run"]]))
+    return runs[names].div(mates.set_axis(runs.index))
+
+
+def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:
+    """Returns what one run spent until its perplexity reached the target, by name; NaN where it never did."""
+    table = finite_part(record)
+    losses = np.log(table["perplexity"].to_numpy(float))
+    below = losses <= math.log(target)
+    if not below.any():
+        return dict.fromkeys(names, math.nan)
+    first = int(np.argmax(below))
+    before = max(first - 1, 0)
+    share = (losses[before] - math.log(target)) / (losses[before] - losses[first]) if first else 0.0
+    spent = {}
+    for name in names:
+        values = table[name].to_numpy(float) if name in table.columns else np.full(len(table), math.nan)
+        spent[str(name)] = float(values[before] + share * (values[first] - values[before]))
+    return spent

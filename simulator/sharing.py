@@ -1,0 +1,47 @@
+"""What the simulations of a sweep can have from each other."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from simulator.checks import reported
+from simulator.engine import Simulation
+from simulator.experiment import Experiment
+from simulator.learning import Workshop
+from simulator.reuse import Order, Reuse, order_of
+from simulator.stopping import Stopped
+
+_Event = TypeVar("_Event")
+
+
+def sharing(
+    experiments: Sequence[Experiment],
+    labels: Sequence[str],
+    workshop: Workshop,
+    stop: Callable[[], bool] = lambda: False,
+) -> Reuse:
+    """Returns what simulations can have from each other: those with the same learning settings are compared.
+
+    Args:
+      experiments: what to simulate, in order.
+      labels: what to call them in their records.
+      workshop: theirs.
+      stop: asked after every event of their timelines whether to stop.
+
+    Raises:
+      ExperimentError: an experiment does not fit its data, model or optimizers.
+      Stopped: it was asked to stop.
+    """
+    with reported():
+        settings = [workshop.learning_settings(experiment) for experiment in experiments]
+    orders: list[Order | None] = [None] * len(experiments)
+    for index, experiment in enumerate(experiments):
+        if settings.count(settings[index]) > 1:
+            orders[index] = order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
+    return Reuse(labels, settings, orders)
+
+
+def _until(stop: Callable[[], bool], events: Iterable[_Event]) -> Iterator[_Event]:
+    for event in events:
+        if stop():
+            raise Stopped(0)
+        yield event

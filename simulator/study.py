@@ -1,0 +1,177 @@
+"""Experiments made, varied, simulated and compared in Python."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import Console
+
+from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, SimulationError, expand, load
+from simulator.experiment.document import merge, nested, plain_tree
+from simulator.record import Runs
+from simulator.tracking import Tracker, track
+
+Simulated = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
+
+
+def build_experiment(base: Experiment | Mapping[str, Any] | None = None, /, **settings: Any) -> Experiment:
+    """Returns an experiment from its sections, with the checks and messages of an experiment file.
+
+    Args:
+      base: an experiment, or a mapping as a file has it, over which the settings are laid as a variant is.
+      **settings: sections by name, such as `outer={"optimizer": "sgd", "learning_rate": 1.0}`, or single settings by
+        dotted path, as `**{"inner.local_steps": 20}`. The name is "experiment" unless there is one.
+
+    Raises:
+      ExperimentError: with every mistake that was found.
+    """
+    tree = _tree(base) if isinstance(base, Experiment) else plain_tree(base or {})
+    for path, value in settings.items():
+        key = tuple(path.split("."))
+        tree = merge(tree, nested(key, plain_tree(value, key)))
+    points = load({"name": "experiment"} | tree)
+    if len(points) > 1:
+        message = "this describes several experiments: load(...) returns all of them"
+        raise ExperimentError([Problem("", f"{message}: {', '.join(point.label for point in points)}")])
+    return points[0].experiment
+
+
+def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **more: Any) -> list[Point]:
+    """Returns the points of a sweep over one or several experiments, as a file's `sweep` makes them.
+
+    Args:
+      experiments: an experiment, points (as `load` returns them), or experiments by the names of their variants.
+      axes: all combined: a dotted path with its values, or any name with mappings from dotted paths to values, in a
+        list or each by a name of its own.
+      **more: further axes, as `seed=range(3)`.
+
+    Returns:
+      Every experiment at every point, experiments outermost.
+
+    Raises:
+      ExperimentError: with every mistake that was found.
+    """
+    sweep = plain_tree({**(axes or {}), **more})
+    varied: list[Point] = []
+    problems: list[Problem] = []
+    for point in points_of(experiments):
+        document = Document(None, _tree(point.experiment) | {"sweep": sweep, "variant": point.variant})
+        try:
+            found = expand(document, searched=False)
+        except ExperimentError as error:
+            problems += error.problems
+            continue
+        varied += [Point(point.variant, {**point.overrides, **each.overrides}, each.experiment) for each in found]
+    if problems:
+        raise ExperimentError(problems)
+    return varied
+
+
+def points_of(experiments: Simulated) -> list[Point]:
+    """Returns what is to be simulated as points; names of a mapping become variants."""
+    if isinstance(experiments, Point):
+        return [experiments]
+    if isinstance(experiments, Experiment):
+        return [Point(experiments.variant or experiments.name, {}, experiments)]
+    if isinstance(experiments, Mapping):
+        named = {name: each.model_copy(update={"variant": name}) for name, each in experiments.items()}
+        return [Point(name, {}, each) for name, each in named.items()]
+    return [point for each in experiments for point in points_of(each)]
+
+
+def simulate_all(
+    experiments: Simulated,
+    *,
+    trainer: Literal["batched", "serial", "null"] | None = None,
+    workshop: Any = None,
+    reuse: bool = True,
+    progress: bool = True,
+    trackers: Sequence[Tracker] = (),
+) -> Runs:
+    """Simulates experiments one after another; what they have in common is made and trained once.
+
+    Args:
+      experiments: as `vary` takes them, or its result.
+      trainer: "batched", "serial", or "null" for the timelines alone; the experiments' own choice when None.
+      workshop: a `Workshop`, shares data, compiled programs and pretraining with other simulations.
+      reuse: takes over what a simulation with the same order of events has trained.
+      progress: draws a bar for each, in terminals and in notebooks.
+      trackers: are told of every simulation, see `TensorBoard` and `WeightsAndBiases`.
+
+    Returns:
+      The records, in order.
+
+    Raises:
+      ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
+      SimulationError: a simulation cannot go on.
+    """
+    from simulator.engine import simulate
+    from simulator.report import file_names
+    from simulator.reuse import Reuse
+    from simulator.sharing import sharing
+
+    points = points_of(experiments)
+    workshop = _checked(points, workshop, data=trainer != "null")
+    labels = [point.label for point in points]
+    runs = Runs()
+    with _view(len(points), progress) as view:
+        shares = reuse and trainer is None
+        plan = sharing([point.experiment for point in points], labels, workshop) if shares else Reuse()
+        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True)):
+            observer = view.begin(label) if view else None
+            share = plan.share(index)
+            with _named(label), track(trackers, name, point, observer) as told:
+                record = simulate(
+                    point.experiment,
+                    trainer=trainer,
+                    observer=told,
+                    workshop=workshop,
+                    overrides=point.overrides,
+                    share=share,
+                )
+                told.finished(record)
+            plan.done(index, record, share.kept)
+            if observer is not None:
+                observer.finished()
+            runs.append(record)
+    return runs
+
+
+@contextlib.contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Notes in an error of a simulation which one it was."""
+    try:
+        yield
+    except SimulationError as error:
+        error.add_note(f"simulating {label}")
+        raise
+
+
+def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
+    """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
+    from simulator.checks import check
+    from simulator.learning import Workshop
+    from simulator.live import PreparationView
+
+    with PreparationView(Console(stderr=True)) as shown:
+        workshop = workshop or Workshop(shown)
+        problems = [problem for point in points for problem in check(point.experiment, workshop, data=data)]
+    if problems:
+        raise ExperimentError(problems)
+    return workshop
+
+
+@contextlib.contextmanager
+def _view(runs: int, progress: bool) -> Iterator[Any]:
+    from simulator.live import LiveView
+
+    if not progress:
+        yield None
+        return
+    with LiveView(Console(stderr=True), runs) as view:
+        yield view
+
+
+def _tree(experiment: Experiment) -> dict[str, Any]:
+    """Returns an experiment as a file has it."""
+    return experiment.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,142 @@
+"""The simulation of a task's points, one after another: the same in every process, on every machine."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.experiment import SimulationError
+from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
+from simulator.stopping import Stopped
+from simulator.sweeping.outcomes import Failure, Finished, Outcome
+from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
+
+if TYPE_CHECKING:
+    from simulator.book import Observer
+    from simulator.engine import TrainerKind
+    from simulator.learning import Workshop
+    from simulator.profiling import Profile
+    from simulator.record import RunRecord
+    from simulator.reuse import Reuse, Share
+    from simulator.tracking import Tracker
+
+
+class TaskRunner:
+    """Simulates points into their folders.
+
+    Args:
+      folder: that of all.
+      workshop: shares data, compiled programs and pretraining between the points.
+      begin: told of every point that is simulated; returns its observer.
+      stop: asked after every event whether to write the state down and stop.
+      trainer: of all points; each one's own choice when None.
+      keep_going: whether a point that fails is reported; else its error is raised.
+      profile: traces the first point that is trained.
+      trackers: told of every point that is simulated.
+
+    Attributes:
+      current: the point that is being simulated.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workshop: "Workshop",
+        begin: "Callable[[PlannedRun], Observer]",
+        stop: Callable[[], bool],
+        *,
+        trainer: "TrainerKind | None" = None,
+        keep_going: bool = True,
+        profile: "Profile | None" = None,
+        trackers: "Sequence[Tracker]" = (),
+    ):
+        self._profile, self._trackers = profile, trackers
+        self.current: PlannedRun | None = None
+        self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
+        self._trainer, self._keep_going = trainer, keep_going
+
+    def outcomes(self, task: Task) -> Iterator[Outcome]:
+        """Simulates the points of a task that are not finished; yields what became of each that was not known to be.
+
+        Raises:
+          Stopped: it was asked to stop.
+          OSError: what went wrong cannot be written down.
+        """
+        self.current = task.runs[0]
+        try:
+            plan = self._plan(task)
+        except Stopped:
+            raise
+        except Exception as error:
+            if not self._keep_going:
+                raise
+            failed = [Failure.of(run, error) for run in task.runs if run.index not in task.known]
+            for failure in failed:
+                failure.write(self._folder)
+            yield from failed
+            return
+        for position, run in enumerate(task.runs):
+            self.current = run
+            share = plan.share(position)
+            outcome = self._outcome(run, share)
+            if isinstance(outcome, Finished):
+                plan.done(position, outcome.record, share.kept)
+                _clean(self._folder / run.folder)
+            else:  # here, what the point had made is free again
+                outcome.write(self._folder)
+            if run.index not in task.known:
+                yield outcome
+
+    def _plan(self, task: Task) -> "Reuse":
+        from simulator.reuse import Reuse
+        from simulator.sharing import sharing
+
+        if not task.reuse:
+            return Reuse()
+        labels = [run.label for run in task.runs]
+        return sharing([experiment_of(run) for run in task.runs], labels, self._workshop, self._stop)
+
+    def _outcome(self, run: PlannedRun, share: "Share") -> Outcome:
+        try:
+            record = finished(self._folder / run.folder, run.experiment)
+            return Finished(run, self._simulate(run, share) if record is None else record)
+        except Stopped:
+            raise
+        except SimulationError as error:
+            if not self._keep_going:
+                raise SimulationError(f"{run.label}: {error}") from error
+            return Failure.of(run, error)
+        except Exception as error:  # whatever it is, it is this point's
+            if not self._keep_going:
+                raise
+            return Failure.of(run, error)
+
+    def _simulate(self, run: PlannedRun, share: "Share") -> "RunRecord":
+        from simulator.engine import simulate
+        from simulator.tracking import track
+
+        point, observer = point_of(run), self._begin(run)
+        if self._profile is not None and share.trajectory is None:  # else nothing is trained
+            observer = self._profile.of(run.label, observer)
+        (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
+        with track(self._trackers, run.folder, point, observer) as told:
+            record = simulate(
+                point.experiment,
+                trainer=self._trainer,
+                observer=told,
+                workshop=self._workshop,
+                overrides=run.overrides,
+                tuned=run.tuned,
+                checkpoints=self._folder / run.folder / CHECKPOINTS,
+                share=share,
+                stop=self._stop,
+            )
+            told.finished(record)
+        record.write(self._folder / run.folder)
+        return record
+
+
+def _clean(folder: Path) -> None:
+    """Removes what a finished point needs no more."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Points simulated one after another in this process."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from simulator.stopping import Interrupted, Stopped, StopSignals
+from simulator.sweeping.body import TaskRunner
+from simulator.sweeping.outcomes import Outcome, Watch
+from simulator.sweeping.plan import Task
+from simulator.visible import plural
+
+if TYPE_CHECKING:
+    from simulator.engine import TrainerKind
+    from simulator.learning import Workshop
+    from simulator.profiling import Profile
+    from simulator.tracking import Tracker
+
+
+class InProcess:
+    """Simulates tasks in this process.
+
+    Args:
+      folder: that of all points.
+      workshop: shares data, compiled programs and pretraining between them.
+      watch: told where they stand.
+      stop: says when to stop.
+      trainer: of all points; each one's own choice when None.
+      keep_going: whether a point that fails is reported; else its error is raised.
+      profile: traces the first point that is trained.
+      trackers: told of every point that is simulated.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workshop: "Workshop",
+        watch: Watch,
+        stop: StopSignals,
+        *,
+        trainer: "TrainerKind | None" = None,
+        keep_going: bool = True,
+        profile: "Profile | None" = None,
+        trackers: "Sequence[Tracker]" = (),
+    ):
+        self._folder, self._stop = folder, stop
+        self._waiting: deque[Task] = deque()
+        self._under_way: Iterator[Outcome] = iter(())
+
+        self._runner = TaskRunner(
+            folder,
+            workshop,
+            watch.begin,
+            stop,
+            trainer=trainer,
+            keep_going=keep_going,
+            profile=profile,
+            trackers=trackers,
+        )
+
+    def __enter__(self) -> "InProcess":
+        """Does nothing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Does nothing."""
+
+    def submit(self, task: Task) -> None:
+        """Adds a task."""
+        self._waiting.append(task)
+
+    def next(self) -> Outcome | None:
+        """Simulates the next point and returns what became of it, None where no task is left.
+
+        Raises:
+          Interrupted: it was asked to stop; the point's state is written down.
+        """
+        try:
+            while (outcome := next(self._under_way, None)) is None and self._waiting:
+                self._under_way = self._runner.outcomes(self._waiting.popleft())
+        except Stopped as stopped:
+            assert self._stop.received is not None
+            assert self._runner.current is not None
+            stands = f"{self._runner.current.label} stands after {plural(stopped.updates, 'server update')}"
+            raise Interrupted(self._stop.received, f"{stands}: go on with --resume --out {self._folder}") from stopped
+        return outcome

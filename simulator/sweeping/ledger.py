@@ -1,0 +1,104 @@
+"""What is known of a task that another process carries out, and what remains of it when that process is lost."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simulator.sweeping.messages import Advanced, Begun, Message, Over, Pretrained, Stood
+from simulator.sweeping.outcomes import Failure, Finished, Outcome, Watch
+from simulator.sweeping.plan import PlannedRun, Task
+from simulator.visible import plural
+
+if TYPE_CHECKING:
+    from simulator.book import Observer
+    from simulator.record import RunRecord
+
+
+class Ledger:
+    """Keeps what a task's process has told.
+
+    Args:
+      task: what it carries out.
+      watch: told of where the points stand.
+
+    Attributes:
+      task: the same.
+      stood: whether the process was stopped, and has written down where it stands.
+    """
+
+    def __init__(self, task: Task, watch: Watch):
+        self.task = task
+        self.stood = False
+        self._watch = watch
+        self._runs = {run.index: run for run in task.runs}
+        self._observers: dict[int, Observer] = {}
+        self._current: PlannedRun | None = None
+        self._updates = 0
+        self._over = set(task.known)
+        self._failed: set[int] = set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a point has been begun."""
+        return self._current is not None
+
+    def hear(self, message: Message, record_of: "Callable[[PlannedRun], RunRecord]") -> Outcome | None:
+        """Notes a message; returns what became of a point that is over.
+
+        Args:
+          message: what was told.
+          record_of: returns the record of a point that is finished.
+        """
+        match message:
+            case Begun(index=index):
+                self._current, self._updates = self._runs[index], 0
+                self._observers[index] = self._watch.begin(self._current)
+            case Pretrained(index=index):
+                self._observers[index].pretrained(message.steps, message.of, message.loss)
+            case Advanced(index=index):
+                self._updates = message.progress.server_updates
+                self._observers[index].advanced(message.progress)
+            case Stood():
+                self.stood, self._updates = True, message.updates
+            case Over(index=index):
+                self._over.add(index)
+                return Finished(self._runs[index], record_of(self._runs[index]))
+            case Failure():
+                self._over.add(message.run.index)
+                self._failed.add(message.run.index)
+                return message
+        return None
+
+    def stands(self) -> list[str]:
+        """Returns where the point that was under way stands, as a list of one; empty where none was."""
+        if self._current is None or self._current.index in self._over:
+            return []
+        return [f"{self._current.label} stands after {plural(self._updates, 'server update')}"]
+
+    def lost(self, why: str, retries: int) -> tuple[Failure | None, Task | None]:
+        """Decides what becomes of the points that are not over, when the process is lost.
+
+        Args:
+          why: what became of it.
+          retries: how often a task is tried again; after that the point that was under way has failed.
+
+        Returns:
+          What has failed, and what is to be tried.
+        """
+        left = [run for run in self.task.runs if run.index not in self._over]
+        if not left:
+            return None, None
+        known = self._over - self._failed
+        current = next((run for run in left if run is self._current), left[0])
+        if current.index in self._observers:
+            self._watch.lost(current)
+        failure, attempt = None, self.task.attempt + 1
+        if attempt > retries and not self.stood:
+            failure = Failure(current, "Lost", f"{why}, {plural(attempt, 'time')} in all")
+            left.remove(current)
+            attempt = 0
+        if not left:
+            return failure, None
+        again = {run.index for run in left} | known
+        runs = tuple(run for run in self.task.runs if run.index in again)
+        return failure, dataclasses.replace(self.task, runs=runs, attempt=attempt, known=frozenset(known))

@@ -1,0 +1,166 @@
+"""The points of a sweep as they travel, the tasks that they make, and the list of them in the output folder."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.experiment import Experiment, Point
+    from simulator.learning import Workshop
+
+SWEEP_FILE = "sweep.json"
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """A point of a sweep, of which another process or machine can make the simulation.
+
+    Attributes:
+      index: its place among the points, from 0.
+      label: what to call it: the variant and what the sweep set.
+      folder: name of its folder in the output folder.
+      experiment: resolved, as JSON.
+      overrides: what the sweep set.
+      tuned: what a search has found for it.
+    """
+
+    index: int
+    label: str
+    folder: str
+    experiment: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Points that one process simulates, one after another.
+
+    Attributes:
+      runs: the points, in order.
+      reuse: whether each takes over what those before it have trained.
+      start: equal for tasks that begin with the same parameters, which a process makes once.
+      attempt: how many processes were lost with it.
+      known: places of the points that are finished already: they are there for the others to take over from.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    reuse: bool = True
+    start: str = ""
+    attempt: int = 0
+    known: frozenset[int] = frozenset()
+
+
+def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
+    """Returns the points in the form in which they travel; their folders sort as the points do."""
+    from simulator.report import file_names
+
+    labels = [point.label for point in points]
+    digits = len(str(len(points)))
+    return [
+        PlannedRun(
+            index,
+            label,
+            f"{index + 1:0{digits}d}-{name}",
+            point.experiment.model_dump(mode="json"),
+            dict(point.overrides),
+            dict(point.tuned),
+        )
+        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True))
+    ]
+
+
+def experiment_of(run: PlannedRun) -> "Experiment":
+    """Returns the experiment, checked again."""
+    from simulator.experiment import Experiment
+
+    return Experiment.model_validate(run.experiment)
+
+
+def point_of(run: PlannedRun) -> "Point":
+    """Returns the point as which it was planned."""
+    from simulator.experiment import Point
+
+    experiment = experiment_of(run)
+    return Point(experiment.variant or experiment.name, run.overrides, experiment, tuned=run.tuned)
+
+
+def tasks_of(
+    runs: Sequence[PlannedRun], groups: Sequence[Sequence[int]], done: Collection[int] = (), *, reuse: bool = True
+) -> list[Task]:
+    """Returns a task for each group of points, in the order of their first points.
+
+    Args:
+      runs: all points.
+      groups: which of them have something from each other, each in order; every point is in one.
+      done: the points that are finished. They stay in the tasks of others, which may take over their training.
+      reuse: whether anything is taken over.
+    """
+    tasks = []
+    for group in groups:
+        known = frozenset(group) & frozenset(done)
+        if len(known) < len(group):
+            members = tuple(runs[index] for index in group)
+            tasks.append(Task(members, reuse and len(group) > 1, start_of(members[0]), known=known))
+    return tasks
+
+
+def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) -> list[list[int]]:
+    """Returns which points have something from each other: those are to be simulated by one process.
+
+    Raises:
+      ExperimentError: an experiment does not fit its data, model or optimizers.
+    """
+    if not reuse:
+        return [[run.index] for run in runs]
+    from simulator.sharing import sharing
+
+    experiments = [experiment_of(run) for run in runs]
+    return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))
+
+
+def start_of(run: PlannedRun) -> str:
+    """Returns what decides the parameters that a simulation begins with."""
+    what = [run.experiment[section] for section in ("model", "data", "seed", "pretrain")]
+    trained = run.experiment["inner"] if run.experiment["pretrain"]["steps"] else None
+    return json.dumps([*what, trained], sort_keys=True)
+
+
+def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
+    """Writes down which points a sweep has, for `read_sweep`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    from simulator.record import atomic_path, to_json
+
+    points = [{"label": run.label, "folder": run.folder, "overrides": dict(run.overrides)} for run in runs]
+    text = to_json({"format": _FORMAT, "name": name, "points": points}, SWEEP_FILE)
+    with atomic_path(folder / SWEEP_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """Returns what `write_sweep` wrote: the name, and for each of the points its label, folder and overrides.
+
+    Raises:
+      RecordError: there is no sweep in the folder, or its list cannot be read.
+    """
+    from simulator.record import RecordError
+
+    file = folder / SWEEP_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = "no sweep here: give the output folder of `tardigrad run`"
+        raise RecordError(f"{file}: {message}") from error
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{file}: cannot be read: {error}. Go on with `tardigrad run --resume`, which writes it"
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise RecordError(f"{file}: was written by another version (its format is not {_FORMAT})")
+    return found

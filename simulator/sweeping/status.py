@@ -1,0 +1,117 @@
+"""Where the points of a sweep stand, from its output folder alone."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from simulator.folder import CHECKPOINTS, taken
+from simulator.record import SUMMARY_FILE, TRIALS_FOLDER
+from simulator.report.format import count, percent, perplexity
+from simulator.sweeping.board import read_progress
+from simulator.sweeping.outcomes import read_failure
+from simulator.sweeping.plan import SWEEP_FILE, read_sweep
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+State = Literal["finished", "running", "stopped", "failed", "waiting"]
+STATES: tuple[State, ...] = ("finished", "running", "stopped", "failed", "waiting")
+
+
+@dataclasses.dataclass(frozen=True)
+class PointStatus:
+    """Where a point stands.
+
+    Attributes:
+      label: what it is called.
+      state: "stopped" is one that nobody is at work on and that has a checkpoint to go on from.
+      detail: how far it is, what it reached, or what went wrong.
+    """
+
+    label: str
+    state: State
+    detail: str = ""
+
+
+def sweep_status(folder: Path) -> list[PointStatus]:
+    """Returns where each point of a sweep stands, and before them the trials of axes that are searched.
+
+    Raises:
+      RecordError: there is no sweep in the folder.
+    """
+    at_work = taken(folder)
+    batches = sorted((folder / TRIALS_FOLDER).glob(f"*/{SWEEP_FILE}"), key=lambda file: int(file.parent.name))
+    trials = [
+        dataclasses.replace(status, label=f"trial: {status.label}")
+        for file in batches
+        for status in _statuses(file.parent, at_work=at_work)
+    ]
+    searching = trials and not (folder / SWEEP_FILE).exists()  # the points are not known yet
+    return trials if searching else [*trials, *_statuses(folder, at_work=at_work)]
+
+
+def _statuses(folder: Path, *, at_work: bool) -> list[PointStatus]:
+    points, running = read_sweep(folder)["points"], read_progress(folder)
+    return [
+        _status(folder / point["folder"], point["label"], running.get(index), at_work)
+        for index, point in enumerate(points)
+    ]
+
+
+def _status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
+    if (folder / SUMMARY_FILE).exists():
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        reached = summary["final_perplexity"]
+        return PointStatus(label, "finished", f"perplexity {perplexity(reached)}")
+    if at_work and stands is not None:
+        return PointStatus(label, "running", _how_far(stands))
+    failure = read_failure(folder)
+    if failure is not None:
+        return PointStatus(label, "failed", str(failure["message"]))
+    updates = _kept_updates(folder)
+    if updates is None:
+        return PointStatus(label, "waiting")
+    return PointStatus(label, "waiting" if at_work else "stopped", f"checkpoint after {count(updates)} server updates")
+
+
+def _how_far(stands: Mapping[str, Any]) -> str:
+    if "fraction" not in stands:
+        steps = stands.get("pretraining")
+        return f"pretraining: {steps} steps" if steps else "preparing"
+    parts = [percent(stands["fraction"]), f"{count(stands['server_updates'])} server updates"]
+    if stands["perplexity"] is not None:
+        parts.append(f"perplexity {perplexity(stands['perplexity'])}")
+    return ", ".join(parts)
+
+
+def _kept_updates(folder: Path) -> int | None:
+    """Returns how many server updates the newest checkpoint has, None where there is none."""
+    for facts in sorted((folder / CHECKPOINTS).glob("[0-9]*/facts.json"), reverse=True):
+        return int(json.loads(facts.read_text(encoding="utf-8"))["updates"])
+    return None
+
+
+def status_table(statuses: list[PointStatus]) -> "Table":
+    """Returns a row per point."""
+    from rich.text import Text
+
+    from simulator.report.tables import new_table
+    from simulator.visible import visible
+
+    table = new_table(None, None)
+    table.add_column("point", overflow="fold", min_width=12)
+    table.add_column("state", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for each in statuses:
+        table.add_row(Text(visible(each.label)), Text(each.state), Text(visible(each.detail)))
+    return table
+
+
+def counted(statuses: list[PointStatus]) -> Iterator[str]:
+    """Yields how many points are in each state that some are in."""
+    for state in STATES:
+        number = sum(each.state == state for each in statuses)
+        if number:
+            yield f"{number:,} {state}"

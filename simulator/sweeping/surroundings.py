@@ -1,0 +1,132 @@
+"""What a process that simulates points has of its machine: devices, memory, and JAX's settings."""
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Mapping
+
+from simulator.cores import available_cores
+from simulator.experiment import ExperimentError, Problem
+from simulator.plugins import Plugin, plugins_so_far, run_plugins
+
+_CPU_DEVICES, _FRACTION, _PREALLOCATE = (
+    "JAX_NUM_CPU_DEVICES",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+)
+_THREADS = "PJRT_NPROC"
+_FORCED = "xla_force_host_platform_device_count"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+USED_OF_GPU = 0.9
+"""How much of a GPU's memory the processes that share it take for arrays: each has a context beside them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a process finds.
+
+    Attributes:
+      environment: variables to set before JAX is loaded; those that are None are removed.
+      memory: what it has of the host's memory, where the CPU computes: bytes, or a share up to 1.
+      plugins: to run first; those of this process when absent.
+    """
+
+    environment: Mapping[str, str | None]
+    memory: float = 1.0
+    plugins: tuple[Plugin, ...] = dataclasses.field(default_factory=plugins_so_far)
+
+    def enter(self) -> None:
+        """Sets the environment of this process, and runs the plugins.
+
+        Raises:
+          ExperimentError: a plugin cannot be run.
+          RuntimeError: JAX computes already, with other settings.
+        """
+        for name, value in self.environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        cores = self.environment.get(_CPU_DEVICES)
+        if cores is not None and "jax" in sys.modules:  # by a script that multiprocessing has read again
+            import jax
+
+            if jax.config.jax_num_cpu_devices != int(cores):  # type: ignore[attr-defined]
+                jax.config.update("jax_num_cpu_devices", int(cores))  # type: ignore[no-untyped-call]
+        run_plugins(self.plugins)
+
+
+def leave_memory_to_others() -> None:
+    """Has JAX take no more of a GPU's memory than it needs, in a process that only looks at experiments.
+
+    Has to be called before JAX computes anything. The environment's own setting goes before.
+    """
+    os.environ.setdefault(_PREALLOCATE, "false")
+
+
+def local_surroundings(processes: int) -> list[Surroundings]:
+    """Returns what each of several processes on this machine finds.
+
+    On a CPU each has as many JAX devices as this one, so that the same rounds share a program and results have the same
+    bits; the operating system divides the cores. GPUs are divided: each process has some, or a part of one.
+
+    Raises:
+      ExperimentError: the devices of this machine belong to one process.
+    """
+    import jax
+
+    backend, devices = jax.default_backend(), jax.local_device_count()
+    if backend == "cpu":
+        return [Surroundings(_cpu_devices(devices), 1 / processes)] * processes
+    if backend not in ("gpu", "cuda", "rocm"):
+        message = f"a {backend.upper()} belongs to one process: use --jobs 1, or --engine ray on several machines"
+        raise ExperimentError([Problem("--jobs", message, processes)])
+    visible = [name for name in os.environ.get(_VISIBLE, "").split(",") if name] or [str(i) for i in range(devices)]
+    each, sharing = max(1, devices // processes), math.ceil(processes / devices)
+    found = []
+    for place in range(processes):
+        first = place % devices if sharing > 1 else place * each
+        own = ",".join(visible[first : first + each])
+        environment = {_VISIBLE: own, _PREALLOCATE: None}
+        if sharing > 1 and _FRACTION not in os.environ:
+            environment[_FRACTION] = f"{USED_OF_GPU / sharing:.3f}"
+        found.append(Surroundings(environment))
+    return found
+
+
+def local_cores() -> int:
+    """Returns how many JAX devices a CPU's task has where nothing is said: as many as this process would have."""
+    import jax
+
+    return jax.local_device_count() if jax.default_backend() == "cpu" else available_cores()
+
+
+def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> Surroundings:
+    """Returns what a task finds on a machine of a cluster.
+
+    Args:
+      cpus: how many it has: on a CPU as many JAX devices, and threads of XLA's. When absent, what this machine has, so
+        that results have the same bits.
+      gpus: how many it has; a part of one has that part of its memory.
+      memory: bytes of the host's.
+    """
+    devices, threads = (local_cores(), available_cores()) if cpus is None else (max(1, math.floor(cpus)),) * 2
+    environment: dict[str, str | None] = {_THREADS: str(threads), _PREALLOCATE: None, **_cpu_devices(devices)}
+    environment |= {name: value for name, value in os.environ.items() if _is_setting(name)}
+    if 0 < gpus < 1:
+        environment[_FRACTION] = f"{USED_OF_GPU * gpus:.3f}"
+    if gpus == 0:
+        environment.setdefault("JAX_PLATFORMS", "cpu")
+    return Surroundings(environment, memory or 1.0)
+
+
+def _cpu_devices(count: int) -> dict[str, str]:
+    """Returns what has JAX see so many devices of a CPU; nothing where XLA_FLAGS, which go along, say how many."""
+    return {} if _FORCED in os.environ.get("XLA_FLAGS", "") else {_CPU_DEVICES: str(count)}
+
+
+def _is_setting(name: str) -> bool:
+    """Returns whether a variable of the environment decides what JAX computes: not where this machine keeps things."""
+    ours = (_CPU_DEVICES, _THREADS, _FRACTION, _PREALLOCATE)
+    return (name.startswith("JAX_") or name == "XLA_FLAGS") and name not in ours and "_DIR" not in name

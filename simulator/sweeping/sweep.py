@@ -1,0 +1,253 @@
+"""A sweep from its points to their records, wherever they are simulated."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from rich.console import Console
+
+from simulator.folder import finished
+from simulator.live import LiveView
+from simulator.stopping import StopSignals
+from simulator.sweeping.board import Board
+from simulator.sweeping.in_process import InProcess
+from simulator.sweeping.outcomes import Executor, Failure, Finished, Outcome
+from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, write_sweep
+
+if TYPE_CHECKING:
+    from simulator.engine import TrainerKind
+    from simulator.experiment import Point
+    from simulator.learning import Workshop
+    from simulator.profiling import Profile
+    from simulator.record import RunRecord
+    from simulator.tracking import Tracker
+
+RETRIES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """Points are simulated on this machine.
+
+    Attributes:
+      jobs: in how many processes; in this one where it is 1.
+      retries: how often a task whose process is gone is tried again.
+    """
+
+    jobs: int = 1
+    retries: int = RETRIES
+
+
+@dataclasses.dataclass(frozen=True)
+class OnRay:
+    """Points are simulated by the machines of a Ray cluster.
+
+    Attributes:
+      address: of the cluster; the one that Ray finds when absent.
+      cpus: how many CPUs a task asks for; as many as a process on this machine would use when absent.
+      gpus: how many GPUs, or which part of one.
+      memory: bytes.
+      retries: how often a task whose machine or process is gone is tried again.
+    """
+
+    address: str | None = None
+    cpus: float | None = None
+    gpus: float = 0.0
+    memory: float | None = None
+    retries: int = RETRIES
+
+
+Engine: TypeAlias = Local | OnRay
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Points to simulate, and what they have in common.
+
+    Attributes:
+      points: what to simulate.
+      workshop: in which they were looked at.
+      folder: for their records.
+      engine: where they are simulated.
+      trainer: of all; each one's own choice when None.
+      reuse: whether points take over what others have trained.
+      profile: traces the first that is trained, in this process.
+      trackers: told of every point that is simulated: meanwhile in this process, when they are finished elsewhere.
+      keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
+    """
+
+    points: "Sequence[Point]"
+    workshop: "Workshop"
+    folder: Path
+    engine: Engine = Local()
+    trainer: "TrainerKind | None" = None
+    reuse: bool = True
+    profile: "Profile | None" = None
+    trackers: "Sequence[Tracker]" = ()
+    keep_going: bool = False
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Simulates what is not finished; yields what becomes of each point, those that are finished first.
+
+        Raises:
+          ExperimentError: an experiment does not fit its data, or the engine does not fit the machine.
+          RecordError: a point's folder holds a record that is damaged, or of another experiment.
+          SimulationError: the only point has failed, or processes cannot be started.
+          Interrupted: a signal has come; what was under way is written down.
+          OSError: something cannot be written.
+        """
+        runs = planned_runs(self.points)
+        found = {run.index: finished(self.folder / run.folder, run.experiment) for run in runs}
+        known: dict[int, RunRecord] = {index: record for index, record in found.items() if record is not None}
+        if self.trainer is None:
+            write_sweep(self.folder, self.points[0].experiment.name, runs)
+        weights = self._weights()
+        stop = StopSignals()
+        with contextlib.ExitStack() as opened:
+            view = opened.enter_context(LiveView(Console(stderr=True), len(runs), sum(weights)))
+            board = Board(self.folder if self.trainer is None else None, view, weights)
+            tasks, executor = self._tasks_and_executor(runs, known, board, stop)
+            opened.enter_context(self.profile or contextlib.nullcontext())
+            opened.enter_context(executor)
+            opened.enter_context(stop)  # behind the executor, which may listen to signals itself
+            for index, record in known.items():
+                board.over(runs[index])
+                yield Finished(runs[index], record)
+            for task in tasks:
+                executor.submit(task)
+            while (outcome := executor.next()) is not None:
+                board.over(outcome.run, failed=isinstance(outcome, Failure))
+                if isinstance(outcome, Finished) and not isinstance(executor, InProcess):
+                    self._track(outcome)
+                yield outcome
+
+    def _track(self, outcome: Finished) -> None:
+        """Tells the trackers of a point that was simulated by another process."""
+        from simulator.tracking import track
+
+        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as told:
+            told.finished(outcome.record)
+
+    def _weights(self) -> list[float]:
+        """Returns what each point takes: operations, as far as the budget tells."""
+        costs = [self.workshop.costs(point.experiment).flops_per_step for point in self.points]
+        steps = [point.experiment.budget.local_steps for point in self.points]
+        if any(each is None for each in steps):
+            return costs
+        return [cost * (each or 0) for cost, each in zip(costs, steps, strict=True)]
+
+    def _tasks_and_executor(
+        self, runs: Sequence[PlannedRun], known: "Mapping[int, RunRecord]", board: Board, stop: StopSignals
+    ) -> tuple[list[Task], Executor]:
+        engine = self.engine
+        if isinstance(engine, Local) and engine.jobs == 1:
+            everything = [[run.index for run in runs]]
+            return tasks_of(runs, everything, known, reuse=self.reuse), self._in_process(board, stop)
+        groups = groups_of(runs, self.workshop, reuse=self.reuse)
+        tasks = tasks_of(runs, groups, known, reuse=self.reuse)
+        if isinstance(engine, OnRay):
+            from simulator.sweeping.on_ray import RayExecutor
+
+            return tasks, RayExecutor(self.folder, engine, board, stop)
+        processes = min(engine.jobs, len(tasks))
+        if processes <= 1:
+            return tasks, self._in_process(board, stop)
+        from simulator.sweeping.processes import Processes
+        from simulator.sweeping.surroundings import local_surroundings
+
+        return tasks, Processes(self.folder, local_surroundings(processes), board, stop, engine.retries)
+
+    def _in_process(self, board: Board, stop: StopSignals) -> InProcess:
+        return InProcess(
+            self.folder,
+            self.workshop,
+            board,
+            stop,
+            trainer=self.trainer,
+            keep_going=self.keep_going or len(self.points) > 1,
+            profile=self.profile,
+            trackers=self.trackers,
+        )
+
+    def run(self) -> "tuple[list[RunRecord], list[Failure]]":
+        """Simulates what is not finished, and keeps summary.json up to date meanwhile; axes that are searched first.
+
+        Returns:
+          The records, and what has failed, each in the order of the points.
+
+        Raises:
+          Exception: as `outcomes` and `tuned`.
+        """
+        if any(point.searches for point in self.points):
+            from simulator.sweeping.tuning import tuned
+
+            return dataclasses.replace(self, points=tuned(self)).run()
+        records, failures = self.by_place()
+        return [records[index] for index in sorted(records)], [failures[index] for index in sorted(failures)]
+
+    def by_place(self) -> "tuple[dict[int, RunRecord], dict[int, Failure]]":
+        """Does what `run` does for points of which nothing is searched; returns what became of each by its place."""
+        from simulator.record import write_summary
+
+        records: dict[int, RunRecord] = {}
+        failures: dict[int, Failure] = {}
+        for outcome in self.outcomes():
+            if isinstance(outcome, Failure):
+                failures[outcome.run.index] = outcome
+            else:
+                records[outcome.run.index] = outcome.record
+                summaries = [records[index].summary for index in sorted(records)]
+                write_summary(self.folder / "summary.json", summaries)
+        return records, failures
+
+
+def run_points(
+    points: "Sequence[Point]",
+    folder: str | Path,
+    *,
+    engine: Engine | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    reuse: bool = True,
+) -> "list[RunRecord]":
+    """Simulates points into a folder, as `tardigrad run` does: in local processes, or on a Ray cluster.
+
+    Args:
+      points: what to simulate, for instance from `load`. Axes that are searched are searched first.
+      folder: for the records; empty or absent, unless `resume`.
+      engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
+      jobs: in how many local processes; 1 is this one. A script that uses more must call this under
+        `if __name__ == "__main__":`, and register its own outer optimizers above that.
+      resume: whether to go on in the folder; what is finished there is not simulated again.
+      reuse: whether points take over what others have trained.
+
+    Returns:
+      The records, in the order of the points; they are in the folder too.
+
+    Raises:
+      ExperimentError: an experiment does not fit its data, the folder cannot be used, or the engine does not fit.
+      PointsFailedError: points have failed; the others are finished, and the error has their records.
+      RecordError: what is in the folder is of other points.
+      SimulationError: the only point has failed, or processes cannot be started.
+      ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
+      Interrupted: SIGINT or SIGTERM has come; what was under way is written down.
+    """
+    from simulator.folder import alone_in, output_folder
+    from simulator.learning import Workshop
+    from simulator.sweeping.outcomes import PointsFailedError
+
+    if not points:
+        raise ValueError("points is empty: give at least one")
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, not {jobs}")
+    if engine is not None and jobs != 1:
+        raise ValueError(f"jobs is {jobs} and an engine is given too: leave one of them out")
+    where = output_folder(Path(folder), points[0].experiment.name, resume=resume)
+    with alone_in(where):
+        sweep = Sweep(points, Workshop(), where, engine or Local(jobs), reuse=reuse)
+        records, failures = sweep.run()
+    if failures:
+        raise PointsFailedError(failures, records, where)
+    return records

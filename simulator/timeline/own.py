@@ -1,0 +1,161 @@
+"""Policies of one's own: registering them, and keeping the counts that they need not keep themselves."""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.experiment import SimulationError, named
+from simulator.timeline.policies import Speeds, Synchronization
+from simulator.timeline.shards import Assignments
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+ChooseSteps = Callable[[int, npt.NDArray[np.float64]], int]
+ChooseShard = Callable[[int, npt.NDArray[np.int64], np.random.Generator], int]
+
+
+def register_synchronization(name: str, factory: Callable[..., Synchronization]) -> Callable[..., Synchronization]:
+    """Makes a synchronization policy of one's own usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
+
+    Args:
+      name: what `synchronization.kind` says.
+      factory: called with what `synchronization.arguments` holds; returns an object with a `closes(view)`, see
+        `SynchronizationPolicy`, from which a class may inherit the rest.
+
+    Returns:
+      `factory`.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    named.register("synchronization", name, factory)
+    return factory
+
+
+def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Callable[..., ChooseSteps]:
+    """Makes a choice of local steps of one's own usable by name: `local_steps: {kind: NAME, arguments: {...}}`.
+
+    Args:
+      name: what `local_steps.kind` says.
+      factory: called with `local_steps`, which is H, and what `local_steps.arguments` holds; returns a function of
+        (worker, step_s) that is asked at every dispatch for the round's local steps, from 1 to H. `step_s` has the
+        seconds per local step of every worker, shape (workers,): of its last round that arrived, and before that as
+        the cluster's devices are described.
+
+    Returns:
+      `factory`.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    named.register("local_steps", name, factory)
+    return factory
+
+
+def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Callable[..., ChooseShard]:
+    """Makes a choice of shards of one's own usable by name: `shard_choice: {kind: NAME, arguments: {...}}`.
+
+    Args:
+      name: what `shard_choice.kind` says.
+      factory: called with `sizes`, the relative sizes of the shards, and what `shard_choice.arguments` holds; returns a
+        function of (worker, assigned, random) that is asked at every dispatch for the round's shard. `assigned` has the
+        local steps that were assigned of every shard, shape (shards,); `random` is a numpy generator of its own.
+
+    Returns:
+      `factory`.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    named.register("shard_choice", name, factory)
+    return factory
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSteps:
+    """Local steps by a function of one's own.
+
+    Attributes:
+      name: under which it is registered.
+      choose: the function.
+      step_s: what is assumed of workers from which nothing has arrived, seconds per local step.
+      local_steps: H, the most.
+    """
+
+    name: str
+    choose: ChooseSteps
+    step_s: Sequence[float] | npt.NDArray[np.float64]
+    local_steps: int
+
+    def begin(self) -> "_OwnSteps":
+        """Returns the choices of a simulation that begins."""
+        return _OwnSteps(self)
+
+
+class _OwnSteps(Speeds):
+    def __init__(self, of: OwnSteps):
+        known_s = np.array(of.step_s, float)
+        super().__init__(known_s, of.local_steps)
+        self._of, self._seen_s = of, _read_only(known_s)
+
+    def steps(self, worker: int) -> int:
+        """Returns the local steps of a worker's next round."""
+        return _whole("local_steps", self._of.name, worker, self._of.choose(worker, self._seen_s), 1, self._local_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnChoice:
+    """Shards by a function of one's own.
+
+    Attributes:
+      name: under which it is registered.
+      choose: the function.
+    """
+
+    name: str
+    choose: ChooseShard
+
+    def begin(self, assigned: Sequence[int], random: np.random.Generator) -> Assignments:
+        """Returns the choices from here on."""
+        return _OwnChoice(self, np.array(assigned, np.int64), random)
+
+
+class _OwnChoice:
+    def __init__(self, of: OwnChoice, assigned: npt.NDArray[np.int64], random: np.random.Generator):
+        self._of, self._assigned, self._random = of, assigned, random
+        self._seen = _read_only(assigned)
+
+    def next(self, worker: int, steps: int) -> tuple[int, int]:
+        """Returns the shard of a worker's next round, and how many of its steps were assigned before."""
+        chosen = self._of.choose(worker, self._seen, self._random)
+        shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)
+        before = int(self._assigned[shard])
+        self._assigned[shard] += steps
+        return shard, before
+
+
+def _read_only(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Returns a view of an array through which it cannot be changed."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _whole(section: str, name: str, worker: int, chosen: object, least: int, most: int) -> int:
+    """Returns what a policy has chosen as an int.
+
+    Raises:
+      SimulationError: it is no whole number from `least` to `most`.
+    """
+    try:
+        number = operator.index(chosen)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        wanted = f"a whole number from {least} to {most}"
+        raise SimulationError(f"{section} {name!r} chose {chosen!r} for worker {worker}: it has to choose {wanted}")
+    return number

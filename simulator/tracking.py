@@ -1,0 +1,337 @@
+"""Trackers: TensorBoard and Weights & Biases are told of simulations while they run, and of what came out.
+
+Every value is logged with three axes: simulated seconds, local steps (over all workers) and tokens. What is logged
+follows from the record alone: a simulation that was stopped and has gone on is logged as one that was not.
+"""
+
+import importlib
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple, Protocol
+
+from simulator.book import Observer, Progress
+from simulator.experiment import Experiment, ExperimentError, Point, Problem
+from simulator.experiment.problems import nearest
+from simulator.record import RunRecord
+
+KINDS = ("tensorboard", "wandb")
+
+
+class At(NamedTuple):
+    """Where on the axes a value belongs."""
+
+    simulated_s: float
+    local_steps: int
+    tokens: int
+
+
+class Tracker(Protocol):
+    """Follows simulations."""
+
+    def begin(self, name: str, point: Point) -> "Log":
+        """Returns the log of a simulation that begins.
+
+        Args:
+          name: of the run, as a file name.
+          point: what is simulated.
+        """
+
+
+class Log(Protocol):
+    """What one simulation is logged to. Values that are not finite are left out before."""
+
+    def write(self, group: str, values: Mapping[str, float], at: At) -> None:
+        """Logs values of one moment. `group` is "update", "evaluation" or "pretraining" (`at` has its steps then)."""
+
+    def begin_again(self) -> None:
+        """What was logged is incomplete at its beginning: all of it will be logged once more."""
+
+    def close(self, record: RunRecord | None) -> None:
+        """Logs the summary and ends; there is no record where the simulation failed."""
+
+
+class Tracked:
+    """Observer of one simulation that tells trackers, and another observer. Use it as a context.
+
+    Args:
+      logs: of the trackers.
+      observer: told of everything too.
+    """
+
+    def __init__(self, logs: Sequence[Log], observer: Observer | None = None):
+        self._logs, self._observer = logs, observer
+        self._record: RunRecord | None = None
+        self._first: int | None = None  # local steps of the first update that was seen
+        self._latest: At | None = None  # of the last one, whose training loss is not known yet
+        self._evaluated: set[tuple[float, int]] = set()
+
+    def __enter__(self) -> "Tracked":
+        """Begins; the logs are open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the logs."""
+        for log in self._logs:
+            log.close(self._record)
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        """Logs how far pretraining is."""
+        if self._observer is not None:
+            self._observer.pretrained(steps, of, loss)
+        self._write("pretraining", {"loss": loss}, At(0.0, steps, 0))
+
+    def advanced(self, progress: Progress) -> None:
+        """Logs an update, the training loss of the one before it, and an evaluation that is known by now."""
+        if self._observer is not None:
+            self._observer.advanced(progress)
+        if self._latest is not None:
+            self._write("update", {"train_loss": progress.train_loss}, self._latest)
+        self._latest = At(progress.simulated_s, progress.local_steps, progress.tokens)
+        if self._first is None:
+            self._first = progress.local_steps
+        known = {"staleness": progress.staleness, "server_updates": progress.server_updates}
+        self._write("update", known, self._latest)
+        if progress.evaluation is not None:
+            self._evaluate(progress.evaluation)
+
+    def finished(self, record: RunRecord) -> None:
+        """Logs what has not been logged yet. Call it once, at the end."""
+        self._record = record
+        if not self._logs:
+            return
+        updates = list(_updates(record))
+        if updates and self._first != updates[0][0].local_steps:  # it has gone on from a checkpoint
+            for log in self._logs:
+                log.begin_again()
+            self._latest = None
+            self._evaluated.clear()
+        done = -1 if self._latest is None else self._latest.local_steps
+        for at, known, train_loss in updates:
+            if at.local_steps > done:
+                self._write("update", known, at)
+            if at.local_steps >= done:
+                self._write("update", {"train_loss": train_loss}, at)
+        for row in record.evaluations.to_dict("records"):
+            self._evaluate({str(name): value for name, value in row.items()})
+
+    def _evaluate(self, row: Mapping[str, float]) -> None:
+        at = At(row["simulated_s"], int(row["local_steps"]), int(row["tokens"]))
+        if at[:2] in self._evaluated:
+            return
+        self._evaluated.add(at[:2])
+        shards = {name: value for name, value in row.items() if name.startswith("loss_shard_")}
+        known = {name: row[name] for name in ("loss", "perplexity", "bytes_sent")}
+        self._write("evaluation", known | shards, at)
+
+    def _write(self, group: str, values: Mapping[str, float], at: At) -> None:
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        if finite:
+            for log in self._logs:
+                log.write(group, finite, at)
+
+
+def _updates(record: RunRecord) -> Iterator[tuple[At, Mapping[str, float], float]]:
+    """Yields where each update belongs, what is known of it, and its mean training loss."""
+    rounds = record.rounds
+    applied = rounds["outcome"] == "applied"
+    together = applied & applied.shift(fill_value=False) & (rounds["version"] == rounds["version"].shift())
+    updates = rounds.groupby((~together).cumsum())
+    steps = updates["local_steps"].sum().cumsum()
+    each_tokens = _tokens_per_step(record)
+    columns = (updates["update_s"].last(), steps, updates["staleness"].mean(), updates["version"].last())
+    losses = updates["train_loss"].mean()
+    for time_s, done, staleness, version, loss in zip(*columns, losses, strict=True):
+        at = At(float(time_s), int(done), round(done * each_tokens))
+        yield at, {"staleness": float(staleness), "server_updates": float(version)}, float(loss)
+
+
+def _tokens_per_step(record: RunRecord) -> float:
+    steps = record.summary["local_steps"]
+    return record.summary["tokens"] / steps if steps else 0.0
+
+
+def tracker(kind: str, folder: Path) -> "Tracker":
+    """Returns a tracker by its name.
+
+    Args:
+      kind: "tensorboard" or "wandb".
+      folder: where it writes.
+
+    Raises:
+      ExperimentError: there is none of this name, or it is not installed.
+    """
+    if kind not in KINDS:
+        raise ExperimentError([Problem("--tracker", f"no such tracker; {nearest(kind, KINDS)}", kind)])
+    return TensorBoard(folder / kind) if kind == "tensorboard" else WeightsAndBiases(folder)
+
+
+def _needed(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        message = f"needs {module}, which is not installed: pip install 'tardigrad[{extra}]'"
+        raise ExperimentError([Problem("--tracker", message, extra)]) from error
+
+
+class TensorBoard:
+    """Writes event files for TensorBoard, a folder for each run: `tensorboard --logdir FOLDER`.
+
+    The step of a value is its number of local steps and its wall time is the simulated one in seconds, so that
+    TensorBoard's axis "relative" is simulated time. Under `over_tokens/` the same values have tokens as their step.
+    A run that is there under the same name is replaced.
+
+    Args:
+      folder: holds the runs' folders.
+
+    Raises:
+      ExperimentError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._library = _needed("tensorboardX", "tensorboard")
+
+    def begin(self, name: str, point: Point) -> Log:
+        """Returns the log of a simulation that begins."""
+        return _TensorBoardLog(self._library, self._folder / name, point)
+
+
+class _TensorBoardLog:
+    def __init__(self, library: ModuleType, folder: Path, point: Point):
+        self._library, self._folder, self._point = library, folder, point
+        self._stale = self._files()  # of an earlier attempt, which shows until this one is complete
+        self._open()
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("events.out.tfevents.*"))
+
+    def _open(self) -> None:
+        suffix = f".{uuid.uuid4().hex[:8]}"  # else files of one second have one name
+        self._writer = self._library.SummaryWriter(str(self._folder), filename_suffix=suffix)
+        settings = self._point.experiment.to_yaml()
+        self._writer.add_text("experiment", f"```yaml\n{settings}```", 0, walltime=0.0)
+
+    def write(self, group: str, values: Mapping[str, float], at: At) -> None:
+        """Logs values of one moment."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, at.local_steps, walltime=at.simulated_s)
+            if group != "pretraining":
+                tag = f"over_tokens/{group}_{name}"
+                self._writer.add_scalar(tag, value, at.tokens, walltime=at.simulated_s)
+
+    def begin_again(self) -> None:
+        """Starts from nothing."""
+        self._writer.close()
+        for file in self._files():
+            file.unlink()
+        self._stale = []
+        self._open()
+
+    def close(self, record: RunRecord | None) -> None:
+        """Logs the summary and ends."""
+        if record is not None:
+            self._summarize(record)
+            for file in self._stale:
+                file.unlink()
+        self._writer.close()
+
+    def _summarize(self, record: RunRecord) -> None:
+        scalars = _scalars(record.summary)
+        lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in scalars.items())]
+        last_s = float(record.summary["simulated_seconds"])
+        self._writer.add_text("summary", "\n".join(lines), record.summary["local_steps"], walltime=last_s)
+        settings = {"variant": self._point.variant, "seed": self._point.experiment.seed}
+        settings |= {name: _plain(value) for name, value in self._point.overrides.items()}
+        metrics = {f"summary/{name}": value for name, value in scalars.items() if isinstance(value, int | float)}
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, record.summary["local_steps"], walltime=last_s)
+        for part in self._library.summary.hparams(settings, metrics):
+            self._writer.file_writer.add_summary(part, None, walltime=last_s)
+
+
+class WeightsAndBiases:
+    """Logs every simulation as a run of Weights & Biases, in a project that has the experiment's name.
+
+    wandb's own settings hold: `WANDB_PROJECT`, `WANDB_ENTITY`, and `WANDB_MODE=offline` to write files only.
+
+    Args:
+      folder: where wandb writes its files.
+
+    Raises:
+      ExperimentError: wandb is not installed.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._library = _needed("wandb", "wandb")
+
+    def begin(self, name: str, point: Point) -> Log:
+        """Returns the log of a simulation that begins."""
+        return _WandbLog(self._library, self._folder, name, point)
+
+
+class _WandbLog:
+    def __init__(self, library: ModuleType, folder: Path, name: str, point: Point):
+        folder.mkdir(parents=True, exist_ok=True)
+        config = point.experiment.model_dump(mode="json") | {"overrides": dict(point.overrides)}
+        project = os.environ.get("WANDB_PROJECT") or point.experiment.name
+        self._run = library.init(project=project, name=name, group=point.variant, dir=str(folder), config=config)
+        for axis in At._fields:
+            self._run.define_metric(axis, hidden=True)
+        self._run.define_metric("pretraining/steps", hidden=True)
+        self._run.define_metric("pretraining/*", step_metric="pretraining/steps")
+        for group in ("update", "evaluation"):
+            self._run.define_metric(f"{group}/*", step_metric="simulated_s")
+
+    def write(self, group: str, values: Mapping[str, float], at: At) -> None:
+        """Logs values of one moment."""
+        axes = {"pretraining/steps": at.local_steps} if group == "pretraining" else at._asdict()
+        self._run.log({f"{group}/{name}": value for name, value in values.items()} | axes)
+
+    def begin_again(self) -> None:
+        """Nothing is to be done: runs are not written over, and each process has its own."""
+
+    def close(self, record: RunRecord | None) -> None:
+        """Logs the summary and ends."""
+        if record is not None:
+            self._run.summary.update(_scalars(record.summary))
+        self._run.finish(exit_code=0 if record is not None else 1)
+
+
+def _scalars(summary: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """Returns what of a summary is a finite number or text."""
+    return {
+        name: value
+        for name, value in summary.items()
+        if isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
+    }
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def track(
+    trackers: Sequence[Tracker], name: str, simulated: Point | Experiment, observer: Observer | None = None
+) -> Tracked:
+    """Returns the observer of a simulation that tells all trackers, as a context.
+
+    Inside it, `simulate(experiment, observer=...)` is given the observer, and its record to the observer's `finished`.
+
+    Args:
+      trackers: those to tell.
+      name: of the run, as a file name.
+      simulated: what is simulated.
+      observer: is told of everything too.
+    """
+    if isinstance(simulated, Experiment):
+        simulated = Point(simulated.variant or simulated.name, {}, simulated)
+    return Tracked([each.begin(name, simulated) for each in trackers], observer)

@@ -1,0 +1,277 @@
+"""Policies of one's own: registered, named in an experiment file, simulated, verified."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from simulator import (
+    ExperimentError,
+    ServerView,
+    SynchronizationPolicy,
+    Workshop,
+    load,
+    register_local_steps,
+    register_shard_choice,
+    register_synchronization,
+    simulate,
+)
+from simulator.experiment import SimulationError, named
+from simulator.experiment.document import merge
+from simulator.verify import unchecked, verify
+from tests.experiments import TINY, tiny
+
+WORKSHOP = Workshop()
+NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9, "weight": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Share(SynchronizationPolicy):
+    """A group restarts when a share of all workers is in it."""
+
+    share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}: give one above 0 and up to 1")
+
+    def closes(self, view: ServerView) -> bool:
+        return view.outstanding == 0 or view.group >= self.share * view.workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged(Share):
+    averages_group = True
+
+
+class Late(SynchronizationPolicy):
+    """Everybody restarts 4 s after the last restart, if anybody is there."""
+
+    timeout_s = 4.0
+
+    def closes(self, view: ServerView) -> bool:
+        return view.outstanding == 0 or view.now_s >= view.started_s + self.timeout_s
+
+
+def slower_do_less(local_steps, least=1):
+    return lambda worker, step_s: max(least, int(step_s.min() / step_s[worker] * local_steps))
+
+
+def in_turn(sizes):
+    return lambda worker, assigned, random: int(assigned.argmin())
+
+
+@pytest.fixture(autouse=True)
+def own_names(monkeypatch):
+    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    assert register_synchronization("share", Share) is Share
+    register_synchronization("averaged", Averaged)
+    register_synchronization("late", Late)
+    register_local_steps("slower_do_less", slower_do_less)
+    register_shard_choice("in_turn", in_turn)
+
+
+def timeline(**changes):
+    return simulate(tiny(**changes), trainer="null", workshop=WORKSHOP)
+
+
+def own(kind, **arguments):
+    return {"kind": kind, "arguments": arguments}
+
+
+def groups(record):
+    """How many workers restarted together, of all restarts but the first."""
+    restarts = record.rounds.groupby("pull_start_s").size()
+    return restarts.iloc[1:].tolist()
+
+
+def test_a_group_restarts_when_the_policy_says_so():
+    record = timeline(synchronization=own("share", share=0.5))
+    assert set(groups(record)[:-3]) == {2}  # the last restarts' rounds have not all arrived
+    assert set(groups(timeline(synchronization=own("share", share=0.25)))) == {1}
+    assert verify(record) == []
+
+
+def test_everybody_as_a_share_is_the_built_in_policy_of_the_same_meaning():
+    everybody = timeline(synchronization=own("share", share=1.0))
+    infinite = timeline(synchronization={"kind": "asynchronous", "grace": "infinite"})
+    assert everybody.summary["causal_hash"] == infinite.summary["causal_hash"]
+    pd.testing.assert_frame_equal(everybody.rounds, infinite.rounds, check_exact=True)
+    assert timeline(synchronization=own("share")).summary["causal_hash"] != infinite.summary["causal_hash"]
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+def test_a_policy_that_averages_everybody_trains_what_a_barrier_does():
+    barrier = simulate(tiny(synchronization={"kind": "barrier"}, outer=NESTEROV), workshop=WORKSHOP)
+    averaged = simulate(tiny(synchronization=own("averaged", share=1.0), outer=NESTEROV), workshop=WORKSHOP)
+    assert averaged.summary["parameters_hash"] == barrier.summary["parameters_hash"]
+    half = simulate(tiny(synchronization=own("averaged", share=0.5), outer=NESTEROV), workshop=WORKSHOP)
+    assert half.summary["parameters_hash"] != barrier.summary["parameters_hash"]
+    assert set(half.rounds["outcome"]) == {"applied", "dropped"}
+    assert verify(half) == []
+    assert verify(averaged) == []
+
+
+def test_a_policy_is_asked_again_at_its_timeout():
+    record = timeline(synchronization=own("late"))
+    starts = sorted(set(record.rounds["pull_start_s"]))
+    assert starts[:5] == [0.0, 4.0, 8.0, 12.0, 16.0]  # rounds take 2.9 s, 3.75 s, 7.55 s and 16.65 s
+    assert verify(record) == []
+
+
+def test_steps_and_shards_of_ones_own():
+    changes = {"local_steps": own("slower_do_less", least=2), "shard_choice": own("in_turn")}
+    record = timeline(**changes)
+    by_worker = record.rounds.groupby("worker")["local_steps"]
+    assert by_worker.min().tolist() == by_worker.max().tolist() == [5, 3, 2, 2]
+    steps = record.rounds.groupby("shard")["local_steps"].sum()
+    assert len(steps) == 4
+    assert steps.max() - steps.min() <= 10
+    assert verify(record) == []
+    measured = timeline(local_steps={"kind": "dynamic", "speed": "measured"})
+    assert timeline(local_steps=own("slower_do_less")).summary["causal_hash"] == measured.summary["causal_hash"]
+
+
+@pytest.mark.parametrize("number", [0, 6, 2.5, None])
+def test_what_cannot_be_chosen_ends_the_simulation(number):
+    register_local_steps("wrong", lambda local_steps: lambda worker, step_s: number)
+    with pytest.raises(SimulationError, match=r"local_steps 'wrong' chose .* from 1 to 5$"):
+        timeline(local_steps=own("wrong"))
+
+
+def test_a_policy_sees_but_cannot_change_what_is_known():
+    def greedy(sizes):
+        def choose(worker, assigned, random):
+            assigned[0] = 10**9
+            return 0
+
+        return choose
+
+    register_shard_choice("greedy", greedy)
+    with pytest.raises(ValueError, match="read-only"):
+        timeline(shard_choice=own("greedy"))
+
+
+def problems(**changes):
+    """What is said of a file with these changes."""
+    path = Path("own.yaml")
+    path.write_text(yaml.safe_dump(merge(TINY, changes), sort_keys=False), encoding="utf-8")
+    with pytest.raises(ExperimentError) as raised:
+        load(path)
+    return [str(problem).split(": ", 1)[1] for problem in raised.value.problems]
+
+
+def test_mistakes_are_reported_at_their_keys_with_the_nearest_names(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert problems(synchronization=own("shrae")) == [
+        "synchronization.kind = 'shrae': unknown kind; did you mean 'share'?"
+    ]
+    assert problems(synchronization=own("zzz")) == [
+        "synchronization.kind = 'zzz': unknown kind; valid: asynchronous, averaged, barrier, late, share"
+    ]
+    assert problems(synchronization={"kind": "named"}) == [
+        "synchronization.kind = 'named': unknown kind; valid: asynchronous, averaged, barrier, late, share"
+    ]
+    assert problems(synchronization=own("share", share=3)) == [
+        "synchronization.arguments: share refuses them: share is 3: give one above 0 and up to 1"
+    ]
+    [message] = problems(synchronization=own("share", size=3))
+    assert message.startswith("synchronization.arguments: share does not fit: ")
+    assert message.endswith("; it takes share")
+    assert problems(local_steps=own("slower_do_less", local_steps=3)) == [
+        "local_steps.arguments: local_steps is given to every local_steps: take it out of the arguments"
+    ]
+    assert problems(synchronization={"kind": "share", "share": 0.5}) == [
+        "synchronization.share = 0.5: unknown key; valid: arguments, kind"
+    ]
+
+
+def test_a_factory_that_makes_no_policy_is_refused():
+    register_synchronization("nothing", lambda: object())
+    with pytest.raises(ValueError, match=r"has no closes, averages_group, .*: inherit from SynchronizationPolicy"):
+        tiny(synchronization=own("nothing"))
+
+
+@pytest.mark.parametrize("name", ["share", "barrier"])
+def test_a_taken_name_is_refused(name):
+    with pytest.raises(ValueError, match=f"^a synchronization named '{name}' exists already$"):
+        register_synchronization(name, Share)
+
+
+def test_the_base_says_what_is_missing():
+    with pytest.raises(NotImplementedError, match=r"define closes\(view\)"):
+        SynchronizationPolicy().closes(ServerView(0.0, 0.0, 1, 0, math.inf))
+
+
+def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path, monkeypatch):
+    record = timeline(synchronization=own("share"), local_steps=own("slower_do_less"))
+    assert unchecked(timeline()) == []
+    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    assert verify(record) == []
+    assert unchecked(record) == [
+        "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "
+        "checked",
+        "local_steps 'slower_do_less' is not built in: how many local steps a round has is not checked",
+    ]
+    rounds = record.rounds.copy()
+    rounds.loc[4, "staleness"] += 1
+    assert {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))} >= {"staleness"}
+    with pytest.raises(ExperimentError, match="unknown kind"):
+        load_tree(record.experiment, tmp_path)
+
+
+def load_tree(tree, folder):
+    path = folder / "file.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return load(path)
+
+
+PLUGIN = """
+from simulator import SynchronizationPolicy, register_synchronization
+
+class Half(SynchronizationPolicy):
+    def closes(self, view):
+        return view.outstanding == 0 or 2 * view.group >= view.workers
+
+register_synchronization("half", Half)
+"""
+
+
+def test_the_command_line_uses_what_a_plugin_registers(tardigrad, tmp_path):
+    experiment = merge(TINY, {"synchronization": {"kind": "half"}})
+    code, _, error = tardigrad("validate", "experiment.yaml", experiment=experiment)
+    assert code == 2
+    assert "synchronization.kind = 'half': unknown kind" in error
+    (tmp_path / "half.py").write_text(PLUGIN, encoding="utf-8")
+    for _ in range(2):  # once in a process
+        code, out, error = tardigrad("validate", "experiment.yaml", "--plugin", "half.py")
+        assert (code, error) == (0, "")
+    code, out, _ = tardigrad("timeline", "experiment.yaml", "--plugin", "half.py", "--out", "done")
+    assert code == 0
+    assert json.loads((tmp_path / "done/summary.json").read_text())[0]["variant"] == "tiny"
+    code, out, _ = tardigrad("verify", "done")
+    assert code == 0
+    assert "every rule holds" in out
+    assert "synchronization 'half' is not built in" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.py", None, "--plugin = 'none.py': no such file: give the path"),
+        ("no_such_module", None, "--plugin = 'no_such_module': no such module: give the name"),
+        ("bad.py", "x = 1\nx / 0\n", "--plugin = 'bad.py': ZeroDivisionError at line 2 of "),
+        ("bad.py", "import no_such\n", "--plugin = 'bad.py': ModuleNotFoundError at line 1 of "),
+        ("bad.py", "x = (\n", "--plugin = 'bad.py': SyntaxError"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used(tardigrad, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    code, _, error = tardigrad("validate", "experiment.yaml", "--plugin", name, experiment=TINY)
+    assert code == 2
+    assert message in error

@@ -1,0 +1,253 @@
+"""Making, varying, simulating and comparing experiments in Python."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from simulator import ExperimentError, Point, Runs, Workshop, build_experiment, load, notebook, simulate_all, vary
+from simulator.experiment import SimulationError
+from simulator.live import LiveView
+from simulator.notebook import NotebookView
+from simulator.record import RecordError, read_runs
+from tests.experiments import TINY, tiny
+
+WORKSHOP = Workshop()
+BARRIER = {"kind": "barrier"}
+SYNC = {"synchronization": BARRIER, "outer": {"optimizer": "nesterov", "learning_rate": 0.5}}
+
+
+class TestBuildExperiment:
+    def test_sections_and_dotted_settings_make_what_a_file_makes(self):
+        sections = {key: value for key, value in TINY.items() if key != "name"}
+        built = build_experiment(**sections, seed=3, **{"inner.local_steps": 7})
+        expected = tiny(name="experiment", variant="experiment", seed=3, inner={"local_steps": 7})
+        assert built == expected
+
+    def test_settings_are_laid_over_an_experiment_as_those_of_a_variant(self):
+        changed = build_experiment(tiny(), synchronization=BARRIER, **{"inner.batch_size": 2})
+        assert changed.synchronization.kind == "barrier"  # no grace is left behind
+        assert changed.inner.batch_size == 2
+        assert changed.inner.learning_rate == tiny().inner.learning_rate
+
+    def test_values_of_numpy_tuples_and_paths_are_taken(self):
+        devices = {"seconds_per_step": np.array([0.5, 1.0])}
+        built = build_experiment(tiny(), cluster={"devices": devices}, seed=np.int64(2))
+        assert built.cluster.devices.seconds_per_step == (0.5, 1.0)
+        assert built.seed == 2
+        text = {"source": "text", "files": Path("a.txt")}
+        assert build_experiment(tiny(), data=text).data.files == ("a.txt",)
+
+    def test_sections_of_another_experiment_are_taken(self):
+        other = tiny(cluster={"devices": {"seconds_per_step": [9.0]}})
+        assert build_experiment(tiny(), cluster=other.cluster).cluster == other.cluster
+
+    def test_every_mistake_is_told_as_of_a_file(self):
+        with pytest.raises(ExperimentError) as raised:
+            build_experiment(tiny(), inner={"learning_rte": 1}, sede=3, **{"outer.momentum": 2})
+        assert sorted(str(problem) for problem in raised.value.problems) == [
+            "inner.learning_rte = 1: unknown key; did you mean 'learning_rate'?",
+            "outer.momentum = 2: must be below 1",
+            "sede = 3: unknown key; did you mean 'seed'?",
+        ]
+
+    def test_several_experiments_and_keys_that_are_no_text_are_refused(self):
+        with pytest.raises(ExperimentError, match=r"several experiments: load\(\.\.\.\) returns all of them: a, b"):
+            build_experiment(TINY, variants={"a": {}, "b": SYNC})
+        with pytest.raises(ExperimentError, match=r"^inner\.3 = 3: keys must be text$"):
+            build_experiment(TINY, inner={3: 4})
+
+    def test_what_it_writes_is_the_same_experiment_again(self, tmp_path):
+        experiment = build_experiment(tiny(), shard_choice={"kind": "fixed"}, seed=4)
+        (tmp_path / "file.yaml").write_text(experiment.to_yaml(), encoding="utf-8")
+        [point] = load(tmp_path / "file.yaml")
+        assert point.experiment == experiment
+
+
+def test_a_mapping_is_loaded_as_a_file_is(tmp_path):
+    tree = TINY | {"variants": {"sync": SYNC, "async": {}}, "sweep": {"seed": range(2)}}
+    points = load(tree, "budget.local_steps=20")
+    assert [point.label for point in points] == ["sync, seed=0", "sync, seed=1", "async, seed=0", "async, seed=1"]
+    assert points[0].experiment.budget.local_steps == 20
+    (tmp_path / "base.yaml").write_text(tiny().to_yaml(), encoding="utf-8")
+    [extended] = load({"extends": str(tmp_path / "base.yaml"), "seed": 5})
+    assert extended.experiment == tiny(seed=5, variant="tiny")
+    with pytest.raises(ExperimentError, match=r"^sede = 1: unknown key; did you mean 'seed'\?$"):
+        load(TINY | {"sede": 1})
+
+
+class TestVary:
+    def test_axes_are_all_combined_and_noted(self):
+        points = vary(tiny(), {"inner.local_steps": [2, 5]}, seed=range(2))
+        assert [point.overrides for point in points] == [
+            {"inner.local_steps": steps, "seed": seed} for steps in (2, 5) for seed in (0, 1)
+        ]
+        assert [point.experiment.inner.local_steps for point in points] == [2, 2, 5, 5]
+        assert {point.variant for point in points} == {"tiny"}
+
+    def test_every_variant_meets_every_point_and_keeps_what_it_had(self):
+        methods = {"sync": tiny(**SYNC), "async": tiny()}
+        points = vary(vary(methods, seed=[1, 2]), size={"small": {"model.width": 8}, "large": {"model.width": 16}})
+        assert len(points) == 8
+        assert points[1].label == "sync, seed=1, size=large"
+        assert points[1].experiment == tiny(**SYNC, variant="sync", seed=1, model={"width": 16})
+
+    def test_without_axes_nothing_changes(self):
+        assert vary(tiny(variant="a")) == [Point("a", {}, tiny(variant="a"))]
+
+    def test_mistakes_name_the_path_and_the_value(self):
+        with pytest.raises(ExperimentError) as raised:
+            vary({"a": tiny(), "b": tiny()}, {"inner.local_step": [2], "seed": 3})
+        assert str(raised.value).split("\n") == [
+            "sweep.seed = 3: expected a list of at least one value",
+            "inner.local_step = 2: unknown key; did you mean 'local_steps'?",
+        ]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_NUMPY_DTYPE_PROMOTION", "standard")
+        points = vary({"sync": tiny(**SYNC), "async": tiny()}, seed=[0, 1])
+        return simulate_all(points, trainer="null", workshop=WORKSHOP, progress=False)
+
+
+class TestRuns:
+    def test_a_frame_has_a_row_per_run_with_what_was_swept(self, runs):
+        frame = runs.frame()
+        assert frame[["variant", "seed"]].values.tolist() == [["sync", 0], ["sync", 1], ["async", 0], ["async", 1]]
+        assert frame["simulated_seconds"].tolist() == [run.summary["simulated_seconds"] for run in runs]
+        assert not {"overrides", "versions"} & set(frame)
+        steps = simulate_all(vary(tiny(), {"inner.local_steps": [2, 5]}), trainer="null", progress=False)
+        assert steps.frame()["inner.local_steps"].tolist() == [2, 5]
+
+    def test_tables_of_all_runs_are_stacked(self, runs):
+        rounds = runs.rounds()
+        assert len(rounds) == sum(len(run.rounds) for run in runs)
+        assert list(rounds.columns[:3]) == ["variant", "seed", "round"]
+        assert len(runs.evaluations()) == sum(len(run.evaluations) for run in runs)
+        assert Runs().rounds().empty
+
+    def test_a_comparison_has_ratios_to_the_baseline_of_the_same_seed(self, runs):
+        compared = runs.compare("sync")
+        assert compared.loc["sync", "time_ratio"] == 1.0
+        frame = runs.frame().set_index(["variant", "seed"])["simulated_seconds"]
+        ratios = [frame["async", seed] / frame["sync", seed] for seed in (0, 1)]
+        assert compared.loc["async", "time_ratio"] == pytest.approx(np.mean(ratios))
+        assert compared["runs"].tolist() == [2, 2]
+        with pytest.raises(RecordError, match=r"no run is of the variant 'snc': choose from 'sync', 'async'"):
+            runs.compare("snc")
+
+    def test_a_comparison_is_made_at_every_sweep_point(self):
+        points = vary({"sync": tiny(**SYNC), "async": tiny()}, {"inner.local_steps": [2, 5]})
+        compared = simulate_all(points, trainer="null", workshop=WORKSHOP, progress=False).compare("sync")
+        assert compared.loc["sync", "time_ratio"].tolist() == [1.0, 1.0]
+        assert compared.loc[("async", 5), "time_ratio"] < 0.5
+
+    def test_slices_and_what_is_read_are_runs_too(self, runs, tmp_path):
+        assert isinstance(runs[1:], Runs)
+        assert len(runs[1:]) == 3
+        runs[0].write(tmp_path / "one")
+        read = read_runs([tmp_path])
+        assert isinstance(read, Runs)
+        pd.testing.assert_frame_equal(read.frame(), runs[:1].frame(), check_dtype=False)
+
+    def test_everything_shows_itself(self, runs):
+        table = runs._repr_html_()
+        assert table.count("<tr>") == 5
+        assert "<th>simulated_seconds</th>" in table
+        assert "final_perplexity" not in table  # nothing was trained
+        assert "<td>sync</td>" in runs[0]._repr_html_()
+        assert Runs()._repr_html_() == "<p>no runs</p>"
+        named = tiny(name="<b>")
+        assert "&lt;b&gt;" in named._repr_html_()
+        assert "<b>x, seed=1</b><pre>" in Point("x", {"seed": 1}, named)._repr_html_()
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+def test_what_was_trained_is_shared_and_drawn():
+    network = {"cluster.network.latency": ["1ms", "2ms"]}
+    sync = tiny(**SYNC, budget={"local_steps": 20}, compute={"lanes": 1})
+    runs = simulate_all(vary(sync, network), workshop=WORKSHOP, progress=False)
+    assert runs[0].summary["reused"] is None
+    assert runs[1].summary["reused"]["from"] == "tiny, cluster.network.latency=1ms"
+    assert "<svg" in runs[0]._repr_html_()
+    assert "final_perplexity" in runs._repr_html_()
+    apart = simulate_all(vary(sync, network), workshop=WORKSHOP, progress=False, reuse=False)
+    assert apart[1].summary["reused"] is None
+    pd.testing.assert_frame_equal(apart[1].rounds, runs[1].rounds, check_exact=True)
+
+
+def test_all_that_is_wrong_is_told_before_anything_is_simulated():
+    with pytest.raises(ExperimentError) as raised:
+        simulate_all([*vary(tiny(), {"inner.optimizer": ["adamww", "sdg"]}), tiny()], trainer="null", progress=False)
+    assert len(raised.value.problems) == 2
+
+
+def test_a_simulation_that_cannot_go_on_says_which():
+    dead = tiny(cluster={"faults": {"departures": {"after": "1s"}}})
+    with pytest.raises(SimulationError) as raised:
+        simulate_all({"dead": dead}, trainer="null", workshop=WORKSHOP, progress=False)
+    assert raised.value.__notes__ == ["simulating dead"]
+
+
+# Notebooks.
+
+
+class Displays:
+    """Stands in for IPython's display of outputs."""
+
+    def __init__(self):
+        self.pages = []
+
+    def HTML(self, page):  # noqa: N802 - IPython's name
+        return page
+
+    def display(self, page, display_id):
+        assert display_id is True
+        assert self.pages == []
+        self.pages.append(page)
+        return self
+
+    def update(self, page):
+        self.pages.append(page)
+
+
+@pytest.fixture
+def displays(monkeypatch):
+    shown = Displays()
+    monkeypatch.setattr(notebook, "_outputs", lambda: shown)
+    return shown
+
+
+def test_a_notebook_has_one_output_that_is_replaced_now_and_then(displays, monkeypatch):
+    now_s = [10.0]
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: now_s[0])
+    text = ["one <two>"]
+    view = NotebookView(lambda: Text(text[0]), 40)
+    view.start()
+    assert displays.pages == []
+    view.changed()
+    for now_s[0], text[0] in ((10.1, "too soon"), (10.3, "three"), (10.4, "last")):
+        view.changed()
+    view.stop()
+    assert [page.split(">", 1)[1].removesuffix("</pre>").strip() for page in displays.pages] == [
+        "one &lt;two&gt;",
+        "three",
+        "last",
+    ]
+
+
+def test_the_live_view_is_drawn_into_a_notebook(displays):
+    console = Console(force_jupyter=True)
+    with LiveView(console, 1) as view:
+        observer = view.begin("sync")
+        observer.pretrained(1, 2, math.pi)
+        observer.finished()
+    assert "[1/1] sync" in displays.pages[-1]
+    assert "took" in displays.pages[-1]
+    assert "\x1b" not in "".join(displays.pages)

@@ -1,0 +1,259 @@
+"""What a sweep consists of, what becomes of its points, and what is said of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from simulator import Local, OnRay, PointsFailedError, load, read_runs, run_points
+from simulator.book import Progress
+from simulator.experiment import ExperimentError
+from simulator.experiment.document import merge
+from simulator.learning import Workshop
+from simulator.sweeping.ledger import Ledger
+from simulator.sweeping.messages import Advanced, Begun, Over, Stood
+from simulator.sweeping.outcomes import Failure
+from simulator.sweeping.plan import PlannedRun, Task, experiment_of, groups_of, planned_runs, tasks_of
+from simulator.sweeping.surroundings import node_surroundings
+from tests.experiments import TINY
+from tests.killed_runs import CLASSIFIER
+
+pytestmark = pytest.mark.usefixtures("mixed_dtypes")
+SMALL = merge(TINY, CLASSIFIER) | {"budget": {"local_steps": 60}}
+FATAL = {"outer": {"non_finite": "fatal"}, "sweep": {"inner.learning_rate": [0.1, 1e30, 0.2]}}
+
+
+def points_of(tmp_path: Path, **changes: Any) -> Any:
+    file = tmp_path / "points.yaml"
+    file.write_text(json.dumps(merge(SMALL, changes)), encoding="utf-8")
+    return load(file)
+
+
+def run_of(index: int) -> PlannedRun:
+    return PlannedRun(index, f"run {index}", f"{index}", {}, {})
+
+
+def test_points_that_share_training_are_one_task_and_others_one_each(tmp_path: Path):
+    shared = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}}
+    bandwidths = {"seed": [0, 1], "cluster.network.bandwidth": ["1Gbit/s", "1Mbit/s"]}
+    runs = planned_runs(points_of(tmp_path, **shared, sweep=bandwidths))
+    groups = groups_of(runs, Workshop(), reuse=True)
+    assert groups == [[0, 1], [2, 3]]
+    assert groups_of(runs, Workshop(), reuse=False) == [[0], [1], [2], [3]]
+    tasks = tasks_of(runs, groups, done=[0, 2, 3])
+    assert [([run.index for run in task.runs], task.known) for task in tasks] == [([0, 1], {0})]
+    budgets = planned_runs(points_of(tmp_path, sweep={"budget.local_steps": [100, 60], "seed": [0, 1]}))
+    assert groups_of(budgets, Workshop(), reuse=True) == [[0, 2], [1, 3]]
+    first, second = tasks_of(budgets, [[0, 2], [1, 3]])
+    assert first.start != second.start  # another seed
+
+
+def test_a_point_travels_as_it_is(tmp_path: Path):
+    faults = {"cluster": {"faults": {"trace": [[1, 20, "slow 2"]]}}, "synchronization": {"grace": "infinite"}}
+    [point] = points_of(tmp_path, **faults)
+    [run] = planned_runs([point])
+    travelled = PlannedRun(**json.loads(json.dumps(run.__dict__)))
+    assert experiment_of(travelled) == point.experiment
+
+
+def test_a_point_that_fails_does_not_stop_the_others(tardigrad: Any, tmp_path: Path):
+    code, out, err = tardigrad("run", "experiment.yaml", "--out", "a", experiment=merge(SMALL, FATAL))
+    assert code == 1
+    assert "2 runs, summary.json" in out
+    assert err.startswith("tardigrad: 1 of 3 points failed (--resume tries those that failed again in a):\n  tiny, ")
+    assert "inner.learning_rate=1e+30: " in err
+    assert "not finite" in err
+    rates = [run["overrides"]["inner.learning_rate"] for run in json.loads((tmp_path / "a/summary.json").read_text())]
+    assert rates == [0.1, 0.2]
+    code, out, _ = tardigrad("sweep", "status", "a")
+    assert code == 0
+    assert "2 finished, 1 failed of 3 in a" in out
+    assert "not finite" in out
+    assert tardigrad("run", "experiment.yaml", "--out", "a", "--resume")[0] == 1  # tried again
+    settings = ["outer.non_finite=reject", "--resume"]
+    code, _, err = tardigrad("run", "experiment.yaml", *settings, "--out", "a")
+    assert (code, "is of another simulation" in err) == (2, True)
+
+
+def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from simulator import engine
+
+    simulate = engine.simulate
+
+    def faulty(experiment: Any, **kwargs: Any) -> Any:
+        if experiment.seed == 0:
+            raise ZeroDivisionError("no such luck")
+        return simulate(experiment, **kwargs)
+
+    monkeypatch.setattr(engine, "simulate", faulty)
+    points = points_of(tmp_path, sweep={"seed": [0, 1]})
+    with pytest.raises(PointsFailedError, match="seed=0: ZeroDivisionError: no such luck") as failed:
+        run_points(points, tmp_path / "a")
+    assert [record.summary["seed"] for record in failed.value.records] == [1]
+    written = json.loads((tmp_path / "a/1-tiny-seed-0/error.json").read_text())
+    assert (written["error"], "in faulty" in written["details"]) == ("ZeroDivisionError", True)
+    monkeypatch.undo()
+    assert len(run_points(points, tmp_path / "a", resume=True)) == 2
+    assert not list((tmp_path / "a").rglob("error.json"))
+    with pytest.raises(ValueError, match="points is empty"):
+        run_points([], tmp_path / "b")
+    with pytest.raises(ValueError, match="jobs must be at least 1, not 0"):
+        run_points(points, tmp_path / "b", jobs=0)
+    with pytest.raises(ValueError, match="an engine is given too"):
+        run_points(points, tmp_path / "b", jobs=2, engine=Local())
+
+
+class Watching:
+    """Notes what a watch is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self, run: PlannedRun) -> "Watching":
+        self.told.append(f"begin {run.index}")
+        return self
+
+    def lost(self, run: PlannedRun) -> None:
+        self.told.append(f"lost {run.index}")
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        self.told.append("pretrained")
+
+    def advanced(self, progress: Progress) -> None:
+        self.told.append(f"at {progress.server_updates}")
+
+
+def test_what_is_left_of_a_lost_task_is_tried_again_and_then_has_failed():
+    watching = Watching()
+    ledger = Ledger(Task(tuple(map(run_of, range(4))), known=frozenset({0})), watching)
+    record: Any = object()
+    ledger.hear(Begun(1), lambda run: record)
+    assert ledger.hear(Over(1), lambda run: record).record is record  # type: ignore[union-attr]
+    ledger.hear(Begun(2), lambda run: record)
+    ledger.hear(Advanced(2, Progress(1.0, 10, 10, 7, 0.0, 1.0, 2.0, 0.5)), lambda run: record)
+    assert ledger.stands() == ["run 2 stands after 7 server updates"]
+    failure, again = ledger.lost("it was killed", retries=1)
+    assert failure is None
+    assert again is not None
+    assert (again.attempt, again.known, len(again.runs)) == (1, {0, 1}, 4)
+    assert watching.told == ["begin 1", "begin 2", "at 7", "lost 2"]
+    ledger = Ledger(again, watching)
+    ledger.hear(Begun(2), lambda run: record)
+    failure, again = ledger.lost("it was killed", retries=1)
+    assert str(failure) == "run 2: it was killed, 2 times in all"
+    assert again is not None
+    assert ([run.index for run in again.runs], again.attempt) == ([0, 1, 3], 0)
+    ledger = Ledger(again, watching)
+    assert ledger.hear(Failure(run_of(3), "E", "no"), lambda run: record) == Failure(run_of(3), "E", "no")
+    assert ledger.lost("it was killed", retries=1) == (None, None)
+
+
+def test_a_process_that_was_asked_to_stop_has_not_failed():
+    ledger = Ledger(Task((run_of(0),), attempt=5), Watching())
+    ledger.hear(Begun(0), lambda run: None)  # type: ignore[arg-type,return-value]
+    ledger.hear(Stood(0, 3), lambda run: None)  # type: ignore[arg-type,return-value]
+    failure, again = ledger.lost("it ended", retries=1)
+    assert failure is None
+    assert again is not None
+
+
+def test_status_tells_running_stopped_and_waiting_points(tardigrad: Any, tmp_path: Path):
+    document = merge(SMALL, {"sweep": {"seed": [0, 1, 2]}})
+    assert tardigrad("run", "experiment.yaml", "--out", "a", experiment=document)[0] == 0
+    folders = sorted(path for path in (tmp_path / "a").iterdir() if path.is_dir())
+    for folder in folders[:2]:
+        (folder / "summary.json").unlink()
+        checkpoint = folder / "checkpoints/000000000123"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "facts.json").write_text('{"updates": 17}')
+    stands = {"0": {"fraction": 0.5, "server_updates": 20, "local_steps": 100, "perplexity": 5.0}}
+    (tmp_path / "a/progress.json").write_text(json.dumps(stands))
+    code, out, _ = tardigrad("sweep", "status", "a")
+    assert (code, "1 finished, 2 stopped of 3 in a" in out) == (0, True)
+    assert out.count("checkpoint after 17 server updates") == 2
+    with FileLock(tmp_path / "a/.lock"):
+        _, out, _ = tardigrad("sweep", "status", "a")
+    assert "1 finished, 1 running, 1 waiting of 3 in a" in out
+    assert "50.0 %, 20 server updates, perplexity 5.000" in out
+    code, _, err = tardigrad("sweep", "status", "a/1-tiny-seed-0")
+    assert (code, "no sweep here: give the output folder of `tardigrad run`" in err) == (2, True)
+
+
+def test_a_dry_run_shows_points_and_cost_and_leaves_nothing(tardigrad: Any, tmp_path: Path):
+    shared = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}, "pretrain": {"steps": 10}}
+    bandwidths = {"cluster.network.bandwidth": ["1Gbit/s", "1kbit/s"]}
+    document = merge(SMALL, shared | {"sweep": bandwidths})
+    settings = ["run", "experiment.yaml", "--dry-run"]
+    code, out, err = tardigrad(*settings, "--rate", "1GFLOP/s", experiment=document)
+    assert (code, err) == (0, "")
+    assert "2 tiny, cluster.network.bandwidth=1kbit/s all of 1" in " ".join(out.split())
+    assert "2 points, 1 to train in full or in part" in out
+    assert "to train: 60 local steps, 240 tokens" in out
+    assert "at 1 GFLOP/s (as stated)" in out
+    assert not (tmp_path / "runs").exists()
+    code, out, _ = tardigrad(*settings, "--no-reuse")
+    assert (code, "2 points, 2 to train in full or in part" in out) == (0, True)
+    assert "measured on a moment of tiny" in out
+    code, _, err = tardigrad(*settings, "--rate", "5 apples")
+    assert (code, err.startswith("tardigrad: --rate = '5 apples': ")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpus", "0.5", "--memory", "1GB"], "--gpus = 0.5: is for a cluster: add --engine ray"),
+        (["--engine", "ray", "--jobs", "2"], "--jobs = 2: is for local processes: leave it out"),
+        (["--engine", "ray", "--gpus", "1.5"], "--gpus = 1.5: expected a whole number, or a part of 1"),
+        (["--engine", "ray", "--memory", "many"], "--memory = 'many': not a size"),
+        (["--jobs", "2", "--profile"], "--profile: traces this process alone"),
+        (["--rate", "1TFLOP/s"], "--rate = '1TFLOP/s': is for an estimate: add --dry-run"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tardigrad: Any, tmp_path: Path, options: Any, message: str):
+    code, _, err = tardigrad("run", "experiment.yaml", *options, experiment=SMALL)
+    assert (code, message in err) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_ray_the_remedy_is_named(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the command sets it
+    code, _, err = tardigrad("run", "experiment.yaml", "--engine", "ray", experiment=SMALL)
+    assert (code, "Ray is not installed: pip install 'tardigrad[ray]'" in err) == (2, True)
+
+
+def test_a_part_of_a_gpu_has_that_part_of_its_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "here")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    found = node_surroundings(cpus=3, gpus=0.25, memory=4e9)
+    assert found.memory == 4e9
+    assert found.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.225"
+    assert found.environment["JAX_NUM_CPU_DEVICES"] == "3"
+    assert found.environment["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    assert not {"JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS"} & set(found.environment)
+    none = node_surroundings(cpus=None, gpus=0, memory=None).environment
+    assert none["JAX_PLATFORMS"] == "cpu"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in none
+    assert OnRay().gpus == 0
+
+
+def test_lanes_follow_a_processs_part_of_the_memory():
+    from simulator.learning.memory import memory_limit
+
+    whole = memory_limit(0.5)
+    assert memory_limit(0.5, 0.25) == pytest.approx(whole / 4)
+    assert memory_limit(0.5, 4e9) == 2e9
+    assert memory_limit(1e9, 0.25) == 1e9
+
+
+def test_an_output_folder_of_other_points_is_refused_at_once(tmp_path: Path):
+    points = points_of(tmp_path, sweep={"seed": [0, 1]})
+    run_points(points[:1], tmp_path / "a")
+    assert len(read_runs([tmp_path / "a"])) == 1
+    with pytest.raises(ExperimentError, match="the folder is not empty"):
+        run_points(points, tmp_path / "a")
