@@ -195,8 +195,8 @@ class TensorBoard:
       ExperimentError: tensorboardX is not installed.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: str | Path):
+        self._folder = Path(folder)
         self._library = _needed("tensorboardX", "tensorboard")
 
     def begin(self, name: str, point: Point) -> Log:
@@ -269,8 +269,8 @@ class WeightsAndBiases:
       ExperimentError: wandb is not installed.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: str | Path):
+        self._folder = Path(folder)
         self._library = _needed("wandb", "wandb")
 
     def begin(self, name: str, point: Point) -> Log:

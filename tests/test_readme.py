@@ -113,12 +113,25 @@ def test_the_python_examples_run(number):
         [sys.executable, "-c", shorter], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
     ).stdout
     if number == 0:
-        assert [line.rsplit(" ", 2)[0] for line in printed.strip().split("\n")] == [
-            "sync DiLoCo",
-            "async Nesterov",
-            "delayed Nesterov",
-            "delayed Nesterov + DyLU",
-        ]
+        for variant in ("sync DiLoCo", "async Nesterov", "delayed Nesterov", "delayed Nesterov + DyLU"):
+            assert variant in printed
+        assert "perplexity_ratio" in printed
+
+
+def test_the_examples_of_a_search_and_of_prices_are_valid(tmp_path):
+    [searched], [priced] = (
+        [block for block in blocks("yaml") if word in block] for word in ("search:", "price_per_hour:")
+    )
+    for number, block in enumerate((searched, priced)):
+        changes = merge(TINY, yaml.safe_load(block))
+        if number == 1:
+            changes["cluster"]["devices"] = yaml.safe_load(block)["cluster"]["devices"]
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
+    points = expand(load_document(tmp_path / "0.yaml"))
+    assert [list(point.searches) for point in points] == [["outer.learning_rate"]] * 3
+    [point] = expand(load_document(tmp_path / "1.yaml"))
+    assert check(point.experiment, Workshop()) == []
+    assert point.experiment.cluster.currency == "USD"
 
 
 def test_the_example_of_faults_is_valid():
