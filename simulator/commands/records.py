@@ -129,23 +129,30 @@ def report(
     ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
-    from simulator.folder import CHECKPOINTS
-    from simulator.record import SUMMARY_FILE, read_runs
+    from simulator.record import TRIALS_FOLDER, read_runs
     from simulator.report.page import write_report
+    from simulator.sweeping.plan import SWEEP_FILE
+    from simulator.sweeping.status import sweep_status
 
     records = read_runs(runs)
-    unfinished = dict.fromkeys(
-        str(folder.parent)
+    sweeps = [
+        file.parent
         for path in runs
-        for folder in sorted(path.rglob(CHECKPOINTS))
-        if folder.is_dir() and not (folder.parent / SUMMARY_FILE).exists()
-    )
+        for file in sorted(path.rglob(SWEEP_FILE))
+        if TRIALS_FOLDER not in file.relative_to(path).parts
+    ]
+    points = [point for folder in dict.fromkeys(sweeps) for point in sweep_status(folder)]
+    unfinished = [
+        ": ".join(filter(None, (point.label, point.state, point.detail)))
+        for point in points
+        if point.state != "finished"
+    ]
     file = out or runs[0] / "report.html"
-    replaced = write_report(records, file, unfinished=list(unfinished))
+    replaced = write_report(records, file, unfinished=unfinished)
     size = f"{file.stat().st_size / 1e6:.1f} MB"
     say(f"{file}: {plural(len(records), 'run')}, {size}{', in place of an earlier report' if replaced else ''}")
     if unfinished:
-        say(f"{plural(len(unfinished), 'run')} did not finish: the page names them")
+        say(f"{plural(len(unfinished), 'point')} not finished: the page names what there is to know")
 
 
 def trace(

@@ -27,6 +27,8 @@ from simulator.report.page.numbers import evenly, shortened
 from simulator.report.page.payload import payload
 from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
 from simulator.report.page.settings import flattened, settings_of
+from simulator.sweeping.outcomes import Failure
+from simulator.sweeping.plan import PlannedRun, write_sweep
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
 
@@ -83,7 +85,7 @@ def test_curves_of_many_runs_have_fewer_points_with_both_ends():
 
 def test_further_columns_are_axes_and_losses_are_not():
     record = build_record()
-    table = record.evaluations.assign(cost_usd=1.5, loss_shard_0=2.0, train_loss=1.0, note="x")
+    table = record.evaluations.assign(joules=1.5, loss_shard_0=2.0, train_loss=1.0, note="x")
     found = axes([dataclasses.replace(record, evaluations=table)])
     assert [axis["key"] for axis in found][:5] == [
         "simulated_s",
@@ -92,7 +94,7 @@ def test_further_columns_are_axes_and_losses_are_not():
         "bytes_sent",
         "server_updates",
     ]
-    assert found[5:] == [{"key": "cost_usd", "label": "cost usd", "kind": "money"}]
+    assert found[5:] == [{"key": "joules", "label": "joules", "kind": "number"}]
     assert axes([build_record(trainer="null")]) == []
 
 
@@ -135,17 +137,32 @@ def test_results_have_a_value_for_every_run_in_order_of_the_groups():
 
 def test_sweeps_and_further_numbers_have_columns():
     records = [
-        _with(build_record("a", overrides={"seed": 0, "cluster.devices.profile": p}), cost_usd=c)
+        _with(build_record("a", overrides={"seed": 0, "cluster.devices.profile": p}), joules=c)
         for p, c in (("none", 1.5), ("very", 2.5))
     ]
     held = _payload(records)
     columns = {column["key"]: column for column in held["columns"]}
     assert columns["cluster.devices.profile"]["values"] == ["none", "very"]
-    assert (columns["cost_usd"]["kind"], columns["cost_usd"]["values"]) == ("money", [1.5, 2.5])
+    assert (columns["joules"]["kind"], columns["joules"]["values"]) == ("number", [1.5, 2.5])
     assert [(group["label"], group["name"]) for group in held["groups"]] == [
         ("a, profile=none", "a"),
         ("a, profile=very", "a"),
     ]
+
+
+def test_money_is_an_axis_and_a_column_where_there_are_prices():
+    cluster = {"devices": {"price_per_hour": 2.0}, "network": {}, "currency": "EUR"}
+    record = _with(build_record(), {"cluster": cluster})
+    held = _payload([record, _with(build_record("b"), {"cluster": cluster})])
+    assert held["axes"][-1] == {"key": "money", "label": "money, EUR", "kind": "money"}
+    spent = 4 * 2.0 / 3600 * record.evaluations["simulated_s"]
+    assert np.allclose(held["curves"][0]["x"]["money"], spent, rtol=1e-5)
+    [column] = [column for column in held["columns"] if column["key"] == "money"]
+    assert column["values"][0] == pytest.approx(4 * 2.0 / 3600 * record.summary["simulated_seconds"], rel=1e-5)
+    some = _payload([record, build_record("b")])  # the second without prices
+    assert "money" not in [axis["key"] for axis in some["axes"]]
+    [column] = [column for column in some["columns"] if column["key"] == "money"]
+    assert column["values"][1] is None
 
 
 def test_a_timeline_by_hand():
@@ -286,10 +303,10 @@ def test_a_page_of_timelines_alone():
 def test_a_page_says_what_the_experiment_asks_what_went_wrong_and_what_did_not_finish():
     record = _with(build_record(), {"description": "Does it pay to wait?"})
     record = dataclasses.replace(record, faults=fault_log([(1.0, 0, "crash"), (2.0, 0, "return")]).frame())
-    page = report_page([record], unfinished=["runs/2-b"])
+    page = report_page([record], unfinished=["b: failed: out of memory"])
     assert "<p>Does it pay to wait?</p>" in page
-    assert "1 run did not finish and is not in this page" in page
-    assert "<code>runs/2-b</code>" in page
+    assert "1 point of the sweep not finished, and not in this page" in page
+    assert "<li>b: failed: out of memory</li>" in page
     assert "a worker went away without a warning" in page
     assert "a worker went away without a warning" not in report_page([build_record()])
 
@@ -324,11 +341,15 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path):
 def test_the_command_writes_a_page_beside_the_runs(tardigrad, tmp_path):
     for index, variant in enumerate(("sync", "async")):
         build_record(variant, barrier=index == 0).write(tmp_path / f"runs/{index}-{variant}")
-    (tmp_path / "runs/2-late/checkpoints").mkdir(parents=True)
+    names = ("0-sync", "1-async", "2-late", "3-ill")
+    plan = [PlannedRun(index, name[2:], name, {}, {}) for index, name in enumerate(names)]
+    write_sweep(tmp_path / "runs", "quickstart", plan)
+    Failure(plan[3], "MemoryNeedError", "too <large>").write(tmp_path / "runs")
     code, out, err = tardigrad("report", "runs")
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"runs/report.html: 2 runs, \d\.\d MB\n1 run did not finish: the page names them\n", out)
-    assert "runs/2-late" in (tmp_path / "runs/report.html").read_text(encoding="utf-8")
+    assert re.fullmatch(r"runs/report.html: 2 runs, \d\.\d MB\n2 points not finished: .*\n", out)
+    page = (tmp_path / "runs/report.html").read_text(encoding="utf-8")
+    assert "<li>late: waiting</li><li>ill: failed: too &lt;large&gt;</li>" in page
     code, out, _ = tardigrad("report", "runs/0-sync", "-o", "runs/report.html")
     assert (code, out.rstrip().endswith("in place of an earlier report")) == (0, True)
     (tmp_path / "notes.html").write_text("mine")

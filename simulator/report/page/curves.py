@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import EVALUATION_COLUMNS, RunRecord
+from simulator.report.keys import one_line
+from simulator.report.money import currency_of, has_prices, money
 from simulator.report.page.numbers import evenly, shortened
 
+MONEY = "money"
 _BASE = "local_steps"
 _KNOWN = {
     "simulated_s": ("simulated time", "time"),
@@ -23,19 +26,34 @@ _NOT_AXES = ("loss", "perplexity", "train_loss")
 def axes(records: Sequence[RunRecord]) -> list[dict[str, str]]:
     """Returns what curves can be drawn against: key, label and kind of every axis that all trained runs have.
 
-    Further columns of evaluations are axes too, if they hold numbers and none of them is a loss; one whose name
-    begins with `cost` is an amount of money.
+    Money is one where all their experiments give prices. Further columns of evaluations are axes too, if they hold
+    numbers and none of them is a loss.
+
+    Raises:
+        ReportError: If prices are in several currencies.
     """
-    trained = [record.evaluations for record in records if is_trained(record)]
+    learned = [record for record in records if is_trained(record)]
+    trained = [record.evaluations for record in learned]
     if not trained:
         return []
     found = [{"key": key, "label": label, "kind": kind} for key, (label, kind) in _KNOWN.items()]
     shared = set.intersection(*(set(table.columns) for table in trained))
     for name in trained[0].columns:
         if name not in EVALUATION_COLUMNS and name in shared and _is_axis(name, trained):
-            kind = "money" if name.startswith("cost") else "number"
-            found.append({"key": name, "label": name.replace("_", " "), "kind": kind})
+            found.append({"key": name, "label": name.replace("_", " "), "kind": "number"})
+    if all(map(has_prices, learned)):
+        found.append({"key": MONEY, "label": money_label(learned), "kind": "money"})
     return found
+
+
+def money_label(records: Sequence[RunRecord]) -> str:
+    """Returns what to call amounts of money, with the currency where there is one.
+
+    Raises:
+        ReportError: If there are several.
+    """
+    currency = one_line(currency_of(records))
+    return f"money, {currency}" if currency else "money"
 
 
 def is_trained(record: RunRecord) -> bool:
@@ -54,7 +72,7 @@ def curve(record: RunRecord, keys: Sequence[str], most: int) -> dict[str, Any] |
 
     Args:
         record: The run.
-        keys: Columns of the evaluations.
+        keys: Of the axes.
         most: Points at most, evenly spaced over the evaluations.
 
     Returns:
@@ -70,9 +88,14 @@ def curve(record: RunRecord, keys: Sequence[str], most: int) -> dict[str, Any] |
     steps = kept[_BASE].to_numpy(float)
     return {
         "loss": shortened(kept["loss"]),
-        "x": {key: _along(kept[key].to_numpy(), steps, factor_allowed=key != _BASE) for key in keys},
+        "x": {key: _along(_values(record, kept, key), steps, factor_allowed=key != _BASE) for key in keys},
         "diverged": end < len(table),
     }
+
+
+def _values(record: RunRecord, table: pd.DataFrame, key: str) -> np.ndarray:
+    """Returns where some evaluations stand on an axis."""
+    return money(record)(table["simulated_s"].to_numpy()) if key == MONEY else table[key].to_numpy()
 
 
 def _along(values: np.ndarray, steps: np.ndarray, *, factor_allowed: bool) -> Any:

@@ -28,7 +28,7 @@ def write_report(records: Sequence[RunRecord], file: Path, *, unfinished: Sequen
     Args:
         records: At least one.
         file: Where to.
-        unfinished: Folders of runs that did not finish, to be named in the page.
+        unfinished: Points of the sweep that are not finished, and what is known of them, to be named in the page.
 
     Returns:
         Whether an earlier report was replaced.
@@ -58,7 +58,7 @@ def report_page(records: Sequence[RunRecord], *, unfinished: Sequence[str] = ())
 
     Args:
         records: At least one.
-        unfinished: Folders of runs that did not finish, to be named in the page.
+        unfinished: Points of the sweep that are not finished, and what is known of them, to be named in the page.
 
     Raises:
         ReportError: If there is no record.

@@ -6,7 +6,8 @@ from typing import Any
 from simulator.record import OF_FAULTS, SUMMARY_KEYS, RunRecord
 from simulator.report.grouping import Group, sweep_point, sweep_point_key, sweep_point_labels
 from simulator.report.keys import one_line
-from simulator.report.page.curves import axes, curve, is_trained
+from simulator.report.money import has_prices, money
+from simulator.report.page.curves import axes, curve, is_trained, money_label
 from simulator.report.page.limits import TIMELINES, curve_points
 from simulator.report.page.numbers import short
 from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
@@ -117,8 +118,8 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
 
     Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
-    times the local steps. Numbers that a summary has under
-    keys of its own are columns too.
+    times the local steps. Numbers that a summary has under keys of its own are columns too, and so is money where
+    experiments give prices.
     """
     found: list[dict[str, Any]] = []
     paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
@@ -147,6 +148,11 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             found.append(
                 {"key": key, "label": label, "kind": kind, "about": about, "relative": relative, "values": numbers}
             )
+    if any(map(has_prices, runs)):
+        spent = [short(money(run).total) if has_prices(run) else None for run in runs]
+        about = "of workers, server and data, at the prices of the experiment"
+        column = {"key": "money", "label": money_label(runs), "kind": "money", "about": about, "relative": True}
+        found.append({**column, "values": spent})
     return found
 
 
@@ -157,8 +163,6 @@ def _is_further(key: str, value: Any) -> bool:
 
 def _kind(key: str) -> str:
     """Returns how to write a number under a key that is not known here."""
-    if key.startswith("cost"):
-        return "money"
     return "time" if key.endswith(("_s", "_seconds")) else "number"
 
 

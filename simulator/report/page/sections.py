@@ -61,13 +61,11 @@ def _plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _unfinished(folders: Sequence[str]) -> str:
-    if not folders:
+def _unfinished(points: Sequence[str]) -> str:
+    if not points:
         return ""
-    listed = "".join(f"<li><code>{escaped(folder)}</code></li>" for folder in folders)
-    summary = (
-        f"{_plural(len(folders), 'run')} did not finish and {'is' if len(folders) == 1 else 'are'} not in this page"
-    )
+    listed = "".join(f"<li>{escaped(point)}</li>" for point in points)
+    summary = f"{_plural(len(points), 'point')} of the sweep not finished, and not in this page"
     return f'<details class="warning"><summary>{summary}</summary><ul>{listed}</ul></details>'
 
 
