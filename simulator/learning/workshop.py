@@ -20,11 +20,18 @@ from simulator.learning.feed import Feed
 from simulator.learning.inner import Rates, build_inner, learning_rates
 from simulator.learning.memory import Layout, Needs, Sizes, device_memory, fitting_lanes, memory_limit, needs, sizes_of
 from simulator.learning.modeling import ModelCosts, build_model, context_of
-from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, root_key, steps_seen
+from simulator.learning.pretraining import (
+    PretrainProgress,
+    pretrain_inner,
+    pretrain_recipe,
+    pretrained,
+    root_key,
+    steps_seen,
+)
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe
-from simulator.learning.segments import default_lanes, launch_overhead
+from simulator.learning.segments import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
@@ -157,7 +164,7 @@ class Workshop:
         )
 
     def lanes(self, experiment: Experiment) -> int:
-        """Returns how many rounds run side by side at most: the experiment's, or chosen, as far as memory suffices.
+        """Returns how many lanes a program has at most: no more than the experiment says, as far as memory suffices.
 
         Raises:
           MemoryNeedError: it does not even suffice for one.
@@ -173,22 +180,38 @@ class Workshop:
     def _layout(self, experiment: Experiment) -> Layout:
         """Returns what would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
-        lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
-        barrier, shared = experiment.synchronization.averages_group, jax.default_backend() == "cpu"
-        return Layout(workers, lanes, devices, barrier, shared)
+        most, overhead = experiment.compute.lanes, self._overhead(experiment)
+        return Layout(
+            workers,
+            lanes_of_use(most, workers, devices, overhead) if most else default_lanes(workers, devices, overhead),
+            devices,
+            barrier=experiment.synchronization.averages_group,
+            shared=jax.default_backend() == "cpu",
+            serial=experiment.compute.trainer == "serial",
+            forgetful=experiment.cluster.faults is not None,
+        )
 
     def sizes(self, experiment: Experiment) -> Sizes:
         """Returns what the estimate of an experiment's memory is made of."""
-        batch_size = experiment.inner.batch_size
-        evaluated = min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+        inner, evaluated = experiment.inner, min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+        plain = pretrain_inner(experiment) if experiment.pretrain.steps else None
 
-        def measure() -> Sizes:
+        def measure(recipe: Recipe, batch_size: int) -> Sizes:
             dataset, params = self.dataset(experiment), self.params_like(experiment)
             examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
             outer = jax.eval_shape(build_outer(experiment.outer).init, params)
-            return sizes_of(self.recipe(experiment), params, outer, dict(dataset.arrays), examples, evaluated)
+            return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, evaluated)
 
-        return self._once("sizes", measure, *_recipe_settings(experiment), experiment.outer, evaluated, batch_size)
+        def both() -> Sizes:
+            recipe = self.recipe(experiment)
+            sizes = measure(recipe, inner.batch_size)
+            if plain is None:
+                return sizes
+            alone = measure(pretrain_recipe(recipe, plain), plain.batch_size)
+            return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
+
+        settings = [experiment.outer, evaluated, inner.batch_size, plain]
+        return self._once("sizes", both, *_recipe_settings(experiment), *settings)
 
     def _overhead(self, experiment: Experiment) -> float:
         return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
