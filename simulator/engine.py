@@ -29,7 +29,7 @@ from simulator.record import (
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken, to_recall
-from simulator.reuse import Order, Reuse, Share, Trajectory, order_of
+from simulator.reuse import KEPT_OF_HOST, Order, Reuse, Share, Trajectory, order_of
 from simulator.stopping import Stopped
 from simulator.timeline import (
     Dispatched,
@@ -98,9 +98,8 @@ def simulate(
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
     """
-    simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
     noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
-    return simulation.run(observer, noted, checkpoints, stop, share)
+    return Simulation(experiment, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
 
 
 def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: Workshop) -> Reuse:
@@ -120,7 +119,7 @@ def sharing(experiments: Sequence[Experiment], labels: Sequence[str], workshop: 
     for index, experiment in enumerate(experiments):
         if settings.count(settings[index]) > 1:
             orders[index] = order_of(Simulation(experiment, workshop=workshop).timeline)
-    return Reuse(labels, settings, orders)
+    return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
 
 
 class Simulation:
@@ -165,9 +164,8 @@ class Simulation:
                     made_here = circumstances(self._kind, self._data_hash(), self._workshop.lanes(experiment))
                     keeper = Keeper(checkpoints, experiment, made_here, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
-                saved = share.beginning.checkpoint if share.beginning else None
-                if keeper and keeper.saved:
-                    saved = keeper.saved
+                own = keeper.saved if keeper else None
+                saved = own or (share.beginning.checkpoint if share.beginning else None)
                 learner = _Learner(experiment, self._kind, self._workshop, progress, saved)
                 self.server = learner.server
         self._taken.prepared()
@@ -196,8 +194,8 @@ class Simulation:
                 self._replay(events, book, learner, share.beginning.checkpoint)
                 self._reused = self._from(share.beginning.source, book)
         for number, event in events:
-            if number - 1 in share.wanted and isinstance(learner, _Learner):
-                share.kept[number - 1] = Checkpoint(number - 1, *self._state(book, learner))
+            if isinstance(learner, _Learner) and share.takes(number - 1, learner.size):
+                share.keep(Checkpoint(number - 1, *self._state(book, learner)))
             self._take(event, book, learner)
             if isinstance(event, Finished):
                 break
@@ -328,6 +326,10 @@ class _Learner:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what training has made and still needs: arrays, and the rest."""
         return snapshot.take(self.server, self._trainer, self._tickets)
+
+    def size(self) -> int:
+        """Returns the bytes of the state's arrays."""
+        return snapshot.size(self.server, self._trainer, self._tickets)
 
     def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
         """Puts back what had been trained."""

@@ -18,7 +18,17 @@ from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import CosineSchedule
 from simulator.learning.feed import Feed
 from simulator.learning.inner import Rates, build_inner, learning_rates
-from simulator.learning.memory import Layout, Needs, Sizes, device_memory, fitting_lanes, memory_limit, needs, sizes_of
+from simulator.learning.memory import (
+    Layout,
+    Needs,
+    Sizes,
+    device_memory,
+    fitting_lanes,
+    memory_limit,
+    needs,
+    part_of_host,
+    sizes_of,
+)
 from simulator.learning.modeling import ModelCosts, build_model, context_of
 from simulator.learning.pretraining import (
     PretrainProgress,
@@ -44,8 +54,8 @@ class Workshop:
 
     Args:
       progress: told how far the preparation of data is.
-      memory: what there is of the host's memory, where its CPU computes: bytes, or a share up to 1, as for one of
-        several processes.
+      memory: what there is of the host's memory, where a CPU computes and states are kept: bytes, or a share up to 1,
+        as for one of several processes.
     """
 
     def __init__(self, progress: PrepareProgress | None = None, *, memory: float = 1.0) -> None:
@@ -69,7 +79,7 @@ class Workshop:
         context, shards = context_of(experiment), experiment.shards
 
         def make() -> Dataset:
-            limit = min(_resident_bytes() * min(self._memory, 1.0), self._memory / 4 if self._memory > 1 else math.inf)
+            limit = _resident_bytes(self._memory)
             return load_dataset(
                 experiment.data, shards=shards, context=context, resident_bytes=limit, progress=self._progress
             )
@@ -171,6 +181,11 @@ class Workshop:
         """
         limit = memory_limit(experiment.compute.memory, self._memory)
         return fitting_lanes(self.sizes(experiment), limit, self._layout(experiment))
+
+    @property
+    def host_bytes(self) -> float:
+        """What there is of the host's memory."""
+        return part_of_host(self._memory)
 
     def needs(self, experiment: Experiment) -> Needs:
         """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
@@ -322,12 +337,14 @@ class Workshop:
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 
-def _resident_bytes() -> float:
+def _resident_bytes(of_host: float) -> float:
     """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
 
-    CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
+    CPU devices share what there is of the host's, and each has a copy of the text.
     """
-    return device_memory() / 4
+    if jax.default_backend() != "cpu":
+        return device_memory() / 4
+    return min(device_memory() / 4 * min(of_host, 1.0), of_host / 4 if of_host > 1 else math.inf)
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:
