@@ -97,9 +97,8 @@ def simulate(
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
     """
-    simulation = Simulation(experiment, trainer=trainer, workshop=workshop)
     noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
-    return simulation.run(observer, noted, checkpoints, stop, share)
+    return Simulation(experiment, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
 
 
 class Simulation:
@@ -146,9 +145,8 @@ class Simulation:
                 progress = _stopping(observer.pretrained if observer else None, stop)
                 if share.beginning and share.beginning.checkpoint.facts["made_with"] != self._made_with:
                     share.beginning = None
-                saved = share.beginning.checkpoint if share.beginning else None
-                if keeper and keeper.saved:
-                    saved = keeper.saved
+                own = keeper.saved if keeper else None
+                saved = own or (share.beginning.checkpoint if share.beginning else None)
                 learner = _Learner(experiment, self._kind, self._workshop, progress, saved)
                 self.server = learner.server
         self._taken.prepared()
@@ -177,8 +175,8 @@ class Simulation:
                 self._replay(events, book, learner, share.beginning.checkpoint)
                 self._reused = self._from(share.beginning.source, book)
         for number, event in events:
-            if number - 1 in share.wanted and isinstance(learner, _Learner):
-                share.kept[number - 1] = Checkpoint(number - 1, *self._state(book, learner))
+            if isinstance(learner, _Learner) and share.takes(number - 1, learner.size):
+                share.keep(Checkpoint(number - 1, *self._state(book, learner)))
             self._take(event, book, learner)
             if isinstance(event, Finished):
                 break
@@ -312,6 +310,10 @@ class _Learner:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what training has made and still needs: arrays, and the rest."""
         return snapshot.take(self.server, self._trainer, self._tickets)
+
+    def size(self) -> int:
+        """Returns the bytes of the state's arrays."""
+        return snapshot.size(self.server, self._trainer, self._tickets)
 
     def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
         """Puts back what had been trained."""

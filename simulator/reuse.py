@@ -2,12 +2,14 @@
 
 A round is a pure function of what is known when it is dispatched, so training follows from the causal order of events
 and from the learning settings; how long things take does not enter. Where two simulations agree in both, one is trained
-and the other takes its losses at its own times. Where they agree up to an event, the second goes on from there.
+and the other takes its losses at its own times. Where they agree up to an event, the second goes on from there, if that
+saves enough and there is room for the state at which they part; else it is trained from the start, to the same bits.
 """
 
 import dataclasses
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,13 @@ import numpy.typing as npt
 from simulator.record import Checkpoint, RunRecord, shard_columns
 from simulator.resuming import to_recall
 from simulator.timeline import CausalHash, Event, NoProgressError, Update
+
+KEPT_OF_HOST = 0.1
+"""The share of the host's memory that states may take at a time which simulations are to go on from.
+
+It is what the default of `compute.memory` leaves."""
+
+_WORTHWHILE_SHARE, _WORTHWHILE_ROUNDS = 0.05, 2  # of a simulation's local steps, and rounds: what a state has to save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +35,14 @@ class Order:
       fingerprints: of each event and all before it, uint64 of shape (events,).
       numbers: of each event among all of the simulation's, from 1, int64 of shape (events,).
       learned: how many events it takes until something has been learned: those to the first update.
+      worthwhile: how many events it takes until so much has been learned that it is worth a state to have it.
       whole: fingerprint of all.
     """
 
     fingerprints: npt.NDArray[np.uint64]
     numbers: npt.NDArray[np.int64]
     learned: int
+    worthwhile: int
     whole: str
 
     def common(self, other: "Order") -> int:
@@ -45,19 +56,26 @@ def order_of(events: Iterable[Event]) -> Order | None:
     """Returns the causal order of events, None where they end in nobody being able to make progress."""
     causal = CausalHash()
     last, fingerprints, numbers = causal.digest(), [], []
-    learned = 0
+    learned = rounds = steps = 0
+    learned_from = []  # rounds and local steps up to each event
     try:
         for number, event in enumerate(events, 1):
             causal.add([event])
+            if isinstance(event, Update):
+                rounds += len(event.arrivals)
+                steps += sum(arrival.round.steps for arrival in event.arrivals)
             if (digest := causal.digest()) != last:
                 last = digest
                 fingerprints.append(int.from_bytes(digest[:8], "little"))
                 numbers.append(number)
+                learned_from.append((rounds, steps))
                 if not learned and isinstance(event, Update):
                     learned = len(numbers)
     except NoProgressError:
         return None
-    return Order(np.array(fingerprints, np.uint64), np.array(numbers, np.int64), learned, last.hex())
+    enough = _WORTHWHILE_ROUNDS, _WORTHWHILE_SHARE * steps
+    worthwhile = 1 + sum(before[0] < enough[0] or before[1] < enough[1] for before in learned_from)
+    return Order(np.array(fingerprints, np.uint64), np.array(numbers, np.int64), learned, worthwhile, last.hex())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +129,24 @@ class Share:
       trajectory: all of it, None where it has to be trained.
       beginning: where it goes on from, None where it starts from nothing.
       wanted: after how many events its state is wanted.
-      kept: the states of those that it came past.
+      room: bytes that there are for such states.
+      kept: the states of those that it came past, as far as there was room.
     """
 
     trajectory: Trajectory | None = None
     beginning: Beginning | None = None
     wanted: frozenset[int] = frozenset()
+    room: float = math.inf
     kept: dict[int, Checkpoint] = dataclasses.field(default_factory=dict)
+
+    def takes(self, events: int, size: Callable[[], int]) -> bool:
+        """Returns whether the state after so many events is wanted and there is room for its bytes."""
+        return events in self.wanted and size() <= self.room
+
+    def keep(self, state: Checkpoint) -> None:
+        """Keeps a state."""
+        self.kept[state.events] = state
+        self.room -= _bytes(state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +165,18 @@ class Reuse:
       labels: what to call them.
       settings: what decides their training besides the order of events.
       orders: theirs; None where there is none, or where nobody has the same settings. Without any, nothing is reused.
+      room: bytes of the host's memory that states may take at a time.
     """
 
     def __init__(
-        self, labels: Sequence[str] = (), settings: Sequence[str] = (), orders: Sequence[Order | None] = ()
+        self,
+        labels: Sequence[str] = (),
+        settings: Sequence[str] = (),
+        orders: Sequence[Order | None] = (),
+        *,
+        room: float = math.inf,
     ) -> None:
+        self._room = room
         self._labels = labels
         self._whole: dict[int, int] = {}  # whose trajectory it is
         self._part: dict[int, _Source] = {}
@@ -155,7 +191,7 @@ class Reuse:
         """Finds where the training of a simulation comes from, among those with the same settings before it."""
         own = orders[index]
         assert own is not None
-        longest, source = own.learned - 1, None
+        longest, source = own.worthwhile - 1, None
         for other in trained:
             order = orders[other]
             assert order is not None
@@ -193,16 +229,19 @@ class Reuse:
     def share(self, index: int) -> Share:
         """Returns what a simulation has from those that are done, and what is wanted of it."""
         wanted = frozenset(part.there for part in self._part.values() if part.index == index)
+        room = self._room - sum(map(_bytes, self._kept.values()))  # with the one that it goes on from
         record = self._records.get(self._whole.get(index, -1))
         if record is not None:
             return Share(Trajectory(self._labels[self._whole[index]], record))
         part = self._part.pop(index, None)
         if part is None or (part.index, part.there) not in self._kept:
-            return Share(wanted=wanted)
+            return Share(wanted=wanted, room=room)
         kept = self._kept[part.index, part.there]
         if not any((each.index, each.there) == (part.index, part.there) for each in self._part.values()):
             del self._kept[part.index, part.there]
-        return Share(None, Beginning(self._labels[part.index], dataclasses.replace(kept, events=part.here)), wanted)
+        return Share(
+            None, Beginning(self._labels[part.index], dataclasses.replace(kept, events=part.here)), wanted, room
+        )
 
     def done(self, index: int, record: RunRecord, kept: Mapping[int, Checkpoint] | None = None) -> None:
         """Notes what a simulation has made, for those that want it.
@@ -216,3 +255,7 @@ class Reuse:
             self._records[index] = record
         for events, checkpoint in (kept or {}).items():
             self._kept[index, events] = checkpoint
+
+
+def _bytes(state: Checkpoint) -> int:
+    return sum(array.nbytes for array in state.arrays.values())

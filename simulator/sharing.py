@@ -7,7 +7,7 @@ from simulator.checks import reported
 from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.learning import Workshop
-from simulator.reuse import Order, Reuse, order_of
+from simulator.reuse import KEPT_OF_HOST, Order, Reuse, order_of
 from simulator.stopping import Stopped
 
 _Event = TypeVar("_Event")
@@ -37,7 +37,7 @@ def sharing(
     for index, experiment in enumerate(experiments):
         if settings.count(settings[index]) > 1:
             orders[index] = order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
-    return Reuse(labels, settings, orders)
+    return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
 
 
 def _until(stop: Callable[[], bool], events: Iterable[_Event]) -> Iterator[_Event]:

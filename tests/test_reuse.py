@@ -113,6 +113,53 @@ def test_simulations_that_part_at_a_fault_share_what_comes_before(outer: dict[st
     assert fourth == {"from": "run 1", "local_steps": 200}
 
 
+def test_a_state_that_saves_next_to_nothing_is_not_kept():
+    def second_source(first_s: float, second_s: float, local_steps: int) -> Any:
+        """Returns where a simulation goes on from that parts from another when the first worker fails in it."""
+        faults = [{"trace": [[0, time, "crash"], [0, time + 1, "join"]]} for time in (first_s, second_s)]
+        budget = {"local_steps": local_steps}
+        experiments = [classifier(cluster={"faults": each}, budget=budget) for each in faults]
+        return sharing(experiments, "ab", WORKSHOP).source(1)
+
+    assert second_source(3.1, 5, 200) is None  # after one round of 5 local steps
+    assert second_source(6, 7, 200) == (0, False)
+    assert second_source(6, 7, 2000) is None  # after less than a twentieth of all
+    assert second_source(60, 61, 2000) == (0, False)
+
+
+def test_without_room_for_a_state_everything_is_trained():
+    experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 200, 150)]
+    plan = sharing(experiments, "abc", WORKSHOP)
+    share = plan.share(0)
+    record = simulate(experiments[0], workshop=WORKSHOP, share=share)
+    [state] = share.kept.values()
+    size = sum(array.nbytes for array in state.arrays.values())
+    for room, kept in ((size // 2, 0), (size, 1)):
+        plan._room = room
+        share = plan.share(0)
+        simulate(experiments[0], workshop=WORKSHOP, share=share)
+        assert len(share.kept) == kept
+        assert share.room == room - kept * size
+    plan._room = 0
+    plan.done(0, record, {})
+    for index in (1, 2):
+        share = plan.share(index)
+        record = simulate(experiments[index], workshop=WORKSHOP, share=share)
+        plan.done(index, record, share.kept)
+        assert_as_alone(record, experiments[index])
+        assert record.summary["reused"] is None
+
+
+def test_the_state_that_a_simulation_goes_on_from_takes_room_too():
+    experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 150, 200)]
+    plan = sharing(experiments, "abc", WORKSHOP)
+    share = plan.share(0)
+    plan.done(0, simulate(experiments[0], workshop=WORKSHOP, share=share), share.kept)
+    taken = sum(array.nbytes for state in share.kept.values() for array in state.arrays.values())
+    plan._room = 2 * taken
+    assert plan.share(1).room == 2 * taken - taken
+
+
 def test_a_longer_budget_goes_on_where_a_shorter_one_ended():
     short, long = (classifier(budget={"local_steps": steps}) for steps in (100, 200))
     assert reused(swept(short, long)) == [None, {"from": "run 0", "local_steps": 100}]

@@ -54,7 +54,7 @@ def test_training_from_the_host_gives_the_parameters_of_training_on_the_device(c
 def test_auto_goes_by_a_quarter_of_the_memory(corpus, monkeypatch):
     experiment = of_text(corpus, {"feed": "auto"})
     for memory, on_host in ((1e9, False), (100.0, True)):
-        monkeypatch.setattr(workshop, "_resident_bytes", lambda memory=memory: memory)
+        monkeypatch.setattr(workshop, "_resident_bytes", lambda of_host, memory=memory: memory)
         dataset = Workshop().dataset(experiment)
         assert isinstance(dataset, TextDataset)
         assert (dataset.on_host is not None) == on_host

@@ -14,7 +14,10 @@ import numpy as np
 from simulator.experiment import SettingError
 from simulator.learning.round import OptState, Params, Recipe
 
-_REMEDY = "use a smaller inner.batch_size, model.context or model, fewer cluster workers, or a larger device"
+_REMEDY = (
+    "use a smaller inner.batch_size, evaluate.batch_size, pretrain.batch_size, model.context or model, "
+    "fewer cluster workers, or a larger device; or raise compute.memory, if the machine has more"
+)
 
 
 class MemoryNeedError(SettingError):
@@ -32,6 +35,7 @@ class Sizes:
       data: the arrays that are on every device.
       activations: what one lane's step keeps for the backward pass, logits included.
       evaluation: the activations of a forward pass of the evaluation.
+      pretraining: all that pretraining takes besides the data, 0 where there is none.
     """
 
     params: float
@@ -40,6 +44,7 @@ class Sizes:
     data: float
     activations: float
     evaluation: float
+    pretraining: float = 0.0
 
     @property
     def lane(self) -> float:
@@ -72,6 +77,8 @@ class Layout:
       devices: how many devices there are.
       barrier: whether workers start together, from one version.
       shared: whether the devices have one memory, as those of a CPU do.
+      serial: whether every round is computed by itself, on the first device, when it is dispatched.
+      forgetful: whether workers may lose their state, and with it have their rounds computed before they are due.
     """
 
     workers: int
@@ -79,25 +86,34 @@ class Layout:
     devices: int = 1
     barrier: bool = False
     shared: bool = False
+    serial: bool = False
+    forgetful: bool = False
 
 
 def needs(sizes: Sizes, layout: Layout) -> Needs:
-    """Returns an upper estimate of what a simulation needs."""
+    """Returns an upper estimate of what a simulation needs, in the phase that needs most."""
     workers, used = layout.workers, min(layout.lanes, layout.devices)
-    on_each = -(-layout.lanes // used)
-    together = used if layout.shared else 1
-    # With one lane on each device few rounds are computed before their results are due; a barrier needs all at once.
-    ahead = workers if on_each > 1 else min(workers, 2 * used)
-    return Needs(
+    together = used if layout.shared else 1  # of the devices that hold the data and evaluate
+    training = 1 if layout.serial else used
+    on_each = 1 if layout.serial else -(-layout.lanes // used)
+    in_one_memory = training if layout.shared else 1
+    # By itself a round is computed when its result is due. Side by side with others, or when it is dispatched, it may
+    # be computed long before, and has to wait: that all but one do so is a bound.
+    by_itself = layout.lanes == 1 and not layout.serial and not layout.forgetful
+    ahead = min(workers, 2) if by_itself else workers
+    lanes = max(in_one_memory * on_each * sizes.lane, together * (sizes.params + sizes.evaluation))
+    simulating = Needs(
         {
             "server": 2 * (sizes.params + sizes.outer) + sizes.params,  # old and new while it steps, and the update
             "versions": (1 if layout.barrier else workers) * sizes.params,
             "results": (workers if layout.barrier else ahead) * sizes.params + ahead * sizes.inner,
-            "inner states": (1 + workers * (1 if layout.shared else 1 / used)) * sizes.inner,  # and a fresh one
+            "inner states": (1 + workers * in_one_memory / training) * sizes.inner,  # and a fresh one
             "data": together * sizes.data,
-            f"{on_each * together} x lane": together * max(on_each * sizes.lane, sizes.params + sizes.evaluation),
+            f"{on_each * in_one_memory} x lane": lanes,
         }
     )
+    pretraining = Needs({"data": together * sizes.data, "pretraining": sizes.pretraining})
+    return max(simulating, pretraining, key=lambda phase: phase.total)
 
 
 def fitting_lanes(sizes: Sizes, limit: float, layout: Layout) -> int:
@@ -147,13 +163,16 @@ def sizes_of(
 def device_memory() -> float:
     """Returns the bytes that a device has: what its allocator may take, or of a CPU's devices an equal part each."""
     found = jax.local_devices()[0].memory_stats()
-    if found:
-        return float(found["bytes_limit"])
+    return float(found["bytes_limit"]) if found else host_memory() / jax.local_device_count()
+
+
+def host_memory() -> float:
+    """Returns the bytes that the host has, or what a container leaves of them."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
             limits.append(int(Path(path).read_text()))
-    return min(limits) / jax.local_device_count()
+    return float(min(limits))
 
 
 def memory_limit(allowed: float, of_host: float = 1.0) -> float:
@@ -167,8 +186,12 @@ def memory_limit(allowed: float, of_host: float = 1.0) -> float:
         return allowed
     if jax.default_backend() != "cpu":
         return allowed * device_memory()
-    host = device_memory() * jax.local_device_count()
-    return allowed * (of_host if of_host > 1 else of_host * host)
+    return allowed * part_of_host(of_host)
+
+
+def part_of_host(of_host: float) -> float:
+    """Returns bytes, from bytes or a share up to 1 of the host's memory."""
+    return of_host if of_host > 1 else of_host * host_memory()
 
 
 def _bytes(tree: Any) -> float:

@@ -39,6 +39,11 @@ def pretrain_inner(experiment: Experiment) -> Inner:
     return inner.model_copy(update=changes)
 
 
+def pretrain_recipe(recipe: Recipe, inner: Inner) -> Recipe:
+    """Returns how pretraining trains, from the recipe of the rounds and what `pretrain_inner` has found."""
+    return dataclasses.replace(recipe, optimizer=build_inner(inner, section="pretrain"), keep_state=True)
+
+
 def pretrain_order(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.int64]:
     """Returns int64 [2, steps]: shard, and step of that shard, of every step of pretraining, spread by size."""
     sizes_S = np.array(dataset.shard_sizes)
@@ -75,7 +80,7 @@ def pretrained(
     """
     steps, warmup_steps = experiment.pretrain.steps, experiment.pretrain.warmup_steps
     inner = pretrain_inner(experiment)
-    recipe = dataclasses.replace(recipe, optimizer=build_inner(inner, section="pretrain"), keep_state=True)
+    recipe = pretrain_recipe(recipe, inner)
     programs = Programs(recipe)
     order = DataOrder(dataset, inner.batch_size, experiment.seed)
     key = root_key(experiment.seed, "pretraining")

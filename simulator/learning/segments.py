@@ -34,8 +34,18 @@ def launch_overhead(backend: str, flops_per_step: float) -> float:
 
 def default_lanes(workers: int, devices: int, overhead: float) -> int:
     """Returns how many rounds to run side by side: one for each device, or where starting them costs much, more."""
-    on_each = _power_of_two_from(_ENOUGH * overhead)
-    return min(workers, devices * on_each)
+    return lanes_of_use(devices * _power_of_two_from(_ENOUGH * overhead), workers, devices, overhead)
+
+
+def lanes_of_use(most: int, workers: int, devices: int, overhead: float) -> int:
+    """Returns how many lanes the largest program has that workers' rounds need, at most so many."""
+    needed = workers if workers < devices else devices * lanes_on_each(workers, devices, overhead)
+    return min(whole_lanes(most, devices), needed)
+
+
+def whole_lanes(most: int, devices: int) -> int:
+    """Returns how many lanes a program can have, at most so many: a power of two on each device, or one on some."""
+    return most if most < devices else devices << ((most // devices).bit_length() - 1)
 
 
 def lanes_on_each(rounds: int, devices: int, overhead: float = 0.0) -> int:

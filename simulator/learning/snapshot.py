@@ -29,6 +29,19 @@ def take(
       trainer: the workers' inner optimizer states.
       tickets: rounds that were dispatched and not yet processed, by id; some may have been computed.
     """
+    named, facts = _gathered(server, trainer, tickets)
+    on_host = jax.device_get(named)
+    return {name: np.asarray(array) for name, array in on_host.items()}, facts
+
+
+def size(server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]) -> int:
+    """Returns how many bytes `take` would return; takes nothing from the devices."""
+    return sum(array.nbytes for array in _gathered(server, trainer, tickets)[0].values())
+
+
+def _gathered(
+    server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
     pulled = {id(server.params): 0}  # each version once, however many have pulled it
     versions = [server.params]
     for ticket in tickets.values():
@@ -50,8 +63,7 @@ def take(
         "computed": sorted(results),
         "forgotten": sorted(number for number in results if tickets[number].forgotten),
     }
-    on_host = jax.device_get(named)
-    return {name: np.asarray(array) for name, array in on_host.items()}, facts
+    return named, facts
 
 
 def saved_params(arrays: Arrays, like: Params) -> Params:

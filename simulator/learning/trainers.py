@@ -10,7 +10,7 @@ from simulator.learning.feed import Feed
 from simulator.learning.phases import phase
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.round import Assignment, OptState, Params, RoundInputs, RoundResult
-from simulator.learning.segments import lanes_on_each
+from simulator.learning.segments import lanes_on_each, whole_lanes
 
 
 @dataclasses.dataclass
@@ -206,12 +206,12 @@ class BatchedTrainer(_Keeping):
 
     A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
     is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs are ever
-    compiled (of the next power of two, where lanes is none). Rounds of one program may differ in length.
+    compiled. Rounds of one program may differ in length.
 
     Args:
       programs: the compiled rounds.
       feed: their data.
-      lanes: most rounds in one program.
+      lanes: most lanes of one program, on all devices; where that is not a power of two on each, fewer are used.
       overhead: what starting a step costs, in lanes; see `segments`.
     """
 
@@ -222,7 +222,7 @@ class BatchedTrainer(_Keeping):
             raise ValueError(f"{lanes} lanes cannot fill {len(programs.devices)} devices")
         super().__init__(programs, feed, overhead)
         self._devices = len(programs.devices)
-        self._lanes = lanes
+        self._lanes = whole_lanes(lanes, self._devices)
         self._overhead = overhead
         self._pending: list[Ticket] = []
 

@@ -18,13 +18,30 @@ from simulator.experiment.data_schema import TextSource
 from simulator.experiment.schema import CosineSchedule
 from simulator.learning.feed import Feed
 from simulator.learning.inner import Rates, build_inner, learning_rates
-from simulator.learning.memory import Layout, Needs, Sizes, device_memory, fitting_lanes, memory_limit, needs, sizes_of
+from simulator.learning.memory import (
+    Layout,
+    Needs,
+    Sizes,
+    device_memory,
+    fitting_lanes,
+    memory_limit,
+    needs,
+    part_of_host,
+    sizes_of,
+)
 from simulator.learning.modeling import ModelCosts, build_model, context_of
-from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, root_key, steps_seen
+from simulator.learning.pretraining import (
+    PretrainProgress,
+    pretrain_inner,
+    pretrain_recipe,
+    pretrained,
+    root_key,
+    steps_seen,
+)
 from simulator.learning.programs import Programs, everywhere
 from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe
-from simulator.learning.segments import default_lanes, launch_overhead
+from simulator.learning.segments import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
@@ -37,8 +54,8 @@ class Workshop:
 
     Args:
       progress: told how far the preparation of data is.
-      memory: what there is of the host's memory, where its CPU computes: bytes, or a share up to 1, as for one of
-        several processes.
+      memory: what there is of the host's memory, where a CPU computes and states are kept: bytes, or a share up to 1,
+        as for one of several processes.
     """
 
     def __init__(self, progress: PrepareProgress | None = None, *, memory: float = 1.0) -> None:
@@ -62,7 +79,7 @@ class Workshop:
         context, shards = context_of(experiment), experiment.shards
 
         def make() -> Dataset:
-            limit = min(_resident_bytes() * min(self._memory, 1.0), self._memory / 4 if self._memory > 1 else math.inf)
+            limit = _resident_bytes(self._memory)
             return load_dataset(
                 experiment.data, shards=shards, context=context, resident_bytes=limit, progress=self._progress
             )
@@ -157,13 +174,18 @@ class Workshop:
         )
 
     def lanes(self, experiment: Experiment) -> int:
-        """Returns how many rounds run side by side at most: the experiment's, or chosen, as far as memory suffices.
+        """Returns how many lanes a program has at most: no more than the experiment says, as far as memory suffices.
 
         Raises:
           MemoryNeedError: it does not even suffice for one.
         """
         limit = memory_limit(experiment.compute.memory, self._memory)
         return fitting_lanes(self.sizes(experiment), limit, self._layout(experiment))
+
+    @property
+    def host_bytes(self) -> float:
+        """What there is of the host's memory."""
+        return part_of_host(self._memory)
 
     def needs(self, experiment: Experiment) -> Needs:
         """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
@@ -173,22 +195,38 @@ class Workshop:
     def _layout(self, experiment: Experiment) -> Layout:
         """Returns what would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
-        lanes = experiment.compute.lanes or default_lanes(workers, devices, self._overhead(experiment))
-        barrier, shared = experiment.synchronization.averages_group, jax.default_backend() == "cpu"
-        return Layout(workers, lanes, devices, barrier, shared)
+        most, overhead = experiment.compute.lanes, self._overhead(experiment)
+        return Layout(
+            workers,
+            lanes_of_use(most, workers, devices, overhead) if most else default_lanes(workers, devices, overhead),
+            devices,
+            barrier=experiment.synchronization.averages_group,
+            shared=jax.default_backend() == "cpu",
+            serial=experiment.compute.trainer == "serial",
+            forgetful=experiment.cluster.faults is not None,
+        )
 
     def sizes(self, experiment: Experiment) -> Sizes:
         """Returns what the estimate of an experiment's memory is made of."""
-        batch_size = experiment.inner.batch_size
-        evaluated = min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+        inner, evaluated = experiment.inner, min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+        plain = pretrain_inner(experiment) if experiment.pretrain.steps else None
 
-        def measure() -> Sizes:
+        def measure(recipe: Recipe, batch_size: int) -> Sizes:
             dataset, params = self.dataset(experiment), self.params_like(experiment)
             examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
             outer = jax.eval_shape(build_outer(experiment.outer).init, params)
-            return sizes_of(self.recipe(experiment), params, outer, dict(dataset.arrays), examples, evaluated)
+            return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, evaluated)
 
-        return self._once("sizes", measure, *_recipe_settings(experiment), experiment.outer, evaluated, batch_size)
+        def both() -> Sizes:
+            recipe = self.recipe(experiment)
+            sizes = measure(recipe, inner.batch_size)
+            if plain is None:
+                return sizes
+            alone = measure(pretrain_recipe(recipe, plain), plain.batch_size)
+            return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
+
+        settings = [experiment.outer, evaluated, inner.batch_size, plain]
+        return self._once("sizes", both, *_recipe_settings(experiment), *settings)
 
     def _overhead(self, experiment: Experiment) -> float:
         return launch_overhead(jax.default_backend(), self.costs(experiment).flops_per_step)
@@ -299,12 +337,14 @@ class Workshop:
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 
-def _resident_bytes() -> float:
+def _resident_bytes(of_host: float) -> float:
     """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
 
-    CPU devices share that of the host, or what a container leaves of it, and each has a copy of the text.
+    CPU devices share what there is of the host's, and each has a copy of the text.
     """
-    return device_memory() / 4
+    if jax.default_backend() != "cpu":
+        return device_memory() / 4
+    return min(device_memory() / 4 * min(of_host, 1.0), of_host / 4 if of_host > 1 else math.inf)
 
 
 def _data_and_model(experiment: Experiment) -> list[Any]:

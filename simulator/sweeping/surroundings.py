@@ -28,7 +28,7 @@ class Surroundings:
 
     Attributes:
       environment: variables to set before JAX is loaded; those that are None are removed.
-      memory: what it has of the host's memory, where the CPU computes: bytes, or a share up to 1.
+      memory: what it has of the host's memory: bytes, or a share up to 1.
       plugins: to run first; those of this process when absent.
     """
 
@@ -91,7 +91,7 @@ def local_surroundings(processes: int) -> list[Surroundings]:
         environment = {_VISIBLE: own, _PREALLOCATE: None}
         if sharing > 1 and _FRACTION not in os.environ:
             environment[_FRACTION] = f"{USED_OF_GPU / sharing:.3f}"
-        found.append(Surroundings(environment))
+        found.append(Surroundings(environment, 1 / processes))
     return found
 
 

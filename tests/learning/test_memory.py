@@ -37,6 +37,35 @@ def test_the_parts_by_hand():
     assert (together["results"], together["4 x lane"]) == (4 * 30, 4 * 170)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"lanes": 2}, {"lanes": 4, "devices": 4}, {"serial": True}, {"forgetful": True}], ids=str
+)
+def test_rounds_that_are_computed_before_they_are_due_wait(changes: dict[str, Any]):
+    assert needs(SIZES, Layout(**{"workers": 64, "lanes": 1} | changes)).parts["results"] == 64 * (10 + 20)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_serial_trainer_uses_one_device_where_evaluation_uses_all(shared: bool):
+    found = needs(SIZES, Layout(workers=4, lanes=4, devices=4, shared=shared, serial=True)).parts
+    assert found["inner states"] == (4 + 1) * 20
+    assert found["data"] == (4000 if shared else 1000)
+    assert found["1 x lane"] == (4 * (10 + 70) if shared else 170)
+
+
+def test_pretraining_counts_where_it_needs_more_than_what_comes_after_it():
+    layout = Layout(workers=4, lanes=1)
+    simulating = needs(SIZES, layout)
+    little, much = (needs(dataclasses.replace(SIZES, pretraining=size), layout) for size in (1, 9000))
+    assert little == simulating
+    assert much.parts == {"data": 1000, "pretraining": 9000}
+    shop, pretrain = Workshop(), {"steps": 1, "optimizer": "sgd"}
+    plain = shop.sizes(tiny()).pretraining
+    small, large = (shop.sizes(tiny(pretrain=pretrain | {"batch_size": size})).pretraining for size in (4, 64))
+    assert plain == 0 < small < large
+    assert shop.sizes(tiny(pretrain={"steps": 1})).pretraining > small  # which has no moments
+    assert "pretraining" in str(shop.needs(tiny(pretrain={"steps": 1, "batch_size": 256})))
+
+
 def test_devices_share_the_states_and_those_of_a_cpu_the_memory():
     apart = needs(SIZES, Layout(workers=4, lanes=4, devices=2)).parts
     assert (apart["inner states"], apart["data"], apart["2 x lane"]) == (3 * 20, 1000, 2 * 170)
@@ -50,6 +79,7 @@ def test_as_many_lanes_as_fit_and_an_error_that_says_what_is_needed_where_none_d
     assert sorted(total.values(), reverse=True) == list(total.values())
     for lanes, bytes_needed in total.items():
         assert fitting_lanes(SIZES, bytes_needed, layout) == lanes
+    assert total[8] - total[4] == 4 * SIZES.lane
     with pytest.raises(MemoryNeedError, match=r"one round at a time \(server .*, 1 x lane .*\): use a smaller"):
         fitting_lanes(SIZES, total[1] - 1, layout)
 
@@ -91,7 +121,8 @@ def test_a_simulation_that_does_not_fit_says_so_before_it_runs(mixed_dtypes: Non
         simulate(tiny(compute={"memory": "50kB"}))
     [problem] = error.value.problems
     assert (problem.key, problem.value) == ("compute.memory", "50 kB")
-    for what in ("server", "versions", "inner states", "data", "1 x lane", "inner.batch_size"):
+    remedies = ("inner.batch_size", "evaluate.batch_size", "pretrain.batch_size", "raise compute.memory")
+    for what in ("server", "versions", "inner states", "data", "1 x lane", *remedies):
         assert what in problem.message
 
 

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.learning.segments import Segment, default_lanes, lanes_on_each, launch_overhead, plan
+from simulator.learning.segments import (
+    Segment,
+    default_lanes,
+    lanes_of_use,
+    lanes_on_each,
+    launch_overhead,
+    plan,
+    whole_lanes,
+)
 
 
 def test_shorter_rounds_leave_when_they_are_done():
@@ -84,6 +92,28 @@ def test_a_cpu_runs_one_round_per_core_and_an_accelerator_as_many_as_fill_it():
     small, large = launch_overhead("gpu", 3e8), launch_overhead("gpu", 3e13)
     assert [default_lanes(16, devices, small) for devices in (1, 4)] == [16, 16]
     assert [default_lanes(16, devices, large) for devices in (1, 4)] == [1, 4]
+
+
+@given(
+    st.integers(1, 70), st.integers(1, 70), st.integers(1, 8), st.sampled_from([0.0, 0.5, 4.0, 20.0, 1000.0]), st.data()
+)
+def test_lanes_are_never_more_than_asked_for(
+    most: int, workers: int, devices: int, overhead: float, data: st.DataObject
+):
+    lanes = lanes_of_use(most, workers, devices, overhead)
+    assert 1 <= lanes == whole_lanes(lanes, devices) <= most
+    used = min(lanes, devices)
+    rounds = data.draw(st.integers(1, min(lanes, workers)))
+    for segment in plan([5] * rounds, used, overhead):
+        assert sum(len(row) for row in segment.places) <= lanes
+
+
+@pytest.mark.parametrize(
+    ("workers", "most", "devices", "lanes"),
+    [(12, 6, 1, 4), (12, 12, 1, 8), (12, 99, 1, 16), (12, 12, 3, 12), (12, 11, 3, 6), (12, 2, 3, 2), (2, 9, 4, 2)],
+)
+def test_lanes_of_the_largest_program(workers: int, most: int, devices: int, lanes: int):
+    assert lanes_of_use(most, workers, devices, overhead=20.0) == lanes
 
 
 @pytest.mark.parametrize(("rounds", "devices", "lanes"), [(1, 1, 1), (7, 1, 4), (8, 1, 8), (3, 4, 1), (9, 2, 4)])

@@ -18,6 +18,7 @@ from simulator.learning import (
     Server,
     Trainer,
 )
+from simulator.learning.segments import Segment
 
 
 def shifted(amount: float) -> Any:
@@ -162,6 +163,23 @@ def test_programs_hold_a_power_of_two_of_rounds_of_similar_length(lanes: int, ca
     for ticket in [trainer.submit(Task(worker, worker, steps=steps[worker]), START) for worker in range(7)]:
         trainer.result(ticket)
     assert programs.calls == calls
+
+
+def test_lanes_bound_what_is_compiled_where_starting_a_step_costs_much(monkeypatch: pytest.MonkeyPatch):
+    widths: list[int] = []
+    advance = Programs._advance
+
+    def noted(self: Programs, arrays: Any, key: Any, given: Any, segment: Segment) -> None:
+        widths.append(sum(len(row) for row in segment.places))
+        advance(self, arrays, key, given, segment)
+
+    monkeypatch.setattr(Programs, "_advance", noted)
+    for lanes, widest in ((6, 4), (8, 8)):
+        trainer = BatchedTrainer(Programs(momentum_recipe()), feed(), lanes, overhead=20.0)
+        for ticket in [trainer.submit(Task(worker, worker), START) for worker in range(6)]:
+            trainer.result(ticket)
+        assert max(widths) == widest
+        widths.clear()
 
 
 def test_rounds_of_the_same_worker_are_never_side_by_side():
