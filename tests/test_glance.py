@@ -20,6 +20,7 @@ from simulator.experiment.outer_schema import Outer
 from simulator.experiment.schema import Inner
 from simulator.glance import INNER, PRESETS, Glance
 from simulator.learning import OptimizerError, build_inner, build_outer
+from simulator.learning.memory import Layout, needs
 from tests.data.corpora import topics
 from tests.experiments import TINY, outside, tiny
 from tests.killed_runs import CLASSIFIER
@@ -49,6 +50,7 @@ MISTAKES = {
     "pretraining optimizer": {"pretrain": {"steps": 1, "optimizer": "adamx"}},
     "pretraining weight decay": {"pretrain": {"steps": 1, "optimizer": "adam", "weight_decay": 0.1}},
     "outer optimizer": {"outer": {"optimizer": "nobody", "learning_rate": 1.0}},
+    "memory": {"compute": {"memory": "100kB"}},
     "transition probabilities": {"data": {"concentration": 1e-9}},
 }
 
@@ -90,6 +92,40 @@ def test_what_is_valid_is_told_at_a_glance(change: dict[str, Any], mixed_dtypes:
     experiment = Experiment.model_validate(merge(TINY, change))
     assert Glance().surely_valid(experiment)
     assert check(experiment, workshop) == []
+    assert_bounded(experiment, workshop)
+
+
+def assert_bounded(experiment: Experiment, workshop: Workshop) -> None:
+    glance = Glance()
+    glance.surely_valid(experiment)
+    layout = Layout(experiment.cluster.workers, lanes=1, shared=True, serial=True)
+    bound = glance.memory_bound(experiment)
+    assert bound is not None
+    assert bound > needs(workshop.sizes(experiment), layout).total
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"vocabulary": 3000}, "inner": {"batch_size": 64}},
+        {"model": {"context": 96, "heads": 8}, "inner": {"batch_size": 16}},
+        {"model": {"layers": 3, "feed_forward": 500, "tied": False}, "pretrain": {"steps": 1, "batch_size": 128}},
+        {"evaluate": {"windows": 200, "batch_size": 200}, "inner": {"optimizer": "sgd"}},
+        {"cluster": {"devices": {"seconds_per_step": [1.0] * 64}}, "model": {"width": 64}},
+        CLASSIFIER | {"model": {"kind": "mlp", "hidden": [300, 200]}, "inner": {"batch_size": 50}},
+    ],
+    ids=str,
+)
+def test_no_estimate_is_above_what_is_told_at_a_glance(change: dict[str, Any], mixed_dtypes: None, workshop: Workshop):
+    assert_bounded(Experiment.model_validate(merge(TINY, change)), workshop)
+
+
+def test_what_may_not_fit_is_left_to_the_thorough_check():
+    assert not Glance().surely_valid(tiny(compute={"memory": 0.001}))
+    assert Glance().surely_valid(tiny(compute={"memory": "1MB"}), data=False)
+    assert not Glance().surely_valid(tiny(model={"width": 4096, "layers": 24}))
+    preset = {"kind": "transformer", "preset": "150m"}
+    assert not Glance().surely_valid(Experiment.model_validate(TINY | {"model": preset}))
 
 
 @pytest.mark.parametrize("absent", ["model", "data", "cluster", "inner", "outer"])

@@ -5,15 +5,20 @@
 
 Every worker trains one round with the preset in bfloat16 and fused attention, on 128 sequences of 256 tokens a step.
 Model FLOP/s are those of `Model.train_flops`, without what is computed again; the peak is that of the device in
-`simulator.cluster.devices`. Programs are compiled beforehand, and serial and batched trainers take turns.
+`simulator.cluster.devices`, times the devices that the row uses. Every row is measured in a process of its own, since
+the peak of a device's allocator is never reset: the estimate beside it is that row's, and so is the time of compiling,
+by how much the first pass took longer than the others.
 
 Goal: 45 % of the peak for 150m; batched at least as fast as serial.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 from batching import QUICKSTART, arm, measured
@@ -62,38 +67,64 @@ def experiment_of(preset: str, workers: int, lanes: int | None, steps: int, sett
     return load(QUICKSTART, "pretrain.steps=0", *chosen, *settings)[0].experiment
 
 
-def add_rows(table: Table, preset: str, workers: int, arguments: argparse.Namespace, peak: float) -> None:
-    """Measures one preset with one number of workers."""
-    workshop = Workshop()
-    arms, shown = {}, {}
-    for lanes in (None, *arguments.lanes):
-        experiment = experiment_of(preset, workers, lanes, arguments.steps, arguments.settings)
-        lengths = [arguments.steps] * workers
-        if lanes is None:
-            arms["serial"] = arm(experiment, workshop, "serial", lengths)
-            shown["serial"] = 1
-        name = "chosen" if lanes is None else "asked for"
-        shown[f"{name} {lanes}"] = workshop.lanes(experiment)
-        arms[f"{name} {lanes}"] = arm(experiment, workshop, "batched", lengths)
+def row_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures one row in this process, whose memory nothing else has used: one preset, trainer and number of lanes."""
+    [preset], [workers], [lanes] = arguments.presets, arguments.workers, arguments.lanes or [None]
+    kind, workshop = arguments.alone, Workshop()
+    compute = [f"compute.trainer={kind}"]
+    experiment = experiment_of(preset, workers, lanes, arguments.steps, [*compute, *arguments.settings])
+    used = len(workshop.programs(experiment, 1 if kind == "serial" else None).devices)
+    run = arm(experiment, workshop, kind, [arguments.steps] * workers)
     start = time.perf_counter()
-    for run in arms.values():
-        run()
-    compiling_s = time.perf_counter() - start
-    taken = measured(arms, arguments.seconds)
-    steps = workers * arguments.steps
-    flops = workshop.costs(experiment).flops_per_step
+    run()
+    first_s = time.perf_counter() - start
+    taken = measured({kind: run}, arguments.seconds)[kind]
+    per_s = workers * arguments.steps / statistics.median(taken)
     stats = jax.local_devices()[0].memory_stats()
-    device_gb = f"{stats['peak_bytes_in_use'] / 1e9:.1f}" if stats else ""
-    for name, times in taken.items():
-        per_s = steps / statistics.median(times)
-        ratios = [base / own for base, own in zip(taken["serial"], times, strict=True)]
-        share = per_s * flops / (peak * (1 if name == "serial" else jax.local_device_count()))
+    device, flops = jax.local_devices()[0], workshop.costs(experiment).flops_per_step
+    return {
+        "lanes": 1 if kind == "serial" else workshop.lanes(experiment),
+        "devices": used,
+        "steps_per_s": per_s,
+        "tokens_per_s": per_s * tokens_per_step(experiment),
+        "flops_per_s": per_s * flops,
+        "of_peak": per_s * flops / (peak_of(device, arguments.peak) * used),
+        "compiling_s": max(0.0, first_s - statistics.median(taken)),
+        "device_bytes": stats["peak_bytes_in_use"] if stats else None,
+        "estimate_bytes": workshop.needs(experiment).total,
+        "machine": machine("jax", "numpy"),
+        "peak": peak_of(device, arguments.peak),
+    }
+
+
+def in_own_process(kind: str, preset: str, workers: int, lanes: int | None, arguments: argparse.Namespace) -> Any:
+    """Returns a row's numbers; exits where its process does."""
+    command = [sys.executable, __file__, *arguments.settings, "--alone", kind, "--presets", preset]
+    command += ["--workers", str(workers), "--steps", str(arguments.steps), "--seconds", str(arguments.seconds)]
+    command += ["--lanes", str(lanes)] if lanes else []
+    command += ["--peak", str(arguments.peak)] if arguments.peak else []
+    command += ["--try"] if arguments.trial else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def add_rows(table: Table, preset: str, workers: int, arguments: argparse.Namespace) -> Any:
+    """Adds the rows of one preset with one number of workers; returns the numbers of the last."""
+    arms = [("serial", None, "serial"), ("batched", None, "chosen")]
+    serial: Any = None
+    for kind, lanes, name in [*arms, *(("batched", lanes, f"asked for {lanes}") for lanes in arguments.lanes)]:
+        found = in_own_process(kind, preset, workers, lanes, arguments)
+        serial = serial or found
         goal = f"{GOALS[preset]:.0%}" if preset in GOALS else ""
-        tokens = f"{per_s * tokens_per_step(experiment):,.0f}"
-        cells = (f"{preset}, k = {workers}", f"{name.split()[0]}: {shown[name]}", tokens, f"{per_s * flops / 1e12:.3g}")
-        estimate = f"{workshop.needs(experiment).total / 1e9:.2g}"
-        ratio = f"{statistics.median(ratios):.2f}"
-        table.add_row(*cells, f"{share:.1%}", goal, ratio, f"{compiling_s:.0f}", device_gb, estimate)
+        rate = (f"{found['tokens_per_s']:,.0f}", f"{found['flops_per_s'] / 1e12:.3g}", f"{found['of_peak']:.1%}", goal)
+        memory = f"{found['device_bytes'] / 1e9:.2g}" if found["device_bytes"] else ""
+        lanes_shown = f"{name}: {found['lanes']} on {found['devices']}"
+        ratio = f"{found['steps_per_s'] / serial['steps_per_s']:.2f}"
+        compiling, estimate = f"{found['compiling_s']:.1f}", f"{found['estimate_bytes'] / 1e9:.2g}"
+        table.add_row(f"{preset}, k = {workers}", lanes_shown, *rate, ratio, compiling, memory, estimate)
+    return found
 
 
 def main() -> None:
@@ -104,28 +135,30 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[4, 16])
     parser.add_argument("--lanes", type=int, nargs="*", default=[], help="also measure these numbers")
     parser.add_argument("--steps", type=int, default=20, help="local steps of a round")
-    parser.add_argument("--seconds", type=float, default=10, help="for each preset and number of workers")
+    parser.add_argument("--seconds", type=float, default=10, help="for each row, once it is compiled")
     parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s, where it is not known")
+    parser.add_argument("--alone", choices=("serial", "batched"), help=argparse.SUPPRESS)
     parser.add_argument("--try", action="store_true", dest="trial", help="a tiny model, on any machine")
     arguments = parser.parse_args()
-    if jax.config.jax_platforms == "cpu" or arguments.trial:
-        use_cpu_cores()
-    if jax.default_backend() == "cpu" and not arguments.trial:
-        sys.exit("this is for an accelerator, and JAX has found none: --try runs the same code with a tiny model")
     if arguments.trial:
         arguments.presets, arguments.steps, arguments.seconds = ["tiny"], 2, 1.0
         arguments.peak = arguments.peak or 0.1
-    device = jax.local_devices()[0]
-    peak = peak_of(device, arguments.peak)
-    columns = ("model", "lanes", "tokens/s", "TFLOP/s", "of the peak", "goal", "to serial", "compiling, s", "peak, GB")
-    title = f"bfloat16, fused attention, peak {peak / 1e12:g} TFLOP/s a device; goal to serial: 1.0"
-    table = Table(*columns, "estimate, GB", title=title)
+    if arguments.alone:
+        if jax.config.jax_platforms == "cpu" or arguments.trial:
+            use_cpu_cores()
+        if jax.default_backend() == "cpu" and not arguments.trial:
+            sys.exit("this is for an accelerator, and JAX has found none: --try runs the same code with a tiny model")
+        print(json.dumps(row_of(arguments)))
+        return
+    columns = ("model", "lanes on devices", "tokens/s", "TFLOP/s", "of the peak", "goal", "to serial", "compiling, s")
+    table = Table(*columns, "device's\npeak, GB", "estimate, GB")
     for preset in arguments.presets:
         for workers in arguments.workers:
-            add_rows(table, preset, workers, arguments, peak)
+            found = add_rows(table, preset, workers, arguments)  # in processes: this one leaves the device alone
+    table.title = f"bfloat16, fused attention, peak {found['peak'] / 1e12:g} TFLOP/s a device; goal to serial: 1.0"
     console = Console()
     console.print(table)
-    console.print(machine("jax", "numpy"))
+    console.print(found["machine"])
 
 
 if __name__ == "__main__":
