@@ -22,7 +22,7 @@ from simulator.experiment.document import merge
 from simulator.record import checkpoints
 from tests.experiments import tiny
 
-KILLS = 4  # of every variant
+KILLS = 3  # of every variant
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 CLASSIFIER = {  # compiles fast
