@@ -10,7 +10,7 @@ the peak of a fresh process's resident memory grew from before its first simulat
 made, to its end; that has the compiler in it and what allocators keep, so it is no part of the goal. "device" is the
 peak that an accelerator's allocator reports of that process.
 
-Goals: arrays + XLA at most the estimate, and at least half of it.
+Goal: arrays + XLA at most the estimate, which counts every round as computed before it is due.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def main() -> None:
         return
     console = Console()
     columns = ("estimate", "arrays", "XLA", "arrays + XLA\nof the estimate", "process", "device")
-    title = "MB; goal: arrays between events and what XLA says it allocates are 50 % to 100 % of the estimate"
+    title = "MB; goal: arrays between events and what XLA says it allocates are at most the estimate"
     table = Table("workers", "lanes", *columns, title=title)
     for workers in arguments.workers:
         found = in_own_processes(workers, arguments.settings)
