@@ -39,7 +39,10 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
     Raises:
       ExperimentError: one cannot be found, or raised an error itself.
     """
-    for name, source in plugins:
+    for plugin in plugins:
+        name, source = plugin
+        if _RUN.get(name) == plugin:  # by a task before, or by the script that this process has read again
+            continue
         if source is None:
             import_plugins([name])
             continue
@@ -48,6 +51,7 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
         sys.modules[module.__name__] = module
         try:
             exec(compile(source, name, "exec"), module.__dict__)
+            _RUN[name] = plugin
         except Exception as error:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from simulator.checks import reported
 from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.learning import Workshop
@@ -28,16 +27,32 @@ def sharing(
       stop: asked after every event of their timelines whether to stop.
 
     Raises:
-      ExperimentError: an experiment does not fit its data, model or optimizers.
       Stopped: it was asked to stop.
     """
-    with reported():
-        settings = [workshop.learning_settings(experiment) for experiment in experiments]
+    settings = [_settings(workshop, experiment, f"of {index} alone") for index, experiment in enumerate(experiments)]
     orders: list[Order | None] = [None] * len(experiments)
     for index, experiment in enumerate(experiments):
         if settings.count(settings[index]) > 1:
-            orders[index] = order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
+            orders[index] = _order(workshop, experiment, stop)
     return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
+
+
+def _settings(workshop: Workshop, experiment: Experiment, unknown: str) -> str:
+    """Returns the learning settings, or that they are unknown: then the simulation itself says why it cannot begin."""
+    try:
+        return workshop.learning_settings(experiment)
+    except Exception:
+        return unknown
+
+
+def _order(workshop: Workshop, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:
+    """Returns the order of an experiment's events, None where its simulation is going to fail, which says why."""
+    try:
+        return order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
+    except Stopped:
+        raise
+    except Exception:
+        return None
 
 
 def _until(stop: Callable[[], bool], events: Iterable[_Event]) -> Iterator[_Event]:

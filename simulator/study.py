@@ -54,14 +54,17 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     sweep = plain_tree({**(axes or {}), **more})
     varied: list[Point] = []
     problems: list[Problem] = []
-    for point in points_of(experiments):
+    for point in _settled(points_of(experiments)):
         document = Document(None, _tree(point.experiment) | {"sweep": sweep, "variant": point.variant})
         try:
             found = expand(document, searched=False)
         except ExperimentError as error:
             problems += error.problems
             continue
-        varied += [Point(point.variant, {**point.overrides, **each.overrides}, each.experiment) for each in found]
+        varied += [
+            Point(point.variant, {**point.overrides, **each.overrides}, each.experiment, tuned=point.tuned)
+            for each in found
+        ]
     if problems:
         raise ExperimentError(problems)
     return varied
@@ -110,7 +113,7 @@ def simulate_all(
     from simulator.reuse import Reuse
     from simulator.sharing import sharing
 
-    points = points_of(experiments)
+    points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
     labels = [point.label for point in points]
     runs = Runs()
@@ -127,6 +130,7 @@ def simulate_all(
                     observer=told,
                     workshop=workshop,
                     overrides=point.overrides,
+                    tuned=point.tuned,
                     share=share,
                 )
                 told.finished(record)
@@ -135,6 +139,19 @@ def simulate_all(
                 observer.finished()
             runs.append(record)
     return runs
+
+
+def _settled(points: list[Point]) -> list[Point]:
+    """Returns points of which nothing is to be searched.
+
+    Raises:
+      ExperimentError: an axis is searched.
+    """
+    searched = dict.fromkeys(path for point in points for path in point.searches)
+    if searched:
+        message = "is searched, so it has no value yet: `run_points` searches"
+        raise ExperimentError([Problem(f"sweep.{path}", message) for path in searched])
+    return points
 
 
 @contextlib.contextmanager

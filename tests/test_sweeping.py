@@ -1,17 +1,31 @@
 """What a sweep consists of, what becomes of its points, and what is said of them."""
 
+import contextlib
 import json
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from simulator import Local, OnRay, PointsFailedError, load, read_runs, run_points
+from simulator import (
+    Local,
+    OnRay,
+    PointsFailedError,
+    import_plugins,
+    load,
+    read_runs,
+    register_shard_choice,
+    run_points,
+)
 from simulator.book import Progress
-from simulator.experiment import ExperimentError
+from simulator.cluster import ClusterError
+from simulator.experiment import ExperimentError, Problem, SimulationError, named
 from simulator.experiment.document import merge
 from simulator.learning import Workshop
+from simulator.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Advanced, Begun, Over, Stood
 from simulator.sweeping.outcomes import Failure
@@ -257,3 +271,59 @@ def test_an_output_folder_of_other_points_is_refused_at_once(tmp_path: Path):
     assert len(read_runs([tmp_path / "a"])) == 1
     with pytest.raises(ExperimentError, match="the folder is not empty"):
         run_points(points, tmp_path / "a")
+
+
+def test_errors_travel_between_processes_as_they_are():
+    several = ExperimentError([Problem("a.b", "is wrong", 3), Problem("c", "is missing")])
+    again = pickle.loads(pickle.dumps(several))
+    assert (str(again), again.problems) == (str(several), several.problems)
+    setting = pickle.loads(pickle.dumps(ClusterError("cluster.devices", 4, "cannot be")))
+    assert (type(setting), setting.key, setting.value, str(setting)) == (
+        ClusterError,
+        "cluster.devices",
+        4,
+        "cannot be",
+    )
+
+
+def test_a_plugin_is_run_once_in_a_process_however_often_it_is_asked_for(tmp_path: Path):
+    file = tmp_path / "rules.py"
+    ran = tmp_path / "ran"
+    file.write_text(f"with open({str(ran)!r}, 'a') as log:\n    print(__file__, file=log)\n", encoding="utf-8")
+    other = Plugin("elsewhere/rules.py", file.read_text(encoding="utf-8"))
+    import_plugins([str(file)])
+    assert plugins_so_far()[-1] == Plugin(str(file), other.source)
+    for _ in range(2):
+        run_plugins(plugins_so_far())
+        run_plugins([other])
+        import_plugins([str(file)])
+    assert ran.read_text(encoding="utf-8").split() == [str(file), "elsewhere/rules.py"]
+
+
+def test_a_point_whose_timeline_fails_stops_no_other_that_shares_its_settings(tmp_path: Path):
+    own = {"shard_choice": {"kind": "nowhere"}}
+    variants = {"good": {}, "bad": own, "also good": {"cluster": {"network": {"latency": "1s"}}}}
+    with named_shards("nowhere"):
+        points = points_of(tmp_path, variants=variants)
+        with pytest.raises(PointsFailedError, match="1 of 3 points failed") as raised:
+            run_points(points, tmp_path / "out")
+    [failure] = raised.value.failures
+    assert failure.run.label == "bad"
+    assert [record.summary["variant"] for record in raised.value.records] == ["good", "also good"]
+
+
+def test_a_name_that_only_this_process_knows_is_explained(tmp_path: Path):
+    with named_shards("local"):
+        [run] = planned_runs(points_of(tmp_path, shard_choice={"kind": "local"}))
+    with pytest.raises(SimulationError, match=r"--plugin or import_plugins\(\[file\]\)"):
+        experiment_of(run)
+
+
+@contextlib.contextmanager
+def named_shards(name: str) -> Iterator[None]:
+    """Has a choice of shards that there are not, by name."""
+    register_shard_choice(name, lambda sizes: lambda worker, assigned, random: 10**6)
+    try:
+        yield
+    finally:
+        del named._REGISTERED["shard_choice"][name]

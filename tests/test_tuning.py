@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from simulator import PointsFailedError, load, read_runs, run_points
+from simulator import PointsFailedError, load, read_runs, run_points, simulate_all, vary
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.experiment.document import merge
 from simulator.sweeping import tuning
@@ -131,6 +131,45 @@ def test_where_nothing_works_the_search_says_so(tmp_path: Path):
     with pytest.raises(SimulationError, match=message) as raised:
         run_points(points_of(tmp_path, changes), tmp_path / "out")
     assert not isinstance(raised.value, PointsFailedError)
+
+
+def test_a_trial_that_has_failed_is_not_tried_again_and_others_go_on(tmp_path: Path):
+    changes = {
+        "budget": {"local_steps": 40},
+        "outer": {"non_finite": "fatal"},
+        "variants": {"works": {}, "diverges": {"outer": {"learning_rate": 1.0}, "inner": {"learning_rate": 1e30}}},
+        "sweep": {"outer.momentum": {"search": "linear", "low": 0.1, "high": 0.9, "trials": 2}},
+    }
+    with pytest.raises(PointsFailedError, match="diverges: diverges: none of 2 trials") as raised:
+        run_points(points_of(tmp_path, changes), tmp_path / "out")
+    [record] = raised.value.records
+    assert record.summary["variant"] == "works"
+    before = (tmp_path / "out" / tuning.TUNING_FILE).read_bytes()
+    assert len(tuning.failed_trials(tmp_path / "out")) == 2
+    with pytest.raises(PointsFailedError):
+        run_points(points_of(tmp_path, changes), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / tuning.TUNING_FILE).read_bytes() == before
+    assert len(list((tmp_path / "out" / "tuning").iterdir())) == 1
+
+
+def test_values_stay_in_their_range(tmp_path: Path):
+    changes = {
+        "budget": {"local_steps": 20},
+        "sweep": {"outer.momentum": {"search": "linear", "low": 0.99991, "high": 0.99999, "trials": 3}},
+    }
+    [record] = run_points(points_of(tmp_path, changes), tmp_path / "out")
+    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    tried = [trial["values"]["outer.momentum"] for trial in study["trials"]]
+    assert len(set(tried)) == 3
+    assert all(0.99991 <= value <= 0.99999 for value in tried)
+    assert record.summary["tuned"]["outer.momentum"] in tried
+
+
+def test_in_python_nothing_is_simulated_before_it_is_searched(tmp_path: Path):
+    points = points_of(tmp_path)
+    for use in (lambda: simulate_all(points), lambda: vary(points, {"inner.local_steps": [1, 2]})):
+        with pytest.raises(ExperimentError, match=r"sweep.outer.learning_rate: is searched.*`run_points` searches"):
+            use()
 
 
 def test_without_optuna_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

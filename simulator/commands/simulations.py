@@ -1,5 +1,6 @@
 """Commands that simulate: `run` and `timeline`."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,15 +97,19 @@ def timeline(
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from rich.console import Console
 
-    from simulator.folder import output_folder
+    from simulator.folder import alone_in, output_folder
     from simulator.report import results_tables, worker_rich_table, write_figures
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Sweep
 
     use_plugins(plugin)
     _, points, workshop = read_points(file, settings, variant, data="uneven")
+    for path, search in points[0].searches.items():
+        say(f"{path} is searched: these are timelines at {search.ends[0]}")
+    points = [dataclasses.replace(point, searches={}) for point in points]
     folder = output_folder(out, f"{points[0].experiment.name}-timeline")
-    records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
+    with alone_in(folder):
+        records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
     console = Console()
     for record in records:
         console.print(worker_rich_table(record), "")
@@ -139,7 +144,7 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
 
     from simulator.experiment.reference import reference_of
     from simulator.report import comparison, comparison_table, results_tables, write_figures
-    from simulator.sweeping.tuning import TUNING_FILE
+    from simulator.sweeping.tuning import TUNING_FILE, failed_trials
 
     console = Console()
     summaries = [record.summary for record in records]
@@ -151,7 +156,9 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
     if any(summary.get("tuned") for summary in summaries):
-        say(f"searched: what was tried and chosen is in {folder / TUNING_FILE}")
+        failed = failed_trials(folder)
+        of_them = f"; {plural(len(failed), 'trial')} failed (the first: {failed[0]})" if failed else ""
+        say(f"searched: what was tried and chosen is in {folder / TUNING_FILE}{of_them}")
     reused = [summary for summary in summaries if summary.get("reused")]
     if reused:
         steps = sum(summary["reused"]["local_steps"] for summary in reused)
@@ -172,7 +179,9 @@ def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> N
     if any(point.searches for point in points):
         from simulator.sweeping.tuning import number_of_trials
 
-        say(f"not counted: {plural(number_of_trials(points), 'trial')} of the axes that are searched, before these")
+        trials = number_of_trials(points)
+        about = f", about {trials / len(points):.1f} times as much" if trials else ""
+        say(f"not counted: {plural(trials, 'trial')} of the axes that are searched, before these{about}")
 
 
 def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":

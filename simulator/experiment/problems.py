@@ -38,6 +38,10 @@ class ExperimentError(Exception):
         self.problems = tuple({str(problem): problem for problem in problems}.values())
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes as what it was made of."""
+        return type(self), (self.problems,)
+
 
 class SettingError(ValueError):
     """A setting that cannot be had: `key` is its dotted path in the experiment, `value` what it was."""
@@ -45,6 +49,10 @@ class SettingError(ValueError):
     def __init__(self, key: str, value: object, message: str):
         super().__init__(message)
         self.key, self.value = key, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes as what it was made of."""
+        return type(self), (self.key, self.value, str(self))
 
 
 class SimulationError(Exception):

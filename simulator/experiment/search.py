@@ -38,6 +38,10 @@ class Search(Section):
         if self.search == "choice":
             if not self.values:
                 raise ConflictError(("values", "a choice needs a list of at least one value"))
+            if any(isinstance(value, Mapping | list | tuple) for value in self.values):
+                raise ConflictError(
+                    ("values", "expected numbers, texts, true or false: mappings are listed, not searched")
+                )
             if self.low is not None or self.high is not None:
                 raise ConflictError(("search", "a choice has values, and neither low nor high"))
             return self

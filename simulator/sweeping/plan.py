@@ -75,9 +75,17 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
 
 def experiment_of(run: PlannedRun) -> "Experiment":
     """Returns the experiment, checked again."""
-    from simulator.experiment import Experiment
+    import pydantic
 
-    return Experiment.model_validate(run.experiment)
+    from simulator.experiment import Experiment, SimulationError
+
+    try:
+        return Experiment.model_validate(run.experiment)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]["msg"]
+        message = "this process cannot read the experiment, which names something that was registered in another: put "
+        message += "what registers it into a file, and name that with --plugin or import_plugins([file])"
+        raise SimulationError(f"{message} ({first})") from error
 
 
 def point_of(run: PlannedRun) -> "Point":

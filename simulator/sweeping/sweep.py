@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
+from simulator.experiment import SimulationError
 from simulator.folder import finished
 from simulator.live import LiveView
 from simulator.stopping import StopSignals
@@ -183,9 +184,19 @@ class Sweep:
         if any(point.searches for point in self.points):
             from simulator.sweeping.tuning import tuned
 
-            return dataclasses.replace(self, points=tuned(self)).run()
+            return self._run_settled(*tuned(self))
         records, failures = self.by_place()
         return [records[index] for index in sorted(records)], [failures[index] for index in sorted(failures)]
+
+    def _run_settled(
+        self, settled: "list[Point]", hopeless: Mapping[int, SimulationError]
+    ) -> "tuple[list[RunRecord], list[Failure]]":
+        """Runs the points for which a search has found something; the others have failed."""
+        if not settled:
+            raise next(iter(hopeless.values()))
+        runs = planned_runs(self.points)
+        records, failures = dataclasses.replace(self, points=settled).run()
+        return records, [*(Failure.of(runs[place], error) for place, error in hopeless.items()), *failures]
 
     def by_place(self) -> "tuple[dict[int, RunRecord], dict[int, Failure]]":
         """Does what `run` does for points of which nothing is searched; returns what became of each by its place."""

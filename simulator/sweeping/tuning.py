@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.search import Search
-from simulator.record import TRIALS_FOLDER, atomic_path, to_json
+from simulator.record import TRIALS_FOLDER, RecordError, atomic_path, to_json
 from simulator.stopping import Interrupted
 from simulator.sweeping.plan import planned_runs
 from simulator.visible import plural
@@ -49,6 +51,7 @@ class Study:
 
     Args:
       points: of all seeds.
+      before: what was tried before the search was stopped, in the form of `tried`.
 
     Attributes:
       label: what to call it.
@@ -59,8 +62,8 @@ class Study:
       ExperimentError: Optuna is not installed.
     """
 
-    def __init__(self, points: Sequence[Point]):
-        self.points = points
+    def __init__(self, points: Sequence[Point], before: Sequence[Mapping[str, Any]] = ()):
+        self.points, self._before = points, before
         first = points[0]
         self._searches = first.searches
         given: Search = next(iter(self._searches.values()))
@@ -82,12 +85,32 @@ class Study:
         self.tried: list[dict[str, Any]] = []
 
     def ask(self) -> Iterator[Trial]:
-        """Yields the next trials, none when there have been enough."""
-        for _ in range(min(AT_ONCE, self.trials - self._asked)):
-            self._asked += 1
-            handle = self._study.ask(self._distributions())
-            values = {path: _rounded(value) for path, value in handle.params.items()}
-            yield Trial(values, self._base.at({_SEED: self._seed, **values}), handle)
+        """Yields the next trials, none when there have been enough.
+
+        What was tried before, and what cannot be tried, is told at once, with the others that are asked for.
+        """
+        told: list[tuple[Any, dict[str, Any]]] = []
+        some = False
+        while self._asked < self.trials and not some:
+            for _ in range(min(AT_ONCE, self.trials - self._asked)):
+                handle = self._study.ask(self._distributions())
+                self._asked += 1
+                values = {path: _rounded(value, self._searches[path]) for path, value in handle.params.items()}
+                known = next((trial for trial in self._before if trial["values"] == values), None)
+                if known is not None:
+                    told.append((handle, dict(known)))
+                    continue
+                try:
+                    point = self._base.at({_SEED: self._seed, **values})
+                except pydantic.ValidationError as error:
+                    failed = {"values": values, "seed": self._seed, "final_loss": None}
+                    told.append((handle, failed | {"error": error.errors()[0]["msg"]}))
+                    continue
+                some = True
+                yield Trial(values, point, handle)
+            for handle, found in told:
+                self._note(handle, found)
+            told.clear()
 
     def tell(self, trial: Trial, loss: float | None, where: str) -> None:
         """Notes what a trial has found.
@@ -98,9 +121,12 @@ class Study:
           where: its folder, or what went wrong.
         """
         finite = loss is not None and math.isfinite(loss)
-        self._study.tell(trial.handle, loss if finite else math.inf)
         found = {"final_loss": loss if finite else None, "folder" if loss is not None else "error": where}
-        self.tried.append({"values": dict(trial.values), "seed": self._seed, **found})
+        self._note(trial.handle, {"values": dict(trial.values), "seed": self._seed, **found})
+
+    def _note(self, handle: Any, found: dict[str, Any]) -> None:
+        self._study.tell(handle, math.inf if found["final_loss"] is None else found["final_loss"])
+        self.tried.append(found)
 
     def chosen(self) -> Mapping[str, Any]:
         """Returns the best values.
@@ -119,7 +145,8 @@ class Study:
 
     def facts(self) -> dict[str, Any]:
         """Returns all that there is to write down."""
-        chosen = self.chosen() if len(self.tried) == self.trials else None
+        finite = any(trial["final_loss"] is not None for trial in self.tried)
+        chosen = self.chosen() if finite and len(self.tried) == self.trials else None
         searched = {path: search.model_dump(mode="json", exclude_none=True) for path, search in self._searches.items()}
         overrides = dict(self._base.overrides)
         return {
@@ -143,34 +170,45 @@ class Study:
         return found
 
 
-def tuned(sweep: "Sweep") -> list[Point]:
-    """Simulates the trials of a sweep's searched axes; returns its points with the values that were best.
+def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
+    """Simulates the trials of a sweep's searched axes.
 
     Trials are kept in `tuning/` in the sweep's folder, a folder for every few; what was tried and chosen in
-    `tuning.json`.
+    `tuning.json`, from which a search goes on: a trial that has failed is not tried again.
+
+    Returns:
+      The points with the values that were best, without those of which no trial has ended with a finite loss, and these
+      by their places, with the reason.
 
     Raises:
       ExperimentError: Optuna is not installed.
-      SimulationError: for some variant no trial has ended with a finite loss.
       Interrupted: a signal has come.
       OSError: something cannot be written.
     """
-    studies = _studies(sweep.points)
-    batch = 0
+    studies = _studies(sweep.points, _read(sweep.folder))
     try:
         while trials := [(study, trial) for study in studies for trial in study.ask()]:
-            batch += 1
-            _simulate(sweep, trials, f"{TRIALS_FOLDER}/{batch}")
+            done = sum(1 for study in studies for _ in study.tried)
+            _simulate(sweep, trials, f"{TRIALS_FOLDER}/{done + 1}")
             _write(sweep.folder, studies)
     except Interrupted as stopped:
         raise Interrupted(stopped.number, f"a search goes on with --resume --out {sweep.folder}") from stopped
-    chosen = {id(point): study.chosen() for study in studies for point in study.points}
-    return [_settled(point, chosen[id(point)]) if point.searches else point for point in sweep.points]
+    study_of = {id(point): study for study in studies for point in study.points}
+    settled, hopeless = [], {}
+    for place, point in enumerate(sweep.points):
+        if id(point) not in study_of:
+            settled.append(point)
+            continue
+        try:
+            settled.append(_settled(point, study_of[id(point)].chosen()))
+        except SimulationError as error:
+            hopeless[place] = error
+    return settled, hopeless
 
 
 def number_of_trials(points: Sequence[Point]) -> int:
     """Returns how many simulations the search takes before the points themselves are simulated."""
-    return sum(study.trials for study in _studies(points))
+    return sum(study.trials for study in _studies(points, []))
 
 
 def _settled(point: Point, chosen: Mapping[str, Any]) -> Point:
@@ -178,13 +216,17 @@ def _settled(point: Point, chosen: Mapping[str, Any]) -> Point:
     return dataclasses.replace(point.at(chosen), overrides=point.overrides, tuned=chosen)
 
 
-def _studies(points: Sequence[Point]) -> list[Study]:
+def _studies(points: Sequence[Point], before: Sequence[Mapping[str, Any]]) -> list[Study]:
+    tried = {_key(study["variant"], study["overrides"]): study["trials"] for study in before}
     alike: dict[str, list[Point]] = {}
     for point in points:
         if point.searches:
-            key = json.dumps([point.variant, _listed(point)], sort_keys=True, default=str)
-            alike.setdefault(key, []).append(point)
-    return [Study(members) for members in alike.values()]
+            alike.setdefault(_key(point.variant, _listed(point)), []).append(point)
+    return [Study(members, tried.get(key, ())) for key, members in alike.items()]
+
+
+def _key(variant: str, overrides: Mapping[str, Any]) -> str:
+    return json.dumps([variant, overrides], sort_keys=True, default=str)
 
 
 def _listed(point: Point) -> dict[str, Any]:
@@ -210,9 +252,36 @@ def _write(folder: Path, studies: Sequence[Study]) -> None:
         temporary.write_text(to_json([study.facts() for study in studies], TUNING_FILE), encoding="utf-8")
 
 
-def _rounded(value: Any) -> Any:
-    """Returns a number with few digits, so that it can be read and written."""
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """Returns what `_write` has written, nothing where it has not.
+
+    Raises:
+      RecordError: it cannot be read.
+    """
+    try:
+        found: list[dict[str, Any]] = json.loads((folder / TUNING_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        message = f"{folder / TUNING_FILE}: cannot be read ({error}): remove it, and the search is made again"
+        raise RecordError(message) from error
+    return found
+
+
+def failed_trials(folder: Path) -> list[str]:
+    """Returns what went wrong with trials of the search in a folder."""
+    return [trial["error"] for study in _read(folder) for trial in study["trials"] if "error" in trial]
+
+
+def _rounded(value: Any, search: Search) -> Any:
+    """Returns a number of the range with few digits, so that it can be read and written."""
+    if not isinstance(value, float) or search.low is None or search.high is None:
+        return value
+    if search.search == "linear":
+        few = round(value, _DIGITS - 1 - math.floor(math.log10(search.high - search.low)))
+    else:
+        few = float(f"{value:.{_DIGITS}g}")
+    return min(max(few, search.low), search.high)
 
 
 def _optuna(path: str) -> Any:

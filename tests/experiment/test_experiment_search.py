@@ -49,6 +49,7 @@ def test_who_only_lists_points_is_told_that_one_has_no_value(tmp_path: Path):
         ("outer.learning_rate", RATE | {"values": [1]}, "belongs to a choice: leave it out, or write"),
         ("inner.local_steps", {"search": "choice"}, "a choice needs a list of at least one value"),
         ("inner.local_steps", {"search": "choice", "values": [1], "low": 1}, "a choice has values, and neither low"),
+        ("inner", {"search": "choice", "values": [{"learning_rate": 1}]}, "mappings are listed, not searched"),
         ("inner.local_steps", {"search": "integer", "low": 1.5, "high": 3}, "must be whole numbers"),
         ("inner.local_steps", {"search": "integer", "low": 0, "high": 3}, "inner.local_steps = 0: must be at least 1"),
         ("inner.optimizer", {"search": "choice", "values": ["sgd", 3]}, "inner.optimizer = 3: expected text"),
