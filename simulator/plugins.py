@@ -2,12 +2,13 @@
 
 import hashlib
 import importlib
+import importlib.abc
 import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import NamedTuple
 
 from simulator.experiment import ExperimentError, Problem
@@ -23,6 +24,26 @@ class Plugin(NamedTuple):
 
     name: str
     source: str | None
+
+
+class _Carried(importlib.abc.InspectLoader):
+    """Runs the source of a plugin whose file is on another machine."""
+
+    def __init__(self, plugin: Plugin):
+        self._plugin = plugin
+
+    def is_package(self, fullname: str) -> bool:
+        """Returns that it is none."""
+        return False
+
+    def get_source(self, fullname: str) -> str | None:
+        """Returns what was carried."""
+        return self._plugin.source
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Returns the same compiled, under the name that its file has where it is."""
+        assert self._plugin.source is not None
+        return self.source_to_code(self._plugin.source, self._plugin.name)
 
 
 _RUN: dict[str, Plugin] = {}
@@ -46,11 +67,12 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
         if source is None:
             import_plugins([name])
             continue
+        loader = _Carried(plugin)
         module = ModuleType(_known_as(Path(name)))
         module.__file__ = name
         sys.modules[module.__name__] = module
         try:
-            exec(compile(source, name, "exec"), module.__dict__)
+            loader.exec_module(module)
             _RUN[name] = plugin
         except Exception as error:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error

@@ -22,6 +22,9 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What tests compute takes no time, but compiling it does.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
 # Programs that several tests compile are compiled once.
 COMPILED = tempfile.TemporaryDirectory(prefix="tardigrad-compiled-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
