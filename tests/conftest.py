@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 import yaml
 
-hypothesis.settings.register_profile("any machine", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("any machine", deadline=None, max_examples=15)
 hypothesis.settings.load_profile("any machine")
 
 # JAX reads these when it is first imported, here and in processes that tests start. JAX_PLATFORMS chooses the platform.
