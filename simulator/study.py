@@ -9,7 +9,7 @@ from rich.console import Console
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, SimulationError, expand, load
 from simulator.experiment.document import merge, nested, plain_tree
 from simulator.record import Runs
-from simulator.tracking import Tracker, track
+from simulator.tracking import Tracker
 
 Simulated = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
 
@@ -106,38 +106,37 @@ def simulate_all(
 
     Raises:
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
-      SimulationError: a simulation cannot go on.
+      PointsFailedError: some simulations could not go on; the error has the records of the others.
     """
-    from simulator.engine import simulate
-    from simulator.report import file_names
     from simulator.reuse import Reuse
     from simulator.sharing import sharing
+    from simulator.sweeping.body import simulate_point
+    from simulator.sweeping.outcomes import Failure, PointsFailedError
+    from simulator.sweeping.plan import names_of, planned_runs
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
-    labels = [point.label for point in points]
-    runs = Runs()
+    resolved = [point.experiment for point in points]
+    runs, failures = Runs(), []
     with _view(len(points), progress) as view:
         shares = reuse and trainer is None
-        plan = sharing([point.experiment for point in points], labels, workshop) if shares else Reuse()
-        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True)):
-            observer = view.begin(label) if view else None
+        plan = sharing(resolved, [point.label for point in points], workshop) if shares else Reuse()
+        for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
+            observer = view.begin(point.label) if view else None
             share = plan.share(index)
-            with _named(label), track(trackers, name, point, observer) as told:
-                record = simulate(
-                    point.experiment,
-                    trainer=trainer,
-                    observer=told,
-                    workshop=workshop,
-                    overrides=point.overrides,
-                    tuned=point.tuned,
-                    share=share,
+            try:
+                record = simulate_point(
+                    point, name, observer, trackers, trainer=trainer, workshop=workshop, share=share
                 )
-                told.finished(record)
+            except SimulationError as error:
+                failures.append(Failure.of(planned_runs(points)[index], error))
+                continue
             plan.done(index, record, share.kept)
             if observer is not None:
                 observer.finished()
             runs.append(record)
+    if failures:
+        raise PointsFailedError(failures, runs)
     return runs
 
 
@@ -152,16 +151,6 @@ def _settled(points: list[Point]) -> list[Point]:
         message = "is searched, so it has no value yet: `run_points` searches"
         raise ExperimentError([Problem(f"sweep.{path}", message) for path in searched])
     return points
-
-
-@contextlib.contextmanager
-def _named(label: str) -> Iterator[None]:
-    """Notes in an error of a simulation which one it was."""
-    try:
-        yield
-    except SimulationError as error:
-        error.add_note(f"simulating {label}")
-        raise
 
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:

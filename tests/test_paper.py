@@ -43,26 +43,26 @@ def test_a_file_is_valid_at_both_scales(name, scale):
 @pytest.mark.usefixtures("mixed_dtypes")
 @pytest.mark.parametrize("name", TABLES)
 def test_a_file_runs_for_a_few_updates(name):
-    points = {point.variant: point for point in load(FOLDER / name, *SMALL, "sweep.seed=[0]")}
-    for point in list(points.values())[:: max(1, len(points) - 1)]:  # the first and the last
-        workers = point.experiment.cluster.workers
-        budget = point.experiment.budget.model_copy(update={"local_steps": 8 * workers})
-        record = simulate(point.experiment.model_copy(update={"budget": budget}), workshop=WORKSHOP)
-        assert record.summary["server_updates"] >= 2
-        assert np.isfinite(record.evaluations["loss"]).all()
+    points = load(FOLDER / name, *SMALL, "sweep.seed=[0]")
+    experiment = points[-1].experiment  # the one that is least like the others
+    budget = experiment.budget.model_copy(update={"local_steps": 8 * experiment.cluster.workers})
+    record = simulate(experiment.model_copy(update={"budget": budget}), workshop=WORKSHOP)
+    assert record.summary["server_updates"] >= 2
+    assert np.isfinite(record.evaluations["loss"]).all()
 
 
 @pytest.fixture(scope="module")
 def records():
     with jax.numpy_dtype_promotion("standard"):  # optax's Adams mix dtypes
-        return {point.variant: simulate(point.experiment, workshop=WORKSHOP) for point in load(FOLDER / "toy.yaml")}
+        points = load(FOLDER / "toy.yaml", "budget.local_steps=1600")
+        return {point.variant: simulate(point.experiment, workshop=WORKSHOP) for point in points}
 
 
 class TestToy:
     GOLDEN_S = (0.0, 209.0, 406.4, 603.8, 801.4, 999.0, 1207.8, 1404.2, 1600.6, 1800.2, 1998.6)
 
-    def test_the_golden_clock_holds_through_the_engine(self, records):
-        record = records["async heavy-ball"]
+    def test_the_golden_clock_holds_through_the_engine(self):
+        record = simulate(load(FOLDER / "toy.yaml", variant="async heavy-ball")[0].experiment, trainer="null")
         evaluations = record.evaluations
         assert evaluations["local_steps"].tolist() == [800 * number for number in range(11)]
         assert [f"{time:.1f}" for time in evaluations["simulated_s"]] == [f"{time:.1f}" for time in self.GOLDEN_S]
@@ -77,8 +77,9 @@ class TestToy:
         for record in records.values():
             losses = record.evaluations["loss"]
             assert losses.iloc[0] == pytest.approx(np.log(4), abs=0.05)
-            assert losses.iloc[-1] < 0.8 * losses.iloc[0]
-        assert records["sync heavy-ball"].summary["simulated_seconds"] == pytest.approx(100 * 66.6)
+            assert losses.iloc[-1] < 0.97 * losses.iloc[0]
+        assert records["sync heavy-ball"].summary["simulated_seconds"] == pytest.approx(20 * 66.6)
+        assert records["async heavy-ball"].evaluations["simulated_s"].tolist() == pytest.approx(self.GOLDEN_S[:3])
 
     def test_buffering_all_with_infinite_grace_is_synchronous(self, records):
         synchronous, buffered = records["sync heavy-ball"], records["buffered, infinite grace"]

@@ -9,8 +9,18 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from simulator import ExperimentError, Point, Runs, Workshop, build_experiment, load, notebook, simulate_all, vary
-from simulator.experiment import SimulationError
+from simulator import (
+    ExperimentError,
+    Point,
+    PointsFailedError,
+    Runs,
+    Workshop,
+    build_experiment,
+    load,
+    notebook,
+    simulate_all,
+    vary,
+)
 from simulator.live import LiveView
 from simulator.notebook import NotebookView
 from simulator.record import RecordError, read_runs
@@ -188,11 +198,13 @@ def test_all_that_is_wrong_is_told_before_anything_is_simulated():
     assert len(raised.value.problems) == 2
 
 
-def test_a_simulation_that_cannot_go_on_says_which():
+def test_a_simulation_that_cannot_go_on_stops_no_other():
     dead = tiny(cluster={"faults": {"departures": {"after": "1s"}}})
-    with pytest.raises(SimulationError) as raised:
-        simulate_all({"dead": dead}, trainer="null", workshop=WORKSHOP, progress=False)
-    assert raised.value.__notes__ == ["simulating dead"]
+    with pytest.raises(PointsFailedError, match=r"(?s)1 of 3 points failed:\n  dead: .*") as raised:
+        simulate_all({"a": tiny(), "dead": dead, "b": tiny()}, trainer="null", workshop=WORKSHOP, progress=False)
+    assert raised.value.records.frame()["variant"].tolist() == ["a", "b"]
+    [failure] = raised.value.failures
+    assert (failure.run.label, failure.kind) == ("dead", "NoProgressError")
 
 
 # Notebooks.

@@ -144,7 +144,7 @@ def test_tensorboard_has_simulated_time_steps_and_tokens(tmp_path):
     points = [Point("x", {"inner.batch_size": 4}, tiny(**SHORT))]
     [record] = simulate_all(points, trackers=[TensorBoard(tmp_path)], workshop=WORKSHOP, progress=False)
     [folder] = tmp_path.iterdir()
-    assert folder.name == "x-inner-batch-size-4"
+    assert folder.name == "x-batch-size-4"
     scalars, texts = read_events(folder)
     table = record.evaluations
     found = scalars["evaluation/perplexity"]

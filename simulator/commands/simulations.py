@@ -118,7 +118,7 @@ def timeline(
         figures = write_figures(records, folder)
         say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
     if failures:
-        raise PointsFailedError(failures, records, folder)
+        raise PointsFailedError(failures, records)
 
 
 def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:

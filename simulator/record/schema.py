@@ -179,5 +179,6 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
             raise RecordError(
                 f"{where}: column {name!r} holds {bad!r}, but {article} {kind} is one of {', '.join(valid)}"
             )
-        frame[name] = series.astype(_DTYPES[kind])
+        if series.dtype != _DTYPES[kind]:
+            frame[name] = series.astype(_DTYPES[kind])
     return frame

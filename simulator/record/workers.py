@@ -46,8 +46,8 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     every = pd.RangeIndex(workers, name="worker")
     by_worker = rounds.groupby("worker")
     totals = spans.groupby("worker").sum().reindex(every)
-    last = by_worker[["arrival_s", "update_s", "waited_to_end"]].last().reindex(every)
-    covered_s = last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
+    last = _last(rounds).reindex(every)
+    covered_s = _covered_s(last, simulated_s)
     totals["wait"] += covered_s - last["arrival_s"]
     shares = totals[["pull", "compute", "push", "wait", "lost"]].div(covered_s, axis=0)
     staleness = by_worker["staleness"].agg(["mean", "max"]).reindex(every)
@@ -85,8 +85,9 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
     Raises:
         RecordError: As `worker_table`.
     """
-    table = worker_table(rounds, workers, simulated_s)
-    covered_s = float(table["covered_s"].sum())
+    rounds = conform(rounds, ROUND_COLUMNS, "rounds")
+    _check(rounds, workers, simulated_s)
+    covered_s = float(_covered_s(_last(rounds), simulated_s).sum())
     computing_s = float((rounds["push_start_s"] - rounds["compute_start_s"]).sum())
     some = len(rounds) > 0
     return {
@@ -124,6 +125,16 @@ def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: fl
         "goodput": good / simulated_s if simulated_s > 0 else None,
         "lost_bytes": int(lost["bytes_down"].sum() + lost["bytes_up"].sum()),
     }
+
+
+def _last(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Returns the last round of each worker from which something arrived, by worker."""
+    return rounds.drop_duplicates("worker", keep="last").set_index("worker").sort_index()
+
+
+def _covered_s(last: pd.DataFrame, simulated_s: float) -> "pd.Series[float]":
+    """Returns how long the table of rounds covers each worker, from the last round of each."""
+    return last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
 
 
 def _check(rounds: pd.DataFrame, workers: int, simulated_s: float) -> None:

@@ -4,6 +4,7 @@ The format is that of Google's "Trace Event Format" (2016). A run is two process
 evaluations and counters, and the workers, a thread each. Times are simulated ones, rounded to whole microseconds.
 """
 
+import bisect
 import contextlib
 import gzip
 import heapq
@@ -128,10 +129,14 @@ def trace_events(records: Sequence[RunRecord]) -> Iterator[Event]:
     """Yields the events of a trace; those of one thread are in order of time.
 
     A worker's thread has complete events ("X") for wait, pull, compute, push and absent, instants ("i") for what went
-    wrong, and a flow ("s") from the last moment of each round that arrived; the server's has complete events for
+    wrong, and a flow ("s") from the last slice of each round that arrived; the server's has complete events for
     updates, to which the flows lead ("f"), and instants for evaluations. Counters ("C") are staleness (mean of an
     update's arrivals), version and perplexity. A slice's arguments are its round, the version that was pulled, shard,
     local steps, staleness and training loss (nats).
+
+    Perfetto takes events of one time in the order of the file, but slices that take time before all others, and an
+    instant for the slice that a later flow lies in. So a flow ends before an update that takes no time, or in one that
+    does, and it begins at the last moment of its slice only if nothing else begins in there.
 
     Args:
         records: As `write_trace` takes them.
@@ -201,12 +206,12 @@ def _of_workers(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event
         rows = rounds.of(worker)
         slices = list(_phases(rounds, rows, end))
         if worker in away:
-            slices += _absent(away[worker], record.faults)
+            slices = [*_absent(away[worker], record.faults, slices), *slices]
         fitted = list(_nested(sorted(slices, key=_in_order)))
+        instants = [_instant(fault, place) for fault in faults[worker].to_dict("records")] if worker in faults else []
         events = [_complete(each, "worker", place) for each in fitted]
-        events += _sent(fitted, ids, place)
-        if worker in faults:
-            events += [_instant(fault, place) for fault in faults[worker].to_dict("records")]
+        events += _sent(fitted, sorted(event["ts"] for event in [*events, *instants]), ids, place)
+        events += instants
         yield from sorted(events, key=lambda event: event["ts"])  # stable: slices come before what lies in them
 
 
@@ -225,10 +230,13 @@ def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[
             yield _Slice(arrived, stop, "wait", {})
 
 
-def _absent(away: pd.DataFrame, faults: pd.DataFrame) -> Iterator[_Slice]:
+def _absent(away: pd.DataFrame, faults: pd.DataFrame, phases: Sequence[_Slice]) -> Iterator[_Slice]:
+    """Yields when a worker was away, from a microsecond later in a phase that began with it: a flow begins before."""
     kinds = faults["fault"].astype(str)
+    until = {each.start: each.end for each in phases}
     for row, first_s, last_s in zip(away.index, away["first_s"], away["last_s"], strict=True):
         start, end = _us([first_s, last_s])
+        start += until.get(start, start) > end
         if start < end:
             yield _Slice(start, end, "absent", {"fault": kinds[row]})
 
@@ -264,11 +272,12 @@ def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
         yield each
 
 
-def _sent(slices: Sequence[_Slice], ids: _Ids, place: Event) -> Iterator[Event]:
-    """Yields where the flow of each round begins: at the last moment of its last slice."""
+def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Event) -> Iterator[Event]:
+    """Yields where the flow of each round begins: in its last slice, before anything else that begins in there."""
     last = {each.arguments["round"]: each for each in slices if "round" in each.arguments and each.name != "wait"}
     for number, each in last.items():
-        moment = max(each.start, each.end - 1)
+        alone = bisect.bisect_left(begins, each.end) - bisect.bisect_left(begins, each.start) == 1
+        moment = each.end - 1 if alone else each.start
         yield {"name": "push", "cat": "flow", "ph": "s", "id": ids.flow(number), "ts": moment, **place}
 
 
@@ -311,23 +320,27 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
     columns = [record.rounds[name].to_numpy() for name in ("round", "worker", "version", "outcome", "staleness")]
     columns += [rounds.times["arrival_s"], rounds.times["update_s"], rounds.some]
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    busy_until = 0
+    busy_until, latest_instant = 0, -1
     for (_, outcome), members in itertools.groupby(enumerate(rows), key=_one_update):
         numbers, workers, versions, _, staleness, arrived, updated, some = zip(
             *(row for _, row in members), strict=True
         )
         end, applied = updated[0], outcome == "applied"
         begin = min(end, max(busy_until, *arrived, end - takes if applied else end))
-        busy_until = end
-        for number, moved in zip(numbers, some, strict=True):
-            if moved:
-                yield {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}
+        begin += begin == latest_instant < end  # what takes no time comes first
+        busy_until, latest_instant = end, end if begin == end else latest_instant
+        arrows = [
+            {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}
+            for number, moved in zip(numbers, some, strict=True)
+            if moved
+        ]
         mean = sum(staleness) / len(staleness)
         given: Event = {"version": versions[0], "rounds": len(numbers), "staleness": mean, "outcome": outcome}
         if len(numbers) == 1:
             given |= {"round": numbers[0], "worker": workers[0]}
         name = f"update {versions[0]}" if applied else outcome
-        yield _complete(_Slice(begin, end, name, given), "server", place)
+        update = _complete(_Slice(begin, end, name, given), "server", place)
+        yield from [update, *[arrow | {"bp": "e"} for arrow in arrows]] if begin < end else [*arrows, update]
         yield _counter("staleness", begin, mean, ids)
         if applied:
             yield _counter("version", begin, versions[0], ids)
@@ -346,8 +359,11 @@ def _evaluated(row: dict[Any, Any], place: Event) -> Event:
     return {"name": "evaluation", "cat": "server", "ph": "i", "s": "t", "ts": time, **place, "args": finite}
 
 
+_SERIES = {"staleness": "mean", "version": "number", "perplexity": "validation"}  # Perfetto shows "staleness mean"
+
+
 def _counter(name: str, time: int, value: float, ids: _Ids) -> Event:
-    return {"name": name, "ph": "C", "ts": time, "pid": ids.server, "tid": ids.server, "args": {name: value}}
+    return {"name": name, "ph": "C", "ts": time, "pid": ids.server, "tid": ids.server, "args": {_SERIES[name]: value}}
 
 
 def _us(seconds: "Sequence[float] | pd.Series[float]") -> list[int]:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
@@ -14,6 +14,7 @@ from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
 if TYPE_CHECKING:
     from simulator.book import Observer
     from simulator.engine import TrainerKind
+    from simulator.experiment import Point
     from simulator.learning import Workshop
     from simulator.profiling import Profile
     from simulator.record import RunRecord
@@ -112,28 +113,36 @@ class TaskRunner:
             return Failure.of(run, error)
 
     def _simulate(self, run: PlannedRun, share: "Share") -> "RunRecord":
-        from simulator.engine import simulate
-        from simulator.tracking import track
-
-        point, observer = point_of(run), self._begin(run)
+        observer = self._begin(run)
         if self._profile is not None and share.trajectory is None:  # else nothing is trained
             observer = self._profile.of(run.label, observer)
         (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
-        with track(self._trackers, run.folder, point, observer) as told:
-            record = simulate(
-                point.experiment,
-                trainer=self._trainer,
-                observer=told,
-                workshop=self._workshop,
-                overrides=run.overrides,
-                tuned=run.tuned,
-                checkpoints=self._folder / run.folder / CHECKPOINTS,
-                share=share,
-                stop=self._stop,
-            )
-            told.finished(record)
+        record = simulate_point(
+            point_of(run),
+            run.folder,
+            observer,
+            self._trackers,
+            trainer=self._trainer,
+            workshop=self._workshop,
+            checkpoints=self._folder / run.folder / CHECKPOINTS,
+            share=share,
+            stop=self._stop,
+        )
         record.write(self._folder / run.folder)
         return record
+
+
+def simulate_point(
+    point: "Point", name: str, observer: "Observer | None", trackers: "Sequence[Tracker]", **how: Any
+) -> "RunRecord":
+    """Simulates a point under the eyes of trackers, to which it has a name; `how` is what `simulate` takes besides."""
+    from simulator.engine import simulate
+    from simulator.tracking import track
+
+    with track(trackers, name, point, observer) as told:
+        record = simulate(point.experiment, observer=told, overrides=point.overrides, tuned=point.tuned, **how)
+        told.finished(record)
+    return record
 
 
 def _clean(folder: Path) -> None:

@@ -89,16 +89,19 @@ class PointsFailedError(SimulationError):
     """Some points of a sweep have failed; the others are finished.
 
     Attributes:
-      records: of the points that are finished, in the order of the points.
+      records: of the points that are finished, in the order of the points, as `Runs`.
       failures: of the others.
     """
 
-    def __init__(self, failures: "Sequence[Failure]", records: "Sequence[RunRecord]", folder: Path):
-        self.failures, self.records = tuple(failures), tuple(records)
+    def __init__(self, failures: "Sequence[Failure]", records: "Sequence[RunRecord]", folder: Path | None = None):
+        """Makes the error; `folder` is where --resume goes on, if anywhere."""
+        from simulator.record import Runs
+
+        self.failures, self.records = tuple(failures), Runs(records)
         number = len(failures) + len(records)
         lines = "".join(f"\n  {failure}" for failure in failures)
-        rest = "--resume tries those that failed again"
-        super().__init__(f"{len(failures)} of {plural(number, 'point')} failed ({rest} in {folder}):{lines}")
+        rest = f" (--resume tries those that failed again in {folder})" if folder else ""
+        super().__init__(f"{len(failures)} of {plural(number, 'point')} failed{rest}:{lines}")
 
 
 class Watch(Protocol):

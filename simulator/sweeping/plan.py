@@ -56,21 +56,33 @@ class Task:
 
 def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
     """Returns the points in the form in which they travel; their folders sort as the points do."""
-    from simulator.report import file_names
-
-    labels = [point.label for point in points]
     digits = len(str(len(points)))
     return [
         PlannedRun(
             index,
-            label,
+            point.label,
             f"{index + 1:0{digits}d}-{name}",
             point.experiment.model_dump(mode="json"),
             dict(point.overrides),
             dict(point.tuned),
         )
-        for index, (point, label, name) in enumerate(zip(points, labels, file_names(labels), strict=True))
+        for index, (point, name) in enumerate(zip(points, names_of(points), strict=True))
     ]
+
+
+def names_of(points: "Sequence[Point]") -> list[str]:
+    """Returns a file name for each point: its variant and what the sweep set, by the last parts of the paths."""
+    from simulator.report import file_names
+
+    return file_names([_brief(point) for point in points])
+
+
+def _brief(point: "Point") -> str:
+    paths = list(point.overrides)
+    last = [path.rpartition(".")[2] for path in paths]
+    names = last if len(set(last)) == len(paths) else paths
+    values = zip(names, point.overrides.values(), strict=True)
+    return " ".join([point.variant, *(f"{name} {value}" for name, value in values)])
 
 
 def experiment_of(run: PlannedRun) -> "Experiment":

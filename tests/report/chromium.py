@@ -47,7 +47,9 @@ def requests_of(driver: Any) -> list[str]:
     messages = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
     sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
     addresses = [message["params"]["request"]["url"] for message in sent]
-    return [address for address in addresses if not address.startswith(("data:", "blob:", "chrome:"))]
+    return [
+        address for address in addresses if not address.startswith(("data:", "blob:", "chrome:", "chrome-untrusted:"))
+    ]
 
 
 def complaints_of(driver: Any) -> list[str]:

@@ -45,7 +45,8 @@ def check_format(events: list[dict[str, Any]]) -> None:
     ends: dict[int, tuple[Any, int]] = {}
     for event in events:
         phase, track = event["ph"], (event["pid"], event["tid"])
-        assert set(event) - {"ph"} == REQUIRED[phase], event
+        assert set(event) - {"ph", "bp"} == REQUIRED[phase], event
+        assert "bp" not in event or (phase, event["bp"]) == ("f", "e")
         assert type(event["pid"]) is type(event["tid"]) is int
         if phase == "M":
             assert event["name"] in METADATA
@@ -90,13 +91,65 @@ def check_nesting(slices: dict[Any, list[tuple[int, int]]]) -> None:
 
 
 def check_flows(starts: dict[int, Any], ends: dict[int, Any], slices: dict[Any, list[tuple[int, int]]]) -> None:
-    """A flow begins inside a slice, and ends where the next slice of its thread begins."""
+    """A flow begins inside a slice, and ends where a slice of its thread begins."""
     assert starts.keys() == ends.keys()
     for number, (track, moment) in starts.items():
         assert any(start <= moment < end for start, end in slices[track])
         server, arrival = ends[number]
         assert moment <= arrival
         assert any(start == arrival for start, _ in slices[server])
+
+
+def is_over(event: dict[str, Any], now: int, takes: int) -> bool:
+    """Whether a slice is over when another begins."""
+    end = event["ts"] + event.get("dur", 0)
+    return end < now or (end == now and bool(takes or event.get("dur", 0)))
+
+
+def as_perfetto_imports(events: list[dict[str, Any]]) -> dict[int, tuple[Any, Any]]:
+    """Returns, by flow, the slices that it connects, by the rules of Perfetto's importer.
+
+    Events are sorted by time, where times are equal longer slices first and then in the order of the file. Instants are
+    slices of no time. A slice is taken off its thread's stack when another begins at its end or later (of two that take
+    no time both stay). A flow begins, and with "bp": "e" ends, in the slice on top; else it ends in the next to begin.
+    """
+    order = sorted(
+        (event for event in events if event["ph"] in "Xisf"), key=lambda event: (event["ts"], -event.get("dur", 0))
+    )
+    stacks: dict[Any, list[Any]] = defaultdict(list)
+    pending: dict[Any, list[int]] = defaultdict(list)
+    begun: dict[int, Any] = {}
+    flows: dict[int, tuple[Any, Any]] = {}
+    for event in order:
+        track = event["pid"], event["tid"]
+        stack = stacks[track]
+        if event["ph"] in "Xi":
+            now, takes = event["ts"], event.get("dur", 0)
+            while stack and is_over(stack[-1], now, takes):
+                stack.pop()
+            stack.append(event)
+            flows |= {flow: (begun[flow], event) for flow in pending.pop(track, [])}
+        elif event["ph"] == "s":
+            begun[event["id"]] = stack[-1]
+        elif "bp" in event:
+            flows[event["id"]] = begun[event["id"]], stack[-1]
+        else:
+            pending[track].append(event["id"])
+    assert not any(pending.values())
+    return flows
+
+
+def check_arrows(events: list[dict[str, Any]], record: RunRecord) -> None:
+    """Every arrow that Perfetto draws leads from a round to the update that it went into."""
+    rounds = {round.round: round for round in record.rounds.itertuples()}
+    flows = as_perfetto_imports(events).values()
+    for source, target in flows:
+        of = rounds[source["args"]["round"]]
+        assert source["name"] != "wait"
+        assert source["tid"] != target["tid"]
+        assert target["name"] == (f"update {of.version}" if of.outcome == "applied" else of.outcome)
+        assert target["args"].get("round", of.round) == of.round
+    assert len(flows) == sum(event["ph"] == "s" for event in events)
 
 
 def timeline(**changes: Any) -> RunRecord:
@@ -108,7 +161,15 @@ CASES: dict[str, dict[str, Any]] = {
     "barrier": {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}},
     "network": {"cluster": {"network": NETWORK, "server_update_time": "300ms"}},
     "buffered and dropped": {"outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 1}}},
+    "dropped while the server is busy": {
+        "cluster": {"server_update_time": "700ms"},
+        "outer": {"staleness": {"kind": "threshold", "drop_above": 1}},
+    },
     "ties": {"cluster": {"devices": {"seconds_per_step": [1.0, 1.0, 1.0, 1.0]}}},
+    "ties, dropped while the server is busy": {
+        "cluster": {"devices": {"seconds_per_step": [1.0, 1.0, 1.0, 1.0]}, "server_update_time": "1s"},
+        "outer": {"staleness": {"kind": "threshold", "drop_above": 1}},
+    },
     "no time at all": {
         "cluster": {"devices": {"seconds_per_step": [1e-9, 1e-9, 1.0, 2.0]}},
         "budget": {"local_steps": 30},
@@ -129,6 +190,7 @@ def test_every_trace_keeps_the_rules_of_the_format(changes: dict[str, Any]):
     events = list(trace_events([record]))
     check_format(events)
     json.dumps(events, allow_nan=False)
+    check_arrows(events, record)
     arrived = len(record.rounds)
     flows = sum(event["ph"] == "s" for event in events)
     assert flows == arrived or (flows < arrived and changes is CASES["no time at all"])
@@ -192,12 +254,12 @@ def hand_made(rows: list[dict[str, Any]], faults: Any = ()) -> RunRecord:
 def test_counters_are_the_tables_own():
     record = build_record()
     events = list(trace_events([record]))
-    perplexities = [(event["ts"], event["args"]["perplexity"]) for event in events if event["name"] == "perplexity"]
+    perplexities = [(event["ts"], event["args"]["validation"]) for event in events if event["name"] == "perplexity"]
     table = record.evaluations
     assert perplexities == [
         (round(time_s * 1e6), value) for time_s, value in zip(table["simulated_s"], table["perplexity"], strict=True)
     ]
-    stale = [event["args"]["staleness"] for event in events if event["name"] == "staleness"]
+    stale = [event["args"]["mean"] for event in events if event["name"] == "staleness"]
     assert stale == record.rounds["staleness"].tolist()
 
 
