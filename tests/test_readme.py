@@ -144,3 +144,27 @@ def test_the_example_of_faults_is_valid():
     faults = experiment.cluster.faults
     assert faults is not None
     assert {name for name, value in faults if value is None} == {"departures", "server_outages"}
+
+
+def test_the_page_of_the_sweep_has_the_numbers_of_its_results():
+    runs = json.loads((ROOT / "experiments/results/sweeps/heterogeneity/summary.json").read_text(encoding="utf-8"))
+    assert len(runs) == 64
+    found = {}
+    for run in runs:
+        over = run["overrides"]
+        key = over["cluster.devices.workers"], run["variant"], over["cluster.devices.profile"]
+        found.setdefault(key, []).append(run)
+    levels = ("none", "slight", "moderate", "very")
+    page = (ROOT / "experiments/sweeps/README.md").read_text(encoding="utf-8")
+    for workers in (4, 8):
+        for variant in dict.fromkeys(run["variant"] for run in runs):
+            cells = {"perplexity": [], "time": []}
+            for level in levels:
+                own, sync = found[workers, variant, level], found[workers, "sync DiLoCo", level]
+                assert len(own) == 2
+                time_s, sync_s = (sum(run["simulated_seconds"] for run in each) / 2 for each in (own, sync))
+                cells["perplexity"].append(f"{sum(run['final_perplexity'] for run in own) / 2:.2f}")
+                cells["time"].append(f"{time_s / 60:.1f} min ({time_s / sync_s:.2f}\u00d7)")
+            for values in cells.values():
+                assert f"| {workers} | {variant} | {' | '.join(values)} |" in page
+    assert all((ROOT / "experiments/sweeps" / name).exists() for name in re.findall(r"\]\(([^)]+)\)", page))

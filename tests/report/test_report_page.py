@@ -13,7 +13,7 @@ from simulator.record import EvaluationLog
 from simulator.report import ReportError
 from simulator.report.grouping import group_records
 from simulator.report.page import report_page, write_report
-from simulator.report.page.answer import answers
+from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.curves import axes, curve
 from simulator.report.page.limits import (
     CURVE_POINTS,
@@ -267,6 +267,28 @@ def test_each_sweep_point_has_its_answer():
     first, second = answers(group_records(runs))
     assert first.startswith("At profile=none, sync reached the lowest final perplexity, 5.000")
     assert second.startswith("At profile=very, async reached the lowest final perplexity, 4.000: 0.80")
+
+
+def test_many_sweep_points_have_a_row_each():
+    runs = [
+        _with(
+            build_record(v, barrier=v == "sync", overrides={"devices.jitter": p}),
+            final_perplexity=q + p,
+            simulated_seconds=t,
+        )
+        for p in range(5)
+        for v, q, t in (("sync", 5.0, 7200.0), ("async", 4.0 if p else 6.0, 3600.0))
+    ]
+    groups = group_records(runs)
+    assert answers(groups) == ["async reached the lowest final perplexity at 4 of 5 sweep points, sync at 1."]
+    first, *_, last = answers_table(groups)
+    times = "\u00d7"
+    assert list(last.values()) == ["jitter=4", "8.000", "async", "60 min", "sync", f"0.89{times}", f"0.50{times}"]
+    assert list(first.values()) == ["jitter=0", "5.000", "sync", "2 h", "sync", f"1.00{times}", f"1.00{times}"]
+    assert 'class="answers"' in report_page(runs)
+    assert answers_table(group_records(runs[:6])) == []
+    lost = [*runs[:-2], _with(runs[-2], final_perplexity=None), runs[-1]]
+    assert list(answers_table(group_records(lost))[-1].values())[-2:] == ["\u2013", f"0.50{times}"]
 
 
 def test_a_page_loads_nothing_and_is_the_same_each_time():

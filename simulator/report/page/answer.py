@@ -1,38 +1,80 @@
 """What came out, in words that follow from the records."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from simulator.report import format as human
 from simulator.report.grouping import Group, sweep_point_labels
-from simulator.report.page.limits import ANSWERS
+from simulator.report.page.limits import ANSWERS, SENTENCES
 from simulator.report.page.payload import baselines, mean_of, variant_of
 
 
 def answers(groups: Sequence[Group]) -> list[str]:
     """Returns one or a few sentences: which variant reached the lowest perplexity, and what it took.
 
-    For each sweep point with several variants, or, where these are too many or have one variant each, over everything.
+    For each sweep point with several variants; where these are more than a few, how often which variant did, see
+    `answers_table`; where they are too many or have one variant each, over everything.
     """
-    ranked = {
-        index: reached
-        for index, group in enumerate(groups)
-        if (reached := mean_of(group, "final_perplexity")) is not None
-    }
-    if not ranked:
+    reached, points = _reached(groups)
+    if not reached:
         return [_of_timelines(groups)]
     found = baselines(groups)
+    if not 1 <= len(points) <= ANSWERS:
+        return [_sentence(groups, reached, list(reached), found, "")]
+    if len(points) > SENTENCES:
+        best = [min(members, key=lambda index: reached[index]) for members in points.values()]
+        (first, most), *others = Counter(variant_of(groups[index]) for index in best).most_common()
+        text = f"{first} reached the lowest final perplexity at {_of(most, len(points))}"
+        return [f"{text}{''.join(f', {name} at {number}' for name, number in others)}."]
+    sentences = []
+    for baseline, members in points.items():
+        at = _point(groups[baseline]) if len(points) > 1 else ""
+        sentences.append(_sentence(groups, reached, members, found, at))
+    return sentences
+
+
+def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
+    """Returns what was reached at each sweep point, where these are more than sentences can tell and not too many."""
+    reached, points = _reached(groups)
+    if not SENTENCES < len(points) <= ANSWERS:
+        return []
+    rows = []
+    for baseline, members in points.items():
+        best = min(members, key=lambda index: reached[index])
+        own_s, other_s = (mean_of(groups[index], "simulated_seconds") for index in (best, baseline))
+        rows.append(
+            {
+                "sweep point": _point(groups[baseline]),
+                "lowest final perplexity": human.perplexity(reached[best]),
+                "reached by": variant_of(groups[best]),
+                "in": human.short_duration(own_s),
+                "beside": variant_of(groups[baseline]),
+                "perplexity": human.ratio(reached[best] / reached[baseline]) if baseline in reached else human.UNKNOWN,
+                "simulated time": human.ratio(own_s / other_s) if own_s and other_s else human.UNKNOWN,
+            }
+        )
+    return rows
+
+
+def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Sequence[int]]]:
+    """Returns the perplexity that each group reached, and the groups of each sweep point by the baseline there."""
+    means = ((index, mean_of(group, "final_perplexity")) for index, group in enumerate(groups))
+    reached = {index: mean for index, mean in means if mean is not None}
+    found = baselines(groups)
     points: dict[int, list[int]] = {}
-    for index in ranked:
+    for index in reached:
         baseline = found[index]
         if baseline is not None:
             points.setdefault(baseline, []).append(index)
-    if not 1 <= len(points) <= ANSWERS:
-        return [_sentence(groups, ranked, list(ranked), found, "")]
-    sentences = []
-    for baseline, members in points.items():
-        at = ", ".join(sweep_point_labels(groups[baseline].records[0].summary)) if len(points) > 1 else ""
-        sentences.append(_sentence(groups, ranked, members, found, at))
-    return sentences
+    return reached, points
+
+
+def _point(group: Group) -> str:
+    return ", ".join(sweep_point_labels(group.records[0].summary))
+
+
+def _of(number: int, count: int) -> str:
+    return f"all {count} sweep points" if number == count else f"{number} of {count} sweep points"
 
 
 def _sentence(

@@ -9,7 +9,7 @@ from simulator.record import FAULTS, RunRecord
 from simulator.report import format as human
 from simulator.report.grouping import Group
 from simulator.report.keys import one_line
-from simulator.report.page.answer import answers
+from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
 from simulator.report.page.rounds import fault_counts
 from simulator.report.page.settings import settings_of
@@ -33,9 +33,15 @@ def head(groups: Sequence[Group], unfinished: Sequence[str]) -> dict[str, str]:
         "title": escaped(", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"),
         "question": f'<div class="question">{asked}</div>' if asked else "",
         "answer": "".join(f"<p>{escaped(sentence)}</p>" for sentence in answers(groups)),
+        "answers": _answers(groups),
         "facts": "".join(f"<li>{escaped(fact)}</li>" for fact in _facts(runs, groups)),
         "unfinished": _unfinished(unfinished),
     }
+
+
+def _answers(groups: Sequence[Group]) -> str:
+    rows = answers_table(groups)
+    return _table(list(rows[0]), [list(row.values()) for row in rows], "answers") if rows else ""
 
 
 def _facts(runs: Sequence[RunRecord], groups: Sequence[Group]) -> Iterable[str]:
