@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, SimulationError, expand, load
+from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
 from simulator.experiment.document import merge, nested, plain_tree
 from simulator.record import Runs
 from simulator.tracking import Tracker
@@ -106,7 +106,7 @@ def simulate_all(
 
     Raises:
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
-      PointsFailedError: some simulations could not go on; the error has the records of the others.
+      PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
     """
     from simulator.reuse import Reuse
     from simulator.sharing import sharing
@@ -116,11 +116,11 @@ def simulate_all(
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
-    resolved = [point.experiment for point in points]
-    runs, failures = Runs(), []
+    runs, failures = Runs(), list[tuple[int, Exception]]()
     with _view(len(points), progress) as view:
-        shares = reuse and trainer is None
-        plan = sharing(resolved, [point.label for point in points], workshop) if shares else Reuse()
+        plan = Reuse()
+        if reuse and trainer is None:
+            plan = sharing([point.experiment for point in points], [point.label for point in points], workshop)
         for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
             observer = view.begin(point.label) if view else None
             share = plan.share(index)
@@ -128,15 +128,20 @@ def simulate_all(
                 record = simulate_point(
                     point, name, observer, trackers, trainer=trainer, workshop=workshop, share=share
                 )
-            except SimulationError as error:
-                failures.append(Failure.of(planned_runs(points)[index], error))
+            except Exception as error:  # whatever it is, it is this point's
+                if len(points) == 1:
+                    raise
+                failures.append((index, error))
+                if observer is not None:
+                    observer.failed()
                 continue
             plan.done(index, record, share.kept)
             if observer is not None:
                 observer.finished()
             runs.append(record)
     if failures:
-        raise PointsFailedError(failures, runs)
+        planned = planned_runs(points)
+        raise PointsFailedError([Failure.of(planned[i], e) for i, e in failures], runs) from failures[0][1]
     return runs
 
 

@@ -24,6 +24,7 @@ from simulator import (
 from simulator.live import LiveView
 from simulator.notebook import NotebookView
 from simulator.record import RecordError, read_runs
+from simulator.timeline import NoProgressError
 from tests.experiments import TINY, tiny
 
 WORKSHOP = Workshop()
@@ -198,13 +199,19 @@ def test_all_that_is_wrong_is_told_before_anything_is_simulated():
     assert len(raised.value.problems) == 2
 
 
-def test_a_simulation_that_cannot_go_on_stops_no_other():
+def test_a_simulation_that_cannot_go_on_stops_no_other(monkeypatch):
     dead = tiny(cluster={"faults": {"departures": {"after": "1s"}}})
+    ended = []
+    monkeypatch.setattr(LiveView, "ended", lambda self, run, *, failed=False: ended.append(failed))
     with pytest.raises(PointsFailedError, match=r"(?s)1 of 3 points failed:\n  dead: .*") as raised:
-        simulate_all({"a": tiny(), "dead": dead, "b": tiny()}, trainer="null", workshop=WORKSHOP, progress=False)
+        simulate_all({"a": tiny(), "dead": dead, "b": tiny()}, trainer="null", workshop=WORKSHOP)
+    assert ended == [False, True, False]
     assert raised.value.records.frame()["variant"].tolist() == ["a", "b"]
     [failure] = raised.value.failures
     assert (failure.run.label, failure.kind) == ("dead", "NoProgressError")
+    assert isinstance(raised.value.__cause__, NoProgressError)
+    with pytest.raises(NoProgressError):
+        simulate_all(dead, trainer="null", workshop=WORKSHOP, progress=False)
 
 
 # Notebooks.

@@ -1,6 +1,7 @@
 """What a sweep consists of, what becomes of its points, and what is said of them."""
 
 import contextlib
+import dataclasses
 import json
 import pickle
 from collections.abc import Iterator
@@ -29,7 +30,16 @@ from simulator.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Advanced, Begun, Over, Stood
 from simulator.sweeping.outcomes import Failure
-from simulator.sweeping.plan import PlannedRun, Task, experiment_of, groups_of, planned_runs, tasks_of
+from simulator.sweeping.plan import (
+    PlannedRun,
+    Task,
+    experiment_of,
+    groups_of,
+    planned_runs,
+    tasks_of,
+    where_they_were,
+    write_sweep,
+)
 from simulator.sweeping.surroundings import node_surroundings
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
@@ -117,6 +127,34 @@ def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pyt
         run_points(points, tmp_path / "b", jobs=0)
     with pytest.raises(ValueError, match="an engine is given too"):
         run_points(points, tmp_path / "b", jobs=2, engine=Local())
+
+
+def test_points_are_found_again_when_a_sweep_has_got_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from simulator import engine
+
+    out = tmp_path / "a"
+    run_points(points_of(tmp_path, sweep={"seed": [1, 2]}), out)
+    simulated = []
+    simulate = engine.simulate
+
+    def noted(experiment: Any, **kwargs: Any) -> Any:
+        simulated.append(experiment.seed)
+        return simulate(experiment, **kwargs)
+
+    monkeypatch.setattr(engine, "simulate", noted)
+    records = run_points(points_of(tmp_path, sweep={"seed": [0, 2, 1, 3]}), out, resume=True)
+    assert [record.summary["seed"] for record in records] == [0, 2, 1, 3]
+    assert simulated == [0, 3]
+    folders = ["1-tiny-seed-0", "1-tiny-seed-1", "2-tiny-seed-2", "4-tiny-seed-3"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == folders
+    (out / "sweep.json").write_text("torn")
+    listed = [run.folder for run in where_they_were(planned_runs(points_of(tmp_path, sweep={"seed": [1, 2]})), out)]
+    assert listed == ["1-tiny-seed-1", "2-tiny-seed-2"]
+    write_sweep(out, "tiny", [dataclasses.replace(run_of(0), folder="../elsewhere"), run_of(1)])
+    runs = [run_of(0), dataclasses.replace(run_of(2), folder="1")]
+    assert where_they_were(runs, out) == runs  # nothing is looked for elsewhere
+    write_sweep(out, "tiny", [run_of(1)])
+    assert [run.folder for run in where_they_were(runs, out)] == ["0", "1-2"]
 
 
 class Watching:

@@ -146,7 +146,7 @@ _SOURCE_KINDS = {"integer": "iu", "real": "fiu", "outcome": "OUT", "fault": "OUT
 def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> pd.DataFrame:
     """Returns `frame` with the declared columns first, in their dtypes, and a plain 0..n-1 index.
 
-    Columns beyond the declared ones are kept.
+    Columns beyond the declared ones are kept; those of the right dtype are not copied, but by pandas when written to.
 
     Args:
         frame: The table.

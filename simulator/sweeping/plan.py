@@ -71,7 +71,10 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
 
 
 def names_of(points: "Sequence[Point]") -> list[str]:
-    """Returns a file name for each point: its variant and what the sweep set, by the last parts of the paths."""
+    """Returns a file name for each point: its variant and what the sweep set, by the last parts of the paths.
+
+    Where two of a point's paths have the same last part, its name has the whole ones.
+    """
     from simulator.report import file_names
 
     return file_names([_brief(point) for point in points])
@@ -161,6 +164,32 @@ def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
     text = to_json({"format": _FORMAT, "name": name, "points": points}, SWEEP_FILE)
     with atomic_path(folder / SWEEP_FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+    """Returns the points with the folders that they have in the sweep that is there, so that their records are found.
+
+    Points are known by their labels: a sweep may have got further ones, or another order. A list that is not there, or
+    cannot be read, is written anew.
+    """
+    from simulator.record import RecordError
+
+    try:
+        listed = [(str(point["label"]), str(point["folder"])) for point in read_sweep(folder)["points"]]
+    except (RecordError, KeyError, TypeError):
+        return list(runs)
+    places = {label: name for label, name in listed if Path(name).name == name}
+    if len(places) < len(listed) or len({run.label for run in runs}) < len(runs):
+        return list(runs)  # labels do not tell points apart
+    taken, found = set(places.values()), []
+    for run in runs:
+        name, number = places.get(run.label, run.folder), 1
+        while run.label not in places and name in taken:
+            number += 1
+            name = f"{run.folder}-{number}"
+        taken.add(name)
+        found.append(dataclasses.replace(run, folder=name))
+    return found
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:

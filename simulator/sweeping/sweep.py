@@ -15,7 +15,7 @@ from simulator.stopping import StopSignals
 from simulator.sweeping.board import Board
 from simulator.sweeping.in_process import InProcess
 from simulator.sweeping.outcomes import Executor, Failure, Finished, Outcome
-from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, write_sweep
+from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, where_they_were, write_sweep
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
@@ -99,7 +99,7 @@ class Sweep:
           Interrupted: a signal has come; what was under way is written down.
           OSError: something cannot be written.
         """
-        runs = planned_runs(self.points)
+        runs = where_they_were(planned_runs(self.points), self.folder)
         found = {run.index: finished(self.folder / run.folder, run.experiment) for run in runs}
         known: dict[int, RunRecord] = {index: record for index, record in found.items() if record is not None}
         if self.trainer is None:

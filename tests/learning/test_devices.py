@@ -96,7 +96,7 @@ def test_rounds_on_several_devices_give_the_numbers_of_one(alone, devices, lanes
         assert spread[f"{kind} clock"] == alone[f"{kind} clock"]
 
 
-def test_the_same_on_two_devices_twice_is_the_same_bits():
+def test_the_same_asynchronous_run_on_two_devices_twice_is_the_same_bits():
     assert simulated(2, 4, ["asynchronous"]) == simulated(2, 4, ["asynchronous"])
 
 

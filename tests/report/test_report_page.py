@@ -272,23 +272,42 @@ def test_each_sweep_point_has_its_answer():
 def test_many_sweep_points_have_a_row_each():
     runs = [
         _with(
-            build_record(v, barrier=v == "sync", overrides={"devices.jitter": p}),
-            final_perplexity=q + p,
+            build_record(v, barrier=v == "sync", overrides={"devices.jitter": p}, seed=seed),
+            final_perplexity=q + p + 0.1 * seed,
             simulated_seconds=t,
         )
         for p in range(5)
-        for v, q, t in (("sync", 5.0, 7200.0), ("async", 4.0 if p else 6.0, 3600.0))
+        for v, q, t in (("sync", 5.0, 7200.0), ("async", (6.0, 5.0, 4.0, 4.0, 4.95)[p], 3600.0))
+        for seed in (0, 1)
     ]
     groups = group_records(runs)
-    assert answers(groups) == ["async reached the lowest final perplexity at 4 of 5 sweep points, sync at 1."]
-    first, *_, last = answers_table(groups)
+    assert answers(groups) == [
+        "Of 5 sweep points: async reached the lowest final perplexity at 3, sync at 1, several are equal at 1 "
+        "(means of 2 runs)."
+    ]
     times = "\u00d7"
-    assert list(last.values()) == ["jitter=4", "8.000", "async", "60 min", "sync", f"0.89{times}", f"0.50{times}"]
-    assert list(first.values()) == ["jitter=0", "5.000", "sync", "2 h", "sync", f"1.00{times}", f"1.00{times}"]
+    assert [list(row.values()) for row in answers_table(groups)] == [
+        ["jitter=0", "5.050", "sync", "2 h", "sync", f"1.00{times}", f"1.00{times}", ""],
+        ["jitter=1", "6.050", "async and sync", "60 min", "sync", f"1.00{times}", f"0.50{times}", ""],
+        ["jitter=2", "6.050", "async", "60 min", "sync", f"0.86{times}", f"0.50{times}", ""],
+        ["jitter=3", "7.050", "async", "60 min", "sync", f"0.88{times}", f"0.50{times}", ""],
+        ["jitter=4", "9.000", "async", "60 min", "sync", f"0.99{times}", f"0.50{times}", "sync"],
+    ]
     assert 'class="answers"' in report_page(runs)
-    assert answers_table(group_records(runs[:6])) == []
-    lost = [*runs[:-2], _with(runs[-2], final_perplexity=None), runs[-1]]
-    assert list(answers_table(group_records(lost))[-1].values())[-2:] == ["\u2013", f"0.50{times}"]
+    assert answers_table(group_records(runs[:12])) == []
+    lost = [_with(run, final_perplexity=None) for run in runs[-4:]]
+    [said] = answers(group_records([*runs[:-4], *lost]))
+    assert "Of 5 sweep points: " in said
+    assert "all diverged at 1" in said
+    baseline = answers_table(group_records([*runs[:-4], *lost[:2], *runs[-2:]]))[-1]
+    assert (baseline["perplexity"], baseline["simulated time"]) == ("\u2013", f"0.50{times}")
+
+
+def test_sweep_points_of_several_experiments_have_their_names():
+    runs = [
+        _with(build_record(v, barrier=v == "sync"), {"name": f"part {n}"}) for n in range(4) for v in ("sync", "async")
+    ]
+    assert [row["sweep point"] for row in answers_table(group_records(runs))] == [f"part {n}" for n in range(4)]
 
 
 def test_a_page_loads_nothing_and_is_the_same_each_time():

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from simulator.report import format as human
 from simulator.report.grouping import Group, sweep_point_labels
+from simulator.report.keys import one_line
 from simulator.report.page.limits import ANSWERS, SENTENCES
 from simulator.report.page.payload import baselines, mean_of, variant_of
 
@@ -22,13 +23,10 @@ def answers(groups: Sequence[Group]) -> list[str]:
     if not 1 <= len(points) <= ANSWERS:
         return [_sentence(groups, reached, list(reached), found, "")]
     if len(points) > SENTENCES:
-        best = [min(members, key=lambda index: reached[index]) for members in points.values()]
-        (first, most), *others = Counter(variant_of(groups[index]) for index in best).most_common()
-        text = f"{first} reached the lowest final perplexity at {_of(most, len(points))}"
-        return [f"{text}{''.join(f', {name} at {number}' for name, number in others)}."]
+        return [_tally(groups, reached, points)]
     sentences = []
     for baseline, members in points.items():
-        at = _point(groups[baseline]) if len(points) > 1 else ""
+        at = _point(groups, baseline) if len(points) > 1 else ""
         sentences.append(_sentence(groups, reached, members, found, at))
     return sentences
 
@@ -40,20 +38,45 @@ def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
         return []
     rows = []
     for baseline, members in points.items():
-        best = min(members, key=lambda index: reached[index])
-        own_s, other_s = (mean_of(groups[index], "simulated_seconds") for index in (best, baseline))
+        best = _best(groups, reached, members)
+        own_s, other_s = (mean_of(groups[index], "simulated_seconds") for index in (best[0], baseline))
+        own, other = reached[best[0]], reached.get(baseline)
+        rivals = [index for index in members if index not in best and _overlap(groups[best[0]], groups[index])]
         rows.append(
             {
-                "sweep point": _point(groups[baseline]),
-                "lowest final perplexity": human.perplexity(reached[best]),
-                "reached by": variant_of(groups[best]),
+                "sweep point": _point(groups, baseline),
+                "lowest final perplexity": human.perplexity(own),
+                "reached by": _listed([variant_of(groups[index]) for index in best]),
                 "in": human.short_duration(own_s),
                 "beside": variant_of(groups[baseline]),
-                "perplexity": human.ratio(reached[best] / reached[baseline]) if baseline in reached else human.UNKNOWN,
+                "perplexity": human.ratio(own / other) if other else human.UNKNOWN,
                 "simulated time": human.ratio(own_s / other_s) if own_s and other_s else human.UNKNOWN,
+                "seeds overlap with": _listed([variant_of(groups[index]) for index in rivals]),
             }
         )
     return rows
+
+
+def _tally(groups: Sequence[Group], reached: dict[int, float], points: Mapping[int, Sequence[int]]) -> str:
+    """Returns at how many sweep points which variant was best."""
+    best = [_best(groups, reached, members) for members in points.values()]
+    alone = Counter(variant_of(groups[each[0]]) for each in best if len(each) == 1).most_common()
+    count = len({baseline for baseline in baselines(groups) if baseline is not None})
+    parts = [f"{name} reached the lowest final perplexity at {most}" for name, most in alone[:1]]
+    parts += [f"{name} at {number}" for name, number in alone[1:]]
+    equal = sum(len(each) > 1 for each in best)
+    parts += [f"several are equal at {equal}"] if equal else []
+    parts += [f"all diverged at {count - len(points)}"] if count > len(points) else []
+    runs = {len(groups[index].records) for index in reached}
+    means = f" (means of {runs.pop()} runs)" if len(runs) == 1 and runs != {1} else ""
+    return f"Of {count} sweep points: {', '.join(parts)}{means}."
+
+
+def _best(groups: Sequence[Group], reached: dict[int, float], members: Sequence[int]) -> list[int]:
+    """Returns those that reached the lowest perplexity, to the digits that are shown, the fastest first."""
+    lowest = human.perplexity(min(reached[index] for index in members))
+    best = [index for index in members if human.perplexity(reached[index]) == lowest]
+    return sorted(best, key=lambda index: mean_of(groups[index], "simulated_seconds") or 0.0)
 
 
 def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Sequence[int]]]:
@@ -69,12 +92,11 @@ def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Se
     return reached, points
 
 
-def _point(group: Group) -> str:
-    return ", ".join(sweep_point_labels(group.records[0].summary))
-
-
-def _of(number: int, count: int) -> str:
-    return f"all {count} sweep points" if number == count else f"{number} of {count} sweep points"
+def _point(groups: Sequence[Group], index: int) -> str:
+    """Returns what to call a group's sweep point, with its experiment where there are several."""
+    names = [one_line(group.records[0].experiment["name"]) for group in groups]
+    labels = sweep_point_labels(groups[index].records[0].summary)
+    return ", ".join([names[index], *labels] if len(set(names)) > 1 else labels)
 
 
 def _sentence(
@@ -132,6 +154,8 @@ def _overlap(group: Group, other: Group) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return ""
     if len(names) > 3:
         return f"{len(names)} others"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -9,8 +9,8 @@ TIMELINE_WORKERS = 16
 WORKERS = 32  # whose use of time is shown, of one run
 STALENESS_BARS = 60
 SETTINGS_SIDE_BY_SIDE = 10  # variants and sweep points
-SENTENCES = 3  # sweep points of which each has its own
-ANSWERS = 24  # sweep points, the others in a table
+SENTENCES = 3  # sweep points up to which each has its own
+ANSWERS = 24  # sweep points up to which there is a table
 DIGITS = 6  # significant ones, of every number but whole ones
 
 
