@@ -1,6 +1,7 @@
 """Traces of faults: a CSV file with columns worker, time and event."""
 
 import csv
+import functools
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +44,10 @@ class TraceEvent(NamedTuple):
     factor: Positive | None = None
 
 
-_EVENT: TypeAdapter[TraceEvent] = TypeAdapter(TraceEvent)
+@functools.cache
+def _row_type() -> TypeAdapter[TraceEvent]:
+    """Returns what checks a row; made when there is one, since making it takes as long as reading a small file."""
+    return TypeAdapter(TraceEvent)
 
 
 def read_trace(trace: Any) -> Any:
@@ -111,7 +115,7 @@ def _event(where: str, row: Any) -> TraceEvent:
     if number:
         factor = _number(where, number)
     try:
-        return _EVENT.validate_python((worker, time, name, factor))
+        return _row_type().validate_python((worker, time, name, factor))
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False)
         column = TraceEvent._fields[int(first["loc"][0])]
