@@ -71,21 +71,16 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
 
 
 def names_of(points: "Sequence[Point]") -> list[str]:
-    """Returns a file name for each point: its variant and what the sweep set, by the last parts of the paths.
-
-    Where two of a point's paths have the same last part, its name has the whole ones.
-    """
+    """Returns a file name for each point: its variant and what the sweep set, by the last parts of clear paths."""
     from simulator.report import file_names
+    from simulator.report.grouping import short_names
 
-    return file_names([_brief(point) for point in points])
-
-
-def _brief(point: "Point") -> str:
-    paths = list(point.overrides)
-    last = [path.rpartition(".")[2] for path in paths]
-    names = last if len(set(last)) == len(paths) else paths
-    values = zip(names, point.overrides.values(), strict=True)
-    return " ".join([point.variant, *(f"{name} {value}" for name, value in values)])
+    labels = []
+    for point in points:
+        names = short_names(list(point.overrides))
+        values = zip(names, point.overrides.values(), strict=True)
+        labels.append(" ".join([point.variant, *(f"{name} {value}" for name, value in values)]))
+    return file_names(labels)
 
 
 def experiment_of(run: PlannedRun) -> "Experiment":
