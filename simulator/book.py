@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
-from simulator.cluster import ClusterModel
+from simulator.cluster import ClusterModel, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema import Budget
 from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
@@ -135,7 +135,7 @@ class Book:
         """Notes an evaluation, its loss and those of the shards, None where nothing was trained."""
         self._settle_evaluation()
         row = {
-            "simulated_s": event.time_s,
+            "simulated_s": seconds(event.time_ns),
             "local_steps": event.local_steps,
             "tokens": event.local_steps * self._tokens_per_step,
             "server_updates": event.version,
@@ -147,11 +147,11 @@ class Book:
         """Notes that something went wrong, or is right again."""
         match event:
             case Fault():
-                self.faults.append(event.time_s, event.worker, event.kind)
+                self.faults.append(seconds(event.time_ns), event.worker, event.kind)
             case Lost(round=task):
                 down, up = self._bytes_of(event)
                 self.faults.append(
-                    event.time_s,
+                    seconds(event.time_ns),
                     task.worker,
                     "lost",
                     round=task.id,
@@ -165,7 +165,7 @@ class Book:
                 )
             case Shortened(round=task):
                 self.faults.append(
-                    event.time_s,
+                    seconds(event.time_ns),
                     task.worker,
                     "cut",
                     round=task.id,
@@ -233,12 +233,12 @@ class Book:
             version=event.version,
             staleness=staleness,
             outcome=event.outcome,
-            ready_s=arrival.ready_s,
-            pull_start_s=arrival.pull_start_s,
-            compute_start_s=arrival.compute_start_s,
-            push_start_s=arrival.push_start_s,
-            arrival_s=arrival.arrival_s,
-            update_s=event.time_s,
+            ready_s=seconds(arrival.ready_ns),
+            pull_start_s=seconds(arrival.pull_start_ns),
+            compute_start_s=seconds(arrival.compute_start_ns),
+            push_start_s=seconds(arrival.push_start_ns),
+            arrival_s=seconds(arrival.arrival_ns),
+            update_s=seconds(event.time_ns),
             train_loss=train_loss,
             bytes_down=bytes_down,
             bytes_up=bytes_up,
@@ -262,11 +262,11 @@ class Book:
     def _progress(self, event: Update) -> Progress:
         done = (
             (event.local_steps, self._budget.local_steps),
-            (event.time_s, self._budget.simulated_time),
+            (seconds(event.time_ns), self._budget.simulated_time),
             (event.version, self._budget.server_updates),
         )
         return Progress(
-            simulated_s=event.time_s,
+            simulated_s=seconds(event.time_ns),
             local_steps=event.local_steps,
             tokens=self.tokens,
             server_updates=event.version,
@@ -288,8 +288,8 @@ def _non_finite_message(event: Update, arrival: Arrival) -> str:
     task = arrival.round
     return (
         f"round {task.id} of worker {task.worker} (shard {task.shard}, {task.steps} local steps from version "
-        f"{task.version}) brought a pseudo-gradient that is not finite at {event.time_s:g} s, and outer.non_finite is "
-        "fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
+        f"{task.version}) brought a pseudo-gradient that is not finite at {seconds(event.time_ns):g} s, and "
+        "outer.non_finite is fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
     )
 
 

@@ -198,7 +198,12 @@ class TestRecord:
         assert clock["simulated_s"].tolist() == golden
         staleness = record.rounds.groupby("worker")["staleness"].agg(["size", "mean", "max"]).round(2)
         assert staleness["size"].tolist() == [172, 132, 66, 30]
-        assert staleness["mean"].tolist() == [1.20, 1.47, 5.03, 12.27]
+        assert staleness["mean"].tolist() == [
+            1.24,
+            1.42,
+            5.02,
+            12.27,
+        ]  # with ties; see tests/timeline/test_timeline_golden.py
         assert staleness["max"].tolist() == [3, 3, 6, 14]
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
+from simulator.cluster import nanoseconds
 from simulator.engine import Simulation, TrainerKind
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.document import merge
@@ -74,12 +75,12 @@ def somebody_is_gone_for_good(simulation: Simulation) -> bool:
     model, up, down = simulation.cluster.faults, simulation.cluster.up, simulation.cluster.down
     assert model is not None
     under_way_s = max(link.transfer_s(worker) for link in (up, down) for worker in range(simulation.cluster.workers))
-    until_s = simulation.timeline.now_s + under_way_s + simulation.experiment.cluster.server_update_time
+    until_ns = nanoseconds(simulation.timeline.now_s + under_way_s + simulation.experiment.cluster.server_update_time)
     return any(
-        each.end_s == math.inf
+        each.end_ns == math.inf
         for worker in range(simulation.cluster.workers)
         for source in (model.absences(worker), model.link(worker))
-        for each in itertools.takewhile(lambda each: each.start_s <= until_s, itertools.islice(source, 10_000))
+        for each in itertools.takewhile(lambda each: each.start_ns <= until_ns, itertools.islice(source, 10_000))
     )
 
 

@@ -20,6 +20,7 @@ from simulator import (
     register_synchronization,
     simulate,
 )
+from simulator.cluster import nanoseconds
 from simulator.experiment import SimulationError, named
 from simulator.experiment.document import merge
 from simulator.verify import unchecked, verify
@@ -54,7 +55,7 @@ class Late(SynchronizationPolicy):
     timeout_s = 4.0
 
     def closes(self, view: ServerView) -> bool:
-        return view.outstanding == 0 or view.now_s >= view.started_s + self.timeout_s
+        return view.outstanding == 0 or view.now_ns >= view.started_ns + nanoseconds(self.timeout_s)
 
 
 def slower_do_less(local_steps, least=1):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
+from simulator.experiment import Experiment
 from simulator.experiment.document import merge
 from simulator.record import RecordError, RunRecord
 from simulator.verify import verify
@@ -280,3 +281,16 @@ def test_a_barrier_applies_what_is_fresh_and_nothing_else():
     message = "a barrier applies what is fresh and drops the rest"
     found = verify(dataclasses.replace(record, rounds=rounds))
     assert (7, message) in {(each.row, each.message) for each in found}
+
+
+def test_more_bytes_than_a_shared_link_carries_are_found():
+    loss = {"probability": 0.5, "timeout": "100ms", "attempts": 50}
+    network = {"message_size": "1MB", "server_link": {"bandwidth": "2MB/s"}}
+    devices = {"seconds_per_step": 0.1, "workers": 40}
+    settings = tiny().model_dump(exclude={"cluster"}) | {"cluster": {"devices": devices, "network": network}}
+    settings["cluster"]["faults"] = {"message_loss": loss}
+    record = simulate(Experiment.model_validate(settings), trainer="null", workshop=WORKSHOP)
+    assert record.rounds[["bytes_down", "bytes_up"]].sum().max() / record.summary["simulated_seconds"] <= 2e6
+    assert verify(record) == []
+    slower = merge(record.experiment, {"cluster": {"network": {"server_link": {"bandwidth": "1.9MB/s"}}}})
+    assert "links" in {violation.rule for violation in verify(dataclasses.replace(record, experiment=slower))}

@@ -1,5 +1,6 @@
 """Devices, links and named heterogeneity profiles: pure cost functions and random streams."""
 
+from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
@@ -16,8 +17,11 @@ __all__ = [
     "Episodes",
     "FaultModel",
     "Link",
+    "Nanoseconds",
     "build_cluster",
+    "nanoseconds",
     "profile_step_s",
+    "seconds",
     "step_seconds",
     "stream",
 ]

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.streams import stream
 from simulator.experiment import SimulationError
 from simulator.experiment.faults_schema import (
@@ -28,37 +29,37 @@ from simulator.experiment.trace import TraceEvent
 AbsenceKind = Literal["crash", "preemption", "departure", "late"]
 _MOST_EPISODES = 100_000
 _FIRST: tuple[AbsenceKind, ...] = ("late", "departure", "preemption", "crash")  # of what begins at one time
-Spans = Iterator[tuple[float, float]]
+Spans = Iterator[tuple[Nanoseconds, Nanoseconds]]
 
 
 class Absence(NamedTuple):
     """A time in which a worker is not there.
 
     Attributes:
-      start_s: when it goes.
-      end_s: when it is back; infinite if never.
+      start_ns: when it goes.
+      end_ns: when it is back; infinite if never.
       kind: why.
-      notice_s: when worker and server are told, which is `start_s` where there is no notice.
+      notice_ns: when worker and server are told, which is `start_ns` where there is no notice.
       delivers: whether the round's finished steps are sent afterwards.
     """
 
-    start_s: float
-    end_s: float
+    start_ns: Nanoseconds
+    end_ns: Nanoseconds
     kind: AbsenceKind
-    notice_s: float
+    notice_ns: Nanoseconds
     delivers: bool = False
 
     @property
     def announced(self) -> bool:
         """Whether the server knows of it when it begins."""
-        return self.kind in ("departure", "late") or self.notice_s < self.start_s
+        return self.kind in ("departure", "late") or self.notice_ns < self.start_ns
 
 
 class Episode(NamedTuple):
     """A time in which something takes `factor` times as long; infinite where it stands still."""
 
-    start_s: float
-    end_s: float
+    start_ns: Nanoseconds
+    end_ns: Nanoseconds
     factor: float
 
 
@@ -68,57 +69,60 @@ class Episodes:
     def __init__(self, source: Iterable[Episode]):
         self._source = iter(source)
         self._known: list[Episode] = []
-        self._ends_s: list[float] = []
+        self._ends_ns: list[Nanoseconds] = []
 
     def __iter__(self) -> Iterator[Episode]:
         """Yields all of them, which may be endlessly many."""
         return self.since(-math.inf)
 
-    def since(self, time_s: float) -> Iterator[Episode]:
-        """Yields those that end after `time_s`."""
-        index = bisect.bisect_right(self._ends_s, time_s)
+    def since(self, time_ns: Nanoseconds) -> Iterator[Episode]:
+        """Yields those that end after `time_ns`."""
+        index = bisect.bisect_right(self._ends_ns, time_ns)
         while True:
             if index == len(self._known):
                 episode = next(self._source, None)
                 if episode is None:
                     return
                 self._known.append(episode)
-                self._ends_s.append(episode.end_s)
-            if self._known[index].end_s > time_s:
+                self._ends_ns.append(episode.end_ns)
+            if self._known[index].end_ns > time_ns:
                 yield self._known[index]
             index += 1
 
-    def finished_s(self, start_s: float, work_s: float) -> float:
-        """Returns when work that takes `work_s` undisturbed is finished if it begins at `start_s`."""
-        now_s, left_s = start_s, work_s
-        if not start_s + work_s < math.inf:
+    def finished_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
+        """Returns when work that takes `work_ns` undisturbed is finished if it begins at `start_ns`."""
+        if not start_ns + work_ns < math.inf:
             return math.inf
-        for count, (start, end, factor) in enumerate(self.since(start_s)):
+        now_ns, left_ns = start_ns, float(work_ns)
+        for count, (start, end, factor) in enumerate(self.since(start_ns)):
             if count > _MOST_EPISODES:
+                start_s, work_s = seconds(start_ns), seconds(work_ns)
                 raise SimulationError(
                     f"cluster.faults: what begins at {start_s:g} s and takes {work_s:g} s is disturbed more than "
                     f"{_MOST_EPISODES:,} times before it ends: choose longer times between faults, or shorter rounds"
                 )
-            if now_s + left_s < start or (now_s + left_s == start and left_s > 0):
+            undisturbed_ns = now_ns + round(left_ns)
+            if undisturbed_ns < start or (undisturbed_ns == start and left_ns > 0):
                 break
-            left_s -= max(start - now_s, 0.0)
-            now_s = max(now_s, start)
+            left_ns -= max(start - now_ns, 0)
+            now_ns = max(now_ns, start)
             if math.isfinite(factor):
-                if now_s + left_s * factor <= end:
-                    return now_s + left_s * factor
-                left_s -= (end - now_s) / factor
-            now_s = end
-        return now_s + left_s
+                slowed_ns = now_ns + round(left_ns * factor)
+                if slowed_ns <= end:
+                    return slowed_ns
+                left_ns -= (end - now_ns) / factor
+            now_ns = end
+        return now_ns + round(left_ns)
 
-    def work_s(self, start_s: float, end_s: float) -> float:
+    def work_ns(self, start_ns: Nanoseconds, end_ns: Nanoseconds) -> Nanoseconds:
         """Returns how much of such work is done between two times."""
-        done_s = end_s - start_s
-        for start, end, factor in self.since(start_s):
-            if start >= end_s:
+        done_ns = float(end_ns - start_ns)
+        for start, end, factor in self.since(start_ns):
+            if start >= end_ns:
                 break
-            span_s = min(end, end_s) - max(start, start_s)
-            done_s -= span_s - span_s / factor
-        return max(done_s, 0.0)
+            span_ns = min(end, end_ns) - max(start, start_ns)
+            done_ns -= span_ns - span_ns / factor
+        return max(round(done_ns), 0)
 
 
 class FaultModel:
@@ -157,25 +161,25 @@ class FaultModel:
     def absences(self, worker: int) -> Iterator[Absence]:
         """Yields a worker's absences in order, none of which touches the one before it."""
         sources = self._absence_sources(worker)
-        return _one_at_a_time(heapq.merge(*sources, key=lambda absence: (absence.start_s, _FIRST.index(absence.kind))))
+        return _one_at_a_time(heapq.merge(*sources, key=lambda absence: (absence.start_ns, _FIRST.index(absence.kind))))
 
     def _absence_sources(self, worker: int) -> Iterator[Iterable[Absence]]:
         faults = self._faults
         yield self._traced_absences(worker)
         if faults.joins is not None and faults.joins[worker] > 0:
-            yield [Absence(0.0, faults.joins[worker], "late", 0.0)]
+            yield [Absence(0, nanoseconds(faults.joins[worker]), "late", 0)]
         for spans in self._spans("crashes", worker):
             assert faults.crashes is not None
             delivers = faults.crashes.in_flight == "delivered"
-            yield (Absence(start_s, end_s, "crash", start_s, delivers) for start_s, end_s in spans)
+            yield (Absence(start_ns, end_ns, "crash", start_ns, delivers) for start_ns, end_ns in spans)
         for spans in self._spans("preemption", worker):
             assert faults.preemption is not None
-            notice_s = faults.preemption.notice
-            yield (Absence(start_s, end_s, "preemption", max(start_s - notice_s, 0.0)) for start_s, end_s in spans)
+            notice_ns = nanoseconds(faults.preemption.notice)
+            yield (Absence(start_ns, end_ns, "preemption", max(start_ns - notice_ns, 0)) for start_ns, end_ns in spans)
         departures = faults.departures
         if departures is not None and _concerns(departures, worker):
-            start_s = draw(departures.after, stream(self._seed, "departures", worker))
-            yield [Absence(start_s, math.inf, "departure", start_s)] if start_s < math.inf else []
+            start_ns = nanoseconds(draw(departures.after, stream(self._seed, "departures", worker)))
+            yield [Absence(start_ns, math.inf, "departure", start_ns)] if start_ns < math.inf else []
 
     def _slowdowns(self, worker: int) -> Episodes:
         faults = self._faults
@@ -183,7 +187,7 @@ class FaultModel:
         for spans in self._spans("slowdowns", worker):
             assert faults.slowdowns is not None
             factor = faults.slowdowns.factor
-            sources.append(Episode(start_s, end_s, factor) for start_s, end_s in spans)
+            sources.append(Episode(start_ns, end_ns, factor) for start_ns, end_ns in spans)
         return Episodes(_product(sources))
 
     def _own_link(self, worker: int) -> Episodes:
@@ -191,8 +195,8 @@ class FaultModel:
         return Episodes(_merged([*self._spans("link_outages", worker), traced]))
 
     def _link(self, worker: int) -> Episodes:
-        spans = ((each.start_s, each.end_s) for each in self.own_link(worker))
-        server = ((each.start_s, each.end_s) for each in self.server)
+        spans = ((each.start_ns, each.end_ns) for each in self.own_link(worker))
+        server = ((each.start_ns, each.end_ns) for each in self.server)
         return Episodes(_merged([spans, server]))
 
     def _spans(self, kind: str, worker: int) -> list[Spans]:
@@ -205,31 +209,33 @@ class FaultModel:
 
     def _traced(self, who: int | str, begins: str, ends: str) -> Spans:
         """Returns when a trace has something begin and end; what never ends lasts forever."""
-        times_s = [event.time for event in self._trace.get(who, ()) if event.event in (begins, ends)]
-        return itertools.zip_longest(times_s[::2], times_s[1::2], fillvalue=math.inf)
+        times_ns = [nanoseconds(event.time) for event in self._trace.get(who, ()) if event.event in (begins, ends)]
+        return itertools.zip_longest(times_ns[::2], times_ns[1::2], fillvalue=math.inf)
 
     def _traced_slowdowns(self, worker: int) -> Iterator[Episode]:
         changes = [event for event in self._trace.get(worker, ()) if event.event in ("slow", "normal")]
         for event, after in itertools.zip_longest(changes, changes[1:]):
             if event.factor is not None:
-                yield Episode(event.time, math.inf if after is None else after.time, event.factor)
+                end_ns = math.inf if after is None else nanoseconds(after.time)
+                yield Episode(nanoseconds(event.time), end_ns, event.factor)
 
     def _traced_absences(self, worker: int) -> Iterator[Absence]:
         kinds: dict[str, AbsenceKind] = {"crash": "crash", "preempt": "preemption", "leave": "departure"}
         gone: Absence | None = None
-        notice_s: float | None = None
+        notice_ns: Nanoseconds | None = None
         events = [event for event in self._trace.get(worker, ()) if event.event in (*kinds, "notice", "join")]
         if events and events[0].event == "join" and events[0].time > 0:
-            gone = Absence(0.0, math.inf, "late", 0.0)
+            gone = Absence(0, math.inf, "late", 0)
         for event in events:
+            time_ns = nanoseconds(event.time)
             if event.event == "notice":
-                notice_s = event.time
+                notice_ns = time_ns
             elif event.event != "join":
-                told_s = event.time if notice_s is None else notice_s
-                gone = Absence(event.time, math.inf, kinds[event.event], told_s)
-                notice_s = None
+                told_ns = time_ns if notice_ns is None else notice_ns
+                gone = Absence(time_ns, math.inf, kinds[event.event], told_ns)
+                notice_ns = None
             elif gone is not None:
-                yield gone._replace(end_s=event.time)
+                yield gone._replace(end_ns=time_ns)
                 gone = None
         if gone is not None:
             yield gone
@@ -258,18 +264,13 @@ def draw(time: RandomTime, random: np.random.Generator) -> float:
 
 
 def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generator) -> Spans:
-    now_s = 0.0
-    while now_s < math.inf:
-        start_s = _later(now_s, draw(between, random))
-        if start_s == math.inf:
+    now_ns: Nanoseconds = 0
+    while now_ns < math.inf:
+        start_ns = now_ns + max(nanoseconds(draw(between, random)), 1)
+        if start_ns == math.inf:
             return
-        now_s = _later(start_s, draw(lasts, random))
-        yield start_s, now_s
-
-
-def _later(time_s: float, by_s: float) -> float:
-    """Returns a later time, the next one that a float can hold where `by_s` is too short to make a difference."""
-    return max(time_s + by_s, math.nextafter(time_s, math.inf))
+        now_ns = start_ns + max(nanoseconds(draw(lasts, random)), 1)
+        yield start_ns, now_ns
 
 
 def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
@@ -277,33 +278,33 @@ def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
     spans = heapq.merge(*sources)
     current = next(spans, None)
     while current is not None:
-        start_s, end_s = current
-        current = next(spans, None) if end_s < math.inf else None
-        while current is not None and current[0] <= end_s:
-            end_s = max(end_s, current[1])
-            current = next(spans, None) if end_s < math.inf else None
-        if end_s > start_s:
-            yield Episode(start_s, end_s, math.inf)
+        start_ns, end_ns = current
+        current = next(spans, None) if end_ns < math.inf else None
+        while current is not None and current[0] <= end_ns:
+            end_ns = max(end_ns, current[1])
+            current = next(spans, None) if end_ns < math.inf else None
+        if end_ns > start_ns:
+            yield Episode(start_ns, end_ns, math.inf)
 
 
 def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
     """Yields episodes that do not overlap: where several of the given are at the same time, factors multiply."""
     heads = [next(source, None) for source in sources]
-    now_s = 0.0
+    now_ns: Nanoseconds = 0
     while True:
         known = [head for head in heads if head is not None]
         if not known:
             return
-        factor = math.prod(head.factor for head in known if head.start_s <= now_s)
-        changes = [head.end_s if head.start_s <= now_s else head.start_s for head in known]
-        next_s = min(changes)
-        if next_s > now_s and any(head.start_s <= now_s for head in known):
-            yield Episode(now_s, next_s, factor)
-        if next_s == math.inf:
+        factor = math.prod(head.factor for head in known if head.start_ns <= now_ns)
+        changes = [head.end_ns if head.start_ns <= now_ns else head.start_ns for head in known]
+        next_ns = min(changes)
+        if next_ns > now_ns and any(head.start_ns <= now_ns for head in known):
+            yield Episode(now_ns, next_ns, factor)
+        if next_ns == math.inf:
             return
-        now_s = next_s
+        now_ns = next_ns
         for index, head in enumerate(heads):
-            while head is not None and head.end_s <= now_s:
+            while head is not None and head.end_ns <= now_ns:
                 head = next(sources[index], None)
             heads[index] = head
 
@@ -316,19 +317,19 @@ def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:
     """
     current, merged = next(absences, None), 0
     while current is not None:
-        following = next(absences, None) if current.end_s < math.inf else None
-        if following is not None and following.start_s <= current.end_s:
+        following = next(absences, None) if current.end_ns < math.inf else None
+        if following is not None and following.start_ns <= current.end_ns:
             merged += 1
             if merged > _MOST_EPISODES:
                 raise SimulationError(
-                    f"cluster.faults: a worker that goes away at {current.start_s:g} s is not back by "
-                    f"{current.end_s:g} s, after {merged:,} absences that overlap: let it be there longer"
+                    f"cluster.faults: a worker that goes away at {seconds(current.start_ns):g} s is not back by "
+                    f"{seconds(current.end_ns):g} s, after {merged:,} absences that overlap: let it be there longer"
                 )
             delivers = current.delivers and following.delivers
-            current = current._replace(end_s=max(current.end_s, following.end_s), delivers=delivers)
+            current = current._replace(end_ns=max(current.end_ns, following.end_ns), delivers=delivers)
             continue
         yield current
         merged = 0
         if following is not None:
-            following = following._replace(notice_s=max(following.notice_s, current.end_s))
+            following = following._replace(notice_ns=max(following.notice_ns, current.end_ns))
         current = following

@@ -123,10 +123,10 @@ class ServerOutages(Section):
 
 
 class MessageLoss(Section):
-    """Messages are lost; the sender notices after a timeout and sends again."""
+    """Messages are lost on their way, which they have taken like any other; after a timeout they are sent again."""
 
     probability: Annotated[Number, Field(gt=0, lt=1)] = Field(description="that a message is lost")
-    timeout: PositiveDuration = Field(description="until the sender tries again")
+    timeout: PositiveDuration = Field(description="from when a lost message should have arrived until it is sent again")
     attempts: PositiveInt = Field(10, description="after so many the round is given up")
 
 

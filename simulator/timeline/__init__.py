@@ -2,6 +2,8 @@
 
 from simulator.timeline.build import timeline_of
 from simulator.timeline.causal import CausalHash
+from simulator.timeline.config import TimelineConfig
+from simulator.timeline.deadlock import NoProgressError
 from simulator.timeline.events import (
     Arrival,
     Dispatched,
@@ -27,9 +29,8 @@ from simulator.timeline.policies import (
     dynamic_steps,
     fixed_steps,
 )
-from simulator.timeline.sentinel import NoProgressError
 from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
-from simulator.timeline.timeline import Timeline, TimelineConfig
+from simulator.timeline.timeline import Timeline
 
 __all__ = [
     "Arrival",

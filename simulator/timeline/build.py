@@ -13,6 +13,7 @@ from simulator.experiment.policies_schema import (
     NamedSteps,
     NamedSynchronization,
 )
+from simulator.timeline.config import TimelineConfig
 from simulator.timeline.own import OwnChoice, OwnSteps
 from simulator.timeline.policies import (
     Asynchronous,
@@ -24,7 +25,7 @@ from simulator.timeline.policies import (
     fixed_steps,
 )
 from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
-from simulator.timeline.timeline import Timeline, TimelineConfig
+from simulator.timeline.timeline import Timeline
 
 
 def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequence[int] | None = None) -> Timeline:

@@ -1,8 +1,8 @@
-"""What happens in the simulated world, in causal order. Times are in simulated seconds."""
+"""Events of the simulated world, in causal order. Times are in whole nanoseconds."""
 
-import functools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from simulator.cluster import Nanoseconds
 
 Outcome = Literal["applied", "buffered", "dropped"]
 
@@ -30,7 +30,7 @@ class Round(NamedTuple):
 class Dispatched(NamedTuple):
     """A worker was given a round and begins to pull."""
 
-    time_s: float
+    time_ns: Nanoseconds
     round: Round
 
 
@@ -38,12 +38,12 @@ class Shortened(NamedTuple):
     """A round under way is cut off: it has only the steps that were finished by then.
 
     Attributes:
-      time_s: when.
+      time_ns: when.
       round: as it is now.
       given: how many steps it had.
     """
 
-    time_s: float
+    time_ns: Nanoseconds
     round: Round
     given: int
 
@@ -72,14 +72,14 @@ class Lost(NamedTuple):
     """A round under way will never arrive.
 
     Attributes:
-      time_s: when it was lost.
+      time_ns: when it was lost.
       round: as it was by then.
       cause: what took it.
       computed: how many of its steps had been computed, in vain.
       pulls, pushes: messages that were sent for it.
     """
 
-    time_s: float
+    time_ns: Nanoseconds
     round: Round
     cause: FaultKind
     computed: int
@@ -91,13 +91,13 @@ class Fault(NamedTuple):
     """Something has gone wrong in the cluster, or is right again.
 
     Attributes:
-      time_s: when.
+      time_ns: when.
       worker: whose; -1 of the server.
       kind: what; "return" ends every absence, "late" is that of a worker that joins after the start.
       forgets: whether the worker has lost its inner optimizer state.
     """
 
-    time_s: float
+    time_ns: Nanoseconds
     worker: int
     kind: FaultKind
     forgets: bool = False
@@ -106,16 +106,17 @@ class Fault(NamedTuple):
 class Arrival(NamedTuple):
     """A round whose pseudo-gradient has reached the server, with the times at which its phases began.
 
-    The worker waited from `ready_s` to `pull_start_s`, pulled until `compute_start_s`, computed until `push_start_s`
-    and pushed until `arrival_s`. It took so many messages, `pulls` and `pushes`: more than one where some were lost.
+    The worker waited from `ready_ns` to `pull_start_ns`, pulled until `compute_start_ns`, computed until
+    `push_start_ns` and pushed until `arrival_ns`. It took `pulls` and `pushes` messages, more than one where some were
+    lost.
     """
 
     round: Round
-    ready_s: float
-    pull_start_s: float
-    compute_start_s: float
-    push_start_s: float
-    arrival_s: float
+    ready_ns: Nanoseconds
+    pull_start_ns: Nanoseconds
+    compute_start_ns: Nanoseconds
+    push_start_ns: Nanoseconds
+    arrival_ns: Nanoseconds
     pulls: int = 1
     pushes: int = 1
 
@@ -124,7 +125,7 @@ class Update(NamedTuple):
     """The server has processed one arrival, or, behind a barrier, all arrivals of a round at once.
 
     Attributes:
-      time_s: when it was done.
+      time_ns: when it was done.
       arrivals: in order of arrival.
       staleness: server updates between each arrival's pull and its push.
       outcome: "applied" made a new version; "buffered" waits for more arrivals; "dropped" was too stale, or, behind a
@@ -133,7 +134,7 @@ class Update(NamedTuple):
       local_steps: over all workers, of everything processed so far.
     """
 
-    time_s: float
+    time_ns: Nanoseconds
     arrivals: tuple[Arrival, ...]
     staleness: tuple[int, ...]
     outcome: Outcome
@@ -144,7 +145,7 @@ class Update(NamedTuple):
 class Evaluation(NamedTuple):
     """The server's parameters are to be evaluated as they are now."""
 
-    time_s: float
+    time_ns: Nanoseconds
     version: int
     local_steps: int
 
@@ -153,22 +154,16 @@ class Finished(NamedTuple):
     """The budget is used up; rounds that are still under way are never computed.
 
     Attributes:
-      time_s: when.
+      time_ns: when.
       version: of the server.
       local_steps: processed so far, over all workers.
       waiting: workers whose last round was processed and who had not been given another.
     """
 
-    time_s: float
+    time_ns: Nanoseconds
     version: int
     local_steps: int
     waiting: tuple[int, ...] = ()
 
 
 Event = Dispatched | Shortened | Lost | Fault | Update | Evaluation | Finished
-
-# Of all their fields, without the detour through Python that calling a named tuple's class is: there are four a round.
-round_of: Callable[[tuple[Any, ...]], Round] = functools.partial(tuple.__new__, Round)
-dispatched_of: Callable[[tuple[Any, ...]], Dispatched] = functools.partial(tuple.__new__, Dispatched)
-arrival_of: Callable[[tuple[Any, ...]], Arrival] = functools.partial(tuple.__new__, Arrival)
-update_of: Callable[[tuple[Any, ...]], Update] = functools.partial(tuple.__new__, Update)

@@ -1,41 +1,39 @@
 """Policies: when groups restart, and how many steps. Pure functions of times, counts and ids."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from simulator.cluster import Nanoseconds, nanoseconds
+
 
 class ServerView(NamedTuple):
-    """What a synchronization policy may look at.
+    """State of the server that a synchronization policy may look at. Times are whole nanoseconds, see `nanoseconds`.
 
     Attributes:
-      now_s: simulated time.
-      opened_s: when the first of the current group came; infinite while there is none.
+      now_ns: simulated time.
+      opened_ns: when the first of the current group came; infinite while there is none.
       group: workers that wait to restart.
       outstanding: rounds that the server waits for: dispatched, not yet processed, not known to be lost, and, behind a
         barrier, not too late.
-      next_arrival_s: the earliest time at which a round can arrive; infinite when none can, or for a policy that does
+      next_arrival_ns: the earliest time at which a round can arrive; infinite when none can, or for a policy that does
         not look ahead.
-      started_s: when a group last restarted.
+      started_ns: when a group last restarted.
       arrived: rounds that wait to be averaged.
       workers: in the whole cluster, whether they are there or not.
     """
 
-    now_s: float
-    opened_s: float
+    now_ns: Nanoseconds
+    opened_ns: Nanoseconds
     group: int
     outstanding: int
-    next_arrival_s: float
-    started_s: float = 0.0
+    next_arrival_ns: Nanoseconds
+    started_ns: Nanoseconds = 0
     arrived: int = 0
     workers: int = 1
-
-
-view_of: Callable[[tuple[Any, ...]], ServerView] = functools.partial(tuple.__new__, ServerView)  # see `round_of`
 
 
 class Synchronization(Protocol):
@@ -63,7 +61,7 @@ class SynchronizationPolicy:
     Attributes:
       averages_group: whether the group's mean is one server update; else each arrival is one, as it comes. Where groups
         are averaged, a round that comes after the group it belongs to is dropped.
-      looks_ahead: whether `closes` looks at `next_arrival_s`.
+      looks_ahead: whether `closes` looks at `next_arrival_ns`.
       timeout_s: how long after a restart `closes` is asked again though nothing has happened, in simulated seconds.
     """
 
@@ -99,7 +97,7 @@ class Barrier:
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the last worker that is waited for has arrived, or the time is up."""
-        late = self.timeout_s < math.inf and view.now_s >= view.started_s + self.timeout_s
+        late = self.timeout_s < math.inf and view.now_ns >= view.started_ns + nanoseconds(self.timeout_s)
         return view.outstanding == 0 or (late and view.arrived >= self.quorum)
 
 
@@ -118,7 +116,7 @@ class Asynchronous:
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether no further arrival can fall into the window."""
-        return view.outstanding == 0 or not view.next_arrival_s - view.opened_s <= self.grace_s
+        return view.outstanding == 0 or not view.next_arrival_ns - view.opened_ns <= nanoseconds(self.grace_s)
 
 
 def fixed_steps(workers: int, local_steps: int) -> list[int]:

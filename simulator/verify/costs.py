@@ -1,6 +1,7 @@
 """What must be true of durations, messages and faults: they are those of the experiment's cluster."""
 
 import bisect
+import heapq
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cluster import ClusterModel, Episodes, FaultModel, Link
-from simulator.verify.found import Cost, Found, Violation, each
+from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
+from simulator.verify.found import Cost, Found, Violation, each, in_ns
 
 
 def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
@@ -18,17 +19,15 @@ def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
         yield from _steps_take_one_time(found)
         return
     crashes = _times(found, "crash")
-    timeout_s = cluster.faults.loss.timeout if cluster.faults and cluster.faults.loss else 0.0
     for row, task in enumerate(found.rounds.to_dict("records")):
         if task["round"] not in expected:
             continue
         cost = expected[task["round"]]
         resent = _between(crashes.get(task["worker"], ()), task["push_start_s"], task["arrival_s"])
-        pulling_s, pushing_s = cost.lost_pulls * timeout_s, cost.lost_pushes * timeout_s
         for message in (
             _computing(task, cost, cluster, found.eps_s),
-            _sending("pull", cluster.down, task, pulling_s, found, cluster, again=False),
-            _sending("push", cluster.up, task, pushing_s, found, cluster, again=resent > 0),
+            _sending("pull", cluster.down, task, cost.lost_pulls, found, cluster, again=False),
+            _sending("push", cluster.up, task, cost.lost_pushes, found, cluster, again=resent > 0),
         ):
             if message:
                 yield Violation("rounds", row, "durations", message)
@@ -52,17 +51,16 @@ def _steps_take_one_time(found: Found) -> Iterator[Violation]:
 def _computing(task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, eps_s: float) -> str | None:
     """Returns what is wrong with the time that a round computed."""
     start_s, end_s, worker = task["compute_start_s"], task["push_start_s"], task["worker"]
-    if cluster.faults is None:
-        should_s = cost.compute_s
-    else:
+    should_ns = cost.compute_ns
+    if cluster.faults is not None:
         slowdowns = cluster.faults.slowdowns(worker)
         if task["local_steps"] < cost.steps:  # cut off
-            done = slowdowns.work_s(start_s, end_s) / cost.compute_s * cost.steps
+            done = slowdowns.work_ns(in_ns(start_s), in_ns(end_s)) / cost.compute_ns * cost.steps
             fits = task["local_steps"] in (math.floor(done - 1e-6), math.floor(done + 1e-6))
             return None if fits else f"{done:g} steps were done when the round was cut off"
-        should_s = slowdowns.finished_s(start_s, cost.compute_s) - start_s
-    if abs(end_s - start_s - should_s) > eps_s:
-        return f"compute took {end_s - start_s} s and should take {should_s} s"
+        should_ns = slowdowns.finished_ns(in_ns(start_s), cost.compute_ns) - in_ns(start_s)
+    if not abs(end_s - start_s - seconds(should_ns)) <= eps_s:
+        return f"compute took {end_s - start_s} s and should take {seconds(should_ns)} s"
     return None
 
 
@@ -70,7 +68,7 @@ def _sending(
     name: str,
     link: Link,
     task: Mapping[Any, Any],
-    retrying_s: float,
+    lost: int,
     found: Found,
     cluster: ClusterModel,
     *,
@@ -78,14 +76,78 @@ def _sending(
 ) -> str | None:
     """Returns what is wrong with the time of a transfer. It may wait for others, or be sent again after a crash."""
     first, last = ("pull_start_s", "compute_start_s") if name == "pull" else ("push_start_s", "arrival_s")
-    start_s, worker = task[first], task["worker"]
-    took_s, alone_s = task[last] - start_s, link.transfer_s(worker)
-    if cluster.faults is not None:
-        alone_s = cluster.faults.link(worker).finished_s(start_s + retrying_s, alone_s) - start_s
-    if link.shared_s is not None or again:
-        return f"the {name} took less than it takes alone" if took_s < link.transfer_s(worker) - found.eps_s else None
-    wrong = abs(took_s - alone_s) > found.eps_s
-    return f"{name} took {took_s} s and should take {alone_s} s" if wrong else None
+    start_s, took_s = task[first], task[last] - task[first]
+    exact = link.shared_s is None and not again
+    alone_s = seconds(_alone_ns(link, task["worker"], in_ns(start_s), lost, cluster, outages=exact))
+    if not exact:
+        return None if took_s >= alone_s - found.eps_s else f"the {name} took less than it takes alone"
+    right = abs(took_s - alone_s) <= found.eps_s
+    return None if right else f"{name} took {took_s} s and should take {alone_s} s"
+
+
+def _alone_ns(
+    link: Link, worker: int, start_ns: Nanoseconds, lost: int, cluster: ClusterModel, *, outages: bool
+) -> Nanoseconds:
+    """Returns how long a transfer takes that waits for no other and whose first `lost` messages are lost."""
+    transfer_ns, faults = nanoseconds(link.transfer_s(worker)), cluster.faults
+    retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
+    if faults is None or not outages:
+        return transfer_ns + lost * (retry_ns + transfer_ns)
+    end_ns = faults.link(worker).finished_ns(start_ns, transfer_ns)
+    for _ in range(lost):
+        end_ns = faults.link(worker).finished_ns(end_ns + retry_ns, transfer_ns)
+    return end_ns - start_ns
+
+
+def _links_carry_no_more_than_they_can(found: Found) -> Iterator[Violation]:
+    """Messages over a shared link fit in between their rounds' begin and end of the transfer, one after the other."""
+    cluster = found.cluster
+    if cluster is None:
+        return
+    server = cluster.faults.server if cluster.faults is not None else Episodes([])
+    for name, link, begin, end, sent in (
+        ("down", cluster.down, "pull_start_s", "compute_start_s", "bytes_down"),
+        ("up", cluster.up, "push_start_s", "arrival_s", "bytes_up"),
+    ):
+        if link.shared_s is None:
+            continue
+        shared_ns = nanoseconds(link.shared_s)
+        transfers = []
+        for row, task in enumerate(found.rounds.to_dict("records")):
+            begin_ns, end_ns = in_ns(task[begin]), in_ns(task[end])
+            if 0 <= begin_ns <= end_ns < math.inf and task["worker"] in range(cluster.workers):
+                rest_ns = max(nanoseconds(link.transfer_s(task["worker"])) - shared_ns, 0)
+                left_ns = max(server.work_ns(0, end_ns - rest_ns), 0)  # of the time in which the link works
+                work_ns = task[sent] // link.message_bytes * shared_ns
+                transfers.append((server.work_ns(0, begin_ns), left_ns, work_ns, row))
+        row = _too_late(transfers, 1 + 1e9 * found.eps_s)
+        if row is not None:
+            message = f"the server's link {name} cannot have carried this message and the others beside it by then"
+            yield Violation("rounds", row, "links", message)
+
+
+def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]], eps_ns: float) -> int | None:
+    """Returns the number of a transfer that cannot be done in time, None if all can: the most urgent first always can.
+
+    Args:
+      transfers: (begin, end, work, number) of each, times and work in nanoseconds.
+      eps_ns: by how much one may be late.
+    """
+    transfers = sorted(transfers)
+    open_: list[tuple[Nanoseconds, Nanoseconds, int]] = []  # heap of (end, work left, number)
+    now_ns: Nanoseconds = 0
+    for begin_ns, end_ns, work_ns, number in [*transfers, (math.inf, math.inf, 0, -1)]:
+        while open_ and now_ns < begin_ns:
+            until_ns, left_ns, first = heapq.heappop(open_)
+            done_ns = min(left_ns, begin_ns - now_ns)
+            now_ns += done_ns
+            if now_ns > until_ns + eps_ns:
+                return first
+            if done_ns < left_ns:
+                heapq.heappush(open_, (until_ns, left_ns - done_ns, first))
+        now_ns = max(now_ns, begin_ns)
+        heapq.heappush(open_, (end_ns, work_ns, number))
+    return None
 
 
 def _times(found: Found, fault: str) -> dict[int, list[float]]:
@@ -139,13 +201,14 @@ def _happening(model: FaultModel, workers: int, end_s: float) -> Iterator[tuple[
         yield from _episodes(model.slowdowns(worker), worker, "slow", "normal", end_s)
         yield from _episodes(model.own_link(worker), worker, "disconnect", "reconnect", end_s)
         for absence in model.absences(worker):
-            if absence.notice_s < min(absence.start_s, end_s):
-                yield max(absence.notice_s, 0.0), worker, "notice"
-            if absence.start_s < end_s:
-                yield absence.start_s, worker, absence.kind
-            if absence.end_s < end_s:
-                yield absence.end_s, worker, "return"
-            if absence.end_s >= end_s or absence.start_s >= end_s:
+            start_s, back_s, notice_s = map(seconds, (absence.start_ns, absence.end_ns, absence.notice_ns))
+            if notice_s < min(start_s, end_s):
+                yield notice_s, worker, "notice"
+            if start_s < end_s:
+                yield start_s, worker, absence.kind
+            if back_s < end_s:
+                yield back_s, worker, "return"
+            if back_s >= end_s or start_s >= end_s:
                 break
 
 
@@ -153,11 +216,11 @@ def _episodes(
     episodes: Episodes, worker: int, begins: str, ends: str, end_s: float
 ) -> Iterator[tuple[float, int, str]]:
     for episode in episodes:
-        if episode.start_s >= end_s:
+        if seconds(episode.start_ns) >= end_s:
             return
-        yield episode.start_s, worker, begins
-        if episode.end_s < end_s:
-            yield episode.end_s, worker, ends
+        yield seconds(episode.start_ns), worker, begins
+        if seconds(episode.end_ns) < end_s:
+            yield seconds(episode.end_ns), worker, ends
 
 
 def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
@@ -205,10 +268,10 @@ def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
     for worker, own in found.rounds.groupby("worker"):
         starts_s = []
         for absence in model.absences(int(str(worker))):
-            if absence.start_s > found.length_s:
+            if seconds(absence.start_ns) > found.length_s:
                 break
             if not absence.delivers:
-                starts_s.append(absence.start_s)
+                starts_s.append(seconds(absence.start_ns))
         first = np.searchsorted(starts_s, own["pull_start_s"].to_numpy() + found.eps_s)
         last = np.searchsorted(starts_s, own["arrival_s"].to_numpy() - found.eps_s)
         for row in own.index[first < last].tolist():
@@ -217,6 +280,7 @@ def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
 
 ALL = (
     _durations_are_the_clusters,
+    _links_carry_no_more_than_they_can,
     _faults_are_the_clusters,
     _what_is_lost_has_a_reason,
     _what_is_lost_is_bounded,

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.cluster import ClusterError, ClusterModel, FaultModel, build_cluster
+from simulator.cluster import ClusterError, ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
 from simulator.experiment import Experiment
 from simulator.experiment.policies_schema import BarrierSynchronization, NamedSynchronization
 from simulator.record import RunRecord
-
-_ROUNDING = 1e-9  # of the run's length
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,21 @@ def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int]
         yield Violation(table, row, rule, message(row))
 
 
+def in_ns(time_s: float) -> Nanoseconds:
+    """Returns a record's time in whole nanoseconds; what is not finite stays as it is."""
+    return round(time_s * 1e9) if math.isfinite(time_s) else time_s
+
+
 class Cost(NamedTuple):
     """What a round should have cost.
 
     Attributes:
-      compute_s: its steps at full speed, with those that were cut off.
+      compute_ns: its steps at full speed, with those that were cut off.
       steps: as many.
       lost_pulls, lost_pushes: messages.
     """
 
-    compute_s: float
+    compute_ns: Nanoseconds
     steps: int
     lost_pulls: int
     lost_pushes: int
@@ -70,7 +73,7 @@ class Found:
       barrier: whether several rounds make an update; of a policy of one's own, whether several ever did.
       own_policy: whether the synchronization is not built in.
       length_s: of the simulation.
-      eps_s: what counts as the same time.
+      eps_s: what counts as the same time: less than a nanosecond, but for the rounding of times that are months long.
       update: number of the update that each round is part of, int64 of shape (rounds,).
       lost, cut: the faults' rows of rounds that never arrived, and of those that were cut off.
     """
@@ -82,7 +85,7 @@ class Found:
         self.own_policy = isinstance(experiment.synchronization, NamedSynchronization)
         self.barrier = self._several_at_once() if self.own_policy else experiment.synchronization.averages_group
         self.length_s = float(record.summary["simulated_seconds"])
-        self.eps_s = _ROUNDING * max(self.length_s, 1.0)
+        self.eps_s = max(0.5e-9, 4 * float(np.spacing(self.length_s)))
         self.lost = self.faults[self.faults["fault"] == "lost"]
         self.cut = self.faults[self.faults["fault"] == "cut"]
         self.update = self._updates()
@@ -147,7 +150,7 @@ class Found:
         costs = {}
         for number, worker, left in tasks.itertuples(index=False):
             steps = int(left + cut.get(number, 0))
-            compute_s = cluster.compute_s(worker, steps, jitter[worker])
+            compute_ns = nanoseconds(cluster.compute_s(worker, steps, jitter[worker]))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
-            costs[number] = Cost(compute_s, steps, pulls, pushes)
+            costs[number] = Cost(compute_ns, steps, pulls, pushes)
         return costs

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from simulator.cluster import seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel, draw
 from simulator.experiment.faults_schema import Faults, RandomTime
 from tests.faulty import faults
@@ -20,8 +21,8 @@ PREEMPTION = {"time_between": "60s", "absence": {"kind": "lognormal", "median": 
 OUTAGES = [Episode(10, 20, math.inf), Episode(30, 40, math.inf)]
 
 
-def constant(seconds: float) -> dict[str, Any]:
-    return {"kind": "constant", "value": seconds}
+def constant(duration_s: float) -> dict[str, Any]:
+    return {"kind": "constant", "value": duration_s}
 
 
 def model(seed: int = 0, **sections: Any) -> FaultModel:
@@ -29,7 +30,13 @@ def model(seed: int = 0, **sections: Any) -> FaultModel:
 
 
 def first(things: Any, count: int) -> list[Any]:
-    return list(itertools.islice(things, count))
+    """The first absences or episodes, with times in seconds."""
+    return [_in_seconds(each) for each in itertools.islice(things, count)]
+
+
+def _in_seconds(thing: Any) -> Any:
+    times = {name: seconds(value) for name, value in thing._asdict().items() if name.endswith("_ns")}
+    return thing._replace(**times)
 
 
 def draws(time: Any, seed: int = 1) -> np.ndarray:
@@ -77,43 +84,43 @@ def test_uniform_times_stay_between_low_and_high():
 
 def test_work_waits_while_everything_stands_still():
     outages = Episodes(OUTAGES)
-    assert [outages.finished_s(0, work) for work in (5, 10, 12, 20, 21)] == [5, 10, 22, 30, 41]
-    assert [outages.finished_s(start, 3) for start in (6, 10, 15, 20, 45)] == [9, 23, 23, 23, 48]
-    assert [outages.finished_s(start, 0) for start in (5, 10, 15, 20, 45)] == [5, 20, 20, 20, 45]
+    assert [outages.finished_ns(0, work) for work in (5, 10, 12, 20, 21)] == [5, 10, 22, 30, 41]
+    assert [outages.finished_ns(start, 3) for start in (6, 10, 15, 20, 45)] == [9, 23, 23, 23, 48]
+    assert [outages.finished_ns(start, 0) for start in (5, 10, 15, 20, 45)] == [5, 20, 20, 20, 45]
 
 
 def test_slow_work_takes_longer():
     slow = Episodes([Episode(10, 20, 2)])
-    assert [slow.finished_s(0, work) for work in (10, 12, 15, 18)] == [10, 14, 20, 23]
-    assert [slow.finished_s(14, work) for work in (0, 3, 4)] == [14, 20, 21]
+    assert [slow.finished_ns(0, work) for work in (10, 12, 15, 18)] == [10, 14, 20, 23]
+    assert [slow.finished_ns(14, work) for work in (0, 3, 4)] == [14, 20, 21]
 
 
 def test_work_through_slow_downs_that_follow_each_other():
     episodes = Episodes([Episode(10, 20, 2), Episode(20, 30, 5), Episode(40, 50, 0.5)])
-    assert episodes.finished_s(0, 16) == 25
-    assert episodes.finished_s(0, 37) == 45
-    assert episodes.work_s(0, 45) == 37
-    assert Episodes([Episode(10, 20, 2), Episode(20, 30, math.inf)]).finished_s(0, 15) == 20
+    assert episodes.finished_ns(0, 16) == 25
+    assert episodes.finished_ns(0, 37) == 45
+    assert episodes.work_ns(0, 45) == 37
+    assert Episodes([Episode(10, 20, 2), Episode(20, 30, math.inf)]).finished_ns(0, 15) == 20
 
 
 def test_work_done_between_two_times():
     outages = Episodes(OUTAGES)
-    assert [outages.work_s(0, end) for end in (5, 10, 15, 20, 25, 35, 41)] == [5, 10, 10, 10, 15, 20, 21]
+    assert [outages.work_ns(0, end) for end in (5, 10, 15, 20, 25, 35, 41)] == [5, 10, 10, 10, 15, 20, 21]
     assert list(outages.since(20)) == list(outages.since(39)) == OUTAGES[1:]
-    assert [outages.work_s(12, end) for end in (12, 18, 20, 23)] == [0, 0, 0, 3]
-    assert Episodes([Episode(10, 20, 4)]).work_s(5, 18) == 7
+    assert [outages.work_ns(12, end) for end in (12, 18, 20, 23)] == [0, 0, 0, 3]
+    assert Episodes([Episode(10, 20, 4)]).work_ns(5, 18) == 7
 
 
 def test_work_never_ends_behind_an_endless_outage():
     episodes = Episodes([Episode(10, math.inf, math.inf)])
-    assert [episodes.finished_s(0, work) for work in (10, 10.5)] == [10, math.inf]
-    assert episodes.finished_s(11, 0) == math.inf
-    assert episodes.work_s(3, 1e9) == 7
-    assert Episodes([Episode(10, math.inf, 3)]).finished_s(0, 11) == 13
+    assert [episodes.finished_ns(0, work) for work in (10, 11)] == [10, math.inf]
+    assert episodes.finished_ns(11, 0) == math.inf
+    assert episodes.work_ns(3, 10**9) == 7
+    assert Episodes([Episode(10, math.inf, 3)]).finished_ns(0, 11) == 13
 
 
 def test_nothing_goes_wrong_without_episodes():
-    assert (Episodes([]).finished_s(3, 4), Episodes([]).work_s(3, 7)) == (7, 4)
+    assert (Episodes([]).finished_ns(3, 4), Episodes([]).work_ns(3, 7)) == (7, 4)
     nothing = model()
     assert [first(found, 1) for found in (nothing.absences(0), nothing.slowdowns(0), nothing.link(0))] == [[]] * 3
     assert (first(nothing.server, 1), nothing.loss, nothing.forgets) == ([], None, True)
@@ -122,49 +129,53 @@ def test_nothing_goes_wrong_without_episodes():
 
 @st.composite
 def episodes(draw: st.DrawFn) -> list[Episode]:
-    """Episodes whose times are eighths and whose factors are powers of two, so that sums are exact."""
-    found, now = [], 0.0
+    """Episodes whose times are multiples of eight and whose factors are powers of two, so that work is whole."""
+    found, now = [], 0
     for gap, length in draw(st.lists(st.tuples(st.integers(0, 80), st.integers(1, 80)), max_size=6)):
-        start, now = now + gap / 8, now + (gap + length) / 8
+        start, now = now + 8 * gap, now + 8 * (gap + length)
         found.append(Episode(start, now, draw(st.sampled_from([0.5, 1, 2, 4, math.inf]))))
     if draw(st.integers(0, 5)) == 0:
-        found.append(Episode(now + 1, math.inf, draw(st.sampled_from([2, math.inf]))))
+        found.append(Episode(now + 8, math.inf, draw(st.sampled_from([2, math.inf]))))
     return found
 
 
-EIGHTHS = st.integers(0, 500).map(lambda eighths: eighths / 8)
+EIGHTS = st.integers(0, 500).map(lambda eights: 8 * eights)
 
 
-@given(episodes(), EIGHTHS, EIGHTHS)
-def test_the_work_done_until_it_is_finished_is_the_work(found: list[Episode], start: float, work: float):
-    end = Episodes(found).finished_s(start, work)
+@given(episodes(), EIGHTS, EIGHTS)
+def test_the_work_done_until_it_is_finished_is_the_work(found: list[Episode], start: int, work: int):
+    end = Episodes(found).finished_ns(start, work)
     if end == math.inf:
         assert found[-1][1:] == (math.inf, math.inf)
     else:
-        assert Episodes(found).work_s(start, end) == work
+        assert Episodes(found).work_ns(start, end) == work
 
 
-@given(episodes(), EIGHTHS, EIGHTHS)
-def test_work_is_finished_as_soon_as_it_has_been_done(found: list[Episode], start: float, span: float):
-    work = Episodes(found).work_s(start, start + span)
-    standing = any(each.factor == math.inf and each.start_s < start + span <= each.end_s for each in found)
+@given(episodes(), EIGHTS, EIGHTS)
+def test_work_is_finished_as_soon_as_it_has_been_done(found: list[Episode], start: int, span: int):
+    work = Episodes(found).work_ns(start, start + span)
+    standing = any(each.factor == math.inf and each.start_ns < start + span <= each.end_ns for each in found)
     if work > 0:
-        end = Episodes(found).finished_s(start, work)
+        end = Episodes(found).finished_ns(start, work)
         assert end < start + span if standing else end == start + span
 
 
-TIMES = st.floats(0, 300)
-SPANS = st.lists(st.tuples(TIMES, st.floats(0.01, 50), st.floats(0.1, 100) | st.just(math.inf)), max_size=5)
+TIMES = st.integers(0, 300 * 10**9)
+SPANS = st.lists(st.tuples(TIMES, st.integers(1, 50 * 10**9), st.floats(0.1, 100) | st.just(math.inf)), max_size=5)
 
 
 @given(SPANS, TIMES, TIMES)
-def test_the_same_for_any_times_but_for_rounding(spans: list[tuple[float, ...]], start: float, work: float):
-    now, found = 0.0, []
+def test_the_same_for_any_times_but_for_rounding(spans: list[tuple[Any, ...]], start: int, work: int):
+    now, found = 0, []
     for gap, length, factor in spans:
         found.append(Episode(now + gap, now + gap + length, factor))
         now += gap + length
     together = Episodes(found)
-    assert together.work_s(start, together.finished_s(start, work)) == pytest.approx(work, abs=1e-8)
+    end = together.finished_ns(start, work)
+    assert isinstance(end, int)
+    assert (
+        abs(together.work_ns(start, end) - work) <= 6
+    )  # half a nanosecond of work that goes ten times as fast, and one
 
 
 @settings(max_examples=100)
@@ -173,11 +184,11 @@ def test_absences_are_in_order_and_never_touch(section: dict[str, Any], seed: in
     faulty = model(seed, **section)
     for worker in range(3):
         found = first(faulty.absences(worker), 30)
-        assert all(before.end_s < after.start_s for before, after in itertools.pairwise(found))
-        assert all(before.end_s <= after.notice_s for before, after in itertools.pairwise(found))
-        assert all(each.notice_s <= each.start_s <= each.end_s for each in found)
+        assert all(before.end_ns < after.start_ns for before, after in itertools.pairwise(found))
+        assert all(before.end_ns <= after.notice_ns for before, after in itertools.pairwise(found))
+        assert all(each.notice_ns <= each.start_ns <= each.end_ns for each in found)
         outages = first(faulty.link(worker), 30)
-        assert all(before.end_s < after.start_s for before, after in itertools.pairwise(outages))
+        assert all(before.end_ns < after.start_ns for before, after in itertools.pairwise(outages))
 
 
 def test_absences_that_overlap_are_one():
@@ -187,13 +198,13 @@ def test_absences_that_overlap_are_one():
     assert [each[:2] for each in found] == [(10, 30), (40, 45), (55, 60)]
     assert [each.delivers for each in found] == [False, False, True]
     endless = model(crashes=crashes, trace=[[0, 12, "crash"]])
-    assert list(endless.absences(0)) == [Absence(10, math.inf, "crash", 10)]
+    assert first(endless.absences(0), 9) == [Absence(10, math.inf, "crash", 10)]
 
 
 def test_crashes_and_preemption_together_are_the_union_of_each_alone():
     def spans(**sections: Any) -> list[tuple[float, float]]:
-        absences = itertools.takewhile(lambda each: each.start_s < 20_000, model(**sections).absences(0))
-        return [(each.start_s, each.end_s) for each in absences]
+        absences = itertools.takewhile(lambda each: each.start_ns < 20_000 * 10**9, model(**sections).absences(0))
+        return [(each.start_ns, each.end_ns) for each in absences]
 
     alone = sorted(spans(crashes=CRASHES) + spans(preemption=PREEMPTION))
     union = alone[:1]
@@ -211,8 +222,8 @@ def test_of_a_preemption_all_are_told_in_advance_and_of_a_crash_nobody():
     assert all(each.announced for each in found)
     at_once = next(model(preemption=preemption | {"notice": 0}).absences(0))
     crash = next(model(crashes={"time_between": 9, "repair": 9}).absences(0))
-    assert (at_once.notice_s, at_once.announced) == (at_once.start_s, False)
-    assert (crash.notice_s, crash.announced) == (crash.start_s, False)
+    assert (at_once.notice_ns, at_once.announced) == (at_once.start_ns, False)
+    assert (crash.notice_ns, crash.announced) == (crash.start_ns, False)
 
 
 def test_a_notice_during_an_absence_comes_after_it():
@@ -229,7 +240,7 @@ def test_what_becomes_of_the_round_of_a_crash():
 
 def test_who_joins_later_is_absent_from_the_start():
     late = model(joins=[0, "3s", 20], crashes={"time_between": constant(10), "repair": constant(2), "workers": [2]})
-    (until_3,) = [*late.absences(0), *late.absences(1)]
+    (until_3,) = first([*late.absences(0), *late.absences(1)], 9)
     assert (until_3, until_3.announced) == (Absence(0, 3, "late", 0), True)
     assert first(late.absences(2), 2) == [Absence(0, 20, "late", 0), Absence(22, 24, "crash", 22)]
 
@@ -237,11 +248,11 @@ def test_who_joins_later_is_absent_from_the_start():
 def test_who_departs_never_returns():
     for worker in range(3):
         (gone,) = model(departures={"after": "1min"}).absences(worker)
-        assert gone == Absence(gone.start_s, math.inf, "departure", gone.start_s)
+        assert gone == Absence(gone.start_ns, math.inf, "departure", gone.start_ns)
         assert gone.announced
     some = model(departures={"after": "1min", "workers": [1]}, crashes={"time_between": 9, "repair": 9})
     assert len(first(some.absences(0), 100)) == 100
-    assert list(some.absences(1))[-1].end_s == math.inf
+    assert list(some.absences(1))[-1].end_ns == math.inf
 
 
 def test_a_trace_becomes_absences():
@@ -250,7 +261,7 @@ def test_a_trace_becomes_absences():
         *([0, 30, "preempt"], [0, 31, "join"], [0, 40, "leave"]),
         *([1, 7, "join"], [1, 8, "leave"], [1, 9, "join"]),
     ]
-    found = [list(model(trace=trace).absences(worker)) for worker in (0, 1)]
+    found = [first(model(trace=trace).absences(worker), 9) for worker in (0, 1)]
     assert found[0] == [
         Absence(5, 9, "crash", 5),
         Absence(12, 20, "preemption", 10),
@@ -268,11 +279,15 @@ def test_a_trace_becomes_slow_downs_and_outages():
         *([1, 3, "disconnect"], [1, 4, "reconnect"], [1, 6, "disconnect"], ["server", 3, "down"], ["server", 5, "up"]),
     ]
     traced = model(trace=trace)
-    assert list(traced.slowdowns(0)) == [Episode(1, 3, 2), Episode(3, 7, 4), Episode(9, math.inf, 0.5)]
-    assert list(traced.own_link(1)) == [Episode(2, 4, math.inf), Episode(6, math.inf, math.inf)]
-    assert list(traced.server) == list(traced.link(0)) == [Episode(3, 5, math.inf)]
-    assert list(traced.link(1)) == [Episode(2, 5, math.inf), Episode(6, math.inf, math.inf)]
-    assert (list(traced.slowdowns(1)), list(traced.own_link(0)), list(traced.absences(0))) == ([], [], [])
+    assert first(traced.slowdowns(0), 99) == [Episode(1, 3, 2), Episode(3, 7, 4), Episode(9, math.inf, 0.5)]
+    assert first(traced.own_link(1), 99) == [Episode(2, 4, math.inf), Episode(6, math.inf, math.inf)]
+    assert first(traced.server, 99) == first(traced.link(0), 99) == [Episode(3, 5, math.inf)]
+    assert first(traced.link(1), 99) == [Episode(2, 5, math.inf), Episode(6, math.inf, math.inf)]
+    assert (first(traced.slowdowns(1), 99), first(traced.own_link(0), 99), first(traced.absences(0), 99)) == (
+        [],
+        [],
+        [],
+    )
 
 
 def test_slow_downs_at_the_same_time_multiply():
@@ -292,7 +307,7 @@ def test_a_link_is_down_while_its_own_or_the_server_is():
     expected = [(10, 30), (40, 45), (55, 60), (70, 75), (85, 90), (100, 150), (160, 165)]
     assert first(down.link(0), 7) == [Episode(*each, math.inf) for each in expected]
     assert (list(down.own_link(1)), first(down.link(1), 9)) == ([], first(down.server, 9))
-    assert down.link(0).finished_s(5, 6) == 31
+    assert down.link(0).finished_ns(5 * 10**9, 6 * 10**9) == 31 * 10**9
 
 
 def times(found: FaultModel, worker: int) -> dict[str, list[Any]]:

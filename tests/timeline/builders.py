@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cluster import ClusterModel, FaultModel, Link
+from simulator.cluster import ClusterModel, FaultModel, Link, seconds
 from simulator.experiment.faults_schema import Faults
 from simulator.timeline import (
     Arrival,
@@ -84,37 +84,46 @@ def arrivals(history: Sequence[Event]) -> list[Arrival]:
     return [arrival for update in updates(history) for arrival in update.arrivals]
 
 
+def times_s(arrival: Arrival) -> tuple[float, ...]:
+    """When it was ready, began to pull, to compute and to push, and arrived, in seconds."""
+    _, ready, pull, compute, push, arrived, _, _ = arrival
+    return tuple(seconds(time_ns) for time_ns in (ready, pull, compute, push, arrived))
+
+
 def evaluations(history: Sequence[Event]) -> list[Evaluation]:
     return [event for event in history if isinstance(event, Evaluation)]
 
 
 def starts(history: Sequence[Event]) -> list[tuple[float, list[int]]]:
     """The groups that start together: their time and the workers in order of dispatch."""
-    groups = groupby(history, key=lambda event: (event.time_s, isinstance(event, Dispatched)))
-    return [(time_s, [event.round.worker for event in group]) for (time_s, started), group in groups if started]
+    groups = groupby(history, key=lambda event: (event.time_ns, isinstance(event, Dispatched)))
+    return [
+        (seconds(time_ns), [event.round.worker for event in group]) for (time_ns, started), group in groups if started
+    ]
 
 
 def log(history: Sequence[Event]) -> list[tuple[float, str]]:
     """What happened when: "start 0 1", "applied 0 1 -> v1", "lost 0", "cut 0 to 3", "evaluate v1", "finish"."""
     lines: list[tuple[float, str]] = []
     for event in history:
+        time_s = seconds(event.time_ns)
         match event:
-            case Dispatched(time_s, task):
+            case Dispatched(round=task):
                 if lines and lines[-1][0] == time_s and lines[-1][1].startswith("start"):
                     lines[-1] = (time_s, f"{lines[-1][1]} {task.worker}")
                 else:
                     lines.append((time_s, f"start {task.worker}"))
             case Update():
                 workers = " ".join(str(arrival.round.worker) for arrival in event.arrivals)
-                lines.append((event.time_s, f"{event.outcome} {workers} -> v{event.version}"))
+                lines.append((time_s, f"{event.outcome} {workers} -> v{event.version}"))
             case Evaluation():
-                lines.append((event.time_s, f"evaluate v{event.version}"))
+                lines.append((time_s, f"evaluate v{event.version}"))
             case Fault():
-                lines.append((event.time_s, f"{event.kind} {event.worker}"))
+                lines.append((time_s, f"{event.kind} {event.worker}"))
             case Lost():
-                lines.append((event.time_s, f"lost {event.round.worker}"))
+                lines.append((time_s, f"lost {event.round.worker}"))
             case Shortened():
-                lines.append((event.time_s, f"cut {event.round.worker} to {event.round.steps}"))
+                lines.append((time_s, f"cut {event.round.worker} to {event.round.steps}"))
             case Finished():
-                lines.append((event.time_s, "finish"))
+                lines.append((time_s, "finish"))
     return lines

@@ -1,81 +1,28 @@
 """The timeline against a literal transcription of the paper's task scheduling (Algorithm 2)."""
 
-import dataclasses
 import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.cluster import nanoseconds
 from simulator.timeline import Asynchronous
+from tests.timeline.algorithm_2 import Reference, algorithm_2
 from tests.timeline.builders import cluster, events, starts, updates
-
-
-@dataclasses.dataclass
-class Worker:
-    index: int
-    step_s: float
-    local_updates: int
-    completed_time: float = 0.0
-    turn: int = 0  # how many rounds were started before: earlier ones go first where times are equal
-    pulled: int = 0
-
-
-@dataclasses.dataclass
-class Reference:
-    arrivals: list[tuple[float, int, int, int]] = dataclasses.field(default_factory=list)
-    starts: list[tuple[float, list[int]]] = dataclasses.field(default_factory=list)
-
-
-def algorithm_2(step_s: list[float], steps: list[int], tau_grace: float, t_max: int) -> Reference:
-    """Returns arrivals (time, worker, staleness, t_local) and group starts (time, workers)."""
-    reference = Reference()
-    running: list[Worker] = []
-    theta = turn = 0  # theta stands for the server's version
-    clock = 0.0
-
-    def train(workers: list[Worker]) -> None:
-        nonlocal turn
-        reference.starts.append((clock, [w.index for w in workers]))
-        for w in workers:
-            w.completed_time = clock + w.local_updates * w.step_s
-            w.turn, w.pulled = turn, theta
-            turn += 1
-            running.append(w)
-
-    t_local = 0
-    completed: list[Worker] = []
-    train([Worker(index, *own) for index, own in enumerate(zip(step_s, steps, strict=True))])
-    tau_sync = math.inf
-    while t_local < t_max:
-        earliest = min(running, key=lambda w: (w.completed_time, w.turn), default=None)
-        if earliest is not None and earliest.completed_time - tau_sync <= tau_grace:
-            running.remove(earliest)
-            tau_sync = min(tau_sync, earliest.completed_time)
-            clock = earliest.completed_time
-            staleness = theta - earliest.pulled
-            theta += 1
-            completed.append(earliest)
-            t_local += earliest.local_updates
-            reference.arrivals.append((clock, earliest.index, staleness, t_local))
-        else:
-            tau_sync = math.inf
-            train(completed)
-            completed = []
-    return reference
 
 
 def simulated(step_s: list[float], steps: list[int], tau_grace: float, t_max: int) -> Reference:
     history = events(cluster(step_s), synchronization=Asynchronous(tau_grace), steps=steps, budget_local_steps=t_max)
     return Reference(
         [
-            (update.arrivals[0].arrival_s, update.arrivals[0].round.worker, update.staleness[0], update.local_steps)
+            (update.arrivals[0].arrival_ns, update.arrivals[0].round.worker, update.staleness[0], update.local_steps)
             for update in updates(history)
         ],
-        starts(history),
+        [(nanoseconds(time_s), workers) for time_s, workers in starts(history)],
     )
 
 
-# Whole and quarter seconds tie often and exactly; the others add up with rounding.
+# They tie often, and exactly.
 step_times = st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 0.1, 0.3, 0.58, 0.75, 1.51, 3.33]) | st.floats(0.01, 10.0)
 graces = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 2.0, math.inf]) | st.floats(0.0, 20.0)
 

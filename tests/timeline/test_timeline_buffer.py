@@ -1,5 +1,6 @@
 """Buffered and dropped arrivals, counted by hand."""
 
+from simulator.cluster import seconds
 from simulator.timeline import Event
 from tests.timeline.builders import cluster, events, updates
 
@@ -7,7 +8,7 @@ from tests.timeline.builders import cluster, events, updates
 def counted(history: list[Event]) -> list[tuple[float, int, int, str, int]]:
     """Time, worker, staleness, outcome and the version afterwards of each arrival."""
     return [
-        (update.time_s, update.arrivals[0].round.worker, update.staleness[0], update.outcome, update.version)
+        (seconds(update.time_ns), update.arrivals[0].round.worker, update.staleness[0], update.outcome, update.version)
         for update in updates(history)
     ]
 

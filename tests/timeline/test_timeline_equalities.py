@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.cluster import build_cluster
+from simulator.cluster import build_cluster, seconds
 from simulator.experiment.cluster_schema import Cluster
 from simulator.timeline import (
     Asynchronous,
@@ -38,7 +38,7 @@ from tests.timeline.builders import (
 def assigned(history: Sequence[Event]) -> list[tuple[float, int, int, int, int]]:
     """When who was told to train what; not from which version."""
     return [
-        (event.time_s, event.round.worker, event.round.shard, event.round.first_step, event.round.steps)
+        (seconds(event.time_ns), event.round.worker, event.round.shard, event.round.first_step, event.round.steps)
         for event in history
         if isinstance(event, Dispatched)
     ]
@@ -92,7 +92,7 @@ def fingerprint(step_s: Sequence[float] = AUTHORS_STEP_S, grace_s: float = 0.5, 
     defaults: dict[str, Any] = {"steps": [20] * 4, "budget_local_steps": 4000, "evaluate_every_steps": 400}
     each = timeline(cluster(step_s), synchronization=Asynchronous(grace_s), **(defaults | config))
     last = list(each)[-1]
-    return each.causal_hash, last.time_s
+    return each.causal_hash, seconds(last.time_ns)
 
 
 def test_causal_hash_is_that_of_a_cluster_twice_as_slow():
@@ -112,7 +112,7 @@ def test_causal_hash_of_synchronous_rounds_is_the_same_at_16_bandwidths():
         )
         model = build_cluster(described, parameters=10**6, flops_per_step=1.0, seed=0)
         each = timeline(model, synchronization=Barrier(), budget_updates=20, evaluate_every_steps=7)
-        ends_s.add(list(each)[-1].time_s)
+        ends_s.add(seconds(list(each)[-1].time_ns))
         hashes.add(each.causal_hash)
     assert len(ends_s) == 16
     assert len(hashes) == 1
@@ -161,7 +161,7 @@ def durations(history: Sequence[Event]) -> dict[int, list[float]]:
     """Compute time of each worker's rounds, one after another."""
     times: dict[int, list[float]] = {}
     for arrival in arrivals(history):
-        times.setdefault(arrival.round.worker, []).append(arrival.push_start_s - arrival.compute_start_s)
+        times.setdefault(arrival.round.worker, []).append(seconds(arrival.push_start_ns - arrival.compute_start_ns))
     return times
 
 
@@ -171,7 +171,7 @@ def test_adding_a_worker_shifts_no_one_elses_jitter():
         for step_s in ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 30.0])
     )
     before, after = durations(three), durations(four)
-    assert three[-1].time_s != four[-1].time_s
+    assert three[-1].time_ns != four[-1].time_ns
     assert len({round(value, 6) for value in before[0]}) == 20
     assert before[0] != pytest.approx([value / 2 for value in before[1]])  # nor do two workers share their draws
     for worker in range(3):

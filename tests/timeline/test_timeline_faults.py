@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from simulator.timeline import Asynchronous, Barrier, Fault, Lost, MeasuredSpeed, NoProgressError
-from tests.timeline.builders import arrivals, cluster, events, link, log, rounds, updates
+from simulator.cluster import seconds
+from simulator.timeline import Asynchronous, Barrier, Fault, Lost, MeasuredSpeed, NoProgressError, ServerView
+from tests.timeline.builders import arrivals, cluster, events, link, log, rounds, times_s, updates
 
 WAITS = Asynchronous(0.0)
 
@@ -59,7 +60,7 @@ def test_finished_steps_can_be_sent_after_the_repair():
     history = events(model, steps=[10], budget_updates=1)
     [arrival] = arrivals(history)
     assert arrival.round.steps == 7
-    assert arrival[2:6] == (0.0, 0.0, 7.5, 10.0)
+    assert times_s(arrival)[1:] == (0.0, 0.0, 7.5, 10.0)
     assert [event.forgets for event in history if isinstance(event, Fault) and event.kind == "crash"] == [False]
 
 
@@ -85,8 +86,8 @@ def test_a_notice_that_is_too_short_for_the_message_loses_the_round():
     model = cluster([1.0], faults={"trace": [[0, 4, "notice"], [0, 6, "preempt"], [0, 9, "join"]]}, up=link(1, 3.0))
     history = events(model, steps=[10], budget_updates=1)
     [lost] = [event for event in history if isinstance(event, Lost)]
-    assert (lost.time_s, lost.cause, lost.computed, lost.pushes) == (6.0, "preemption", 4, 1)
-    assert arrivals(history)[0].ready_s == 9.0
+    assert (seconds(lost.time_ns), lost.cause, lost.computed, lost.pushes) == (6.0, "preemption", 4, 1)
+    assert seconds(arrivals(history)[0].ready_ns) == 9.0
 
 
 def test_a_barrier_goes_on_without_those_who_say_that_they_leave():
@@ -147,28 +148,28 @@ def test_a_barrier_with_a_timeout_survives_a_worker_that_never_comes_back():
 def test_a_slow_time_makes_the_steps_in_it_longer():
     model = cluster([1.0], faults={"trace": [[0, 4, "slow 3"], [0, 10, "normal"]]})
     [arrival] = arrivals(events(model, steps=[10], budget_updates=1))
-    assert arrival.arrival_s == 14.0  # 4 steps, 2 in 6 s, 4 more
+    assert seconds(arrival.arrival_ns) == 14.0  # 4 steps, 2 in 6 s, 4 more
 
 
 def test_transfers_wait_for_a_link_that_is_down():
     faults = {"trace": [[0, 1, "disconnect"], [0, 4, "reconnect"], [1, 0, "disconnect"], [1, 2, "reconnect"]]}
     model = cluster([1.0, 1.0], faults=faults, down=link(2, 2.0))
     first, second = arrivals(events(model, steps=[10, 10], budget_updates=2))
-    assert (first.round.worker, first.compute_start_s, second.compute_start_s) == (1, 4.0, 5.0)
+    assert (first.round.worker, seconds(first.compute_start_ns), seconds(second.compute_start_ns)) == (1, 4.0, 5.0)
 
 
 def test_a_server_that_is_down_neither_receives_nor_processes():
     faults = {"trace": [["server", 9, "down"], ["server", 12, "up"], ["server", 26, "down"], ["server", 28.5, "up"]]}
     model = cluster([1.0], faults=faults, up=link(1, 2.0), server_update_s=1.0)
     history = events(model, steps=[10], budget_updates=2)
-    assert [arrival.arrival_s for arrival in arrivals(history)] == [14.0, 29.5]
-    assert [update.time_s for update in updates(history)] == [15.0, 30.5]
+    assert [seconds(arrival.arrival_ns) for arrival in arrivals(history)] == [14.0, 29.5]
+    assert [seconds(update.time_ns) for update in updates(history)] == [15.0, 30.5]
 
 
 def test_an_update_stands_still_while_the_server_is_down():
     model = cluster([1.0], faults={"trace": [["server", 10.5, "down"], ["server", 12, "up"]]}, server_update_s=1.0)
     [update] = updates(events(model, steps=[10], budget_updates=1))
-    assert update.time_s == 12.5
+    assert seconds(update.time_ns) == 12.5
 
 
 def test_lost_messages_are_sent_again_and_after_so_many_given_up():
@@ -177,8 +178,8 @@ def test_lost_messages_are_sent_again_and_after_so_many_given_up():
     history = events(model, steps=[10], budget_updates=40)
     lost = [event for event in history if isinstance(event, Lost)]
     for arrival in arrivals(history):
-        assert arrival.compute_start_s - arrival.pull_start_s == pytest.approx(3 * (arrival.pulls - 1) + 0.25)
-        assert arrival.arrival_s - arrival.push_start_s == pytest.approx(3 * (arrival.pushes - 1) + 0.5)
+        assert seconds(arrival.compute_start_ns - arrival.pull_start_ns) == 3.25 * (arrival.pulls - 1) + 0.25
+        assert seconds(arrival.arrival_ns - arrival.push_start_ns) == 3.5 * (arrival.pushes - 1) + 0.5
     assert {arrival.pulls for arrival in arrivals(history)} == {1, 2, 3}
     assert {(event.cause, event.computed, event.pulls, event.pushes) for event in lost} >= {
         ("message", 0, 3, 0),
@@ -260,3 +261,35 @@ def test_a_timeout_too_short_for_the_clock_ends_rounds_with_the_first_arrival():
         (2e7, "applied 0 -> v2"),
         (3e7, "applied 0 -> v3"),
     ]
+
+
+def test_lost_messages_take_their_turn_on_a_shared_link_like_any_other():
+    loss = {"probability": 0.5, "timeout": 0.1, "attempts": 50}
+    shared = link(40, transmission_s=0.5, shared_s=0.5)
+    history = events(cluster([0.1] * 40, faults={"message_loss": loss}, up=shared), budget_s=200.0)
+    pushes = sum(arrival.pushes for arrival in arrivals(history))
+    assert pushes > 1.5 * len(arrivals(history))
+    assert 0.5 * pushes <= 200.0
+
+
+def test_a_message_that_is_lost_has_taken_its_time():
+    loss = {"probability": 0.5, "timeout": 1.0, "attempts": 50}
+    history = events(cluster([1.0], faults={"message_loss": loss}, up=link(1, transmission_s=100.0)), budget_updates=20)
+    took_s = {arrival.pushes: seconds(arrival.arrival_ns - arrival.push_start_ns) for arrival in arrivals(history)}
+    assert {1: 100.0, 2: 201.0, 3: 302.0}.items() <= took_s.items()
+
+
+def test_a_lost_message_is_expected_when_it_gets_through():
+    loss = {"probability": 0.3, "timeout": 3.0, "attempts": 30}
+    model = cluster([1.0, 1.3], faults={"message_loss": loss}, up=link(2, 0.5), down=link(2, 0.25), seed=3)
+    seen = []
+
+    class Watched(Asynchronous):
+        def closes(self, view: ServerView) -> bool:
+            seen.append(view)
+            return super().closes(view)
+
+    order = [arrival.arrival_ns for arrival in arrivals(events(model, synchronization=Watched(1.0), budget_updates=60))]
+    for view in seen:
+        later = [arrival_ns for arrival_ns in order if arrival_ns > view.now_ns]
+        assert view.outstanding < 2 or not later or view.next_arrival_ns == later[0]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.cluster import ClusterModel, Link
+from simulator.cluster import ClusterModel, Link, Nanoseconds, nanoseconds, seconds
 from simulator.timeline import (
     Arrival,
     Asynchronous,
@@ -30,7 +30,6 @@ from simulator.timeline import (
 )
 from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, timeline, updates
 
-ROUNDING_S = 1e-9
 unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -97,14 +96,14 @@ def worlds(draw: st.DrawFn, shared: bool | None = None, idle_server: bool = Fals
 @given(worlds())
 def test_time_never_goes_back(world):
     history = world.run()
-    times_s = [event.time_s for event in history]
-    assert times_s == sorted(times_s)
+    times_ns = [event.time_ns for event in history]
+    assert times_ns == sorted(times_ns)
     for update in updates(history):
         for arrival in update.arrivals:
-            times_s = arrival[1:6]
-            assert list(times_s) == sorted(times_s)
-            assert arrival.arrival_s <= update.time_s
-    order = [arrival.arrival_s for arrival in arrivals(history)]
+            times_ns = arrival[1:6]
+            assert list(times_ns) == sorted(times_ns)
+            assert arrival.arrival_ns <= update.time_ns
+    order = [arrival.arrival_ns for arrival in arrivals(history)]
     assert order == sorted(order)
 
 
@@ -130,12 +129,12 @@ def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
     limits = [
         ("local_steps", world.config["budget_local_steps"]),
         ("version", world.config["budget_updates"]),
-        ("time_s", world.config["budget_s"]),
+        ("time_ns", world.config["budget_s"] and nanoseconds(world.config["budget_s"])),
     ]
     reached = [name for name, limit in limits if limit is not None and getattr(last, name) >= limit]
     assert reached != []
-    if reached == ["time_s"]:
-        assert last.time_s == world.config["budget_s"]
+    if reached == ["time_ns"]:
+        assert last.time_ns == nanoseconds(world.config["budget_s"])
     for update in updates(history)[:-1]:
         for name, limit in limits[:2]:
             assert limit is None or getattr(update, name) < limit
@@ -146,7 +145,7 @@ def test_a_simulation_ends_with_the_first_budget_that_is_used_up(world):
 def test_start_and_end_are_evaluated_and_no_state_twice_at_a_time(world):
     history = world.run()
     points = evaluations(history)
-    assert points[0] == (0.0, 0, 0)
+    assert points[0] == (0, 0, 0)
     assert points[-1] == tuple(history[-1])[:3]
     assert len(points) == len(set(points))
 
@@ -223,43 +222,48 @@ def test_a_barrier_takes_everybody_and_a_window_takes_one_arrival_at_a_time(worl
     assert all(len(update.arrivals) == 1 for update in updates(world.run(synchronization=Asynchronous(1.0))))
 
 
-def compute_times(world: World, history: list[Event]) -> dict[int, float]:
+def compute_times(world: World, history: list[Event]) -> dict[int, Nanoseconds]:
     """Nominal times with each worker's own jitter, drawn in the order of its rounds."""
     model = world.model
     streams = [model.jitter_stream(worker) for worker in range(model.workers)]
-    return {task.id: model.compute_s(task.worker, task.steps, streams[task.worker]) for task in rounds(history)}
+    return {
+        task.id: nanoseconds(model.compute_s(task.worker, task.steps, streams[task.worker])) for task in rounds(history)
+    }
 
 
 @unhurried
 @given(worlds(shared=False))
 def test_without_contention_a_round_lasts_exactly_the_sum_of_its_phases(world):
     history = world.run()
-    dispatched_s = {event.round.id: event.time_s for event in history if isinstance(event, Dispatched)}
-    compute_s = compute_times(world, history)
+    dispatched_ns = {event.round.id: event.time_ns for event in history if isinstance(event, Dispatched)}
+    compute_ns = compute_times(world, history)
     for arrival in arrivals(history):
         worker = arrival.round.worker
-        assert arrival.pull_start_s == dispatched_s[arrival.round.id]
-        assert arrival.compute_start_s == arrival.pull_start_s + world.model.down.transfer_s(worker)
-        assert arrival.push_start_s == arrival.compute_start_s + compute_s[arrival.round.id]
-        assert arrival.arrival_s == arrival.push_start_s + world.model.up.transfer_s(worker)
+        assert arrival.pull_start_ns == dispatched_ns[arrival.round.id]
+        assert arrival.compute_start_ns == arrival.pull_start_ns + nanoseconds(world.model.down.transfer_s(worker))
+        assert arrival.push_start_ns == arrival.compute_start_ns + compute_ns[arrival.round.id]
+        assert arrival.arrival_ns == arrival.push_start_ns + nanoseconds(world.model.up.transfer_s(worker))
 
 
 @unhurried
 @given(worlds(shared=True))
 def test_contention_delays_transfers_and_nothing_else(world):
     history = world.run()
-    compute_s = compute_times(world, history)
+    compute_ns = compute_times(world, history)
     for arrival in arrivals(history):
         worker = arrival.round.worker
-        assert arrival.compute_start_s - arrival.pull_start_s >= world.model.down.transfer_s(worker) - ROUNDING_S
-        assert arrival.push_start_s == arrival.compute_start_s + compute_s[arrival.round.id]
-        assert arrival.arrival_s - arrival.push_start_s >= world.model.up.transfer_s(worker) - ROUNDING_S
+        assert arrival.compute_start_ns - arrival.pull_start_ns >= nanoseconds(world.model.down.transfer_s(worker))
+        assert arrival.push_start_ns == arrival.compute_start_ns + compute_ns[arrival.round.id]
+        assert arrival.arrival_ns - arrival.push_start_ns >= nanoseconds(world.model.up.transfer_s(worker))
 
 
-def occupied(direction: Link, requested_s: float, ended_s: float, worker: int) -> tuple[float, float, float]:
+def occupied(
+    direction: Link, requested_ns: Nanoseconds, ended_ns: Nanoseconds, worker: int
+) -> tuple[Nanoseconds, Nanoseconds, Nanoseconds]:
     """When a transfer had the shared link, from when the link was left for the worker's own; and its request."""
-    left_s = ended_s - (direction.transfer_s(worker) - direction.shared_s)
-    return left_s - direction.shared_s, left_s, requested_s
+    shared_ns = nanoseconds(direction.shared_s)
+    left_ns = ended_ns - (nanoseconds(direction.transfer_s(worker)) - shared_ns)
+    return left_ns - shared_ns, left_ns, requested_ns
 
 
 @unhurried
@@ -267,15 +271,17 @@ def occupied(direction: Link, requested_s: float, ended_s: float, worker: int) -
 def test_a_shared_link_carries_one_message_at_a_time_in_order_of_request(world):
     history = world.run()
     down = [
-        occupied(world.model.down, each.pull_start_s, each.compute_start_s, each.round.worker)
+        occupied(world.model.down, each.pull_start_ns, each.compute_start_ns, each.round.worker)
         for each in arrivals(history)
     ]
-    up = [occupied(world.model.up, each.push_start_s, each.arrival_s, each.round.worker) for each in arrivals(history)]
+    up = [
+        occupied(world.model.up, each.push_start_ns, each.arrival_ns, each.round.worker) for each in arrivals(history)
+    ]
     for slots in (down, up):
-        for (_, left_s, asked_s), (entered_s, _, next_asked_s) in itertools.pairwise(sorted(slots)):
-            assert entered_s >= left_s - ROUNDING_S
-            assert next_asked_s >= asked_s
-        assert all(entered_s >= asked_s - ROUNDING_S for entered_s, _, asked_s in slots)
+        for (_, left_ns, asked_ns), (entered_ns, _, next_asked_ns) in itertools.pairwise(sorted(slots)):
+            assert entered_ns >= left_ns
+            assert next_asked_ns >= asked_ns
+        assert all(entered_ns >= asked_ns for entered_ns, _, asked_ns in slots)
 
 
 def test_without_a_shared_link_the_same_messages_would_overlap():
@@ -283,7 +289,7 @@ def test_without_a_shared_link_the_same_messages_would_overlap():
     shared = dataclasses.replace(transfers, shared_s=1.0)
     for each, gap_s in ((transfers, 0.0), (shared, 1.0)):
         history = events(cluster([1.0] * 3, up=each), synchronization=Barrier(), budget_updates=1)
-        ends_s = [arrival.arrival_s for arrival in arrivals(history)]
+        ends_s = [seconds(arrival.arrival_ns) for arrival in arrivals(history)]
         assert np.diff(ends_s).tolist() == [gap_s, gap_s]
 
 
@@ -326,7 +332,7 @@ class Watched:
 def test_without_contention_the_predicted_arrival_is_the_real_one(world):
     watched = Watched(world.config["synchronization"], world.model.workers)
     for seen, arrival in watched.next_arrivals(world.run(synchronization=watched)):
-        assert seen.view.next_arrival_s == arrival.arrival_s
+        assert seen.view.next_arrival_ns == arrival.arrival_ns
 
 
 @unhurried
@@ -334,19 +340,17 @@ def test_without_contention_the_predicted_arrival_is_the_real_one(world):
 def test_with_contention_the_predicted_arrival_is_a_lower_bound(world):
     watched = Watched(world.config["synchronization"], world.model.workers)
     for seen, arrival in watched.next_arrivals(world.run(synchronization=watched)):
-        assert seen.view.next_arrival_s <= arrival.arrival_s + ROUNDING_S
+        assert seen.view.next_arrival_ns <= arrival.arrival_ns
 
 
 def test_with_contention_the_predicted_arrival_is_not_always_the_real_one():
     model = cluster([1.0, 12.0, 11.5], up=link(3, [0.0, 0.0, 20.0], shared_s=10.0))
     watched = Watched(Asynchronous(15.0), 3)
     history = events(model, synchronization=watched, budget_updates=4)
-    gaps_s = [arrival.arrival_s - seen.view.next_arrival_s for seen, arrival in watched.next_arrivals(history)]
-    assert gaps_s[:3] == [
-        9.5,
-        9.5,
-        0.0,
-    ]  # at 11 and 11.5 worker 1 is expected at 22, at 12 its place in the queue is known
+    gaps_s = [
+        seconds(arrival.arrival_ns - seen.view.next_arrival_ns) for seen, arrival in watched.next_arrivals(history)
+    ]
+    assert gaps_s[:2] == [9.5, 0.0]  # at 11 worker 1 is expected at 22, at 12 its place in the queue is known
 
 
 @unhurried
@@ -356,7 +360,7 @@ def test_a_policy_is_shown_the_group_and_the_rounds_under_way(world, grace_s):
     order = arrivals(world.run(synchronization=watched))
     for _, processed, view, _ in watched.seen:
         assert view.group + view.outstanding == world.model.workers
-        assert view.opened_s == order[processed - view.group].arrival_s <= view.now_s
+        assert view.opened_ns == order[processed - view.group].arrival_ns <= view.now_ns
 
 
 @unhurried
@@ -365,16 +369,17 @@ def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grac
     watched = Watched(Asynchronous(grace_s), world.model.workers)
     history = world.run(synchronization=watched)
     order, closings = arrivals(history), [seen for seen in watched.seen if seen.closes]
+    grace_ns = nanoseconds(grace_s)
     for seen, (time_s, workers) in zip(closings, starts(history)[1:], strict=True):
         group = order[seen.processed - seen.view.group : seen.processed]
         assert workers == [arrival.round.worker for arrival in group]
-        opened_s, last_s = group[0].arrival_s, group[-1].arrival_s
-        assert last_s - opened_s <= grace_s
-        assert last_s <= time_s <= max(last_s, opened_s + grace_s) + ROUNDING_S
+        opened_ns, last_ns = group[0].arrival_ns, group[-1].arrival_ns
+        assert last_ns - opened_ns <= grace_ns
+        assert seconds(last_ns) <= time_s <= seconds(max(last_ns, opened_ns + grace_ns))
         if world.model.up.shared_s is None:
-            assert time_s == last_s
+            assert time_s == seconds(last_ns)
     for seen, arrival in watched.next_arrivals(history):
-        assert not seen.closes or arrival.arrival_s - seen.view.opened_s > grace_s
+        assert not seen.closes or arrival.arrival_ns - seen.view.opened_ns > grace_ns
 
 
 def test_a_policy_that_restarts_nobody_is_an_error():

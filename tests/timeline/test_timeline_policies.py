@@ -181,19 +181,22 @@ def test_there_are_as_many_sizes_as_shards():
         Proportional([1, 1]).begin([0, 0, 0], np.random.default_rng(0))
 
 
+SECOND = 10**9
+
+
 def view(**changes: float) -> ServerView:
-    base = ServerView(now_s=10.0, opened_s=8.0, group=2, outstanding=1, next_arrival_s=11.0)
+    base = ServerView(10 * SECOND, opened_ns=8 * SECOND, group=2, outstanding=1, next_arrival_ns=11 * SECOND)
     return base._replace(**changes)
 
 
 def test_a_barrier_closes_when_nobody_is_outstanding():
-    assert Barrier().closes(view(outstanding=0, next_arrival_s=math.inf))
-    assert not Barrier().closes(view(outstanding=1, next_arrival_s=1e9))
+    assert Barrier().closes(view(outstanding=0, next_arrival_ns=math.inf))
+    assert not Barrier().closes(view(outstanding=1, next_arrival_ns=10**18))
 
 
 def test_a_window_closes_when_the_next_arrival_is_beyond_it():
     assert not Asynchronous(3.0).closes(view())
     assert Asynchronous(2.5).closes(view())
     assert Asynchronous(0.0).closes(view())
-    assert not Asynchronous(math.inf).closes(view(next_arrival_s=1e9))
-    assert Asynchronous(math.inf).closes(view(outstanding=0, next_arrival_s=math.inf))
+    assert not Asynchronous(math.inf).closes(view(next_arrival_ns=10**18))
+    assert Asynchronous(math.inf).closes(view(outstanding=0, next_arrival_ns=math.inf))

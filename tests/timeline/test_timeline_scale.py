@@ -13,12 +13,12 @@ from tests.timeline.builders import arrivals, cluster, events, link, rounds, upd
 
 
 @pytest.fixture
-def timeouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def timeouts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Delays of all timeouts that are scheduled."""
-    delays: list[float] = []
+    delays: list[int] = []
     original = simpy.events.Timeout.__init__
 
-    def noted(self: Any, env: simpy.Environment, delay: float, value: Any = None) -> None:
+    def noted(self: Any, env: simpy.Environment, delay: int, value: Any = None) -> None:
         delays.append(delay)
         original(self, env, delay, value)
 
@@ -27,11 +27,11 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("local_steps", [1, 1000])
-def test_every_phase_is_one_timeout_however_many_local_steps_it_has(timeouts: list[float], local_steps: int):
+def test_every_phase_is_one_timeout_however_many_local_steps_it_has(timeouts: list[int], local_steps: int):
     model = cluster([0.1, 0.2, 0.3, 0.4], down=link(4, 0.5), up=link(4, 0.25))
     events(model, synchronization=Barrier(), steps=[local_steps] * 4, budget_updates=10)
-    pulls, computations, pushes = [0.5] * 4, [local_steps * own_s for own_s in (0.1, 0.2, 0.3, 0.4)], [0.25] * 4
-    assert sorted(timeouts) == sorted(10 * (pulls + computations + pushes))
+    pulls, computations, pushes = [5] * 4, [local_steps * own for own in (1, 2, 3, 4)], [2.5] * 4
+    assert sorted(timeouts) == sorted(10**8 * tenths for tenths in 10 * (pulls + computations + pushes))
 
 
 def test_the_timeline_loads_without_jax():

@@ -1,0 +1,47 @@
+"""Settings of a timeline."""
+
+import dataclasses
+
+from simulator.timeline.policies import StepsChoice, Synchronization
+from simulator.timeline.shards import ShardChoice
+
+
+@dataclasses.dataclass(frozen=True)
+class TimelineConfig:
+    """Everything that decides the order of events; nothing of it is an array of parameters.
+
+    Attributes:
+      synchronization: when groups restart.
+      shard_choice: which shard a round trains on.
+      steps: local steps per round of each worker.
+      shards: number of data shards.
+      arrivals_per_update: asynchronous arrivals that are averaged into one server update (FedBuff).
+      drop_above: arrivals staler than this are dropped; None keeps all.
+      budget_local_steps, budget_s, budget_updates: the simulation ends with whichever comes first; None is no limit.
+      evaluate_every_steps, evaluate_every_s: when to evaluate, besides at the start and at the end.
+      evaluation_s: how long an evaluation keeps the server busy.
+      measured: chooses steps anew for each round, by the speed at which workers' last ones were computed; None leaves
+        them as they are.
+    """
+
+    synchronization: Synchronization
+    shard_choice: ShardChoice
+    steps: list[int]
+    shards: int
+    arrivals_per_update: int = 1
+    drop_above: int | None = None
+    budget_local_steps: int | None = None
+    budget_s: float | None = None
+    budget_updates: int | None = None
+    evaluate_every_steps: int | None = None
+    evaluate_every_s: float | None = None
+    evaluation_s: float = 0.0
+    measured: StepsChoice | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
+            raise ValueError("a timeline without a budget would never end")
+        if self.evaluate_every_s is not None and self.evaluation_s >= self.evaluate_every_s:
+            raise ValueError(
+                f"an evaluation of {self.evaluation_s} s every {self.evaluate_every_s} s leaves the server no time"
+            )
