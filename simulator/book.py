@@ -147,7 +147,7 @@ class Book:
         """Notes that something went wrong, or is right again."""
         match event:
             case Fault():
-                self.faults.append(seconds(event.time_ns), event.worker, event.kind)
+                self.faults.append(seconds(event.time_ns), event.worker, event.kind, factor=event.factor)
             case Lost(round=task):
                 down, up = self._bytes_of(event)
                 self.faults.append(

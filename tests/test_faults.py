@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -241,3 +242,30 @@ def test_a_timeout_of_no_time_ends():
         **SYNC | {"synchronization": synchronization},
     )
     assert verify(record) == []
+
+
+def test_the_faults_of_a_record_are_a_trace_that_repeats_them(tmp_path: Path):
+    faults = {
+        "crashes": {"time_between": 60, "repair": 9, "workers": [0]},
+        "preemption": {"time_between": 90, "absence": 20, "notice": "4s"},
+        "slowdowns": {"time_between": 20, "duration": 9, "factor": 2.5},
+        "link_outages": {"time_between": 40, "duration": 3},
+        "server_outages": {"time_between": 80, "duration": 5},
+        "joins": [0, 0, 30, 10_000],
+        "departures": {"after": 400, "workers": [1]},
+    }
+    first = ran(faults, [0.58, 0.75, 1.51, 3.33], budget={"local_steps": 800})
+    assert {"crash", "preemption", "departure", "late", "notice", "slow", "disconnect", "server down", "lost"} <= set(
+        first.faults["fault"]
+    )
+    assert first.faults.loc[first.faults["fault"] == "slow", "factor"].unique().tolist() == [2.5]
+    first.write(tmp_path)
+    repeated = ran({"trace": str(tmp_path / "faults.parquet")}, [0.58, 0.75, 1.51, 3.33], budget={"local_steps": 800})
+    pd.testing.assert_frame_equal(first.rounds, repeated.rounds)
+    told = first.faults.astype({"fault": str})
+    told.loc[(told["worker"] == 3) & (told["fault"] == "late"), "fault"] = "departure"  # who never joins has left
+    order = ["time_s", "worker", "fault"]
+    pd.testing.assert_frame_equal(
+        told.sort_values(order, ignore_index=True),
+        repeated.faults.astype({"fault": str}).sort_values(order, ignore_index=True),
+    )

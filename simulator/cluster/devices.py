@@ -1,6 +1,7 @@
 """How long one local step takes on each worker's device."""
 
 import difflib
+import math
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from simulator.experiment.cluster_schema import (
     DistributedDevices,
     FlopsDevices,
     LognormalSpeed,
+    ParetoSpeed,
     ProfileDevices,
     RelativeDevices,
     TimedDevices,
     UniformSpeed,
+    ZipfSpeed,
 )
 
 AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
@@ -114,6 +117,10 @@ def _draw(devices: DistributedDevices, random: np.random.Generator) -> float:
             return float(median * np.exp(sigma * random.standard_normal()))
         case UniformSpeed(low=low, high=high):
             return float(random.uniform(low, high))
+        case ParetoSpeed(shortest=shortest, shape=shape, longest=longest):
+            return min(shortest * (1 + float(random.pareto(shape))), longest or math.inf)
+        case ZipfSpeed(shortest=shortest, exponent=exponent, longest=longest):
+            return min(shortest * int(random.zipf(exponent)), longest or math.inf)
         case mixture:
             weights = None if mixture.weights is None else np.array(mixture.weights) / sum(mixture.weights)
             return float(random.choice(np.array(mixture.seconds_per_step), p=weights))

@@ -18,6 +18,7 @@ from simulator.experiment.units import (
     PositiveInt,
     Size,
 )
+from simulator.experiment.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, read_workers
 
 
 def _one_or_each(value: Any) -> str:
@@ -160,10 +161,45 @@ class MixtureSpeed(Section):
         return self
 
 
+class ParetoSpeed(Section):
+    """Step times `shortest` * u^(-1/shape), u uniform in (0, 1]: few workers are very slow."""
+
+    kind: Literal["pareto"]
+    shortest: PositiveDuration
+    shape: Positive = Field(description="the smaller, the more workers are slow; below 1 the mean is infinite")
+    longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ParetoSpeed":
+        _at_least(self.shortest, self.longest)
+        return self
+
+
+class ZipfSpeed(Section):
+    """Step times k * `shortest`, k = 1, 2, ... with a probability in proportion to k^-exponent."""
+
+    kind: Literal["zipf"]
+    shortest: PositiveDuration
+    exponent: Annotated[Positive, Field(gt=1)] = Field(description="the smaller, the more workers are slow")
+    longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ZipfSpeed":
+        _at_least(self.shortest, self.longest)
+        return self
+
+
+def _at_least(shortest_s: float, longest_s: float | None) -> None:
+    if longest_s is not None and longest_s < shortest_s:
+        raise ConflictError(("longest", f"must be at least shortest, which is {shortest_s} s"))
+
+
 class DistributedDevices(_Devices):
     """Many devices whose step times are drawn once per worker."""
 
-    distribution: Annotated[LognormalSpeed | UniformSpeed | MixtureSpeed, Field(discriminator="kind")]
+    distribution: Annotated[
+        LognormalSpeed | UniformSpeed | MixtureSpeed | ParetoSpeed | ZipfSpeed, Field(discriminator="kind")
+    ]
     workers: PositiveInt
 
     @property
@@ -172,7 +208,7 @@ class DistributedDevices(_Devices):
         return self.workers
 
 
-_FORMS = ("profile", "relative_speed", "accelerators", "distribution", "seconds_per_step")
+_FORMS = ("file", "profile", "relative_speed", "accelerators", "distribution", "seconds_per_step")
 
 
 def devices_form(devices: Any) -> str | None:
@@ -241,6 +277,20 @@ class Network(Section):
         )
 
 
+def _with_columns(section: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a section with a file's columns, by their dotted names, in place of `file`."""
+    filled = {key: value for key, value in section.items() if key != "file"}
+    for path, values in columns.items():
+        within, _, name = path.rpartition(".")
+        if within:
+            filled[within] = dict(filled.get(within) or {})
+        target = filled[within] if within else filled
+        if name in target:
+            raise ValueError(f"{section['file']} has a column {path}, which is given beside it too: leave one out")
+        target[name] = values
+    return filled
+
+
 class Cluster(Section):
     """Who takes part, how fast, and over which links."""
 
@@ -257,6 +307,24 @@ class Cluster(Section):
     def workers(self) -> int:
         """Number of workers."""
         return self.devices.count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files(cls, section: Any) -> Any:
+        """Replaces `file` of devices and network by what the file says, so that a record holds it."""
+        if not isinstance(section, Mapping):
+            return section
+        wrong, replaced = [], dict(section)
+        for name, columns in (("devices", DEVICE_COLUMNS), ("network", LINK_COLUMNS)):
+            inner = section.get(name)
+            if isinstance(inner, Mapping) and "file" in inner:
+                try:
+                    replaced[name] = _with_columns(inner, read_workers(inner["file"], columns))
+                except ValueError as error:
+                    wrong.append((f"{name}.file", str(error)))
+        if wrong:
+            raise ConflictError(*wrong)
+        return replaced
 
     @model_validator(mode="after")
     def _fits_the_workers(self) -> "Cluster":

@@ -324,6 +324,8 @@ _PATHS: tuple[Key, ...] = (
     ("data", "files"),
     ("data", "data_dir"),
     ("data", "tokenizer", "path"),
+    ("cluster", "devices", "file"),
+    ("cluster", "network", "file"),
     ("cluster", "faults", "trace"),
 )
 """Settings that name files, relative to the experiment file's own folder."""

@@ -149,7 +149,7 @@ class Faults(Section):
         WithJsonSchema({"type": ["string", "array", "null"]}),
     ] = Field(
         None,
-        description="a CSV file with columns worker, time and event, relative to the experiment file; or its rows",
+        description="a CSV file with columns worker, time and event, or the faults.parquet of a run; or its rows",
     )
     inner_state: Literal["reset", "keep"] = Field(
         "reset", description="what becomes of the inner optimizer state of a worker that goes away"

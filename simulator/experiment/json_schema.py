@@ -10,6 +10,7 @@ from simulator.experiment.policies_schema import NamedShards, NamedSteps, NamedS
 from simulator.experiment.reference import Reference
 from simulator.experiment.schema import Experiment
 from simulator.experiment.search import Search
+from simulator.experiment.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _NOT_OF_A_VARIANT = ("name", "variant", "scale")
@@ -40,6 +41,7 @@ def file_schema() -> dict[str, Any]:
         if name not in _listed(generated):
             section.pop("required", None)
     _keep_built_in_names(definitions)
+    _add_files(definitions)
     definitions["Search"] = _clean(Search.model_json_schema())
     settings = _clean(generated)["properties"]
     definitions["Variant"] = {
@@ -87,6 +89,13 @@ def _keep_built_in_names(definitions: dict[str, Any]) -> None:
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
     for named in (NamedSynchronization, NamedSteps, NamedShards):
         definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
+
+
+def _add_files(definitions: dict[str, Any]) -> None:
+    """Adds `file` to devices and network, which stands for columns of the file when an experiment is read."""
+    for name, columns in (("TimedDevices", DEVICE_COLUMNS), ("Network", LINK_COLUMNS)):
+        description = f"path of a CSV file, a row for each worker, with columns among {', '.join(columns)}"
+        definitions[name]["properties"]["file"] = {"type": "string", "description": description}
 
 
 def _reference(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,14 @@
-"""Traces of faults: a CSV file with columns worker, time and event."""
+"""Traces of faults: a CSV file with columns worker, time and event, or the `faults.parquet` of a run."""
 
-import csv
 import functools
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from simulator.experiment.csv_file import read_bytes, read_rows
 from simulator.experiment.units import FiniteDuration, Int, Positive
-
-MOST_BYTES = 64 * 2**20
 
 WorkerEvent = Literal["crash", "notice", "preempt", "leave", "join", "slow", "normal", "disconnect", "reconnect"]
 WORKER_EVENTS: dict[str, str] = {
@@ -26,6 +23,11 @@ WORKER_EVENTS: dict[str, str] = {
     "reconnect": "has its link back",
 }
 SERVER_EVENTS = {"down": "neither sends, receives nor processes", "up": "goes on"}
+_NAMES = {  # of a record's faults
+    **{fault: fault for fault in ("crash", "notice", "slow", "normal", "disconnect", "reconnect")},
+    **{"preemption": "preempt", "departure": "leave", "return": "join", "server down": "down", "server up": "up"},
+}
+_GONE = ("crash", "preemption", "departure")
 
 
 class TraceEvent(NamedTuple):
@@ -51,7 +53,7 @@ def _row_type() -> TypeAdapter[TraceEvent]:
 
 
 def read_trace(trace: Any) -> Any:
-    """Returns the rows of a trace, from the path of a CSV file or from rows, each checked against those before it.
+    """Returns the rows of a trace, from the path of a file or from rows, each checked against those before it.
 
     Raises:
       ValueError: the file cannot be read, or a row is wrong; the message names it.
@@ -63,7 +65,9 @@ def read_trace(trace: Any) -> Any:
     elif isinstance(trace, list | tuple):
         rows = [(f"row {number}", row) for number, row in enumerate(trace)]
     else:
-        raise ValueError("expected the path of a CSV file with columns worker, time and event, or its rows")
+        raise ValueError(
+            "expected the path of a CSV file with columns worker, time and event, or of a run's faults.parquet, or rows"
+        )
     events = [(where, _event(where, row)) for where, row in rows]
     _check_order(events)
     return tuple(event for _, event in events)
@@ -71,30 +75,37 @@ def read_trace(trace: Any) -> Any:
 
 def _of_file(path: str) -> Iterable[tuple[str, Any]]:
     """Yields where each row stands, and the row."""
+    if path.endswith(".parquet"):
+        yield from _of_record(path)
+        return
+    rows = read_rows(path, "the trace")
+    where, header = next(rows, (f"{path}:1", []))
+    if header != ["worker", "time", "event"]:
+        raise ValueError(f"{where}: expected the columns worker,time,event; it has {','.join(header)!r}")
+    yield from rows
+
+
+def _of_record(path: str) -> Iterable[tuple[str, Any]]:
+    """Yields the rows of a run's `faults.parquet`; an absence that lasts until its end lasts forever."""
+    import pyarrow  # takes long to load, and few experiments have such a trace
+    import pyarrow.parquet
+
+    content = io.BytesIO(read_bytes(path, "the trace"))
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # a null byte in the path is a ValueError
-        raise ValueError(f"the trace cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"the trace is larger than {MOST_BYTES >> 20} MiB")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the trace is not UTF-8 text: {error}") from error
-    try:
-        reader = csv.reader(io.StringIO(text), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if header != ["worker", "time", "event"]:
-            raise ValueError(f"{path}:1: expected the columns worker,time,event; it has {','.join(header)!r}")
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells) and not cells[0].startswith("#"):
-                if len(cells) != len(header):
-                    raise ValueError(f"{path}:{reader.line_num}: expected worker, time and event, not {cells!r:.80}")
-                yield f"{path}:{reader.line_num}", cells
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file: {error}") from error
+        table = pyarrow.parquet.read_table(content, columns=["worker", "time_s", "fault", "factor"]).to_pylist()
+    except (pyarrow.ArrowException, KeyError) as error:
+        raise ValueError(f"{path}: not the faults.parquet of a run: {str(error).splitlines()[0]}") from error
+    returns = {row["worker"] for row in table if row["fault"] == "return"}
+    last = {(row["worker"], row["fault"]): number for number, row in enumerate(table)}
+    gone = {row["worker"]: number for number, row in enumerate(table) if row["fault"] in _GONE}
+    for number, row in enumerate(table):
+        worker, fault = row["worker"], row["fault"]
+        unanswered = fault == "notice" and gone.get(worker, -1) < number == last[worker, fault]
+        name = "leave" if fault == "late" and worker not in returns else _NAMES.get(fault)
+        if name is None or unanswered:  # what follows from faults, or what the run's end came before
+            continue
+        event = f"slow {row['factor']!r}" if name == "slow" else name
+        yield f"{path}, row {number}", ["server" if worker < 0 else worker, row["time_s"], event]
 
 
 def _event(where: str, row: Any) -> TraceEvent:

@@ -144,6 +144,7 @@ class FaultLog(_Rows):
         pulled_version: int = -1,
         bytes_down: int = 0,
         bytes_up: int = 0,
+        factor: float = float("nan"),
     ) -> None:
         """Adds one fault.
 
@@ -154,7 +155,9 @@ class FaultLog(_Rows):
             raise RecordError(f"fault {fault!r} is not one of {', '.join(CATEGORIES['fault'])}")
         steps = (first_step, local_steps, computed_steps, pulled_version)
         try:
-            self._buffer += self._pack(time_s, worker, _FAULT_CODES[fault], round, shard, *steps, bytes_down, bytes_up)
+            self._buffer += self._pack(
+                time_s, worker, _FAULT_CODES[fault], round, shard, *steps, bytes_down, bytes_up, factor
+            )
         except struct.error as error:
             raise RecordError(f"{fault} of worker {worker}: {error}; see FAULT_COLUMNS for the kinds") from error
 

@@ -82,6 +82,7 @@ FAULT_COLUMNS: Mapping[str, Column] = {
     "pulled_version": Column("integer", "of that round; -1 of other faults"),
     "bytes_down": Column("integer", "sent for a lost round from the server to the worker"),
     "bytes_up": Column("integer", "sent for a lost round from the worker to the server"),
+    "factor": Column("real", "how many times as long a step takes from now on, of slow; else NaN", required=False),
 }
 
 EVALUATION_COLUMNS: Mapping[str, Column] = {

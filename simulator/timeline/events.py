@@ -1,5 +1,6 @@
 """Events of the simulated world, in causal order. Times are in whole nanoseconds."""
 
+import math
 from typing import Literal, NamedTuple
 
 from simulator.cluster import Nanoseconds
@@ -95,12 +96,14 @@ class Fault(NamedTuple):
       worker: whose; -1 of the server.
       kind: what; "return" ends every absence, "late" is that of a worker that joins after the start.
       forgets: whether the worker has lost its inner optimizer state.
+      factor: how many times as long a step takes from now on, of "slow"; else NaN.
     """
 
     time_ns: Nanoseconds
     worker: int
     kind: FaultKind
     forgets: bool = False
+    factor: float = math.nan
 
 
 class Arrival(NamedTuple):

@@ -349,7 +349,7 @@ class Timeline:
         """Tells of what only makes things slower."""
         for episode in episodes:
             yield from self.until(episode.start_ns)
-            self.emit(Fault(self.env.now, worker, begins))
+            self.emit(Fault(self.env.now, worker, begins, factor=episode.factor if begins == "slow" else math.nan))
             if episode.end_ns == math.inf:
                 return
             yield from self.until(episode.end_ns)

@@ -120,10 +120,10 @@ def _links_carry_no_more_than_they_can(found: Found) -> Iterator[Violation]:
                 left_ns = max(server.work_ns(0, end_ns - rest_ns), 0)  # of the time in which the link works
                 work_ns = task[sent] // link.message_bytes * shared_ns
                 transfers.append((server.work_ns(0, begin_ns), left_ns, work_ns, row))
-        row = _too_late(transfers, 1 + 1e9 * found.eps_s)
-        if row is not None:
+        late = _too_late(transfers, 1 + 1e9 * found.eps_s)
+        if late is not None:
             message = f"the server's link {name} cannot have carried this message and the others beside it by then"
-            yield Violation("rounds", row, "links", message)
+            yield Violation("rounds", late, "links", message)
 
 
 def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]], eps_ns: float) -> int | None:

@@ -156,3 +156,33 @@ def test_every_profile_has_positive_ordered_times(profile: str, workers: int):
     assert len(times) == workers
     assert times[0] > 0
     assert np.all(np.diff(times) >= 0)
+
+
+def test_pareto_step_times_have_their_tail():
+    found = drawn(20_000, kind="pareto", shortest=0.5, shape=2)
+    assert found.min() >= 0.5
+    for times in (2, 4, 10):
+        assert np.mean(found > 0.5 * times) == pytest.approx(times**-2.0, abs=4 * times**-1.0 / math.sqrt(20_000))
+    assert drawn(1000, kind="pareto", shortest=0.5, shape=0.5, longest=3).max() == 3
+
+
+def test_zipf_step_times_are_multiples_with_zipfs_probabilities():
+    found = drawn(20_000, kind="zipf", shortest="100ms", exponent=2) / 0.1
+    assert np.allclose(found, np.rint(found))
+    for multiple in (1, 2, 3):
+        expected = 6 / math.pi**2 / multiple**2
+        assert np.mean(np.rint(found) == multiple) == pytest.approx(expected, abs=0.02)
+    assert drawn(1000, kind="zipf", shortest=0.5, exponent=1.1, longest="1min").max() == 60
+
+
+@pytest.mark.parametrize("kind", ["pareto", "zipf"])
+def test_the_longest_step_time_is_at_least_the_shortest(kind: str):
+    with pytest.raises(ValueError, match=r"longest: must be at least shortest, which is 2.0 s"):
+        drawn(3, kind=kind, shortest=2, longest=1, **({"shape": 1} if kind == "pareto" else {"exponent": 2}))
+
+
+def test_how_slow_a_worker_is_does_not_depend_on_how_many_there_are():
+    for distribution in ({"kind": "pareto", "shape": 1.5}, {"kind": "zipf", "exponent": 1.5}):
+        few, many = (drawn(workers, shortest=1, **distribution) for workers in (3, 30))
+        assert many[:3].tolist() == few.tolist()
+        assert len(set(many.tolist())) > 3

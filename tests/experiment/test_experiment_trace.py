@@ -11,6 +11,7 @@ from simulator.experiment.trace import SERVER_EVENTS, WORKER_EVENTS, TraceEvent
 from tests.faulty import faults, traces
 
 HEADER = "worker,time,event\n"
+NO_TRACE = "expected the path of a CSV file with columns worker, time and event, or of a run's faults.parquet, or rows"
 TRACED = SMALL.replace("[1, 2]}\n", "[1, 2]}\n  faults: {trace: t.csv}\n")
 ROWS = [(0, 5.0, "crash", None), (0, 9.0, "join", None), (1, 0.5, "slow", 2.5), ("server", 1.0, "down", None)]
 
@@ -120,9 +121,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "a time that is infinite": ("0,infinite,crash\n", "2: time = inf: input should be a finite number"),
     "a worker below 0": ("-1,1,crash\n", "2: worker = '-1': input should be greater than or equal to 0"),
     "a worker that is no number": ("two,1,crash\n", "2: worker = 'two': input should be a valid integer"),
-    "two cells": ("0,1,crash\n\n1,2\n", "4: expected worker, time and event, not ['1', '2']"),
-    "one cell": ("crash\n", "2: expected worker, time and event, not ['crash']"),
-    "five cells": ("0,1,slow,2,3\n", "2: expected worker, time and event, not ['0', '1', 'slow', '2', '3']"),
+    "two cells": ("0,1,crash\n\n1,2\n", "4: expected worker, time, event, not ['1', '2']"),
+    "one cell": ("crash\n", "2: expected worker, time, event, not ['crash']"),
+    "five cells": ("0,1,slow,2,3\n", "2: expected worker, time, event, not ['0', '1', 'slow', '2', '3']"),
     "time going back": (
         "0,5min,crash\n1,1,crash\n0,299,join\n",
         "4: 299 s is before the event above it: sort a worker's events by time",
@@ -190,7 +191,7 @@ def test_a_file_that_is_not_text(tmp_path: Path):
 
 
 def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("simulator.experiment.trace.MOST_BYTES", 2**20)
+    monkeypatch.setattr("simulator.experiment.csv_file.MOST_BYTES", 2**20)
     fits = HEADER + "#\n" * ((2**20 - len(HEADER)) // 2)
     assert trace_of(write(tmp_path, fits)) == ()
     assert said(tmp_path, fits + "0,1,crash\n") == "the trace is larger than 1 MiB"
@@ -209,15 +210,15 @@ def test_two_factors_are_refused(tmp_path: Path):
 
 
 def test_a_file_of_long_letters_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("simulator.experiment.trace.MOST_BYTES", 2**20)
+    monkeypatch.setattr("simulator.experiment.csv_file.MOST_BYTES", 2**20)
     assert said(tmp_path, HEADER + "é" * 2**20) == "the trace is larger than 1 MiB"
 
 
 @pytest.mark.parametrize(
     ("trace", "message"),
     [
-        (3, "expected the path of a CSV file with columns worker, time and event, or its rows"),
-        ({"file": "t.csv"}, "expected the path of a CSV file with columns worker, time and event, or its rows"),
+        (3, NO_TRACE),
+        ({"file": "t.csv"}, NO_TRACE),
         (["t.csv"], "row 0: expected worker, time and event, not 't.csv'"),
         ([[0, 1, "leave"], [0, 2, "leave"]], "row 1: 'leave' cannot follow here: worker 0 is gone already"),
         ([[True, 1, "leave"]], "row 0: worker = True: expected a number, not yes/no or true/false"),
@@ -339,3 +340,11 @@ def test_the_times_of_a_fault_may_be_of_any_kind():
     for kind in kinds:
         slowdowns = {"time_between": kind, "duration": kind, "factor": 2}
         assert mistakes(tree(cluster__faults__slowdowns=slowdowns)) == []
+
+
+def test_a_file_that_is_no_table_of_faults(tmp_path: Path):
+    (tmp_path / "faults.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ExperimentError) as caught:
+        load(write(tmp_path, None, TRACED.replace("t.csv", "faults.parquet")))
+    (problem,) = caught.value.problems
+    assert "faults.parquet: not the faults.parquet of a run: " in problem.message
