@@ -106,7 +106,9 @@ class Asynchronous:
     """Algorithms 2, 4 and 5: who arrives within `grace_s` of the group's first joins it; the group restarts together.
 
     The server restarts a group as soon as nobody can still make the window, so an empty rest of a window costs no
-    simulated time, as in the paper. With an infinite window nothing is compared and the group is everybody.
+    simulated time, as in the paper. Only where messages queue for the server's link may it wait for somebody who then
+    misses the window, since it expects of a message that is yet to be sent that no other gets in before it. With an
+    infinite window nothing is compared and the group is everybody.
     """
 
     grace_s: float
