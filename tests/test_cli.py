@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator import read_runs
+from simulator import Workshop, read_runs
+from simulator.experiment import Experiment
+from tests.data.corpora import topics
 from tests.experiments import TINY, outside
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
+SHARED = Workshop()
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 
 
@@ -204,6 +207,61 @@ BAD_INPUT = {
         "inner.optimizer = 'adamz': no such optimizer; did you mean 'adam",
     ),
 }
+
+
+COMMANDS = (
+    ("validate",),
+    ("run",),
+    ("run", "--dry-run"),
+    ("timeline",),
+    ("data", "prepare"),
+    ("data", "info"),
+)
+LEFT_OUT = object()
+NESTED = {
+    "name": "",
+    "description": [],
+    "variant": {},
+    "scale": 1,
+    "seed": -1,
+    "model": {"kind": "transformr"},
+    "data": {"source": "text", "files": []},
+    "cluster": {"devices": {"seconds_per_step": [1, -1]}},
+    "inner": TINY["inner"] | {"batch_size": 0},
+    "local_steps": {"kind": "dynamik"},
+    "shard_choice": {"kind": "fixd"},
+    "synchronization": {"kind": "asynchronous", "grace": -1},
+    "outer": {"optimizer": "nesterov"},
+    "pretrain": {"steps": -1},
+    "budget": {"local_steps": 0},
+    "evaluate": {"windows": 0},
+    "compute": {"memory": "many"},
+    "checkpoint": {"keep": 0},
+}
+
+
+@pytest.mark.parametrize("section", Experiment.model_fields)
+def test_a_mistake_in_a_section_ends_in_one_clear_message_in_every_command(tardigrad, tmp_path, monkeypatch, section):
+    monkeypatch.setattr(Workshop, "_once", SHARED._once)
+    topics(tmp_path / "texts", documents=3)
+    valid = TINY | {
+        "data": {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}},
+        "inner": TINY["inner"] | {"optimizer": "sgd", "schedule": {"kind": "cosine", "warmup_steps": 2}},
+        "pretrain": {"steps": 5, "optimizer": "sgd"},
+    }
+    required = Experiment.model_fields[section].is_required()
+    for mistake in (NESTED[section], 3.5, *([None, LEFT_OUT] if required else [])):
+        others = {name: value for name, value in valid.items() if name != section}
+        said = []
+        for command in COMMANDS:
+            given = others if mistake is LEFT_OUT else others | {section: mistake}
+            code, out, err = tardigrad(*command, "experiment.yaml", experiment=given)
+            assert (code, out) == (2, "")
+            said.append(err)
+        [message] = set(said)
+        assert message.startswith("tardigrad: experiment.yaml:")
+        assert f" {section}" in message
+        assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)

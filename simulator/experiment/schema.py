@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -186,6 +186,10 @@ class Checkpoint(Section):
     keep: PositiveInt = Field(2, description="how many of the newest stay")
 
 
+class AbsentSectionError(AttributeError):
+    """A section that is not there, of an experiment whose file has mistakes in it."""
+
+
 class Experiment(Section):
     """One simulation: a model and data, a cluster, and how they learn."""
 
@@ -207,6 +211,13 @@ class Experiment(Section):
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
     checkpoint: Checkpoint = Checkpoint()
+
+    if not TYPE_CHECKING:  # to which every name would then be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Experiment.model_fields:
+                raise AbsentSectionError(name)
+            return super().__getattr__(name)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
