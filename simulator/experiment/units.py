@@ -154,9 +154,12 @@ def _plain(value: Any) -> Any:
 
 Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 """Keyword arguments that are passed on as they are."""
-Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**63)]
+Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**31)]
+"""A number that may be the length of an array, or a 32-bit number on a device."""
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 PositiveInt = Annotated[Int, Field(ge=1)]
+Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, lt=2**63)]
+"""A number that things are only counted up to."""
 NonNegativeInt = Annotated[Int, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
