@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
 from simulator.experiment.document import merge, nested, plain_tree
+from simulator.experiment.paths import anchor_files
 from simulator.record import Runs
 from simulator.tracking import Tracker
 
@@ -51,11 +53,11 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    sweep = plain_tree({**(axes or {}), **more})
+    sweep = anchor_files({"sweep": plain_tree({**(axes or {}), **more})}, Path())
     varied: list[Point] = []
     problems: list[Problem] = []
     for point in _settled(points_of(experiments)):
-        document = Document(None, _tree(point.experiment) | {"sweep": sweep, "variant": point.variant})
+        document = Document(None, _tree(point.experiment) | sweep | {"variant": point.variant})
         try:
             found = expand(document, searched=False)
         except ExperimentError as error:

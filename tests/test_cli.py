@@ -289,6 +289,19 @@ def test_a_mistake_is_placed_at_its_line(tardigrad):
     assert f"experiment.yaml:{line}: inner.optimizer" in err
 
 
+def test_paths_of_options_may_begin_with_a_home_folder(tardigrad, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me/e.yaml").write_text(yaml.safe_dump(document()))
+    (tmp_path / "me/own.py").write_text("")
+    assert tardigrad("timeline", "~/e.yaml", "--out=~/[runs]", "--plugin=~/own.py", "--variant", "sync")[0] == 0
+    assert tardigrad("trace", "~/[runs]", "--out=~/trace.json")[0] == 0
+    assert tardigrad("verify", "~/[runs]")[0] == 0
+    assert (tmp_path / "me/[runs]/1-sync/events.parquet").exists()
+    assert (tmp_path / "me/trace.json").exists()
+    assert not list(tmp_path.glob("~*"))
+
+
 @pytest.mark.parametrize("out", ["occupied", "occupied/below"])
 def test_an_unwritable_output_folder_is_refused_before_anything_runs(tardigrad, tmp_path, out):
     (tmp_path / "occupied").write_text("a file")

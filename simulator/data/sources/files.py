@@ -4,6 +4,7 @@ import glob
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _COMPRESSED = (".gz", ".zst")
+_QUOTED = re.compile(r"\[([*?[])\]")  # in a pattern: a character that stands for itself
 _BUFFER = 2**20  # bytes; a decompressor is slow to ask
 
 
@@ -22,26 +24,35 @@ def matching_files(patterns: Sequence[str]) -> list[str]:
     """Returns absolute paths, sorted; of several paths to the same file the first.
 
     Args:
-        patterns: glob patterns, `**` included; relative ones are relative to the working directory.
+        patterns: glob patterns, `**` included, or paths of files; relative ones are relative to the working directory.
 
     Raises:
         DataError: a pattern matches no file.
     """
     paths: set[str] = set()
     for pattern in patterns:
-        matches = [path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path)]
+        itself = _QUOTED.sub(r"\1", pattern)
+        found = [itself] if os.path.exists(itself) else glob.glob(pattern, recursive=True)
+        matches = [path for path in found if not os.path.isdir(path)]
         if not matches:
-            where = "" if os.path.isabs(pattern) else f" (searched from {os.getcwd()})"
-            raise DataError(
-                "data.files",
-                pattern,
-                f"matches no file{where}: check the path; ** stands for any depth of folders, as in texts/**/*.txt",
-            )
+            raise _no_match(pattern, found)
         paths.update(os.path.abspath(path) for path in matches)
     first_of: dict[str, str] = {}
     for path in sorted(paths):
         first_of.setdefault(os.path.realpath(path), path)
     return list(first_of.values())
+
+
+def _no_match(pattern: str, folders: Sequence[str]) -> DataError:
+    if folders:
+        inside = os.path.join(folders[0], "**", "*.txt")
+        message = f"matches folders only: name the files in them, for instance {inside}"
+        return DataError("data.files", pattern, message)
+    where = "" if os.path.isabs(pattern) else f" (searched from {os.getcwd()})"
+    remedy = "check the path; ** stands for any depth of folders, as in texts/**/*.txt"
+    if "[" in _QUOTED.sub("", pattern):
+        remedy += ", and [[] for a bracket"
+    return DataError("data.files", pattern, f"matches no file{where}: {remedy}")
 
 
 @contextmanager
