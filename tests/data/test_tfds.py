@@ -234,15 +234,38 @@ def test_a_data_set_without_text_is_an_error(tmp_path):
             "data.partition.groups.field = 'tags': is no single value but Sequence: name a feature with one value per "
             "document",
         ),
-        ({"split": "train[:1%]"}, "data.split = 'train[:1%]': notes/1.2.0 has no examples there: use a larger part"),
-        ({"split": "train[9:9]"}, "data.split = 'train[9:9]': notes/1.2.0 has no examples there: use a larger part"),
     ],
 )
 def test_what_the_data_set_does_not_have_is_named(prepared, settings, message):
     assert mistake(section(prepared, **settings)) == message
 
 
-@pytest.mark.parametrize("split", ["validation", "train[:10%", "train[:200%]", "train[20:30]", ""])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("train[:1%]", "train[9:9]", "train[5:3]", "train[5%:3%]", "train[90%:10%]", "train[-3:-5]", "train[20:-10]"),
+        *("train[:0]", "train[100%:]", "train[2shard:1shard]"),
+    ],
+)
+@pytest.mark.parametrize("split", ["{}", "test+{}", "{}+test"])
+def test_a_part_without_examples_is_named(prepared, part, split):
+    assert mistake(section(prepared, split=split.format(part))) == (
+        f"data.split = {split.format(part)!r}: notes/1.2.0 has no examples in {part}: write a part that is larger, and "
+        "begins before it ends, such as train[:10%]"
+    )
+
+
+@pytest.mark.parametrize(
+    "split", ["train[:10%", "train[:200%]", "train[20:30]", "train[-30:]", "train[0]", "train[a:b]", "train[::2]"]
+)
+def test_a_part_that_does_not_exist_is_answered_with_how_parts_are_written(prepared, split):
+    assert mistake(section(prepared, split=split)) == (
+        f"data.split = {split!r}: notes/1.2.0 has no {split}: train has 25 examples; write a part of them as "
+        "train[:10%], train[5:20] or train[-5:]"
+    )
+
+
+@pytest.mark.parametrize("split", ["validation", "Train", " train", "", "+", "train[:3]+"])
 def test_a_split_that_does_not_exist_is_named(prepared, split):
     assert mistake(section(prepared, split=split)) == (
         f"data.split = {split!r}: notes/1.2.0 has no such split: use one of train (25 examples), test (3 examples), "

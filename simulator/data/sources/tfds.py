@@ -132,16 +132,26 @@ def _choose_format(info: Any, data: TfdsData) -> str:
 
 
 def _split(info: Any, data: TfdsData) -> Any:
-    try:
-        split = info.splits[data.split]
-    except (AssertionError, KeyError, ValueError) as error:
-        names = [f"{name} ({split.num_examples:,} examples)" for name, split in info.splits.items()]
-        part = f"{next(iter(info.splits))}[:10%]"
-        message = f"{info.full_name} has no such split: use one of {', '.join(names)}, or a part such as {part}"
-        raise DataError("data.split", data.split, message) from error
-    if not split.num_examples:
-        raise DataError("data.split", data.split, f"{info.full_name} has no examples there: use a larger part")
-    return split
+    """Returns a split or parts of splits, none of which is empty; of a part that is too large TFDS has an error."""
+    for part in data.split.split("+"):
+        name = part.partition("[")[0].strip()
+        try:
+            examples = info.splits[part].num_examples
+        except (AssertionError, KeyError, ValueError) as error:
+            raise DataError("data.split", data.split, _no_such_split(info, part, name)) from error
+        if examples < 1:  # the difference of its ends
+            remedy = f"write a part that is larger, and begins before it ends, such as {name}[:10%]"
+            raise DataError("data.split", data.split, f"{info.full_name} has no examples in {part}: {remedy}")
+    return info.splits[data.split]
+
+
+def _no_such_split(info: Any, part: str, name: str) -> str:
+    if "[" in part and name in info.splits:
+        remedy = f"write a part of them as {name}[:10%], {name}[5:20] or {name}[-5:]"
+        return f"{info.full_name} has no {part}: {name} has {info.splits[name].num_examples:,} examples; {remedy}"
+    names = [f"{each} ({split.num_examples:,} examples)" for each, split in info.splits.items()]
+    some = f"{next(iter(info.splits))}[:10%]"
+    return f"{info.full_name} has no such split: use one of {', '.join(names)}, or a part such as {some}"
 
 
 def _text_feature(features: Any, data: TfdsData) -> str:
