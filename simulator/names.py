@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 
 def alike(name: object, names: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Returns the names that are the same but for case, blanks and punctuation, or else those most like it, best first.
+    """Returns the names that are the same but for case, blanks and punctuation, or those most like it, best first.
+
+    Those of which it is the last part come before others: `text` means `meta.text`.
 
     Args:
         name: what was typed.
@@ -18,8 +20,9 @@ def alike(name: object, names: Iterable[str], most: int = 1, cutoff: float = 0.6
     folded: dict[str, str] = {}
     for each in names:
         folded.setdefault(each.casefold(), each)
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=most, cutoff=cutoff)
-    return (same or [folded[each] for each in close])[:most]
+    ends = [each for each in names if each.casefold().endswith(f".{name}".casefold())]
+    close = [folded[each] for each in difflib.get_close_matches(str(name).casefold(), folded, n=most, cutoff=cutoff)]
+    return (same or list(dict.fromkeys([*ends, *close])))[:most]
 
 
 def _letters(name: str) -> str:

@@ -56,7 +56,7 @@ class FieldGroups(Section):
     """Documents with the same value of a field belong together."""
 
     kind: Literal["field"]
-    field: str
+    field: str = Field(description="its name; in an object or struct behind that one's and a dot, as in meta.language")
 
 
 class ClusterGroups(Section):
@@ -161,14 +161,14 @@ class JsonLinesData(_Files):
     """Files with one JSON object per line, also `.gz` and `.zst`; paths are relative to the experiment file."""
 
     source: Literal["jsonl"]
-    field: str = Field("text", description="the key of the text")
+    field: str = Field("text", description="the key of the text; meta.text is the key text of the object under meta")
 
 
 class ParquetData(_Files):
     """Parquet files with one document per row; paths are relative to the experiment file."""
 
     source: Literal["parquet"]
-    field: str = Field("text", description="the column of the text")
+    field: str = Field("text", description="the column of the text; meta.text is the field text of the struct meta")
 
 
 class TfdsData(TextSource):

@@ -118,8 +118,7 @@ def nearest(key: str, names: Iterable[str]) -> str:
     """Returns a hint that names those most like a key, by its end or as a whole, or lists what there is."""
     names = sorted(set(names))
     last = key.rsplit(".", 1)[-1]
-    close = [name for name in names if name.endswith(f".{key}")]
-    close += alike(key, names, most=3)
+    close = alike(key, names, most=3)
     parts = alike(last, {name.rsplit(".", 1)[-1] for name in names}, cutoff=0.75)
     close += [name for name in names if name.rsplit(".", 1)[-1] in parts]
     close = list(dict.fromkeys(close))[:3]

@@ -212,10 +212,32 @@ def test_of_several_texts_one_must_be_chosen(tmp_path):
     assert texts(open_corpus(section(tmp_path, name="pairs", field="premise"))) == [b"a"]
 
 
+def test_a_dot_leads_into_features(tmp_path):
+    features = {"meta": {"text": tfds.features.Text(), "more": {"language": np.int64}}, "title": tfds.features.Text()}
+    examples = [{"meta": {"text": f"text {i}", "more": {"language": i % 2}}, "title": f"title {i}"} for i in range(3)]
+    prepare(tmp_path, "deep", features, {"train": examples})
+    by = grouped("meta.more.language")
+    found = list(open_corpus(section(tmp_path, name="deep", field="meta.text", partition=by)).documents())
+    assert [(document.text, document.group) for document in found] == [
+        (b"text 0", "0"),
+        (b"text 1", "1"),
+        (b"text 2", "0"),
+    ]
+    by_title = section(tmp_path, name="deep", field="meta.text", partition=grouped("title"))
+    assert [document.group for document in open_corpus(by_title).documents()] == ["title 0", "title 1", "title 2"]
+    for settings, message in (
+        ({}, "data.field = None: deep has several texts: choose one of meta.text, title"),
+        ({"field": "meta.txt"}, "data.field = 'meta.txt': there is no such feature: deep has meta (FeaturesDict), "),
+        ({"field": "title", "partition": grouped("language")}, "no such feature: did you mean 'meta.more.language'?"),
+        ({"field": "title", "partition": grouped("meta")}, "'meta': is no single value but FeaturesDict"),
+    ):
+        assert message in mistake(section(tmp_path, name="deep", **settings))
+
+
 def test_a_data_set_without_text_is_an_error(tmp_path):
     prepare(tmp_path, "numbers", {"x": np.float32, "y": {"z": np.int64}}, {"train": [{"x": 1.0, "y": {"z": 2}}]})
     assert mistake(section(tmp_path, name="numbers")) == (
-        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict): choose a data set with text"
+        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict), y.z (int64): choose a data set with text"
     )
 
 
