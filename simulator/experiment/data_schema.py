@@ -151,14 +151,14 @@ class _Files(TextSource):
 
 
 class TextData(_Files):
-    """Text files, also `.gz` and `.zst`; paths are relative to the experiment file."""
+    """Text files, also compressed with gzip, zstd, bz2 or xz; paths are relative to the experiment file."""
 
     source: Literal["text"]
     documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
 
 
 class JsonLinesData(_Files):
-    """Files with one JSON object per line, also `.gz` and `.zst`; paths are relative to the experiment file."""
+    """Files with one JSON object per line, also compressed as text files; paths are relative to the experiment file."""
 
     source: Literal["jsonl"]
     field: str = Field("text", description="the key of the text; meta.text is the key text of the object under meta")

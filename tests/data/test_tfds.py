@@ -237,7 +237,8 @@ def test_a_dot_leads_into_features(tmp_path):
 def test_a_data_set_without_text_is_an_error(tmp_path):
     prepare(tmp_path, "numbers", {"x": np.float32, "y": {"z": np.int64}}, {"train": [{"x": 1.0, "y": {"z": 2}}]})
     assert mistake(section(tmp_path, name="numbers")) == (
-        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict), y.z (int64): choose a data set with text"
+        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict), y.z (int64): choose a data "
+        "set with text"
     )
 
 

@@ -27,7 +27,7 @@ _ROWS = 64  # of a Parquet file at a time: books are long
 
 
 def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None = None) -> Corpus:
-    """Returns the text of every line of JSON Lines files, plain, `.gz` or `.zst`; blank lines are skipped.
+    """Returns the text of every line of JSON Lines files, plain or compressed; blank lines are skipped.
 
     Args:
         patterns: glob patterns, as for text files.
