@@ -1,6 +1,7 @@
 """What is wrong with an experiment beyond its file, all at once or as soon as it shows."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,9 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     )
 
 
-def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
+def check(
+    experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
+) -> list[Problem]:
     """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
     Args:
@@ -45,6 +48,7 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
         without them.
       workshop: shares data and models with other experiments that were given the same one.
       data: whether to look at the data too.
+      memory: whether a lack of memory is wrong; if nothing else is, what training takes is looked at.
     """
     workshop = workshop or Workshop()
     problems: list[Problem] = []
@@ -54,7 +58,11 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
             return step()
         except AbsentSectionError:
             return None
-        except (*_REPORTED, *_OUT_OF_MEMORY) as error:
+        except _OUT_OF_MEMORY as error:
+            problem = _problem(error)
+            problems.extend([problem] if memory else [])
+            return None
+        except _REPORTED as error:
             problems.append(_problem(error))
             return None
 
@@ -67,9 +75,42 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
     attempt(lambda: build_inner(experiment.inner))
     attempt(lambda: _try_pretraining(experiment))
     attempt(lambda: build_outer(experiment.outer))
-    if data and not problems:
+    if data and memory and not problems:
         attempt(lambda: workshop.lanes(experiment))
     return problems
+
+
+class Shortages:
+    """What does not fit into the memory there is: of every size of model the simulation that needs most.
+
+    Args:
+      workshop: in which the experiments were checked.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._found: dict[int, tuple[float, Problem]] = {}
+
+    def look(self, experiment: Experiment) -> None:
+        """Looks at an experiment in which nothing is wrong; of one that lacks sections nothing can be told."""
+        try:
+            parameters = self._workshop.costs(experiment).parameters
+            self._workshop.lanes(experiment)
+        except AbsentSectionError:
+            return
+        except MemoryNeedError as error:
+            message = f"is too little for a model of {parameters:,} parameters: {error}"
+            found = error.needed, Problem(error.key, message, error.value)
+        except _OUT_OF_MEMORY as error:
+            found = math.inf, _problem(error)
+        else:
+            return
+        if self._found.get(parameters, (0.0, None))[0] < found[0]:
+            self._found[parameters] = found
+
+    def problems(self) -> list[Problem]:
+        """Returns one for every size, the smallest first."""
+        return [problem for _, (_, problem) in sorted(self._found.items())]
 
 
 def _try_pretraining(experiment: Experiment) -> None:

@@ -162,13 +162,19 @@ def _settled(points: list[Point]) -> list[Point]:
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
     """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
-    from simulator.checks import check
+    from simulator.checks import Shortages, check
     from simulator.learning import Workshop
     from simulator.live import PreparationView
 
     with PreparationView(Console(stderr=True)) as shown:
         workshop = workshop or Workshop(shown)
-        problems = [problem for point in points for problem in check(point.experiment, workshop, data=data)]
+        problems, shortages = [], Shortages(workshop)
+        for point in points:
+            found = check(point.experiment, workshop, data=data, memory=False)
+            problems += found
+            if data and not found:
+                shortages.look(point.experiment)
+        problems += shortages.problems()
     if problems:
         raise ExperimentError(problems)
     return workshop

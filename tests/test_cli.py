@@ -152,6 +152,41 @@ def test_validate_counts_the_simulations(tardigrad):
     assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants\n")
 
 
+def test_what_does_not_fit_into_memory_is_said_once_for_every_size_and_refused_by_run_alone(tardigrad, tmp_path):
+    topics(tmp_path / "texts", documents=3)
+    text = {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}}
+    sizes = {"model.width": [16, 32], "seed": [0, 1]}
+    experiment = document(data=text, compute={"memory": "100kB"}, sweep=sizes)
+    code, out, err = tardigrad("validate", "experiment.yaml", experiment=experiment)
+    first, second, *rest = out.splitlines()
+    assert (code, err, first) == (0, "", "experiment.yaml: valid; 8 simulations of 2 variants")
+    assert second == "`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:"
+    told = [
+        re.fullmatch(r"  (compute\.memory = '100 kB': is too little for a model of [\d,]+ .*)", line) for line in rest
+    ]
+    assert len(told) == 2
+    for command in (["run"], ["run", "--dry-run"]):
+        code, out, err = tardigrad(*command, "experiment.yaml")
+        assert (code, out) == (2, "")
+        line = 1 + yaml.safe_dump(experiment, sort_keys=False).splitlines().index("  memory: 100kB")
+        places = re.sub(rf"^(tardigrad: )?experiment\.yaml:{line}: ", "", err, flags=re.MULTILINE).splitlines()
+        assert places == [found[1] for found in told if found]
+    for command in (["timeline"], ["data", "info"], ["data", "prepare"]):
+        assert tardigrad(*command, "experiment.yaml")[::2] == (0, "")
+
+
+def test_data_that_do_not_fit_into_memory_leave_the_file_valid(tardigrad):
+    clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 2**31 - 1, "evaluation_points": 10}
+    experiment = document(model={"kind": "mlp", "hidden": [2]}, data=clusters)
+    code, out, _ = tardigrad("validate", "experiment.yaml", experiment=experiment)
+    assert (code, out.count("\n")) == (0, 3)
+    assert "  out of memory: " in out
+    assert tardigrad("timeline", "experiment.yaml")[0] == 0
+    code, _, err = tardigrad("run", "experiment.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "out of memory: " in err
+
+
 @pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help"])
 def test_listing_commands(tardigrad, command):
     expected = {

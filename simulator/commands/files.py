@@ -32,13 +32,17 @@ def validate(
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
     use_plugins(plugin)
-    document, points = check_points(file, settings, variant, data=data)
+    document, points, shortages = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != points[0].experiment.scale:  # which has been checked, with its data
             check_points(file, [f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
+    if shortages:
+        say("`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:")
+    for shortage in shortages:
+        say(f"  {shortage}")
 
 
 def schema(
