@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from simulator.experiment.base import Section
-from simulator.experiment.units import Fraction, Positive, PositiveInt
+from simulator.experiment.units import Fraction, Members, Positive, PositiveInt
 
 
 class ByteTokenizer(Section):
@@ -113,7 +113,7 @@ class TextSource(Section):
         description="a mapping, or bytes",
         json_schema_extra=_or_name,
     )
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
     partition: Partition = Field(IidPartition(kind="iid"), description="which documents go to which shard")
     validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
     feed: Literal["auto", "device", "host"] = Field(
@@ -193,7 +193,7 @@ class SyntheticData(Section):
     concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
     tokens: PositiveInt = Field(1_000_000, description="length of the training text")
     validation_tokens: PositiveInt = 50_000
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
 
 
 class ClustersData(Section):
@@ -206,7 +206,7 @@ class ClustersData(Section):
     noise: Positive = 0.5
     points: PositiveInt = 128_000
     evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
 
 
 DocumentData = StdlibData | TextData | JsonLinesData | ParquetData | TfdsData

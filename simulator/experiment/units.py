@@ -121,8 +121,8 @@ FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_duration]
 """Seconds, finite; a bare number is in seconds."""
 PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_duration]
 """Seconds, above 0 and finite."""
-Size = Annotated[float, Field(gt=0, allow_inf_nan=False), *_size]
-"""Bytes, finite; a bare number is in bytes."""
+Size = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False), *_size]
+"""Bytes, up to an exabyte; a bare number is in bytes."""
 Bandwidth = Annotated[float, Field(gt=0), *_bandwidth]
 """Bytes per second, written with a unit; `unlimited` is allowed."""
 Flops = Annotated[float, Field(gt=0, allow_inf_nan=False), *_flops]
@@ -158,6 +158,10 @@ Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**31)]
 """A number that may be the length of an array, or a 32-bit number on a device."""
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 PositiveInt = Annotated[Int, Field(ge=1)]
+Members = Annotated[PositiveInt, Field(le=10_000_000)]
+"""How many of what is simulated one by one."""
+Sigma = Annotated[Number, Field(ge=0, le=10)]
+"""Of a log-normal distribution; at 10 one in six is 22,000 times the median."""
 Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, lt=2**63)]
 """A number that things are only counted up to."""
 NonNegativeInt = Annotated[Int, Field(ge=0)]

@@ -294,6 +294,21 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "shard_choice.kind",
         f"unknown kind; valid: fixed, least_visited, proportional {OF_PLUGINS}",
     ),
+    "a size that is no 32-bit number": ({"model__vocabulary": 2**31}, "model.vocabulary", "must be below 2147483648"),
+    "a batch that is no 32-bit number": ({"inner__batch_size": 2**63}, "inner.batch_size", "must be below 2147483648"),
+    "a seed that is no 32-bit number": ({"seed": 2**31}, "seed", "must be below 2147483648"),
+    "layers without end": ({"model__layers": 10_001}, "model.layers", "must be at most 10000"),
+    "jitter without end": ({"cluster__devices__jitter": 11}, "cluster.devices.jitter", "must be at most 10"),
+    "workers without end": (
+        {"cluster__devices": {"profile": "very", "workers": 10**8}},
+        "cluster.devices.workers",
+        "must be at most 1e+07",
+    ),
+    "a message without end": (
+        {"cluster__network__message_size": 1e19},
+        "cluster.network.message_size",
+        "must be at most 1e+18",
+    ),
     "misspelt optimizer": (
         {"outer__optimizer": "heavyball", "outer__learning_rate": 1, "outer__momentum": 0.5},
         "outer.optimizer",
