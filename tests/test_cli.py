@@ -175,6 +175,38 @@ def test_what_does_not_fit_into_memory_is_said_once_for_every_size_and_refused_b
         assert tardigrad(*command, "experiment.yaml")[::2] == (0, "")
 
 
+FAST = {"devices": {"accelerators": [{"name": "A100", "count": 2}]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "amounts"),
+    [
+        ({"cluster": FAST, "budget": {"simulated_time": "1h"}}, r"up to [\d.]+ [GT] local steps in [\d.]+ [GT] rounds"),
+        ({"budget": {"local_steps": 10**8}}, "up to 100 M local steps in 20 M rounds, and 0 evaluations"),
+        ({"evaluate": {"every_simulated": "1us"}}, r"up to 40 local steps in 8 rounds, and [\d.]+ M evaluations"),
+    ],
+)
+def test_validate_says_what_takes_very_long_and_refuses_nothing(tardigrad, changes, amounts):
+    code, out, err = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
+    first, second = out.splitlines()
+    assert (code, err, first) == (0, "", "experiment.yaml: valid; 2 simulations of 2 variants")
+    assert re.match(rf"[12] simulations? may take very long: {amounts}", second)
+    assert second.endswith("`run --dry-run` says how long they take here")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": {"simulated_time": "1h"}},
+        {"cluster": FAST, "budget": {"local_steps": 40}},
+        {"cluster": FAST | {"network": {"latency": "1s"}}, "budget": {"simulated_time": "1h"}},
+    ],
+)
+def test_validate_says_nothing_of_what_takes_not_so_long(tardigrad, changes):
+    code, out, _ = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
+    assert (code, out) == (0, "experiment.yaml: valid; 2 simulations of 2 variants\n")
+
+
 def test_data_that_do_not_fit_into_memory_leave_the_file_valid(tardigrad):
     clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 2**31 - 1, "evaluation_points": 10}
     experiment = document(model={"kind": "mlp", "hidden": [2]}, data=clusters)

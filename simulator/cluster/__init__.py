@@ -3,6 +3,7 @@
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
+from simulator.cluster.length import Length, length_at_most
 from simulator.cluster.streams import stream
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "Episode",
     "Episodes",
     "FaultModel",
+    "Length",
     "Link",
     "build_cluster",
+    "length_at_most",
     "profile_step_s",
     "step_seconds",
     "stream",

@@ -1,17 +1,19 @@
 """What the commands share: their arguments, what they print, and how they read an experiment file."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
 
 import typer
 
 from simulator.visible import visible
 
 if TYPE_CHECKING:
+    from simulator.cluster import Length
     from simulator.experiment import Document, Experiment, Point, Problem
     from simulator.learning import Workshop
 
@@ -90,14 +92,25 @@ def read_points(
     return document, points, look.workshop
 
 
-def check_points(
-    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool
-) -> "tuple[Document, list[Point], list[Problem]]":
-    """Does what `read_points` does, and loads what trains only where it takes that to tell what is wrong.
+class Checked(NamedTuple):
+    """A file in which nothing is wrong.
 
-    Returns:
-      The document, its points, and what does not fit into memory.
+    Attributes:
+      document: what was read.
+      points: its simulations.
+      shortages: what does not fit into memory.
+      long: simulations that may take longer than anybody wants to wait, with their lengths.
     """
+
+    document: "Document"
+    points: "list[Point]"
+    shortages: "list[Problem]"
+    long: "list[tuple[Point, Length]]"
+
+
+def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
+    """Does what `read_points` does, and loads what trains only where it takes that to tell what there is to tell."""
+    from simulator.cluster import build_cluster, length_at_most
     from simulator.experiment import expand, load_document
     from simulator.glance import Glance
 
@@ -112,9 +125,18 @@ def check_points(
         def problems(experiment: "Experiment") -> "Iterable[Problem]":
             return () if glance.surely_valid(experiment, data=data) else look().problems(experiment)
 
+        def length(experiment: "Experiment") -> "Length":
+            cluster, seed = experiment.cluster, experiment.seed
+            found = length_at_most(experiment, build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=seed))
+            if not found.is_long:  # nor is it with a model that costs more
+                return found
+            costs = dataclasses.asdict(look().workshop.costs(experiment))
+            return length_at_most(experiment, build_cluster(cluster, **costs, seed=seed))
+
         points = expand(document, variant=variant, check=problems)
+        lengths = [(point, length(point.experiment)) for point in points]
         shortages = look().shortages.problems() if look.cache_info().currsize else []
-    return document, points, shortages
+    return Checked(document, points, shortages, [each for each in lengths if each[1].is_long])
 
 
 class _Look:
