@@ -267,7 +267,7 @@ def test_a_dry_run_prices_what_takes_long_from_how_far_it_comes(tardigrad: Any, 
     assert 6 < float(found) < 8  # 2 workers, 3.6e9 microseconds
     assert re.search(r"cost: [\d,.]+ \w+FLOP, about [\d,]+ d ", out)
     assert re.search(r"\n1 tiny +~[\d.]+ G +[\d.]+ G +1 h ", out)
-    assert re.search(r"\nlong: the clock alone takes [\d,]+ d .* for point 1; use a smaller budget", out)
+    assert re.search(r"\nlong: the clock alone takes [\d,]+ [hd].* for point 1; use a smaller budget", out)
 
 
 def test_a_dry_run_ends_though_comparing_points_would_not(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
@@ -277,18 +277,13 @@ def test_a_dry_run_ends_though_comparing_points_would_not(tardigrad: Any, monkey
     assert (code, "2 points, 2 to train in full or in part" in out) == (0, True)
 
 
-@pytest.mark.parametrize(
-    ("budget", "cost"),
-    [({"simulated_time": 60}, "cost: not known"), ({"local_steps": 10**6}, "to train: about 1 M local")],
-)
-def test_a_dry_run_of_a_clock_that_goes_nowhere(
-    tardigrad: Any, monkeypatch: pytest.MonkeyPatch, budget: Any, cost: str
-):
+def test_a_dry_run_of_a_clock_that_goes_nowhere(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(estimates, "_TIMELINE_S", 0.3)
-    document = SMALL | {"budget": budget, "evaluate": SMALL["evaluate"] | {"every_simulated": "1ns"}}
-    code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1GFLOP/s", experiment=document)
-    assert (code, cost in out) == (0, True)
-    assert "long: the clock alone comes to no server update within 0.3 s for point 1; use a smaller budget" in out
+    for budget, told in (({"simulated_time": 60}, "cost: not known"), ({"local_steps": 10**6}, "to train: about 1 M ")):
+        document = SMALL | {"budget": budget, "evaluate": SMALL["evaluate"] | {"every_simulated": "1ns"}}
+        code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1GFLOP/s", experiment=document)
+        assert (code, told in out) == (0, True)
+        assert "long: the clock alone comes to no server update within 0.3 s for point 1; use a smaller budget" in out
 
 
 def test_a_local_step_is_priced_at_what_the_smallest_takes_at_least():
