@@ -189,8 +189,8 @@ def _from_optax(section: str, name: str) -> Factory:
     takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
     if factory is None or not takes_rate:
         names = {*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())}
-        own = f" {OF_PLUGINS}" if section == "outer" else ""
-        raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {nearest(name, names)}{own}")
+        own = OF_PLUGINS if section == "outer" else "(inner optimizers are optax's; --plugin FILE brings outer ones)"
+        raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {nearest(name, names)} {own}")
     return factory  # type: ignore[no-any-return]  # optax has no types here
 
 

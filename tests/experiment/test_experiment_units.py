@@ -177,6 +177,7 @@ def test_values_out_of_range(adapter: TypeAdapter[float], value: object):
 @pytest.mark.parametrize("adapter", EVERY_KIND.values(), ids=EVERY_KIND)
 @given(value=st.floats(min_value=0, exclude_min=True, allow_infinity=False))
 def test_reading_what_was_written_gives_the_same_value(adapter: TypeAdapter[float], value: float):
+    value = min(value, 1e18) if adapter is SIZE else value
     assert adapter.validate_python(adapter.dump_python(value)) == value
     assert adapter.validate_json(adapter.dump_json(value)) == value
 

@@ -202,6 +202,9 @@ def test_any_optimizer_of_optax_is_an_inner_one_at_the_learning_rate_of_the_step
 # What is refused.
 
 
+OF_OPTAX = "(inner optimizers are optax's; --plugin FILE brings outer ones)"
+
+
 def refused(section: str, name: str, **arguments: Any) -> OptimizerError:
     settings = {"optimizer": name, "learning_rate": 0.5, "arguments": arguments}
     with pytest.raises(OptimizerError) as caught:
@@ -228,8 +231,8 @@ def refused(section: str, name: str, **arguments: Any) -> OptimizerError:
 def test_an_unknown_name_is_refused_with_the_nearest(section: str, name: str, nearest: str):
     error = refused(section, name)
     assert (error.key, error.value) == (f"{section}.optimizer", name)
-    own = f" {OF_PLUGINS}" if section == "outer" else ""
-    assert str(error) == f"no such optimizer; did you mean '{nearest}'?{own}"
+    own = OF_PLUGINS if section == "outer" else OF_OPTAX
+    assert str(error) == f"no such optimizer; did you mean '{nearest}'? {own}"
 
 
 def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inner():
@@ -237,7 +240,7 @@ def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inne
     assert str(refused("outer", "cappt")) == f"no such optimizer; did you mean 'capped'? {OF_PLUGINS}"
     message = str(refused("inner", "cappt"))
     assert message.startswith("no such optimizer; valid: adabelief, ")
-    assert "--plugin" not in message  # which brings none
+    assert message.endswith(f", … {OF_OPTAX}")
 
 
 @pytest.mark.parametrize("name", ["chain", "contrib", "GradientTransformation", "scale", "__doc__"])
