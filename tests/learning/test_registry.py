@@ -240,7 +240,7 @@ def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inne
     assert str(refused("outer", "cappt")) == f"no such optimizer; did you mean 'capped'? {OF_PLUGINS}"
     message = str(refused("inner", "cappt"))
     assert message.startswith("no such optimizer; valid: adabelief, ")
-    assert message.endswith(f", … {OF_OPTAX}")
+    assert message.endswith(f" {OF_OPTAX}")
 
 
 @pytest.mark.parametrize("name", ["chain", "contrib", "GradientTransformation", "scale", "__doc__"])
