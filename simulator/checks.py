@@ -1,7 +1,8 @@
 """What is wrong with an experiment beyond its file, all at once or as soon as it shows."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
 from simulator.experiment import Experiment, ExperimentError, PolicyError, Problem, named
 from simulator.experiment.policies_schema import NamedShards, NamedSteps
+from simulator.experiment.schema import AbsentSectionError
 from simulator.learning import (
     MemoryNeedError,
     ModelCosts,
@@ -36,39 +38,85 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     )
 
 
-def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
+def check(
+    experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
+) -> list[Problem]:
     """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
     Args:
-      experiment: what to check; of one that lacks sections, as `expand` gives of a file with mistakes, those it has.
+      experiment: what to check; of one that lacks sections, as `expand` gives of a file with mistakes, what can be told
+        without them.
       workshop: shares data and models with other experiments that were given the same one.
       data: whether to look at the data too.
+      memory: whether a lack of memory is wrong; if nothing else is, what training takes is looked at.
     """
     workshop = workshop or Workshop()
     problems: list[Problem] = []
 
-    def attempt(step: Any, *sections: str) -> Any:
-        if not all(hasattr(experiment, section) for section in sections):
-            return None
+    def attempt(step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except (*_REPORTED, *_OUT_OF_MEMORY) as error:
+        except AbsentSectionError:
+            return None
+        except _OUT_OF_MEMORY as error:
+            problem = _problem(error)
+            problems.extend([problem] if memory else [])
+            return None
+        except _REPORTED as error:
             problems.append(_problem(error))
             return None
 
-    costs = attempt(lambda: workshop.costs(experiment), "model", "data", "cluster", "inner")
+    costs = attempt(lambda: workshop.costs(experiment))
     if data:
-        attempt(lambda: workshop.dataset(experiment), "model", "data", "cluster")
-    attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
-    attempt(lambda: _try_steps(experiment), "local_steps", "inner")
-    attempt(lambda: _try_shards(experiment), "shard_choice", "data", "cluster")
-    attempt(lambda: build_inner(experiment.inner), "inner")
-    if experiment.pretrain.optimizer is not None:
-        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
-    attempt(lambda: build_outer(experiment.outer), "outer")
-    if data and not problems and costs is not None:
-        attempt(lambda: workshop.lanes(experiment), "outer", "evaluate")
+        attempt(lambda: workshop.dataset(experiment))
+    attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
+    attempt(lambda: _try_steps(experiment))
+    attempt(lambda: _try_shards(experiment))
+    attempt(lambda: build_inner(experiment.inner))
+    attempt(lambda: _try_pretraining(experiment))
+    attempt(lambda: build_outer(experiment.outer))
+    if data and memory and not problems:
+        attempt(lambda: workshop.lanes(experiment))
     return problems
+
+
+class Shortages:
+    """What does not fit into the memory there is: of every size of model the simulation that needs most.
+
+    Args:
+      workshop: in which the experiments were checked.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._found: dict[int, tuple[float, Problem]] = {}
+
+    def look(self, experiment: Experiment) -> None:
+        """Looks at an experiment in which nothing is wrong; of one that lacks sections nothing can be told."""
+        try:
+            parameters = self._workshop.costs(experiment).parameters
+            self._workshop.lanes(experiment)
+        except AbsentSectionError:
+            return
+        except MemoryNeedError as error:
+            message = f"is too little for a model of {parameters:,} parameters: {error}"
+            found = error.needed, Problem(error.key, message, error.value)
+        except _OUT_OF_MEMORY as error:
+            found = math.inf, _problem(error)
+        else:
+            return
+        if self._found.get(parameters, (0.0, None))[0] < found[0]:
+            self._found[parameters] = found
+
+    def problems(self) -> list[Problem]:
+        """Returns one for every size, the smallest first."""
+        return [problem for _, (_, problem) in sorted(self._found.items())]
+
+
+def _try_pretraining(experiment: Experiment) -> None:
+    """Builds an optimizer that is pretraining's own."""
+    if experiment.pretrain.optimizer is not None:
+        build_inner(pretrain_inner(experiment), "pretrain")
 
 
 def _try_steps(experiment: Experiment) -> None:

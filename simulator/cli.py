@@ -1,10 +1,13 @@
 """The `tardigrad` command."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -54,6 +57,26 @@ def _exit_code(error: Exception) -> int | None:
     return EXIT_BAD_INPUT if isinstance(error, RecordError | ReportError) else None
 
 
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns a function as a command, whose mistakes end in messages and whose paths may begin with ~.
+
+    Shells put a home folder there at the start of a word alone, and not in --out=~/runs.
+    """
+
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        with _messages():
+            function(**{name: _expanded(value) for name, value in arguments.items()})
+
+    return command
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return value.expanduser() if isinstance(value, Path) else value
+
+
 def _leave(code: int) -> None:
     """Ends the process at once: the interpreter cannot be torn down safely while JAX's threads still compute."""
     sys.stdout.flush()
@@ -73,7 +96,7 @@ app.add_typer(data_app, name="data")
 sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making.", no_args_is_help=True)
 app.add_typer(sweep_app, name="sweep")
 
-for command in (
+for function in (
     simulations.run,
     simulations.timeline,
     records.plot,
@@ -85,11 +108,11 @@ for command in (
     records.verify,
     files.profiles,
 ):
-    app.command()(_messages()(command))
-app.command(name="models")(_messages()(files.list_models))
-data_app.command()(_messages()(files.prepare))
-data_app.command()(_messages()(files.info))
-sweep_app.command()(_messages()(sweeps.status))
+    app.command()(_command(function))
+app.command(name="models")(_command(files.list_models))
+data_app.command()(_command(files.prepare))
+data_app.command()(_command(files.info))
+sweep_app.command()(_command(sweeps.status))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What can be told of an experiment without JAX, which takes seconds to load: that nothing is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from simulator.cluster import ClusterError, build_cluster
@@ -10,7 +10,7 @@ from simulator.experiment import Experiment
 from simulator.experiment.data_schema import ClustersData, Data, SyntheticData
 from simulator.experiment.named import NamedPolicy
 from simulator.experiment.outer_schema import NamedOuter
-from simulator.experiment.schema import Model, TransformerModel
+from simulator.experiment.schema import AbsentSectionError, Model, TransformerModel
 
 PRESETS = {"20m": (32_000, 256), "60m": (32_000, 256), "150m": (32_000, 256)}
 """Vocabulary and context of the model presets."""
@@ -33,8 +33,6 @@ INNER = {
 LEAST_MEMORY = 2e9
 """Bytes that every device has: what may need more than an experiment's share of them is looked at closely."""
 
-_POLICIES = ("local_steps", "shard_choice")  # that of synchronization is built by the schema
-_SIZED = {"model", "data", "cluster", "inner", "outer", "evaluate"}
 _SMALL = 1e5  # bytes of counts and the like
 
 
@@ -49,20 +47,15 @@ class Glance:
         """Returns whether it is certain that `check` finds nothing wrong; if not, `check` tells.
 
         Args:
-          experiment: the sections that are free of mistakes, as `expand` gives them.
+          experiment: what to look at; of one that lacks sections, as `expand` gives of a file with mistakes, what can
+            be told without them.
           data: whether to look at the data too.
         """
-        has = {name for name in ("model", "data", "cluster", "inner", "outer", "evaluate") if hasattr(experiment, name)}
+        looks = [self._model_fits, _cluster_is_known, _inner_is_known, _pretraining_is_known, _outer_is_known]
+        looks += [_steps_are_known, _shards_are_known]
+        looks += [self._data_suffice, self._memory_suffices] if data else []
         try:
-            return (
-                (not has >= {"model", "data", "cluster", "inner"} or self._model_fits(experiment))
-                and (not data or not has >= {"model", "data", "cluster"} or self._data_suffice(experiment))
-                and ("cluster" not in has or _cluster_is_known(experiment))
-                and ("inner" not in has or _inner_is_known(experiment))
-                and ("outer" not in has or not isinstance(experiment.outer, NamedOuter))
-                and not any(isinstance(getattr(experiment, name, None), NamedPolicy) for name in _POLICIES)
-                and (not data or not has >= _SIZED or self._memory_suffices(experiment))
-            )
+            return all(_finds_nothing(look, experiment) for look in looks)
         except (ClusterError, DataError):
             return False
 
@@ -88,7 +81,7 @@ class Glance:
 
     def _data_suffice(self, experiment: Experiment) -> bool:
         sizes = self._shard_sizes(experiment)
-        if sizes is not None and hasattr(experiment, "inner"):
+        if sizes is not None:
             check_sizes(experiment, sizes)
         return sizes is not None
 
@@ -119,6 +112,14 @@ class Glance:
             params, activations = sum((a + 1) * b for a, b in pairwise(widths)), 10 * sum(widths)
         copies = 10 * experiment.cluster.workers + 40
         return 4.0 * (copies * params + batch * activations + _data(data, sizes, model)) + _SMALL
+
+
+def _finds_nothing(look: Callable[[Experiment], bool], experiment: Experiment) -> bool:
+    """Returns what a look tells; where a section that it looks at has mistakes, `check` tells nothing either."""
+    try:
+        return look(experiment)
+    except AbsentSectionError:
+        return True
 
 
 def _transformer(model: TransformerModel, vocabulary: int) -> tuple[int, int]:
@@ -152,8 +153,26 @@ def _cluster_is_known(experiment: Experiment) -> bool:
 
 
 def _inner_is_known(experiment: Experiment) -> bool:
-    inner, pretrain = experiment.inner, experiment.pretrain
-    chosen = [(inner.optimizer, inner.weight_decay)]
-    if pretrain.optimizer is not None:
-        chosen.append((pretrain.optimizer, pretrain.weight_decay))
-    return not inner.arguments and all(name in INNER and (decay is None or INNER[name]) for name, decay in chosen)
+    inner = experiment.inner
+    return not inner.arguments and _optimizer_is_known(inner.optimizer, inner.weight_decay)
+
+
+def _pretraining_is_known(experiment: Experiment) -> bool:
+    pretrain = experiment.pretrain
+    return pretrain.optimizer is None or _optimizer_is_known(pretrain.optimizer, pretrain.weight_decay)
+
+
+def _optimizer_is_known(name: str, weight_decay: float | None) -> bool:
+    return name in INNER and (weight_decay is None or INNER[name])
+
+
+def _outer_is_known(experiment: Experiment) -> bool:
+    return not isinstance(experiment.outer, NamedOuter)
+
+
+def _steps_are_known(experiment: Experiment) -> bool:
+    return not isinstance(experiment.local_steps, NamedPolicy)
+
+
+def _shards_are_known(experiment: Experiment) -> bool:
+    return not isinstance(experiment.shard_choice, NamedPolicy)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -87,7 +88,7 @@ def import_plugins(names: Iterable[str]) -> None:
     Raises:
       ExperimentError: one cannot be found, or raised an error itself.
     """
-    for name in names:
+    for name in map(os.path.expanduser, names):
         try:
             _RUN[name] = _import(name)
         except Exception as error:

@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
 from simulator.experiment.document import merge, nested, plain_tree
+from simulator.experiment.paths import anchor_files
 from simulator.record import Runs
 from simulator.tracking import Tracker
 
@@ -51,11 +53,11 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    sweep = plain_tree({**(axes or {}), **more})
+    sweep = anchor_files({"sweep": plain_tree({**(axes or {}), **more})}, Path())
     varied: list[Point] = []
     problems: list[Problem] = []
     for point in _settled(points_of(experiments)):
-        document = Document(None, _tree(point.experiment) | {"sweep": sweep, "variant": point.variant})
+        document = Document(None, _tree(point.experiment) | sweep | {"variant": point.variant})
         try:
             found = expand(document, searched=False)
         except ExperimentError as error:
@@ -160,13 +162,19 @@ def _settled(points: list[Point]) -> list[Point]:
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
     """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
-    from simulator.checks import check
+    from simulator.checks import Shortages, check
     from simulator.learning import Workshop
     from simulator.live import PreparationView
 
     with PreparationView(Console(stderr=True)) as shown:
         workshop = workshop or Workshop(shown)
-        problems = [problem for point in points for problem in check(point.experiment, workshop, data=data)]
+        problems, shortages = [], Shortages(workshop)
+        for point in points:
+            found = check(point.experiment, workshop, data=data, memory=False)
+            problems += found
+            if data and not found:
+                shortages.look(point.experiment)
+        problems += shortages.problems()
     if problems:
         raise ExperimentError(problems)
     return workshop

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator import read_runs
+from simulator import Workshop, read_runs
+from simulator.experiment import Experiment
+from tests.data.corpora import topics
 from tests.experiments import TINY, outside
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
+SHARED = Workshop()
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 
 
@@ -149,6 +152,73 @@ def test_validate_counts_the_simulations(tardigrad):
     assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants\n")
 
 
+def test_what_does_not_fit_into_memory_is_said_once_for_every_size_and_refused_by_run_alone(tardigrad, tmp_path):
+    topics(tmp_path / "texts", documents=3)
+    text = {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}}
+    sizes = {"model.width": [16, 32], "seed": [0, 1]}
+    experiment = document(data=text, compute={"memory": "100kB"}, sweep=sizes)
+    code, out, err = tardigrad("validate", "experiment.yaml", experiment=experiment)
+    first, second, *rest = out.splitlines()
+    assert (code, err, first) == (0, "", "experiment.yaml: valid; 8 simulations of 2 variants")
+    assert second == "`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:"
+    told = [
+        re.fullmatch(r"  (compute\.memory = '100 kB': is too little for a model of [\d,]+ .*)", line) for line in rest
+    ]
+    assert len(told) == 2
+    for command in (["run"], ["run", "--dry-run"]):
+        code, out, err = tardigrad(*command, "experiment.yaml")
+        assert (code, out) == (2, "")
+        line = 1 + yaml.safe_dump(experiment, sort_keys=False).splitlines().index("  memory: 100kB")
+        places = re.sub(rf"^(tardigrad: )?experiment\.yaml:{line}: ", "", err, flags=re.MULTILINE).splitlines()
+        assert places == [found[1] for found in told if found]
+    for command in (["timeline"], ["data", "info"], ["data", "prepare"]):
+        assert tardigrad(*command, "experiment.yaml")[::2] == (0, "")
+
+
+FAST = {"devices": {"accelerators": [{"name": "A100", "count": 2}]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "amounts"),
+    [
+        ({"cluster": FAST, "budget": {"simulated_time": "1h"}}, r"up to [\d.]+ [GT] local steps in [\d.]+ [GT] rounds"),
+        ({"budget": {"local_steps": 10**8}}, "up to 100 M local steps in 20 M rounds, and 0 evaluations"),
+        ({"evaluate": {"every_simulated": "1us"}}, r"up to 40 local steps in 8 rounds, and [\d.]+ M evaluations"),
+    ],
+)
+def test_validate_says_what_takes_very_long_and_refuses_nothing(tardigrad, changes, amounts):
+    code, out, err = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
+    first, second = out.splitlines()
+    assert (code, err, first) == (0, "", "experiment.yaml: valid; 2 simulations of 2 variants")
+    assert re.match(rf"[12] simulations? may take very long: {amounts}", second)
+    assert second.endswith("`run --dry-run` says how long they take here")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": {"simulated_time": "1h"}},
+        {"cluster": FAST, "budget": {"local_steps": 40}},
+        {"cluster": FAST | {"network": {"latency": "1s"}}, "budget": {"simulated_time": "1h"}},
+    ],
+)
+def test_validate_says_nothing_of_what_takes_not_so_long(tardigrad, changes):
+    code, out, _ = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
+    assert (code, out) == (0, "experiment.yaml: valid; 2 simulations of 2 variants\n")
+
+
+def test_data_that_do_not_fit_into_memory_leave_the_file_valid(tardigrad):
+    clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 2**31 - 1, "evaluation_points": 10}
+    experiment = document(model={"kind": "mlp", "hidden": [2]}, data=clusters)
+    code, out, _ = tardigrad("validate", "experiment.yaml", experiment=experiment)
+    assert (code, out.count("\n")) == (0, 3)
+    assert "  out of memory: " in out
+    assert tardigrad("timeline", "experiment.yaml")[0] == 0
+    code, _, err = tardigrad("run", "experiment.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "out of memory: " in err
+
+
 @pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help"])
 def test_listing_commands(tardigrad, command):
     expected = {
@@ -206,6 +276,61 @@ BAD_INPUT = {
 }
 
 
+COMMANDS = (
+    ("validate",),
+    ("run",),
+    ("run", "--dry-run"),
+    ("timeline",),
+    ("data", "prepare"),
+    ("data", "info"),
+)
+LEFT_OUT = object()
+NESTED = {
+    "name": "",
+    "description": [],
+    "variant": {},
+    "scale": 1,
+    "seed": -1,
+    "model": {"kind": "transformr"},
+    "data": {"source": "text", "files": []},
+    "cluster": {"devices": {"seconds_per_step": [1, -1]}},
+    "inner": TINY["inner"] | {"batch_size": 0},
+    "local_steps": {"kind": "dynamik"},
+    "shard_choice": {"kind": "fixd"},
+    "synchronization": {"kind": "asynchronous", "grace": -1},
+    "outer": {"optimizer": "nesterov"},
+    "pretrain": {"steps": -1},
+    "budget": {"local_steps": 0},
+    "evaluate": {"windows": 0},
+    "compute": {"memory": "many"},
+    "checkpoint": {"keep": 0},
+}
+
+
+@pytest.mark.parametrize("section", Experiment.model_fields)
+def test_a_mistake_in_a_section_ends_in_one_clear_message_in_every_command(tardigrad, tmp_path, monkeypatch, section):
+    monkeypatch.setattr(Workshop, "_once", SHARED._once)
+    topics(tmp_path / "texts", documents=3)
+    valid = TINY | {
+        "data": {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}},
+        "inner": TINY["inner"] | {"optimizer": "sgd", "schedule": {"kind": "cosine", "warmup_steps": 2}},
+        "pretrain": {"steps": 5, "optimizer": "sgd"},
+    }
+    required = Experiment.model_fields[section].is_required()
+    for mistake in (NESTED[section], 3.5, *([None, LEFT_OUT] if required else [])):
+        others = {name: value for name, value in valid.items() if name != section}
+        said = []
+        for command in COMMANDS:
+            given = others if mistake is LEFT_OUT else others | {section: mistake}
+            code, out, err = tardigrad(*command, "experiment.yaml", experiment=given)
+            assert (code, out) == (2, "")
+            said.append(err)
+        [message] = set(said)
+        assert message.startswith("tardigrad: experiment.yaml:")
+        assert f" {section}" in message
+        assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", BAD_INPUT)
 @pytest.mark.parametrize("command", ["validate", "run"])
 def test_bad_input_ends_in_one_clear_message(tardigrad, tmp_path, command, name):
@@ -229,6 +354,19 @@ def test_a_mistake_is_placed_at_its_line(tardigrad):
     line = next(number for number, row in enumerate(text.splitlines(), 1) if "adamz" in row)
     _, _, err = tardigrad("validate", "experiment.yaml", experiment=text)
     assert f"experiment.yaml:{line}: inner.optimizer" in err
+
+
+def test_paths_of_options_may_begin_with_a_home_folder(tardigrad, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me/e.yaml").write_text(yaml.safe_dump(document()))
+    (tmp_path / "me/own.py").write_text("")
+    assert tardigrad("timeline", "~/e.yaml", "--out=~/[runs]", "--plugin=~/own.py", "--variant", "sync")[0] == 0
+    assert tardigrad("trace", "~/[runs]", "--out=~/trace.json")[0] == 0
+    assert tardigrad("verify", "~/[runs]")[0] == 0
+    assert (tmp_path / "me/[runs]/1-sync/events.parquet").exists()
+    assert (tmp_path / "me/trace.json").exists()
+    assert not list(tmp_path.glob("~*"))
 
 
 @pytest.mark.parametrize("out", ["occupied", "occupied/below"])

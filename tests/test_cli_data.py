@@ -36,6 +36,20 @@ def test_prepare_keeps_the_tokens_and_does_so_once(tardigrad, tmp_path, cache, m
     assert tardigrad("data", "prepare", "experiment.yaml") == (0, out, "")
 
 
+@pytest.mark.parametrize(
+    "command", [["data", "info"], ["data", "prepare"], ["validate"], ["run"], ["run", "--dry-run"]]
+)
+def test_tokens_that_have_changed_end_every_command_in_one_message(tardigrad, tmp_path, command):
+    write(tmp_path)
+    _, out, _ = tardigrad("data", "prepare", "experiment.yaml")
+    folder = Path(out.rstrip("\n").split(" in ")[1])
+    with open(folder / "tokens.bin", "r+b") as file:
+        file.write(b"\xff\xff")
+    code, out, err = tardigrad(*command, "experiment.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"'{folder}': tokens.bin is not what was written to it (its checksum differs): remove this folder" in err
+
+
 def test_prepare_names_every_text_once(tardigrad, tmp_path):
     write(tmp_path, sweep={"data.shards": [2, 4], "data.documents": ["file", "line"]})
     (tmp_path / "texts/0/00.txt").write_text("two\nlines")

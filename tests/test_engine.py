@@ -302,12 +302,12 @@ class TestMistakes:
 
     def test_running_out_of_memory_is_said_in_one_sentence(self):
         clusters = {"source": "gaussian-clusters", "points": 100, "dimension": 8, "evaluation_points": 10}
-        too_wide = tiny(model={"kind": "mlp", "hidden": [10**12]}, data=clusters)
+        too_wide = tiny(model={"kind": "mlp", "hidden": [2**31 - 1]}, data=clusters)
         with pytest.raises(ExperimentError, match=r"compute\.memory = .* are needed even with one round at a time"):
             simulate(too_wide)
 
     def test_a_lack_of_host_memory_is_found_by_the_check(self):
-        clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 10**13, "evaluation_points": 10}
+        clusters = {"source": "gaussian-clusters", "points": 1000, "dimension": 2**31 - 1, "evaluation_points": 10}
         too_large = tiny(model={"kind": "mlp", "hidden": [2]}, data=clusters)
         assert [str(problem)[:15] for problem in check(too_large)] == ["out of memory: "]
 

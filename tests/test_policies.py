@@ -23,6 +23,7 @@ from simulator import (
 from simulator.cluster import nanoseconds
 from simulator.experiment import SimulationError, named
 from simulator.experiment.document import merge
+from simulator.experiment.problems import OF_PLUGINS
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
 
@@ -168,14 +169,15 @@ def problems(**changes):
 
 def test_mistakes_are_reported_at_their_keys_with_the_nearest_names(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    known = "asynchronous, averaged, barrier, late, share"
     assert problems(synchronization=own("shrae")) == [
-        "synchronization.kind = 'shrae': unknown kind; did you mean 'share'?"
+        f"synchronization.kind = 'shrae': unknown kind; did you mean 'share'? {OF_PLUGINS}"
     ]
     assert problems(synchronization=own("zzz")) == [
-        "synchronization.kind = 'zzz': unknown kind; valid: asynchronous, averaged, barrier, late, share"
+        f"synchronization.kind = 'zzz': unknown kind; valid: {known} {OF_PLUGINS}"
     ]
     assert problems(synchronization={"kind": "named"}) == [
-        "synchronization.kind = 'named': unknown kind; valid: asynchronous, averaged, barrier, late, share"
+        f"synchronization.kind = 'named': unknown kind; valid: {known} {OF_PLUGINS}"
     ]
     assert problems(synchronization=own("share", share=3)) == [
         "synchronization.arguments: share refuses them: share is 3: give one above 0 and up to 1"

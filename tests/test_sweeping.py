@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from filelock import FileLock
 from simulator import (
     Local,
     OnRay,
+    Point,
     PointsFailedError,
     import_plugins,
     load,
@@ -27,6 +29,8 @@ from simulator.experiment import ExperimentError, Problem, SimulationError, name
 from simulator.experiment.document import merge
 from simulator.learning import Workshop
 from simulator.plugins import Plugin, plugins_so_far, run_plugins
+from simulator.sweeping import estimate as estimates
+from simulator.sweeping.estimate import PointCost, SweepCost, estimate
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Advanced, Begun, Over, Stood
 from simulator.sweeping.outcomes import Failure
@@ -41,7 +45,7 @@ from simulator.sweeping.plan import (
     write_sweep,
 )
 from simulator.sweeping.surroundings import node_surroundings
-from tests.experiments import TINY
+from tests.experiments import TINY, tiny
 from tests.killed_runs import CLASSIFIER
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
@@ -250,6 +254,55 @@ def test_a_dry_run_shows_points_and_cost_and_leaves_nothing(tardigrad: Any, tmp_
     assert "measured on a moment of tiny" in out
     code, _, err = tardigrad(*settings, "--rate", "5 apples")
     assert (code, err.startswith("tardigrad: --rate = '5 apples': ")) == (2, True)
+
+
+LONG = merge(SMALL, {"cluster": {"devices": {"seconds_per_step": [1e-6] * 2}}}) | {"budget": {"simulated_time": "1h"}}
+
+
+def test_a_dry_run_prices_what_takes_long_from_how_far_it_comes(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(estimates, "_TIMELINE_S", 0.3)
+    code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1GFLOP/s", experiment=LONG)
+    assert code == 0
+    [found] = re.findall(r"to train: about ([\d.]+) G local steps", out)
+    assert 6 < float(found) < 8  # 2 workers, 3.6e9 microseconds
+    assert re.search(r"cost: [\d,.]+ \w+FLOP, about [\d,]+ d ", out)
+    assert re.search(r"\n1 tiny +~[\d.]+ G +[\d.]+ G +1 h ", out)
+    assert re.search(r"\nlong: the clock alone takes [\d,]+ [hd].* for point 1; use a smaller budget", out)
+
+
+def test_a_dry_run_ends_though_comparing_points_would_not(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(estimates, "_TIMELINE_S", 0.3)
+    document = LONG | {"sweep": {"cluster.network.bandwidth": ["1Gbit/s", "2Gbit/s"]}}
+    code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1GFLOP/s", experiment=document)
+    assert (code, "2 points, 2 to train in full or in part" in out) == (0, True)
+
+
+def test_a_dry_run_of_a_clock_that_goes_nowhere(tardigrad: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(estimates, "_TIMELINE_S", 0.3)
+    for budget, told in (({"simulated_time": 60}, "cost: not known"), ({"local_steps": 10**6}, "to train: about 1 M ")):
+        document = SMALL | {"budget": budget, "evaluate": SMALL["evaluate"] | {"every_simulated": "1ns"}}
+        code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1GFLOP/s", experiment=document)
+        assert (code, told in out) == (0, True)
+        assert "long: the clock alone comes to no server update within 0.3 s for point 1; use a smaller budget" in out
+
+
+def test_a_local_step_is_priced_at_what_the_smallest_takes_at_least():
+    steps, flops = 1000, [1e3, 1e9]
+    points = [PointCost(run_of(0), "", steps, 1, 1.0, 0.0, 1.0, steps * each) for each in flops]
+    cost = SweepCost(points, 1e12, "measured", step_s=1e-3)
+    assert [cost.host_s(point) for point in points] == [1.0, 1.0]
+    assert cost.host_s(dataclasses.replace(points[1], flops=5e12)) == 5.0
+    assert cost.host_s(dataclasses.replace(points[0], clock_s=7.0)) == 7.0
+    assert cost.host_s(dataclasses.replace(points[0], shares="all of 2")) == 0.0
+
+
+def test_the_speed_is_measured_on_the_largest_and_the_smallest_step():
+    small, large = (tiny(model={"width": width}, budget={"local_steps": 20}) for width in (8, 64))
+    found = estimate([Point("small", {}, small), Point("large", {}, large)], Workshop())
+    assert found.source == "measured on a moment of large, and of small"
+    assert found.step_s > 0
+    alone = estimate([Point("small", {}, small)], Workshop())
+    assert (alone.source, alone.step_s) == ("measured on a moment of small", 0.0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import yaml
@@ -182,12 +183,8 @@ def test_wandb_has_them_as_axes(tmp_path, monkeypatch):
 
 def read_wandb(file):
     """The rows, the summary and the config of a run that was written offline."""
-    from wandb.proto import wandb_internal_pb2
-
     rows, summary, config = [], {}, {}
-    for data in log_entries(file.read_bytes()):
-        entry = wandb_internal_pb2.Record()
-        entry.ParseFromString(data)
+    for entry in wandb_records(file):
         if entry.HasField("history"):
             rows.append({key_of(item): json.loads(item.value_json) for item in entry.history.item})
         summary |= {key_of(item): json.loads(item.value_json) for item in entry.summary.update}
@@ -196,12 +193,25 @@ def read_wandb(file):
     return rows, summary, config
 
 
+def wandb_records(file, patience_s=60.0):
+    """Everything in a file, up to the record of the run's end: wandb's own process may write on after `finish`."""
+    from wandb.proto import wandb_internal_pb2
+
+    deadline = time.monotonic() + patience_s
+    while True:
+        records = [wandb_internal_pb2.Record.FromString(data) for data in log_entries(file.read_bytes())]
+        if any(record.HasField("exit") for record in records):
+            return records
+        assert time.monotonic() < deadline, f"{file} does not end"
+        time.sleep(0.05)
+
+
 def key_of(item):
     return item.key or "/".join(item.nested_key)
 
 
 def log_entries(content, header=7, block=32768):
-    """The entries of a LevelDB log: in blocks, each part with its checksum, length and place in an entry."""
+    """The whole entries of a LevelDB log: in blocks, each part with its checksum, length and place in an entry."""
     place, parts = header, []
     while place + 7 <= len(content):
         left = block - place % block
@@ -209,6 +219,8 @@ def log_entries(content, header=7, block=32768):
             place += left
             continue
         length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        if place + 7 + length > len(content):  # is being written
+            return
         parts.append(content[place + 7 : place + 7 + length])
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part

@@ -4,6 +4,7 @@ from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
+from simulator.cluster.length import Length, length_at_most
 from simulator.cluster.streams import stream
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Episode",
     "Episodes",
     "FaultModel",
+    "Length",
     "Link",
     "Nanoseconds",
     "build_cluster",
+    "length_at_most",
     "nanoseconds",
     "profile_step_s",
     "seconds",

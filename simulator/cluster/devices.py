@@ -1,6 +1,5 @@
 """How long one local step takes on each worker's device."""
 
-import difflib
 import math
 
 import numpy as np
@@ -20,6 +19,7 @@ from simulator.experiment.cluster_schema import (
     UniformSpeed,
     ZipfSpeed,
 )
+from simulator.experiment.problems import nearest
 
 AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
 """Seconds per step of the four workers in the authors' toy notebook."""
@@ -101,13 +101,9 @@ def _peak(accelerator: Accelerator, index: int) -> float:
     if accelerator.peak is not None:
         return accelerator.peak
     if accelerator.name not in PEAK_FLOPS:
-        close = difflib.get_close_matches(accelerator.name, PEAK_FLOPS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PEAK_FLOPS)}."
-        raise ClusterError(
-            f"cluster.devices.accelerators.{index}.name",
-            accelerator.name,
-            f"no built-in peak for this accelerator; {hint} Otherwise give its peak, such as peak: 312TFLOP/s",
-        )
+        message = f"no built-in peak for this accelerator; {nearest(accelerator.name, PEAK_FLOPS)}"
+        remedy = "otherwise give its peak, such as peak: 312TFLOP/s"
+        raise ClusterError(f"cluster.devices.accelerators.{index}.name", accelerator.name, f"{message}; {remedy}")
     return PEAK_FLOPS[accelerator.name]
 
 

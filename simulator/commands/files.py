@@ -20,6 +20,8 @@ from simulator.commands.shared import (
 from simulator.visible import plural
 
 if TYPE_CHECKING:
+    from simulator.cluster import Length
+    from simulator.experiment import Point
     from simulator.experiment.data_schema import DocumentData
 
 
@@ -32,13 +34,32 @@ def validate(
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
     use_plugins(plugin)
-    document, points = check_points(file, settings, variant, data=data)
+    document, points, shortages, long = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != points[0].experiment.scale:  # which has been checked, with its data
             check_points(file, [f"scale={scale}"], variant, data=False)
     variants = dict.fromkeys(point.variant for point in points)
     say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
+    if shortages:
+        say("`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:")
+    for shortage in shortages:
+        say(f"  {shortage}")
+    if long:
+        _say_how_long(long)
+
+
+def _say_how_long(long: "Sequence[tuple[Point, Length]]") -> None:
+    """Prints how long the longest simulation is, and what to do about it."""
+    from simulator.report.format import short_count
+
+    point, length = max(long, key=lambda each: each[1])
+    steps, rounds, evaluations = map(short_count, length)
+    say(
+        f"{plural(len(long), 'simulation')} may take very long: up to {steps} local steps in {rounds} rounds, and "
+        f"{evaluations} evaluations, of {point.label}; use a smaller budget, slower devices, a larger model, or fewer "
+        "evaluations; `run --dry-run` says how long they take here"
+    )
 
 
 def schema(

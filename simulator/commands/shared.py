@@ -1,19 +1,20 @@
 """What the commands share: their arguments, what they print, and how they read an experiment file."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
 
 import typer
 
 from simulator.visible import visible
 
 if TYPE_CHECKING:
+    from simulator.cluster import Length
     from simulator.experiment import Document, Experiment, Point, Problem
-    from simulator.experiment.expand import Check
     from simulator.learning import Workshop
 
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
@@ -62,6 +63,7 @@ def read_points(
     variant: str | None,
     *,
     data: LookAt = "all",
+    train: bool = False,
     memory: float = 1.0,
 ) -> "tuple[Document, list[Point], Workshop]":
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated.
@@ -71,23 +73,44 @@ def read_points(
       settings: those of the command line.
       variant: only this one.
       data: whose data are looked at.
+      train: whether the points are to be trained: then what does not fit into memory is wrong too.
       memory: what there is of the host's, as a `Workshop` takes it.
 
     Raises:
       ExperimentError: with everything that is wrong.
     """
-    from simulator.experiment import expand, load_document
+    from simulator.experiment import ExperimentError, expand, load_document
 
     document = load_document(file, settings or ())
-    with _looking(data, memory) as (check, workshop):
-        points = expand(document, variant=variant, check=check)
-    return document, points, workshop
+    with _looking(data, train=train, memory=memory) as look:
+        points = expand(document, variant=variant, check=look.problems)
+    shortages = look.shortages.problems()
+    if shortages:
+        raise ExperimentError(
+            document.problem(tuple(each.key.split(".")), each.message, each.value) for each in shortages
+        )
+    return document, points, look.workshop
 
 
-def check_points(
-    file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool
-) -> "tuple[Document, list[Point]]":
-    """Does what `read_points` does, and loads what trains only where it takes that to tell what is wrong."""
+class Checked(NamedTuple):
+    """A file in which nothing is wrong.
+
+    Attributes:
+      document: what was read.
+      points: its simulations.
+      shortages: what does not fit into memory.
+      long: simulations that may take longer than anybody wants to wait, with their lengths.
+    """
+
+    document: "Document"
+    points: "list[Point]"
+    shortages: "list[Problem]"
+    long: "list[tuple[Point, Length]]"
+
+
+def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
+    """Does what `read_points` does, and loads what trains only where it takes that to tell what there is to tell."""
+    from simulator.cluster import build_cluster, length_at_most
     from simulator.experiment import expand, load_document
     from simulator.glance import Glance
 
@@ -96,29 +119,54 @@ def check_points(
     with contextlib.ExitStack() as opened:
 
         @functools.cache
-        def thorough() -> "Check":
-            return opened.enter_context(_looking("all" if data else "none"))[0]
+        def look() -> "_Look":
+            return opened.enter_context(_looking("all" if data else "none", train=data))
 
         def problems(experiment: "Experiment") -> "Iterable[Problem]":
-            return () if glance.surely_valid(experiment, data=data) else thorough()(experiment)
+            return () if glance.surely_valid(experiment, data=data) else look().problems(experiment)
+
+        def length(experiment: "Experiment") -> "Length":
+            cluster, seed = experiment.cluster, experiment.seed
+            found = length_at_most(experiment, build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=seed))
+            if not found.is_long:  # nor is it with a model that costs more
+                return found
+            costs = dataclasses.asdict(look().workshop.costs(experiment))
+            return length_at_most(experiment, build_cluster(cluster, **costs, seed=seed))
 
         points = expand(document, variant=variant, check=problems)
-    return document, points
+        lengths = [(point, length(point.experiment)) for point in points]
+        shortages = look().shortages.problems() if look.cache_info().currsize else []
+    return Checked(document, points, shortages, [each for each in lengths if each[1].is_long])
+
+
+class _Look:
+    """Finds what is wrong with experiments, and what does not fit into memory."""
+
+    def __init__(self, data: LookAt, workshop: "Workshop", *, train: bool):
+        from simulator.checks import Shortages
+
+        self._data, self.workshop, self._train = data, workshop, train
+        self.shortages = Shortages(workshop)
+
+    def problems(self, experiment: "Experiment") -> "list[Problem]":
+        """Returns what is wrong with an experiment; a lack of memory is noted where nothing is."""
+        from simulator.engine import check
+
+        even = getattr(getattr(experiment, "data", None), "even", True)
+        data = self._data == "all" or (self._data == "uneven" and not even)
+        found = check(experiment, self.workshop, data=data, memory=False)
+        if self._train and not found:
+            self.shortages.look(experiment)
+        return found
 
 
 @contextlib.contextmanager
-def _looking(data: LookAt, memory: float = 1.0) -> "Iterator[tuple[Check, Workshop]]":
-    """Yields what finds everything that is wrong with an experiment, and the workshop in which it looks."""
+def _looking(data: LookAt, *, train: bool, memory: float = 1.0) -> "Iterator[_Look]":
+    """Yields what finds everything that is wrong with an experiment; the preparation of data is shown meanwhile."""
     from rich.console import Console
 
-    from simulator.engine import check
     from simulator.learning import Workshop
     from simulator.live import PreparationView
 
-    def problems(experiment: "Experiment") -> "list[Problem]":
-        even = getattr(getattr(experiment, "data", None), "even", True)
-        return check(experiment, workshop, data=data == "all" or (data == "uneven" and not even))
-
     with PreparationView(Console(stderr=True)) as view:
-        workshop = Workshop(view, memory=memory)
-        yield problems, workshop
+        yield _Look(data, Workshop(view, memory=memory), train=train)

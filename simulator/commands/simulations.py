@@ -73,7 +73,7 @@ def run(
     keep_compiled_programs()
     use_plugins(plugin)
     memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
-    document, points, workshop = read_points(file, settings, variant, memory=memory_here)
+    document, points, workshop = read_points(file, settings, variant, train=True, memory=memory_here)
     if dry_run:
         _estimate(points, workshop, rate, reuse=reuse)
         return

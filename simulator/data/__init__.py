@@ -5,7 +5,7 @@ from simulator.data.errors import DataError
 from simulator.data.info import CorpusInfo, corpus_info
 from simulator.data.load import load_dataset, vocabulary_of
 from simulator.data.order import DataOrder
-from simulator.data.store import Progress as PrepareProgress
+from simulator.data.progress import Progress as PrepareProgress
 from simulator.data.store import token_store
 
 __all__ = [

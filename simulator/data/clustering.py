@@ -4,19 +4,23 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from simulator.data.cache import cache_folder
+from simulator.data.checksums import checksum
 from simulator.data.errors import DataError
-from simulator.data.store import Progress, TokenStore, encoder_of, silent, writing
+from simulator.data.progress import Progress, silent
+from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.data_schema import DocumentData
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
 _FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest
 _READ_TOKENS = 20_000  # of each document, from its start
 _FEATURES, _DIMENSIONS = 2**16, 64
+_CHECKSUM = 4  # bytes
 
 
 def cluster_documents(
@@ -38,15 +42,27 @@ def cluster_documents(
         raise DataError("data.partition.groups.clusters", clusters, message)
     name = f"{store.folder.name}-{clusters}-{_METHOD}-sklearn{sklearn.__version__}.bin"
     path = cache_folder() / "clusters" / name
-    if path.exists() and path.stat().st_size == 4 * documents:
-        return np.fromfile(path, "<i4")
+    kept = _kept(path, documents)
+    if kept is not None:
+        return kept
     labels = _clustered(_Words(store, data), documents, clusters, progress or silent)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
-        new.write_bytes(labels.astype("<i4").tobytes())
+        content = labels.astype("<i4").tobytes()
+        new.write_bytes(content + checksum(content).to_bytes(_CHECKSUM, "little"))
         os.replace(new, path)
     return labels
+
+
+def _kept(path: Path, documents: int) -> npt.NDArray[np.int32] | None:
+    """Returns the clusters that have been kept, with a checksum behind them; None where there are none, or others."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    labels, written = content[:-_CHECKSUM], content[-_CHECKSUM:]
+    whole = len(labels) == 4 * documents and checksum(labels) == int.from_bytes(written, "little")
+    return np.frombuffer(labels, "<i4") if whole else None
 
 
 class _Words:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from simulator.data.clustering import cluster_documents
 from simulator.data.errors import DataError
+from simulator.data.progress import Progress
 from simulator.data.randomness import named_generator
-from simulator.data.store import Progress, TokenStore
+from simulator.data.store import TokenStore
 from simulator.experiment.data_schema import (
     ClusterGroups,
     DirichletPartition,

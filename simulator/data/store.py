@@ -3,6 +3,7 @@
     TARDIGRAD_CACHE (or ~/.cache/tardigrad)/
       tokens/KEY/           complete: meta.json, tokens.bin, lengths.bin, groups.bin, and tokenizer.json if trained
       tokens/KEY.partial/   being made, or left by a preparation that was stopped; progress.json says how far it came
+      tokens/KEY.checked    when its files were last compared with their checksums
       tokens/KEY.lock       held while it is being made
 
 A preparation that was stopped goes on where it last wrote `progress.json`: it reads the source again from the start,
@@ -14,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.cache import cache_folder
+from simulator.data.checksums import changed_file, checksum
 from simulator.data.errors import DataError
+from simulator.data.progress import Progress, silent
 from simulator.data.sources import Corpus, Document, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.data_schema import DocumentData, TrainedTokenizer
 
-FORMAT = 1
+FORMAT = 2
 CHUNK_BYTES = 4_000_000
 _OFTEN = 1000  # documents
 _PER_DOCUMENT = 200  # bytes that it takes in memory beside its text
@@ -40,9 +43,6 @@ _COUNTS = ("documents", "tokens", "bytes")
 _COLUMNS = {"tokens": "tokens", "lengths": "documents", "groups": "documents"}
 """The files, and what they hold one entry for each of."""
 
-Progress = Callable[[str, int, int | None, str], None]
-"""Called with what is being done, how much is done, of how much (None where unknown), and the unit."""
-
 
 @dataclass(frozen=True)
 class TokenStore:
@@ -50,8 +50,8 @@ class TokenStore:
 
     Attributes:
         folder: where it is.
-        meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, facts, and the key
-            from which the folder's name is made.
+        meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, facts, the checksums
+            of the other files, and the key from which the folder's name is made.
     """
 
     folder: Path
@@ -95,18 +95,17 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
 
     Raises:
         DataError: the source cannot be read or holds no text, the tokenizer does not fit it, the disk is full, or the
-            store in the cache folder is of another version.
+            store in the cache folder is damaged or of another version.
     """
     corpus = open_corpus(data)
     encoder = ready(data.tokenizer)
     key = _key(data, corpus, encoder)
-    folder = _folder(key)
+    folder, report = _folder(key), progress or silent
     if not _made(folder):
-        report = progress or silent
         with _alone(folder, report):
             if not _made(folder):  # else another process has made it in the meantime
                 _Preparation(data, corpus, encoder, key, folder, report, chunk_bytes).run()
-    return _opened(folder)
+    return _opened(folder, report)
 
 
 def prepared(data: DocumentData) -> TokenStore | None:
@@ -116,11 +115,7 @@ def prepared(data: DocumentData) -> TokenStore | None:
         DataError: the source cannot be opened, or the store in the cache folder is damaged or of another version.
     """
     folder = _folder(_key(data, open_corpus(data), ready(data.tokenizer)))
-    return _opened(folder) if _made(folder) else None
-
-
-def silent(doing: str, done: int, of: int | None, unit: str) -> None:
-    """Tells nobody."""
+    return _opened(folder, silent) if _made(folder) else None
 
 
 def encoder_of(data: DocumentData, store: TokenStore) -> Encoder:
@@ -136,7 +131,7 @@ def _kept_tokenizer(folder: Path) -> HuggingFace:
 
 
 def _folder(key: Mapping[str, Any]) -> Path:
-    return cache_folder() / "tokens" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return cache_folder() / "tokens" / hashlib.sha256(_json(key)).hexdigest()[:24]
 
 
 def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[str, Any]:
@@ -155,21 +150,36 @@ def _made(folder: Path) -> bool:
         return (folder / _META).exists()
 
 
-def _opened(folder: Path) -> TokenStore:
+def _opened(folder: Path, report: Progress) -> TokenStore:
+    meta = _meta(folder)
+    for path, size in _paths(folder, _sizes(meta, meta["vocabulary"])):
+        if not path.exists() or path.stat().st_size != size:
+            raise _damaged(folder, f"{path.name} is not as long as {_META} says")
+    changed = changed_file(folder, meta["checksums"], report)
+    if changed is not None:
+        raise _damaged(folder, f"{changed} is not what was written to it (its checksum differs)")
+    return TokenStore(folder, meta)
+
+
+def _meta(folder: Path) -> Mapping[str, Any]:
+    """Returns a store's description, whose own checksum is that of the rest of it."""
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         found = meta["format"]
-        sizes = _sizes(meta, meta["vocabulary"]) if found == FORMAT else {}
+        whole = found != FORMAT or meta.pop("checksum") == checksum(_json(meta))
     except OSError as error:
         raise _damaged(folder, f"{_META} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(folder, f"{_META} is damaged") from error
     if found != FORMAT:
         raise _damaged(folder, f"was written by another version (its format is {found}, not {FORMAT})")
-    for path, size in _paths(folder, sizes):
-        if not path.exists() or path.stat().st_size != size:
-            raise _damaged(folder, f"{path.name} is not as long as {_META} says")
-    return TokenStore(folder, meta)
+    if not whole:
+        raise _damaged(folder, f"{_META} is damaged")
+    return dict(meta)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
 
 
 def _damaged(folder: Path, what: str) -> DataError:
@@ -263,23 +273,18 @@ class _Preparation:
             raise DataError("data", self._data.source, message)
         self._finish()
 
-    def _resumed(self) -> dict[str, int]:
-        """Returns how much has been kept; without a trustworthy account of it all is thrown away."""
+    def _resumed(self) -> dict[str, Any]:
+        """Returns what has been kept; without a trustworthy account of it all is thrown away."""
         with writing(self._folder):
             for name in (_META, _PROGRESS):
-                counts = _counts(self._partial / name)
-                if counts is not None:
-                    return counts
+                kept = _account(self._partial / name)
+                if kept is not None:
+                    return kept
             if self._partial.exists():
                 shutil.rmtree(self._partial)
             self._partial.mkdir()
-        counts = dict.fromkeys(_COUNTS, 0)
-        self._account(counts)
-        return counts
-
-    def _account(self, counts: Mapping[str, int]) -> None:
-        with writing(self._folder):
-            _write_durably(self._partial / _PROGRESS, json.dumps({"format": FORMAT, **counts}).encode())
+            _write_durably(self._partial / _PROGRESS, _json(_nothing()))
+        return _nothing()
 
     def _trained(self) -> Encoder:
         assert isinstance(self._data.tokenizer, TrainedTokenizer)
@@ -297,7 +302,7 @@ class _Preparation:
             columns = list(_paths(self._partial, _sizes(self._kept, self._encoder.vocabulary)))
             if any(size and (not path.exists() or path.stat().st_size < size) for path, size in columns):
                 (self._partial / _META).unlink(missing_ok=True)
-                self._kept = dict.fromkeys(_COUNTS, 0)
+                self._kept = _nothing()
                 columns = [(path, 0) for path, _ in columns]
             for path, size in columns:
                 with open(path, "ab") as file:
@@ -328,19 +333,23 @@ class _Preparation:
         groups = np.array([self._groups[document.group] for document in documents])
         with writing(self._folder):
             for name, values in zip(_COLUMNS, (encoded.tokens, encoded.lengths, groups), strict=True):
+                content = values.astype(_dtype(name, self._encoder.vocabulary), copy=False).data
                 with open(self._partial / f"{name}.bin", "ab") as file:
-                    file.write(values.astype(_dtype(name, self._encoder.vocabulary), copy=False).data)
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-        self._kept["documents"] += len(documents)
-        self._kept["tokens"] += len(encoded.tokens)
-        self._kept["bytes"] += sum(len(document.text) for document in documents)
-        self._account(self._kept)
+                self._kept["checksums"][f"{name}.bin"] = checksum(content, self._kept["checksums"][f"{name}.bin"])
+            self._kept["documents"] += len(documents)
+            self._kept["tokens"] += len(encoded.tokens)
+            self._kept["bytes"] += sum(len(document.text) for document in documents)
+            _write_durably(self._partial / _PROGRESS, _json(self._kept))
         self._report("tokenising", self._kept[self._corpus.unit], self._corpus.size, self._corpus.unit)
 
     def _finish(self) -> None:
+        tokenizer = self._partial / _TOKENIZER
+        if tokenizer.exists():
+            self._kept["checksums"][_TOKENIZER] = checksum(tokenizer.read_bytes())
         meta = {
-            "format": FORMAT,
             **self._kept,
             "vocabulary": self._encoder.vocabulary,
             "end_of_document": self._encoder.end_of_document,
@@ -350,19 +359,27 @@ class _Preparation:
             "key": self._key,
         }
         with writing(self._folder):
-            _write_durably(self._partial / _META, json.dumps(meta, indent=1).encode())
+            whole = meta | {"checksum": checksum(_json(meta))}
+            _write_durably(self._partial / _META, json.dumps(whole, indent=1).encode())
             (self._partial / _PROGRESS).unlink(missing_ok=True)
             if self._folder.exists():  # without meta.json: not one of ours
                 shutil.rmtree(self._folder)
             os.replace(self._partial, self._folder)
 
 
-def _counts(path: Path) -> dict[str, int] | None:
+def _nothing() -> dict[str, Any]:
+    """Returns the account of what has been kept before anything is: how much, and the checksums of the columns."""
+    return {"format": FORMAT, **dict.fromkeys(_COUNTS, 0), "checksums": {f"{name}.bin": 0 for name in _COLUMNS}}
+
+
+def _account(path: Path) -> dict[str, Any] | None:
     """Returns what a file says has been kept, None where there is none that can be trusted."""
     try:
-        account = json.loads(path.read_bytes())
-        counts = {name: int(account[name]) for name in _COUNTS}
-        return counts if account["format"] == FORMAT and min(counts.values()) >= 0 else None
+        found = json.loads(path.read_bytes())
+        counts = {name: int(found[name]) for name in _COUNTS}
+        checksums = {name: int(found["checksums"][name]) for name in _nothing()["checksums"]}
+        trusted = found["format"] == FORMAT and min(counts.values()) >= 0
+        return {"format": FORMAT, **counts, "checksums": checksums} if trusted else None
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 

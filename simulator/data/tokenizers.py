@@ -1,6 +1,5 @@
 """Tokenizers: from documents to token ids, each document followed by a token that ends it."""
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -19,10 +18,11 @@ from simulator.experiment.data_schema import (
     Tokenizer,
     TrainedTokenizer,
 )
+from simulator.names import alike
 
 END_OF_TEXT = "<|endoftext|>"
-_USUAL_ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>", "[SEP]")
 _SHOWN = 20  # special tokens in a message
+_USUAL_ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>", "[SEP]")
 
 
 class Encoded(NamedTuple):
@@ -154,7 +154,7 @@ def _end(ids: Mapping[str, int], added: Sequence[str], path: str, name: str | No
         if name in ids:
             return name
         shown = ", ".join(sorted(added)[:_SHOWN]) + (", ..." if len(added) > _SHOWN else "")
-        close = difflib.get_close_matches(name, added, n=1)
+        close = alike(name, added)
         remedy = f"did you mean {close[0]!r}?" if close else f"its special tokens are {shown or 'none'}"
         raise DataError("data.tokenizer.end_of_document", name, f"{path} has no such token: {remedy}")
     found = next((usual for usual in _USUAL_ENDS if usual in ids), None)

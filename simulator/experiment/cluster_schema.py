@@ -12,10 +12,11 @@ from simulator.experiment.units import (
     FiniteDuration,
     Flops,
     Fraction,
+    Members,
     NonNegative,
     Positive,
     PositiveDuration,
-    PositiveInt,
+    Sigma,
     Size,
 )
 from simulator.experiment.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, read_workers
@@ -43,7 +44,7 @@ PricePerWorker = Annotated[
 
 
 class _Devices(Section):
-    jitter: NonNegative = Field(0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time")
+    jitter: Sigma = Field(0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time")
     price_per_hour: PricePerWorker | None = Field(
         None, description="of a worker; one for all workers, or a list; decides what a run costs and nothing else"
     )
@@ -53,7 +54,7 @@ class TimedDevices(_Devices):
     """Devices by measured seconds per local step."""
 
     seconds_per_step: StepTimes
-    workers: PositiveInt | None = Field(None, description="how many, where seconds_per_step is one value")
+    workers: Members | None = Field(None, description="how many, where seconds_per_step is one value")
 
     @model_validator(mode="after")
     def _count(self) -> "TimedDevices":
@@ -93,7 +94,7 @@ class Accelerator(Section):
     name: str
     peak: Flops | None = Field(None, description="from the built-in table of names when absent")
     utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
-    count: PositiveInt = 1
+    count: Members = 1
     price_per_hour: NonNegative | None = Field(None, description="of one device")
 
 
@@ -123,7 +124,7 @@ class ProfileDevices(_Devices):
     """A named heterogeneity level, for any number of workers."""
 
     profile: Literal["none", "slight", "moderate", "very"]
-    workers: PositiveInt = 4
+    workers: Members = 4
     scale: Positive = Field(1.0, description="factor on every step time")
 
     @property
@@ -137,7 +138,7 @@ class LognormalSpeed(Section):
 
     kind: Literal["lognormal"]
     median: PositiveDuration
-    sigma: NonNegative
+    sigma: Sigma
 
 
 class UniformSpeed(UniformTime):
@@ -200,7 +201,7 @@ class DistributedDevices(_Devices):
     distribution: Annotated[
         LognormalSpeed | UniformSpeed | MixtureSpeed | ParetoSpeed | ZipfSpeed, Field(discriminator="kind")
     ]
-    workers: PositiveInt
+    workers: Members
 
     @property
     def count(self) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from simulator.experiment.base import Section
-from simulator.experiment.units import Fraction, Positive, PositiveInt
+from simulator.experiment.units import Fraction, Members, Positive, PositiveInt
 
 
 class ByteTokenizer(Section):
@@ -56,7 +56,7 @@ class FieldGroups(Section):
     """Documents with the same value of a field belong together."""
 
     kind: Literal["field"]
-    field: str
+    field: str = Field(description="its name; in an object or struct behind that one's and a dot, as in meta.language")
 
 
 class ClusterGroups(Section):
@@ -113,7 +113,7 @@ class TextSource(Section):
         description="a mapping, or bytes",
         json_schema_extra=_or_name,
     )
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
     partition: Partition = Field(IidPartition(kind="iid"), description="which documents go to which shard")
     validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
     feed: Literal["auto", "device", "host"] = Field(
@@ -151,24 +151,24 @@ class _Files(TextSource):
 
 
 class TextData(_Files):
-    """Text files, also `.gz` and `.zst`; paths are relative to the experiment file."""
+    """Text files, also compressed with gzip, zstd, bz2 or xz; paths are relative to the experiment file."""
 
     source: Literal["text"]
     documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document is")
 
 
 class JsonLinesData(_Files):
-    """Files with one JSON object per line, also `.gz` and `.zst`; paths are relative to the experiment file."""
+    """Files with one JSON object per line, also compressed as text files; paths are relative to the experiment file."""
 
     source: Literal["jsonl"]
-    field: str = Field("text", description="the key of the text")
+    field: str = Field("text", description="the key of the text; meta.text is the key text of the object under meta")
 
 
 class ParquetData(_Files):
     """Parquet files with one document per row; paths are relative to the experiment file."""
 
     source: Literal["parquet"]
-    field: str = Field("text", description="the column of the text")
+    field: str = Field("text", description="the column of the text; meta.text is the field text of the struct meta")
 
 
 class TfdsData(TextSource):
@@ -193,7 +193,7 @@ class SyntheticData(Section):
     concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
     tokens: PositiveInt = Field(1_000_000, description="length of the training text")
     validation_tokens: PositiveInt = 50_000
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
 
 
 class ClustersData(Section):
@@ -206,7 +206,7 @@ class ClustersData(Section):
     noise: Positive = 0.5
     points: PositiveInt = 128_000
     evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
-    shards: PositiveInt | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent")
 
 
 DocumentData = StdlibData | TextData | JsonLinesData | ParquetData | TfdsData

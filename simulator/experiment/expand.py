@@ -1,6 +1,7 @@
 """From a document to the simulations that it describes: variants times sweep points, each one checked."""
 
 import dataclasses
+import functools
 import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -9,6 +10,7 @@ from typing import Any
 
 import pydantic
 
+from simulator.experiment.base import Section
 from simulator.experiment.document import (
     DISCRIMINATORS,
     DOCUMENT_KEYS,
@@ -100,7 +102,7 @@ def expand(
       document: what was read.
       variant: only this one.
       check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
-        that have none: it must look at no other.
+        that have none; to ask it for another is an `AbsentSectionError`.
       searched: whether axes may be searched: of such points the values have to be found first, which `run_points` and
         `tardigrad run` do.
 
@@ -159,11 +161,14 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
             if key in DOCUMENT_KEYS or key in ("name", "variant", "scale"):
                 message = "cannot be set by a variant: move it to the top level"
                 problems.append(document.problem(("variants", name, key), message))
+    own = document.overrides.get("variant", tree.get("variant"))
+    if own is not None and not isinstance(own, str):
+        problems.append(document.problem(("variant",), "expected text (quotes make text of anything)", own))
     if not variants:  # a resolved experiment keeps the name of the variant that it was
         return {str(tree.get("variant") or document.overrides.get("name", tree.get("name", ""))): {}}
-    if "variant" in tree or "variant" in document.overrides:
+    if own is not None:
         message = "is set from the names under variants: leave it out (--variant chooses one)"
-        problems.append(document.problem(("variant",), message, document.overrides.get("variant", tree.get("variant"))))
+        problems.append(document.problem(("variant",), message, own))
     return {name: {k: v for k, v in change.items() if k not in DOCUMENT_KEYS} for name, change in variants.items()}
 
 
@@ -207,11 +212,21 @@ def _point(
 
 
 def _without(faulty: Set[str], tree: Tree) -> Experiment:
-    """Returns the sections that are as they should be; what is faulty has its default, or is not there at all."""
+    """Returns the sections that are as they should be, without the faulty ones; single settings have their defaults."""
     kept = {name: tree[name] for name in Experiment.model_fields if name in tree and name not in faulty}
-    fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in kept}
-    sections = pydantic.create_model("Sections", **fields).model_validate(kept)
-    return Experiment.model_construct(**{name: getattr(sections, name) for name in kept})
+    sections = _sections(tuple(kept)).model_validate(kept)
+    partial = Experiment.model_construct(**{name: getattr(sections, name) for name in kept})
+    for name in faulty:
+        if isinstance(partial.__dict__.get(name), Section):
+            del partial.__dict__[name]
+    return partial
+
+
+@functools.cache
+def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
+    """Returns what checks some of an experiment's sections, each on its own."""
+    fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in names}
+    return pydantic.create_model("Sections", **fields)
 
 
 def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:

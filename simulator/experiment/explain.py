@@ -9,11 +9,13 @@ import pydantic
 
 from simulator.experiment.base import ConflictError
 from simulator.experiment.document import DOCUMENT_KEYS, MISSING, lookup
-from simulator.experiment.named import registered
-from simulator.experiment.problems import nearest
+from simulator.experiment.named import BUILT_IN, registered
+from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.schema import Experiment
 from simulator.experiment.yaml_text import Key
 
+_EXTENSIBLE = (*BUILT_IN, "outer")
+"""Sections that can be given names of one's own."""
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 _SENTENCES = {
     "bool_parsing": "expected true or false",
@@ -102,7 +104,8 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
         names = sorted({*_choices(model, location), *registered(str(location[-1]))})
         value = detail["input"].get(_discriminator(detail))
         if value is not None:
-            return f"unknown {_discriminator(detail)}; {nearest(value, names)}"
+            own = f" {OF_PLUGINS}" if location[-1] in _EXTENSIBLE else ""
+            return f"unknown {_discriminator(detail)}; {nearest(value, names)}{own}"
         return f"is missing; choose from {', '.join(names)}"
     if kind == "literal_error":
         names = [name.strip().strip("'") for name in context["expected"].replace(" or ", ",").split(",")]

@@ -6,7 +6,15 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema,
 
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.trace import TraceEvent, read_trace
-from simulator.experiment.units import FiniteDuration, NonNegativeInt, Number, Positive, PositiveDuration, PositiveInt
+from simulator.experiment.units import (
+    FiniteDuration,
+    NonNegativeInt,
+    Number,
+    Positive,
+    PositiveDuration,
+    PositiveInt,
+    Sigma,
+)
 
 
 class ExponentialTime(Section):
@@ -29,7 +37,7 @@ class LognormalTime(Section):
 
     kind: Literal["lognormal"]
     median: PositiveDuration
-    sigma: Annotated[Number, Field(ge=0, le=10)]
+    sigma: Sigma
 
 
 class UniformTime(Section):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.problems import SettingError, nearest
+from simulator.experiment.problems import OF_PLUGINS, SettingError, nearest
 from simulator.experiment.units import Arguments
 
 Factory = Callable[..., Any]
@@ -136,7 +136,7 @@ def _checked_factory(policy: NamedPolicy) -> Factory:
     factory = _REGISTERED[section].get(name)
     if factory is None:
         known = [*BUILT_IN[section], *_REGISTERED[section]]
-        message = f"nothing is registered under this name in this process; {nearest(name, known)}"
+        message = f"nothing is registered under this name in this process; {nearest(name, known)} {OF_PLUGINS}"
         raise PolicyError(f"{section}.kind", name, message)
     repeated = set(GIVEN[section]) & set(policy.arguments)
     if repeated:

@@ -1,6 +1,5 @@
 """The `outer` section: what the server does with the pseudo-gradients that arrive."""
 
-import difflib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -9,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo,
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.problems import nearest
 from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
+from simulator.names import alike
 
 
 class ConstantStaleness(Section):
@@ -121,7 +121,7 @@ def _outer_tag(value: Any) -> str | None:
     if not isinstance(name, str):
         return None
     misspelt = isinstance(value, dict) and not set(value) <= set(NamedOuter.model_fields)
-    if misspelt and difflib.get_close_matches(name, BUILT_IN_OUTER, n=1, cutoff=0.8):
+    if misspelt and alike(name, BUILT_IN_OUTER, cutoff=0.8):
         return name  # a built-in one's settings under a name like it: refused, with the names that are valid
     return "named"
 

@@ -1,10 +1,11 @@
 """What is wrong with an experiment, said so that it can be mended: file, line, key, value, remedy."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from simulator.names import alike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +67,15 @@ def _shorten(value: Any, limit: int = 80) -> str:
 
 _FEW = 40
 
+OF_PLUGINS = "(a name of your own needs the file that registers it: --plugin FILE)"
+"""What to say of a name that nothing is registered under."""
+
 
 def nearest(name: object, names: Iterable[str]) -> str:
     """Returns a hint that names the closest of `names`, or else lists them, the first of many."""
     names = sorted(names)
     few = names[:_FEW] + ["…"] * (len(names) > _FEW)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    close = alike(name, names)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(few)}"

@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -23,8 +23,8 @@ from simulator.experiment.policies_schema import (
 )
 from simulator.experiment.units import (
     Arguments,
+    Count,
     FiniteDuration,
-    Int,
     NonNegative,
     NonNegativeInt,
     Positive,
@@ -39,7 +39,7 @@ class TransformerModel(Section):
 
     kind: Literal["transformer"]
     preset: Literal["20m", "60m", "150m"] | None = Field(None, description="the paper's sizes")
-    layers: PositiveInt | None = None
+    layers: Annotated[PositiveInt, Field(le=10_000)] | None = None
     width: PositiveInt | None = None
     heads: PositiveInt | None = None
     context: PositiveInt | None = Field(None, description="longest sequence, in tokens")
@@ -83,7 +83,7 @@ class CosineSchedule(Section):
 
     kind: Literal["cosine"]
     warmup_steps: NonNegativeInt = 0
-    total_steps: PositiveInt | None = Field(
+    total_steps: Count | None = Field(
         None,
         description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
     )
@@ -136,9 +136,9 @@ class Pretrain(Section):
 class Budget(Section):
     """When the simulation ends: whichever is reached first."""
 
-    local_steps: PositiveInt | None = Field(None, description="over all workers, counted as they arrive")
+    local_steps: Count | None = Field(None, description="over all workers, counted as they arrive")
     simulated_time: PositiveDuration | None = None
-    server_updates: PositiveInt | None = None
+    server_updates: Count | None = None
 
     @model_validator(mode="after")
     def _some(self) -> "Budget":
@@ -150,7 +150,7 @@ class Budget(Section):
 class Evaluate(Section):
     """When the server's parameters are evaluated, besides at the start and at the end."""
 
-    every_local_steps: PositiveInt | None = None
+    every_local_steps: Count | None = None
     every_simulated: PositiveDuration | None = None
     windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
     batch_size: PositiveInt = Field(64, description="most windows in one forward pass; all batches are of one size")
@@ -182,8 +182,12 @@ class Checkpoint(Section):
     """How often a run's state is written down, so that a run that is killed can go on; changes no result."""
 
     every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
-    every_updates: PositiveInt | None = Field(None, description="server updates")
+    every_updates: Count | None = Field(None, description="server updates")
     keep: PositiveInt = Field(2, description="how many of the newest stay")
+
+
+class AbsentSectionError(AttributeError):
+    """A section that is not there, of an experiment whose file has mistakes in it."""
 
 
 class Experiment(Section):
@@ -193,7 +197,7 @@ class Experiment(Section):
     description: str = Field("", description="the question that it asks, as reports show it")
     variant: str = Field("", description="set from the name under variants")
     scale: str = Field("", description="which of the file's scales")
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
+    seed: NonNegativeInt = 0
     model: Model
     data: Data
     cluster: Cluster
@@ -207,6 +211,13 @@ class Experiment(Section):
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
     checkpoint: Checkpoint = Checkpoint()
+
+    if not TYPE_CHECKING:  # to which every name would then be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Experiment.model_fields:
+                raise AbsentSectionError(name)
+            return super().__getattr__(name)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":

@@ -1,6 +1,5 @@
 """Axes of a sweep whose value is searched instead of listed."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from simulator.experiment.document import Document
 from simulator.experiment.explain import explain
 from simulator.experiment.problems import Problem, nearest
 from simulator.experiment.schema import Experiment
-from simulator.experiment.units import Int, PositiveInt
+from simulator.experiment.units import NonNegativeInt, Number, PositiveInt
 
 TRIALS = 12
 _SEED = "seed"
@@ -27,11 +26,13 @@ class Search(Section):
     search: Literal["log", "linear", "integer", "choice"] = Field(
         description="between low and high, on this scale; or one of values"
     )
-    low: float | None = Field(None, description="smallest value")
-    high: float | None = Field(None, description="largest value")
+    low: Number | None = Field(None, description="smallest value")
+    high: Number | None = Field(None, description="largest value")
     values: tuple[Any, ...] | None = Field(None, description="of a choice")
     trials: PositiveInt = Field(TRIALS, description="how many values are tried")
-    seed: Int | None = Field(None, description="of the trials; the experiment's, or the first that is swept, if absent")
+    seed: NonNegativeInt | None = Field(
+        None, description="of the trials; the experiment's, or the first that is swept, if absent"
+    )
 
     @model_validator(mode="after")
     def _range_or_values(self) -> "Search":
@@ -54,8 +55,8 @@ class Search(Section):
             raise ConflictError(*((name, "is missing: a search needs low and high") for name in missing))
         assert self.low is not None
         assert self.high is not None
-        if not math.isfinite(self.low) or not math.isfinite(self.high) or self.low >= self.high:
-            raise ConflictError(("high", f"must be above low, which is {self.low:g}, and both finite"))
+        if self.low >= self.high:
+            raise ConflictError(("high", f"must be above low, which is {self.low:g}"))
         if self.search == "log" and self.low <= 0:
             raise ConflictError(("low", "must be above 0 on a logarithmic scale"))
         if self.search == "integer" and not (self.low.is_integer() and self.high.is_integer()):

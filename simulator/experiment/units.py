@@ -1,15 +1,18 @@
 """Quantities as people write them (`50ms`, `1Gbit/s`, `312TFLOP/s`), held in seconds, bytes, bytes/s and FLOP/s."""
 
-import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from simulator.names import alike
+
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s\d.,]\S*)?\s*")
+
+_MICROS = ("\u03bc", "\u00b5")  # the Greek letter, and the sign that keyboards have
 
 _DURATION_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_BYTES = {"B": 1.0}
@@ -37,16 +40,34 @@ def _parse(
             raise ValueError(f"a {what} needs its unit: write for instance {example}")
         return _float(value)
     match = _QUANTITY.fullmatch(value)
+    if match is None and unbounded is not None and value.strip().casefold() == unbounded:
+        raise ValueError(f"did you mean {unbounded!r}?")
     if match is None:
         raise ValueError(f"not a {what}: write a number and a unit, such as {example}")
-    number, unit = float(match[1]), match[2] or bare_unit
+    number, unit = float(match[1]), match[2].replace(*_MICROS) if match[2] else bare_unit
     if unit is None:
         raise ValueError(f"a {what} needs its unit: write for instance {example}")
     if unit not in units:
-        near = difflib.get_close_matches(unit, units, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = _meant(unit, units)
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f"{unit!r} is not a unit of {what}{hint} (units: {', '.join(units)})")
     return number * units[unit]
+
+
+def _meant(unit: str, units: Iterable[str]) -> str | None:
+    """Returns the unit that is most like what was written, None where none is."""
+    for spelled in (_bits, str.casefold):
+        same = [each for each in units if spelled(each) == spelled(unit)]
+        if same:
+            return same[0]
+    begun = [each for each in units if unit.casefold().startswith(each.casefold())]  # hours, days
+    return max(begun, key=len) if begun else next(iter(alike(unit, units, cutoff=0.5)), None)
+
+
+def _bits(unit: str) -> str:
+    """Returns a unit without case, but with b for bits apart from B for bytes: Gb/s, Gbps and gbit/s are Gbit/s."""
+    unit = re.sub("bit", "b", unit, flags=re.IGNORECASE).replace("ps", "/s")
+    return f"{unit.casefold()}{'B' in unit}"
 
 
 def _float(value: int | float) -> float:
@@ -71,7 +92,7 @@ def _quantity(
     def serialize(value: float) -> Any:
         return unbounded if math.isinf(value) else write(value)
 
-    names = "|".join(re.escape(unit) for unit in units)
+    names = "|".join(re.escape(unit).replace(_MICROS[1], f"[{''.join(_MICROS)}]") for unit in units)
     text = rf"^\s*{_NUMBER}\s*({names}){'' if bare_unit is None else '?'}\s*$"
     schema: dict[str, Any] = {
         "description": f"a {what}, such as {example}",
@@ -100,8 +121,8 @@ FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_duration]
 """Seconds, finite; a bare number is in seconds."""
 PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_duration]
 """Seconds, above 0 and finite."""
-Size = Annotated[float, Field(gt=0, allow_inf_nan=False), *_size]
-"""Bytes, finite; a bare number is in bytes."""
+Size = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False), *_size]
+"""Bytes, up to an exabyte; a bare number is in bytes."""
 Bandwidth = Annotated[float, Field(gt=0), *_bandwidth]
 """Bytes per second, written with a unit; `unlimited` is allowed."""
 Flops = Annotated[float, Field(gt=0, allow_inf_nan=False), *_flops]
@@ -133,9 +154,16 @@ def _plain(value: Any) -> Any:
 
 Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 """Keyword arguments that are passed on as they are."""
-Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**63)]
+Int = Annotated[int, BeforeValidator(_not_bool), Field(lt=2**31)]
+"""A number that may be the length of an array, or a 32-bit number on a device."""
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 PositiveInt = Annotated[Int, Field(ge=1)]
+Members = Annotated[PositiveInt, Field(le=10_000_000)]
+"""How many of what is simulated one by one."""
+Sigma = Annotated[Number, Field(ge=0, le=10)]
+"""Of a log-normal distribution; at 10 one in six is 22,000 times the median."""
+Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, lt=2**63)]
+"""A number that things are only counted up to."""
 NonNegativeInt = Annotated[Int, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]

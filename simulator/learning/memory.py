@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ _REMEDY = (
 
 
 class MemoryNeedError(SettingError):
-    """A simulation that does not fit."""
+    """A simulation that does not fit; `needed` is how many bytes it takes at least."""
+
+    needed = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +129,9 @@ def fitting_lanes(sizes: Sizes, limit: float, layout: Layout) -> int:
     while (found := needs(sizes, dataclasses.replace(layout, lanes=lanes))).total > limit:
         if lanes == 1:
             message = f"about {_readable(found.total)} are needed even with one round at a time ({found}): {_REMEDY}"
-            raise MemoryNeedError("compute.memory", _readable(limit), message)
+            error = MemoryNeedError("compute.memory", _readable(limit), message)
+            error.needed = found.total
+            raise error
         lanes //= 2
     return lanes
 

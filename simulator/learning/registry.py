@@ -1,6 +1,5 @@
 """Optimizers by name: the outer ones of an experiment file, one's own, and everything in optax."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from simulator.experiment.outer_schema import (
     Outer,
     SGDOuter,
 )
+from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.learning import nonfinite, staleness
 from simulator.learning.outer import buffered, delayed_nesterov
 
@@ -189,9 +189,8 @@ def _from_optax(section: str, name: str) -> Factory:
     takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
     if factory is None or not takes_rate:
         names = {*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())}
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(names))}"
-        raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {hint}")
+        own = OF_PLUGINS if section == "outer" else "(inner optimizers are optax's; --plugin FILE brings outer ones)"
+        raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {nearest(name, names)} {own}")
     return factory  # type: ignore[no-any-return]  # optax has no types here
 
 

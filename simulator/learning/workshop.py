@@ -85,8 +85,7 @@ class Workshop:
             )
 
         dataset = self._once("dataset", make, experiment.data, shards, context)
-        if hasattr(experiment, "inner"):  # that of a file with mistakes may lack it
-            check_sizes(experiment, dataset.shard_sizes)
+        check_sizes(experiment, dataset.shard_sizes)
         return dataset
 
     def shard_sizes(self, experiment: Experiment) -> tuple[int, ...] | None:

@@ -1,12 +1,12 @@
 """What runs are grouped by: dotted keys of resolved experiments, axes of sweeps, keys of summaries."""
 
-import difflib
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from simulator.names import alike
 from simulator.record import RunRecord
 from simulator.report.format import UNKNOWN, byte_count, short_count
 from simulator.visible import visible
@@ -118,9 +118,8 @@ def nearest(key: str, names: Iterable[str]) -> str:
     """Returns a hint that names those most like a key, by its end or as a whole, or lists what there is."""
     names = sorted(set(names))
     last = key.rsplit(".", 1)[-1]
-    close = [name for name in names if name.endswith(f".{key}")]
-    close += difflib.get_close_matches(key, names, n=3, cutoff=0.6)
-    parts = difflib.get_close_matches(last, {name.rsplit(".", 1)[-1] for name in names}, n=1, cutoff=0.75)
+    close = alike(key, names, most=3)
+    parts = alike(last, {name.rsplit(".", 1)[-1] for name in names}, cutoff=0.75)
     close += [name for name in names if name.rsplit(".", 1)[-1] in parts]
     close = list(dict.fromkeys(close))[:3]
     if close:

@@ -1,11 +1,12 @@
 """What a sweep is going to cost, before it is simulated."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simulator.engine import simulate
+from simulator.engine import Progress, simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
 from simulator.experiment.policies_schema import AsynchronousSynchronization
 from simulator.experiment.schema import Budget, ConstantSchedule, Pretrain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _TIMELINE_S = 3.0  # of the host, at most for one point; nothing is said of one that takes longer
 _MEASURED_FLOPS = {"cpu": 2e11}  # about 2 s of a CPU
 _MEASURED_FLOPS_ELSEWHERE = 1e14
+_UNLIKE = 4  # times as large: a local step of which the speed is measured too
 _MOST_TIMES = 30  # so many times that much at most, where one local step takes more
 
 
@@ -38,7 +40,9 @@ class PointCost:
       shares: what it takes over: "all of" or "a part of" the training of a point, by its number from 1; "" if nothing.
       local_steps: over all workers, None where they are not known.
       tokens: likewise.
-      simulated_s: of the clock in the end, None where that takes long to know.
+      simulated_s: of the clock in the end, None where it is not known.
+      clock_s: of the host, for the clock alone, where that takes long: then the numbers before are estimates. 0 where
+        it does not, infinite where there is no server update in a moment.
       memory: bytes, an upper estimate; None where it is more than there is.
       flops: of the training, pretraining included where no point before it has the same; None where not known. What is
         taken over in part is counted in full.
@@ -49,8 +53,14 @@ class PointCost:
     local_steps: int | None
     tokens: int | None
     simulated_s: float | None
+    clock_s: float
     memory: float | None
     flops: float | None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the clock alone takes long, so that it was not followed to the end."""
+        return self.clock_s > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,32 +71,58 @@ class SweepCost:
       points: each.
       flops_per_s: how fast it trains, None where that is not known.
       source: where that number comes from, or why there is none.
+      step_s: seconds that a local step takes at least, however small it is.
     """
 
     points: Sequence[PointCost]
     flops_per_s: float | None
     source: str
+    step_s: float = 0.0
+
+    def host_s(self, point: PointCost) -> float | None:
+        """Returns how long a point takes on the host, None where that is not known."""
+        clock_s = point.clock_s if math.isfinite(point.clock_s) else 0.0
+        if point.shares.startswith("all"):
+            return clock_s
+        if point.flops is None or self.flops_per_s is None:
+            return None
+        return max(point.flops / self.flops_per_s, (point.local_steps or 0) * self.step_s, clock_s)
 
     def lines(self) -> Iterator[str]:
         """Yields what there is to say of all points together."""
         trained = [point for point in self.points if not point.shares.startswith("all")]
-        steps = [point.local_steps for point in trained if point.local_steps is not None]
+        steps = sum(point.local_steps or 0 for point in trained)
         tokens = sum(point.tokens or 0 for point in trained)
         yield f"\n{plural(len(self.points), 'point')}, {len(trained):,} to train in full or in part"
-        yield f"to train: {sum(steps):,} local steps, {short_count(tokens)} tokens{self._unknown(trained)}"
+        shown = f"about {short_count(steps)}" if any(point.is_long for point in trained) else f"{steps:,}"
+        yield f"to train: {shown} local steps, {short_count(tokens)} tokens{self._unknown(trained)}"
         flops = sum(point.flops or 0.0 for point in trained)
-        if self.flops_per_s is None:
+        if all(point.flops is None for point in self.points):
+            yield "cost: not known"
+        elif self.flops_per_s is None:
             yield f"cost: {_flop(flops)}; {self.source}"
         else:
-            time_s = flops / self.flops_per_s
+            time_s = sum(self.host_s(point) or 0.0 for point in self.points)
             speed = f"{_flop(self.flops_per_s)}/s"
             yield f"cost: {_flop(flops)}, about {duration(time_s)} in all at {speed} ({self.source})"
+        yield from self._long()
         yield "a dry run: nothing is written"
+
+    def _long(self) -> Iterator[str]:
+        """Yields what to do about points that take long whatever is trained."""
+        long = [point for point in self.points if point.is_long]
+        if long:
+            longest = max(long, key=lambda point: point.clock_s)
+            takes = f"takes {duration(longest.clock_s)}"
+            if not math.isfinite(longest.clock_s):
+                takes = f"comes to no server update within {duration(_TIMELINE_S)}"
+            remedy = "use a smaller budget, slower devices, a larger model, or fewer evaluations and faults"
+            yield f"long: the clock alone {takes} for point {longest.run.index + 1}; {remedy}"
 
     @staticmethod
     def _unknown(trained: Sequence[PointCost]) -> str:
         unknown = sum(point.local_steps is None for point in trained)
-        return f", besides {plural(unknown, 'point')} whose timeline takes long" if unknown else ""
+        return f", besides {plural(unknown, 'point')} of which that is not known" if unknown else ""
 
 
 def estimate(
@@ -101,13 +137,21 @@ def estimate(
       reuse: whether points take over what others have trained.
     """
     runs, experiments = planned_runs(points), [point.experiment for point in points]
-    plan = sharing(experiments, [run.label for run in runs], workshop) if reuse else Reuse()
+    plan = _plan(runs, experiments, workshop) if reuse else Reuse()
     started: set[str] = set()
     costs = [_cost(run, experiment, plan, workshop, started) for run, experiment in zip(runs, experiments, strict=True)]
-    source = "as stated"
-    if flops_per_s is None:
-        flops_per_s, source = _measured(runs, experiments, workshop)
-    return SweepCost(costs, flops_per_s, source)
+    if flops_per_s is not None:
+        return SweepCost(costs, flops_per_s, "as stated")
+    return SweepCost(costs, *_measured(runs, experiments, workshop))
+
+
+def _plan(runs: Sequence[PlannedRun], experiments: Sequence[Experiment], workshop: Workshop) -> Reuse:
+    """Returns what points take over from each other, nothing where it takes long to know."""
+    until_s = time.monotonic() + _TIMELINE_S * len(runs)
+    try:
+        return sharing(experiments, [run.label for run in runs], workshop, lambda: time.monotonic() > until_s)
+    except Stopped:
+        return Reuse()
 
 
 def _cost(
@@ -119,7 +163,7 @@ def _cost(
 ) -> PointCost:
     source = plan.source(run.index)
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
-    local_steps, simulated_s = _timeline(experiment, workshop)
+    local_steps, simulated_s, clock_s = _timeline(experiment, workshop)
     flops = None
     if local_steps is not None:
         flops = local_steps * workshop.costs(experiment).flops_per_step + _pretraining(
@@ -130,19 +174,46 @@ def _cost(
     except MemoryNeedError:
         memory = None
     tokens = None if local_steps is None else local_steps * tokens_per_step(experiment)
-    return PointCost(run, shares, local_steps, tokens, simulated_s, memory, flops)
+    return PointCost(run, shares, local_steps, tokens, simulated_s, clock_s, memory, flops)
 
 
-def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None]:
-    """Returns local steps and simulated time, None where it takes long to know them or nobody makes progress."""
-    until_s = time.monotonic() + _TIMELINE_S
+class _Furthest:
+    """Keeps how far a simulation has come."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        """Is not told: nothing is trained."""
+
+    def advanced(self, progress: Progress) -> None:
+        """The server has processed an update."""
+        self.progress = progress
+
+
+def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None, float]:
+    """Returns local steps, simulated time, and the host's time for a clock that takes long.
+
+    Of such a clock the first two follow from how far it has come in a moment; they are None where they are not known.
+    """
+    begun_s, furthest = time.monotonic(), _Furthest()
     try:
-        record = simulate(experiment, trainer="null", workshop=workshop, stop=lambda: time.monotonic() > until_s)
+        record = simulate(
+            experiment,
+            trainer="null",
+            workshop=workshop,
+            observer=furthest,
+            stop=lambda: time.monotonic() > begun_s + _TIMELINE_S,
+        )
     except Stopped:
-        return experiment.budget.local_steps, None
+        reached = furthest.progress
+        if reached is None or reached.fraction == 0:
+            return experiment.budget.local_steps, None, math.inf
+        done = reached.fraction
+        return round(reached.local_steps / done), reached.simulated_s / done, (time.monotonic() - begun_s) / done
     except SimulationError:
-        return None, None
-    return int(record.summary["local_steps"]), float(record.summary["simulated_seconds"])
+        return None, None, 0.0
+    return int(record.summary["local_steps"]), float(record.summary["simulated_seconds"]), 0.0
 
 
 def _pretraining(run: PlannedRun, experiment: Experiment, workshop: Workshop, started: set[str]) -> float:
@@ -157,22 +228,38 @@ def _pretraining(run: PlannedRun, experiment: Experiment, workshop: Workshop, st
 
 def _measured(
     runs: Sequence[PlannedRun], experiments: Sequence[Experiment], workshop: Workshop
-) -> tuple[float | None, str]:
-    """Returns the speed of the point whose local step is the largest, in FLOP/s, trained for a moment."""
+) -> tuple[float | None, str, float]:
+    """Returns the speed in FLOP/s where a local step is largest, of which point that is, and a local step's least time.
+
+    That is the time of the smallest one, where it is much smaller: then it takes longer than its operations do.
+    """
+    sizes = [workshop.costs(experiment).flops_per_step for experiment in experiments]
+    largest, smallest = sizes.index(max(sizes)), sizes.index(min(sizes))
+    of_largest = _steps_per_s(experiments[largest], sizes[largest], workshop)
+    if of_largest is None:
+        message = "a local step takes long here: say how fast training is with --rate, such as --rate 20TFLOP/s"
+        return None, message, 0.0
+    source, step_s = f"measured on a moment of {visible(runs[largest].label)}", 0.0
+    if sizes[largest] > _UNLIKE * sizes[smallest]:
+        of_smallest = _steps_per_s(experiments[smallest], sizes[smallest], workshop)
+        if of_smallest is not None:
+            source, step_s = f"{source}, and of {visible(runs[smallest].label)}", 1 / of_smallest
+    return of_largest * sizes[largest], source, step_s
+
+
+def _steps_per_s(experiment: Experiment, flops_per_step: float, workshop: Workshop) -> float | None:
+    """Returns how fast an experiment trains, for a moment; None where a moment does not suffice."""
     import jax
 
-    index = max(range(len(runs)), key=lambda each: workshop.costs(experiments[each]).flops_per_step)
-    experiment, flops_per_step = experiments[index], workshop.costs(experiments[index]).flops_per_step
     enough = _MEASURED_FLOPS.get(jax.default_backend(), _MEASURED_FLOPS_ELSEWHERE)
     rounds = 2 * workshop.lanes(experiment)
     steps = int(min(experiment.inner.local_steps, max(1, enough / flops_per_step / rounds)))
     if steps * rounds * flops_per_step > _MOST_TIMES * enough:
-        return None, "a local step takes long here: say how fast training is with --rate, such as --rate 20TFLOP/s"
+        return None
     piece = _piece(experiment, steps, rounds)
     simulate(piece, workshop=workshop)  # compiles
     record = simulate(piece, workshop=workshop)
-    steps_per_s = record.summary["tokens_per_host_second"] / tokens_per_step(experiment)
-    return steps_per_s * flops_per_step, f"measured on a moment of {visible(runs[index].label)}"
+    return float(record.summary["tokens_per_host_second"] / tokens_per_step(experiment))
 
 
 def _piece(experiment: Experiment, local_steps: int, rounds: int) -> Experiment:
@@ -234,11 +321,11 @@ def estimate_table(cost: SweepCost) -> "Table":
             str(point.run.index + 1),
             Text(visible(point.run.label)),
             Text(point.shares),
-            count(point.local_steps),
+            f"~{short_count(point.local_steps)}" if point.is_long and point.flops else count(point.local_steps),
             short_count(point.tokens),
             duration(point.simulated_s),
             "too much" if point.memory is None else byte_count(point.memory),
-            _host_time(point, cost.flops_per_s),
+            _host_time(point, cost),
         )
     return table
 
@@ -249,9 +336,7 @@ def _flop(number: float) -> str:
     return f"{text}FLOP" if text[-1].isalpha() else f"{text} FLOP"
 
 
-def _host_time(point: PointCost, flops_per_s: float | None) -> str:
-    if point.flops is None:
-        return duration(None)
-    if flops_per_s is None:
+def _host_time(point: PointCost, cost: SweepCost) -> str:
+    if point.flops is not None and cost.flops_per_s is None:
         return _flop(point.flops)
-    return duration(0.0 if point.shares.startswith("all") else point.flops / flops_per_s)
+    return duration(cost.host_s(point))

@@ -101,7 +101,11 @@ def test_a_peak_that_is_given_goes_before_the_table():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("A10O", "did you mean 'A100'?"), ("abacus", f"known: {', '.join(PEAK_FLOPS)}.")],
+    [
+        ("A10O", "did you mean 'A100'?"),
+        ("abacus", f"valid: {', '.join(PEAK_FLOPS)}"),
+        ("rtx4090", "did you mean 'RTX 4090'?"),
+    ],
 )
 def test_an_unknown_accelerator(name: str, hint: str):
     cluster = Cluster.model_validate({"devices": {"accelerators": [{"name": "T4"}, {"name": name}]}})
@@ -109,7 +113,7 @@ def test_an_unknown_accelerator(name: str, hint: str):
         build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=0)
     assert (caught.value.key, caught.value.value) == ("cluster.devices.accelerators.1.name", name)
     assert str(caught.value) == (
-        f"no built-in peak for this accelerator; {hint} Otherwise give its peak, such as peak: 312TFLOP/s"
+        f"no built-in peak for this accelerator; {hint}; otherwise give its peak, such as peak: 312TFLOP/s"
     )
 
 

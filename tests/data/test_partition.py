@@ -279,7 +279,8 @@ def test_clusters_are_found_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(clustering, "_clustered", None)
     np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
     monkeypatch.undo()
-    for damaged in (b"", kept.read_bytes()[:-1]):
+    good = kept.read_bytes()
+    for damaged in (b"", good[:-1], bytes([good[0] ^ 1]) + good[1:], good[:-1] + bytes([good[-1] ^ 1])):
         kept.write_bytes(damaged)
         np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
     assert labels_of(tmp_path, 2)[1].max() == 1

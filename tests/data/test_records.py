@@ -3,6 +3,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -221,6 +222,92 @@ def test_parquet_groups_are_values_of_a_column_or_else_folders(tmp_path):
 def test_a_column_whose_name_has_a_dot_is_not_taken_for_a_nested_one(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", {"doc.text": ["right"], "doc": ["wrong"]})
     assert texts(open_parquet([path], "doc.text")) == [b"right"]
+
+
+NESTED = [
+    {"id": 1, "meta": {"text": "one", "source": {"language": "de"}}, "text": 1},
+    {"id": 2, "meta": {"text": "two", "source": {"language": "en"}}, "text": 2},
+    {"id": 3, "meta": {"text": None, "source": {"language": "en"}}, "text": 3},
+    {"id": 4, "meta": None, "text": 4},
+    {"id": 5, "meta": {"text": "five", "source": None}, "text": 5},
+]
+
+
+@pytest.mark.parametrize("opened", [open_json_lines, open_parquet])
+def test_a_dot_leads_into_objects_and_structs(tmp_path, opened):
+    path = str(tmp_path / "a")
+    if opened is open_parquet:
+        pq.write_table(pa.Table.from_pylist(NESTED), path)
+    else:
+        write(tmp_path / "a", lines(*NESTED))
+    found = [(document.text, document.group) for document in opened([path], "meta.text").documents()]
+    assert found == [(text, str(tmp_path)) for text in (b"one", b"two", b"five")]
+    by_language = opened([path], "meta.text", "meta.source.language")
+    assert [document.group for document in by_language.documents()] == ["de", "en", "None"]
+    assert [document.group for document in opened([path], "meta.text", "id").documents()] == ["1", "2", "5"]
+    assert [document.group for document in opened([path], "meta.text", "meta.text").documents()] == [
+        "one",
+        "two",
+        "five",
+    ]
+
+
+def test_a_field_in_an_object_groups_documents_of_a_section(tmp_path):
+    path = write(tmp_path / "a", lines(*NESTED[:2]))
+    by = GroupedPartition(kind="grouped", groups=FieldGroups(kind="field", field="meta.source.language"))
+    section = JsonLinesData(source="jsonl", files=path, field="meta.text", partition=by)
+    assert [document.group for document in open_corpus(section).documents()] == ["de", "en"]
+
+
+def test_of_a_struct_only_the_field_is_read(tmp_path, monkeypatch):
+    path = str(tmp_path / "a.parquet")
+    noise = [{"meta": {"text": str(number), "noise": os.urandom(100).hex()}} for number in range(1_000)]
+    pq.write_table(pa.Table.from_pylist(noise), path)
+    batches = pq.ParquetFile.iter_batches
+    read: list[Any] = []
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda *arguments, **options: (read.append(batch) or batch for batch in batches(*arguments, **options)),
+    )
+    assert len(texts(open_parquet([path], "meta.text"))) == 1_000
+    assert {str(batch.schema.field("meta").type) for batch in read} == {"struct<text: string>"}
+
+
+def test_a_key_whose_name_has_a_dot_goes_before_one_in_an_object(tmp_path):
+    both = {"a.b": "right", "a": {"b": "wrong"}}
+    assert texts(open_json_lines([write(tmp_path / "a.jsonl", lines(both))], "a.b")) == [b"right"]
+    pq.write_table(pa.Table.from_pylist([both]), tmp_path / "a.parquet")
+    assert texts(open_parquet([str(tmp_path / "a.parquet")], "a.b")) == [b"right"]
+    inner = {"a": {"b.c": "deep"}}
+    assert texts(open_json_lines([write(tmp_path / "b.jsonl", lines(inner))], "a.b.c")) == [b"deep"]
+    pq.write_table(pa.Table.from_pylist([inner]), tmp_path / "b.parquet")
+    assert texts(open_parquet([str(tmp_path / "b.parquet")], "a.b.c")) == [b"deep"]
+
+
+@pytest.mark.parametrize(
+    ("field", "group", "message"),
+    [
+        ("meta.txt", None, "data.field = 'meta.txt': {place} has no such {what}: did you mean 'meta.text'?"),
+        ("meta.text.a", None, "data.field = 'meta.text.a': {place} has no such {what}: did you mean 'meta.text'?"),
+        ("body", None, "data.field = 'body': {place} has no such {what}: valid: id, meta, meta.source, "),
+        ("source", None, "data.field = 'source': {place} has no such {what}: did you mean 'meta.source'?"),
+        ("meta", None, "data.field = 'meta': is no text in {place} but "),
+        ("meta", None, ": name a {what} in it: meta.text, meta.source"),
+        ("meta.text", "lang", "groups.field = 'lang': {place} has no such {what}: valid: id, meta"),
+        ("meta.text", "language", "= 'language': {place} has no such {what}: did you mean 'meta.source.language'?"),
+    ],
+)
+@pytest.mark.parametrize("opened", [open_json_lines, open_parquet])
+def test_fields_in_objects_are_among_the_names_of_a_message(tmp_path, opened, field, group, message):
+    path = str(tmp_path / "a")
+    pq.write_table(pa.Table.from_pylist(NESTED), path)
+    if opened is open_json_lines:
+        write(tmp_path / "a", lines(*NESTED))
+    with pytest.raises(DataError) as caught:
+        list(opened([path], field, group).documents())
+    place, what = (path, "column") if opened is open_parquet else (f"{path}, line 1", "key")
+    assert message.format(place=place, what=what) in str(caught.value)
 
 
 def test_of_a_large_row_group_only_a_part_is_in_memory(tmp_path):

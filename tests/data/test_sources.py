@@ -109,8 +109,11 @@ def test_relative_patterns_start_at_the_working_directory(tmp_path, monkeypatch)
 
 def test_a_pattern_without_files_is_named(tmp_path):
     write(tmp_path, {"a.txt": b"1", "folder.md/x": b"1"})
-    for missing in ("*.text", "folder.md"):
-        with pytest.raises(DataError, match=r"matches no file: check the path; \*\* stands for") as caught:
+    for missing, why in (
+        ("*.text", r"no file: check the path; \*\* stands for"),
+        ("folder.md", "folders only: name the"),
+    ):
+        with pytest.raises(DataError, match=f"matches {why}") as caught:
             read_text_files([f"{tmp_path}/*.txt", f"{tmp_path}/{missing}"], "file")
         assert (caught.value.key, caught.value.value) == ("data.files", f"{tmp_path}/{missing}")
         assert str(caught.value).startswith(f"data.files = '{tmp_path}/{missing}': ")
@@ -121,3 +124,31 @@ def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"this file cannot be read \(No such file or directory\): make it") as caught:
         read_text_files([f"{tmp_path}/*.txt"], "file")
     assert (caught.value.key, caught.value.value) == ("data.files", f"{tmp_path}/gone.txt")
+
+
+def test_a_path_that_looks_like_a_pattern_is_the_file_that_has_it(tmp_path):
+    folder = write(tmp_path, {"run[1]/a[2].txt": b"itself", "run1/a2.txt": b"another", "run1/b.txt": b"matched"})
+    assert read_text_files([f"{folder}/run[1]/a[2].txt"], "file") == [b"itself"]
+    assert read_text_files([f"{folder}/run[[]1]/a[2].txt"], "file") == [b"itself"]
+    assert read_text_files([f"{folder}/run[[]1]/*"], "file") == [b"itself"]
+    assert read_text_files([f"{folder}/run[1]/b.txt"], "file") == [b"matched"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("texts", "matches folders only: name the files in them, for instance {0}/texts/**/*.txt"),
+        ("te*s", "matches folders only: name the files in them, for instance {0}/texts/**/*.txt"),
+        (
+            "no[1].txt",
+            "matches no file: check the path; ** stands for any depth of folders, as in texts/**/*.txt, "
+            "and [[] for a bracket",
+        ),
+        ("no[[]1].txt", "matches no file: check the path; ** stands for any depth of folders, as in texts/**/*.txt"),
+    ],
+)
+def test_a_pattern_that_matches_no_file_says_why(tmp_path, pattern, message):
+    write(tmp_path, {"texts/a.txt": b"a"})
+    with pytest.raises(DataError) as caught:
+        open_text_files([f"{tmp_path}/{pattern}"], "file")
+    assert caught.value.message == message.format(tmp_path)

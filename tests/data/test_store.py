@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.data import DataError, store, token_store
+from simulator.data import DataError, checksums, store, token_store
 from simulator.data.cache import cache_folder
 from simulator.data.sources import Corpus, Document
 from simulator.data.store import TokenStore, encoder_of
@@ -67,8 +68,8 @@ def in_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
 
 
 def content(cache: Path) -> dict[str, bytes]:
-    """Returns all files of a cache folder but the locks."""
-    files = (path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+    """Returns all files of a cache folder but the locks, and the notes when files were changed."""
+    files = (path for path in cache.rglob("*") if path.is_file() and path.suffix not in (".lock", ".checked"))
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
 
 
@@ -133,7 +134,7 @@ def test_a_store_holds_the_tokens_of_all_documents_in_order(tmp_path, cache):
     }
     hashed = b"".join(len(text).to_bytes(8, "little") + text for text in (b"d", b"ab", b"c\xff", b"ef"))
     assert made.meta == {
-        "format": 1,
+        "format": 2,
         "documents": 4,
         "tokens": 11,
         "bytes": 7,
@@ -142,6 +143,9 @@ def test_a_store_holds_the_tokens_of_all_documents_in_order(tmp_path, cache):
         "tokenizer_hash": Bytes.hash,
         "content_hash": hashlib.sha256(hashed).hexdigest(),
         "facts": {},
+        "checksums": {
+            path.name: zlib.crc32(path.read_bytes()) for path in made.folder.iterdir() if path.suffix == ".bin"
+        },
         "key": key,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
@@ -351,7 +355,7 @@ def test_a_preparation_may_end_before_any_of_its_steps(tmp_path, monkeypatch, to
             before, whole = steps_of(data, patch, most)
         if whole:
             break
-        trained = bool(list(cache.glob("tokens/*.partial/tokenizer.json")))
+        trained = bool(list(cache.glob("tokens/*/tokenizer.json")))
         after: Counter[str] = Counter()
         token_store(data, lambda doing, *_, after=after: after.update([doing]), chunk_bytes=ONE_BY_ONE)
         assert content(cache) == expected
@@ -378,8 +382,16 @@ def damaged(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda partial: (partial / name).write_bytes(content)
 
 
+CHECKSUMS = {
+    "tokens.bin": zlib.crc32(np.array([*b"one", 256, *b"two", 256, *b"three", 256], "<u2").tobytes()),
+    "lengths.bin": zlib.crc32(np.array([4, 4, 6], "<i8").tobytes()),
+    "groups.bin": zlib.crc32(np.zeros(3, "<i4").tobytes()),
+}
+
+
 def account(**changed: object) -> bytes:
-    return json.dumps({"format": 1, "documents": 3, "tokens": 14, "bytes": 11, **changed}).encode()
+    kept = {"format": 2, "documents": 3, "tokens": 14, "bytes": 11, "checksums": CHECKSUMS}
+    return json.dumps(kept | changed).encode()
 
 
 @pytest.mark.parametrize(
@@ -390,10 +402,11 @@ def account(**changed: object) -> bytes:
         damaged("progress.json", b"\xff\x00"),
         damaged("progress.json", b"[]"),
         damaged("progress.json", b"null"),
-        damaged("progress.json", b'{"format": 1, "documents": 3}'),
+        damaged("progress.json", b'{"format": 2, "documents": 3}'),
+        damaged("progress.json", account(checksums={"tokens.bin": 1})),
         damaged("progress.json", account(documents=-1)),
         damaged("progress.json", account(tokens="many")),
-        damaged("progress.json", account(format=2)),
+        damaged("progress.json", account(format=1)),
         damaged("progress.json", account(documents=4)),
         damaged("progress.json", account(tokens=15)),
         damaged("meta.json", account(documents=5)),
@@ -592,14 +605,18 @@ def test_a_store_in_a_folder_that_cannot_be_written_to_is_read(tmp_path, cache):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("meta.json", b'{"format": 0}', "was written by another version (its format is 0, not 1)"),
-        ("meta.json", b'{"format": "2", "more": 1}', "was written by another version (its format is 2, not 1)"),
+        ("meta.json", b'{"format": 0}', "was written by another version (its format is 0, not 2)"),
+        ("meta.json", b'{"format": "3", "more": 1}', "was written by another version (its format is 3, not 2)"),
         ("meta.json", b"", "meta.json is damaged"),
         ("meta.json", b"\xff", "meta.json is damaged"),
         ("meta.json", b"[]", "meta.json is damaged"),
         ("meta.json", b'{"documents": 1}', "meta.json is damaged"),
-        ("meta.json", b'{"format": 1, "documents": 1}', "meta.json is damaged"),
-        ("meta.json", b'{"format": 1, "vocabulary": null}', "meta.json is damaged"),
+        ("meta.json", b'{"format": 2, "documents": 1}', "meta.json is damaged"),
+        ("meta.json", b'{"format": 2, "vocabulary": null}', "meta.json is damaged"),
+        ("meta.json", b'{"format": 2, "checksum": 0}', "meta.json is damaged"),
+        ("tokens.bin", b"12345678", "tokens.bin is not what was written to it (its checksum differs)"),
+        ("lengths.bin", b"12345678", "lengths.bin is not what was written to it (its checksum differs)"),
+        ("groups.bin", b"1234", "groups.bin is not what was written to it (its checksum differs)"),
         ("tokens.bin", b"1234567", "tokens.bin is not as long as meta.json says"),
         ("tokens.bin", b"123456789", "tokens.bin is not as long as meta.json says"),
         ("lengths.bin", b"", "lengths.bin is not as long as meta.json says"),
@@ -617,6 +634,62 @@ def test_a_store_that_is_damaged_or_of_another_version_is_to_be_removed(tmp_path
     assert failure(data) == f"data = '{folder}': {reason}: remove this folder, and it is made anew"
     shutil.rmtree(folder)
     assert token_store(data).tokens.tolist() == [*b"one", 256]
+
+
+def test_any_byte_that_changes_is_noticed(tmp_path, cache):
+    data = lines(tmp_path / "texts", b"low lower", b"lowest", tokenizer=BPE)
+    folder = token_store(data).folder
+    whole = content(cache)
+    for path in sorted(folder.iterdir()):
+        good = path.read_bytes()
+        for place in range(0, len(good), 1 + len(good) // 7):
+            with open(path, "r+b") as file:
+                file.seek(place)
+                file.write(bytes([good[place] ^ 1]))
+            assert f"data = '{folder}': {path.name} " in failure(data) or path.name == "meta.json"
+            assert re.search(r": remove this folder, and it is made anew$", failure(data))
+            path.write_bytes(good)
+            token_store(data)
+    assert content(cache) == whole
+
+
+def test_what_is_as_it_was_is_not_read_again_and_what_may_not_be_is(tmp_path, cache, monkeypatch):
+    data = lines(tmp_path / "texts", b"one", b"two")
+    folder = token_store(data).folder
+    read: list[int] = []
+    monkeypatch.setattr(
+        checksums, "checksum", lambda part, before=0: read.append(len(part)) or zlib.crc32(part, before)
+    )
+    token_store(data)
+    assert read == []
+    tokens = folder / "tokens.bin"
+    good, changed = tokens.read_bytes(), tokens.stat().st_mtime_ns
+    tokens.write_bytes(b"?" * len(good))
+    os.utime(tokens, ns=(changed, changed))  # as if it had not been written to
+    assert "tokens.bin is not what was written to it" in failure(data)
+    tokens.write_bytes(good)
+    assert token_store(data).tokens.tolist() == [*b"one", 256, *b"two", 256]
+    read.clear()
+    token_store(data)
+    assert read == []
+    folder.with_suffix(".checked").write_bytes(b"{")
+    token_store(data)
+    assert sum(read) == sum(path.stat().st_size for path in folder.glob("*.bin"))
+
+
+def test_a_store_that_was_copied_is_read_once(tmp_path, cache, monkeypatch):
+    data = lines(tmp_path / "texts", b"one", b"two")
+    token_store(data)
+    shutil.copytree(cache, tmp_path / "copy")
+    in_cache(monkeypatch, tmp_path / "copy")
+    told: list[object] = []
+    monkeypatch.setattr(checksums, "_REPORTED", 1)
+    token_store(data, lambda *news: told.append(news))
+    assert {doing for doing, *_ in told} == {"checking the tokens"}
+    assert [done for _, done, _, _ in told] == [32, 40]
+    told.clear()
+    token_store(data, lambda *news: told.append(news))
+    assert told == []
 
 
 def test_a_store_whose_description_cannot_be_read(tmp_path, cache):

@@ -212,10 +212,33 @@ def test_of_several_texts_one_must_be_chosen(tmp_path):
     assert texts(open_corpus(section(tmp_path, name="pairs", field="premise"))) == [b"a"]
 
 
+def test_a_dot_leads_into_features(tmp_path):
+    features = {"meta": {"text": tfds.features.Text(), "more": {"language": np.int64}}, "title": tfds.features.Text()}
+    examples = [{"meta": {"text": f"text {i}", "more": {"language": i % 2}}, "title": f"title {i}"} for i in range(3)]
+    prepare(tmp_path, "deep", features, {"train": examples})
+    by = grouped("meta.more.language")
+    found = list(open_corpus(section(tmp_path, name="deep", field="meta.text", partition=by)).documents())
+    assert [(document.text, document.group) for document in found] == [
+        (b"text 0", "0"),
+        (b"text 1", "1"),
+        (b"text 2", "0"),
+    ]
+    by_title = section(tmp_path, name="deep", field="meta.text", partition=grouped("title"))
+    assert [document.group for document in open_corpus(by_title).documents()] == ["title 0", "title 1", "title 2"]
+    for settings, message in (
+        ({}, "data.field = None: deep has several texts: choose one of meta.text, title"),
+        ({"field": "meta.txt"}, "data.field = 'meta.txt': there is no such feature: deep has meta (FeaturesDict), "),
+        ({"field": "title", "partition": grouped("language")}, "no such feature: did you mean 'meta.more.language'?"),
+        ({"field": "title", "partition": grouped("meta")}, "'meta': is no single value but FeaturesDict"),
+    ):
+        assert message in mistake(section(tmp_path, name="deep", **settings))
+
+
 def test_a_data_set_without_text_is_an_error(tmp_path):
     prepare(tmp_path, "numbers", {"x": np.float32, "y": {"z": np.int64}}, {"train": [{"x": 1.0, "y": {"z": 2}}]})
     assert mistake(section(tmp_path, name="numbers")) == (
-        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict): choose a data set with text"
+        "data.name = 'numbers': has no text feature, only x (float32), y (FeaturesDict), y.z (int64): choose a data "
+        "set with text"
     )
 
 
@@ -234,15 +257,38 @@ def test_a_data_set_without_text_is_an_error(tmp_path):
             "data.partition.groups.field = 'tags': is no single value but Sequence: name a feature with one value per "
             "document",
         ),
-        ({"split": "train[:1%]"}, "data.split = 'train[:1%]': notes/1.2.0 has no examples there: use a larger part"),
-        ({"split": "train[9:9]"}, "data.split = 'train[9:9]': notes/1.2.0 has no examples there: use a larger part"),
     ],
 )
 def test_what_the_data_set_does_not_have_is_named(prepared, settings, message):
     assert mistake(section(prepared, **settings)) == message
 
 
-@pytest.mark.parametrize("split", ["validation", "train[:10%", "train[:200%]", "train[20:30]", ""])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("train[:1%]", "train[9:9]", "train[5:3]", "train[5%:3%]", "train[90%:10%]", "train[-3:-5]", "train[20:-10]"),
+        *("train[:0]", "train[100%:]", "train[2shard:1shard]"),
+    ],
+)
+@pytest.mark.parametrize("split", ["{}", "test+{}", "{}+test"])
+def test_a_part_without_examples_is_named(prepared, part, split):
+    assert mistake(section(prepared, split=split.format(part))) == (
+        f"data.split = {split.format(part)!r}: notes/1.2.0 has no examples in {part}: write a part that is larger, and "
+        "begins before it ends, such as train[:10%]"
+    )
+
+
+@pytest.mark.parametrize(
+    "split", ["train[:10%", "train[:200%]", "train[20:30]", "train[-30:]", "train[0]", "train[a:b]", "train[::2]"]
+)
+def test_a_part_that_does_not_exist_is_answered_with_how_parts_are_written(prepared, split):
+    assert mistake(section(prepared, split=split)) == (
+        f"data.split = {split!r}: notes/1.2.0 has no {split}: train has 25 examples; write a part of them as "
+        "train[:10%], train[5:20] or train[-5:]"
+    )
+
+
+@pytest.mark.parametrize("split", ["validation", "Train", " train", "", "+", "train[:3]+"])
 def test_a_split_that_does_not_exist_is_named(prepared, split):
     assert mistake(section(prepared, split=split)) == (
         f"data.split = {split!r}: notes/1.2.0 has no such split: use one of train (25 examples), test (3 examples), "

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from experiment_files import SMALL, messages
 
 from simulator.experiment import Document, ExperimentError, load, load_document
@@ -285,6 +286,52 @@ def test_every_setting_that_names_files_is_relative_to_the_file_wherever_it_stan
     }
 
 
+def test_a_home_folder_and_variables_are_put_into_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"HOME": "/home/me", "DATA": "/big [1]"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NOTHING", raising=False)
+    section = {
+        "data": {"files": "$DATA/*.txt", "data_dir": "${DATA}/tfds", "tokenizer": {"path": "~/a$DATA.json"}},
+        "cluster": {"faults": {"trace": "$NOTHING/t.csv"}},
+    }
+    expected = {
+        "data": {
+            "files": "/big [[]1]/*.txt",
+            "data_dir": "/big [1]/tfds",
+            "tokenizer": {"path": "/home/me/a/big [1].json"},
+        },
+        "cluster": {"faults": {"trace": f"{tmp_path}/$NOTHING/t.csv"}},
+    }
+    axes = {"data.tokenizer.path": {"search": "choice", "values": ["~/a", "b"]}, "data.data_dir": ["~/c"]}
+    write(tmp_path, yaml.safe_dump(section | {"variants": {"v": section}, "sweep": axes}))
+    tree = load_document(tmp_path / "file.yaml").tree
+    assert {name: tree[name] for name in section} == tree["variants"]["v"] == expected
+    assert tree["sweep"]["data.tokenizer.path"]["values"] == ["/home/me/a", f"{tmp_path}/b"]
+    assert tree["sweep"]["data.data_dir"] == ["/home/me/c"]
+
+
+def test_what_a_file_extends_may_be_in_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("BASES", str(tmp_path / "bases"))
+    write(tmp_path, "seed: 3\nextends: $BASES/b.yaml\n", "me/x.yaml")
+    write(tmp_path, "name: far\n", "bases/b.yaml")
+    assert read(tmp_path, "extends: ~/x.yaml\n").tree == {"seed": 3, "name": "far"}
+    assert refused(tmp_path, "extends: ~/y.yaml\n") == [
+        "file.yaml:1: extends = '~/y.yaml': cannot be read: No such file or directory"
+    ]
+
+
+def test_a_folder_is_no_part_of_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me*")
+    write(tmp_path, "data: {source: text, files: [a.txt, 'b[12].txt', ~/c.txt, /d.txt]}\n", "run[1]/file.yaml")
+    assert load_document(tmp_path / "run[1]/file.yaml").tree["data"]["files"] == [
+        f"{tmp_path}/run[[]1]/a.txt",
+        f"{tmp_path}/run[[]1]/b[12].txt",
+        "/home/me[*]/c.txt",
+        "/d.txt",
+    ]
+
+
 def test_paths_in_a_scale_are_relative_to_the_file(tmp_path: Path):
     write(tmp_path, PATHS)
     tree = load_document(tmp_path / "file.yaml", ["scale=small"]).tree
@@ -304,6 +351,10 @@ def test_paths_on_the_command_line_are_relative_to_the_working_directory(
         "data.files": ["a/*.txt", "/b"],
         "data.tokenizer": {"path": "c.json"},
     }
+    settings = ("scale=large", "variants.home.data.data_dir=~/a", "sweep.data.data_dir=[~/b, c]")
+    tree = load_document(tmp_path / "file.yaml", settings).tree
+    assert tree["variants"]["home"]["data"]["data_dir"] == "/home/me/a"
+    assert tree["sweep"]["data.data_dir"] == ["/home/me/b", "c"]
 
 
 def test_files_behind_an_alias_are_anchored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,11 +1,15 @@
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiment_files import messages, mistakes, tree, without
 
+from simulator.cluster import PEAK_FLOPS
 from simulator.experiment import ExperimentError, Problem, load
+from simulator.experiment.json_schema import file_schema
+from simulator.experiment.problems import OF_PLUGINS, nearest
 
 BAD = """\
 name: 2024
@@ -54,8 +58,10 @@ bad.yaml:13: inner.batch_size = 2.5: expected a whole number
 bad.yaml:13: inner.state = 'kept': not a valid choice; did you mean 'keep'?
 bad.yaml:13: inner.local_step = 50: unknown key; did you mean 'local_steps'?
 bad.yaml:15: evaluate = True: expected a mapping of keys to values
-bad.yaml:17: variants.barrier.synchronization.kind = 'barier': unknown kind; did you mean 'barrier'?
-bad.yaml:17: variants.barrier.outer.optimizer = 'nestrov': unknown optimizer; did you mean 'nesterov'?
+bad.yaml:17: variants.barrier.synchronization.kind = 'barier': unknown kind; did you mean 'barrier'? \
+(a name of your own needs the file that registers it: --plugin FILE)
+bad.yaml:17: variants.barrier.outer.optimizer = 'nestrov': unknown optimizer; did you mean 'nesterov'? \
+(a name of your own needs the file that registers it: --plugin FILE)
 bad.yaml:20: variants.delayed.outer.momentum = 1: must be below 1
 bad.yaml:20: variants.delayed.outer.buffer: is missing; it has no default
 bad.yaml:21: variants.other.name: cannot be set by a variant: move it to the top level
@@ -268,10 +274,45 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "evaluate.takes",
         "leaves the server no time: choose less than every_simulated",
     ),
+    "the class of an optimizer": (
+        {"outer__optimizer": "HeavyBall", "outer__learning_rate": 1, "outer__momentum": 0.5},
+        "outer.optimizer",
+        f"unknown optimizer; did you mean 'heavy_ball'? {OF_PLUGINS}",
+    ),
+    "a policy of one's own": (
+        {"synchronization": {"kind": "majority"}},
+        "synchronization.kind",
+        f"unknown kind; valid: asynchronous, barrier {OF_PLUGINS}",
+    ),
+    "local steps of one's own": (
+        {"local_steps": {"kind": "halving"}},
+        "local_steps.kind",
+        f"unknown kind; valid: dynamic, fixed {OF_PLUGINS}",
+    ),
+    "a choice of shards of one's own": (
+        {"shard_choice": {"kind": "newest"}},
+        "shard_choice.kind",
+        f"unknown kind; valid: fixed, least_visited, proportional {OF_PLUGINS}",
+    ),
+    "a size that is no 32-bit number": ({"model__vocabulary": 2**31}, "model.vocabulary", "must be below 2147483648"),
+    "a batch that is no 32-bit number": ({"inner__batch_size": 2**63}, "inner.batch_size", "must be below 2147483648"),
+    "a seed that is no 32-bit number": ({"seed": 2**31}, "seed", "must be below 2147483648"),
+    "layers without end": ({"model__layers": 10_001}, "model.layers", "must be at most 10000"),
+    "jitter without end": ({"cluster__devices__jitter": 11}, "cluster.devices.jitter", "must be at most 10"),
+    "workers without end": (
+        {"cluster__devices": {"profile": "very", "workers": 10**8}},
+        "cluster.devices.workers",
+        "must be at most 1e+07",
+    ),
+    "a message without end": (
+        {"cluster__network__message_size": 1e19},
+        "cluster.network.message_size",
+        "must be at most 1e+18",
+    ),
     "misspelt optimizer": (
         {"outer__optimizer": "heavyball", "outer__learning_rate": 1, "outer__momentum": 0.5},
         "outer.optimizer",
-        "unknown optimizer; did you mean 'heavy_ball'?",
+        f"unknown optimizer; did you mean 'heavy_ball'? {OF_PLUGINS}",
     ),
     "no optimizer": (
         {"outer": {"optimizer": None}},
@@ -352,3 +393,29 @@ def test_one_mistake(settings: dict[str, Any], key: str, message: str):
 @pytest.mark.parametrize("section", ["name", "model", "data", "cluster", "inner", "synchronization", "outer", "budget"])
 def test_a_section_without_a_default(section: str):
     assert mistakes(without(section)) == [(section, "is missing; it has no default")]
+
+
+def enumerations(schema: Any) -> Iterator[list[str]]:
+    """The names that every choice of the format has."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from enumerations(item)
+    elif isinstance(schema, dict):
+        if "enum" in schema:
+            yield schema["enum"]
+        if "anyOf" in schema and all("$ref" in member for member in schema["anyOf"]):
+            sections = [file_schema()["$defs"][member["$ref"].rpartition("/")[2]] for member in schema["anyOf"]]
+            fields = [field for section in sections for field in section.get("properties", {}).values()]
+            yield [field["const"] for field in fields if "const" in field]
+        for item in schema.values():
+            yield from enumerations(item)
+
+
+def test_a_name_in_another_case_or_with_other_punctuation_names_the_right_one():
+    choices = [names for names in enumerations(file_schema()) if names]
+    assert {"20m", "60m", "150m"} in map(set, choices)
+    assert any({"text", "jsonl"} <= set(names) for names in choices)
+    for names in [*choices, list(PEAK_FLOPS)]:
+        for name in names:
+            for typed in (name.upper(), name.title().replace("_", ""), name.replace("_", "-"), name.replace(" ", "")):
+                assert typed in names or nearest(typed, names) == f"did you mean {name!r}?"

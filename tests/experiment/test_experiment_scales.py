@@ -101,7 +101,7 @@ def test_selected_variants_come_in_the_order_given(tmp_path: Path):
             ],
         ),
         (SCALED, ["scale=[small]"], ["scale: no such scale; did you mean 'small'? (set on the command line)"]),
-        (SCALED, ["select=[[a]]"], ["select.0: no such variant; valid: a, b (set on the command line)"]),
+        (SCALED, ["select=[[a]]"], ["select.0: no such variant; did you mean 'a'? (set on the command line)"]),
         (SCALED, ["scales.small.seed=1"], ["scales.small.seed = 1: set the key itself, without scales and their name"]),
         (SCALED, ["outer.weight=1/worker"], ["outer.weight = '1/worker': expected a number or a word for one; did"]),
         (SCALED, ["select=[c]"], ["select.0 = 'c': no such variant; valid: a, b (set on the command line)"]),

@@ -41,7 +41,11 @@ def test_who_only_lists_points_is_told_that_one_has_no_value(tmp_path: Path):
     [
         ("outer.learning_rate", RATE | {"low": 0}, "low = 0: must be above 0 on a logarithmic scale"),
         ("outer.learning_rate", RATE | {"low": 10}, "high = 10: must be above low, which is 10"),
-        ("outer.learning_rate", RATE | {"high": float("inf")}, "must be above low, which is 0.1, and both finite"),
+        ("outer.learning_rate", RATE | {"high": float("inf")}, "high = inf: must be a finite number"),
+        ("outer.learning_rate", RATE | {"low": True}, "low = True: expected a number, not yes/no or true/false"),
+        ("outer.learning_rate", RATE | {"seed": -1}, "seed = -1: must be at least 0"),
+        ("outer.learning_rate", RATE | {"seed": 2**31}, "seed = 2147483648: must be below 2147483648"),
+        ("outer.learning_rate", RATE | {"seed": 0.5}, "seed = 0.5: expected a whole number"),
         ("outer.learning_rate", {"search": "linear", "low": 1}, "high: is missing: a search needs low and high"),
         ("outer.learning_rate", RATE | {"lo": 1}, "lo = 1: unknown key; did you mean 'low'?"),
         ("outer.learning_rate", RATE | {"search": "logg"}, "search = 'logg': not a valid choice; did you mean 'log'?"),

@@ -11,6 +11,7 @@ from quadratic import inner
 
 from simulator.experiment import Experiment
 from simulator.experiment.outer_schema import BUILT_IN_OUTER, NamedOuter, Outer
+from simulator.experiment.problems import OF_PLUGINS
 from simulator.learning import (
     OptimizerError,
     build_inner,
@@ -201,6 +202,9 @@ def test_any_optimizer_of_optax_is_an_inner_one_at_the_learning_rate_of_the_step
 # What is refused.
 
 
+OF_OPTAX = "(inner optimizers are optax's; --plugin FILE brings outer ones)"
+
+
 def refused(section: str, name: str, **arguments: Any) -> OptimizerError:
     settings = {"optimizer": name, "learning_rate": 0.5, "arguments": arguments}
     with pytest.raises(OptimizerError) as caught:
@@ -210,18 +214,33 @@ def refused(section: str, name: str, **arguments: Any) -> OptimizerError:
 
 @pytest.mark.parametrize(
     ("section", "name", "nearest"),
-    [("inner", "adamww", "adamw"), ("inner", "rmsprob", "rmsprop"), ("outer", "nestrov", "nesterov")],
+    [
+        ("inner", "adamww", "adamw"),
+        ("inner", "rmsprob", "rmsprop"),
+        ("inner", "AdamW", "adamw"),
+        ("inner", "SGD", "sgd"),
+        ("inner", "RMSprop", "rmsprop"),
+        ("inner", "NAdam", "nadam"),
+        ("inner", "AdaGrad", "adagrad"),
+        ("outer", "nestrov", "nesterov"),
+        ("outer", "Nesterov", "nesterov"),
+        ("outer", "HeavyBall", "heavy_ball"),
+        ("outer", "AdamW", "adamw"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(section: str, name: str, nearest: str):
     error = refused(section, name)
     assert (error.key, error.value) == (f"{section}.optimizer", name)
-    assert str(error) == f"no such optimizer; did you mean '{nearest}'?"
+    own = OF_PLUGINS if section == "outer" else OF_OPTAX
+    assert str(error) == f"no such optimizer; did you mean '{nearest}'? {own}"
 
 
 def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inner():
     register_outer("capped", capped)
-    assert str(refused("outer", "cappt")) == "no such optimizer; did you mean 'capped'?"
-    assert str(refused("inner", "cappt")).startswith("no such optimizer; known: adabelief, ")
+    assert str(refused("outer", "cappt")) == f"no such optimizer; did you mean 'capped'? {OF_PLUGINS}"
+    message = str(refused("inner", "cappt"))
+    assert message.startswith("no such optimizer; valid: adabelief, ")
+    assert message.endswith(f" {OF_OPTAX}")
 
 
 @pytest.mark.parametrize("name", ["chain", "contrib", "GradientTransformation", "scale", "__doc__"])

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simulator.data.errors import DataError
@@ -14,18 +14,24 @@ from simulator.experiment.problems import nearest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Place = tuple[str, ...]
+"""Names of a column: of the structs that it is in, from the outermost, and its own."""
+
 _GROUP = "data.partition.groups.field"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MAGIC = b"PAR1"  # how a Parquet file begins
+_MOST_NAMES = 20
+_OTHER = "name the key of the text"
+_ABSENT = object()
 _ROWS = 64  # of a Parquet file at a time: books are long
 
 
 def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None = None) -> Corpus:
-    """Returns the text of every line of JSON Lines files, plain, `.gz` or `.zst`; blank lines are skipped.
+    """Returns the text of every line of JSON Lines files, plain or compressed; blank lines are skipped.
 
     Args:
         patterns: glob patterns, as for text files.
-        field: key of the text.
+        field: key of the text; `meta.text` is the key `text` of the object under `meta`.
         group_field: key of the value by which documents are grouped; the files' folders when absent.
 
     Raises:
@@ -73,14 +79,12 @@ def _start(value: Any) -> str:
 
 
 def _text(record: dict[str, Any], field: str, place: str) -> bytes:
-    if field not in record:
-        raise DataError("data.field", field, _no_such("key", field, record, place))
-    text = record[field]
+    text = _value(record, field, "data.field", place)
     if text is None:
         return b""
     if not isinstance(text, str):
-        message = f"is no text in {place} but {_start(text)}: name the key of the text"
-        raise DataError("data.field", field, message)
+        remedy = f"name a key in it: {_listed(field, _keys(text))}" if isinstance(text, dict) and text else _OTHER
+        raise DataError("data.field", field, f"is no text in {place} but {_start(text)}: {remedy}")
     try:
         return text.encode()
     except UnicodeEncodeError:  # half of a pair of escapes, which stands for nothing
@@ -88,11 +92,40 @@ def _text(record: dict[str, Any], field: str, place: str) -> bytes:
 
 
 def _group(record: dict[str, Any], field: str | None, path: str, place: str) -> str:
-    if field is None:
-        return os.path.dirname(path)
-    if field not in record:
-        raise DataError(_GROUP, field, _no_such("key", field, record, place))
-    return group_name(record[field])
+    return os.path.dirname(path) if field is None else group_name(_value(record, field, _GROUP, place))
+
+
+def _value(record: dict[str, Any], field: str, key: str, place: str) -> Any:
+    """Returns what is under a field of a record, nothing of an object that is null."""
+    found = _within(record, field)
+    if found is _ABSENT:
+        raise DataError(key, field, _no_such("key", field, list(_keys(record)), place))
+    return found
+
+
+def _within(record: dict[str, Any], field: str) -> Any:
+    """Returns what is under a field: of this very name, or else in objects whose names come before dots."""
+    if field in record:
+        return record[field]
+    for dot in (place for place, char in enumerate(field) if char == "."):
+        inner = record.get(field[:dot], _ABSENT)
+        found = _within(inner, field[dot + 1 :]) if isinstance(inner, dict) else _ABSENT
+        if inner is None or found is not _ABSENT:
+            return None if inner is None else found
+    return _ABSENT
+
+
+def _keys(record: dict[str, Any]) -> Iterator[str]:
+    """Yields the keys of an object, those of objects in it behind a dot."""
+    for name, value in record.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _keys(value))
+
+
+def _listed(field: str, names: Iterable[str]) -> str:
+    shown = [f"{field}.{name}" for name in names]
+    return ", ".join(shown[:_MOST_NAMES] + ["…"] * (len(shown) > _MOST_NAMES))
 
 
 def _no_such(what: str, name: str, names: Collection[str], place: str) -> str:
@@ -108,25 +141,25 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
 
     Args:
         patterns: glob patterns, as for text files.
-        field: column of the text.
+        field: column of the text; `meta.text` is the field `text` of the struct `meta`.
         group_field: column of the value by which documents are grouped; the files' folders when absent.
 
     Raises:
         DataError: a pattern matches no file, a file is not Parquet, or has no such column.
     """
     stamps = stamp(matching_files(patterns))
-    rows = sum(_checked_rows(path, field, group_field) for path, *_ in stamps)
-    columns = [field] if group_field in (None, field) else [field, group_field]
+    checked = [_checked(path, field, group_field) for path, *_ in stamps]
 
     def documents() -> Iterator[Document]:
         import pyarrow as pa
 
-        for path, *_ in stamps:
+        for (path, *_), (_, text_at, group_at) in zip(stamps, checked, strict=True):
             folder, row = os.path.dirname(path), 0
+            columns = [".".join(at) for at in (text_at, group_at) if at]
             with reading(path), open_parquet_file(path) as file:
-                for batch in file.iter_batches(_ROWS, columns=columns):
-                    texts = batch.column(field).cast(pa.large_binary()).to_pylist()
-                    groups = [folder] * len(texts) if group_field is None else batch.column(group_field).to_pylist()
+                for batch in file.iter_batches(_ROWS, columns=list(dict.fromkeys(columns))):
+                    texts = _column(batch, text_at).cast(pa.large_binary()).to_pylist()
+                    groups = _column(batch, group_at).to_pylist() if group_at else [folder] * len(texts)
                     for text, group in zip(texts, groups, strict=True):
                         row += 1
                         if text is not None and text.strip():
@@ -136,13 +169,13 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
         fingerprint={"source": "parquet", "field": field, "group": group_field, "files": stamps},
         documents=documents,
         empty=_nothing(patterns, field),
-        size=rows,
+        size=sum(rows for rows, *_ in checked),
         unit="documents",
     )
 
 
-def _checked_rows(path: str, field: str, group_field: str | None) -> int:
-    """Returns the number of rows of a file that has the columns."""
+def _checked(path: str, field: str, group_field: str | None) -> tuple[int, Place, Place]:
+    """Returns the number of rows of a file, and where in it the columns are; that of the groups may be nowhere."""
     with reading(path):
         with open(path, "rb") as stream:
             if stream.read(len(_MAGIC)) != _MAGIC:
@@ -150,15 +183,45 @@ def _checked_rows(path: str, field: str, group_field: str | None) -> int:
                 raise DataError("data.files", path, message)
         with open_parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-    for key, name in (("data.field", field), (_GROUP, group_field)):
-        if name is not None and schema.names.count(name) != 1:
-            if name in schema.names:
-                raise DataError(key, name, f"{path} has several columns of this name: rename all but one")
-            raise DataError(key, name, _no_such("column", name, schema.names, path))
-    kind = schema.field(field).type
+    columns = list(_columns(schema))
+    text_at, kind = _place(columns, field, "data.field", path)
     if not _is_text(kind):
-        raise DataError("data.field", field, f"is no text in {path} but {kind}: name a column of text")
-    return int(rows)
+        inner = [name for name, at, _ in columns if at[:-1] == text_at]
+        remedy = f"name a column in it: {', '.join(inner[:_MOST_NAMES])}" if inner else "name a column of text"
+        raise DataError("data.field", field, f"is no text in {path} but {kind}: {remedy}")
+    group_at = () if group_field is None else _place(columns, group_field, _GROUP, path)[0]
+    return int(rows), text_at, group_at
+
+
+def _columns(fields: "Iterable[pa.Field]", outer: Place = ()) -> "Iterator[tuple[str, Place, pa.DataType]]":
+    """Yields name, place and type of every column, those in structs behind a dot."""
+    import pyarrow as pa
+
+    for each in fields:
+        at = (*outer, each.name)
+        yield ".".join(at), at, each.type
+        if pa.types.is_struct(each.type):
+            yield from _columns(each.type, at)
+
+
+def _place(
+    columns: "Sequence[tuple[str, Place, pa.DataType]]", name: str, key: str, path: str
+) -> "tuple[Place, pa.DataType]":
+    """Returns where a column is, that of this very name before one in a struct, and its type."""
+    named = [(at, kind) for each, at, kind in columns if each == name]
+    found = [(at, kind) for at, kind in named if at == (name,)] or named
+    if not found:
+        raise DataError(key, name, _no_such("column", name, [each for each, *_ in columns], path))
+    if len(found) > 1:
+        raise DataError(key, name, f"{path} has several columns of this name: rename all but one")
+    return found[0]
+
+
+def _column(batch: "pa.RecordBatch", at: Place) -> "pa.Array":
+    import pyarrow.compute as pc
+
+    column = batch.column(at[0])
+    return pc.struct_field(column, list(at[1:])) if at[1:] else column
 
 
 def _is_text(kind: "pa.DataType") -> bool:

@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -30,28 +30,26 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
 
     Args:
         data: which one.
-        group_field: feature by which documents are grouped.
+        group_field: feature by which documents are grouped; `meta.id` is the feature `id` of those under `meta`.
 
     Raises:
         DataError: it is not known or not prepared, has no such split or feature, or needs TensorFlow.
     """
-    from tensorflow_datasets.core.features import FeaturesDict
-
     builder = _builder(data)
     file_format = _choose_format(builder.info, data)
     split = _split(builder.info, data)
     field = _text_feature(builder.info.features, data)
     if group_field is not None:
         _check_group(builder.info.features, group_field)
-    wanted = FeaturesDict({name: builder.info.features[name] for name in (field, group_field) if name is not None})
+    wanted = _only(builder.info.features, [name for name in (field, group_field) if name is not None])
     with _reading(data):
         stamps = [_stamp(os.fspath(path)) for path in split.filepaths]
 
     def documents() -> Iterator[Document]:
         for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
-            text = example[field]
+            text = _within(example, field)
             if text is not None and text.strip():
-                group = "" if group_field is None else group_name(example[group_field])
+                group = "" if group_field is None else group_name(_within(example, group_field))
                 yield Document(text, group, f"{data.name}, {data.split}, example {number}")
 
     return Corpus(
@@ -132,16 +130,26 @@ def _choose_format(info: Any, data: TfdsData) -> str:
 
 
 def _split(info: Any, data: TfdsData) -> Any:
-    try:
-        split = info.splits[data.split]
-    except (AssertionError, KeyError, ValueError) as error:
-        names = [f"{name} ({split.num_examples:,} examples)" for name, split in info.splits.items()]
-        part = f"{next(iter(info.splits))}[:10%]"
-        message = f"{info.full_name} has no such split: use one of {', '.join(names)}, or a part such as {part}"
-        raise DataError("data.split", data.split, message) from error
-    if not split.num_examples:
-        raise DataError("data.split", data.split, f"{info.full_name} has no examples there: use a larger part")
-    return split
+    """Returns a split or parts of splits, none of which is empty; of a part that is too large TFDS has an error."""
+    for part in data.split.split("+"):
+        name = part.partition("[")[0].strip()
+        try:
+            examples = info.splits[part].num_examples
+        except (AssertionError, KeyError, ValueError) as error:
+            raise DataError("data.split", data.split, _no_such_split(info, part, name)) from error
+        if examples < 1:  # the difference of its ends
+            remedy = f"write a part that is larger, and begins before it ends, such as {name}[:10%]"
+            raise DataError("data.split", data.split, f"{info.full_name} has no examples in {part}: {remedy}")
+    return info.splits[data.split]
+
+
+def _no_such_split(info: Any, part: str, name: str) -> str:
+    if "[" in part and name in info.splits:
+        remedy = f"write a part of them as {name}[:10%], {name}[5:20] or {name}[-5:]"
+        return f"{info.full_name} has no {part}: {name} has {info.splits[name].num_examples:,} examples; {remedy}"
+    names = [f"{each} ({split.num_examples:,} examples)" for each, split in info.splits.items()]
+    some = f"{next(iter(info.splits))}[:10%]"
+    return f"{info.full_name} has no such split: use one of {', '.join(names)}, or a part such as {some}"
 
 
 def _text_feature(features: Any, data: TfdsData) -> str:
@@ -163,27 +171,61 @@ def _text_feature(features: Any, data: TfdsData) -> str:
 
 
 def _check_group(features: Any, name: str) -> None:
-    if name not in features:
-        raise DataError("data.partition.groups.field", name, f"no such feature: {nearest(name, features)}")
-    kind = _kinds(features)[name]
-    if features[name].shape != ():
-        message = f"is no single value but {kind}: name a feature with one value per document"
+    found = _named(features)
+    if name not in found:
+        raise DataError("data.partition.groups.field", name, f"no such feature: {nearest(name, found)}")
+    if not _is_single(found[name]):
+        message = f"is no single value but {_kinds(features)[name]}: name a feature with one value per document"
         raise DataError("data.partition.groups.field", name, message)
 
 
 def _kinds(features: Any) -> dict[str, str]:
     """Returns the features by name, sorted, and what they are: of single values the data type."""
     import numpy as np
-    from tensorflow_datasets.core.features import FeaturesDict
 
-    if not isinstance(features, FeaturesDict):
-        return {}
-    kinds = {name: type(feature).__name__ for name, feature in sorted(features.items())}
-    for name in kinds:
-        if features[name].shape == ():
-            dtype = np.dtype(features[name].np_dtype)
+    kinds = {}
+    for name, feature in sorted(_named(features).items()):
+        kinds[name] = type(feature).__name__
+        if _is_single(feature):
+            dtype = np.dtype(feature.np_dtype)
             kinds[name] = "text" if dtype == np.dtype(object) else dtype.name
     return kinds
+
+
+def _named(features: Any) -> dict[str, Any]:
+    """Returns the features by name, those under a name behind it and a dot."""
+    from tensorflow_datasets.core.features import FeaturesDict
+
+    named = {}
+    for name, feature in features.items() if isinstance(features, FeaturesDict) else ():
+        named[name] = feature
+        named |= {f"{name}.{inner}": each for inner, each in _named(feature).items()}
+    return named
+
+
+def _is_single(feature: Any) -> bool:
+    return bool(feature.shape == ())
+
+
+def _only(features: Any, names: Collection[str]) -> Any:
+    """Returns some features alone, each where it is."""
+    from tensorflow_datasets.core.features import FeaturesDict
+
+    inner: dict[str, list[str]] = {}
+    for name in names:
+        first, _, rest = (name, "", "") if name in features else name.partition(".")
+        inner.setdefault(first, []).append(rest)
+    return FeaturesDict(
+        {name: _only(features[name], rests) if all(rests) else features[name] for name, rests in inner.items()}
+    )
+
+
+def _within(example: Mapping[str, Any], name: str) -> Any:
+    """Returns what an example has under the name of a feature."""
+    if name in example:
+        return example[name]
+    first, _, rest = name.partition(".")
+    return _within(example[first], rest)
 
 
 def _stamp(path: str) -> Stamp:

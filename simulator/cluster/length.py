@@ -1,0 +1,69 @@
+"""How long a simulation is, told from its budget and its cluster before anything is simulated."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.cluster.cluster import ClusterModel, Link
+from simulator.experiment import Experiment
+from simulator.experiment.policies_schema import BarrierSynchronization
+
+_LONG_STEPS, _LONG_EVALUATIONS = 1e7, 1e6
+"""More than a host trains in hours, whatever the model's size."""
+
+
+class Length(NamedTuple):
+    """Upper estimates: nothing fails, and only a barrier has anybody wait.
+
+    Attributes:
+      local_steps: over all workers.
+      rounds: likewise.
+      evaluations: of the server's parameters.
+    """
+
+    local_steps: float
+    rounds: float
+    evaluations: float
+
+    @property
+    def is_long(self) -> bool:
+        """Whether this may take longer than anybody wants to wait."""
+        return self.local_steps > _LONG_STEPS or self.evaluations > _LONG_EVALUATIONS
+
+
+def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
+    """Returns how long a simulation may become until its budget ends it.
+
+    Args:
+      experiment: its budget, rounds and evaluations.
+      cluster: what its rounds take.
+    """
+    budget, evaluate, synchronization = experiment.budget, experiment.evaluate, experiment.synchronization
+    barrier = synchronization if isinstance(synchronization, BarrierSynchronization) else None
+    per_update = cluster.workers if barrier else experiment.outer.arrivals_per_update
+    with np.errstate(all="ignore"):  # of rounds that take next to no time there are infinitely many
+        steps_N = np.full(cluster.workers, experiment.inner.local_steps)
+        if experiment.local_steps.kind == "dynamic":
+            steps_N = np.maximum(1, steps_N * cluster.step_s.min() / cluster.step_s)
+        round_s = steps_N * cluster.step_s + _transfers_s(cluster.down) + _transfers_s(cluster.up)
+        if barrier:
+            round_s = np.full_like(round_s, min(round_s.max(), barrier.timeout))
+        rate = float((1 / round_s).sum())
+        steps = float(np.average(steps_N, weights=round_s.min() / round_s))  # of a round
+    for work_s in (cluster.server_update_s / per_update, cluster.down.shared_s, cluster.up.shared_s):
+        rate = min(rate, 1 / work_s) if work_s else rate
+    rounds = min(
+        (budget.local_steps or math.inf) / steps,
+        (budget.server_updates or math.inf) * per_update,
+        (budget.simulated_time or math.inf) * rate,
+    )
+    evaluations = rounds * steps / (evaluate.every_local_steps or math.inf)
+    if evaluate.every_simulated:
+        evaluations += min(budget.simulated_time or math.inf, rounds / rate) / evaluate.every_simulated
+    return Length(rounds * steps, rounds, evaluations)
+
+
+def _transfers_s(link: Link) -> np.ndarray:
+    transfers_s: np.ndarray = link.latency_s + np.maximum(link.transmission_s, link.shared_s or 0.0)
+    return transfers_s

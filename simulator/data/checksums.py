@@ -1,0 +1,74 @@
+"""Checksums of the files in a folder, compared with what is there when a file may have been changed.
+
+Reading many GB at every start would take too long. So it is noted beside the folder how long the files were when they
+were last as they should be, and when they had last been changed; while that is so, they are not read again. A file that
+is written to, copied or restored has a new time of change, which nobody can set.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from simulator.data.progress import Progress
+
+_READ = 2**22  # bytes at a time
+_REPORTED = 2**28  # bytes between reports: less takes no time
+
+
+def checksum(content: bytes | memoryview, before: int = 0) -> int:
+    """Returns the CRC-32 of some bytes, `before` that of those in front of them."""
+    return zlib.crc32(content, before)
+
+
+def changed_file(folder: Path, checksums: Mapping[str, int], report: Progress) -> str | None:
+    """Returns the name of a file that is not what it was, or is gone, None where all are as they were.
+
+    Args:
+        folder: where they are; `FOLDER.checked` is written beside it.
+        checksums: of each by its name.
+        report: told now and then how far it is, where there is much to read.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    gone = next((name for name in checksums if not (folder / name).exists()), None)
+    if gone is not None:
+        return gone
+    note = folder.with_suffix(".checked")
+    stamps = {name: _stamp(folder / name) for name in checksums}
+    if _noted(note) == stamps:
+        return None
+    total, done = sum(size for size, *_ in stamps.values()), 0
+    for name, expected in checksums.items():
+        found = 0
+        with open(folder / name, "rb") as file:
+            while part := file.read(_READ):
+                found, done = checksum(part, found), done + len(part)
+                if done % _REPORTED < len(part) < done:
+                    report("checking the tokens", done, total, "bytes")
+        if found != expected:
+            return name
+    _write(note, stamps)
+    return None
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _noted(note: Path) -> object:
+    try:
+        return json.loads(note.read_bytes())
+    except (OSError, ValueError):  # there is none yet, or it is damaged itself
+        return None
+
+
+def _write(note: Path, stamps: Mapping[str, list[int]]) -> None:
+    new = note.with_suffix(".new")
+    with contextlib.suppress(OSError):  # where nothing can be written, the files are read at every start
+        new.write_text(json.dumps(stamps), encoding="utf-8")
+        os.replace(new, note)
