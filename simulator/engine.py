@@ -26,6 +26,7 @@ from simulator.record import (
     RunRecord,
     shard_columns,
     summarize_faults,
+    summarize_money,
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken, to_recall
@@ -245,6 +246,7 @@ class Simulation:
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
+        experiment = self.experiment.model_dump(mode="json")
         trained = book.tokens - (reused["local_steps"] * tokens_per_step(self.experiment) if reused else 0)
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
@@ -257,6 +259,7 @@ class Simulation:
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             **summarize_faults(rounds, faults, self.timeline.now_s),
+            **summarize_money(experiment, rounds, faults, self.cluster.workers, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": trained / taken["loop_seconds"] if self.server else None,
@@ -267,7 +270,7 @@ class Simulation:
             "data": dict(dataset.facts) if dataset else None,
             **self._made_with,
         }
-        return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
+        return RunRecord(experiment, summary, rounds, evaluations, faults)
 
     def _circumstances(self) -> dict[str, Any]:
         if self._kind == "null":

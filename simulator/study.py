@@ -2,14 +2,16 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
 from simulator.experiment.document import merge, nested, plain_tree
-from simulator.record import Runs
 from simulator.tracking import Tracker
+
+if TYPE_CHECKING:
+    from simulator.report.runs import Runs
 
 Simulated = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
 
@@ -90,7 +92,7 @@ def simulate_all(
     reuse: bool = True,
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
-) -> Runs:
+) -> "Runs":
     """Simulates experiments one after another; what they have in common is made and trained once.
 
     Args:
@@ -108,6 +110,7 @@ def simulate_all(
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
       PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
     """
+    from simulator.report.runs import Runs
     from simulator.reuse import Reuse
     from simulator.sharing import sharing
     from simulator.sweeping.body import simulate_point
@@ -118,9 +121,8 @@ def simulate_all(
     workshop = _checked(points, workshop, data=trainer != "null")
     runs, failures = Runs(), list[tuple[int, Exception]]()
     with _view(len(points), progress) as view:
-        plan = Reuse()
-        if reuse and trainer is None:
-            plan = sharing([point.experiment for point in points], [point.label for point in points], workshop)
+        each = [point.experiment for point in points], [point.label for point in points]
+        plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
         for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
             observer = view.begin(point.label) if view else None
             share = plan.share(index)

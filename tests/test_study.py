@@ -23,7 +23,8 @@ from simulator import (
 )
 from simulator.live import LiveView
 from simulator.notebook import NotebookView
-from simulator.record import RecordError, read_runs
+from simulator.record import RecordError
+from simulator.report import read_runs
 from simulator.timeline import NoProgressError
 from tests.experiments import TINY, tiny
 

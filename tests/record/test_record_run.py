@@ -17,9 +17,9 @@ from simulator.record import (
     RecordError,
     RunRecord,
     atomic_path,
-    read_runs,
     write_summary,
 )
+from simulator.report import read_runs
 from tests.record.builders import build_record
 
 FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "faults.parquet", "summary.json"]

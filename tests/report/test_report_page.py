@@ -39,7 +39,7 @@ def _with(record, experiment=None, **summary):
 
 
 def _payload(records):
-    return payload(records, group_records(records))
+    return payload(group_records(records))
 
 
 def _held(page):

@@ -38,7 +38,7 @@ def test_results_by_hand():
         "async",
         f"5.500\n1.10{times}",
         f"16.9 min\n0.30{times}",
-        "4,025",
+        f"4,025\n10.06{times}",
         "80",
         "2.50\nmax 14",
         "95.0 %",
@@ -54,7 +54,7 @@ def test_seeds_are_one_row_with_half_the_range():
     (row,) = _cells(table)
     assert row[0] == "a\nn = 3"
     assert row[1] == "5.200\n± 0.200"
-    assert table.caption == "±: half the range over n runs"
+    assert str(table.caption) == "±: half the range over n runs"
     assert results_table(summaries[:1]).caption is None
 
 
@@ -118,7 +118,7 @@ def test_it_says_how_many_seeds_have_a_value():
 
 
 def test_no_summaries():
-    with pytest.raises(ReportError, match="no summaries given"):
+    with pytest.raises(ReportError, match="no records given"):
         results_table([])
 
 
@@ -150,7 +150,7 @@ def test_worker_table_of_many_workers_is_a_sample():
     table = worker_rich_table(build_record(step_s=[1.0 + i for i in range(9)], local_steps=2000), max_workers=3)
     rows = _cells(table)
     assert [row[0] for row in rows] == ["0", "4", "8"]
-    assert table.caption == "3 of 9 workers, evenly spaced from fastest to slowest"
+    assert str(table.caption) == "3 of 9 workers, evenly spaced from fastest to slowest"
 
 
 def test_worker_without_rounds_is_dashes():
