@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
+from simulator.experiment.alike import experiment_key
 from simulator.experiment.document import merge, nested, plain_tree
 from simulator.tracking import Tracker
 
@@ -56,6 +57,7 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     sweep = plain_tree({**(axes or {}), **more})
     varied: list[Point] = []
     problems: list[Problem] = []
+    sources: dict[str, Point] = {}
     for point in _settled(points_of(experiments)):
         document = Document(None, _tree(point.experiment) | {"sweep": sweep, "variant": point.variant})
         try:
@@ -63,10 +65,13 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
         except ExperimentError as error:
             problems += error.problems
             continue
-        varied += [
-            Point(point.variant, {**point.overrides, **each.overrides}, each.experiment, tuned=point.tuned)
-            for each in found
-        ]
+        for each in found:
+            first = sources.setdefault(experiment_key(each.experiment), point)
+            if first.experiment != point.experiment:
+                message = f"makes one run of {first.label!r} and {point.label!r}: leave out what these were varied in"
+                problems.append(Problem(f"sweep.{', sweep.'.join(sweep)}", message))
+            overrides = {**point.overrides, **each.overrides}
+            varied.append(Point(point.variant, overrides, each.experiment, tuned=point.tuned))
     if problems:
         raise ExperimentError(problems)
     return varied

@@ -108,6 +108,13 @@ class TestVary:
         assert points[1].label == "sync, seed=1, size=large"
         assert points[1].experiment == tiny(**SYNC, variant="sync", seed=1, model={"width": 16})
 
+    def test_points_that_would_become_one_run_are_refused(self):
+        swept = vary(tiny(), seed=[0, 1])
+        with pytest.raises(ExperimentError, match=r"sweep.seed: makes one run of 'tiny, seed=0' and 'tiny, seed=1'"):
+            vary(swept, seed=[5])
+        with pytest.raises(ExperimentError, match=r"sweep.seed.1 = 1: makes the same run as sweep.seed.0"):
+            vary(tiny(), seed=[1, 1])
+
     def test_without_axes_nothing_changes(self):
         assert vary(tiny(variant="a")) == [Point("a", {}, tiny(variant="a"))]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from simulator.experiment.alike import Seen, axes_without_effect, holds
 from simulator.experiment.document import (
     DISCRIMINATORS,
     DOCUMENT_KEYS,
@@ -116,6 +117,7 @@ def expand(
     elif variant is not None:
         variants = {variant: variants[variant]}
     axes, searches = axes_of(document, problems), searches_of(document, problems)
+    seen = Seen()
     if searches and not searched:
         message = (
             "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
@@ -126,11 +128,14 @@ def expand(
         for listed in itertools.product(*axes):
             for number, ends in enumerate(_ends(searches)):
                 settings = (*listed, *ends)
-                point, mistakes = _point(document, base, name, change, settings)
+                point, mistakes, without_effect = _point(document, base, name, change, settings)
                 for problem in check(point.experiment) if check else ():
                     mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
                 problems += [_place(document, name, settings, mistake) for mistake in mistakes]
                 if number == 0:
+                    problems += without_effect
+                    if axes and not mistakes and not without_effect:
+                        problems += seen.problems(document, point.experiment, settings)
                     points.append(dataclasses.replace(point, searches=searches))
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
@@ -185,8 +190,11 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
 
 def _point(
     document: Document, base: Tree, name: str, change: Tree, settings: tuple[Setting, ...]
-) -> tuple[Point, list[Mistake]]:
-    """Returns a simulation and its mistakes, where there are some without the sections that have them."""
+) -> tuple[Point, list[Mistake], list[Problem]]:
+    """Returns a simulation, its mistakes (then without the sections that have them), and axes without effect on it.
+
+    Its overrides are those that hold: the command line may have overwritten some.
+    """
     tree = merge(base, change)
     overrides: dict[str, Any] = {}
     swept: dict[str, Any] = {}
@@ -198,12 +206,14 @@ def _point(
         layers.append(nested(tuple(path.split(".")), value))
         tree = merge(tree, layers[-1])
     tree["variant"] = name
+    without_effect = list(axes_without_effect(document, settings, tree))
+    overrides = {key: value for key, value in overrides.items() if key not in swept or holds(key, value, tree)}
     try:
-        return Point(name, overrides, Experiment.model_validate(tree)), []
+        return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
         mistakes = [_dropped(mistake, tree, layers) for mistake in explain(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
-        return Point(name, overrides, _without(faulty, tree)), mistakes
+        return Point(name, overrides, _without(faulty, tree)), mistakes, without_effect
 
 
 def _without(faulty: Set[str], tree: Tree) -> Experiment:
