@@ -8,7 +8,7 @@ import jax
 
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, PolicyError, Problem, named
+from simulator.experiment import Experiment, ExperimentError, Point, PolicyError, Problem, named, one_experiment
 from simulator.experiment.policies_schema import NamedShards, NamedSteps
 from simulator.learning import (
     MemoryNeedError,
@@ -36,7 +36,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     )
 
 
-def check(experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
+def check(experiment: Experiment | Point, workshop: Workshop | None = None, *, data: bool = True) -> list[Problem]:
     """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
     Args:
@@ -44,6 +44,7 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
       workshop: shares data and models with other experiments that were given the same one.
       data: whether to look at the data too.
     """
+    experiment = one_experiment(experiment)
     workshop = workshop or Workshop()
     problems: list[Problem] = []
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, perplexity
 from simulator.checks import check, cluster_of, reported
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import tokens_per_step
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def simulate(
-    experiment: Experiment,
+    experiment: Experiment | Point,
     *,
     trainer: TrainerKind | None = None,
     observer: Observer | None = None,
@@ -76,7 +76,7 @@ def simulate(
     """Simulates one experiment to the end of its budget.
 
     Args:
-      experiment: what to simulate.
+      experiment: what to simulate; of a point, as `load` returns them, the overrides are noted too.
       trainer: "batched", "serial", or "null" for the timeline alone; the experiment's own choice when None.
       observer: is told of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
@@ -91,15 +91,17 @@ def simulate(
       The record: rounds, evaluations and a summary.
 
     Raises:
-      ExperimentError: the experiment does not fit its data, model or optimizers.
+      ExperimentError: the experiment does not fit its data, model or optimizers, or something else is given.
       RecordError: the checkpoints are those of another experiment, or were made with other versions.
       NoProgressError: nobody in the simulated cluster can make progress any more.
       NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
     """
-    noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
-    return Simulation(experiment, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
+    point = one_point(experiment)
+    overrides, tuned = (point.overrides if overrides is None else overrides), tuned or point.tuned
+    noted = {"overrides": dict(overrides), **({"tuned": dict(tuned)} if tuned else {})}
+    return Simulation(point, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
 
 
 class Simulation:
@@ -111,8 +113,14 @@ class Simulation:
       server: the parameters and the outer optimizer, once `run` has begun; None where nothing is trained.
     """
 
-    def __init__(self, experiment: Experiment, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None):
-        self.experiment = experiment
+    def __init__(
+        self, experiment: Experiment | Point, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None
+    ):
+        point = one_point(experiment)
+        if point.searches:
+            message = "is searched, so it has no value yet: `run_points` searches"
+            raise ExperimentError([Problem(f"sweep.{path}", message) for path in point.searches])
+        self.experiment = experiment = point.experiment
         self.server: Server | None = None
         self._kind: TrainerKind = trainer or experiment.compute.trainer
         self._workshop = workshop or Workshop()

@@ -1,12 +1,23 @@
 """Experiments made, varied, simulated and compared in Python."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
+from simulator.experiment import (
+    Document,
+    Experiment,
+    ExperimentError,
+    Point,
+    Problem,
+    Simulated,
+    expand,
+    load,
+    one_experiment,
+    points_of,
+)
 from simulator.experiment.alike import experiment_key
 from simulator.experiment.document import merge, nested, plain_tree
 from simulator.tracking import Tracker
@@ -14,21 +25,19 @@ from simulator.tracking import Tracker
 if TYPE_CHECKING:
     from simulator.report.runs import Runs
 
-Simulated = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
 
-
-def build_experiment(base: Experiment | Mapping[str, Any] | None = None, /, **settings: Any) -> Experiment:
+def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None, /, **settings: Any) -> Experiment:
     """Returns an experiment from its sections, with the checks and messages of an experiment file.
 
     Args:
-      base: an experiment, or a mapping as a file has it, over which the settings are laid as a variant is.
+      base: an experiment or a point, or a mapping as a file has it, over which the settings are laid as a variant is.
       **settings: sections by name, such as `outer={"optimizer": "sgd", "learning_rate": 1.0}`, or single settings by
         dotted path, as `**{"inner.local_steps": 20}`. The name is "experiment" unless there is one.
 
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    tree = _tree(base) if isinstance(base, Experiment) else plain_tree(base or {})
+    tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
     for path, value in settings.items():
         key = tuple(path.split("."))
         tree = merge(tree, nested(key, plain_tree(value, key)))
@@ -75,18 +84,6 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     if problems:
         raise ExperimentError(problems)
     return varied
-
-
-def points_of(experiments: Simulated) -> list[Point]:
-    """Returns what is to be simulated as points; names of a mapping become variants."""
-    if isinstance(experiments, Point):
-        return [experiments]
-    if isinstance(experiments, Experiment):
-        return [Point(experiments.variant or experiments.name, {}, experiments)]
-    if isinstance(experiments, Mapping):
-        named = {name: each.model_copy(update={"variant": name}) for name, each in experiments.items()}
-        return [Point(name, {}, each) for name, each in named.items()]
-    return [point for each in experiments for point in points_of(each)]
 
 
 def simulate_all(

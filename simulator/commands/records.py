@@ -194,8 +194,10 @@ def compare(
 
     from simulator.experiment import ExperimentError, load_document
     from simulator.experiment.reference import read_reference
-    from simulator.record import read_summaries
-    from simulator.report import comparison, comparison_markdown, comparison_table
+    from simulator.record import read_results
+    from simulator.report import comparison, comparison_markdown, comparison_table, note_of_repeats
+    from simulator.report.grouping import group_results
+    from simulator.verify.settings import other_settings
 
     document = load_document(file, () if scale is None else (f"scale={scale}",))
     problems = list(document.problems)
@@ -206,11 +208,16 @@ def compare(
     if reference is None or problems:
         raise ExperimentError(problems)
     published = reference.model_dump()
-    rows = comparison(read_summaries(results), published, variants=document.tree.get("select"))
+    select = document.tree.get("select")
+    found = [run for run in read_results(results) if not select or run.summary["variant"] in select]
+    rows = comparison(found, published, variants=select)
     if markdown:
         sys.stdout.write(comparison_markdown(rows, published))
     else:
         Console().print(comparison_table(rows, published))
+    note(note_of_repeats(group_results(found)))
+    for text in other_settings(document, found):
+        note(text)
 
 
 def verify(

@@ -98,7 +98,7 @@ def expand(
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
 
     Args:
-      document: what was read.
+      document: what `load_document` has read.
       variant: only this one.
       check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
         that have none: it must look at no other.
@@ -108,6 +108,9 @@ def expand(
     Raises:
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
+    if not isinstance(document, Document):
+        message = f"{type(document).__name__} is given, and a document is needed: load(...) reads and expands a file"
+        raise ExperimentError([Problem("", message)])
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
     problems = list(document.problems)
     read_reference(document, problems)

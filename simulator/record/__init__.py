@@ -7,7 +7,15 @@ from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, has_prices, summarize_money
-from simulator.record.run import SUMMARY_FILE, TRIALS_FOLDER, Result, RunRecord, read_summaries, run_folders
+from simulator.record.run import (
+    SUMMARY_FILE,
+    TRIALS_FOLDER,
+    Result,
+    RunRecord,
+    read_results,
+    read_summaries,
+    run_folders,
+)
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
@@ -65,6 +73,7 @@ __all__ = [
     "has_prices",
     "identity_of",
     "is_within",
+    "read_results",
     "read_summaries",
     "run_folders",
     "settings_of",

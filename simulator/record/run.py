@@ -144,6 +144,11 @@ class Result:
     experiment: Mapping[str, Any]
     summary: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], experiment: Mapping[str, Any] | None = None) -> "Result":
+        """Returns a run of which the experiment may not be known."""
+        return cls(experiment or {"name": "", "variant": summary["variant"], "seed": summary["seed"]}, summary)
+
 
 def paths_of(given: str | Path | Iterable[str | Path]) -> list[Path]:
     """Returns one or several paths as a list.
@@ -216,6 +221,29 @@ def read_summaries(paths: str | Path | Iterable[str | Path]) -> list[dict[str, A
             _require(run, SUMMARY_KEYS, str(file))
         summaries += runs
     return summaries
+
+
+def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
+    """Reads what `read_summaries` reads, with the resolved experiments of runs whose folders are there too.
+
+    Raises:
+        RecordError: As `read_summaries`, or an experiment cannot be read.
+    """
+    results = []
+    for path in paths_of(paths):
+        folder = path if path.is_dir() else path.parent
+        beside = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
+        runs = [each for each in beside if (each / EXPERIMENT_FILE).exists() and (each / SUMMARY_FILE).exists()]
+        experiment_of = {
+            to_json(_load_json(run / SUMMARY_FILE), SUMMARY_FILE): run / EXPERIMENT_FILE
+            for run in runs
+            if path.is_dir() or path.name == SUMMARY_FILE
+        }
+        for summary in read_summaries(path):
+            file = experiment_of.get(to_json(summary, SUMMARY_FILE))
+            experiment = None if file is None else _read_mapping(file, _load_yaml, _EXPERIMENT_KEYS)
+            results.append(Result.of(summary, experiment))
+    return results
 
 
 def _check_sums(folder: Path) -> Collection[str]:

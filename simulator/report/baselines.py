@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simulator.record import RunRecord
+from simulator.report.given import Results, results_of
 from simulator.report.grouping import Group
 from simulator.report.keys import ReportError, key_value
 
@@ -65,12 +66,13 @@ def _alike(group: Group, baseline: Group) -> bool:
     return all(key_value(first, key).value == baseline.keys[key].value for key in baseline.settings)
 
 
-def baseline_of(records: Sequence[RunRecord], name: str | None = None) -> str:
+def baseline_of(runs: Results, name: str | None = None) -> str:
     """Returns the variant to compare with: the one named, else the first synchronous one, else the first.
 
     Raises:
-        ReportError: If there is no variant of that name.
+        ReportError: If there is no variant of that name, or no runs.
     """
+    records = results_of(runs)
     variants: list[str] = list(dict.fromkeys(record.summary["variant"] for record in records))
     if name is not None:
         if name not in variants:

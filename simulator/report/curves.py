@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
 from simulator.report.format import significant
-from simulator.report.given import Records, records_of
+from simulator.report.given import Records
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of
 from simulator.report.palette import Dress, draw_scale, dress
@@ -62,7 +62,7 @@ def perplexity_curves(
     table = curves_of(groups, against)
     curves = [table[table["group"] == group.label] for group in groups]
     largest = float(table[against].max()) if table[against].notna().any() else 0.0
-    unit, label = axis_of(against, largest, currency_of(records_of(groups)))
+    unit, label = axis_of(against, largest, currency_of(groups))
     own = dress(groups)
     labels, title = _legend_words(curves, own, against)
     start = _common_start(curves, against)

@@ -14,7 +14,7 @@ from rich.text import Text
 from simulator.report.keys import one_line
 
 _NARROWEST = 12  # to which a column of words is folded, characters
-_PIECE = re.compile(r".+?(?:[=_/]+(?=\S)|\.(?=[A-Za-z])|\s+|$)")  # of a line that is too long
+_PIECE = re.compile(r".+?(?:[=_/]+(?=\S)|\.(?=[A-Za-z])|\s+|$)")  # of a word that is too long
 
 
 class FittedTable(Table):
@@ -139,14 +139,15 @@ def _full_width(column: Column, console: Console, options: ConsoleOptions) -> in
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Returns text in lines of at most `width` cells, broken at spaces and after such signs as = and _ where it can."""
+    """Returns text in lines of at most `width` cells, broken at spaces, and long words after signs such as =."""
     lines = []
     for line in text.split("\n"):
         rest = ""
-        for piece in _PIECE.findall(line) if cell_len(line) > width else [line]:
-            if rest and cell_len(rest) + cell_len(piece.rstrip()) > width:
-                lines.append(rest.rstrip())
-                rest = ""
-            rest += piece
+        for word in re.findall(r"\S+\s*", line) if cell_len(line) > width else [line]:
+            for piece in _PIECE.findall(word) if cell_len(word.rstrip()) > width else [word]:
+                if rest and cell_len(rest) + cell_len(piece.rstrip()) > width:
+                    lines.append(rest.rstrip())
+                    rest = ""
+                rest += piece
         lines.append(rest.rstrip())
     return "\n".join(lines)

@@ -80,8 +80,7 @@ def _opened(given: Any) -> Iterator[RunRecord | Result]:
     elif isinstance(given, Grouped):
         yield from given.records
     elif isinstance(given, Mapping) and "variant" in given and "overrides" in given:
-        known = {"name": "", "variant": given["variant"], "seed": given["seed"]}
-        yield Result(known, dict(given))
+        yield Result.of(given)
     elif isinstance(given, str | Path):
         raise ReportError(f"{str(given)!r} is given, and runs are needed: read_runs({str(given)!r}) reads those in it")
     elif isinstance(given, Iterable) and not isinstance(given, Mapping):

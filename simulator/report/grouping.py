@@ -152,12 +152,12 @@ def each_run(groups: Sequence[Group]) -> list[Group]:
 
 def run_labels(records: Records) -> list[str]:
     """Returns what to call each of some runs: the label of its group, with the seed where the group has several."""
-    labels = {}
-    for group in group_records(records):
+    given, labels = records_of(records), {}
+    for group in group_records(given):
         several = len(group.records) > 1
         for record in (*group.records, *group.repeats):
             labels[id(record)] = f"{group.label}, seed={record.summary['seed']}" if several else group.label
-    return [labels[id(record)] for record in records_of(records)]
+    return [labels[id(record)] for record in given]
 
 
 def only(groups: Iterable[Group], condition: Callable[[RunRecord], bool]) -> list[Group]:
@@ -166,9 +166,9 @@ def only(groups: Iterable[Group], condition: Callable[[RunRecord], bool]) -> lis
     return [group for group in kept if group.records]
 
 
-def note_of_repeats(groups: Iterable[Group]) -> str:
+def note_of_repeats(runs: Results) -> str:
     """Returns that runs were given twice, where some were; else nothing."""
-    number = sum(len(group.repeats) for group in groups)
+    number = sum(len(group.repeats) for group in group_results(runs))
     has = "has" if number == 1 else "have"
     return f"{plural(number, 'run')} {has} the settings and the seed of another: counted once" if number else ""
 

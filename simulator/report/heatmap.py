@@ -83,7 +83,8 @@ def heat_map(
     Raises:
         ReportError: As `heat_map_table`, or there are more than 40 values along an axis.
     """
-    pivot = _pivot(records_of(records), x, y, value, target, by)
+    given = records_of(records)
+    pivot = _pivot(given, x, y, value, target, by)
     if max(len(pivot.x), len(pivot.y)) > _MOST_CELLS:
         long, many = (x, len(pivot.x)) if len(pivot.x) > _MOST_CELLS else (y, len(pivot.y))
         raise ReportError(f"{long} has {many} values, of which at most {_MOST_CELLS} can be read: choose fewer runs")
@@ -104,7 +105,7 @@ def heat_map(
             axes.set_ylabel(name_y if (number - 1) % columns == 0 else "")
             if group.keys:
                 axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        _draw_scale(figure, norm, colors, value, _words(value, target, currency_of(records_of(records))))
+        _draw_scale(figure, norm, colors, value, _words(value, target, currency_of(given)))
         _draw_missing(figure, pivot, value)
     return figure
 

@@ -1,6 +1,6 @@
 """What runs cost, group by group."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,27 +8,28 @@ import pandas as pd
 
 from simulator.record import Bill, RecordError, Result, RunRecord, bill_of, currency_named
 from simulator.record import has_prices as gives_prices
-from simulator.report.given import Records, records_of
+from simulator.report.given import Records, Results, one_record, records_of, results_of
 from simulator.report.grouping import Group, group_records, run_labels, with_keys
 from simulator.report.keys import ReportError
 
 _WHERE = "cluster.devices.price_per_hour (or cluster.server_price_per_hour, cluster.network.price_per_gigabyte)"
 
 
-def has_prices(record: RunRecord | Result) -> bool:
-    """Returns whether the record's experiment gives any price."""
-    return gives_prices(record.experiment)
+def has_prices(record: Records) -> bool:
+    """Returns whether the experiment of a run, or of one of several, gives any price."""
+    return any(gives_prices(each.experiment) for each in records_of(record))
 
 
-def money(record: RunRecord) -> Bill:
+def money(record: Records) -> Bill:
     """Returns what a run has cost by any moment, from its record alone.
 
     Args:
         record: Of an experiment that gives some price; what has none is free.
 
     Raises:
-        ReportError: If it gives no price, or not one for each worker.
+        ReportError: If it gives no price, or not one for each worker, or several runs are given.
     """
+    record = one_record(record)
     if not has_prices(record):
         label = run_labels(record)[0]
         raise ReportError(f"{label}: its experiment gives no prices, so it costs no money: set {_WHERE}")
@@ -44,7 +45,7 @@ def money(record: RunRecord) -> Bill:
 def cost_of(run: RunRecord | Result) -> float | None:
     """Returns what a whole run has cost, None where there are no prices or nothing is known of them."""
     if isinstance(run, RunRecord):
-        return money(run).total if has_prices(run) else None
+        return money(run).total if gives_prices(run.experiment) else None
     amount: float | None = run.summary.get("money")
     return amount
 
@@ -64,26 +65,26 @@ def money_table(records: Records, *, by: Sequence[str] | None = None) -> pd.Data
         ReportError: If there is no record, one's experiment gives no prices, or they are in several currencies.
     """
     groups = group_records(records, by)
-    currency_of(records_of(groups))
+    currency_of(groups)
     return with_keys(pd.DataFrame([_row(group) for group in groups]), groups)
 
 
-def currencies(runs: Iterable[RunRecord | Result]) -> list[str]:
+def currencies(runs: Results) -> list[str]:
     """Returns the currencies of all prices, in alphabetic order; empty ones where none is named."""
     named = set()
-    for run in runs:
-        if has_prices(run):
+    for run in results_of(runs):
+        if gives_prices(run.experiment):
             named.add(currency_named(run.experiment))
         elif run.summary.get("money") is not None:
             named.add(str(run.summary.get("currency") or ""))
     return sorted(named)
 
 
-def currency_of(runs: Iterable[RunRecord | Result]) -> str:
+def currency_of(runs: Results) -> str:
     """Returns the currency of all prices, empty where none is named.
 
     Raises:
-        ReportError: If there are several.
+        ReportError: If there are several, or no runs.
     """
     named = currencies(runs)
     if len(named) > 1:

@@ -50,7 +50,7 @@ def curves_of(groups: Sequence[Group], against: Against) -> pd.DataFrame:
     if against not in AGAINST:
         raise ReportError(f"against is {against!r}, but must be one of {', '.join(AGAINST)}")
     if against == "money":
-        currency_of([record for group in groups for record in group.records])
+        currency_of(groups)
     return with_keys(pd.concat([_curve(group, against) for group in groups], ignore_index=True), groups)
 
 

@@ -38,12 +38,12 @@ def results_table(
     """
     groups = by_point(group_results(runs, by))
     if baseline is not None:
-        baseline_of([record for group in groups for record in group.records], baseline)
+        baseline_of(groups, baseline)
     found = without_lonely(baselines(groups, baseline))
     references = [[] if index is None else _summaries(groups[index]) for index in found]
     each = [_summaries(group) for group in groups]
     summaries = [run for own in each for run in own]
-    paid_in = currencies(record for group in groups for record in group.records)
+    paid_in = currencies(groups)
     left_out = (*(() if any(map(_trained, summaries)) else _OF_TRAINING), *(() if len(paid_in) == 1 else ("money",)))
     shown = [key for key in _COLUMNS if key not in left_out]
     table = FittedTable(title, _signs(groups, references, paid_in))

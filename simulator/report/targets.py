@@ -73,7 +73,8 @@ def time_to_target(
     """
     targets = [float(target)] if isinstance(target, int | float) else [float(one) for one in target]
     refuse_impossible(targets)
-    groups, given = group_records(records, by), records_of(records)
+    groups = group_records(records, by)
+    given = records_of(groups)
     groups = each_run(groups) if each else groups
     currency_of(given)
     names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in given)]
