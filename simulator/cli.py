@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 
 import typer
@@ -92,7 +93,20 @@ data_app.command()(_messages()(files.info))
 sweep_app.command()(_messages()(sweeps.status))
 
 
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Returns a warning as a line, where it is about the user's input, and else as Python does."""
+    if category is UserWarning:
+        return f"tardigrad: note: {visible(str(message))}\n"
+    return _as_python_does(message, category, filename, lineno, line)
+
+
+_as_python_does = warnings.formatwarning
+
+
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    warnings.formatwarning = _formatted
     use_cpu_cores()
     app()

@@ -12,11 +12,12 @@ from simulator.report import format as human
 from simulator.report.fitted import FittedTable
 
 _MOST_SHARDS = 32
+_SAMPLE = 77  # characters
 
 
 def corpus_report(info: CorpusInfo) -> Group:
     """Returns the corpus' size, its shards, and how a few of its documents begin."""
-    samples = [Text(" ".join(sample.split())[:78], style="dim") for sample in info.samples]
+    samples = [Text(f"{' '.join(sample.split())[:_SAMPLE]}…", style="dim") for sample in info.samples]
     return Group(_facts(info), "", _shards(info), "", "documents begin:", *samples)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
+from simulator.report.fonts import drawable
 from simulator.report.format import significant
 from simulator.report.given import Records
 from simulator.report.grouping import group_records
@@ -69,7 +70,7 @@ def perplexity_curves(
     labels += ["common start"] if start else []
     width_in = size[0] if size else WIDE_IN if own.scale or len(curves) > _MOST_NARROW else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
-    with styled():
+    with styled([*labels, label, *([own.scale.name] if own.scale else [])]):
         figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
         for index, (curve, look) in enumerate(zip(curves, own.looks, strict=True)):
             points = curve.dropna(subset=[against])
@@ -81,7 +82,7 @@ def perplexity_curves(
         _limits(axes, table, best, targets)
         _best_possible(axes, best)
         _draw_targets(axes, targets)
-        axes.set_xlabel(label)
+        axes.set_xlabel(drawable(label))
         axes.grid(axis="y")
         axes.margins(x=0.03)
         plain_ticks(axes.xaxis, most=7 if width_in < 4.5 else 9)
@@ -118,7 +119,8 @@ def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) 
 
 def _is_cut(curve: pd.DataFrame, against: Against) -> bool:
     """Returns whether a run goes on for so long behind the end of its group's curve that it is to be said."""
-    return bool(curve["longest"].iloc[0] > _MUCH_LONGER * curve[against].max())
+    first = curve.iloc[0]
+    return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())
 
 
 def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, look: Look, index: int, of: int) -> None:

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from simulator.record import RunRecord
 from simulator.report import format as human
 from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
+from simulator.report.fonts import drawable
 from simulator.report.given import Records, records_of
 from simulator.report.grouping import Group, group_records, run_labels, short_names
 from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
@@ -92,20 +93,22 @@ def heat_map(
     rows = math.ceil(len(pivot.groups) / columns)
     width_in = 0.9 + columns * (0.6 + _CELL_IN[0] * max(len(pivot.x), 2))
     height_in = 0.6 + rows * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
-    with styled():
+    words = _words(value, target, currency_of(given))
+    name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
+    names = [*(group.label for group in pivot.groups), *(each.shown for each in (*pivot.x, *pivot.y))]
+    with styled([words, name_x, name_y, *names]):
         figure = Figure(figsize=size or (max(width_in, 3.2), height_in), layout="constrained")
         FigureCanvasAgg(figure)
         norm, colors = _norm(pivot.cells), mpl.colormaps["viridis"]
-        name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
         for number, (group, cells) in enumerate(zip(pivot.groups, pivot.cells, strict=True), start=1):
             axes = figure.add_subplot(rows, columns, number)
             _draw_cells(axes, cells, norm, colors, _show(value))
             _label_cells(axes, pivot)
-            axes.set_xlabel(name_x if number > len(pivot.groups) - columns else "")
-            axes.set_ylabel(name_y if (number - 1) % columns == 0 else "")
+            axes.set_xlabel(drawable(name_x) if number > len(pivot.groups) - columns else "")
+            axes.set_ylabel(drawable(name_y) if (number - 1) % columns == 0 else "")
             if group.keys:
                 axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        _draw_scale(figure, norm, colors, value, _words(value, target, currency_of(given)))
+        _draw_scale(figure, norm, colors, value, drawable(words))
         _draw_missing(figure, pivot, value)
     return figure
 
@@ -278,8 +281,8 @@ def _draw_cells(
 
 def _label_cells(axes: Axes, pivot: _Pivot) -> None:
     """Writes the keys' values along the axes, slanted where they are too long to stand side by side."""
-    axes.set_xticks(range(len(pivot.x)), [each.shown for each in pivot.x])
-    axes.set_yticks(range(len(pivot.y)), [each.shown for each in pivot.y])
+    axes.set_xticks(range(len(pivot.x)), [drawable(each.shown) for each in pivot.x])
+    axes.set_yticks(range(len(pivot.y)), [drawable(each.shown) for each in pivot.y])
     if not all(is_number(each.value) for each in pivot.y):
         axes.invert_yaxis()  # names are read from the top
     if max(len(each.shown) for each in pivot.x) > 9:

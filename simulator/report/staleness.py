@@ -50,7 +50,7 @@ def staleness(records: Records, *, by: Sequence[str] | None = None, size: tuple[
     if len(groups) > MOST_ROWS:
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     table, slots = _table(groups)
-    with styled():
+    with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             return _one_row_each(table[table["place"] == ALL], size)
         return _side_by_side(table, groups, slots, size)

@@ -60,7 +60,8 @@ def timeline(
     part = excerpt(one_record(record), first_s, last_s, max_workers)
     unit = time_unit(part.last_s)
     row = pd.Series(range(len(part.shown)), index=part.shown)
-    with styled():
+    label = part.label if title is None else title
+    with styled([label]):
         figure, axes = new_figure(size or (WIDE_IN, 1.35 + 0.21 * (len(part.shown) + 1)))
         for what in SPANS:
             _draw_bars(axes, what, part.spans, row, unit)
@@ -74,7 +75,7 @@ def timeline(
         labels = [*SPANS, *losses]
         entries = [*(phase_patch(what) for what in SPANS), *losses.values()]
         draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
-        _title_above_axes(figure, axes, part.label if title is None else title)
+        _title_above_axes(figure, axes, label)
     return figure
 
 

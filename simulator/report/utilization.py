@@ -53,7 +53,7 @@ def utilization(
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     table, slots = _table(groups)
     shown = [name for name in PHASES if (table[name] > 0).any()]
-    with styled():
+    with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             figure = _one_bar_each(table[table["place"] == ALL], shown, size)
         else:

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from simulator.record import RunRecord
-from simulator.report import ReportError, perplexity_curves
+from simulator.report import ReportError, perplexity_curves, perplexity_table
 from simulator.report.axes import log_ticks
-from tests.record.builders import build_record
+from tests.record.builders import build_record, like
 
 VARIANTS = ("sync DiLoCo", "async Nesterov", "delayed Nesterov", "delayed Nesterov + DyLU")
 
@@ -238,3 +238,25 @@ def test_nothing_is_cut_off():
     assert box.y1 <= height
     legend = figure.legends[0].get_window_extent()
     assert legend.y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_a_curve_that_ends_with_the_shortest_of_its_runs_says_so():
+    records = [build_record("a", local_steps=steps, overrides={"budget.local_steps": steps}) for steps in (2000, 4000)]
+    figure = perplexity_curves(records, by=["variant"])
+    assert _legend(figure) == ("mean, min to max, n = 2", ["a (ends with the shortest run)"])
+    table = perplexity_table(records, by=["variant"])
+    ends = [record.evaluations["simulated_s"].iloc[-1] for record in records]
+    assert (table["simulated_s"].max(), table["longest"].unique().tolist()) == (ends[0], [ends[1]])
+    assert _legend(perplexity_curves(records))[1] == ["a, local_steps=2000", "a, local_steps=4000"]
+    base = build_record("a", local_steps=2000)
+    grid = [like(base, "a", overrides={"x": x, "y": 1}) for x in range(9)]
+    long = [like(build_record("a", local_steps=4000), "a", overrides={"x": x, "y": 2}) for x in range(9)]
+    assert _legend(perplexity_curves([*grid, *long], by=["x"]))[0].endswith("; curves end with the shortest run")
+
+
+def test_a_diverged_run_is_no_shorter_one():
+    record = build_record(seed=1)
+    evaluations = record.evaluations.copy()
+    evaluations.loc[4:, "perplexity"] = math.inf
+    figure = perplexity_curves([build_record(), _with_evaluations(record, evaluations)])
+    assert _legend(figure)[1] == ["async Nesterov (1 of 2 diverged)"]

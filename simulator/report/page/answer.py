@@ -146,7 +146,8 @@ def _sentence(
     rivals = [index for index in members if index != best and _overlap(groups[best], groups[index])]
     if rivals:
         text += f" Over the seeds its range overlaps with that of {_listed([name(index) for index in rivals])}."
-    return text
+    data = {run.get("data_hash") for index in members for run in groups[index].summaries}
+    return text + (" They were not evaluated on the same data, so this compares little." if len(data) > 1 else "")
 
 
 def _beside(groups: Sequence[Group], reached: dict[int, float], index: int, other: int) -> str:
