@@ -345,9 +345,7 @@ def test_files_are_for_load():
     for given in (tiny(), [TINY], None):
         with pytest.raises(ExperimentError, match="is given, and a file is needed, or a mapping with its keys"):
             load(given)
-    with pytest.raises(
-        ExperimentError, match=r"str is given, and a document is needed: load\(\.\.\.\) reads"
-    ):
+    with pytest.raises(ExperimentError, match=r"str is given, and a document is needed: load\(\.\.\.\) reads"):
         expand("file.yaml")
     with pytest.raises(ExperimentError, match="no such file: give the path of a Python file"):
         import_plugins("nowhere.py")

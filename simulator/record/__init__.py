@@ -6,7 +6,7 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
-from simulator.record.money import Bill, bill_of, currency_named, has_prices, summarize_money
+from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
     SUMMARY_FILE,
     TRIALS_FOLDER,
@@ -36,7 +36,6 @@ from simulator.record.settings import (
     differences,
     flattened,
     identity_of,
-    is_within,
     settings_of,
 )
 from simulator.record.workers import summarize_faults, summarize_rounds, worker_table
@@ -70,9 +69,8 @@ __all__ = [
     "currency_named",
     "differences",
     "flattened",
-    "has_prices",
+    "gives_prices",
     "identity_of",
-    "is_within",
     "read_results",
     "read_summaries",
     "run_folders",

@@ -65,7 +65,7 @@ class Bill:
         return float(self(self.end_s))
 
 
-def has_prices(experiment: Mapping[str, Any]) -> bool:
+def gives_prices(experiment: Mapping[str, Any]) -> bool:
     """Returns whether a resolved experiment gives any price."""
     cluster = _cluster(experiment)
     return _price_of_workers(cluster) is not None or any(
@@ -122,7 +122,7 @@ def summarize_money(
     Returns:
         money (all of it) and currency (empty where none is named).
     """
-    if not has_prices(experiment):
+    if not gives_prices(experiment):
         return {}
     bill = bill_of(experiment, rounds, faults, workers, simulated_s)
     return {"money": bill.total, "currency": bill.currency}

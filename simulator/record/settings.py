@@ -42,13 +42,15 @@ def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> di
     found = (summary["trainer"], summary.get("data_hash"), data.get("tokenizer_hash"))
     facts = {name: value for name, value in zip(FACTS, found, strict=True) if value is not None}
     left_out = (*NAMES, *_OF_NO_RESULT, *(FILES if "data_hash" in facts else ()))
+    within = tuple(f"{section}." for section in left_out)
     settings = {
         path: value
         for path, value in flattened(experiment).items()
-        if value is not None and not any(is_within(path, section) for section in left_out)
+        if value is not None and path not in left_out and not path.startswith(within)
     }
     for axis, value in summary["overrides"].items():
-        if axis != "seed" and value is not None and not any(is_within(path, axis) for path in settings):
+        known = axis in settings or any(path.startswith(f"{axis}.") for path in settings)
+        if axis != "seed" and value is not None and not known:
             settings[axis] = value
     return settings | facts
 
@@ -56,11 +58,6 @@ def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> di
 def identity_of(settings: Mapping[str, Any]) -> str:
     """Returns settings as something to compare and to hash."""
     return json.dumps(settings, sort_keys=True, default=str)
-
-
-def is_within(path: str, section: str) -> bool:
-    """Returns whether a dotted path is that of a section, or of something in it."""
-    return path == section or path.startswith(f"{section}.")
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> list[tuple[str, Any, Any]]:

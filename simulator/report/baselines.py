@@ -32,8 +32,10 @@ def baselines(groups: Sequence[Group], variant: str | None = None) -> list[int |
     for members in points.values():
         chosen = _first_synchronous([groups[index] for index in members]) if variant is None else variant
         candidates = [index for index in members if groups[index].variant == chosen]
+        telling = list(dict.fromkeys(key for index in candidates for key in groups[index].settings))
+        with_settings = {_values(groups[index], telling): index for index in reversed(candidates)}
         for index in members:
-            found[index] = next((each for each in candidates if _alike(groups[index], groups[each])), None)
+            found[index] = with_settings.get(_values(groups[index], telling))
     return found
 
 
@@ -60,10 +62,8 @@ def _first_synchronous(groups: Sequence[Group]) -> str:
     return next(synchronous, groups[0]).variant
 
 
-def _alike(group: Group, baseline: Group) -> bool:
-    """Returns whether a group has the settings by which a baseline is told from others of its variant."""
-    first = group.records[0]
-    return all(key_value(first, key).value == baseline.keys[key].value for key in baseline.settings)
+def _values(group: Group, keys: Sequence[str]) -> tuple[float | str | bool | None, ...]:
+    return tuple(key_value(group.records[0], key).value for key in keys)
 
 
 def baseline_of(runs: Results, name: str | None = None) -> str:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from simulator.experiment import Document, Experiment, ExperimentError, expand
+from simulator.experiment import Document, Experiment, ExperimentError, expand, named
 from simulator.experiment.problems import nearest
 from simulator.record import Result, settings_of
 from simulator.visible import plural
@@ -54,18 +54,19 @@ def _expected(document: Document, variant: str, swept: Mapping[str, Any]) -> Exp
     axes = document.tree.get("sweep") or {}
     sweep: dict[str, Any] = {}
     for axis, value in swept.items():
-        named = axes.get(axis) if isinstance(axes, Mapping) else None
-        if isinstance(named, Mapping) and "search" not in named:
-            if value not in named:
-                return f"sweep.{axis} has no value {value!r}; {nearest(value, map(str, named))}"
-            sweep[axis] = {value: named[value]}
+        values = axes.get(axis) if isinstance(axes, Mapping) else None
+        if isinstance(values, Mapping) and "search" not in values:
+            if value not in values:
+                return f"sweep.{axis} has no value {value!r}; {nearest(value, map(str, values))}"
+            sweep[axis] = {value: values[value]}
         elif axis.split(".")[0] in Experiment.model_fields:
             sweep[axis] = [value]
         else:
             return f"the sweep has no axis {axis!r}; {nearest(axis, axes) if axes else 'there is no sweep'}"
     tree = {key: each for key, each in document.tree.items() if key not in ("sweep", "select", "reference")}
     try:
-        [point] = expand(dataclasses.replace(document, tree=tree | {"sweep": sweep}), variant=variant)
+        with named.any_name():  # what a plugin registers need not be registered here
+            [point] = expand(dataclasses.replace(document, tree=tree | {"sweep": sweep}), variant=variant)
     except ExperimentError as error:
         return f"there is no such simulation: {error.problems[0]}"
     return point.experiment
