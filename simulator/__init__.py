@@ -15,7 +15,8 @@ if TYPE_CHECKING:
         register_shard_choice,
         register_synchronization,
     )
-    from simulator.record import RunRecord, Runs, read_runs
+    from simulator.record import RunRecord
+    from simulator.report.runs import Runs, read_runs
     from simulator.study import build_experiment, simulate_all, vary
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Local, OnRay, run_points
@@ -31,7 +32,7 @@ _HOME = {
     "PointsFailedError": "simulator.sweeping.outcomes",
     "Progress": "simulator.engine",
     "RunRecord": "simulator.record",
-    "Runs": "simulator.record",
+    "Runs": "simulator.report.runs",
     "ServerView": "simulator.policies",
     "Simulation": "simulator.engine",
     "SynchronizationPolicy": "simulator.policies",
@@ -43,7 +44,7 @@ _HOME = {
     "expand": "simulator.experiment",
     "import_plugins": "simulator.plugins",
     "load": "simulator.experiment",
-    "read_runs": "simulator.record",
+    "read_runs": "simulator.report.runs",
     "register_local_steps": "simulator.policies",
     "register_outer": "simulator.learning",
     "register_shard_choice": "simulator.policies",

@@ -1,17 +1,17 @@
 """What an experiment file can name: profiles, accelerators and model presets, as tables."""
 
-from rich import box
 from rich.table import Table
 
 import models
 from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
+from simulator.report.fitted import FittedTable
 
 
 def profiles_table() -> Table:
     """Returns the heterogeneity profiles."""
     table = _table("cluster.devices: {profile: NAME, workers: N}", "profile")
-    table.add_column("seconds per step of 4 workers", no_wrap=True)
-    table.add_column("slowest /\nfastest", justify="right")
+    table.add_column("seconds per step\nof 4 workers", no_wrap=True)
+    table.add_numbers("slowest /\nfastest")
     for name in PROFILES:
         step_s = profile_step_s(name, 4)
         table.add_row(name, ", ".join(f"{value:.2f}" for value in step_s), f"{step_s[-1] / step_s[0]:.2f}")
@@ -21,7 +21,7 @@ def profiles_table() -> Table:
 def accelerators_table() -> Table:
     """Returns the accelerators whose peak is known."""
     table = _table("cluster.devices: {accelerators: [{name: NAME, count: N, utilization: 0.4}]}", "name")
-    table.add_column("dense 16-bit peak, TFLOP/s", justify="right")
+    table.add_numbers("dense 16-bit peak,\nTFLOP/s")
     for name, peak in PEAK_FLOPS.items():
         table.add_row(name, f"{peak / 1e12:.0f}")
     return table
@@ -31,8 +31,8 @@ def presets_table() -> Table:
     """Returns the model presets."""
     table = _table("model: {kind: transformer, preset: NAME}", "preset")
     for header in ("layers", "width", "heads", "head\nwidth", "con-\ntext", "vocab-\nulary", "tied", "parameters"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("GFLOP per\nsequence", justify="right")
+        table.add_numbers(header)
+    table.add_numbers("GFLOP per\nsequence")
     for name, config in models.PRESETS.items():
         model = models.transformer(config)
         sizes = (config.layers, config.width, config.heads, config.head_width, config.context, config.vocabulary)
@@ -42,7 +42,8 @@ def presets_table() -> Table:
     return table
 
 
-def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column(first, no_wrap=True)
+def _table(title: str, first: str) -> FittedTable:
+    table = FittedTable(title)
+    table.title_justify = "left"
+    table.add_words(first)
     return table

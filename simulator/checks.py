@@ -9,7 +9,7 @@ import jax
 
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, PolicyError, Problem, named
+from simulator.experiment import Experiment, ExperimentError, Point, PolicyError, Problem, named, one_experiment
 from simulator.experiment.policies_schema import NamedShards, NamedSteps
 from simulator.experiment.schema import AbsentSectionError
 from simulator.learning import (
@@ -39,7 +39,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
 
 
 def check(
-    experiment: Experiment, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
+    experiment: Experiment | Point, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
 ) -> list[Problem]:
     """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
@@ -50,6 +50,7 @@ def check(
       data: whether to look at the data too.
       memory: whether a lack of memory is wrong; if nothing else is, what training takes is looked at.
     """
+    experiment = one_experiment(experiment)
     workshop = workshop or Workshop()
     problems: list[Problem] = []
 

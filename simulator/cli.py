@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,20 @@ data_app.command()(_command(files.info))
 sweep_app.command()(_command(sweeps.status))
 
 
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Returns a warning as a line, where it is about the user's input, and else as Python does."""
+    if category is UserWarning:
+        return f"tardigrad: note: {visible(str(message))}\n"
+    return _as_python_does(message, category, filename, lineno, line)
+
+
+_as_python_does = warnings.formatwarning
+
+
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    warnings.formatwarning = _formatted
     use_cpu_cores()
     app()

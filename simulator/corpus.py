@@ -9,14 +9,15 @@ from rich.text import Text
 
 from simulator.data import CorpusInfo
 from simulator.report import format as human
-from simulator.report.tables import new_table
+from simulator.report.fitted import FittedTable
 
 _MOST_SHARDS = 32
+_SAMPLE = 77  # characters
 
 
 def corpus_report(info: CorpusInfo) -> Group:
     """Returns the corpus' size, its shards, and how a few of its documents begin."""
-    samples = [Text(" ".join(sample.split())[:78], style="dim") for sample in info.samples]
+    samples = [Text(f"{' '.join(sample.split())[:_SAMPLE]}…", style="dim") for sample in info.samples]
     return Group(_facts(info), "", _shards(info), "", "documents begin:", *samples)
 
 
@@ -41,9 +42,9 @@ def _facts(info: CorpusInfo) -> Table:
 
 
 def _shards(info: CorpusInfo) -> Table:
-    table = new_table(None, "divergence: KL from all shards together, bits per token")
+    table = FittedTable(None, "divergence: KL from all shards together, bits per token")
     for header in ("shard", "documents", "tokens", "share", "divergence"):
-        table.add_column(header, justify="right")
+        table.add_numbers(header)
     total = sum(shard.tokens for shard in info.shards)
     for number, shard in enumerate(info.shards[:_MOST_SHARDS]):
         amounts = human.count(shard.documents), human.count(shard.tokens), human.percent(shard.tokens / total)

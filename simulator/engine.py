@@ -13,7 +13,7 @@ import pandas as pd
 
 from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, perplexity
 from simulator.checks import check, cluster_of, reported
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, snapshot
 from simulator.learning.modeling import tokens_per_step
@@ -26,6 +26,7 @@ from simulator.record import (
     RunRecord,
     shard_columns,
     summarize_faults,
+    summarize_money,
     summarize_rounds,
 )
 from simulator.resuming import Recalled, Taken, to_recall
@@ -61,7 +62,7 @@ __all__ = [
 
 
 def simulate(
-    experiment: Experiment,
+    experiment: Experiment | Point,
     *,
     trainer: TrainerKind | None = None,
     observer: Observer | None = None,
@@ -75,7 +76,7 @@ def simulate(
     """Simulates one experiment to the end of its budget.
 
     Args:
-      experiment: what to simulate.
+      experiment: what to simulate; of a point, as `load` returns them, the overrides are noted too.
       trainer: "batched", "serial", or "null" for the timeline alone; the experiment's own choice when None.
       observer: is told of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
@@ -90,15 +91,17 @@ def simulate(
       The record: rounds, evaluations and a summary.
 
     Raises:
-      ExperimentError: the experiment does not fit its data, model or optimizers.
+      ExperimentError: the experiment does not fit its data, model or optimizers, or something else is given.
       RecordError: the checkpoints are those of another experiment, or were made with other versions.
       NoProgressError: nobody in the simulated cluster can make progress any more.
       NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
     """
-    noted = {"overrides": dict(overrides or {}), **({"tuned": dict(tuned)} if tuned else {})}
-    return Simulation(experiment, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
+    point = one_point(experiment)
+    overrides, tuned = (point.overrides if overrides is None else overrides), tuned or point.tuned
+    noted = {"overrides": dict(overrides), **({"tuned": dict(tuned)} if tuned else {})}
+    return Simulation(point, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
 
 
 class Simulation:
@@ -110,8 +113,14 @@ class Simulation:
       server: the parameters and the outer optimizer, once `run` has begun; None where nothing is trained.
     """
 
-    def __init__(self, experiment: Experiment, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None):
-        self.experiment = experiment
+    def __init__(
+        self, experiment: Experiment | Point, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None
+    ):
+        point = one_point(experiment)
+        if point.searches:
+            message = "is searched, so it has no value yet: `run_points` searches"
+            raise ExperimentError([Problem(f"sweep.{path}", message) for path in point.searches])
+        self.experiment = experiment = point.experiment
         self.server: Server | None = None
         self._kind: TrainerKind = trainer or experiment.compute.trainer
         self._workshop = workshop or Workshop()
@@ -245,6 +254,7 @@ class Simulation:
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
+        experiment = self.experiment.model_dump(mode="json")
         trained = book.tokens - (reused["local_steps"] * tokens_per_step(self.experiment) if reused else 0)
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
@@ -257,6 +267,7 @@ class Simulation:
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             **summarize_faults(rounds, faults, self.timeline.now_s),
+            **summarize_money(experiment, rounds, faults, self.cluster.workers, self.timeline.now_s),
             "tokens": book.tokens,
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": trained / taken["loop_seconds"] if self.server else None,
@@ -267,7 +278,7 @@ class Simulation:
             "data": dict(dataset.facts) if dataset else None,
             **self._made_with,
         }
-        return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
+        return RunRecord(experiment, summary, rounds, evaluations, faults)
 
     def _circumstances(self) -> dict[str, Any]:
         if self._kind == "null":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.experiment import Experiment
-from simulator.record import Checkpoint, Checkpoints, RecordError, to_json
+from simulator.record import Checkpoint, Checkpoints, RecordError, differences, to_json
 
 _SHOWN = 5  # differences in a message
 
@@ -74,22 +74,11 @@ def refuse_others(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]
     Raises:
       RecordError: they differ; says in what.
     """
-    found = [f"{key or 'it'} is {there!r} there and {here!r} here" for key, there, here in _differences(theirs, ours)]
+    found = [f"{key or 'it'} is {there!r} there and {here!r} here" for key, there, here in differences(theirs, ours)]
     if not found:
         return
     more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    differences = "; ".join(found[:_SHOWN])
+    shown = "; ".join(found[:_SHOWN])
     raise RecordError(
-        f"{where}: is of another simulation ({differences}{more}): make that as it was, or choose another --out"
+        f"{where}: is of another simulation ({shown}{more}): make that as it was, or choose another --out"
     )
-
-
-def _differences(theirs: Any, ours: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if not (isinstance(theirs, Mapping) and isinstance(ours, Mapping)):
-        return [] if theirs == ours else [(path, theirs, ours)]
-    keys = [*theirs, *(key for key in ours if key not in theirs)]
-    return [
-        each
-        for key in keys
-        for each in _differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else str(key))
-    ]

@@ -14,7 +14,8 @@ from simulator import book
 from simulator.notebook import NotebookView
 from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
-_OTHERS = 46  # columns beside the name: bar, percentage, time
+_OTHERS = 26  # columns beside the name and the bar: percentage, time
+_SHORTEST_NAME, _SHORTEST_BAR, _LONGEST_BAR = 8, 4, 20
 _LINE_EVERY_S = 30
 
 
@@ -123,12 +124,14 @@ class LiveView:
         self._gained = 0.0  # by those that are over
         self._most_bars = max(2, console.height - 8)
         self._quiet = not (console.is_terminal or console.is_jupyter)
+        bar = min(_LONGEST_BAR, max(_SHORTEST_BAR, console.width - _OTHERS - _SHORTEST_NAME))
+        name = max(_SHORTEST_NAME, console.width - _OTHERS - bar)
         self._progress = Progress(
             TextColumn(
                 "{task.description}",
-                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - _OTHERS)),
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=name),
             ),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=bar),
             TextColumn("{task.percentage:>3.0f} %", table_column=Column(no_wrap=True)),
             _Time(table_column=Column(no_wrap=True)),
             console=console,

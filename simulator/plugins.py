@@ -79,16 +79,16 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
 
 
-def import_plugins(names: Iterable[str]) -> None:
+def import_plugins(names: str | Iterable[str]) -> None:
     """Runs modules, which may register what experiment files then can name. Each is run once in a process.
 
     Args:
-      names: of modules that can be imported, or paths of Python files.
+      names: of modules that can be imported, or paths of Python files; one or several.
 
     Raises:
       ExperimentError: one cannot be found, or raised an error itself.
     """
-    for name in map(os.path.expanduser, names):
+    for name in map(os.path.expanduser, [names] if isinstance(names, str) else names):
         try:
             _RUN[name] = _import(name)
         except Exception as error:

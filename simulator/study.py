@@ -1,33 +1,45 @@
 """Experiments made, varied, simulated and compared in Python."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
+from simulator.experiment import (
+    Document,
+    Experiment,
+    ExperimentError,
+    Point,
+    Problem,
+    Simulated,
+    expand,
+    load,
+    one_experiment,
+    points_of,
+)
+from simulator.experiment.alike import experiment_key
 from simulator.experiment.document import merge, nested, plain_tree
 from simulator.experiment.paths import anchor_files
-from simulator.record import Runs
 from simulator.tracking import Tracker
 
-Simulated = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
+if TYPE_CHECKING:
+    from simulator.report.runs import Runs
 
 
-def build_experiment(base: Experiment | Mapping[str, Any] | None = None, /, **settings: Any) -> Experiment:
+def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None, /, **settings: Any) -> Experiment:
     """Returns an experiment from its sections, with the checks and messages of an experiment file.
 
     Args:
-      base: an experiment, or a mapping as a file has it, over which the settings are laid as a variant is.
+      base: an experiment or a point, or a mapping as a file has it, over which the settings are laid as a variant is.
       **settings: sections by name, such as `outer={"optimizer": "sgd", "learning_rate": 1.0}`, or single settings by
         dotted path, as `**{"inner.local_steps": 20}`. The name is "experiment" unless there is one.
 
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    tree = _tree(base) if isinstance(base, Experiment) else plain_tree(base or {})
+    tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
     for path, value in settings.items():
         key = tuple(path.split("."))
         tree = merge(tree, nested(key, plain_tree(value, key)))
@@ -53,35 +65,28 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
     Raises:
       ExperimentError: with every mistake that was found.
     """
-    sweep = anchor_files({"sweep": plain_tree({**(axes or {}), **more})}, Path())
+    sweep = plain_tree({**(axes or {}), **more})
+    anchored = anchor_files({"sweep": sweep}, Path())
     varied: list[Point] = []
     problems: list[Problem] = []
+    sources: dict[str, Point] = {}
     for point in _settled(points_of(experiments)):
-        document = Document(None, _tree(point.experiment) | sweep | {"variant": point.variant})
+        document = Document(None, _tree(point.experiment) | anchored | {"variant": point.variant})
         try:
             found = expand(document, searched=False)
         except ExperimentError as error:
             problems += error.problems
             continue
-        varied += [
-            Point(point.variant, {**point.overrides, **each.overrides}, each.experiment, tuned=point.tuned)
-            for each in found
-        ]
+        for each in found:
+            first = sources.setdefault(experiment_key(each.experiment), point)
+            if first.experiment != point.experiment:
+                message = f"makes one run of {first.label!r} and {point.label!r}: leave out what these were varied in"
+                problems.append(Problem(f"sweep.{', sweep.'.join(sweep)}", message))
+            overrides = {**point.overrides, **each.overrides}
+            varied.append(Point(point.variant, overrides, each.experiment, tuned=point.tuned))
     if problems:
         raise ExperimentError(problems)
     return varied
-
-
-def points_of(experiments: Simulated) -> list[Point]:
-    """Returns what is to be simulated as points; names of a mapping become variants."""
-    if isinstance(experiments, Point):
-        return [experiments]
-    if isinstance(experiments, Experiment):
-        return [Point(experiments.variant or experiments.name, {}, experiments)]
-    if isinstance(experiments, Mapping):
-        named = {name: each.model_copy(update={"variant": name}) for name, each in experiments.items()}
-        return [Point(name, {}, each) for name, each in named.items()]
-    return [point for each in experiments for point in points_of(each)]
 
 
 def simulate_all(
@@ -92,7 +97,7 @@ def simulate_all(
     reuse: bool = True,
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
-) -> Runs:
+) -> "Runs":
     """Simulates experiments one after another; what they have in common is made and trained once.
 
     Args:
@@ -110,6 +115,7 @@ def simulate_all(
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
       PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
     """
+    from simulator.report.runs import Runs
     from simulator.reuse import Reuse
     from simulator.sharing import sharing
     from simulator.sweeping.body import simulate_point
@@ -120,9 +126,8 @@ def simulate_all(
     workshop = _checked(points, workshop, data=trainer != "null")
     runs, failures = Runs(), list[tuple[int, Exception]]()
     with _view(len(points), progress) as view:
-        plan = Reuse()
-        if reuse and trainer is None:
-            plan = sharing([point.experiment for point in points], [point.label for point in points], workshop)
+        each = [point.experiment for point in points], [point.label for point in points]
+        plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
         for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
             observer = view.begin(point.label) if view else None
             share = plan.share(index)

@@ -11,6 +11,7 @@ import yaml
 
 from simulator import Workshop, read_runs
 from simulator.experiment import Experiment
+from simulator.sweeping.plan import PlannedRun, write_sweep
 from tests.data.corpora import topics
 from tests.experiments import TINY, outside
 
@@ -430,3 +431,74 @@ def test_runs_that_finished_survive_an_interruption(tardigrad, tmp_path, monkeyp
     assert (code, err) == (130, "tardigrad: interrupted; what had been written down is kept\n")
     assert len(json.loads((tmp_path / "runs/tiny/summary.json").read_text())) == 1
     assert len(read_runs([tmp_path / "runs/tiny"])) == 1
+
+
+PRICES = {"devices": {**TINY["cluster"]["devices"], "price_per_hour": 36.0}, "currency": "EUR"}
+
+
+def test_a_timeline_shows_what_it_costs(tardigrad, tmp_path):
+    code, out, _ = tardigrad("timeline", "experiment.yaml", "--out", "results", experiment=document(cluster=PRICES))
+    assert code == 0
+    assert re.search(r"data +money\n.*sent +EUR\n", out)
+    [first, _] = json.loads((tmp_path / "results/summary.json").read_text())
+    assert first["currency"] == "EUR"
+    assert first["money"] == pytest.approx(4 * 36.0 * first["simulated_seconds"] / 3600)
+    assert f"{first['money']:.2f}" in out
+    assert tardigrad("verify", "results")[0] == 0
+    without = tardigrad("timeline", "experiment.yaml", "--out", "free", experiment=document())[1]
+    assert "money" not in without
+
+
+def test_compare_says_where_results_were_made_with_other_settings(tardigrad, tmp_path):
+    reference = {"source": "a paper", "baseline": "sync", "results": []}
+    sizes = {"small": {"inner.batch_size": 2}, "large": {"inner.batch_size": 4}}
+    experiment = document(reference=reference, sweep={"size": sizes, "seed": [0]}, budget={"local_steps": 20})
+    assert tardigrad("run", "experiment.yaml", "--out", "as-it-is", experiment=experiment)[0] == 0
+    assert tardigrad("run", "experiment.yaml", "--out", "other", "inner.learning_rate=0.5", "sweep.seed=[1]")[0] == 0
+    code, out, err = tardigrad("compare", "experiment.yaml", "as-it-is", "--markdown")
+    assert (code, err) == (0, "")
+    assert "| size=small | sync |" in out
+    code, out, err = tardigrad("compare", "experiment.yaml", "as-it-is", "other", "other/summary.json", "--markdown")
+    assert code == 0
+    assert "| size=small, learning_rate=0.5 | sync |" in out
+    first, second = err.splitlines()
+    assert first == "tardigrad: note: 4 runs have the settings and the seed of another: counted once"
+    assert second == (
+        "tardigrad: note: sync, size=small; sync, size=large; delayed [Nesterov], size=small; delayed [Nesterov], "
+        "size=large: made with other settings than experiment.yaml has: inner.learning_rate is 0.5, there 0.01"
+    )
+    smaller = document(reference=reference, sweep={"size": {"small": sizes["small"]}})
+    _, _, err = tardigrad("compare", "experiment.yaml", "as-it-is", "--markdown", experiment=smaller)
+    assert "size=large: made with other settings than experiment.yaml has: sweep.size has no value 'large'; " in err
+    assert "budget.local_steps is 20, there 40" in err
+    (tmp_path / "alone.json").write_bytes((tmp_path / "as-it-is/summary.json").read_bytes())
+    _, _, err = tardigrad("compare", "experiment.yaml", "alone.json", "--markdown", experiment=experiment)
+    assert err == (
+        "tardigrad: note: of 4 runs there are summaries alone, which do not say whether the settings are those of "
+        "experiment.yaml\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["profiles"], ["models"], ["sweep", "status", "results"]])
+def test_lists_are_whole_in_a_narrow_terminal(tardigrad, tmp_path, monkeypatch, command):
+    plan = [PlannedRun(0, "sync, inner.learning_rate=0.125, seed=1234567", "1", {}, {})]
+    write_sweep(tmp_path / "results", "x", plan)
+    wide = tardigrad(*command)[1]
+    monkeypatch.setenv("COLUMNS", "40")
+    code, narrow, _ = tardigrad(*command)
+    assert code == 0
+    assert max(map(len, narrow.splitlines())) <= 40
+    numbers = re.findall(r"\d[\d,.]*\d", wide)
+    assert numbers
+    assert [number for number in numbers if number not in narrow] == []
+
+
+def test_the_points_of_a_dry_run_are_whole_in_a_narrow_terminal(tardigrad, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    experiment = document(budget={"local_steps": 12_345})
+    code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1TFLOP/s", experiment=experiment)
+    assert code == 0
+    table = out.partition("2 points")[0]
+    assert max(map(len, table.splitlines())) <= 40
+    for text in ("12,345", "395 k", "memory,", "cost", "delayed", "[Nesterov]"):
+        assert text in table

@@ -1,11 +1,13 @@
 """`tardigrad plot` over records that nothing had to be trained for."""
 
 import io
+import warnings
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from simulator.report import fonts
 from tests.record.builders import build_record
 
 
@@ -79,3 +81,42 @@ def test_mistakes_end_in_one_clear_message(tardigrad, runs, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_runs_of_other_settings_are_told_apart_and_the_table_follows_by(tardigrad, tmp_path):
+    for number, rate in enumerate((0.01, 0.5, 0.5)):
+        record = build_record("base", local_steps=400)
+        replace(record, experiment=record.experiment | {"rate": rate}).write(tmp_path / f"runs/{number}")
+    code, out, _ = tardigrad("plot", "runs", "--figure", "perplexity", "--out", "figures")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("rate=")] == ["rate=0.01", "rate=0.5"]
+    assert "n = " not in out
+    assert "1 run has the settings and the seed of another: counted once" in out
+    code, out, err = tardigrad("plot", "runs", "--figure", "perplexity", "--out", "figures", "--by", "variant")
+    assert (code, out.count("n = 2"), "rate=" in out) == (0, 1, False)
+    code, out, err = tardigrad("plot", "runs", "--table", "print", "--figure", "perplexity")
+    assert err == "tardigrad: note: 1 run has the settings and the seed of another: counted once\n"
+    assert "base, rate=0.5" in out.replace('"', "")
+
+
+def test_no_table_is_cut_in_a_narrow_terminal(tardigrad, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = tardigrad("plot", str(runs), "--out", "figures", "--figure", "utilization", "--target", "7")
+    assert code == 0
+    assert "…" not in out
+    assert max(len(line) for line in out.splitlines() if not line.startswith("figures/")) <= 40
+    for text in ("utili-", "tokens/", "perplexity", "learning_", "money", "EUR"):
+        assert text in out
+
+
+def test_characters_that_no_font_has_are_said_in_one_line(tardigrad, tmp_path, monkeypatch):
+    build_record("\u4e2d" * 3, local_steps=400).write(tmp_path / "runs/one")
+    monkeypatch.setattr(fonts, "_said", [])
+    monkeypatch.setattr(fonts, "_installed", lambda: {"of nothing": frozenset()})
+    with pytest.warns(UserWarning, match="no installed font has \u4e2d: figures write escapes") as said:
+        code, _, err = tardigrad("plot", "runs", "--out", "figures")
+    assert (code, err, len(said)) == (0, "", 1)
+    assert (tmp_path / "figures/perplexity_vs_time.png").exists()
+    shown = warnings.formatwarning(said[0].message, said[0].category, said[0].filename, said[0].lineno)
+    assert shown == f"tardigrad: note: {said[0].message}\n"
+    assert "DeprecationWarning: old" in warnings.formatwarning("old", DeprecationWarning, "file", 1, "code")

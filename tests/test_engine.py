@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,9 @@ import pandas as pd
 import pytest
 
 from simulator import ExperimentError, Simulation, Workshop, check, simulate
-from tests.experiments import tiny
+from simulator.report import money
+from simulator.verify import verify
+from tests.experiments import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
@@ -323,3 +327,15 @@ def test_randomness_of_rounds_is_folded_from_the_round_id():
     rounds = [event.round for event in simulation.timeline if hasattr(event, "round")]
     assert [feed.inputs(task, None, None).id for task in rounds[:8]] == list(range(8))
     assert jnp.issubdtype(feed.key.dtype, jax.dtypes.prng_key)
+
+
+def test_a_summary_has_the_money_where_there_are_prices():
+    devices = {**TINY["cluster"]["devices"], "price_per_hour": 36.0}
+    priced = simulate(tiny(cluster={"devices": devices, "currency": "EUR"}), trainer="null", workshop=WORKSHOP)
+    assert (priced.summary["money"], priced.summary["currency"]) == (money(priced).total, "EUR")
+    assert priced.summary["money"] == pytest.approx(4 * priced.summary["simulated_seconds"] / 100)
+    free = simulate(tiny(), trainer="null", workshop=WORKSHOP)
+    assert not {"money", "currency"} & set(free.summary)
+    assert verify(priced) == []
+    wrong = dataclasses.replace(priced, summary=priced.summary | {"money": 1.0})
+    assert [violation.rule for violation in verify(wrong)] == ["money"]

@@ -16,14 +16,20 @@ from simulator import (
     Runs,
     Workshop,
     build_experiment,
+    check,
+    expand,
+    import_plugins,
     load,
     notebook,
+    run_points,
+    simulate,
     simulate_all,
     vary,
 )
 from simulator.live import LiveView
 from simulator.notebook import NotebookView
-from simulator.record import RecordError, read_runs
+from simulator.record import RecordError
+from simulator.report import read_runs
 from simulator.timeline import NoProgressError
 from tests.experiments import TINY, tiny
 
@@ -106,6 +112,13 @@ class TestVary:
         assert len(points) == 8
         assert points[1].label == "sync, seed=1, size=large"
         assert points[1].experiment == tiny(**SYNC, variant="sync", seed=1, model={"width": 16})
+
+    def test_points_that_would_become_one_run_are_refused(self):
+        swept = vary(tiny(), seed=[0, 1])
+        with pytest.raises(ExperimentError, match=r"sweep.seed: makes one run of 'tiny, seed=0' and 'tiny, seed=1'"):
+            vary(swept, seed=[5])
+        with pytest.raises(ExperimentError, match=r"sweep.seed.1 = 1: makes the same run as sweep.seed.0"):
+            vary(tiny(), seed=[1, 1])
 
     def test_without_axes_nothing_changes(self):
         assert vary(tiny(variant="a")) == [Point("a", {}, tiny(variant="a"))]
@@ -270,3 +283,69 @@ def test_the_live_view_is_drawn_into_a_notebook(displays):
     assert "[1/1] sync" in displays.pages[-1]
     assert "took" in displays.pages[-1]
     assert "\x1b" not in "".join(displays.pages)
+
+
+# What functions are given.
+
+
+ANY = {
+    "simulate": lambda given: simulate(given, trainer="null", workshop=WORKSHOP),
+    "check": lambda given: check(given, WORKSHOP),
+    "build_experiment": lambda given: build_experiment(given, seed=3),
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_a_point_is_as_good_as_its_experiment(name):
+    [point] = load(TINY)
+    for given in (point, point.experiment, [point]):
+        ANY[name](given)
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+def test_a_simulated_point_has_its_overrides_in_its_record(tmp_path):
+    point = vary(tiny(), seed=[5])[0]
+    assert simulate(point, trainer="null", workshop=WORKSHOP).summary["overrides"] == {"seed": 5}
+    assert simulate(point, trainer="null", workshop=WORKSHOP, overrides={}).summary["overrides"] == {}
+    record = run_points(point.experiment, tmp_path / "runs")[0]
+    assert record.summary["seed"] == 5
+    searched = load(TINY | {"sweep": {"inner.learning_rate": {"search": "log", "low": 0.1, "high": 1}}}, searched=True)
+    with pytest.raises(ExperimentError, match=r"sweep.inner.learning_rate: is searched, so it has no value yet"):
+        simulate(searched[0], trainer="null")
+
+
+@pytest.mark.parametrize("function", [*ANY.values(), simulate_all, vary, lambda given: run_points(given, "nowhere")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("file.yaml", r"'file.yaml' is given, and an experiment is needed: load\('file.yaml'\) reads those of a file"),
+        (Path("file.yaml"), r"'file.yaml' is given, and an experiment is needed: load\('file.yaml'\) reads"),
+        (7, r"int is given, and an experiment is needed: load\(file\) and build_experiment\(\.\.\.\) return some"),
+        ([tiny(), "file.yaml"], "'file.yaml' is given, and an experiment is needed"),
+    ],
+)
+def test_what_is_given_by_mistake_is_named_with_the_remedy(function, given, message):
+    with pytest.raises(ExperimentError, match=message):
+        function(given)
+
+
+def test_of_several_experiments_one_has_to_be_chosen():
+    points = load(TINY | {"variants": {"a": {}, "b": SYNC}})
+    message = r"one experiment is needed, and 2 are given: choose one of them, such as points\[0\], or simulate_all"
+    for function in ANY.values():
+        with pytest.raises(ExperimentError, match=message):
+            function(points)
+    with pytest.raises(ExperimentError, match=r"one experiment is needed, and 0 are given"):
+        simulate([])
+    with pytest.raises(ExperimentError, match="dict is given, and an experiment is needed: load"):
+        simulate(TINY)
+
+
+def test_files_are_for_load():
+    for given in (tiny(), [TINY], None):
+        with pytest.raises(ExperimentError, match="is given, and a file is needed, or a mapping with its keys"):
+            load(given)
+    with pytest.raises(ExperimentError, match=r"str is given, and a document is needed: load\(\.\.\.\) reads"):
+        expand("file.yaml")
+    with pytest.raises(ExperimentError, match="no such file: give the path of a Python file"):
+        import_plugins("nowhere.py")

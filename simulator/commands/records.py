@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from simulator.commands.shared import EXIT_BROKEN, fail, say
+from simulator.commands.shared import EXIT_BROKEN, fail, note, say
 from simulator.visible import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from simulator.record import RunRecord
-    from simulator.report import Drawing
+    from simulator.report import Drawing, Group
 
 
 class Figure(StrEnum):
@@ -67,30 +67,33 @@ def plot(
     """Draw perplexity over time, steps, data or money, staleness, utilization, timelines, heat maps; tables of them."""
     from rich.console import Console
 
-    from simulator.record import read_runs
-    from simulator.report import csv_text, currency_of, results_tables, save, save_table, target_rich_table
+    from simulator import report
 
-    records = read_runs(runs)
-    drawn, spent = _drawings(records, against, by, target or (), baseline, heatmap, value, figure)
+    records = report.read_runs(runs)
+    groups = report.group_records(records, by)
+    drawn, spent = _drawings(records, groups, against, by, target or (), baseline, heatmap, value, figure)
+    if table == "print" or (heatmap is not None and not figure):  # no table of results says so
+        note(report.note_of_repeats(groups))
     if table == "print":
         tables = {drawing.name: drawing.table() for drawing in drawn} | ({} if spent is None else {_SPENT: spent})
-        sys.stdout.write("\n".join(f"# {name}\n{csv_text(rows)}" for name, rows in tables.items()))
+        sys.stdout.write("\n".join(f"# {name}\n{report.csv_text(rows)}" for name, rows in tables.items()))
         return
     folder, written = out or runs[0], []
     for drawing in drawn:
-        written += save(drawing.figure(), folder / drawing.name)
-        written += [save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
+        written += report.save(drawing.figure(), folder / drawing.name)
+        written += [report.save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
     console = Console()
     if heatmap is None or figure:
-        console.print(results_tables([record.summary for record in records]))
+        console.print(report.results_tables(groups))
     if spent is not None:
-        console.print("", target_rich_table(spent, currency=currency_of(records)))
-        written += [save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
+        console.print("", report.target_rich_table(spent, currency=report.currency_of(records)))
+        written += [report.save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
     say("\n".join(str(path) for path in written))
 
 
 def _drawings(
     records: "list[RunRecord]",
+    groups: "list[Group]",
     against: Against | None,
     by: list[str] | None,
     targets: Sequence[float],
@@ -101,11 +104,12 @@ def _drawings(
 ) -> "tuple[list[Drawing], pd.DataFrame | None]":
     """Returns the figures that were asked for, and what the targets took, where there are some."""
     from simulator.report import FIGURES, TO_TARGET, Drawing, drawings, heat_map, heat_map_table, time_to_target
+    from simulator.report.grouping import only
 
     drawn: list[Drawing] = []
     if heatmap is None or figures:
         kinds = [kind for kind in FIGURES if not figures or kind in figures]
-        drawn += drawings(records, [against] if against else None, by=by, targets=targets, figures=kinds)
+        drawn += drawings(groups, [against] if against else None, targets=targets, figures=kinds)
     if heatmap is not None:
         of_targets = targets if value in TO_TARGET and targets else (None,)
         for target in of_targets:
@@ -115,8 +119,8 @@ def _drawings(
             drawn.append(Drawing(name, figure, functools.partial(heat_map_table, records, *heatmap, **settings)))
     if not targets or (heatmap is not None and not figures):
         return drawn, None
-    trained = [record for record in records if record.summary["trainer"] != "null"]
-    return drawn, time_to_target(trained, targets, by=by, baseline=baseline)
+    trained = only(groups, lambda record: record.summary["trainer"] != "null")
+    return drawn, time_to_target(trained, targets, baseline=baseline)
 
 
 def report(
@@ -129,8 +133,9 @@ def report(
     ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
-    from simulator.record import TRIALS_FOLDER, read_runs
+    from simulator.record import TRIALS_FOLDER
     from simulator.report.page import write_report
+    from simulator.report.runs import read_runs
     from simulator.sweeping.plan import SWEEP_FILE
     from simulator.sweeping.status import sweep_status
 
@@ -168,8 +173,7 @@ def trace(
     ] = None,
 ) -> None:
     """Write who did what when as a trace, to look at in Perfetto or chrome://tracing."""
-    from simulator.record import read_runs
-    from simulator.report import write_trace
+    from simulator.report import read_runs, write_trace
 
     path = out or runs[0] / "trace.json.gz"
     records = read_runs(runs)
@@ -190,8 +194,10 @@ def compare(
 
     from simulator.experiment import ExperimentError, load_document
     from simulator.experiment.reference import read_reference
-    from simulator.record import read_summaries
-    from simulator.report import comparison, comparison_markdown, comparison_table
+    from simulator.record import read_results
+    from simulator.report import comparison, comparison_markdown, comparison_table, note_of_repeats
+    from simulator.report.grouping import group_results
+    from simulator.verify.settings import other_settings
 
     document = load_document(file, () if scale is None else (f"scale={scale}",))
     problems = list(document.problems)
@@ -202,11 +208,16 @@ def compare(
     if reference is None or problems:
         raise ExperimentError(problems)
     published = reference.model_dump()
-    rows = comparison(read_summaries(results), published, variants=document.tree.get("select"))
+    select = document.tree.get("select")
+    found = [run for run in read_results(results) if not select or run.summary["variant"] in select]
+    rows = comparison(found, published, variants=select)
     if markdown:
         sys.stdout.write(comparison_markdown(rows, published))
     else:
         Console().print(comparison_table(rows, published))
+    note(note_of_repeats(group_results(found)))
+    for text in other_settings(document, found):
+        note(text)
 
 
 def verify(
@@ -228,7 +239,7 @@ def verify(
             say(f"  {violation}")
         if len(found) > _MOST_VIOLATIONS:
             say(f"  and {len(found) - _MOST_VIOLATIONS:,} more")
-        for note in unchecked(record):
-            say(f"  {note}")
+        for text in unchecked(record):
+            say(f"  {text}")
     if broken:
         fail(f"{plural(broken, 'run')} broke a rule", EXIT_BROKEN)

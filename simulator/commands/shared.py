@@ -43,6 +43,12 @@ def say(text: str) -> None:
     sys.stdout.write(f"{visible(text)}\n")
 
 
+def note(text: str) -> None:
+    """Prints what is to be known of the results on standard error, if there is something."""
+    if text:
+        sys.stderr.write(f"tardigrad: note: {visible(text)}\n")
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Ends the process with a message on standard error."""
     sys.stderr.write(f"tardigrad: {visible(message)}\n")

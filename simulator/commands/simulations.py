@@ -99,6 +99,7 @@ def timeline(
 
     from simulator.folder import alone_in, output_folder
     from simulator.report import results_tables, worker_rich_table, write_figures
+    from simulator.report.grouping import run_labels
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Sweep
 
@@ -111,10 +112,10 @@ def timeline(
     with alone_in(folder):
         records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
     console = Console()
-    for record in records:
-        console.print(worker_rich_table(record), "")
+    for record, label in zip(records, run_labels(records) if records else (), strict=True):
+        console.print(worker_rich_table(record, title=label), "")
     if records:
-        console.print(results_tables([record.summary for record in records], title=points[0].experiment.name))
+        console.print(results_tables(records, title=points[0].experiment.name))
         figures = write_figures(records, folder)
         say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
     if failures:
@@ -148,11 +149,11 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
 
     console = Console()
     summaries = [record.summary for record in records]
-    console.print(results_tables(summaries, title=records[0].experiment["name"]))
+    console.print(results_tables(records, title=records[0].experiment["name"]))
     reference = reference_of(document)
     if reference is not None and reference.baseline in variants:
         published = reference.model_dump()
-        console.print("", comparison_table(comparison(summaries, published), published))
+        console.print("", comparison_table(comparison(records, published), published))
     figures = write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
     if any(summary.get("tuned") for summary in summaries):

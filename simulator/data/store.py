@@ -142,7 +142,7 @@ def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[st
         import tokenizers
 
         tokenizer = [data.tokenizer.model_dump(mode="json"), tokenizers.__version__]
-    return {"source": corpus.fingerprint, "tokenizer": tokenizer}
+    return {"format": FORMAT, "source": corpus.fingerprint, "tokenizer": tokenizer}
 
 
 def _made(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
+from simulator.experiment.given import Simulated, one_experiment, one_point, points_of
 from simulator.experiment.named import PolicyError
 from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError
 from simulator.experiment.schema import Experiment
@@ -14,8 +15,12 @@ __all__ = [
     "PolicyError",
     "Problem",
     "SettingError",
+    "Simulated",
     "SimulationError",
     "expand",
     "load",
     "load_document",
+    "one_experiment",
+    "one_point",
+    "points_of",
 ]

@@ -146,6 +146,9 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
     """
     if isinstance(path, Mapping):
         layers = _with_extended(Document(None, anchor_files(plain_tree(path), Path())), Path(), ())
+    elif not isinstance(path, str | os.PathLike):
+        message = f"{type(path).__name__} is given, and a file is needed, or a mapping with its keys"
+        raise ExperimentError([Problem("", message)])
     else:
         file = Path(path)
         layers = _load(file, (), lambda message: Problem("", message, file=file))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 
+from simulator.experiment.alike import Seen, axes_without_effect, holds
 from simulator.experiment.base import Section
 from simulator.experiment.document import (
     DISCRIMINATORS,
@@ -99,7 +100,7 @@ def expand(
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
 
     Args:
-      document: what was read.
+      document: what `load_document` has read.
       variant: only this one.
       check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
         that have none; to ask it for another is an `AbsentSectionError`.
@@ -109,6 +110,9 @@ def expand(
     Raises:
       ExperimentError: with every mistake of every variant and point, each reported once.
     """
+    if not isinstance(document, Document):
+        message = f"{type(document).__name__} is given, and a document is needed: load(...) reads and expands a file"
+        raise ExperimentError([Problem("", message)])
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
     problems = list(document.problems)
     read_reference(document, problems)
@@ -118,6 +122,7 @@ def expand(
     elif variant is not None:
         variants = {variant: variants[variant]}
     axes, searches = axes_of(document, problems), searches_of(document, problems)
+    seen = Seen()
     if searches and not searched:
         message = (
             "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
@@ -128,11 +133,14 @@ def expand(
         for listed in itertools.product(*axes):
             for number, ends in enumerate(_ends(searches)):
                 settings = (*listed, *ends)
-                point, mistakes = _point(document, base, name, change, settings)
+                point, mistakes, without_effect = _point(document, base, name, change, settings)
                 for problem in check(point.experiment) if check else ():
                     mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
                 problems += [_place(document, name, settings, mistake) for mistake in mistakes]
                 if number == 0:
+                    problems += without_effect
+                    if axes and not mistakes and not without_effect:
+                        problems += seen.problems(document, point.experiment, settings)
                     points.append(dataclasses.replace(point, searches=searches))
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
@@ -190,8 +198,11 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
 
 def _point(
     document: Document, base: Tree, name: str, change: Tree, settings: tuple[Setting, ...]
-) -> tuple[Point, list[Mistake]]:
-    """Returns a simulation and its mistakes, where there are some without the sections that have them."""
+) -> tuple[Point, list[Mistake], list[Problem]]:
+    """Returns a simulation, its mistakes (then without the sections that have them), and axes without effect on it.
+
+    Its overrides are those that hold: the command line may have overwritten some.
+    """
     tree = merge(base, change)
     overrides: dict[str, Any] = {}
     swept: dict[str, Any] = {}
@@ -203,12 +214,14 @@ def _point(
         layers.append(nested(tuple(path.split(".")), value))
         tree = merge(tree, layers[-1])
     tree["variant"] = name
+    without_effect = list(axes_without_effect(document, settings, tree))
+    overrides = {key: value for key, value in overrides.items() if key not in swept or holds(key, value, tree)}
     try:
-        return Point(name, overrides, Experiment.model_validate(tree)), []
+        return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
         mistakes = [_dropped(mistake, tree, layers) for mistake in explain(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
-        return Point(name, overrides, _without(faulty, tree)), mistakes
+        return Point(name, overrides, _without(faulty, tree)), mistakes, without_effect
 
 
 def _without(faulty: Set[str], tree: Tree) -> Experiment:

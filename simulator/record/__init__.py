@@ -6,13 +6,22 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 from simulator.record.checkpoints import Checkpoint, Checkpoints
 from simulator.record.files import atomic_path, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
-from simulator.record.run import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, read_summaries, run_folders
-from simulator.record.runs import Runs, read_runs
+from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
+from simulator.record.run import (
+    SUMMARY_FILE,
+    TRIALS_FOLDER,
+    Result,
+    RunRecord,
+    read_results,
+    read_summaries,
+    run_folders,
+)
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
     FAULTS,
     OF_FAULTS,
+    OF_MONEY,
     OUTCOMES,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
@@ -20,33 +29,55 @@ from simulator.record.schema import (
     RecordError,
     shard_columns,
 )
+from simulator.record.settings import (
+    FACTS,
+    FILES,
+    NAMES,
+    differences,
+    flattened,
+    identity_of,
+    settings_of,
+)
 from simulator.record.workers import summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
     "EVALUATION_COLUMNS",
+    "FACTS",
     "FAULTS",
     "FAULT_COLUMNS",
+    "FILES",
+    "NAMES",
     "OF_FAULTS",
+    "OF_MONEY",
     "OUTCOMES",
     "ROUND_COLUMNS",
     "SUMMARY_FILE",
     "SUMMARY_KEYS",
     "TRIALS_FOLDER",
+    "Bill",
     "Checkpoint",
     "Checkpoints",
     "Column",
     "EvaluationLog",
     "FaultLog",
     "RecordError",
+    "Result",
     "RoundLog",
     "RunRecord",
-    "Runs",
     "atomic_path",
-    "read_runs",
+    "bill_of",
+    "currency_named",
+    "differences",
+    "flattened",
+    "gives_prices",
+    "identity_of",
+    "read_results",
     "read_summaries",
     "run_folders",
+    "settings_of",
     "shard_columns",
     "summarize_faults",
+    "summarize_money",
     "summarize_rounds",
     "to_json",
     "worker_table",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from simulator.record.logs import FaultLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
+    OF_MONEY,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
     RecordError,
@@ -76,13 +77,14 @@ class RunRecord:
     def _repr_html_(self) -> str:
         """Shows the summary and the perplexity over simulated time in a notebook."""
         summary = {name: self.summary[name] for name in SUMMARY_KEYS if name not in _NOT_SHOWN}
+        summary |= {name: self.summary[name] for name in OF_MONEY if self.summary.get(name)}
         overrides = {str(name): value for name, value in self.summary["overrides"].items() if name != "seed"}
         times, perplexities = (self.evaluations[name].tolist() for name in ("simulated_s", "perplexity"))
         curve = curve_svg(times, perplexities, "validation perplexity over simulated time")
         identity = {"experiment": self.experiment["name"], "variant": self.summary["variant"], **overrides}
         return f'<div style="display:flex;gap:2em">{mapping_html(identity | summary)}{curve}</div>'
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """Writes the record as five files and their checksums: all to temporary names first, then renamed.
 
         The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
@@ -91,6 +93,7 @@ class RunRecord:
         Raises:
             RecordError: If the experiment or the summary holds something that a file cannot.
         """
+        folder = Path(folder)
         experiment = plain(self.experiment, EXPERIMENT_FILE, finite=False)
         summary = to_json(self.summary, SUMMARY_FILE)
         with ExitStack() as stack:  # renames in the reverse order
@@ -106,12 +109,13 @@ class RunRecord:
             temporary[CHECKSUMS_FILE].write_text(to_json(sums, CHECKSUMS_FILE), encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "RunRecord":
+    def read(cls, folder: str | Path) -> "RunRecord":
         """Reads a record that `write` wrote.
 
         Raises:
             RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
+        folder = Path(folder)
         known = _check_sums(folder)
         faults = {}
         if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
@@ -128,13 +132,44 @@ class RunRecord:
         )
 
 
-def run_folders(paths: Iterable[Path]) -> list[Path]:
+@dataclass(frozen=True)
+class Result:
+    """A run without its tables.
+
+    Attributes:
+        experiment: The resolved experiment; where it is not known, the name (empty), variant and seed alone.
+        summary: One object, see `SUMMARY_KEYS`.
+    """
+
+    experiment: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], experiment: Mapping[str, Any] | None = None) -> "Result":
+        """Returns a run of which the experiment may not be known."""
+        return cls(experiment or {"name": "", "variant": summary["variant"], "seed": summary["seed"]}, summary)
+
+
+def paths_of(given: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Returns one or several paths as a list.
+
+    Raises:
+        RecordError: If something else is given.
+    """
+    each = [given] if isinstance(given, str | Path) or not isinstance(given, Iterable) else list(given)
+    for path in each:
+        if not isinstance(path, str | Path):
+            raise RecordError(f"{type(path).__name__} is given, and the path of a folder is needed: 'runs/mine', say")
+    return [Path(path) for path in each]
+
+
+def run_folders(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Finds the folders of runs.
 
     Args:
-        paths: Each a run's own folder, or a folder that holds run folders at any depth. A run folder is one with a
-            table of events or evaluations in it. Trials of searched axes are left out where the folder around theirs
-            is given.
+        paths: One or several, each a run's own folder, or a folder that holds run folders at any depth. A run folder is
+            one with a table of events or evaluations in it. Trials of searched axes are left out where the folder
+            around theirs is given.
 
     Returns:
         In the order of `paths`, below each path in the order of the folders' names (numbers in names by value), each
@@ -144,7 +179,7 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
         RecordError: If a path does not exist or holds no run.
     """
     folders: dict[Path, Path] = {}
-    for path in paths:
+    for path in paths_of(paths):
         if not path.is_dir():
             raise RecordError(f"{path}: no such folder. Give the folder of a run, or the --out folder of several")
         found = {
@@ -165,17 +200,17 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     return list(folders.values())
 
 
-def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def read_summaries(paths: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
     """Reads the summaries that `write_summary` wrote.
 
     Args:
-        paths: Files, or folders with a summary.json in them.
+        paths: One or several: files, or folders with a summary.json in them.
 
     Raises:
         RecordError: If one cannot be read, or holds something else.
     """
     summaries: list[dict[str, Any]] = []
-    for path in paths:
+    for path in paths_of(paths):
         file = path / SUMMARY_FILE if path.is_dir() else path
         try:
             content = _load_json(file)
@@ -186,6 +221,29 @@ def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
             _require(run, SUMMARY_KEYS, str(file))
         summaries += runs
     return summaries
+
+
+def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
+    """Reads what `read_summaries` reads, with the resolved experiments of runs whose folders are there too.
+
+    Raises:
+        RecordError: As `read_summaries`, or an experiment cannot be read.
+    """
+    results = []
+    for path in paths_of(paths):
+        folder = path if path.is_dir() else path.parent
+        beside = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
+        runs = [each for each in beside if (each / EXPERIMENT_FILE).exists() and (each / SUMMARY_FILE).exists()]
+        experiment_of = {
+            to_json(_load_json(run / SUMMARY_FILE), SUMMARY_FILE): run / EXPERIMENT_FILE
+            for run in runs
+            if path.is_dir() or path.name == SUMMARY_FILE
+        }
+        for summary in read_summaries(path):
+            file = experiment_of.get(to_json(summary, SUMMARY_FILE))
+            experiment = None if file is None else _read_mapping(file, _load_yaml, _EXPERIMENT_KEYS)
+            results.append(Result.of(summary, experiment))
+    return results
 
 
 def _check_sums(folder: Path) -> Collection[str]:

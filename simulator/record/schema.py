@@ -140,6 +140,12 @@ OF_FAULTS: Mapping[str, str] = {
 }
 """Further keys of a summary, which records from before there were faults lack."""
 
+OF_MONEY: Mapping[str, str] = {
+    "money": "what the run has cost, see `bill_of`",
+    "currency": "of the money; empty where none is named",
+}
+"""Further keys of a summary whose experiment gives prices."""
+
 _DTYPES: Mapping[str, Any] = {"integer": "int64", "real": "float64", **_CATEGORY_DTYPES}
 _SOURCE_KINDS = {"integer": "iu", "real": "fiu", "outcome": "OUT", "fault": "OUT"}
 

@@ -10,11 +10,14 @@ Whatever a figure shows is a table too, which it draws:
 | `heat_map(records, x, y, value=..., target=..., by=...)` | `heat_map_table(records, x, y, ...)` |
 | `timeline(record)` | `timeline_table(record)` |
 
-`time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost. `by` is a list of dotted
-keys of the experiment, of axes of a sweep or of keys of the summary: runs that agree in all of them are one group.
+`time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost. `records` is one run or
+several. Runs that differ by their seed alone are one group, see `group_records`; `by` is a list of dotted keys of the
+experiment, of axes of a sweep or of keys of the summary: then runs that agree in all of them are.
 """
 
+from simulator.record import Bill
 from simulator.report.axes import Against
+from simulator.report.baselines import baseline_of
 from simulator.report.comparison import comparison, comparison_markdown, comparison_table
 from simulator.report.curves import perplexity_curves
 from simulator.report.files import (
@@ -29,15 +32,16 @@ from simulator.report.files import (
     save_table,
     write_figures,
 )
-from simulator.report.grouping import Group, group_records
+from simulator.report.grouping import Group, group_records, note_of_repeats
 from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
 from simulator.report.intervals import timeline_table
 from simulator.report.keys import ReportError
-from simulator.report.money import Bill, currency_of, has_prices, money, money_table
+from simulator.report.money import currency_of, has_prices, money, money_table
 from simulator.report.perplexity import perplexity_table
+from simulator.report.runs import Runs, read_runs
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
-from simulator.report.targets import baseline_of, target_rich_table, time_to_target
+from simulator.report.targets import target_rich_table, time_to_target
 from simulator.report.timeline import timeline
 from simulator.report.trace import trace_events, write_trace
 from simulator.report.utilization import utilization, utilization_table
@@ -51,6 +55,7 @@ __all__ = [
     "FigureKind",
     "Group",
     "ReportError",
+    "Runs",
     "TableFormat",
     "baseline_of",
     "comparison",
@@ -67,8 +72,10 @@ __all__ = [
     "losses_table",
     "money",
     "money_table",
+    "note_of_repeats",
     "perplexity_curves",
     "perplexity_table",
+    "read_runs",
     "results_table",
     "results_tables",
     "save",

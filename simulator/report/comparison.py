@@ -12,11 +12,12 @@ from rich.text import Text
 from scipy import stats
 
 from simulator.report import format as human
-from simulator.report.grouping import sweep_point, sweep_point_key, sweep_point_labels
+from simulator.report.baselines import by_point, mates, unequal
+from simulator.report.fitted import FittedTable
+from simulator.report.given import Results, Summary, results_of
+from simulator.report.grouping import Group, group_results, sweep_point
 from simulator.report.keys import ReportError, one_line
-from simulator.report.tables import new_table
 
-Summary = Mapping[str, Any]
 _SHORT = {
     "published perplexity": "pub-\nlished",
     "published loss": "pub-\nlished",
@@ -25,11 +26,12 @@ _SHORT = {
     "loss here": "here",
     "simulated time": "time",
 }
+_MOST_LISTED = 4
 METRICS = {"final_perplexity": "perplexity", "final_loss": "loss"}
 
 
 def comparison(
-    summaries: Sequence[Summary],
+    runs: Results,
     reference: Mapping[str, Any],
     *,
     variants: Sequence[str] | None = None,
@@ -42,67 +44,71 @@ def comparison(
     unknown. Runs that trained nothing are left out.
 
     Args:
-        summaries: Of the runs, see `SUMMARY_KEYS`.
+        runs: Records, or summaries, see `SUMMARY_KEYS`.
         reference: With `metric` ("final_perplexity" or "final_loss"), `baseline` (a variant's name) and `results`, a
             list of `at` (dotted path to value, of the sweep points meant) and `values` (variant to published result).
-        variants: Only these, in this order; all, in the order of the summaries, when absent.
+        variants: Only these, in this order; all, in the order of the runs, when absent.
         confidence: Of the interval.
 
     Returns:
-        Columns point (the sweep's settings as text), variant, published, published_ratio, seeds (number of runs),
-        value (mean), ratio (mean), ratio_low, ratio_high, time_ratio (mean, of simulated time). What is not known is
-        NaN; an interval needs two seeds.
+        Columns point (the sweep's settings as text, and what else tells runs of a variant apart), variant, published,
+        published_ratio, seeds (number of runs), value (mean), ratio (mean), ratio_low, ratio_high, time_ratio (mean, of
+        simulated time), steps_ratio (mean, of local steps: where it is not 1, the other ratios are of unequal work).
+        What is not known is NaN; an interval needs two seeds.
 
     Raises:
-        ReportError: If no run of the baseline trained, or a run is given twice.
+        ReportError: If no run of the baseline trained, or a summary is given twice.
     """
     baseline, metric = reference["baseline"], reference["metric"]
-    cells = _grouped(summaries, variants)
-    base = {
-        (point, run["seed"]): run for (point, variant), runs in cells.items() for run in runs if variant == baseline
-    }
-    if not base:
-        raise ReportError(f"no trained run of the baseline {baseline!r} among {len(summaries)}: give its results too")
-    order = list(dict.fromkeys(point for point, _ in cells))
+    groups = _trained(runs, baseline, variants)
+    of_seed = mates(groups, baseline)
     rows = []
-    for (point, variant), runs in sorted(cells.items(), key=lambda cell: order.index(cell[0][0])):
-        pairs = [(run, base[point, run["seed"]]) for run in runs if (point, run["seed"]) in base]
+    for group in groups:
+        pairs = [(run.summary, of_seed[id(run)].summary) for run in group.records if id(run) in of_seed]
         ratios = np.array([_over(_result(run, metric), _result(of, metric)) for run, of in pairs])
-        low, high = interval(ratios, confidence) if variant != baseline else (math.nan, math.nan)
-        published, of_baseline = (_published(runs[0], name, reference) for name in (variant, baseline))
+        low, high = interval(ratios, confidence) if group.variant != baseline else (math.nan, math.nan)
+        published, of_baseline = (_published(group.summaries[0], name, reference) for name in (group.variant, baseline))
+        times, steps = (
+            [_over(run[key], of[key]) for run, of in pairs if key in run]
+            for key in ("simulated_seconds", "local_steps")
+        )
         rows.append(
             {
-                "point": ", ".join(sweep_point_labels(runs[0])),
-                "variant": variant,
+                "point": _point(group),
+                "variant": group.variant,
                 "published": published,
                 "published_ratio": published / of_baseline,
                 "seeds": len(pairs),
-                "value": _mean([_result(run, metric) for run in runs]),
+                "value": _mean([_result(run, metric) for run in group.summaries]),
                 "ratio": _mean(ratios),
                 "ratio_low": low,
                 "ratio_high": high,
-                "time_ratio": _mean([_over(run["simulated_seconds"], of["simulated_seconds"]) for run, of in pairs]),
+                "time_ratio": _mean(times),
+                "steps_ratio": _mean(steps),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _grouped(summaries: Sequence[Summary], variants: Sequence[str] | None) -> dict[tuple[str, str], list[Summary]]:
-    """Returns the runs that trained something, by sweep point and variant, in the order of the variants given."""
+def _trained(runs: Results, baseline: str, variants: Sequence[str] | None) -> list[Group]:
+    """Returns the runs that trained something in groups, by sweep point and in the order of the variants given.
+
+    Raises:
+        ReportError: If none is of the baseline, or a summary is given twice.
+    """
+    trained = [run for run in results_of(runs) if run.summary["trainer"] != "null"]
     if variants is not None:
-        asked_for = [run for run in summaries if run["variant"] in variants]
-        summaries = sorted(asked_for, key=lambda run: variants.index(run["variant"]))
-    cells: dict[tuple[str, str], list[Summary]] = {}
-    for run in summaries:
-        if run["trainer"] == "null":
-            continue
-        runs = cells.setdefault((sweep_point_key(run), run["variant"]), [])
-        if any(other["seed"] == run["seed"] for other in runs):
-            point = ", ".join(sweep_point_labels(run))
-            where = f" at {point}" if point else ""
-            raise ReportError(f"variant {run['variant']!r} is given twice with seed {run['seed']}{where}: give it once")
-        runs.append(run)
-    return cells
+        asked_for = [run for run in trained if run.summary["variant"] in variants]
+        trained = sorted(asked_for, key=lambda run: variants.index(run.summary["variant"]))
+    if not any(run.summary["variant"] == baseline for run in trained):
+        raise ReportError(f"no trained run of the baseline {baseline!r} among {len(trained)}: give its results too")
+    return by_point(group_results(trained))
+
+
+def _point(group: Group) -> str:
+    """Returns what tells a group from others besides its variant."""
+    experiment = [group.keys["name"].shown] if "name" in group.keys else []
+    return ", ".join([*experiment, *group.parts[1:]])
 
 
 def _over(value: float, baseline: float) -> float:
@@ -125,13 +131,13 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
 def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any]) -> Table:
     """Returns the rows of `comparison` for the terminal."""
     header, cells = _cells(rows, reference)
-    table = new_table(None, None)
-    table.caption = Text(_caption(reference))
+    words = [name for name in header if name in ("", "variant")]
+    table = FittedTable(None, _caption(rows, reference), keys=len(words))
     table.leading = 1
-    for name in header:
-        left = name in ("", "variant")
-        short = _SHORT.get(name, name.removesuffix(" here"))
-        table.add_column(short, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+    for name in words:
+        table.add_words(name)
+    for name in header[len(words) :]:
+        table.add_numbers(_SHORT.get(name, name.removesuffix(" here")))
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     return table
@@ -142,7 +148,7 @@ def comparison_markdown(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str
     header, cells = _cells(rows, reference)
     ruler = [":--" if name in ("", "variant") else "--:" for name in header]
     lines = [header, ruler, *([html.escape(cell, quote=False).replace("|", "\\|") for cell in line] for line in cells)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(reference)}\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(rows, reference)}\n"
 
 
 def _cells(rows: pd.DataFrame, reference: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -170,8 +176,18 @@ def _cells(rows: pd.DataFrame, reference: Mapping[str, Any]) -> tuple[list[str],
     return header, lines
 
 
-def _caption(reference: Mapping[str, Any]) -> str:
-    return f"Published: {reference['source']}. Ratios are to {reference['baseline']}, of the same seed."
+def _caption(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str:
+    caption = f"Published: {reference['source']}. Ratios are to {reference['baseline']}, of the same seed."
+    other = {
+        one_line(row["variant"]): human.ratio(row["steps_ratio"])
+        for row in rows.to_dict("records")
+        if unequal(row["steps_ratio"])
+    }
+    if not other:
+        return caption
+    listed = ", ".join(f"{steps} for {variant}" for variant, steps in list(other.items())[:_MOST_LISTED])
+    more = f" and {len(other) - _MOST_LISTED} more" if len(other) > _MOST_LISTED else ""
+    return f"{caption} The work is not equal: its local steps are {listed}{more}."
 
 
 def _ratio(value: float) -> str:

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from simulator.record import RunRecord
 from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
+from simulator.report.fonts import drawable
 from simulator.report.format import significant
+from simulator.report.given import Records
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of
 from simulator.report.palette import Dress, draw_scale, dress
@@ -27,12 +28,13 @@ _NOTE: dict[str, Any] = {  # over the grid and under the curves
     "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
 }
 _MOST_BANDS = 12
+_MUCH_LONGER = 1.05
 _MOST_MARKED = 40
 _MOST_NARROW = 12
 
 
 def perplexity_curves(
-    records: Sequence[RunRecord],
+    records: Records,
     *,
     against: Against = "simulated_s",
     by: Sequence[str] | None = None,
@@ -41,12 +43,13 @@ def perplexity_curves(
 ) -> Figure:
     """Returns the validation perplexity of each group of runs, on a logarithmic axis: `perplexity_table` as curves.
 
-    The runs of a group make one curve: their mean, in a band from the smallest to the largest. The lowest perplexity
+    The runs of a group make one curve: their mean, in a band from the smallest to the largest, up to where the shortest
+    ends. The lowest perplexity
     that any model can reach is a horizontal line where the records know it. A ring marks the start where all curves
     share it. More than seven groups that differ in a number are coloured by it, beside a scale.
 
     Args:
-        records: Runs that trained something.
+        records: Runs that trained something, one or several.
         against: What is on the x axis, see `perplexity_table`.
         by: Dotted keys that tell groups apart, see `group_records`.
         targets: Perplexities to draw horizontal lines at.
@@ -60,14 +63,14 @@ def perplexity_curves(
     table = curves_of(groups, against)
     curves = [table[table["group"] == group.label] for group in groups]
     largest = float(table[against].max()) if table[against].notna().any() else 0.0
-    unit, label = axis_of(against, largest, currency_of(records))
+    unit, label = axis_of(against, largest, currency_of(groups))
     own = dress(groups)
-    labels, title = _legend_words(curves, own)
+    labels, title = _legend_words(curves, own, against)
     start = _common_start(curves, against)
     labels += ["common start"] if start else []
     width_in = size[0] if size else WIDE_IN if own.scale or len(curves) > _MOST_NARROW else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
-    with styled():
+    with styled([*labels, label, *([own.scale.name] if own.scale else [])]):
         figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
         for index, (curve, look) in enumerate(zip(curves, own.looks, strict=True)):
             points = curve.dropna(subset=[against])
@@ -79,7 +82,7 @@ def perplexity_curves(
         _limits(axes, table, best, targets)
         _best_possible(axes, best)
         _draw_targets(axes, targets)
-        axes.set_xlabel(label)
+        axes.set_xlabel(drawable(label))
         axes.grid(axis="y")
         axes.margins(x=0.03)
         plain_ticks(axes.xaxis, most=7 if width_in < 4.5 else 9)
@@ -90,24 +93,34 @@ def perplexity_curves(
     return figure
 
 
-def _legend_words(curves: Sequence[pd.DataFrame], own: Dress) -> tuple[list[str], str]:
+def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) -> tuple[list[str], str]:
     """Returns the legend's labels and its title, which says how many runs there are where all agree on it."""
     runs = [int(curve["runs"].iloc[0]) for curve in curves]
     diverged = [int(curve["diverged"].iloc[0]) for curve in curves]
+    cut = [_is_cut(curve, against) for curve in curves]
     numbers = set(runs)
     title = "" if numbers == {1} else "mean" if len(curves) > _MOST_BANDS else "mean, min to max"
     if title:
         title += " over n runs" if len(numbers) > 1 else f", n = {max(numbers)}"
     if own.scale:
         lost = f"{sum(diverged)} of {sum(runs)} runs diverged" if any(diverged) else ""
-        return [label for label, _ in own.entries], "; ".join(part for part in (title, lost) if part)
+        ends = "curves end with the shortest run" if any(cut) else ""
+        return [label for label, _ in own.entries], "; ".join(part for part in (title, lost, ends) if part)
     labels = []
-    for (label, _), own_runs, own_diverged in zip(own.entries, runs, diverged, strict=True):
+    for (label, _), own_runs, own_diverged, own_cut in zip(own.entries, runs, diverged, cut, strict=True):
         notes = [f"n = {own_runs}"] if len(numbers) > 1 else []
         if own_diverged:
             notes.append("diverged" if own_runs == 1 else f"{own_diverged} of {own_runs} diverged")
+        if own_cut:
+            notes.append("ends with the shortest run")
         labels.append(f"{label} ({', '.join(notes)})" if notes else label)
     return labels, title
+
+
+def _is_cut(curve: pd.DataFrame, against: Against) -> bool:
+    """Returns whether a run goes on for so long behind the end of its group's curve that it is to be said."""
+    first = curve.iloc[0]
+    return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())
 
 
 def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, look: Look, index: int, of: int) -> None:

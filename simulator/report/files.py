@@ -11,11 +11,13 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 from matplotlib.figure import Figure
 
-from simulator.record import RunRecord, atomic_path
+from simulator.record import atomic_path
 from simulator.report.axes import Against
 from simulator.report.curves import perplexity_curves
-from simulator.report.grouping import Group, group_records
+from simulator.report.given import Records
+from simulator.report.grouping import Group, group_records, only
 from simulator.report.intervals import timeline_table
+from simulator.report.keys import ReportError
 from simulator.report.money import has_prices
 from simulator.report.palette import is_scaled
 from simulator.report.perplexity import perplexity_table
@@ -47,25 +49,31 @@ class Drawing(NamedTuple):
     table: Callable[[], pd.DataFrame]
 
 
-def save(figure: Figure, path_without_suffix: Path) -> list[Path]:
+def save(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
     """Writes the figure as PNG (200 dots per inch) and SVG, each atomically, and returns their paths.
 
     Equal figures give equal bytes: no date is written, and ids in the SVG follow from its content.
     """
-    written = []
+    written, base = [], Path(path_without_suffix)
     for suffix in ("png", "svg"):
-        path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
+        path = base.with_name(f"{base.name}.{suffix}")
         with styled(), atomic_path(path) as temporary:
             figure.savefig(temporary, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
         written.append(path)
     return written
 
 
-def save_table(table: pd.DataFrame, path: Path) -> Path:
+def save_table(table: pd.DataFrame, path: str | Path) -> Path:
     """Writes a table atomically as CSV or Parquet, whichever the path ends in, and returns the path.
 
     The index is written only where it has names, as that of a pivot table has.
+
+    Raises:
+        ReportError: If the path ends in something else.
     """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise ReportError(f"{path}: a table is written to a file whose name ends in .csv or .parquet")
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             flat(table).to_parquet(temporary, index=False)
@@ -96,8 +104,8 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_figures(
-    records: Sequence[RunRecord],
-    folder: Path,
+    records: Records,
+    folder: str | Path,
     against: Sequence[Against] | None = None,
     *,
     by: Sequence[str] | None = None,
@@ -108,7 +116,7 @@ def write_figures(
     """Writes every figure of a finished experiment, see `drawings`, and returns their paths.
 
     Args:
-        records: The runs.
+        records: The runs, one or several.
         folder: Where to.
         against: See `drawings`.
         by: Dotted keys that tell groups apart, see `group_records`.
@@ -121,14 +129,14 @@ def write_figures(
     """
     written = []
     for drawing in drawings(records, against, by=by, targets=targets, figures=figures):
-        written += save(drawing.figure(), folder / drawing.name)
+        written += save(drawing.figure(), Path(folder) / drawing.name)
         if tables is not None:
-            written.append(save_table(drawing.table(), folder / f"{drawing.name}.{tables}"))
+            written.append(save_table(drawing.table(), Path(folder) / f"{drawing.name}.{tables}"))
     return written
 
 
 def drawings(
-    records: Sequence[RunRecord],
+    records: Records,
     against: Sequence[Against] | None = None,
     *,
     by: Sequence[str] | None = None,
@@ -142,7 +150,7 @@ def drawings(
     groups than one figure can tell apart, figures are numbered: staleness_1, staleness_2.
 
     Args:
-        records: The runs.
+        records: The runs, one or several.
         against: What perplexity is drawn against; simulated time, local steps and, where all experiments give prices,
             money when absent.
         by: Dotted keys that tell groups apart, see `group_records`.
@@ -152,50 +160,45 @@ def drawings(
     Raises:
         ReportError: If there is no record, or a key is unknown.
     """
-    group_records(records, by)  # refuses none
-    trained = [record for record in records if record.summary["trainer"] != "null"]
-    arrived = [record for record in records if not record.rounds.empty]
-    priced = bool(trained) and all(has_prices(record) for record in trained)
+    groups = group_records(records, by)
+    trained = only(groups, lambda record: record.summary["trainer"] != "null")
+    arrived = only(groups, lambda record: not record.rounds.empty)
+    priced = bool(trained) and all(has_prices(record) for group in trained for record in group.records)
     axes = against or ("simulated_s", "local_steps", *(("money",) if priced else ()))
     if "perplexity" in figures:
-        for number, part in _legible(trained, by, MOST_LOOKS, scaled=True):
+        for number, part in _legible(trained, MOST_LOOKS, scaled=True):
             for axis in axes:
                 yield Drawing(
                     f"perplexity_vs_{_NAMES.get(axis, axis)}{number}",
-                    partial(perplexity_curves, part, against=axis, by=by, targets=targets),
-                    partial(perplexity_table, part, against=axis, by=by),
+                    partial(perplexity_curves, part, against=axis, targets=targets),
+                    partial(perplexity_table, part, against=axis),
                 )
     if "staleness" in figures:
-        for number, part in _legible(arrived, by, MOST_ROWS):
-            yield Drawing(f"staleness{number}", partial(staleness, part, by=by), partial(staleness_table, part, by=by))
+        for number, part in _legible(arrived, MOST_ROWS):
+            yield Drawing(f"staleness{number}", partial(staleness, part), partial(staleness_table, part))
     if "utilization" in figures:
-        for number, part in _legible(arrived, by, MOST_ROWS):
-            name = f"utilization{number}"
-            yield Drawing(name, partial(utilization, part, by=by), partial(utilization_table, part, by=by))
-    if "timeline" in figures and arrived:
-        groups = group_records(arrived, by)
-        for group, name in zip(groups, file_names([group.label for group in groups]), strict=True):
+        for number, part in _legible(arrived, MOST_ROWS):
+            yield Drawing(f"utilization{number}", partial(utilization, part), partial(utilization_table, part))
+    if "timeline" in figures:
+        for group, name in zip(arrived, file_names([group.label for group in arrived]), strict=True):
             first = group.records[0]
-            yield Drawing(f"timeline_{name}", partial(timeline, first), partial(timeline_table, first))
+            yield Drawing(
+                f"timeline_{name}", partial(timeline, first, title=group.label), partial(timeline_table, first)
+            )
 
 
-def _legible(
-    records: Sequence[RunRecord], by: Sequence[str] | None, most: int, *, scaled: bool = False
-) -> Iterator[tuple[str, list[RunRecord]]]:
+def _legible(groups: Sequence[Group], most: int, *, scaled: bool = False) -> Iterator[tuple[str, Sequence[Group]]]:
     """As few parts as can each be told apart in one figure, and what their file names end in.
 
     Args:
-        records: The runs, of which there may be none.
-        by: What tells groups apart.
+        groups: Of the runs; there may be none.
         most: Groups in one part.
         scaled: Whether groups that differ in a number can be coloured by it, however many they are.
     """
-    groups: list[Group] = group_records(records, by) if records else []
     if scaled and is_scaled(groups):
         most = len(groups)
     for first in range(0, len(groups), most):
-        part = [record for group in groups[first : first + most] for record in group.records]
-        yield (f"_{first // most + 1}" if len(groups) > most else ""), part
+        yield (f"_{first // most + 1}" if len(groups) > most else ""), groups[first : first + most]
 
 
 def file_names(labels: Sequence[str]) -> list[str]:

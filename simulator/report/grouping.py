@@ -1,17 +1,24 @@
-"""Which runs belong together in a figure or a table: repeats of a variant at one sweep point, or what keys tell."""
+"""Which runs belong together in a figure or a table: repeats of one another under several seeds, or what keys tell."""
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from simulator.record import RunRecord
-from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, key_values, one_line
+from simulator.record import FACTS, FILES, RunRecord, flattened, identity_of, settings_of
+from simulator.report.given import Records, Results, records_of, results_of
+from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
+from simulator.visible import plural
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
+_ALL_DIFFERENCES = 3  # settings that differ: so many are all named, of more as few as tell runs apart
+_LONGEST_VALUE = 24  # characters, of a setting in a label
+MORE = "…"
+"""Last part of a label that does not name all settings in which runs differ."""
+_NOT_CLEAR = ("kind",)  # last parts of paths that say nothing without the part before
 
 
 @dataclass(frozen=True)
@@ -19,15 +26,32 @@ class Group:
     """Runs that are taken together.
 
     Attributes:
-        label: What to call them, no two groups alike: the variant, and the sweep point's overrides when there are any;
-            or the values of the keys that were asked for.
-        records: At least one, in the order given.
+        label: What to call them, no two groups alike: the variant; the sweep point's overrides when there are any; and,
+            where those are not enough, the settings that differ. Or the values of the keys that were asked for.
+        records: At least one, in the order given. Unless keys were asked for, all have the same settings, and no two
+            the same seed.
         keys: What tells the group from others: key to value.
+        parts: Those of the label, the variant first.
+        settings: Which of the keys are settings that differ without having been swept.
+        repeats: Runs that have both the settings and the seed of one of the records: they count for nothing.
     """
 
     label: str
     records: tuple[RunRecord, ...]
     keys: Mapping[str, KeyValue]
+    parts: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    repeats: tuple[RunRecord, ...] = ()
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant, of the first run."""
+        return str(self.records[0].summary["variant"])
+
+    @property
+    def summaries(self) -> list[Mapping[str, Any]]:
+        """Those of the records."""
+        return [record.summary for record in self.records]
 
 
 def sweep_point(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,41 +59,84 @@ def sweep_point(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in summary["overrides"].items() if key != "seed"}
 
 
-def sweep_point_key(summary: Mapping[str, Any]) -> str:
-    """Returns the run's overrides without the seed as something to compare and to hash."""
-    return json.dumps(sweep_point(summary), sort_keys=True, default=str)
-
-
-def sweep_point_labels(summary: Mapping[str, Any]) -> list[str]:
-    """Returns name=value for each override but the seed, named by the last part of its path where that is clear."""
-    point = sweep_point(summary)
-    return [one_line(f"{name}={value}") for name, value in zip(short_names(list(point)), point.values(), strict=True)]
-
-
 def short_names(keys: Sequence[str]) -> list[str]:
     """Returns the last part of each dotted key where it is clear among them, else the whole key."""
-    last = [key.rsplit(".", 1)[-1] for key in keys]
+    last = [_last_part(key) for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
-def group_records(records: Sequence[RunRecord], by: Sequence[str] | None = None) -> list[Group]:
+def _last_part(key: str) -> str:
+    parts = key.split(".")
+    clear = parts[-1] not in _NOT_CLEAR and not parts[-1].isdecimal()
+    return parts[-1] if clear else ".".join(parts[-2:])
+
+
+def group_records(records: Records, by: Sequence[str] | None = None) -> list[Group]:
     """Returns runs in groups.
 
+    Without `by`, runs are together that are repeats of one another under several seeds: their experiment and variant
+    have the same name, and their resolved experiments are the same but for the seed and for what changes no result
+    (descriptions, `checkpoint`, where files with the same content are). Runs that have the seed in common too are one:
+    the first counts.
+
     Args:
-        records: The runs.
+        records: The runs: one, or several. Groups stay as they are.
         by: Keys whose values tell groups apart: dotted paths of the resolved experiment, names of a sweep's axes, or
-            keys of the summary. Runs that agree in all of them make one group, whatever else they differ in. When
-            absent, runs that differ by their seed alone make one: experiment, variant and sweep point tell them apart.
+            keys of the summary. Runs that agree in all of them make one group, whatever else they differ in.
 
     Returns:
         In order of first appearance; of keys that were asked for and are numbers, in ascending order.
 
     Raises:
-        ReportError: If there are no records, or none has a key that was asked for.
+        ReportError: If there are no runs, or none has a key that was asked for.
     """
-    if not records:
-        raise ReportError("no records given: read some with read_runs, or simulate an experiment")
-    return _distinct(_by_default(records) if by is None else _by_keys(records, by))
+    return _given_groups(records) or _grouped(records_of(records), by)
+
+
+def group_results(results: Results, by: Sequence[str] | None = None) -> list[Group]:
+    """Returns runs in groups as `group_records`, of which no more than the summary may be known.
+
+    Raises:
+        ReportError: As `group_records`, or two summaries have all that is known of their settings in common, and the
+            seed: they may be of runs with other settings.
+    """
+    # grouping looks at experiment and summary alone
+    groups = _given_groups(results) or _grouped(cast("list[RunRecord]", results_of(results)), by)
+    for group in groups:
+        unknown = [run for run in group.repeats if not run.experiment["name"]]
+        if unknown:
+            at = f" at {', '.join(group.parts[1:])}" if group.parts[1:] else ""
+            raise ReportError(
+                f"variant {group.variant!r} is given twice with seed {unknown[0].summary['seed']}{at}: give it once, "
+                "or records, whose settings are known"
+            )
+    return groups
+
+
+def _given_groups(given: object) -> list[Group]:
+    if isinstance(given, Group):
+        return [given]
+    if isinstance(given, Sequence) and given and all(isinstance(each, Group) for each in given):
+        return list(given)
+    return []
+
+
+def _grouped(records: Sequence[RunRecord], by: Sequence[str] | None) -> list[Group]:
+    first: dict[Hashable, RunRecord] = {}
+    repeats: dict[int, list[RunRecord]] = {}
+    alike: dict[Hashable, list[RunRecord]] = {}
+    for record in records:
+        names = record.experiment["name"], record.summary["variant"]
+        settings = (*names, identity_of(settings_of(record.experiment, record.summary)))
+        run = (*settings, record.summary["seed"])
+        if run in first:
+            repeats.setdefault(id(first[run]), []).append(record)
+        else:
+            first[run] = record
+            alike.setdefault(settings, []).append(record)
+    groups = _by_settings(list(alike.values())) if by is None else _by_keys(list(first.values()), by)
+    again = [[each for record in group.records for each in repeats.get(id(record), ())] for group in groups]
+    return _distinct([dataclasses.replace(group, repeats=tuple(own)) for group, own in zip(groups, again, strict=True)])
 
 
 def each_run(groups: Sequence[Group]) -> list[Group]:
@@ -77,9 +144,33 @@ def each_run(groups: Sequence[Group]) -> list[Group]:
     alone = []
     for group in groups:
         for record, seed in zip(group.records, key_values(group.records, "seed"), strict=True):
-            label = group.label if "seed" in group.keys else f"{group.label}, seed={seed.shown}"
-            alone.append(Group(label, (record,), {**group.keys, "seed": seed}))
+            keys = {**group.keys, "seed": seed}
+            parts = group.parts if "seed" in group.keys else (*group.parts, f"seed={seed.shown}")
+            alone.append(Group(", ".join(parts), (record,), keys, parts, group.settings))
     return _distinct(alone)
+
+
+def run_labels(records: Records) -> list[str]:
+    """Returns what to call each of some runs: the label of its group, with the seed where the group has several."""
+    given, labels = records_of(records), {}
+    for group in group_records(given):
+        several = len(group.records) > 1
+        for record in (*group.records, *group.repeats):
+            labels[id(record)] = f"{group.label}, seed={record.summary['seed']}" if several else group.label
+    return [labels[id(record)] for record in given]
+
+
+def only(groups: Iterable[Group], condition: Callable[[RunRecord], bool]) -> list[Group]:
+    """Returns groups under their labels with those of their runs that meet a condition; those without any are gone."""
+    kept = (dataclasses.replace(group, records=tuple(filter(condition, group.records))) for group in groups)
+    return [group for group in kept if group.records]
+
+
+def note_of_repeats(runs: Results) -> str:
+    """Returns that runs were given twice, where some were; else nothing."""
+    number = sum(len(group.repeats) for group in group_results(runs))
+    has = "has" if number == 1 else "have"
+    return f"{plural(number, 'run')} {has} the settings and the seed of another: counted once" if number else ""
 
 
 def with_keys(table: pd.DataFrame, groups: Sequence[Group]) -> pd.DataFrame:
@@ -95,22 +186,128 @@ def with_keys(table: pd.DataFrame, groups: Sequence[Group]) -> pd.DataFrame:
     return table
 
 
-def _by_default(records: Sequence[RunRecord]) -> list[Group]:
-    several = len({record.experiment["name"] for record in records}) > 1
-    members: dict[tuple[str, str, str], list[RunRecord]] = {}
-    for record in records:
-        key = (record.experiment["name"], record.summary["variant"], sweep_point_key(record.summary))
-        members.setdefault(key, []).append(record)
-    groups = []
-    for group in members.values():
-        names = ["name"] * several + ["variant", *sweep_point(group[0].summary)]
-        keys = {name: key_values(group[:1], name)[0] for name in names if _has(group[0], name)}
-        groups.append(Group(_label(group[0], with_experiment=several), tuple(group), keys))
-    return groups
+# By settings.
 
 
-def _has(record: RunRecord, name: str) -> bool:
-    return name in ("name", "variant") or record.summary["overrides"].get(name) is not None
+def _by_settings(alike: Sequence[Sequence[RunRecord]]) -> list[Group]:
+    """Returns a group of each set of runs that are repeats of one another."""
+    several = len({records[0].experiment["name"] for records in alike}) > 1
+    families: dict[tuple[str, str], list[int]] = {}
+    for number, records in enumerate(alike):
+        names = records[0].experiment["name"], records[0].summary["variant"]
+        families.setdefault(names, []).append(number)
+    groups: dict[int, Group] = {}
+    for family in families.values():
+        axes = dict.fromkeys(axis for number in family for each in alike[number] for axis in sweep_point(each.summary))
+        made = {number: _group(alike[number], list(axes), with_experiment=several) for number in family}
+        unclear: dict[str, list[int]] = {}
+        for number, group in made.items():
+            unclear.setdefault(group.label, []).append(number)
+        for alike_named in unclear.values():
+            if len(alike_named) > 1:
+                told = _told_apart([made[number] for number in alike_named])
+                made |= dict(zip(alike_named, told, strict=True))
+        groups |= made
+    return [groups[number] for number in range(len(alike))]
+
+
+def _group(records: Sequence[RunRecord], axes: Sequence[str], *, with_experiment: bool) -> Group:
+    """Returns runs that differ by their seed alone, under the names of their variant and sweep point."""
+    first = records[0]
+    experiment, variant = one_line(first.experiment["name"]), one_line(first.summary["variant"])
+    keys = {"name": KeyValue(first.experiment["name"], experiment)} if with_experiment else {}
+    keys["variant"] = KeyValue(first.summary["variant"], variant)
+    keys |= {axis: value for axis in axes if (value := key_value(first, axis)).value is not None}
+    name = f"{experiment}: {variant}" if with_experiment and variant else variant or experiment
+    shown = [key for key in keys if key not in _SAID_ALONE]
+    parts = (name, *_shown_parts(shown, [keys[key] for key in shown]))
+    return Group(", ".join(part for part in parts if part), tuple(records), keys, parts)
+
+
+def _shown_parts(keys: Sequence[str], values: Sequence[KeyValue]) -> list[str]:
+    return [one_line(f"{name}={value.shown}") for name, value in zip(short_names(keys), values, strict=True)]
+
+
+def _told_apart(groups: Sequence[Group]) -> list[Group]:
+    """Returns groups of one variant and sweep point with the settings in which they differ."""
+    keys, all_said = _telling(groups)
+    told = []
+    for group in groups:
+        swept = [key for key in group.keys if key not in _SAID_ALONE]
+        own = {key: _short(key_value(group.records[0], key)) for key in keys}
+        shown = [*(group.keys[key] for key in swept), *own.values()]
+        parts = (group.parts[0], *_shown_parts([*swept, *keys], shown), *([] if all_said else [MORE]))
+        label = ", ".join(part for part in parts if part)
+        told.append(dataclasses.replace(group, label=label, keys={**group.keys, **own}, parts=parts, settings=keys))
+    return told
+
+
+def _telling(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool]:
+    """Returns the settings that tell groups apart, and whether these are all in which they differ.
+
+    Of many it is as few as will do: the scale first, then in the order of the file. What a summary has of files and
+    trainers counts where settings are not enough.
+    """
+    each = [_comparable(group.records[0]) for group in groups]
+    differ = _differing(each)
+    settings = [key for key in differ if key not in FACTS]
+    enough = _classes(each, settings) == len(groups)
+    candidates = settings if enough else differ
+    if len(candidates) <= _ALL_DIFFERENCES:
+        return tuple(candidates), True
+    chosen: list[str] = []
+    while _classes(each, chosen) < len(groups):
+        chosen.append(max(candidates, key=lambda key: _classes(each, [*chosen, key])))
+    return tuple(chosen), len(chosen) == len(candidates)
+
+
+def _comparable(record: RunRecord) -> dict[str, Any]:
+    """Returns the settings in which a run may differ from another, in the order in which they are named."""
+    written = flattened(record.experiment)
+    named = {key: written[key] for key in ("scale", *FILES) if written.get(key) is not None}
+    return named | settings_of(record.experiment, record.summary)
+
+
+def _differing(each: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the keys in which mappings differ; of lists of one length, and of what is in them, those that do."""
+    found, pending = [], list(dict.fromkeys(key for own in each for key in own))
+    while pending:
+        key = pending.pop(0)
+        values = [own.get(key) for own in each]
+        if _classes(each, [key]) == 1:
+            continue
+        inner = [_inner(value) for value in values]
+        if inner[0] and all(parts is not None and parts.keys() == inner[0].keys() for parts in inner):
+            for own, parts in zip(each, inner, strict=True):
+                own |= {f"{key}.{name}": value for name, value in (parts or {}).items()}
+            pending = [f"{key}.{name}" for name in inner[0]] + pending
+        else:
+            found.append(key)
+    return found
+
+
+def _inner(value: Any) -> dict[str, Any] | None:
+    """Returns what is in a list or a mapping, by names as in dotted paths, None of what is neither."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {str(place): each for place, each in enumerate(value)} if isinstance(value, list | tuple) else None
+
+
+def _classes(each: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
+    """Returns how many groups some keys tell apart."""
+    return len({tuple(_hashable(own.get(key)) for key in keys) for own in each})
+
+
+def _hashable(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _short(value: KeyValue) -> KeyValue:
+    long = len(value.shown) > _LONGEST_VALUE
+    return value._replace(shown=f"{value.shown[: _LONGEST_VALUE - 1]}…") if long else value
+
+
+# By keys.
 
 
 def _by_keys(records: Sequence[RunRecord], by: Sequence[str]) -> list[Group]:
@@ -125,26 +322,19 @@ def _by_keys(records: Sequence[RunRecord], by: Sequence[str]) -> list[Group]:
     groups = []
     for _, numbers in sorted(members.items()):
         keys = {key: columns[key][numbers[0]] for key in by}
-        groups.append(Group(_label_of_keys(keys), tuple(records[number] for number in numbers), keys))
+        parts = tuple(_parts_of_keys(keys))
+        own = tuple(records[number] for number in numbers)
+        groups.append(Group(", ".join(parts), own, keys, parts))
     return groups
 
 
-def _label(record: RunRecord, *, with_experiment: bool) -> str:
-    variant = one_line(record.summary["variant"])
-    experiment = one_line(record.experiment["name"])
-    name = variant or experiment
-    if with_experiment and variant:
-        name = f"{experiment}: {variant}"
-    return ", ".join(part for part in (name, *sweep_point_labels(record.summary)) if part)
-
-
-def _label_of_keys(keys: Mapping[str, KeyValue]) -> str:
+def _parts_of_keys(keys: Mapping[str, KeyValue]) -> list[str]:
     names = short_names(list(keys))
     parts = [
         value.shown if key in _SAID_ALONE and value.shown else f"{name}={value.shown}"
         for (key, value), name in zip(keys.items(), names, strict=True)
     ]
-    return ", ".join(parts) or "all runs"
+    return parts or ["all runs"]
 
 
 def _distinct(groups: Sequence[Group]) -> list[Group]:
@@ -157,5 +347,6 @@ def _distinct(groups: Sequence[Group]) -> list[Group]:
             number += 1
             label = f"{group.label} ({number})"
         used.add(label)
-        distinct.append(dataclasses.replace(group, label=label))
+        parts = group.parts if label == group.label else (f"{group.parts[0]} ({number})", *group.parts[1:])
+        distinct.append(dataclasses.replace(group, label=label, parts=parts))
     return distinct

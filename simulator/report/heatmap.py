@@ -20,8 +20,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from simulator.record import RunRecord
 from simulator.report import format as human
 from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
-from simulator.report.grouping import Group, group_records, short_names, sweep_point
-from simulator.report.keys import KeyValue, ReportError, in_order, is_number, key_values, nearest
+from simulator.report.fonts import drawable
+from simulator.report.given import Records, records_of
+from simulator.report.grouping import Group, group_records, run_labels, short_names
+from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.money import currency_of, money
 from simulator.report.perplexity import refuse_impossible, refuse_untrained
 from simulator.report.style import arrange_legend, draw_legend, styled, wrapped_title
@@ -56,7 +58,7 @@ _INFINITE = "#3a3a3a"
 
 
 def heat_map(
-    records: Sequence[RunRecord],
+    records: Records,
     x: str,
     y: str,
     *,
@@ -82,7 +84,8 @@ def heat_map(
     Raises:
         ReportError: As `heat_map_table`, or there are more than 40 values along an axis.
     """
-    pivot = _pivot(records, x, y, value, target, by)
+    given = records_of(records)
+    pivot = _pivot(given, x, y, value, target, by)
     if max(len(pivot.x), len(pivot.y)) > _MOST_CELLS:
         long, many = (x, len(pivot.x)) if len(pivot.x) > _MOST_CELLS else (y, len(pivot.y))
         raise ReportError(f"{long} has {many} values, of which at most {_MOST_CELLS} can be read: choose fewer runs")
@@ -90,26 +93,28 @@ def heat_map(
     rows = math.ceil(len(pivot.groups) / columns)
     width_in = 0.9 + columns * (0.6 + _CELL_IN[0] * max(len(pivot.x), 2))
     height_in = 0.6 + rows * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
-    with styled():
+    words = _words(value, target, currency_of(given))
+    name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
+    names = [*(group.label for group in pivot.groups), *(each.shown for each in (*pivot.x, *pivot.y))]
+    with styled([words, name_x, name_y, *names]):
         figure = Figure(figsize=size or (max(width_in, 3.2), height_in), layout="constrained")
         FigureCanvasAgg(figure)
         norm, colors = _norm(pivot.cells), mpl.colormaps["viridis"]
-        name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
         for number, (group, cells) in enumerate(zip(pivot.groups, pivot.cells, strict=True), start=1):
             axes = figure.add_subplot(rows, columns, number)
             _draw_cells(axes, cells, norm, colors, _show(value))
             _label_cells(axes, pivot)
-            axes.set_xlabel(name_x if number > len(pivot.groups) - columns else "")
-            axes.set_ylabel(name_y if (number - 1) % columns == 0 else "")
+            axes.set_xlabel(drawable(name_x) if number > len(pivot.groups) - columns else "")
+            axes.set_ylabel(drawable(name_y) if (number - 1) % columns == 0 else "")
             if group.keys:
                 axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        _draw_scale(figure, norm, colors, value, _words(value, target, currency_of(records)))
+        _draw_scale(figure, norm, colors, value, drawable(words))
         _draw_missing(figure, pivot, value)
     return figure
 
 
 def heat_map_table(
-    records: Sequence[RunRecord],
+    records: Records,
     x: str,
     y: str,
     *,
@@ -137,7 +142,7 @@ def heat_map_table(
         ReportError: If there is no record, a key or the value is unknown, no run has the value, a target is missing or
             of no use, or the runs of one cell differ by more than their seed.
     """
-    pivot = _pivot(records, x, y, value, target, by)
+    pivot = _pivot(records_of(records), x, y, value, target, by)
     rows = [(*(key.value for key in group.keys.values()), row.value) for group in pivot.groups for row in pivot.y]
     index = pd.MultiIndex.from_tuples(rows, names=[*pivot.groups[0].keys, y])
     columns = pd.Index([column.value for column in pivot.x], name=x)
@@ -185,7 +190,7 @@ def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: flo
 
 def _result(record: RunRecord, value: str, target: float | None) -> float | None:
     """Returns a run's result, infinite where it diverged or never reached the target, None where it has none."""
-    label = group_records([record])[0].label
+    label = run_labels(record)[0]
     if value in TO_TARGET:
         if target is None:
             raise ReportError(f"{value} needs a target: say which perplexity is to be reached")
@@ -217,11 +222,9 @@ def _values_hint(value: str, records: Sequence[RunRecord]) -> str:
 
 def _refuse_unlike(runs: Sequence[RunRecord], label: str) -> None:
     """Refuses runs of one cell that are no repeats of each other."""
-    points = [
-        {"name": run.experiment["name"], "variant": run.summary["variant"], **sweep_point(run.summary)} for run in runs
-    ]
-    keys = dict.fromkeys(key for point in points for key in point)
-    unlike = [key for key in keys if len({json.dumps(point.get(key), default=str) for point in points}) > 1]
+    groups = group_records(runs)
+    keys = dict.fromkeys(key for group in groups for key in group.keys)
+    unlike = [key for key in keys if len({json.dumps(group.keys.get(key, ABSENT).value) for group in groups}) > 1]
     if unlike:
         raise ReportError(
             f"{label}: runs of one cell differ in {' and '.join(unlike)} too: add that to the keys that tell panels "
@@ -278,8 +281,8 @@ def _draw_cells(
 
 def _label_cells(axes: Axes, pivot: _Pivot) -> None:
     """Writes the keys' values along the axes, slanted where they are too long to stand side by side."""
-    axes.set_xticks(range(len(pivot.x)), [each.shown for each in pivot.x])
-    axes.set_yticks(range(len(pivot.y)), [each.shown for each in pivot.y])
+    axes.set_xticks(range(len(pivot.x)), [drawable(each.shown) for each in pivot.x])
+    axes.set_yticks(range(len(pivot.y)), [drawable(each.shown) for each in pivot.y])
     if not all(is_number(each.value) for each in pivot.y):
         axes.invert_yaxis()  # names are read from the top
     if max(len(each.shown) for each in pivot.x) > 9:

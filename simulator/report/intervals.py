@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import RunRecord, worker_table
-from simulator.report.absences import absences
-from simulator.report.grouping import group_records
+from simulator.record.absences import absences
+from simulator.report.given import Records, one_record
+from simulator.report.grouping import run_labels
 from simulator.report.keys import ReportError
 
 SERVER = -1
@@ -47,7 +48,7 @@ class Excerpt:
 
 
 def timeline_table(
-    record: RunRecord, *, first_s: float | None = None, last_s: float | None = None, max_workers: int = 16
+    record: Records, *, first_s: float | None = None, last_s: float | None = None, max_workers: int = 16
 ) -> pd.DataFrame:
     """Returns what the workers of one run were doing when, which `timeline` draws.
 
@@ -64,9 +65,9 @@ def timeline_table(
         seconds; the same of moments), which may lie outside of the excerpt.
 
     Raises:
-        ReportError: If no round arrived, the excerpt is empty, or max_workers is below 1.
+        ReportError: If no round arrived, the excerpt is empty, max_workers is below 1, or several runs are given.
     """
-    return excerpt(record, first_s, last_s, max_workers).spans
+    return excerpt(one_record(record), first_s, last_s, max_workers).spans
 
 
 def excerpt(record: RunRecord, first_s: float | None, last_s: float | None, max_workers: int) -> Excerpt:
@@ -75,7 +76,7 @@ def excerpt(record: RunRecord, first_s: float | None, last_s: float | None, max_
     Raises:
         ReportError: As `timeline_table`.
     """
-    label = group_records([record])[0].label
+    label = run_labels(record)[0]
     if record.rounds.empty:
         raise ReportError(f"{label}: no round arrived, so there is nothing to draw")
     if max_workers < 1:

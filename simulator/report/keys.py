@@ -50,7 +50,7 @@ def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
     Raises:
         ReportError: If no run has it; names the nearest that there are.
     """
-    values = [_value(record, key) for record in records]
+    values = [key_value(record, key) for record in records]
     if records and all(value is ABSENT for value in values):
         names = (name for record in records for name in _names(record))
         raise ReportError(f"no run has a key {key!r}; {nearest(key, names)}")
@@ -73,11 +73,14 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _value(record: RunRecord, key: str) -> KeyValue:
+def key_value(record: RunRecord, key: str) -> KeyValue:
+    """Returns what a run has under a key, `ABSENT` where it has nothing."""
     overrides = record.summary["overrides"]
     found = _look_up(record.experiment, key)
     if found is None:
-        found = record.summary.get(key) if key in record.summary else overrides.get(key)
+        found = _look_up(record.summary, key)
+    if found is None:
+        found = overrides.get(key)
     if found is None and overrides.get(key) is None:
         return ABSENT
     value = _plain(found)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simulator.report.axes import log_ticks
+from simulator.report.fonts import drawable
 from simulator.report.format import significant
 from simulator.report.grouping import Group, short_names
 from simulator.report.keys import ABSENT, is_number
@@ -89,7 +90,7 @@ def is_scaled(groups: Sequence[Group]) -> bool:
 def draw_scale(figure: Figure, scale: Scale) -> None:
     """Draws what the colours mean beside the axes."""
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.colors), ax=figure.axes[0], pad=0.02, aspect=28)
-    bar.set_label(scale.name)
+    bar.set_label(drawable(scale.name))
     bar.outline.set_linewidth(0.5)
     low, high = float(scale.norm.vmin or 0.0), float(scale.norm.vmax or 1.0)
     if isinstance(scale.norm, LogNorm):

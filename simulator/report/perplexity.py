@@ -9,6 +9,7 @@ import pandas as pd
 
 from simulator.record import RunRecord
 from simulator.report.axes import Against
+from simulator.report.given import Records
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.keys import ReportError
 from simulator.report.money import currency_of, has_prices, money
@@ -17,7 +18,7 @@ AGAINST: tuple[Against, ...] = get_args(Against)
 
 
 def perplexity_table(
-    records: Sequence[RunRecord], *, against: Against = "simulated_s", by: Sequence[str] | None = None
+    records: Records, *, against: Against = "simulated_s", by: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Returns the validation perplexity of each group of runs, which `perplexity_curves` draws.
 
@@ -25,7 +26,7 @@ def perplexity_table(
     A run ends where its perplexity becomes infinite or NaN.
 
     Args:
-        records: Runs that trained something.
+        records: Runs that trained something, one or several.
         against: What the perplexity is a function of: simulated_s (seconds), local_steps, tokens, bytes_sent (all over
             all workers, counted as they arrive), or money (see `money`).
         by: Dotted keys that tell groups apart, see `group_records`.
@@ -33,7 +34,8 @@ def perplexity_table(
     Returns:
         One row per group and point, in ascending order. Columns group; the groups' keys; the one named by `against`;
         perplexity (arithmetic mean over the runs), low and high (smallest and largest over the runs); runs; diverged
-        (number of runs that ended early); best_low and best_high (smallest and largest perplexity over the runs that
+        (number of runs that ended early); longest (where the longest run ends: the points end with the shortest);
+        best_low and best_high (smallest and largest perplexity over the runs that
         the best possible model would have; NaN where unknown). A group without any point has one row, with NaN.
 
     Raises:
@@ -48,7 +50,7 @@ def curves_of(groups: Sequence[Group], against: Against) -> pd.DataFrame:
     if against not in AGAINST:
         raise ReportError(f"against is {against!r}, but must be one of {', '.join(AGAINST)}")
     if against == "money":
-        currency_of([record for group in groups for record in group.records])
+        currency_of(groups)
     return with_keys(pd.concat([_curve(group, against) for group in groups], ignore_index=True), groups)
 
 
@@ -104,6 +106,7 @@ def _curve(group: Group, against: Against) -> pd.DataFrame:
         table = pd.DataFrame([{"group": group.label} | dict.fromkeys(table.columns[1:], np.nan)])
     table["runs"] = len(runs)
     table["diverged"] = sum(diverged for _, _, diverged in runs)
+    table["longest"] = max((x[-1] for x, _, diverged in runs if len(x) and not diverged), default=np.nan)
     table["best_low"], table["best_high"] = (np.exp(choose(best)) if best else np.nan for choose in (min, max))
     return table
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from simulator.record import RunRecord
 from simulator.report.axes import plain_ticks
+from simulator.report.given import Records
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.keys import ReportError
 from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
@@ -30,9 +30,7 @@ _EXPLANATION = "marker: mean, thick: middle half, thin: min to max"
 _STALENESS = "staleness (server updates)"
 
 
-def staleness(
-    records: Sequence[RunRecord], *, by: Sequence[str] | None = None, size: tuple[float, float] | None = None
-) -> Figure:
+def staleness(records: Records, *, by: Sequence[str] | None = None, size: tuple[float, float] | None = None) -> Figure:
     """Returns the distribution of staleness per worker, next to one another for each group: `staleness_table` drawn.
 
     A thin line spans the smallest to the largest staleness, a thick one the middle half of the rounds, the marker is
@@ -40,7 +38,7 @@ def staleness(
     for all of their workers.
 
     Args:
-        records: Runs in which at least one round arrived.
+        records: Runs in which at least one round arrived, one or several.
         by: Dotted keys that tell groups apart, see `group_records`.
         size: Width and height in inches.
 
@@ -52,20 +50,20 @@ def staleness(
     if len(groups) > MOST_ROWS:
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     table, slots = _table(groups)
-    with styled():
+    with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             return _one_row_each(table[table["place"] == ALL], size)
         return _side_by_side(table, groups, slots, size)
 
 
-def staleness_table(records: Sequence[RunRecord], *, by: Sequence[str] | None = None) -> pd.DataFrame:
+def staleness_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns the distribution of staleness per worker, which `staleness` draws.
 
     Where a run has more than 12 workers, or runs have different numbers of them, workers are ordered by their measured
     seconds per local step and taken together in tenths. So are the rounds of all runs of a group.
 
     Args:
-        records: Runs in which at least one round arrived.
+        records: Runs in which at least one round arrived, one or several.
         by: Dotted keys that tell groups apart, see `group_records`.
 
     Returns:

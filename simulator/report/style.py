@@ -6,7 +6,7 @@ Curves can be told apart without colour: each has its own pair of line style and
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from simulator.report.fonts import any_weight, drawable, families
 from simulator.report.keys import ReportError
 
 SINGLE_COLUMN_IN = 3.5
@@ -25,7 +26,6 @@ _LONGEST_ROW = 60  # characters
 _NOTEBOOK_DPI = 120
 
 _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a literal
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks alike on every machine
     "font.size": 8.0,
     "text.parse_math": False,  # a dollar sign in a variant's name is a dollar sign
     "axes.labelsize": 8.0,
@@ -99,11 +99,15 @@ def looks(count: int) -> list[Look]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Applies this package's settings, over matplotlib's own defaults, until the block ends."""
-    with mpl.rc_context():
+def styled(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Applies this package's settings, over matplotlib's own defaults, until the block ends.
+
+    Args:
+        texts: What the figure writes besides its own words: names from files, for which fonts have to be found.
+    """
+    with mpl.rc_context(), any_weight():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams.update(_SETTINGS | {"font.family": families(texts)})
         yield
 
 
@@ -186,7 +190,8 @@ def draw_legend(figure: Figure, handles: Sequence[Artist], text: LegendText, *, 
 
 
 def literal(text: str) -> str:
-    """Returns the text so that a legend shows it: matplotlib hides labels that begin with an underscore."""
+    """Returns the text so that it is shown: matplotlib hides labels that begin with an underscore."""
+    text = drawable(text)
     return f" {text}" if text.startswith("_") else text
 
 

@@ -1,97 +1,122 @@
 """Tables for the terminal: what the variants of an experiment reached, and what the workers of one run did."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from rich import box
-from rich.console import Group
+from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
-from simulator.record import OF_FAULTS, RunRecord, worker_table
+from simulator.record import OF_FAULTS, worker_table
 from simulator.report import format as human
-from simulator.report.grouping import group_records, sweep_point_key, sweep_point_labels
+from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
+from simulator.report.fitted import FittedTable
+from simulator.report.given import Records, Results, Summary, one_record
+from simulator.report.grouping import MORE, Group, group_results, note_of_repeats, run_labels
 from simulator.report.intervals import sample_workers
-from simulator.report.keys import ReportError, one_line
-
-Summary = Mapping[str, Any]
+from simulator.report.money import cost_of, currencies
 
 
-def results_table(summaries: Sequence[Summary], *, title: str | None = None, baseline: str | None = None) -> Table:
-    """Returns one row per variant and sweep point, runs that differ by their seed alone taken together.
+def results_table(
+    runs: Results, *, title: str | None = None, baseline: str | None = None, by: Sequence[str] | None = None
+) -> Table:
+    """Returns one row per group of runs: those that differ by their seed alone taken together, unless keys are given.
 
     Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
     the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
-    else the first. Where nothing was trained, the columns that tell of training are left out.
+    else the first. That of the local steps is there where the work was not equal. Where nothing was trained, the
+    columns that tell of training are left out; money is there where there are prices, in one currency.
 
     Args:
-        summaries: As the records hold them, see `SUMMARY_KEYS`.
+        runs: Records, or summaries, see `SUMMARY_KEYS`; of these no more is known than what a sweep has set.
         title: Above the table.
         baseline: Name of the variant to compare with.
+        by: Dotted keys that tell groups apart, see `group_records`.
 
     Raises:
-        ReportError: If there is no summary, or none is of the variant named `baseline`.
+        ReportError: If there is no run, none is of the variant named `baseline`, or a key is unknown.
     """
-    if not summaries:
-        raise ReportError("no summaries given: a results table needs at least one run")
-    points = _points(summaries)
-    compared = any(len(variants) > 1 for variants in points.values())
-    repeated = any(len(runs) > 1 for variants in points.values() for runs in variants.values())
-    signs = (["×: relative to the baseline"] if compared else []) + (  # noqa: RUF001 - sign
-        ["±: half the range over n runs"] if repeated else []
-    )
-    table = new_table(title, "; ".join(signs) or None)
+    groups = by_point(group_results(runs, by))
+    if baseline is not None:
+        baseline_of(groups, baseline)
+    found = without_lonely(baselines(groups, baseline))
+    references = [[] if index is None else _summaries(groups[index]) for index in found]
+    each = [_summaries(group) for group in groups]
+    summaries = [run for own in each for run in own]
+    paid_in = currencies(groups)
+    left_out = (*(() if any(map(_trained, summaries)) else _OF_TRAINING), *(() if len(paid_in) == 1 else ("money",)))
+    shown = [key for key in _COLUMNS if key not in left_out]
+    table = FittedTable(title, _signs(groups, references, paid_in))
     table.leading = 1
-    table.add_column("variant", overflow="fold", min_width=12)
-    trained = any(_trained(run) for run in summaries)
-    shown = [key for key in _COLUMNS if trained or key not in _OF_TRAINING]
+    table.add_words("variant")
     for key in shown:
-        table.add_column(_COLUMNS[key], justify="right", no_wrap=True)
-    for variants in points.values():
-        reference = _reference(variants, baseline) if len(variants) > 1 else []
-        for variant, runs in variants.items():
-            cells = _cells(runs, reference)
-            table.add_row(_name(variant, runs), *(cells[key] for key in shown))
+        table.add_numbers("\n".join([_COLUMNS[key], *(paid_in if key == "money" and any(paid_in) else [])]))
+    for group, own, reference in zip(groups, each, references, strict=True):
+        cells = _cells(own, reference)
+        table.add_row(_name(group), *(cells[key] for key in shown))
     return table
 
 
-def results_tables(summaries: Sequence[Summary], *, title: str | None = None) -> Group:
-    """Returns what there is to show of results: `results_table` and, where something was lost, `losses_table`."""
-    losses = losses_table(summaries)
-    results = results_table(summaries, title=title)
-    return Group(results) if losses is None else Group(results, "", losses)
+def _signs(groups: Sequence[Group], references: Sequence[Sequence[Summary]], paid_in: Sequence[str]) -> str:
+    """Returns what signs in a table of results mean, and what else is to be said of it."""
+    steps = [
+        _ratio(group.summaries, reference, "local_steps") for group, reference in zip(groups, references, strict=True)
+    ]
+    said = {
+        "×: relative to the baseline": any(references),  # noqa: RUF001 - the multiplication sign is meant
+        "±: half the range over n runs": any(len(group.records) > 1 for group in groups),
+        "local steps with a factor: the work was not equal": any(map(unequal, steps)),
+        "…: more settings differ": any(group.parts[-1:] == (MORE,) for group in groups),
+        f"no money, as prices are in {' and '.join(name or 'no currency' for name in paid_in)}": len(paid_in) > 1,
+    }
+    return "; ".join([*(text for text, holds in said.items() if holds), *filter(None, [note_of_repeats(groups)])])
 
 
-def losses_table(summaries: Sequence[Summary]) -> Table | None:
-    """Returns what each variant and sweep point lost to faults, the mean over seeds, None where none lost anything.
+def results_tables(runs: Results, *, title: str | None = None, by: Sequence[str] | None = None) -> Stack:
+    """Returns what there is to show of results: `results_table` and, where something was lost, `losses_table`.
+
+    Args:
+        runs: Records, or summaries.
+        title: Above the table of results.
+        by: Dotted keys that tell groups apart, see `group_records`.
+    """
+    groups = group_results(runs, by)
+    losses = losses_table(groups)
+    results = results_table(groups, title=title)
+    return Stack(results) if losses is None else Stack(results, "", losses)
+
+
+def losses_table(runs: Results, *, by: Sequence[str] | None = None) -> Table | None:
+    """Returns what each group of runs lost to faults, the mean over its runs, None where none lost anything.
 
     Work counts as local steps: those that were computed in rounds that never arrived are lost, those of rounds that
     arrived and were dropped, because they were too stale or too late, are dropped.
 
     Args:
-        summaries: As the records hold them, see `OF_FAULTS`.
+        runs: Records, or summaries, see `OF_FAULTS`.
+        by: Dotted keys that tell groups apart, see `group_records`.
     """
-    if not any(run.get(key) for run in summaries for key in ("lost_rounds", "dropped_steps", "non_finite")):
+    groups = by_point(group_results(runs, by)) if runs else []
+    keys = ("lost_rounds", "dropped_steps", "non_finite")
+    if not any(run.get(key) for group in groups for run in group.summaries for key in keys):
         return None
-    table = new_table("what was lost", None)
+    table = FittedTable("what was lost")
     table.leading = 1
-    table.add_column("variant", overflow="fold", min_width=12)
+    table.add_words("variant")
     for title in _OF_FAULTS.values():
-        table.add_column(title, justify="right", no_wrap=True)
-    for variants in _points(summaries).values():
-        for variant, runs in variants.items():
-            known = [run for run in runs if "goodput" in run]  # older records know nothing of faults
-            values = {key: [run[key] for run in known if human.known(run[key])] for key in OF_FAULTS}
-            means = {key: _mean(each) for key, each in values.items() if each}
-            cells = {key: human.short_count(mean) for key, mean in means.items()}
-            if known:
-                cells |= {
-                    "goodput": human.UNKNOWN if (rate := means.get("goodput")) is None else human.significant(rate),
-                    "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
-                    "lost_bytes": human.byte_count(means["lost_bytes"]),
-                }
-            table.add_row(_name(variant, runs), *(cells.get(key, "") for key in _OF_FAULTS))
+        table.add_numbers(title)
+    for group in groups:
+        known = [run for run in group.summaries if "goodput" in run]  # older records know nothing of faults
+        values = {key: [run[key] for run in known if human.known(run[key])] for key in OF_FAULTS}
+        means = {key: _mean(each) for key, each in values.items() if each}
+        cells = {key: human.short_count(mean) for key, mean in means.items()}
+        if known:
+            cells |= {
+                "goodput": human.UNKNOWN if (rate := means.get("goodput")) is None else human.significant(rate),
+                "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
+                "lost_bytes": human.byte_count(means["lost_bytes"]),
+            }
+        table.add_row(_name(group), *(cells.get(key, "") for key in _OF_FAULTS))
     return table
 
 
@@ -100,17 +125,9 @@ def _lost_share(run: Summary) -> float:
     return float((run["lost_steps"] + run["dropped_steps"]) / computed) if computed else 0.0
 
 
-def _points(summaries: Sequence[Summary]) -> dict[str, dict[str, list[Summary]]]:
-    """Returns runs by sweep point and variant."""
-    points: dict[str, dict[str, list[Summary]]] = {}
-    for summary in summaries:
-        points.setdefault(sweep_point_key(summary), {}).setdefault(summary["variant"], []).append(summary)
-    return points
-
-
-def _name(variant: str, runs: Sequence[Summary]) -> Text:
-    lines = [one_line(variant) or "(unnamed)", *sweep_point_labels(runs[0])]
-    return Text("\n".join([*lines, *([f"n = {len(runs)}"] if len(runs) > 1 else [])]))
+def _name(group: Group) -> Text:
+    lines = [group.parts[0] or "(unnamed)", *group.parts[1:]]
+    return Text("\n".join([*lines, *([f"n = {len(group.records)}"] if len(group.records) > 1 else [])]))
 
 
 _COLUMNS = {
@@ -121,6 +138,7 @@ _COLUMNS = {
     "mean_staleness": "staleness",
     "utilization": "utili-\nzation",
     "bytes_sent": "data\nsent",
+    "money": "money",
     "tokens_per_host_second": "tokens/\nhost s",
 }
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
@@ -136,25 +154,9 @@ _OF_FAULTS = {
 }
 
 
-def new_table(title: str | None, caption: str | None) -> Table:
-    """Returns a table without columns, in the look that all of them share."""
-    return Table(
-        title=Text(one_line(title)) if title else None,
-        caption=caption,
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 0),
-    )
-
-
-def _reference(variants: Mapping[str, Sequence[Summary]], baseline: str | None) -> Sequence[Summary]:
-    if baseline is not None:
-        if baseline not in variants:
-            raise ReportError(f"baseline {baseline!r} is not among the variants {', '.join(map(repr, variants))}")
-        return variants[baseline]
-    synchronous = (runs for runs in variants.values() if all(run["max_staleness"] == 0 for run in runs))
-    return next(synchronous, next(iter(variants.values())))
+def _summaries(group: Group) -> list[Summary]:
+    """Returns the summaries of a group's runs, each with the money that it has cost."""
+    return [{**record.summary, "money": cost_of(record)} for record in group.records]
 
 
 def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, str]:
@@ -166,11 +168,13 @@ def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, s
         "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity") + _of_shards(runs),
         "simulated_seconds": _spread(runs, "simulated_seconds", human.short_duration)
         + _relative(runs, reference, "simulated_seconds"),
-        "local_steps": _spread(runs, "local_steps", _count),
+        "local_steps": _spread(runs, "local_steps", _count)
+        + (_relative(runs, reference, "local_steps") if unequal(_ratio(runs, reference, "local_steps")) else ""),
         "server_updates": _spread(runs, "server_updates", _count),
         "mean_staleness": _spread(runs, "mean_staleness", human.decimal) + maximum,
         "utilization": _spread(runs, "utilization", human.percent),
         "bytes_sent": _spread(runs, "bytes_sent", human.byte_count),
+        "money": _spread(runs, "money", human.amount) + _relative(runs, reference, "money"),
         "tokens_per_host_second": _spread(runs, "tokens_per_host_second", human.short_count),
     }
 
@@ -200,10 +204,15 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def _ratio(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> float | None:
+    above, below = _mean(_values(runs, key)), _mean(_values(reference, key))
+    return above / below if above is not None and below else None
+
+
 def _relative(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> str:
     """Returns a line with the mean relative to the reference's, or nothing where one of them is not known."""
-    above, below = _mean(_values(runs, key)), _mean(_values(reference, key))
-    return f"\n{human.ratio(above / below)}" if above is not None and below else ""
+    found = _ratio(runs, reference, key)
+    return "" if found is None else f"\n{human.ratio(found)}"
 
 
 def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], str]) -> str:
@@ -217,7 +226,7 @@ def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], st
     return "\n".join(lines)
 
 
-def worker_rich_table(record: RunRecord, *, max_workers: int = 32) -> Table:
+def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | None = None) -> Table:
     """Returns one row per worker: its speed, what it did, where its time went and how stale its rounds were.
 
     Shares are of the time from the start of the simulation until the worker's last arrival was processed, see
@@ -226,14 +235,19 @@ def worker_rich_table(record: RunRecord, *, max_workers: int = 32) -> Table:
     Args:
         record: The run.
         max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
+        title: Above the table; what the run is called when absent.
+
+    Raises:
+        ReportError: If several runs are given, or none.
     """
+    record = one_record(record)
     workers = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
     shown = sample_workers(workers, max_workers)
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    table = new_table(group_records([record])[0].label, caption if len(shown) < len(workers) else None)
+    table = FittedTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
     for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("staleness\nmean / max", justify="right", no_wrap=True)
+        table.add_numbers(header)
+    table.add_numbers("staleness\nmean / max")
     for worker, row in workers.set_index("worker").loc[shown].to_dict("index").items():
         stale = f"{human.decimal(row['mean_staleness'])} / {human.count(row['max_staleness'])}"
         table.add_row(

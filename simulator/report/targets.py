@@ -12,11 +12,12 @@ from rich.text import Text
 from simulator.record import RunRecord
 from simulator.report import format as human
 from simulator.report.axes import Against
-from simulator.report.grouping import Group, each_run, group_records, sweep_point_key, with_keys
-from simulator.report.keys import ReportError
+from simulator.report.baselines import baseline_of, mates
+from simulator.report.fitted import FittedTable
+from simulator.report.given import Records, records_of
+from simulator.report.grouping import Group, each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
-from simulator.report.tables import new_table
 
 _HEADERS: Mapping[Against, str] = {
     "simulated_s": "simulated\ntime",
@@ -35,7 +36,7 @@ _SHOW = {
 
 
 def time_to_target(
-    records: Sequence[RunRecord],
+    records: Records,
     target: float | Sequence[float],
     *,
     by: Sequence[str] | None = None,
@@ -49,7 +50,7 @@ def time_to_target(
     perplexity was infinite or NaN does not count.
 
     Args:
-        records: Runs that trained something.
+        records: Runs that trained something, one or several.
         target: Perplexity to reach, or several.
         by: Dotted keys that tell groups apart, see `group_records`.
         baseline: Variant that ratios are relative to; when absent the first synchronous one (no round was ever stale),
@@ -64,7 +65,7 @@ def time_to_target(
         - NAME, the mean over the runs, NaN unless all of them reached the target;
         - NAME_low and NAME_high, the smallest and the largest of those that did;
         - NAME_ratio, the mean over the runs of the ratio to the baseline's run of the same experiment, sweep point and
-          seed; NaN unless all of them and all of these reached the target.
+          seed; NaN unless there is one for all of them, and all reached the target.
 
     Raises:
         ReportError: If there is no record, one trained nothing, a key or the baseline is unknown, a target is not
@@ -73,10 +74,11 @@ def time_to_target(
     targets = [float(target)] if isinstance(target, int | float) else [float(one) for one in target]
     refuse_impossible(targets)
     groups = group_records(records, by)
+    given = records_of(groups)
     groups = each_run(groups) if each else groups
-    currency_of(records)
-    names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in records)]
-    runs = _runs(groups, targets, names, baseline_of(records, baseline))
+    currency_of(given)
+    names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in given)]
+    runs = _runs(groups, targets, names, mates(group_records(given), baseline_of(given, baseline)))
     ratios = _ratios(runs, names)
     rows = []
     for (one, label), own in runs.groupby(["target", "group"], sort=False):
@@ -87,21 +89,6 @@ def time_to_target(
             row[f"{name}_ratio"] = ratios.loc[own.index, name].mean(skipna=False)
         rows.append(row)
     return with_keys(pd.DataFrame(rows), groups)
-
-
-def baseline_of(records: Sequence[RunRecord], name: str | None = None) -> str:
-    """Returns the variant to compare with: the one named, else the first synchronous one, else the first.
-
-    Raises:
-        ReportError: If there is no variant of that name.
-    """
-    variants: list[str] = list(dict.fromkeys(record.summary["variant"] for record in records))
-    if name is not None:
-        if name not in variants:
-            raise ReportError(f"baseline {name!r} is not among the variants {', '.join(map(repr, variants))}")
-        return name
-    stale = {record.summary["variant"] for record in records if record.summary["max_staleness"] != 0}
-    return next((variant for variant in variants if variant not in stale), variants[0])
 
 
 def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency: str = "") -> Table:
@@ -115,13 +102,13 @@ def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency:
     names = [name for name in AGAINST if name in rows.columns]
     repeated = bool((rows["runs"] > 1).any())
     notes = ["×: relative to the baseline"]  # noqa: RUF001 - the multiplication sign is meant
-    table = new_table(title, "; ".join(notes + ["±: half the range over n runs"] * repeated))
+    table = FittedTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
     table.leading = 1
-    table.add_column("variant", overflow="fold", min_width=12)
-    table.add_column("target\nperplexity", justify="right", no_wrap=True)
+    table.add_words("variant")
+    table.add_numbers("target\nperplexity")
     for name in names:
         unit = f"\n{currency}" if name == "money" and currency else ""
-        table.add_column(f"{_HEADERS[name]}{unit}", justify="right", no_wrap=True)
+        table.add_numbers(f"{_HEADERS[name]}{unit}")
     for row in rows.to_dict("records"):
         label = f"{row['group']}\nn = {row['runs']}" if row["runs"] > 1 else row["group"]
         cells = [_spent({str(key): value for key, value in row.items()}, name) for name in names]
@@ -140,23 +127,24 @@ def _spent(row: Mapping[str, Any], name: Against) -> str:
     return "\n".join([*lines, *([human.ratio(row[f"{name}_ratio"])] if human.known(row[f"{name}_ratio"]) else [])])
 
 
-def _runs(groups: Sequence[Group], targets: Sequence[float], names: list[Against], baseline: str) -> pd.DataFrame:
-    """Returns what each run spent: columns group, target, run (what it shares with its baseline's), baseline, names."""
+def _runs(
+    groups: Sequence[Group], targets: Sequence[float], names: list[Against], of: Mapping[int, RunRecord]
+) -> pd.DataFrame:
+    """Returns what each run spent: columns group, target, run, mate (of the baseline; 0 where there is none), names."""
     rows = []
     for group in groups:
         for record in group.records:
             refuse_untrained(record, group.label)
-            run = str((record.experiment["name"], sweep_point_key(record.summary), record.summary["seed"]))
-            known = {"group": group.label, "run": run, "baseline": record.summary["variant"] == baseline}
+            known = {"group": group.label, "run": id(record), "mate": id(of[id(record)]) if id(record) in of else 0}
             rows += [known | {"target": target} | spent_until(record, target, names) for target in targets]
     return pd.DataFrame(rows).sort_values("target", kind="stable", key=lambda column: column.map(targets.index))
 
 
 def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
     """Returns each run's spendings relative to its baseline's, NaN where one of them is not known."""
-    bases = runs[runs["baseline"]].drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
-    mates = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "run"]]))
-    return runs[names].div(mates.set_axis(runs.index))
+    bases = runs.drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
+    of_baseline = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "mate"]]))
+    return runs[names].div(of_baseline.set_axis(runs.index))
 
 
 def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:

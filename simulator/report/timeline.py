@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from simulator.record import RunRecord
 from simulator.report.axes import Unit, plain_ticks, time_unit
 from simulator.report.format import duration, significant
+from simulator.report.given import Records, one_record
 from simulator.report.intervals import ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (
     LOST,
@@ -32,11 +32,12 @@ _MOST_LINES = 60  # server updates drawn through all rows
 
 
 def timeline(
-    record: RunRecord,
+    record: Records,
     *,
     first_s: float | None = None,
     last_s: float | None = None,
     max_workers: int = 16,
+    title: str | None = None,
     size: tuple[float, float] | None = None,
 ) -> Figure:
     """Returns a row per worker with bars for wait, pull, compute and push, and marks for the server's updates.
@@ -50,15 +51,17 @@ def timeline(
         last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, but
             no more than 40 rounds of the fastest.
         max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
+        title: What the run is called; its variant and sweep point when None.
         size: Width and height in inches.
 
     Raises:
-        ReportError: If no round arrived, the excerpt is empty, or max_workers is below 1.
+        ReportError: If no round arrived, the excerpt is empty, max_workers is below 1, or several runs are given.
     """
-    part = excerpt(record, first_s, last_s, max_workers)
+    part = excerpt(one_record(record), first_s, last_s, max_workers)
     unit = time_unit(part.last_s)
     row = pd.Series(range(len(part.shown)), index=part.shown)
-    with styled():
+    label = part.label if title is None else title
+    with styled([label]):
         figure, axes = new_figure(size or (WIDE_IN, 1.35 + 0.21 * (len(part.shown) + 1)))
         for what in SPANS:
             _draw_bars(axes, what, part.spans, row, unit)
@@ -72,7 +75,7 @@ def timeline(
         labels = [*SPANS, *losses]
         entries = [*(phase_patch(what) for what in SPANS), *losses.values()]
         draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
-        _title_above_axes(figure, axes, part.label)
+        _title_above_axes(figure, axes, label)
     return figure
 
 

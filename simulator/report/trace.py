@@ -21,9 +21,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from simulator.record import RunRecord, atomic_path
-from simulator.report.absences import absences
+from simulator.record.absences import absences
 from simulator.report.format import significant
-from simulator.report.grouping import group_records
+from simulator.report.given import Records, records_of
+from simulator.report.grouping import run_labels
 from simulator.report.intervals import SPANS
 from simulator.report.keys import ReportError
 
@@ -97,12 +98,12 @@ class _Rounds:
         return given
 
 
-def write_trace(records: Sequence[RunRecord], path: Path) -> int:
+def write_trace(records: Records, path: str | Path) -> int:
     """Writes runs as one trace, compressed where the path ends in .gz. Equal records give equal bytes.
 
     Args:
-        records: At least one. Each is a pair of processes of its own, named by its variant and sweep point where there
-            are several.
+        records: One or several. Each is a pair of processes of its own, named by its variant, sweep point and seed
+            where there are several.
         path: Ends in .json or .json.gz.
 
     Returns:
@@ -111,9 +112,10 @@ def write_trace(records: Sequence[RunRecord], path: Path) -> int:
     Raises:
         ReportError: If there is no record, or the path ends in something else.
     """
+    records, path = records_of(records), Path(path)
     if not path.name.endswith((".json", ".json.gz")):
         raise ReportError(f"{path}: a trace is written to a file whose name ends in .json or .json.gz")
-    others = {"clock": "simulated time", "runs": [_label([record]) for record in records]}
+    others = {"clock": "simulated time", "runs": run_labels(records)}
     count = 0
     with atomic_path(path) as temporary, _opened(temporary, compress=path.name.endswith(".gz")) as file:
         file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(others)}, "traceEvents": [\n')
@@ -125,7 +127,7 @@ def write_trace(records: Sequence[RunRecord], path: Path) -> int:
     return count
 
 
-def trace_events(records: Sequence[RunRecord]) -> Iterator[Event]:
+def trace_events(records: Records) -> Iterator[Event]:
     """Yields the events of a trace; those of one thread are in order of time.
 
     A worker's thread has complete events ("X") for wait, pull, compute, push and absent, instants ("i") for what went
@@ -144,20 +146,16 @@ def trace_events(records: Sequence[RunRecord]) -> Iterator[Event]:
     Raises:
         ReportError: If there is no record.
     """
-    group_records(records)  # refuses none
-    thread, flow = 2 * len(records) + 1, 0
-    for index, record in enumerate(records):
+    given = records_of(records)
+    thread, flow = 2 * len(given) + 1, 0
+    for index, (record, label) in enumerate(zip(given, run_labels(given), strict=True)):
         ids = _Ids(2 * index + 1, 2 * index + 2, thread, flow)
         thread += record.summary["workers"]
         flow += int(record.rounds["round"].max()) + 1 if len(record.rounds) else 0
         rounds = _Rounds(record)
-        yield from _names(record, ids, f"{_label([record])}: " if len(records) > 1 else "")
+        yield from _names(record, ids, f"{label}: " if len(given) > 1 else "")
         yield from _of_workers(record, rounds, ids)
         yield from _of_server(record, rounds, ids)
-
-
-def _label(records: Sequence[RunRecord]) -> str:
-    return group_records(records)[0].label
 
 
 @contextlib.contextmanager

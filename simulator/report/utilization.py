@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from simulator.record import RunRecord
-from simulator.report.absences import absences
+from simulator.record.absences import absences
+from simulator.report.given import Records
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.intervals import SPANS
 from simulator.report.keys import ReportError
@@ -31,7 +32,7 @@ from simulator.report.style import (
 
 
 def utilization(
-    records: Sequence[RunRecord], *, by: Sequence[str] | None = None, size: tuple[float, float] | None = None
+    records: Records, *, by: Sequence[str] | None = None, size: tuple[float, float] | None = None
 ) -> Figure:
     """Returns where the workers' time went, as shares stacked to 100 %: `utilization_table` drawn.
 
@@ -39,7 +40,7 @@ def utilization(
     have one bar each, for all of their workers.
 
     Args:
-        records: Runs in which at least one round arrived.
+        records: Runs in which at least one round arrived, one or several.
         by: Dotted keys that tell groups apart, see `group_records`.
         size: Width and height in inches.
 
@@ -52,7 +53,7 @@ def utilization(
         raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
     table, slots = _table(groups)
     shown = [name for name in PHASES if (table[name] > 0).any()]
-    with styled():
+    with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             figure = _one_bar_each(table[table["place"] == ALL], shown, size)
         else:
@@ -62,7 +63,7 @@ def utilization(
     return figure
 
 
-def utilization_table(records: Sequence[RunRecord], *, by: Sequence[str] | None = None) -> pd.DataFrame:
+def utilization_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns where the workers' time went, which `utilization` draws.
 
     A worker's time is what the record covers of it, see `worker_table`: later time, in which a round was on its way
@@ -71,7 +72,7 @@ def utilization_table(records: Sequence[RunRecord], *, by: Sequence[str] | None 
     taken together in tenths.
 
     Args:
-        records: Runs in which at least one round arrived.
+        records: Runs in which at least one round arrived, one or several.
         by: Dotted keys that tell groups apart, see `group_records`.
 
     Returns:

@@ -308,14 +308,14 @@ def estimate_table(cost: SweepCost) -> "Table":
     """Returns a row per point."""
     from rich.text import Text
 
-    from simulator.report.tables import new_table
+    from simulator.report.fitted import FittedTable
 
-    table = new_table(None, None)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("point", overflow="fold", min_width=12)
-    table.add_column("takes\nover", overflow="fold")
+    table = FittedTable(keys=2)
+    table.add_numbers("")
+    table.add_words("point")
+    table.add_words("takes\nover")
     for header in ("local\nsteps", "tokens", "simulated\ntime", "memory,\nat most", "cost"):
-        table.add_column(header, justify="right", no_wrap=True)
+        table.add_numbers(header)
     for point in cost.points:
         table.add_row(
             str(point.run.index + 1),

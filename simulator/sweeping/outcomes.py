@@ -95,7 +95,7 @@ class PointsFailedError(SimulationError):
 
     def __init__(self, failures: "Sequence[Failure]", records: "Sequence[RunRecord]", folder: Path | None = None):
         """Makes the error; `folder` is where --resume goes on, if anywhere."""
-        from simulator.record import Runs
+        from simulator.report.runs import Runs
 
         self.failures, self.records = tuple(failures), Runs(records)
         number = len(failures) + len(records)

@@ -97,13 +97,13 @@ def status_table(statuses: list[PointStatus]) -> "Table":
     """Returns a row per point."""
     from rich.text import Text
 
-    from simulator.report.tables import new_table
+    from simulator.report.fitted import FittedTable
     from simulator.visible import visible
 
-    table = new_table(None, None)
-    table.add_column("point", overflow="fold", min_width=12)
-    table.add_column("state", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table = FittedTable()
+    table.add_words("point")
+    table.add_words("state", narrowest=max(map(len, STATES)))
+    table.add_words("")
     for each in statuses:
         table.add_row(Text(visible(each.label)), Text(each.state), Text(visible(each.detail)))
     return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
-from simulator.experiment import SimulationError
+from simulator.experiment import SimulationError, points_of
 from simulator.folder import finished
 from simulator.live import LiveView
 from simulator.stopping import StopSignals
@@ -19,10 +19,11 @@ from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, t
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind
-    from simulator.experiment import Point
+    from simulator.experiment import Point, Simulated
     from simulator.learning import Workshop
     from simulator.profiling import Profile
     from simulator.record import RunRecord
+    from simulator.report.runs import Runs
     from simulator.tracking import Tracker
 
 RETRIES = 2
@@ -215,18 +216,19 @@ class Sweep:
 
 
 def run_points(
-    points: "Sequence[Point]",
+    points: "Simulated",
     folder: str | Path,
     *,
     engine: Engine | None = None,
     jobs: int = 1,
     resume: bool = False,
     reuse: bool = True,
-) -> "list[RunRecord]":
+) -> "Runs":
     """Simulates points into a folder, as `tardigrad run` does: in local processes, or on a Ray cluster.
 
     Args:
-      points: what to simulate, for instance from `load`. Axes that are searched are searched first.
+      points: what to simulate, for instance from `load`, or as `simulate_all` takes it. Axes that are searched are
+        searched first.
       folder: for the records; empty or absent, unless `resume`.
       engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
       jobs: in how many local processes; 1 is this one. A script that uses more must call this under
@@ -247,18 +249,20 @@ def run_points(
     """
     from simulator.folder import alone_in, output_folder
     from simulator.learning import Workshop
+    from simulator.report.runs import Runs
     from simulator.sweeping.outcomes import PointsFailedError
 
-    if not points:
+    given = points_of(points)
+    if not given:
         raise ValueError("points is empty: give at least one")
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     if engine is not None and jobs != 1:
         raise ValueError(f"jobs is {jobs} and an engine is given too: leave one of them out")
-    where = output_folder(Path(folder), points[0].experiment.name, resume=resume)
+    where = output_folder(Path(folder), given[0].experiment.name, resume=resume)
     with alone_in(where):
-        sweep = Sweep(points, Workshop(), where, engine or Local(jobs), reuse=reuse)
+        sweep = Sweep(given, Workshop(), where, engine or Local(jobs), reuse=reuse)
         records, failures = sweep.run()
     if failures:
         raise PointsFailedError(failures, records, where)
-    return records
+    return Runs(records)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.record import RecordError, shard_columns, summarize_faults, summarize_rounds
+from simulator.record import RecordError, shard_columns, summarize_faults, summarize_money, summarize_rounds
 from simulator.verify.found import Found, Violation, each
 
 _PHASES = ("ready_s", "pull_start_s", "compute_start_s", "push_start_s", "arrival_s", "update_s")
@@ -156,6 +156,10 @@ def _summary_follows(found: Found) -> Iterator[Violation]:
     last = found.evaluations.iloc[-1]
     if "goodput" in summary:
         expected |= summarize_faults(rounds, found.faults, found.length_s)
+    if "money" in summary:
+        prices = found.experiment.model_dump(mode="json")
+        costs = summarize_money(prices, rounds, found.faults, found.experiment.cluster.workers, found.length_s)
+        expected["money"] = costs.get("money")
     expected |= {"simulated_seconds": last["simulated_s"], "tokens": last["tokens"], "bytes_sent": last["bytes_sent"]}
     if summary["trainer"] != "null":
         expected |= {"final_loss": last["loss"], "final_perplexity": last["perplexity"]}

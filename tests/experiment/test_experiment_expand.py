@@ -163,12 +163,74 @@ def test_nothing_under_variants_and_sweep_is_the_same_as_leaving_them_out(tmp_pa
 
 def test_settings_are_applied_last_to_every_variant_and_point(tmp_path: Path):
     path = write(
-        tmp_path, SMALL + "variants: {a: {inner: {batch_size: 3}}, b: {}}\nsweep: {inner.batch_size: [4, 5]}\n"
+        tmp_path,
+        SMALL + "variants: {a: {inner: {batch_size: 3}}, b: {}}\nsweep: {inner.batch_size: [4], seed: [1, 2]}\n",
     )
     found = load(path, "inner.batch_size=7", "cluster.network={latency: 1ms}")
     assert [point.experiment.inner.batch_size for point in found] == [7] * 4
     assert {point.experiment.cluster.network.latency for point in found} == {1e-3}
-    assert [point.overrides for point in found] == [{"inner.batch_size": 4}, {"inner.batch_size": 5}] * 2
+    assert [point.overrides for point in found] == [{"seed": 1}, {"seed": 2}] * 2  # what does not hold is not said
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("{seed: [0, 0, 1]}", "sweep.seed.1 = 0: makes the same run as sweep.seed.0: leave one of them out"),
+        (
+            "{cluster.network.latency: [50ms, 1s, 0.05s]}",
+            "sweep.cluster.network.latency.2 = '0.05s': makes the same run as sweep.cluster.network.latency.0: "
+            "leave one of them out",
+        ),
+        (
+            "{inner.batch_size: [4, 5], z: {a: {inner.batch_size: 3}, b: {seed: 1}}}",
+            "sweep.inner.batch_size: has no effect, as sweep.z overwrites inner.batch_size: leave one of them out",
+        ),
+        (
+            "{inner.batch_size: [4], inner: [{batch_size: 3}]}",
+            "sweep.inner.batch_size: has no effect, as sweep.inner overwrites inner.batch_size: leave one of them out",
+        ),
+        (
+            "{outer.weight: [0.5], outer: [{optimizer: nesterov, learning_rate: 1}]}",
+            "sweep.outer.weight: has no effect, as sweep.outer overwrites outer.weight: leave one of them out",
+        ),
+        (
+            "{z: {a: {seed: 1}, b: {seed: 2}, c: {seed: 1}}}",
+            "sweep.z.c = 1: makes the same run as sweep.z.a: leave one of them out",
+        ),
+        (
+            "{y: {a: {seed: 1}, b: {seed: 2}}, z: {c: {seed: 3}}}",
+            "sweep.y.b = 2: makes the same run as sweep.y.a: leave one of them out",
+        ),
+    ],
+)
+def test_values_of_a_sweep_that_make_equal_runs_or_none_are_refused(tmp_path: Path, sweep: str, message: str):
+    path = write(tmp_path, SMALL + f"sweep: {sweep}\n")
+    assert messages(lambda: load(path), tmp_path) == [f"file.yaml:10: {message}"]
+
+
+def test_a_mapping_of_an_axis_may_be_refined_by_another(tmp_path: Path):
+    sweep = "{outer: [{learning_rate: 1, weight: 0.5}], outer.learning_rate: [2, 3]}"
+    found = load(write(tmp_path, SMALL + f"sweep: {sweep}\n"))
+    assert [(p.experiment.outer.learning_rate, p.experiment.outer.weight) for p in found] == [(2, 0.5), (3, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed=5", "seed = 5: makes one run of all values of sweep.seed: set sweep.seed=[5] instead"),
+        ("inner.batch_size=5", "inner.batch_size = 5: makes one run of all values of sweep.z: change sweep.z instead"),
+        ("inner={batch_size: 5}", "inner: makes one run of all values of sweep.z: change sweep.z instead"),
+    ],
+)
+def test_a_setting_that_makes_equal_runs_of_all_values_of_an_axis_is_refused(tmp_path, setting: str, message: str):
+    axes = "{seed: [0, 1], z: [{inner.batch_size: 3}, {inner.batch_size: 4}]}"
+    path = write(tmp_path, SMALL + f"sweep: {axes}\n")
+    assert messages(lambda: load(path, setting), tmp_path) == [f"{message} (set on the command line)"]
+
+
+def test_what_a_setting_overwrites_of_an_axis_is_in_no_label(tmp_path: Path):
+    path = write(tmp_path, SMALL + "sweep: {z: [{inner.batch_size: 3, seed: 1}, {inner.batch_size: 4, seed: 2}]}\n")
+    assert [point.label for point in load(path, "inner.batch_size=5")] == ["small, seed=1", "small, seed=2"]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from simulator.record import (
     FaultLog,
     RecordError,
     RunRecord,
-    read_runs,
     summarize_faults,
 )
+from simulator.report import read_runs
 from simulator.timeline import FaultKind
 from tests.record.builders import build_record, fault_log, round_log, round_row
 

@@ -17,9 +17,10 @@ from simulator.record import (
     RecordError,
     RunRecord,
     atomic_path,
-    read_runs,
+    read_results,
     write_summary,
 )
+from simulator.report import read_runs
 from tests.record.builders import build_record
 
 FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "faults.parquet", "summary.json"]
@@ -280,3 +281,20 @@ def test_importing_records_imports_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_results_have_their_experiments_where_run_folders_are_beside_them(tmp_path):
+    records = [build_record(name, local_steps=200) for name in "ab"]
+    for number, record in enumerate(records):
+        record.write(tmp_path / f"runs/{number}")
+    write_summary(tmp_path / "runs/summary.json", [record.summary for record in records])
+    for given in (tmp_path / "runs", tmp_path / "runs/summary.json", str(tmp_path / "runs")):
+        found = read_results(given)
+        assert [result.experiment["variant"] for result in found] == ["a", "b"]
+        assert [result.experiment["name"] for result in found] == ["quickstart"] * 2
+    (tmp_path / "alone.json").write_bytes((tmp_path / "runs/summary.json").read_bytes())
+    alone = read_results([tmp_path / "alone.json", tmp_path / "runs/1"])
+    assert [result.experiment["name"] for result in alone] == ["", "", "quickstart"]
+    assert [result.summary["variant"] for result in alone] == ["a", "b", "b"]
+    with pytest.raises(RecordError, match=r"summary\.json: cannot be read"):
+        read_results(tmp_path)

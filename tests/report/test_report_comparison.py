@@ -1,6 +1,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from simulator.report import ReportError, comparison, comparison_markdown, comparison_table
 from simulator.report.comparison import interval
+from tests.record.builders import build_record
 
 REFERENCE = {
     "source": "a table",
@@ -122,3 +124,40 @@ def test_columns_of_published_results_are_left_out_where_there_are_none():
     rows = comparison(RUNS, REFERENCE | {"results": [], "metric": "final_loss"})
     header = comparison_markdown(rows, REFERENCE | {"results": [], "metric": "final_loss"}).split("\n")[0]
     assert header == "| variant | loss here | ratio here | 95 % interval | simulated time | seeds |"
+
+
+def record(variant, seed, perplexity, *, steps=400, trainer="batched", **settings):
+    found = build_record(variant, seed=seed, local_steps=200, trainer=trainer)
+    changes = {"final_perplexity": perplexity, "local_steps": steps}
+    return replace(found, experiment=found.experiment | settings, summary=found.summary | changes)
+
+
+def test_runs_of_other_settings_are_compared_with_those_of_the_same():
+    runs = [record(v, s, p * r, rate=r) for r in (1, 2) for v, p in (("sync", 10.0), ("late", 12.0)) for s in (0, 1)]
+    rows = comparison(runs, REFERENCE)
+    assert rows["point"].tolist() == ["rate=1", "rate=1", "rate=2", "rate=2"]
+    assert rows["value"].tolist() == pytest.approx([10.0, 12.0, 20.0, 24.0])
+    assert rows["ratio"].tolist() == pytest.approx([1.0, 1.2, 1.0, 1.2])
+    assert rows["seeds"].tolist() == [2] * 4
+    one = comparison(
+        [run for run in runs if run.summary["variant"] == "late" or run.experiment["rate"] == 1], REFERENCE
+    )
+    assert one.set_index("point")["ratio"].to_dict() == pytest.approx({"": 1.0, "rate=1": 1.2, "rate=2": 2.4})
+
+
+def test_a_record_that_is_given_twice_counts_once():
+    runs = [record("sync", 0, 10.0), record("sync", 1, 12.0), record("sync", 0, 10.0)]
+    rows = comparison(runs, REFERENCE)
+    assert (rows["seeds"].tolist(), rows["value"].tolist()) == ([2], [11.0])
+
+
+def test_unequal_work_is_in_the_caption():
+    runs = [
+        record("sync", 0, 10.0, steps=4000),
+        record("late", 0, 12.0, steps=1000),
+        record("near", 0, 9.0, steps=4010),
+    ]
+    rows = comparison(runs, REFERENCE)
+    assert rows["steps_ratio"].tolist() == [1.0, 0.25, 1.0025]
+    caption = comparison_markdown(rows, REFERENCE).splitlines()[-1]
+    assert caption.endswith("of the same seed. The work is not equal: its local steps are 0.25× for late.")  # noqa: RUF001

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from simulator.record import RunRecord
-from simulator.report import ReportError, perplexity_curves
+from simulator.report import ReportError, perplexity_curves, perplexity_table
 from simulator.report.axes import log_ticks
-from tests.record.builders import build_record
+from tests.record.builders import build_record, like
 
 VARIANTS = ("sync DiLoCo", "async Nesterov", "delayed Nesterov", "delayed Nesterov + DyLU")
 
@@ -113,7 +113,9 @@ def test_seeds_make_one_mean_in_a_band_where_all_have_values():
     record = build_record()
     evaluations = record.evaluations.iloc[:3].assign(simulated_s=[0.0, 10.0, 20.0])
     first = _with_evaluations(record, evaluations.assign(perplexity=[8.0, 4.0, 2.0]))
-    second = _with_evaluations(record, evaluations.assign(simulated_s=[5.0, 10.0, 30.0], perplexity=[8.0, 6.0, 6.0]))
+    second = _with_evaluations(
+        build_record(seed=1), evaluations.assign(simulated_s=[5.0, 10.0, 30.0], perplexity=[8.0, 6.0, 6.0])
+    )
     figure = perplexity_curves([first, second])
     (line,) = _lines(figure)
     np.testing.assert_allclose(line.get_xdata(), [5, 10, 20])
@@ -122,7 +124,7 @@ def test_seeds_make_one_mean_in_a_band_where_all_have_values():
     (band,) = _bands(figure)
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices.round(6)}
     assert {(5, 8), (10, 4), (10, 6), (20, 2), (20, 6)} <= corners
-    assert _legend(figure) == ("mean, min to max, n = 2", ["async Nesterov"])
+    assert _legend(figure) == ("mean, min to max, n = 2", ["async Nesterov (ends with the shortest run)"])
 
 
 def test_legend_says_n_of_each_where_they_differ():
@@ -134,7 +136,9 @@ def test_legend_says_n_of_each_where_they_differ():
 
 def test_seeds_without_a_common_range_are_refused():
     record = build_record()
-    late = _with_evaluations(record, record.evaluations.assign(simulated_s=record.evaluations["simulated_s"] + 1e6))
+    late = _with_evaluations(
+        build_record(seed=1), record.evaluations.assign(simulated_s=record.evaluations["simulated_s"] + 1e6)
+    )
     with pytest.raises(ReportError, match="async Nesterov: its 2 runs have no range in common"):
         perplexity_curves([record, late])
 
@@ -181,7 +185,7 @@ def test_a_diverged_curve_ends_and_says_so():
     assert len(_lines(figure)[0].get_xdata()) == 4
     lost = _with_evaluations(record, evaluations.assign(perplexity=math.nan))
     assert _legend(perplexity_curves([lost]))[1] == ["async Nesterov (diverged)"]
-    figure = perplexity_curves([record, lost])
+    figure = perplexity_curves([record, _with_evaluations(build_record(seed=1), lost.evaluations)])
     assert _legend(figure)[1] == ["async Nesterov (1 of 2 diverged)"]
 
 
@@ -234,3 +238,25 @@ def test_nothing_is_cut_off():
     assert box.y1 <= height
     legend = figure.legends[0].get_window_extent()
     assert legend.y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_a_curve_that_ends_with_the_shortest_of_its_runs_says_so():
+    records = [build_record("a", local_steps=steps, overrides={"budget.local_steps": steps}) for steps in (2000, 4000)]
+    figure = perplexity_curves(records, by=["variant"])
+    assert _legend(figure) == ("mean, min to max, n = 2", ["a (ends with the shortest run)"])
+    table = perplexity_table(records, by=["variant"])
+    ends = [record.evaluations["simulated_s"].iloc[-1] for record in records]
+    assert (table["simulated_s"].max(), table["longest"].unique().tolist()) == (ends[0], [ends[1]])
+    assert _legend(perplexity_curves(records))[1] == ["a, local_steps=2000", "a, local_steps=4000"]
+    base = build_record("a", local_steps=2000)
+    grid = [like(base, "a", overrides={"x": x, "y": 1}) for x in range(9)]
+    long = [like(build_record("a", local_steps=4000), "a", overrides={"x": x, "y": 2}) for x in range(9)]
+    assert _legend(perplexity_curves([*grid, *long], by=["x"]))[0].endswith("; curves end with the shortest run")
+
+
+def test_a_diverged_run_is_no_shorter_one():
+    record = build_record(seed=1)
+    evaluations = record.evaluations.copy()
+    evaluations.loc[4:, "perplexity"] = math.inf
+    figure = perplexity_curves([build_record(), _with_evaluations(record, evaluations)])
+    assert _legend(figure)[1] == ["async Nesterov (1 of 2 diverged)"]

@@ -141,3 +141,12 @@ def test_what_cannot_be_shown_is_refused(changes, message):
 def test_more_cells_than_can_be_read_are_refused():
     with pytest.raises(ReportError, match=r"inner.local_steps has 41 values, of which at most 40 can be read"):
         heat_map([_run(0.1, h, 5.0) for h in range(41)], X, Y)
+
+
+def test_runs_of_one_cell_with_other_settings_are_refused_and_a_run_given_twice_counts_once():
+    first = _run(0.1, 1, 2.0)
+    other = replace(_run(0.1, 1, 4.0), experiment=first.experiment | {"batch_size": 8})
+    with pytest.raises(ReportError, match="runs of one cell differ in batch_size too: add that to the keys"):
+        heat_map_table([first, other], X, Y)
+    assert heat_map_table([first, other], X, Y, by=["batch_size"]).to_numpy().ravel().tolist() == [4.0, 2.0]
+    assert heat_map_table([first, _run(0.1, 1, 2.0), _run(0.1, 1, 5.0, seed=1)], X, Y).to_numpy().tolist() == [[3.5]]

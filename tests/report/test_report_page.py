@@ -39,7 +39,7 @@ def _with(record, experiment=None, **summary):
 
 
 def _payload(records):
-    return payload(records, group_records(records))
+    return payload(group_records(records))
 
 
 def _held(page):
@@ -407,3 +407,45 @@ def test_evaluations_at_one_time_are_kept():
         log.append(**row, loss=2.0, perplexity=math.e**2)
     record = dataclasses.replace(build_record(), evaluations=log.frame())
     assert curve(record, ["local_steps", "bytes_sent"], 400)["x"] == {"local_steps": [0, 50, 50], "bytes_sent": 0}
+
+
+def test_the_answer_names_the_settings_that_tell_runs_apart():
+    runs = [_with(build_record("base"), {"rate": r}, final_perplexity=p) for r, p in ((0.01, 13.23), (0.5, 6.87))]
+    assert answers(group_records(runs)) == [
+        "base, rate=0.5 reached the lowest final perplexity, 6.870, in 18.7 min of simulated time."
+    ]
+    held = _payload(runs)
+    assert [(group["name"], group["runs"], group["baseline"]) for group in held["groups"]] == [("base", 1, None)] * 2
+    [column] = [column for column in held["columns"] if column["key"] == "rate"]
+    assert (column["values"], column["about"]) == (["0.01", "0.5"], "rate, in which runs differ")
+    page = report_page([*runs, runs[0]])
+    assert "1 run has the settings and the seed of another: counted once" in page
+    assert "1 run has the settings" not in report_page(runs)
+
+
+def test_at_a_sweep_point_what_else_differs_is_named():
+    runs = [
+        _with(build_record(v, barrier=v == "sync", overrides={"h": h}), {"buffer": b}, final_perplexity=q)
+        for h in (1, 2)
+        for v, b, q in (("sync", 1, 5.0), ("late", 2, 4.0), ("late", 4, 3.0))
+    ]
+    first, second = answers(group_records(runs))
+    assert first.startswith("At h=1, late, buffer=4 reached the lowest final perplexity, 3.000: 0.60")
+    assert " of sync." in first
+    assert second.startswith("At h=2, late, buffer=4 reached")
+
+
+def test_unequal_work_and_other_data_are_said():
+    sync = _with(build_record("sync", barrier=True), final_perplexity=5.0, local_steps=28_000, simulated_seconds=1e6)
+    late = _with(build_record("late"), final_perplexity=4.0, local_steps=1000, simulated_seconds=1e4)
+    times = "\u00d7"
+    assert answers(group_records([sync, late])) == [
+        f"late reached the lowest final perplexity, 4.000: 0.80{times} the perplexity in 0.01{times} the simulated "
+        f"time, with 0.036{times} the local steps of sync."
+    ]
+    columns = {column["key"]: column for column in _payload([sync, late])["columns"]}
+    assert columns["local_steps"]["relative"]
+    equal = [_with(run, local_steps=4000) for run in (sync, late)]
+    assert not {c["key"]: c for c in _payload(equal)["columns"]}["local_steps"]["relative"]
+    [said] = answers(group_records([sync, _with(late, data_hash="0ther")]))
+    assert said.endswith(" They were not evaluated on the same data, so this compares little.")

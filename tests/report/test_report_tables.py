@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -38,7 +39,7 @@ def test_results_by_hand():
         "async",
         f"5.500\n1.10{times}",
         f"16.9 min\n0.30{times}",
-        "4,025",
+        f"4,025\n10.06{times}",
         "80",
         "2.50\nmax 14",
         "95.0 %",
@@ -54,7 +55,7 @@ def test_seeds_are_one_row_with_half_the_range():
     (row,) = _cells(table)
     assert row[0] == "a\nn = 3"
     assert row[1] == "5.200\n± 0.200"
-    assert table.caption == "±: half the range over n runs"
+    assert str(table.caption) == "±: half the range over n runs"
     assert results_table(summaries[:1]).caption is None
 
 
@@ -118,7 +119,7 @@ def test_it_says_how_many_seeds_have_a_value():
 
 
 def test_no_summaries():
-    with pytest.raises(ReportError, match="no summaries given"):
+    with pytest.raises(ReportError, match="no records given"):
         results_table([])
 
 
@@ -150,7 +151,7 @@ def test_worker_table_of_many_workers_is_a_sample():
     table = worker_rich_table(build_record(step_s=[1.0 + i for i in range(9)], local_steps=2000), max_workers=3)
     rows = _cells(table)
     assert [row[0] for row in rows] == ["0", "4", "8"]
-    assert table.caption == "3 of 9 workers, evenly spaced from fastest to slowest"
+    assert str(table.caption) == "3 of 9 workers, evenly spaced from fastest to slowest"
 
 
 def test_worker_without_rounds_is_dashes():
@@ -164,3 +165,66 @@ def test_the_best_and_the_worst_shard_are_shown_where_shards_were_evaluated():
     losses = [[math.log(5.0), math.log(7.0), None], [math.log(9.0), math.log(6.0), math.log(8.0)]]
     table = results_table([_summary(seed=seed, final_shard_losses=each) for seed, each in enumerate(losses)])
     assert _cells(table)[0][1].endswith("\nshards 5.500\nto 8.000")
+
+
+def _record(variant="a", *, seed=0, experiment=None, **changes):
+    record = build_record(variant, seed=seed, local_steps=400)
+    return replace(record, experiment=record.experiment | (experiment or {}), summary=record.summary | changes)
+
+
+def test_runs_of_other_settings_have_rows_of_their_own():
+    runs = [_record(experiment={"rate": rate}, final_perplexity=p) for rate, p in ((0.01, 13.23), (0.5, 6.87))]
+    assert [row[:2] for row in _cells(results_table(runs))] == [["a\nrate=0.01", "13.23"], ["a\nrate=0.5", "6.870"]]
+    many = [_record(experiment=dict.fromkeys("wxyz", number)) for number in (1, 2)]
+    table = results_table(many)
+    assert [row[0] for row in _cells(table)] == ["a\nw=1\n…", "a\nw=2\n…"]
+    assert str(table.caption) == "…: more settings differ"
+
+
+def test_groups_by_keys_are_rows_where_keys_are_asked_for():
+    runs = [_record(v, experiment={"rate": rate}, final_perplexity=p) for v, rate, p in GRID]
+    rows = _cells(results_table(runs, by=["rate"]))
+    assert [row[:2] for row in rows] == [["rate=1\nn = 2", "5.000\n± 1.000"], ["rate=2\nn = 2", "7.000\n± 1.000"]]
+    assert [row[0] for row in _cells(results_table(runs, by=["variant"]))] == ["a\nn = 2", "b\nn = 2"]
+    assert [row[1] for row in _cells(results_table(runs, by=["variant"]))] == [
+        "5.000\n± 1.000\n1.00×",  # noqa: RUF001
+        "7.000\n± 1.000\n1.40×",  # noqa: RUF001
+    ]
+
+
+GRID = [("a", 1, 4.0), ("a", 2, 6.0), ("b", 1, 6.0), ("b", 2, 8.0)]
+
+
+def test_a_run_that_is_given_twice_counts_once_and_it_is_said():
+    table = results_table([_record(), _record(seed=1), _record()])
+    assert _cells(table)[0][0] == "a\nn = 2"
+    assert str(table.caption).endswith("; 1 run has the settings and the seed of another: counted once")
+
+
+def test_unequal_work_is_said():
+    sync = _record("sync", max_staleness=0, local_steps=28_000_000, simulated_seconds=1000.0)
+    late = _record("late", local_steps=1_000_000, simulated_seconds=11.0)
+    table = results_table([sync, late])
+    assert [row[2:4] for row in _cells(table)] == [
+        ["16.7 min\n1.00×", "28 M"],  # noqa: RUF001
+        ["11 s\n0.011×", "1 M\n0.036×"],  # noqa: RUF001
+    ]
+    assert "local steps with a factor: the work was not equal" in str(table.caption)
+    nearly = results_table([_record("sync", local_steps=4000, max_staleness=0), _record("late", local_steps=4025)])
+    assert "local steps" not in str(nearly.caption)
+    assert [row[3] for row in _cells(nearly)] == ["4,000", "4,025"]
+
+
+def test_money_is_a_column_where_there_are_prices_in_one_currency():
+    def priced(variant, price, currency):
+        cluster = {"devices": {"price_per_hour": price}, "currency": currency}
+        return _record(variant, experiment={"cluster": cluster}, simulated_seconds=3600.0, max_staleness=0)
+
+    table = results_table([priced("a", 2.0, "EUR"), priced("b", 3.0, "EUR")])
+    [place] = [number for number, column in enumerate(table.columns) if column.header == "money\nEUR"]
+    assert [row[place] for row in _cells(table)] == ["8.00\n1.00×", "12.00\n1.50×"]  # noqa: RUF001
+    summaries = [priced("a", 2.0, "EUR").summary | {"money": 8.0, "currency": "EUR"}]
+    assert "money\nEUR" in [column.header for column in results_table(summaries).columns]
+    several = results_table([priced("a", 2.0, "EUR"), priced("b", 3.0, "USD")])
+    assert "money" not in " ".join(str(column.header) for column in several.columns)
+    assert "no money, as prices are in EUR and USD" in str(several.caption)

@@ -276,11 +276,12 @@ def test_several_runs_are_processes_of_their_own(tmp_path):
     records = [build_record("a"), build_record("b", step_s=(1.0, 2.0)), build_record("b", seed=1)]
     check_format(list(trace_events(records)))
     names = [event["args"]["name"] for event in trace_events(records) if event["name"] == "process_name"]
-    assert names == [f"{label}: {part}" for label in ("a", "b", "b") for part in ("server", "workers")]
+    labels = ["a", "b, seed=0", "b, seed=1"]
+    assert names == [f"{label}: {part}" for label in labels for part in ("server", "workers")]
     count = write_trace(records, tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
     assert len(trace["traceEvents"]) == count
-    assert trace["otherData"] == {"clock": "simulated time", "runs": ["a", "b", "b"]}
+    assert trace["otherData"] == {"clock": "simulated time", "runs": labels}
 
 
 def test_files_are_compressed_by_their_suffix_and_equal_for_equal_records(tmp_path):

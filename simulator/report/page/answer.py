@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from simulator.report import format as human
-from simulator.report.grouping import Group, sweep_point_labels
+from simulator.report.baselines import unequal
+from simulator.report.grouping import Group
 from simulator.report.keys import one_line
 from simulator.report.page.limits import ANSWERS, SENTENCES
-from simulator.report.page.payload import baselines, mean_of, variant_of
+from simulator.report.page.payload import compared_with, mean_of, steps_ratio
 
 
 def answers(groups: Sequence[Group]) -> list[str]:
@@ -19,7 +20,7 @@ def answers(groups: Sequence[Group]) -> list[str]:
     reached, points = _reached(groups)
     if not reached:
         return [_of_timelines(groups)]
-    found = baselines(groups)
+    found = compared_with(groups)
     if not 1 <= len(points) <= ANSWERS:
         return [_sentence(groups, reached, list(reached), found, "")]
     if len(points) > SENTENCES:
@@ -41,30 +42,35 @@ def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
         best = _best(groups, reached, members)
         own_s, other_s = (mean_of(groups[index], "simulated_seconds") for index in (best[0], baseline))
         own, other = reached[best[0]], reached.get(baseline)
+        steps = steps_ratio(groups, best[0], baseline)
         rivals = [index for index in members if index not in best and _overlap(groups[best[0]], groups[index])]
         rows.append(
             {
                 "sweep point": _point(groups, baseline),
                 "lowest final perplexity": human.perplexity(own),
-                "reached by": _listed([variant_of(groups[index]) for index in best]),
+                "reached by": _listed([_name(groups, index, baseline) for index in best]),
                 "in": human.short_duration(own_s),
-                "beside": variant_of(groups[baseline]),
+                "beside": _name(groups, baseline, baseline),
                 "perplexity": human.ratio(own / other) if other else human.UNKNOWN,
                 "simulated time": human.ratio(own_s / other_s) if own_s and other_s else human.UNKNOWN,
-                "seeds overlap with": _listed([variant_of(groups[index]) for index in rivals]),
+                "local steps": human.ratio(steps) if unequal(steps) else "",
+                "seeds overlap with": _listed([_name(groups, index, baseline) for index in rivals]),
             }
         )
+    if not any(row["local steps"] for row in rows):
+        for row in rows:
+            del row["local steps"]
     return rows
 
 
 def _tally(groups: Sequence[Group], reached: dict[int, float], points: Mapping[int, Sequence[int]]) -> str:
     """Returns at how many sweep points which variant was best."""
-    best = [_best(groups, reached, members) for members in points.values()]
-    alone = Counter(variant_of(groups[each[0]]) for each in best if len(each) == 1).most_common()
-    count = len({baseline for baseline in baselines(groups) if baseline is not None})
+    best = [(baseline, _best(groups, reached, members)) for baseline, members in points.items()]
+    alone = Counter(_name(groups, each[0], of) for of, each in best if len(each) == 1).most_common()
+    count = len({baseline for baseline in compared_with(groups) if baseline is not None})
     parts = [f"{name} reached the lowest final perplexity at {most}" for name, most in alone[:1]]
     parts += [f"{name} at {number}" for name, number in alone[1:]]
-    equal = sum(len(each) > 1 for each in best)
+    equal = sum(len(each) > 1 for _, each in best)
     parts += [f"several are equal at {equal}"] if equal else []
     parts += [f"all diverged at {count - len(points)}"] if count > len(points) else []
     runs = {len(groups[index].records) for index in reached}
@@ -83,7 +89,7 @@ def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Se
     """Returns the perplexity that each group reached, and the groups of each sweep point by the baseline there."""
     means = ((index, mean_of(group, "final_perplexity")) for index, group in enumerate(groups))
     reached = {index: mean for index, mean in means if mean is not None}
-    found = baselines(groups)
+    found = compared_with(groups)
     points: dict[int, list[int]] = {}
     for index in reached:
         baseline = found[index]
@@ -94,9 +100,19 @@ def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Se
 
 def _point(groups: Sequence[Group], index: int) -> str:
     """Returns what to call a group's sweep point, with its experiment where there are several."""
-    names = [one_line(group.records[0].experiment["name"]) for group in groups]
-    labels = sweep_point_labels(groups[index].records[0].summary)
-    return ", ".join([names[index], *labels] if len(set(names)) > 1 else labels)
+    group = groups[index]
+    experiment = [group.keys["name"].shown] if "name" in group.keys else []
+    return ", ".join([*experiment, *group.parts[1:]])
+
+
+def _name(groups: Sequence[Group], index: int, baseline: int | None) -> str:
+    """Returns what to call a group beside others of its sweep point: its variant, and what else differs from it."""
+    group = groups[index]
+    if baseline is None:
+        return group.label
+    return ", ".join(
+        [one_line(group.variant), *(part for part in group.parts[1:] if part not in groups[baseline].parts)]
+    )
 
 
 def _sentence(
@@ -108,8 +124,11 @@ def _sentence(
 ) -> str:
     best = min(members, key=lambda index: reached[index])
     group, baseline = groups[best], found[best]
-    name = variant_of(group) if at else group.label
-    where = f"At {at}, {name}" if at else name
+
+    def name(index: int) -> str:
+        return _name(groups, index, baseline if at else None)
+
+    where = f"At {at}, {name(best)}" if at else name(best)
     runs = len(group.records)
     text = f"{where} reached the lowest final perplexity, {human.perplexity(reached[best])}"
     text += f" (mean of {runs} runs)" if runs > 1 else ""
@@ -119,26 +138,25 @@ def _sentence(
         others = [index for index in members if index != best]
         if baseline == best and others:
             second = min(others, key=lambda index: reached[index])
-            text += f" Next is {_name(groups[second], at)}: {_beside(groups, reached, second, best)}."
+            text += f" Next is {name(second)}: {_beside(groups, reached, second, best)}."
     elif baseline in reached:
-        text += f": {_beside(groups, reached, best, baseline)} of {_name(groups[baseline], at)}."
+        text += f": {_beside(groups, reached, best, baseline)} of {name(baseline)}."
     else:
-        text += f"; {_name(groups[baseline], at)} diverged."
+        text += f"; {name(baseline)} diverged."
     rivals = [index for index in members if index != best and _overlap(groups[best], groups[index])]
     if rivals:
-        text += f" Over the seeds its range overlaps with that of {_listed([_name(groups[i], at) for i in rivals])}."
-    return text
+        text += f" Over the seeds its range overlaps with that of {_listed([name(index) for index in rivals])}."
+    data = {run.get("data_hash") for index in members for run in groups[index].summaries}
+    return text + (" They were not evaluated on the same data, so this compares little." if len(data) > 1 else "")
 
 
 def _beside(groups: Sequence[Group], reached: dict[int, float], index: int, other: int) -> str:
-    """Returns a group's perplexity and simulated time as multiples of those of another."""
+    """Returns a group's perplexity and simulated time as multiples of those of another, with unequal work."""
     own_s, other_s = (mean_of(groups[i], "simulated_seconds") for i in (index, other))
     text = f"{human.ratio(reached[index] / reached[other])} the perplexity"
-    return text + (f" in {human.ratio(own_s / other_s)} the simulated time" if own_s and other_s else "")
-
-
-def _name(group: Group, at: str) -> str:
-    return variant_of(group) if at else group.label
+    text += f" in {human.ratio(own_s / other_s)} the simulated time" if own_s and other_s else ""
+    steps = steps_ratio(groups, index, other)
+    return text + (f", with {human.ratio(steps)} the local steps" if unequal(steps) else "")
 
 
 def _overlap(group: Group, other: Group) -> bool:

@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from simulator.record import RunRecord, atomic_path
+from simulator.record import atomic_path
+from simulator.report.given import Records
 from simulator.report.grouping import Group, group_records
 from simulator.report.keys import ReportError
 from simulator.report.page import sections
@@ -22,11 +23,11 @@ _SCRIPTS = ("base.js", "results.js")  # before plotly, so that there is somethin
 _PLOTS = ("curves.js", "runs.js", "page.js")
 
 
-def write_report(records: Sequence[RunRecord], file: Path, *, unfinished: Sequence[str] = ()) -> bool:
+def write_report(records: Records, file: str | Path, *, unfinished: Sequence[str] = ()) -> bool:
     """Writes the page of some runs, in place of an earlier one.
 
     Args:
-        records: At least one.
+        records: The runs, one or several.
         file: Where to.
         unfinished: Points of the sweep that are not finished, and what is known of them, to be named in the page.
 
@@ -37,6 +38,7 @@ def write_report(records: Sequence[RunRecord], file: Path, *, unfinished: Sequen
         ReportError: If there is no record, or the file is there and is no such page.
         OSError: If it cannot be written.
     """
+    file = Path(file)
     there = file.exists()
     if there and not _is_report(file):
         raise ReportError(f"{file}: is there, and is no report of tardigrad's: name another file, or remove it first")
@@ -53,11 +55,11 @@ def _is_report(file: Path) -> bool:
         return GENERATOR.encode() in opened.read(2000)
 
 
-def report_page(records: Sequence[RunRecord], *, unfinished: Sequence[str] = ()) -> str:
+def report_page(records: Records, *, unfinished: Sequence[str] = ()) -> str:
     """Returns the page of some runs as HTML, the same for the same records.
 
     Args:
-        records: At least one.
+        records: The runs, one or several.
         unfinished: Points of the sweep that are not finished, and what is known of them, to be named in the page.
 
     Raises:
@@ -72,7 +74,7 @@ def report_page(records: Sequence[RunRecord], *, unfinished: Sequence[str] = ())
         generator=GENERATOR,
         policy=_policy(scripts),
         style=_asset("page.css"),
-        data=_data(records, groups),
+        data=_data(groups),
         configuration=sections.configuration(groups),
         faults=faults,
         faults_hidden="" if faults else "hidden",
@@ -84,9 +86,9 @@ def report_page(records: Sequence[RunRecord], *, unfinished: Sequence[str] = ())
     )
 
 
-def _data(records: Sequence[RunRecord], groups: Sequence[Group]) -> str:
+def _data(groups: Sequence[Group]) -> str:
     """Returns what the script draws as JSON that cannot end the element it stands in."""
-    text = json.dumps(payload(records, groups), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(payload(groups), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

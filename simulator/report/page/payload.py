@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulator.record import OF_FAULTS, SUMMARY_KEYS, RunRecord
-from simulator.report.grouping import Group, sweep_point, sweep_point_key, sweep_point_labels
+from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RunRecord
+from simulator.report.baselines import baselines, unequal, without_lonely
+from simulator.report.grouping import Group, short_names
 from simulator.report.keys import one_line
 from simulator.report.money import has_prices, money
 from simulator.report.page.curves import axes, curve, is_trained, money_label
@@ -40,12 +41,11 @@ _RELATIVE = ("final_perplexity", "simulated_seconds", "bytes_sent")
 _UNSHOWN = ("seed", "best_loss")
 
 
-def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, Any]:
+def payload(groups: Sequence[Group]) -> dict[str, Any]:
     """Returns what the page's script draws.
 
     Args:
-        records: All runs.
-        groups: The same, grouped.
+        groups: Of all runs.
 
     Returns:
         `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one)
@@ -62,14 +62,14 @@ def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, 
     best = [record.summary["best_loss"] for record in runs if record.summary["best_loss"] is not None]
     return {
         "groups": [
-            {"label": group.label, "name": name_of(group), "baseline": baseline, "runs": len(group.records)}
-            for group, baseline in zip(groups, baselines(groups), strict=True)
+            {"label": group.label, "name": group.parts[0], "baseline": baseline, "runs": len(group.records)}
+            for group, baseline in zip(groups, compared_with(groups), strict=True)
         ],
         "runs": {
             "group": [number[id(record)] for record in runs],
             "seed": [record.summary["seed"] for record in runs],
         },
-        "columns": columns(runs),
+        "columns": columns(groups),
         "axes": found,
         "curves": [curve(record, keys, most) for record in runs],
         "thinned": max((len(r.evaluations) for r in runs if is_trained(r)), default=0) > most and most,
@@ -79,56 +79,29 @@ def payload(records: Sequence[RunRecord], groups: Sequence[Group]) -> dict[str, 
     }
 
 
-def variant_of(group: Group) -> str:
-    """Returns the name of a group's variant."""
-    return one_line(group.records[0].summary["variant"])
+def compared_with(groups: Sequence[Group]) -> list[int | None]:
+    """Returns for each group the index of the one of its sweep point that it is compared with, see `baselines`.
 
-
-def name_of(group: Group) -> str:
-    """Returns a group's label without its sweep point, which has columns of its own."""
-    point = ", ".join(sweep_point_labels(group.records[0].summary))
-    return group.label.removesuffix(f", {point}")
-
-
-def baselines(groups: Sequence[Group]) -> list[int | None]:
-    """Returns for each group the index of the one of its sweep point that it is compared with.
-
-    That is the first synchronous one, in which no round was ever stale, or else the first. A group alone at its sweep
-    point has none.
+    A group that is alone at its sweep point has none.
     """
-    points: dict[tuple[str, str], list[int]] = {}
-    for index, group in enumerate(groups):
-        first = group.records[0]
-        points.setdefault((first.experiment["name"], sweep_point_key(first.summary)), []).append(index)
-    found: list[int | None] = [None] * len(groups)
-    for members in points.values():
-        if len(members) > 1:
-            synchronous = (index for index in members if _is_synchronous(groups[index]))
-            baseline = next(synchronous, members[0])
-            for index in members:
-                found[index] = baseline
-    return found
+    return without_lonely(baselines(groups))
 
 
-def _is_synchronous(group: Group) -> bool:
-    return all(record.summary["max_staleness"] == 0 for record in group.records)
-
-
-def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Returns the columns of the results: what the sweep sets, then what came of it, with a value for each run.
+def columns(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Returns the columns of the results: what tells runs apart, then what came of them, with a value for each run.
 
     Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
     times the local steps. Numbers that a summary has under keys of its own are columns too, and so is money where
-    experiments give prices.
+    experiments give prices. Where variants have done unequal work, local steps are shown relative to the baseline too.
     """
+    runs = [record for group in groups for record in group.records]
     found: list[dict[str, Any]] = []
-    paths = list(dict.fromkeys(key for run in runs for key in sweep_point(run.summary)))
-    last = [path.rsplit(".", 1)[-1] for path in paths]
-    for path, short_name in zip(paths, last, strict=True):
-        values = [one_line(_text(sweep_point(run.summary).get(path))) for run in runs]
-        label = one_line(short_name if last.count(short_name) == 1 else path)
-        about = f"{one_line(path)}, set by the sweep"
-        found.append({"key": one_line(path), "label": label, "kind": "text", "about": about, "values": values})
+    keys = list(dict.fromkeys(key for group in groups for key in group.keys if key not in ("name", "variant")))
+    unswept = {key for group in groups for key in group.settings}
+    for key, name in zip(keys, short_names(keys), strict=True):
+        values = [group.keys[key].shown if key in group.keys else "" for group in groups for _ in group.records]
+        about = f"{one_line(key)}, {'in which runs differ' if key in unswept else 'set by the sweep'}"
+        found.append({"key": one_line(key), "label": one_line(name), "kind": "text", "about": about, "values": values})
     further = [key for run in runs for key in run.summary if _is_further(key, run.summary[key])]
     known = {**{key: (key.replace("_", " "), _kind(key), "") for key in dict.fromkeys(further)}, **_COLUMNS}
     trained = any(run.summary["trainer"] != "null" for run in runs)
@@ -144,7 +117,7 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
         else:
             shown = key in _ALWAYS or len(set(numbers)) > 1
         if shown:
-            relative = key in _RELATIVE
+            relative = key in _RELATIVE or (key == "local_steps" and _unequal_work(groups))
             found.append(
                 {"key": key, "label": label, "kind": kind, "about": about, "relative": relative, "values": numbers}
             )
@@ -156,18 +129,25 @@ def columns(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     return found
 
 
+def steps_ratio(groups: Sequence[Group], index: int, baseline: int) -> float | None:
+    """Returns the local steps of a group relative to those of another, None where they are not known."""
+    own, other = (mean_of(groups[each], "local_steps") for each in (index, baseline))
+    return own / other if own is not None and other else None
+
+
+def _unequal_work(groups: Sequence[Group]) -> bool:
+    compared = compared_with(groups)
+    return any(unequal(steps_ratio(groups, i, of)) for i, of in enumerate(compared) if of is not None)
+
+
 def _is_further(key: str, value: Any) -> bool:
-    known = key in _COLUMNS or key in SUMMARY_KEYS or key in _UNSHOWN
+    known = key in (*_COLUMNS, *SUMMARY_KEYS, *OF_MONEY, *_UNSHOWN)
     return not known and isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(key: str) -> str:
     """Returns how to write a number under a key that is not known here."""
     return "time" if key.endswith(("_s", "_seconds")) else "number"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def detailed(groups: Sequence[Group]) -> list[int]:
@@ -178,11 +158,11 @@ def detailed(groups: Sequence[Group]) -> list[int]:
     arrived = [index for index, group in enumerate(groups) if _with_rounds(group) is not None]
     if len(arrived) <= TIMELINES:
         return arrived
-    compared_with = set(baselines(groups))
+    compared = set(compared_with(groups))
 
     def rank(index: int) -> tuple[bool, float]:
         reached = mean_of(groups[index], "final_perplexity")
-        return index not in compared_with, float("inf") if reached is None else reached
+        return index not in compared, float("inf") if reached is None else reached
 
     return sorted(sorted(arrived, key=rank)[:TIMELINES])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import RunRecord, worker_table
-from simulator.report.absences import absences
+from simulator.record.absences import absences
 from simulator.report.grouping import Group
 from simulator.report.intervals import SPANS, sample_workers
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS

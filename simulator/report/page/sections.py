@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.record import FAULTS, RunRecord
 from simulator.report import format as human
-from simulator.report.grouping import Group
+from simulator.report.grouping import Group, note_of_repeats
 from simulator.report.keys import one_line
 from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
@@ -51,6 +51,9 @@ def _facts(runs: Sequence[RunRecord], groups: Sequence[Group]) -> Iterable[str]:
     yield f"{len(seeds):,} seeds" if len(seeds) > 1 else f"seed {next(iter(seeds))}"
     workers = sorted({record.summary["workers"] for record in runs})
     yield _plural(workers[0], "worker") if len(workers) == 1 else f"{workers[0]:,} to {workers[-1]:,} workers"
+    again = note_of_repeats(groups)
+    if again:
+        yield again
     untrained = sum(record.summary["trainer"] == "null" for record in runs)
     if untrained:
         yield "nothing trained" if untrained == len(runs) else f"{untrained:,} of them without training"

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simulator.record import NAMES
+from simulator.record import flattened as by_path
 from simulator.report.grouping import Group
 
-_NAMES = ("name", "description", "variant", "seed")  # said elsewhere
 _ABSENT = "–"  # noqa: RUF001 - an en dash, as tables print a missing value
 _NULL = "null"
 _LONGEST = 160  # characters of one value
@@ -45,17 +46,8 @@ def settings_of(groups: Sequence[Group]) -> Settings:
 
 def flattened(experiment: Mapping[str, Any]) -> dict[str, str]:
     """Returns dotted key to value, as text, of an experiment: mappings are opened, lists are not."""
-    flat: dict[str, str] = {}
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping) and value:
-            for key, inner in value.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            flat[prefix] = _text(value)
-
-    visit("", {key: value for key, value in experiment.items() if key not in _NAMES})
-    return flat
+    said_elsewhere = {*NAMES} - {"scale"}
+    return {path: _text(value) for path, value in by_path(experiment).items() if path not in said_elsewhere}
 
 
 def _text(value: Any) -> str:

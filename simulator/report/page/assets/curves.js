@@ -25,7 +25,7 @@
       x.push(own);
       loss.push(curve.loss[i]);
     }
-    return { x, loss };
+    return { x, loss, diverged: curve.diverged };
   }
 
   // The value at x of a line through points with ascending x, which cover it.
@@ -135,6 +135,11 @@
     notes(curves);
   }
 
+  // Whether a run that did not diverge goes on for long behind the end of the mean.
+  function isCut(curve) {
+    return Math.max(...curve.runs.filter(({ diverged }) => !diverged).map(({ x }) => x[x.length - 1])) > 1.05 * curve.x[curve.x.length - 1];
+  }
+
   function notes(curves) {
     const parts = [];
     if (curves.some(([, curve]) => curve.runs.length > 1)) {
@@ -144,6 +149,8 @@
     for (const [group, count] of diverged) {
       parts.push(`${data.groups[group].label}: ${count} of ${runsOf[group].length} diverged, and its curve ends before.`);
     }
+    const cut = curves.filter(([, curve]) => !curve.apart && isCut(curve)).map(([group]) => data.groups[group].label);
+    if (cut.length) parts.push(`The mean of ${cut.join(" and ")} ends with the shortest of its runs.`);
     const apart = curves.filter(([, curve]) => curve.apart).map(([group]) => data.groups[group].label);
     if (apart.length) parts.push(`The runs of ${apart.join(" and ")} have no range in common, so there is no mean.`);
     if (data.thinned) parts.push(`Of every run at most ${data.thinned} evaluations are in this page, evenly spaced.`);

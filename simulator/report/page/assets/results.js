@@ -140,6 +140,7 @@
       const names = [...new Set(data.groups.map((group) => group.baseline).filter((index) => index !== null).map((index) => data.groups[index].name))];
       parts.push(`\u00d7 is relative to ${names.length < 4 ? names.join(" or ") : "the baseline"} of the same sweep point.`);
     }
+    if (column("local_steps").relative) parts.push("The work is not equal where local steps have a factor: other factors tell of that too.");
     parts.push("The CSV file has one line for every run.");
     id("results-note").textContent = parts.join(" ");
   }

@@ -1,0 +1,171 @@
+"""What a run costs: the prices of its experiment applied to what its tables say was used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from simulator.record.absences import absences
+from simulator.record.schema import RecordError
+
+UNPAID = ("preemption", "departure", "late")
+"""Absences in which a worker costs nothing. A machine that has crashed is still rented."""
+
+_HOUR_S = 3600.0
+_GIGABYTE = 1e9
+
+Times = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What one run has cost by any moment; call it with simulated seconds.
+
+    - A worker costs from the start, or from when it joins, to the end of the run, waiting included, but not while it is
+      preempted or has left. While it has crashed it costs what it always does: the machine is still rented.
+    - The server costs from the start to the end.
+    - Data cost when a round arrives, or when it is lost, for every message that was sent for it. Rounds on their way
+      when the run ended are not in a record, and cost nothing here.
+
+    Attributes:
+        currency: Of all amounts; empty where the experiment names none.
+        end_s: Length of the run, seconds.
+    """
+
+    currency: str
+    end_s: float
+    _changes_s: Times
+    _rates: Times
+    _server_per_s: float
+    _sent_s: Times
+    _sent: Times
+
+    def __call__(self, simulated_s: npt.ArrayLike) -> Times:
+        """Returns the money spent by some moments, in the shape of `simulated_s`."""
+        return sum(self.parts(simulated_s).values(), np.zeros(()))
+
+    def parts(self, simulated_s: npt.ArrayLike) -> dict[str, Times]:
+        """Returns the money spent on workers, server and data by some moments, each in the shape of `simulated_s`."""
+        times_s = np.asarray(simulated_s, float)
+        paid = np.append(0.0, np.cumsum(self._rates[:-1] * np.diff(self._changes_s)))
+        last = np.searchsorted(self._changes_s, times_s, side="right") - 1
+        arrived = np.searchsorted(self._sent_s, times_s, side="right")
+        return {
+            "workers": paid[last] + self._rates[last] * (times_s - self._changes_s[last]),
+            "server": self._server_per_s * times_s,
+            "data": np.append(0.0, np.cumsum(self._sent))[arrived],
+        }
+
+    @property
+    def total(self) -> float:
+        """What the whole run costs."""
+        return float(self(self.end_s))
+
+
+def gives_prices(experiment: Mapping[str, Any]) -> bool:
+    """Returns whether a resolved experiment gives any price."""
+    cluster = _cluster(experiment)
+    return _price_of_workers(cluster) is not None or any(
+        price is not None for price in (cluster.get("server_price_per_hour"), *_data_prices(cluster))
+    )
+
+
+def currency_named(experiment: Mapping[str, Any]) -> str:
+    """Returns the currency of an experiment's prices, empty where it names none."""
+    return str(_cluster(experiment).get("currency") or "")
+
+
+def bill_of(
+    experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
+) -> Bill:
+    """Returns what a run has cost by any moment.
+
+    Args:
+        experiment: Resolved; what has no price in it is free.
+        rounds: The table of rounds, see `ROUND_COLUMNS`.
+        faults: That of faults, see `FAULT_COLUMNS`.
+        workers: Number of workers.
+        simulated_s: Length of the run, seconds.
+
+    Raises:
+        RecordError: If there are prices, but not one for each worker.
+    """
+    cluster = _cluster(experiment)
+    per_s = _prices_of_workers(cluster, workers) / _HOUR_S
+    away = absences(faults, simulated_s)
+    away = away[away["fault"].isin(UNPAID)]
+    saved = per_s[away["worker"].to_numpy()]
+    changes_s = np.concatenate([[0.0], away["first_s"], away["last_s"]])
+    order = np.argsort(changes_s, kind="stable")
+    sent_s, sent = _sent(cluster, rounds, faults)
+    return Bill(
+        currency=currency_named(experiment),
+        end_s=simulated_s,
+        _changes_s=changes_s[order],
+        _rates=np.cumsum(np.concatenate([[per_s.sum()], -saved, saved])[order]),
+        _server_per_s=float(cluster.get("server_price_per_hour") or 0.0) / _HOUR_S,
+        _sent_s=sent_s,
+        _sent=sent,
+    )
+
+
+def summarize_money(
+    experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
+) -> dict[str, Any]:
+    """Returns the part of a run's summary that tells what it has cost, nothing where its experiment gives no prices.
+
+    The arguments are those of `bill_of`.
+
+    Returns:
+        money (all of it) and currency (empty where none is named).
+    """
+    if not gives_prices(experiment):
+        return {}
+    bill = bill_of(experiment, rounds, faults, workers, simulated_s)
+    return {"money": bill.total, "currency": bill.currency}
+
+
+def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
+    return experiment.get("cluster") or {}
+
+
+def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
+    """Returns the price of an hour of each worker, or of any, None where there is none."""
+    devices = cluster.get("devices") or {}
+    accelerators = devices.get("accelerators") or ()
+    if devices.get("price_per_hour") is None and any(each.get("price_per_hour") is not None for each in accelerators):
+        counts = [int(each.get("count", 1)) for each in accelerators]
+        return np.repeat([float(each.get("price_per_hour") or 0.0) for each in accelerators], counts)
+    return devices.get("price_per_hour")
+
+
+def _prices_of_workers(cluster: Mapping[str, Any], workers: int) -> Times:
+    """Returns each worker's price per hour, shape (workers,)."""
+    price = _price_of_workers(cluster)
+    prices = np.asarray(0.0 if price is None else price, float)
+    if prices.ndim and len(prices) != workers:
+        raise RecordError(f"cluster.devices gives {len(prices)} prices for {workers} workers")
+    return np.broadcast_to(prices, (workers,))
+
+
+def _data_prices(cluster: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Returns the prices of a gigabyte from and to the server."""
+    network = cluster.get("network") or {}
+    both = network.get("price_per_gigabyte")
+    own = [(network.get(which) or {}).get("price_per_gigabyte") for which in ("down", "up")]
+    down, up = (both if price is None else price for price in own)
+    return down, up
+
+
+def _sent(cluster: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame) -> tuple[Times, Times]:
+    """Returns when data were paid for, ascending, and how much money, each of shape (messages,)."""
+    lost = faults[faults["fault"] == "lost"]
+    times_s = np.concatenate([rounds["arrival_s"], lost["time_s"]])
+    cost = np.zeros(len(times_s))
+    for name, price in zip(("bytes_down", "bytes_up"), _data_prices(cluster), strict=True):
+        cost += np.concatenate([rounds[name], lost[name]]) * ((price or 0.0) / _GIGABYTE)
+    order = np.argsort(times_s, kind="stable")
+    return times_s[order], cost[order]

@@ -1,0 +1,72 @@
+"""What settings a run had: the resolved experiment by dotted paths, and in what two experiments differ."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = ("name", "description", "variant", "scale", "seed")
+"""What an experiment and its repeats are called."""
+
+FILES = ("data.files", "data.data_dir", "data.tokenizer.path")
+"""Settings that name files, whose content is what counts."""
+
+FACTS = ("trainer", "data_hash", "data.tokenizer_hash")
+"""What a summary has of what was trained, and on what."""
+
+_OF_NO_RESULT = ("checkpoint", "compute.trainer")
+
+
+def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dotted path to value: mappings are opened, lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{key}.{path}": inner for path, inner in flattened(value).items()}
+        else:
+            flat[str(key)] = value
+    return flat
+
+
+def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what tells a run from those that are no repeats of it, by dotted path.
+
+    That is the resolved experiment without null values and without what changes no result: the seed, what things are
+    called, `checkpoint`. Files count by their content, where that is known, and the trainer is the one that there was:
+    see `FACTS`. What a sweep has set counts in any case, also under names of its own.
+
+    Args:
+        experiment: Resolved.
+        summary: Of the run, see `SUMMARY_KEYS`.
+    """
+    data = summary.get("data") or {}
+    found = (summary["trainer"], summary.get("data_hash"), data.get("tokenizer_hash"))
+    facts = {name: value for name, value in zip(FACTS, found, strict=True) if value is not None}
+    left_out = (*NAMES, *_OF_NO_RESULT, *(FILES if "data_hash" in facts else ()))
+    within = tuple(f"{section}." for section in left_out)
+    settings = {
+        path: value
+        for path, value in flattened(experiment).items()
+        if value is not None and path not in left_out and not path.startswith(within)
+    }
+    for axis, value in summary["overrides"].items():
+        known = axis in settings or any(path.startswith(f"{axis}.") for path in settings)
+        if axis != "seed" and value is not None and not known:
+            settings[axis] = value
+    return settings | facts
+
+
+def identity_of(settings: Mapping[str, Any]) -> str:
+    """Returns settings as something to compare and to hash."""
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Returns the dotted paths at which two trees differ, with both values; null and absent are the same."""
+    if not (isinstance(theirs, Mapping) and isinstance(ours, Mapping)):
+        return [] if theirs == ours else [(path, theirs, ours)]
+    keys = [*theirs, *(key for key in ours if key not in theirs)]
+    return [
+        each
+        for key in keys
+        for each in differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else str(key))
+    ]
