@@ -254,6 +254,7 @@ class Simulation:
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
             "best_loss": dataset.best_loss if dataset else None,
+            **(self._evaluated() if dataset else {}),
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             **summarize_faults(rounds, faults, self.timeline.now_s),
@@ -279,6 +280,11 @@ class Simulation:
         if self._known is not None:
             return self._known.parameters_hash
         return parameters_hash(self.server.params) if self.server else None
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Returns how many windows each loss is the mean of."""
+        of_all, of_shards = self._workshop.evaluated_windows(self.experiment)
+        return {"evaluated_windows": of_all, **({} if of_shards is None else {"evaluated_shard_windows": of_shards})}
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
         if not self.experiment.evaluate.per_shard:

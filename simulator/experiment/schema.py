@@ -152,8 +152,10 @@ class Evaluate(Section):
 
     every_local_steps: PositiveInt | None = None
     every_simulated: PositiveDuration | None = None
-    windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
-    batch_size: PositiveInt = Field(64, description="most windows in one forward pass; all batches are of one size")
+    windows: PositiveInt = Field(
+        512, description="how many validation windows, the same each time; all where there are fewer"
+    )
+    batch_size: PositiveInt = Field(64, description="most windows in one forward pass")
     takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
     per_shard: bool = Field(
         False, description="also record the loss on held-out documents like those of each shard, `windows` for each"

@@ -40,8 +40,8 @@ class PointCost:
       tokens: likewise.
       simulated_s: of the clock in the end, None where that takes long to know.
       memory: bytes, an upper estimate; None where it is more than there is.
-      flops: of the training, pretraining included where no point before it has the same; None where not known. What is
-        taken over in part is counted in full.
+      flops: of training and evaluating, pretraining included where no point before it has the same; None where not
+        known. What is taken over in part is counted in full.
     """
 
     run: PlannedRun
@@ -119,11 +119,13 @@ def _cost(
 ) -> PointCost:
     source = plan.source(run.index)
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
-    local_steps, simulated_s = _timeline(experiment, workshop)
+    local_steps, simulated_s, evaluations = _timeline(experiment, workshop)
     flops = None
     if local_steps is not None:
-        flops = local_steps * workshop.costs(experiment).flops_per_step + _pretraining(
-            run, experiment, workshop, started
+        flops = (
+            local_steps * workshop.costs(experiment).flops_per_step
+            + _pretraining(run, experiment, workshop, started)
+            + evaluations * _evaluation(experiment, workshop)
         )
     try:
         memory: float | None = workshop.needs(experiment).total
@@ -133,16 +135,26 @@ def _cost(
     return PointCost(run, shares, local_steps, tokens, simulated_s, memory, flops)
 
 
-def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None]:
-    """Returns local steps and simulated time, None where it takes long to know them or nobody makes progress."""
+def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None, int]:
+    """Returns local steps, simulated time and evaluations, None where it takes long to know or nobody makes progress.
+
+    Of a timeline that takes long, the evaluations are those at the start and at the end.
+    """
     until_s = time.monotonic() + _TIMELINE_S
     try:
         record = simulate(experiment, trainer="null", workshop=workshop, stop=lambda: time.monotonic() > until_s)
     except Stopped:
-        return experiment.budget.local_steps, None
+        return experiment.budget.local_steps, None, 2
     except SimulationError:
-        return None, None
-    return int(record.summary["local_steps"]), float(record.summary["simulated_seconds"])
+        return None, None, 0
+    summary = record.summary
+    return int(summary["local_steps"]), float(summary["simulated_seconds"]), len(record.evaluations)
+
+
+def _evaluation(experiment: Experiment, workshop: Workshop) -> float:
+    """Returns the operations of an evaluation: a forward pass, which is a third of a training step's, per window."""
+    of_all, of_shards = workshop.evaluated_windows(experiment)
+    return (of_all + sum(of_shards or ())) * workshop.model(experiment).train_flops(1) / 3
 
 
 def _pretraining(run: PlannedRun, experiment: Experiment, workshop: Workshop, started: set[str]) -> float:
