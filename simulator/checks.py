@@ -62,10 +62,11 @@ def check(experiment: Experiment, workshop: Workshop | None = None, *, data: boo
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)), "cluster")
     attempt(lambda: _try_steps(experiment), "local_steps", "inner")
     attempt(lambda: _try_shards(experiment), "shard_choice", "data", "cluster")
-    attempt(lambda: build_inner(experiment.inner), "inner")
+    params = None if costs is None else workshop.params_like(experiment)
+    attempt(lambda: build_inner(experiment.inner, params=params), "inner")
     if experiment.pretrain.optimizer is not None:
-        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain"), "inner")
-    attempt(lambda: build_outer(experiment.outer), "outer")
+        attempt(lambda: build_inner(pretrain_inner(experiment), "pretrain", params), "inner")
+    attempt(lambda: build_outer(experiment.outer, params), "outer")
     if data and not problems and costs is not None:
         attempt(lambda: workshop.lanes(experiment), "outer", "evaluate")
     return problems

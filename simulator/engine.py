@@ -15,7 +15,7 @@ from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, pe
 from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment
 from simulator.keeper import Keeper
-from simulator.learning import Server, Ticket, Workshop, snapshot
+from simulator.learning import Server, Ticket, Workshop, as_used, snapshot
 from simulator.learning.modeling import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
@@ -268,7 +268,7 @@ class Simulation:
             "data": dict(dataset.facts) if dataset else None,
             **self._made_with,
         }
-        return RunRecord(self.experiment.model_dump(mode="json"), summary, rounds, evaluations, faults)
+        return RunRecord(as_used(self.experiment), summary, rounds, evaluations, faults)
 
     def _circumstances(self) -> dict[str, Any]:
         if self._kind == "null":

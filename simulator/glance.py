@@ -156,4 +156,5 @@ def _inner_is_known(experiment: Experiment) -> bool:
     chosen = [(inner.optimizer, inner.weight_decay)]
     if pretrain.optimizer is not None:
         chosen.append((pretrain.optimizer, pretrain.weight_decay))
-    return not inner.arguments and all(name in INNER and (decay is None or INNER[name]) for name, decay in chosen)
+    plain = inner.decay == "all" and pretrain.decay != "matrices" and not inner.arguments and not pretrain.arguments
+    return plain and all(name in INNER and (decay is None or INNER[name]) for name, decay in chosen)

@@ -3,7 +3,7 @@
 from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
 from simulator.experiment.named import PolicyError
-from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError
+from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError, cause_of
 from simulator.experiment.schema import Experiment
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Problem",
     "SettingError",
     "SimulationError",
+    "cause_of",
     "expand",
     "load",
     "load_document",

@@ -32,6 +32,7 @@ from simulator.experiment.units import (
     PositiveInt,
     Size,
 )
+from simulator.experiment.words import IN_ARGUMENTS, in_numbers
 
 
 class TransformerModel(Section):
@@ -102,13 +103,19 @@ class CosineSchedule(Section):
 Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
 
 
+Decay = Literal["all", "matrices"]
+
+
 class Inner(Section):
     """What a worker does in a round: H local steps on its shard."""
 
     optimizer: str = Field("adamw", description="any optax optimizer by name")
     learning_rate: Positive
-    weight_decay: NonNegative | None = Field(None, description="passed on when given")
-    arguments: Arguments = Field({}, description="further keyword arguments of the optax optimizer")
+    weight_decay: NonNegative | None = Field(
+        None, description="the optimizer's own when absent: 1e-4 of AdamW; a run's experiment.yaml shows it"
+    )
+    decay: Decay = Field("all", description="which parameters decay: all, or matrices alone, embeddings among them")
+    arguments: Arguments = Field({}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}")
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
     batch_size: PositiveInt
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
@@ -122,14 +129,18 @@ class Pretrain(Section):
     steps: NonNegativeInt = 0
     batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent")
     optimizer: str | None = Field(None, description="any optax optimizer by name; the inner one when absent")
-    weight_decay: NonNegative | None = Field(None, description="of `optimizer`, passed on when given")
+    weight_decay: NonNegative | None = Field(None, description="of `optimizer`; its own default when absent")
+    decay: Decay | None = Field(None, description="of `optimizer`: which parameters decay, all when absent")
+    arguments: Arguments = Field({}, description="further keyword arguments of `optimizer`")
     learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
     warmup_steps: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _decay_of_an_optimizer(self) -> "Pretrain":
-        if self.weight_decay is not None and self.optimizer is None:
-            raise ConflictError(("weight_decay", "belongs to pretrain.optimizer: give that too, or leave this out"))
+        given = [name for name in ("weight_decay", "decay", "arguments") if getattr(self, name) not in (None, {})]
+        if given and self.optimizer is None:
+            message = "belongs to pretrain.optimizer: give that too, or leave this out"
+            raise ConflictError(*((name, message) for name in given))
         return self
 
 
@@ -199,12 +210,12 @@ class Experiment(Section):
     model: Model
     data: Data
     cluster: Cluster
-    inner: Inner
+    inner: Annotated[Inner, in_numbers()]
     local_steps: LocalSteps = FixedSteps(kind="fixed")
     shard_choice: ShardChoice = ProportionalShards(kind="proportional")
     synchronization: Synchronization
     outer: Outer
-    pretrain: Pretrain = Pretrain()
+    pretrain: Annotated[Pretrain, in_numbers()] = Pretrain()
     budget: Budget
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import optax
 
 import models
 from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
@@ -133,7 +134,7 @@ class Workshop:
         return Recipe(
             loss=self.model(experiment).loss,
             fetch=self.dataset(experiment).fetch,
-            optimizer=build_inner(experiment.inner),
+            optimizer=build_inner(experiment.inner, params=self.params_like(experiment)),
             keep_state=experiment.inner.state == "keep",
         )
 
@@ -213,7 +214,7 @@ class Workshop:
         def measure(recipe: Recipe, batch_size: int) -> Sizes:
             dataset, params = self.dataset(experiment), self.params_like(experiment)
             examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
-            outer = jax.eval_shape(build_outer(experiment.outer).init, params)
+            outer = jax.eval_shape(self._outer(experiment).init, params)
             together = min(evaluated.batch_size, len(self._evaluated(experiment)))
             return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
@@ -275,9 +276,12 @@ class Workshop:
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
-        programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
+        programs = self._once("outer", lambda: OuterPrograms(self._outer(experiment)), experiment.outer)
         start = self.start(experiment, progress) if params is None else params
         return Server(start, programs, reject=experiment.outer.non_finite == "reject")
+
+    def _outer(self, experiment: Experiment) -> optax.GradientTransformationExtraArgs:
+        return build_outer(experiment.outer, self.params_like(experiment))
 
     def params_like(self, experiment: Experiment) -> Params:
         """Returns the shapes and dtypes of the model's parameters."""

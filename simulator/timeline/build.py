@@ -13,7 +13,7 @@ from simulator.experiment.policies_schema import (
     NamedSteps,
     NamedSynchronization,
 )
-from simulator.timeline.own import OwnChoice, OwnSteps
+from simulator.timeline.own import OwnChoice, OwnSteps, OwnSynchronization
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
@@ -65,8 +65,7 @@ def _synchronization(experiment: Experiment) -> Synchronization:
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
         case NamedSynchronization() as section:
-            policy: Synchronization = named.build(section)
-            return policy
+            return OwnSynchronization(section.kind, named.build(section))
 
 
 def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:
