@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, Problem, expand, load
-from simulator.experiment.document import merge, nested, plain_tree
+from simulator.experiment.document import merge, plain_tree, together
 from simulator.record import Runs
 from simulator.tracking import Tracker
 
@@ -26,9 +26,7 @@ def build_experiment(base: Experiment | Mapping[str, Any] | None = None, /, **se
       ExperimentError: with every mistake that was found.
     """
     tree = _tree(base) if isinstance(base, Experiment) else plain_tree(base or {})
-    for path, value in settings.items():
-        key = tuple(path.split("."))
-        tree = merge(tree, nested(key, plain_tree(value, key)))
+    tree = merge(tree, together(settings, plain_tree))
     points = load({"name": "experiment"} | tree)
     if len(points) > 1:
         message = "this describes several experiments: load(...) returns all of them"

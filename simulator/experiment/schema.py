@@ -39,7 +39,9 @@ class TransformerModel(Section):
     """Decoder-only transformer: a preset, free sizes, or a preset with some sizes changed."""
 
     kind: Literal["transformer"]
-    preset: Literal["20m", "60m", "150m"] | None = Field(None, description="the paper's sizes")
+    preset: Literal["20m", "60m", "150m"] | None = Field(
+        None, description="the paper's sizes; another one replaces those of the file that this is laid over"
+    )
     layers: PositiveInt | None = None
     width: PositiveInt | None = None
     heads: PositiveInt | None = None
