@@ -1,6 +1,6 @@
 """What can be told of an experiment without JAX, which takes seconds to load: that nothing is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from simulator.cluster import ClusterError, build_cluster
@@ -10,10 +10,15 @@ from simulator.experiment import Experiment
 from simulator.experiment.data_schema import ClustersData, Data, SyntheticData
 from simulator.experiment.named import NamedPolicy
 from simulator.experiment.outer_schema import NamedOuter
-from simulator.experiment.schema import Model, TransformerModel
+from simulator.experiment.schema import TransformerModel
 
-PRESETS = {"20m": (32_000, 256), "60m": (32_000, 256), "150m": (32_000, 256)}
-"""Vocabulary and context of the model presets."""
+_OF_ALL = {"vocabulary": 32_000, "head_width": 64, "context": 256}
+PRESETS: Mapping[str, Mapping[str, int]] = {
+    "20m": _OF_ALL | {"layers": 6, "width": 256, "heads": 4, "tied": False},
+    "60m": _OF_ALL | {"layers": 3, "width": 896, "heads": 16, "tied": True},
+    "150m": _OF_ALL | {"layers": 12, "width": 896, "heads": 16, "tied": True},
+}
+"""Sizes of the model presets."""
 
 INNER = {
     "adagrad": False,
@@ -68,19 +73,38 @@ class Glance:
 
     def _model_fits(self, experiment: Experiment) -> bool:
         """Returns whether the model takes the data's tokens; that its sizes fit together the schema has found out."""
-        model, key = experiment.model, experiment.data.model_dump_json()
+        model = experiment.model
         if not isinstance(model, TransformerModel):
             return experiment.data.source == "gaussian-clusters"
+        needed = self._vocabulary(experiment.data)
+        sizes = _sizes(model, needed)
+        fits = sizes.get("head_width") or sizes["width"] % sizes["heads"] == 0
+        return sizes["vocabulary"] >= needed and bool(fits)
+
+    def _vocabulary(self, data: Data) -> int:
+        key = data.model_dump_json()
         if key not in self._vocabularies:
-            self._vocabularies[key] = vocabulary_of(experiment.data)
-        needed = self._vocabularies[key]
-        return (model.vocabulary or (PRESETS[model.preset][0] if model.preset else needed)) >= needed
+            self._vocabularies[key] = vocabulary_of(data)
+        return self._vocabularies[key]
+
+    def parameters(self, experiment: Experiment) -> int:
+        """Returns how many parameters the model of a valid experiment has.
+
+        Raises:
+          DataError: the tokenizer cannot be read.
+        """
+        model, data = experiment.model, experiment.data
+        if isinstance(model, TransformerModel):
+            return _parameters(_sizes(model, self._vocabulary(data)))
+        assert isinstance(data, ClustersData)
+        widths = (data.dimension, *model.hidden, data.classes)
+        return sum((before + 1) * after for before, after in pairwise(widths))
 
     def _shard_sizes(self, experiment: Experiment) -> Sequence[int] | None:
         model, data, shards = experiment.model, experiment.data, experiment.shards
         context = None
         if isinstance(model, TransformerModel):
-            context = model.context or (PRESETS[model.preset][1] if model.preset else None)
+            context = _sizes(model, 0)["context"]
         key = f"{data.model_dump_json()} {shards} {context}"
         if key not in self._sizes:
             self._sizes[key] = shard_sizes_at_once(data, shards=shards, context=context)
@@ -104,7 +128,7 @@ class Glance:
         A worker takes its version, a result and two inner optimizer states, each three times the parameters at most.
         """
         model, data, sizes = experiment.model, experiment.data, self._shard_sizes(experiment)
-        if sizes is None or (isinstance(model, TransformerModel) and model.preset):
+        if sizes is None:
             return None
         batch = max(
             experiment.inner.batch_size,
@@ -112,38 +136,53 @@ class Glance:
             min(experiment.evaluate.batch_size, experiment.evaluate.windows),
         )
         if isinstance(model, TransformerModel):
-            params, activations = _transformer(model, self._vocabularies[data.model_dump_json()])
+            activations, context = _activations(_sizes(model, self._vocabulary(data)))
         else:
             assert isinstance(data, ClustersData)
-            widths = (data.dimension, *model.hidden, data.classes)
-            params, activations = sum((a + 1) * b for a, b in pairwise(widths)), 10 * sum(widths)
+            activations, context = 10 * sum((data.dimension, *model.hidden, data.classes)), 0
+        params = self.parameters(experiment)
         copies = 10 * experiment.cluster.workers + 40
-        return 4.0 * (copies * params + batch * activations + _data(data, sizes, model)) + _SMALL
+        return 4.0 * (copies * params + batch * activations + _data(data, sizes, context)) + _SMALL
 
 
-def _transformer(model: TransformerModel, vocabulary: int) -> tuple[int, int]:
-    """Returns bounds of a transformer's parameters, and of what a step keeps of an example and computes beside it."""
-    assert model.layers
-    assert model.width
-    assert model.heads
-    assert model.context
-    D, T, V = model.width, model.context, model.vocabulary or vocabulary
-    F, inner = model.feed_forward or 4 * D, model.heads * (model.head_width or D // model.heads)
-    params = 2 * V * D + T * D + model.layers * (4 * D * inner + 2 * D * F + 2 * D) + D
-    block = 20 * D + 10 * inner + 8 * F + 8 * model.heads * T
-    return params, T * (model.layers * block + 10 * D + 10 * V)
+def _sizes(model: TransformerModel, vocabulary: int) -> Mapping[str, int]:
+    """Returns the sizes of a transformer by name: its own, its preset's, or what follows from the data's vocabulary."""
+    given = {name: value for name, value in model.model_dump().items() if name in _SIZES and value is not None}
+    return {"vocabulary": vocabulary, "tied": True, **PRESETS.get(model.preset or "", {}), **given}
 
 
-def _data(data: Data, sizes: Sequence[int], model: Model) -> float:
+_SIZES = ("layers", "width", "heads", "context", "head_width", "feed_forward", "vocabulary", "tied")
+
+
+def _parameters(sizes: Mapping[str, int]) -> int:
+    """Returns how many parameters a transformer has."""
+    D, F, inner = _widths(sizes)
+    tables = (1 if sizes["tied"] else 2) * sizes["vocabulary"] + sizes["context"]
+    return tables * D + sizes["layers"] * (4 * D * inner + 2 * D * F + 2 * D) + D
+
+
+def _activations(sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Returns a bound of what a step of a transformer keeps of an example and computes beside it, and the context."""
+    D, F, inner = _widths(sizes)
+    T = sizes["context"]
+    block = 20 * D + 10 * inner + 8 * F + 8 * sizes["heads"] * T
+    return T * (sizes["layers"] * block + 10 * D + 10 * sizes["vocabulary"]), T
+
+
+def _widths(sizes: Mapping[str, int]) -> tuple[int, int, int]:
+    """Returns the widths of the residual stream, of the MLP and of all heads."""
+    D, heads = sizes["width"], sizes["heads"]
+    return D, sizes.get("feed_forward") or 4 * D, heads * (sizes.get("head_width") or D // heads)
+
+
+def _data(data: Data, sizes: Sequence[int], context: int) -> float:
     """Returns a bound of the numbers in a data set, those of validation and of the shards' own validation included."""
     if isinstance(data, ClustersData):
         return data.points * (data.dimension + 1)
     if isinstance(data, SyntheticData):
         return data.tokens + data.validation_tokens
-    assert isinstance(model, TransformerModel)
-    assert model.context
     held_out = data.validation_fraction / (1 - data.validation_fraction) * (1 + len(sizes))
-    return sum(sizes) * (model.context + 1) * (1 + 2 * held_out)
+    return sum(sizes) * (context + 1) * (1 + 2 * held_out)
 
 
 def _cluster_is_known(experiment: Experiment) -> bool:

@@ -138,7 +138,27 @@ def test_what_is_left_of_an_experiment_with_mistakes_is_looked_at(absent: str):
 
 
 def test_presets_are_those_of_the_models():
-    assert {name: (config.vocabulary, config.context) for name, config in models.PRESETS.items()} == PRESETS
+    sizes = {"vocabulary", "layers", "width", "heads", "context", "head_width", "tied"}
+    known = {name: {size: getattr(config, size) for size in sizes} for name, config in models.PRESETS.items()}
+    assert known == PRESETS
+
+
+@pytest.mark.parametrize("preset", [None, *models.PRESETS])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"layers": 3, "tied": False, "vocabulary": 500},
+        {"head_width": 5, "heads": 3, "context": 11},
+        {"feed_forward": 7, "width": 24, "tied": True},
+    ],
+    ids=str,
+)
+def test_parameters_are_counted_as_the_model_has_them(preset: str | None, sizes: dict[str, Any], workshop: Workshop):
+    experiment = tiny(model={"preset": preset} | sizes)
+    assert Glance().parameters(experiment) == workshop.model(experiment).parameters
+    classifier = tiny(**CLASSIFIER | {"model": {"kind": "mlp", "hidden": [30, 20]}})
+    assert Glance().parameters(classifier) == workshop.model(classifier).parameters
 
 
 @pytest.mark.parametrize("name", INNER)
@@ -199,4 +219,7 @@ def test_a_prepared_file_is_validated_without_jax(tmp_path: Path):
     command = [sys.executable, "-c", code, "validate", "experiment.yaml"]
     for loads in ("True", "False"):  # the text is read once
         done = subprocess.run(command, env=outside(), cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines() == ["experiment.yaml: valid; 1 simulation of 1 variant", loads]
+        assert done.stdout.splitlines() == [
+            "experiment.yaml: valid; 1 simulation of 1 variant, 7,360 parameters",
+            loads,
+        ]

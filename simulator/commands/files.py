@@ -15,9 +15,9 @@ from simulator.commands.shared import (
     check_points,
     read_points,
     say,
+    say_what,
     use_plugins,
 )
-from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.experiment.data_schema import DocumentData
@@ -32,13 +32,12 @@ def validate(
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
     use_plugins(plugin)
-    document, points = check_points(file, settings, variant, data=data)
+    document, points, parameters = check_points(file, settings, variant, data=data)
     others = () if settings else document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != points[0].experiment.scale:  # which has been checked, with its data
             check_points(file, [f"scale={scale}"], variant, data=False)
-    variants = dict.fromkeys(point.variant for point in points)
-    say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
+    say_what(file, points, parameters, valid=True)
 
 
 def schema(

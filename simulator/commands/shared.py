@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from simulator.visible import visible
+from simulator.visible import plural, visible
 
 if TYPE_CHECKING:
     from simulator.experiment import Document, Experiment, Point, Problem
@@ -84,10 +84,44 @@ def read_points(
     return document, points, workshop
 
 
+def say_what(
+    file: Path,
+    points: "Sequence[Point]",
+    parameters: Iterable[int],
+    further: Iterable[str] = (),
+    *,
+    valid: bool = False,
+) -> None:
+    """Prints how many simulations a file describes, of which size, and what there is to say of its settings.
+
+    Args:
+      file: the experiment file.
+      points: its simulations.
+      parameters: how many each model has.
+      further: what else there is to say.
+      valid: whether to say that nothing is wrong.
+    """
+    from simulator.experiment.notes import notes
+
+    variants = dict.fromkeys(point.variant for point in points)
+    sizes = sorted({*parameters})
+    several = f"{sizes[0]:,} to " if len(sizes) > 1 else ""
+    size = f"{several}{plural(sizes[-1], 'parameter')}"
+    what = f"{plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}, {size}"
+    say(f"{file}: {'valid; ' if valid else ''}{what}")
+    found = [note for point in points for note in notes(point.experiment)]
+    for note in dict.fromkeys([*found, *further]):
+        say(f"note: {note}")
+
+
 def check_points(
     file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool
-) -> "tuple[Document, list[Point]]":
-    """Does what `read_points` does, and loads what trains only where it takes that to tell what is wrong."""
+) -> "tuple[Document, list[Point], Iterator[int]]":
+    """Does what `read_points` does, and loads what trains only where it takes that to tell what is wrong.
+
+    Returns:
+      The document, its points, and how many parameters the model of each has.
+    """
     from simulator.experiment import expand, load_document
     from simulator.glance import Glance
 
@@ -103,7 +137,7 @@ def check_points(
             return () if glance.surely_valid(experiment, data=data) else thorough()(experiment)
 
         points = expand(document, variant=variant, check=problems)
-    return document, points
+    return document, points, (glance.parameters(point.experiment) for point in points)
 
 
 @contextlib.contextmanager

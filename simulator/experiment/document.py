@@ -1,7 +1,6 @@
 """Reading an experiment file: safe YAML with line numbers, `extends`, and settings from the command line."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from simulator.experiment.anchors import anchor, anchor_files
 from simulator.experiment.cluster_schema import devices_form
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
@@ -173,7 +173,7 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
       ExperimentError: the file cannot be read, is not YAML, or extends itself.
     """
     if isinstance(path, Mapping):
-        layers = _with_extended(Document(None, _anchor_files(plain_tree(path), Path())), Path(), ())
+        layers = _with_extended(Document(None, anchor_files(plain_tree(path), Path())), Path(), ())
     else:
         file = Path(path)
         layers = _load(file, (), lambda message: Problem("", message, file=file))
@@ -287,7 +287,7 @@ def _override(document: Document, key: str, value: Any) -> Key:
     if section == "scales":
         raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
     if section not in ("variants", "select", "sweep", "reference"):
-        document.overrides[key] = _anchor(value, tuple(key.split(".")), Path())
+        document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
         return ()
     parts: Key = (section,)
     if section == "sweep" and rest:  # an axis is itself a dotted path
@@ -323,7 +323,7 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
     if resolved in chain:
         raise ExperimentError([blame("the file extends itself")])
     document = _parse(path, text)
-    document.tree = _anchor_files(document.tree, path.parent)
+    document.tree = anchor_files(document.tree, path.parent)
     return _with_extended(document, path.parent, (*chain, resolved))
 
 
@@ -356,56 +356,3 @@ def _parse(path: Path, text: str) -> Document:
         {key: (path, line) for key, line in lines.items()},
         problems=[Problem(".".join(key), message, file=path, line=line) for key, message, line in problems],
     )
-
-
-_PATHS: tuple[Key, ...] = (
-    ("data", "files"),
-    ("data", "data_dir"),
-    ("data", "tokenizer", "path"),
-    ("cluster", "faults", "trace"),
-)
-"""Settings that name files, relative to the experiment file's own folder."""
-
-
-def _anchor_files(tree: Tree, folder: Path) -> Tree:
-    """Makes paths relative to the file's own folder: at the top, in variants, sweep and scales."""
-    anchored: Tree = _anchor(tree, (), folder)
-    for name in ("variants", "scales"):
-        if isinstance(tree.get(name), dict):
-            inner = _anchor_files if name == "scales" else functools.partial(_anchor, at=())
-            anchored[name] = {
-                each: inner(change, folder=folder) if isinstance(change, dict) else change
-                for each, change in tree[name].items()
-            }
-    if isinstance(tree.get("sweep"), dict):
-        anchored["sweep"] = {axis: _anchor_axis(axis, values, folder) for axis, values in tree["sweep"].items()}
-    return anchored
-
-
-def _anchor_axis(axis: str, values: Any, folder: Path) -> Any:
-    if isinstance(values, dict):
-        return {name: _anchor(value, (), folder) for name, value in values.items()}
-    if not isinstance(values, list):
-        return values
-    key = tuple(axis.split("."))
-    at = key if _may_hold_path(key) else ()  # else a name of its own, whose values are mappings from paths
-    return [_anchor(value, at, folder) for value in values]
-
-
-def _may_hold_path(key: Key) -> bool:
-    return any(path[: len(key)] == key for path in _PATHS)
-
-
-def _anchor(value: Any, at: Key, folder: Path) -> Any:
-    """Returns a copy of what stands at a key, with the paths in it anchored. Aliases share one object."""
-    if at in _PATHS:
-        return [_anchored(item, folder) for item in value] if isinstance(value, list) else _anchored(value, folder)
-    if isinstance(value, dict) and _may_hold_path(at):
-        return {name: _anchor(item, (*at, *str(name).split(".")), folder) for name, item in value.items()}
-    return value
-
-
-def _anchored(path: Any, folder: Path) -> Any:
-    if not isinstance(path, str) or "://" in path:
-        return path
-    return str(folder / os.path.expanduser(path))
