@@ -75,8 +75,7 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
     """Returns the transform of an `outer` section.
 
     In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer. None of them is given a
-    pseudo-gradient that is not finite; in a buffer it is one of those that are averaged, and counts as zeros where it
-    is rejected by itself.
+    pseudo-gradient that is not finite but the buffer, which leaves it out of its mean where it is rejected by itself.
 
     Args:
       outer: the settings.
@@ -86,10 +85,10 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot take a step.
     """
     optimizer = _optimizer(outer, params)
-    zero: bool | None = None
-    if outer.arrivals_per_update > 1:
-        optimizer = buffered(nonfinite.guard(optax.identity(), optimizer), outer.arrivals_per_update)
-        zero = outer.non_finite != "skip"
+    collects = outer.arrivals_per_update > 1
+    if collects:
+        guarded = nonfinite.guard(optax.identity(), optimizer)
+        optimizer = buffered(guarded, outer.arrivals_per_update, reject=outer.non_finite != "skip")
     drop_above = getattr(outer.staleness, "drop_above", None)
     if drop_above is not None:
         optimizer = staleness.drop_stale(optimizer, drop_above)
@@ -100,7 +99,7 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
         before.append(optax.scale(outer.weight))
     if outer.staleness.kind == "polynomial":
         before.append(staleness.scale_by_staleness(staleness.polynomial(outer.staleness.power)))
-    return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, zero=zero)
+    return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, endures=collects)
 
 
 def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraArgs:
