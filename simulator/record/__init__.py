@@ -20,7 +20,7 @@ from simulator.record.schema import (
     RecordError,
     shard_columns,
 )
-from simulator.record.workers import summarize_faults, summarize_rounds, worker_table
+from simulator.record.workers import failure, summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
     "EVALUATION_COLUMNS",
@@ -42,6 +42,7 @@ __all__ = [
     "RunRecord",
     "Runs",
     "atomic_path",
+    "failure",
     "read_runs",
     "read_summaries",
     "run_folders",
