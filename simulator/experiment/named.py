@@ -46,7 +46,10 @@ def register(section: Policy, name: str, factory: Factory) -> None:
 
     Raises:
       ValueError: the name is taken.
+      TypeError: the factory cannot be called.
     """
+    if not callable(factory):
+        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
     if name in _REGISTERED[section] or name in BUILT_IN[section]:
         raise ValueError(f"a {section} named {name!r} exists already")
     _REGISTERED[section][name] = factory

@@ -85,7 +85,10 @@ class CosineSchedule(Section):
     """Eq. 3 of the paper, counted on each data shard's own local steps."""
 
     kind: Literal["cosine"]
-    warmup_steps: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = Field(
+        0,
+        description="step t of a shard, from 0, has t/warmup_steps of the learning rate: the first has 0, as in Eq. 3",
+    )
     total_steps: PositiveInt | None = Field(
         None,
         description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
@@ -135,7 +138,10 @@ class Pretrain(Section):
     decay: Decay | None = Field(None, description="of `optimizer`: which parameters decay, all when absent")
     arguments: Arguments = Field({}, description="further keyword arguments of `optimizer`")
     learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
-    warmup_steps: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = Field(
+        0,
+        description="step t, from 0, has (t + 1)/warmup_steps of the learning rate: unlike in Eq. 3 the first has some",
+    )
 
     @model_validator(mode="after")
     def _decay_of_an_optimizer(self) -> "Pretrain":

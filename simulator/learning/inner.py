@@ -48,7 +48,7 @@ def warmup_cosine(
 ) -> Rates:
     """Linear warm-up, then a cosine to a floor, which holds from `total_steps` on (Eq. 3 of arXiv 2401.09135).
 
-    t * peak / warmup_steps below warmup_steps, then
+    t * peak / warmup_steps below warmup_steps, 0 at first, then
     final + 0.5 (peak - final) (1 + cos(pi * clip((t - warmup_steps) / (total_steps - warmup_steps), 0, 1))).
 
     Raises:
@@ -63,7 +63,10 @@ def warmup_cosine(
 
 
 def linear_warmup(steps: npt.NDArray[np.int64], peak: float, warmup_steps: int) -> Rates:
-    """Linear warm-up to a constant learning rate."""
+    """Linear warm-up to a constant learning rate, (t + 1) * peak / warmup_steps, whose first step is not in vain.
+
+    The paper says nothing of the warm-up of its pretraining; Eq. 3, `warmup_cosine`, begins with 0.
+    """
     return (peak * np.minimum(1.0, (steps + 1) / max(warmup_steps, 1))).astype(np.float32)
 
 

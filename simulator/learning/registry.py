@@ -42,7 +42,10 @@ def register_outer(name: str, factory: Factory) -> Factory:
 
     Raises:
       ValueError: the name is taken.
+      TypeError: the factory cannot be called.
     """
+    if not callable(factory):
+        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
     if name in _REGISTERED or name in _BUILT_IN:
         raise ValueError(f"an outer optimizer named {name!r} exists already")
     _REGISTERED[name] = factory

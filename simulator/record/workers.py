@@ -132,7 +132,7 @@ def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: fl
 def failure(summary: Mapping[str, Any]) -> str | None:
     """Returns why the losses of a run that has trained say nothing of its settings, None where they do.
 
-    Its last loss is not finite, or at least half of the local steps that arrived did not enter the server's state, since
+    Its last loss is not finite, at least half of the local steps that arrived did not enter the server's state because
     something was not finite, or all were dropped: then the loss is that of parameters that have hardly been trained.
 
     Args:

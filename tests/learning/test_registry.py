@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from quadratic import inner
 
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, named
 from simulator.experiment.outer_schema import BUILT_IN_OUTER, NamedOuter, Outer
 from simulator.learning import (
     OptimizerError,
@@ -89,6 +89,13 @@ def test_a_taken_name_is_refused(name: str):
     register_outer("capped", capped)
     with pytest.raises(ValueError, match=f"^an outer optimizer named '{name}' exists already$"):
         register_outer(name, optax.sgd)
+
+
+def test_what_is_no_factory_is_not_registered():
+    with pytest.raises(TypeError, match="^the factory of 'mine' must be a function, not 3$"):
+        register_outer("mine", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^the factory of 'mine' must be a function, not None$"):
+        named.register("local_steps", "mine", None)  # type: ignore[arg-type]
 
 
 def test_every_built_in_name_of_the_schema_has_a_factory():
