@@ -92,9 +92,9 @@ def test_a_taken_name_is_refused(name: str):
 
 
 def test_what_is_no_factory_is_not_registered():
-    with pytest.raises(TypeError, match="^the factory of 'mine' must be a function, not 3$"):
+    with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not 3$"):
         register_outer("mine", 3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="^the factory of 'mine' must be a function, not None$"):
+    with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not None$"):
         named.register("local_steps", "mine", None)  # type: ignore[arg-type]
 
 
