@@ -73,10 +73,11 @@ def check(
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
     attempt(lambda: _try_steps(experiment))
     attempt(lambda: _try_shards(experiment))
-    attempt(lambda: build_inner(experiment.inner))
-    attempt(lambda: _try_pretraining(experiment))
-    attempt(lambda: build_outer(experiment.outer))
-    if data and memory and not problems:
+    params = None if costs is None else workshop.params_like(experiment)
+    attempt(lambda: build_inner(experiment.inner, params=params))
+    attempt(lambda: _try_pretraining(experiment, params))
+    attempt(lambda: build_outer(experiment.outer, params))
+    if data and memory and not problems and costs is not None:
         attempt(lambda: workshop.lanes(experiment))
     return problems
 
@@ -114,10 +115,10 @@ class Shortages:
         return [problem for _, (_, problem) in sorted(self._found.items())]
 
 
-def _try_pretraining(experiment: Experiment) -> None:
+def _try_pretraining(experiment: Experiment, params: Any) -> None:
     """Builds an optimizer that is pretraining's own."""
     if experiment.pretrain.optimizer is not None:
-        build_inner(pretrain_inner(experiment), "pretrain")
+        build_inner(pretrain_inner(experiment), "pretrain", params)
 
 
 def _try_steps(experiment: Experiment) -> None:

@@ -15,7 +15,7 @@ from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, pe
 from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.keeper import Keeper
-from simulator.learning import Server, Ticket, Workshop, snapshot
+from simulator.learning import Server, Ticket, Workshop, as_used, snapshot
 from simulator.learning.modeling import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
@@ -254,7 +254,7 @@ class Simulation:
         rounds, evaluations, faults = book.rounds.frame(), book.evaluations.frame(), book.faults.frame()
         dataset = self._workshop.dataset(self.experiment) if self._kind != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
-        experiment = self.experiment.model_dump(mode="json")
+        experiment = as_used(self.experiment)
         trained = book.tokens - (reused["local_steps"] * tokens_per_step(self.experiment) if reused else 0)
         summary = {
             "variant": self.experiment.variant or self.experiment.name,
@@ -264,6 +264,7 @@ class Simulation:
             "final_perplexity": None if final_loss is None else perplexity(final_loss),
             "final_loss": final_loss,
             "best_loss": dataset.best_loss if dataset else None,
+            **(self._evaluated() if dataset else {}),
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, self.cluster.workers, self.timeline.now_s),
             **summarize_faults(rounds, faults, self.timeline.now_s),
@@ -290,6 +291,11 @@ class Simulation:
         if self._known is not None:
             return self._known.parameters_hash
         return parameters_hash(self.server.params) if self.server else None
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Returns how many windows each loss is the mean of."""
+        of_all, of_shards = self._workshop.evaluated_windows(self.experiment)
+        return {"evaluated_windows": of_all, **({} if of_shards is None else {"evaluated_shard_windows": of_shards})}
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
         if not self.experiment.evaluate.per_shard:

@@ -96,11 +96,14 @@ def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
     Raises:
       RecordError: the record is damaged, or of another experiment.
     """
+    from simulator.experiment import Experiment
     from simulator.keeper import identity, refuse_others
+    from simulator.learning import as_used
     from simulator.record import SUMMARY_FILE, RunRecord
 
     if not (folder / SUMMARY_FILE).exists():
         return None
     record = RunRecord.read(folder)
-    refuse_others(str(folder), {"experiment": identity(record.experiment)}, {"experiment": identity(experiment)})
+    used = as_used(Experiment.model_validate(experiment))
+    refuse_others(str(folder), {"experiment": identity(record.experiment)}, {"experiment": identity(used)})
     return record

@@ -20,7 +20,7 @@ from simulator.experiment import (
     points_of,
 )
 from simulator.experiment.alike import experiment_key
-from simulator.experiment.document import merge, nested, plain_tree
+from simulator.experiment.document import merge, plain_tree, together
 from simulator.experiment.paths import anchor_files
 from simulator.tracking import Tracker
 
@@ -40,9 +40,7 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
       ExperimentError: with every mistake that was found.
     """
     tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
-    for path, value in settings.items():
-        key = tuple(path.split("."))
-        tree = merge(tree, nested(key, plain_tree(value, key)))
+    tree = merge(tree, together(settings, plain_tree))
     points = load({"name": "experiment"} | tree)
     if len(points) > 1:
         message = "this describes several experiments: load(...) returns all of them"

@@ -280,8 +280,10 @@ class WeightsAndBiases:
 
 class _WandbLog:
     def __init__(self, library: ModuleType, folder: Path, name: str, point: Point):
+        from simulator.learning import as_used
+
         folder.mkdir(parents=True, exist_ok=True)
-        config = point.experiment.model_dump(mode="json") | {"overrides": dict(point.overrides)}
+        config = as_used(point.experiment) | {"overrides": dict(point.overrides)}
         project = os.environ.get("WANDB_PROJECT") or point.experiment.name
         self._run = library.init(project=project, name=name, group=point.variant, dir=str(folder), config=config)
         for axis in At._fields:

@@ -150,7 +150,23 @@ def test_every_mistake_is_reported_at_once(tardigrad):
 
 def test_validate_counts_the_simulations(tardigrad):
     code, out, _ = tardigrad("validate", "experiment.yaml", experiment=document(sweep={"seed": [0, 1, 2]}))
-    assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants\n")
+    assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants, 3,504 parameters\n")
+
+
+def test_commands_say_how_many_parameters_there_are_and_which_settings_have_no_effect(tardigrad):
+    cluster = TINY["cluster"] | {"network": {"bytes_per_parameter": 0.5}}
+    small = document(sweep={"model.width": [16, 32]}, cluster=cluster)
+    what = "4 simulations of 2 variants, 3,504 to 13,152 parameters\n"
+    note = "note: cluster.network.bytes_per_parameter = 0.5: decides time, bytes and cost; what is learned is as if "
+    few = "note: evaluate.windows = 512: there are 249, which are evaluated\n"
+    settings = ["budget.local_steps=20", "evaluate.windows=512", "inner.optimizer=sgd"]
+    for command in (["validate"], ["timeline"], ["run", "--dry-run", "--rate", "1GFLOP/s"], ["run"]):
+        code, out, error = tardigrad(command[0], "experiment.yaml", *settings, *command[1:], experiment=small)
+        assert code == 0, error
+        start = "valid; " if command == ["validate"] else ""
+        assert out.startswith(f"experiment.yaml: {start}{what}{note}")
+        assert out.count("note: ") == out.count(note) + out.count(few)
+        assert out.count(few) == (command[0] == "run")
 
 
 def test_what_does_not_fit_into_memory_is_said_once_for_every_size_and_refused_by_run_alone(tardigrad, tmp_path):

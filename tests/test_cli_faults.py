@@ -24,7 +24,7 @@ def test_a_cluster_that_is_stuck_says_so_and_with_a_timeout_it_is_not(
     tardigrad: Any, crash: None, tmp_path: Path, mixed_dtypes: None
 ):
     code, out, err = tardigrad("run", "experiment.yaml", "--out", "a", experiment=CRASH)
-    assert (code, out) == (1, "")
+    assert (code, out) == (1, "experiment.yaml: 1 simulation of 1 variant, 84 parameters\n")
     assert err.startswith("tardigrad: tiny: nobody can make progress any more at ")
     assert "waits for worker 1 (crash at 20 s, never back), and worker 0, worker 2, worker 3 for the server" in err
     assert tardigrad("timeline", "experiment.yaml", "--out", "b")[0] == 1

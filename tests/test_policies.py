@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from simulator import (
     simulate,
 )
 from simulator.cluster import nanoseconds
+from simulator.engine import check
 from simulator.experiment import SimulationError, named
 from simulator.experiment.document import merge
 from simulator.experiment.problems import OF_PLUGINS
@@ -193,10 +195,80 @@ def test_mistakes_are_reported_at_their_keys_with_the_nearest_names(monkeypatch,
     ]
 
 
-def test_a_factory_that_makes_no_policy_is_refused():
-    register_synchronization("nothing", lambda: object())
-    with pytest.raises(ValueError, match=r"has no closes, averages_group, .*: inherit from SynchronizationPolicy"):
+class Answers(SynchronizationPolicy):
+    """Answers the same to every question."""
+
+    def __init__(self, answer=True, **attributes):
+        self.answer = answer
+        vars(self).update(attributes)
+
+    def closes(self, view: ServerView) -> bool:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (object(), r"<object.*>, which has no closes, averages_group, .*: inherit from SynchronizationPolicy"),
+        (Answers(averages_group="no"), "a policy whose averages_group is 'no': see SynchronizationPolicy"),
+        (Answers(looks_ahead=None), "a policy whose looks_ahead is None: see SynchronizationPolicy"),
+        (Answers(timeout_s="4s"), "a policy whose timeout_s is '4s': see SynchronizationPolicy"),
+        (Answers(timeout_s=math.nan), "a policy whose timeout_s is nan: see SynchronizationPolicy"),
+        (Answers(closes=True), "a policy whose closes is True: see SynchronizationPolicy"),
+        (
+            Answers(closes=lambda: True),
+            r"a function that cannot be called with \(view\): too many",
+        ),
+    ],
+)
+def test_a_factory_that_makes_no_policy_is_refused(made, message):
+    register_synchronization("nothing", lambda: made)
+    with pytest.raises(ValueError, match=f"its factory returned {message}"):
         tiny(synchronization=own("nothing"))
+
+
+@pytest.mark.parametrize(
+    ("section", "made", "message"),
+    [
+        ("local_steps", None, "None, which has no __call__: return a function"),
+        ("local_steps", lambda worker: 1, r"a function that cannot be called with \(worker, step_s\): too many"),
+        ("shard_choice", 3, "3, which has no __call__: return a function"),
+        (
+            "shard_choice",
+            lambda worker, assigned: 1,
+            r"a function that cannot be called with \(worker, assigned",
+        ),
+    ],
+)
+def test_a_factory_that_makes_no_fitting_function_is_refused_before_the_run(section, made, message):
+    register_local_steps("wrong", lambda local_steps: made)
+    register_shard_choice("wrong", lambda sizes: made)
+    [problem] = check(tiny(**{section: own("wrong")}), WORKSHOP)
+    assert problem.key == f"{section}.kind"
+    assert re.match(f"its factory returned {message}", problem.message)
+
+
+def test_what_a_factory_raises_is_said_with_its_line():
+    register_local_steps("broken", lambda local_steps, size: size[local_steps])
+    [problem] = check(tiny(local_steps=own("broken", size={})), WORKSHOP)
+    assert problem.key == "local_steps.arguments"
+    assert re.match(r"broken refuses them: KeyError at line \d+ of .*test_policies.py: 5", problem.message)
+
+
+@pytest.mark.parametrize("answer", [None, "yes", 1])
+def test_an_answer_that_is_neither_true_nor_false_ends_the_simulation(answer):
+    register_synchronization("answers", Answers)
+    message = f"^synchronization 'answers' answered {answer!r} to closes.view.: it has to be True or False$"
+    with pytest.raises(SimulationError, match=message):
+        timeline(synchronization=own("answers", answer=answer))
+    assert timeline(synchronization=own("answers", answer=True)).summary["server_updates"] > 0
+
+
+def test_the_number_of_workers_is_a_number_among_the_arguments():
+    counted = own("share", share="1/workers")
+    assert tiny(synchronization=counted).synchronization.arguments == {"share": 0.25}
+    assert set(groups(timeline(synchronization=counted))) == {1}
+    assert tiny(local_steps=own("slower_do_less", least="workers")).local_steps.arguments == {"least": 4}
 
 
 @pytest.mark.parametrize("name", ["share", "barrier"])

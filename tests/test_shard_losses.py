@@ -41,6 +41,34 @@ def test_every_shard_is_evaluated_on_held_out_documents_like_its_own(experiment)
     assert record.evaluations["loss"].iloc[-1] != losses.iloc[-1].mean()
 
 
+def test_windows_that_are_there_count_once_however_many_are_asked_for(experiment):
+    few = experiment.model_copy(update={"evaluate": experiment.evaluate.model_copy(update={"windows": 500})})
+    record = simulate(few, workshop=WORKSHOP)
+    dataset, start = WORKSHOP.dataset(few), WORKSHOP.start(few)
+    lengths = [len(own) for own in dataset.shard_validation]
+    assert len(set(lengths)) == 2
+    assert all(8 < length < 500 for length in lengths)
+    assert record.summary["evaluated_windows"] == len(dataset.validation) < 500
+    assert record.summary["evaluated_shard_windows"] == lengths
+    first = record.evaluations[["loss", "loss_shard_0", "loss_shard_1"]].iloc[0]
+    expected = [loss_of(few, start, own) for own in (dataset.validation, *dataset.shard_validation)]
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+
+
+def test_the_size_of_batches_does_not_change_what_is_evaluated():
+    records = [
+        simulate(tiny(evaluate={"windows": windows, "batch_size": batch_size}, **SETTINGS), workshop=WORKSHOP)
+        for windows, batch_size in ((16, 16), (16, 3), (512, 64), (512, 249))
+    ]
+    assert [record.summary["evaluated_windows"] for record in records] == [16, 16, 249, 249]
+    assert len({record.summary["parameters_hash"] for record in records}) == 1
+    losses = [record.evaluations["loss"] for record in records]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(losses[3], losses[2], rtol=1e-5)
+    assert not np.allclose(losses[2], losses[0], rtol=1e-3)
+    assert "evaluated_windows" not in simulate(tiny(**SETTINGS), trainer="null", workshop=WORKSHOP).summary
+
+
 def test_alike_shards_have_the_losses_of_all_held_out_documents(experiment):
     alike = experiment.data.model_copy(update={"partition": type(experiment.data).model_fields["partition"].default})
     record = simulate(experiment.model_copy(update={"data": alike}), workshop=WORKSHOP)

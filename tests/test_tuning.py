@@ -127,10 +127,32 @@ def test_where_nothing_works_the_search_says_so(tmp_path: Path):
         "outer": {"non_finite": "fatal"},
         "sweep": {"inner.learning_rate": {"search": "log", "low": 1e29, "high": 1e30, "trials": 2}},
     }
-    message = r"tiny: none of 2 trials ended with a finite loss \(.*not finite.*\): change sweep.inner.learning_rate"
+    message = r"tiny: none of 2 trials has succeeded \(.*not finite.*\): change sweep.inner.learning_rate"
     with pytest.raises(SimulationError, match=message) as raised:
         run_points(points_of(tmp_path, changes), tmp_path / "out")
     assert not isinstance(raised.value, PointsFailedError)
+
+
+def test_a_trial_whose_rounds_are_all_rejected_has_failed_though_its_loss_is_that_of_untrained_parameters(
+    tmp_path: Path,
+):
+    rates = {"inner.learning_rate": {"search": "choice", "values": [1e30, 0.1], "trials": 4}}
+    worse = {"outer": {"learning_rate": 1e4, "weight": 1.0}}  # than untrained
+    [record] = run_points(
+        points_of(tmp_path, {"budget": {"local_steps": 40}, "sweep": rates} | worse), tmp_path / "out"
+    )
+    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    assert record.summary["tuned"] == {"inner.learning_rate": 0.1}
+    failed = [trial for trial in study["trials"] if trial["values"]["inner.learning_rate"] == 1e30]
+    assert failed
+    for trial in failed:
+        assert trial["final_loss"] is None
+        assert trial["error"].endswith("rounds were not finite, 100% of its local steps: it diverged")
+        [diverged] = read_runs([tmp_path / "out" / trial["folder"]])
+        assert diverged.summary["final_loss"] == diverged.evaluations["loss"].iloc[0] < record.summary["final_loss"]
+    rates["inner.learning_rate"] = {"search": "log", "low": 1e29, "high": 1e30, "trials": 2}
+    with pytest.raises(SimulationError, match=r"none of 2 trials has succeeded \(.* it diverged\): change sweep.inner"):
+        run_points(points_of(tmp_path, {"budget": {"local_steps": 40}, "sweep": rates}), tmp_path / "none")
 
 
 def test_a_trial_that_has_failed_is_not_tried_again_and_others_go_on(tmp_path: Path):

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from simulator.record import read_summaries
+from simulator.record import failure, read_summaries
 
 RATE, GRACE = "outer.learning_rate", "synchronization.grace"
 Method = tuple[str, str | None]
@@ -26,9 +26,8 @@ def grids(summaries: Iterable[Mapping[str, Any]]) -> dict[Method, dict[float, fl
     """Returns for each method the final perplexity at each learning rate, infinite where it diverged."""
     found: dict[Method, dict[float, float]] = {}
     for run in summaries:
-        perplexity = run["final_perplexity"]
         method = run["variant"], run["overrides"].get(GRACE)
-        found.setdefault(method, {})[run["overrides"][RATE]] = float("inf") if perplexity is None else perplexity
+        found.setdefault(method, {})[run["overrides"][RATE]] = float("inf") if failure(run) else run["final_perplexity"]
     return found
 
 

@@ -15,6 +15,7 @@ from simulator.commands.shared import (
     check_points,
     read_points,
     say,
+    say_what,
     use_plugins,
 )
 from simulator.visible import plural
@@ -34,19 +35,18 @@ def validate(
 ) -> None:
     """Report every mistake of an experiment file at once, with its line and the nearest valid name."""
     use_plugins(plugin)
-    document, points, shortages, long = check_points(file, settings, variant, data=data)
-    others = () if settings else document.scales  # settings may be meant for one scale only
+    checked = check_points(file, settings, variant, data=data)
+    others = () if settings else checked.document.scales  # settings may be meant for one scale only
     for scale in others:
-        if scale != points[0].experiment.scale:  # which has been checked, with its data
+        if scale != checked.points[0].experiment.scale:  # which has been checked, with its data
             check_points(file, [f"scale={scale}"], variant, data=False)
-    variants = dict.fromkeys(point.variant for point in points)
-    say(f"{file}: valid; {plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}")
-    if shortages:
+    say_what(file, checked.points, checked.parameters, valid=True)
+    if checked.shortages:
         say("`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:")
-    for shortage in shortages:
+    for shortage in checked.shortages:
         say(f"  {shortage}")
-    if long:
-        _say_how_long(long)
+    if checked.long:
+        _say_how_long(checked.long)
 
 
 def _say_how_long(long: "Sequence[tuple[Point, Length]]") -> None:

@@ -1,8 +1,6 @@
 """What the commands share: their arguments, what they print, and how they read an experiment file."""
 
 import contextlib
-import dataclasses
-import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
 
 import typer
 
-from simulator.visible import visible
+from simulator.visible import plural, visible
 
 if TYPE_CHECKING:
     from simulator.cluster import Length
@@ -98,51 +96,70 @@ def read_points(
     return document, points, look.workshop
 
 
+def say_what(
+    file: Path,
+    points: "Sequence[Point]",
+    parameters: Iterable[int],
+    further: Iterable[str] = (),
+    *,
+    valid: bool = False,
+) -> None:
+    """Prints how many simulations a file describes, of which size, and what there is to say of its settings.
+
+    Args:
+      file: the experiment file.
+      points: its simulations.
+      parameters: how many each model has.
+      further: what else there is to say.
+      valid: whether to say that nothing is wrong.
+    """
+    from simulator.experiment.notes import notes
+
+    variants = dict.fromkeys(point.variant for point in points)
+    sizes = sorted({*parameters})
+    several = f"{sizes[0]:,} to " if len(sizes) > 1 else ""
+    size = f"{several}{plural(sizes[-1], 'parameter')}"
+    what = f"{plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}, {size}"
+    say(f"{file}: {'valid; ' if valid else ''}{what}")
+    found = [note for point in points for note in notes(point.experiment)]
+    for note in dict.fromkeys([*found, *further]):
+        say(f"note: {note}")
+
+
 class Checked(NamedTuple):
     """A file in which nothing is wrong.
 
     Attributes:
       document: what was read.
       points: its simulations.
+      parameters: how many the model of each has.
       shortages: what does not fit into memory.
       long: simulations that may take longer than anybody wants to wait, with their lengths.
     """
 
     document: "Document"
     points: "list[Point]"
+    parameters: list[int]
     shortages: "list[Problem]"
     long: "list[tuple[Point, Length]]"
 
 
 def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
-    """Does what `read_points` does, and loads what trains only where it takes that to tell what there is to tell."""
-    from simulator.cluster import build_cluster, length_at_most
+    """Does what `read_points` does, for a file that is not simulated: a lack of memory here is not wrong."""
+    from simulator.checks import cluster_of
+    from simulator.cluster import length_at_most
     from simulator.experiment import expand, load_document
-    from simulator.glance import Glance
 
     document = load_document(file, settings or ())
-    glance = Glance()
-    with contextlib.ExitStack() as opened:
-
-        @functools.cache
-        def look() -> "_Look":
-            return opened.enter_context(_looking("all" if data else "none", train=data))
-
-        def problems(experiment: "Experiment") -> "Iterable[Problem]":
-            return () if glance.surely_valid(experiment, data=data) else look().problems(experiment)
-
-        def length(experiment: "Experiment") -> "Length":
-            cluster, seed = experiment.cluster, experiment.seed
-            found = length_at_most(experiment, build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=seed))
-            if not found.is_long:  # nor is it with a model that costs more
-                return found
-            costs = dataclasses.asdict(look().workshop.costs(experiment))
-            return length_at_most(experiment, build_cluster(cluster, **costs, seed=seed))
-
-        points = expand(document, variant=variant, check=problems)
-        lengths = [(point, length(point.experiment)) for point in points]
-        shortages = look().shortages.problems() if look.cache_info().currsize else []
-    return Checked(document, points, shortages, [each for each in lengths if each[1].is_long])
+    with _looking("all" if data else "none", train=data) as look:
+        points = expand(document, variant=variant, check=look.problems)
+    costs = [look.workshop.costs(point.experiment) for point in points]
+    lengths = [
+        (point, length_at_most(point.experiment, cluster_of(point.experiment, cost)))
+        for point, cost in zip(points, costs, strict=True)
+    ]
+    long = [each for each in lengths if each[1].is_long]
+    return Checked(document, points, [cost.parameters for cost in costs], look.shortages.problems(), long)
 
 
 class _Look:

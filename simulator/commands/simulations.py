@@ -2,18 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
-from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, use_plugins
+from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
 from simulator.visible import plural
 
 if TYPE_CHECKING:
-    from simulator.experiment import Document
+    from simulator.experiment import Document, Point
+    from simulator.learning import Workshop
     from simulator.profiling import Profile
     from simulator.record import RunRecord
     from simulator.tracking import Tracker
@@ -74,6 +75,7 @@ def run(
     use_plugins(plugin)
     memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
     document, points, workshop = read_points(file, settings, variant, train=True, memory=memory_here)
+    _say_what(file, points, workshop)
     if dry_run:
         _estimate(points, workshop, rate, reuse=reuse)
         return
@@ -105,6 +107,7 @@ def timeline(
 
     use_plugins(plugin)
     _, points, workshop = read_points(file, settings, variant, data="uneven")
+    _say_what(file, points, workshop, trains=False)
     for path, search in points[0].searches.items():
         say(f"{path} is searched: these are timelines at {search.ends[0]}")
     points = [dataclasses.replace(point, searches={}) for point in points]
@@ -120,6 +123,21 @@ def timeline(
         say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
     if failures:
         raise PointsFailedError(failures, records)
+
+
+def _say_what(file: Path, points: "Sequence[Point]", workshop: "Workshop", *, trains: bool = True) -> None:
+    """Prints what is going to be simulated, and where there are fewer windows to evaluate on than are asked for."""
+    parameters = (workshop.costs(point.experiment).parameters for point in points)
+    say_what(file, points, parameters, (note for point in points for note in _few(point, workshop)) if trains else ())
+
+
+def _few(point: "Point", workshop: "Workshop") -> "Iterator[str]":
+    asked = point.experiment.evaluate.windows
+    of_all, of_shards = workshop.evaluated_windows(point.experiment)
+    if of_all < asked:
+        yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
+    if of_shards is not None and min(of_shards) < min(asked, of_all):
+        yield f"evaluate.windows = {asked}: shards have {', '.join(f'{own:,}' for own in of_shards)} of their own"
 
 
 def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:

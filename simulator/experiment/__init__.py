@@ -4,7 +4,7 @@ from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
 from simulator.experiment.given import Simulated, one_experiment, one_point, points_of
 from simulator.experiment.named import PolicyError
-from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError
+from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError, cause_of
 from simulator.experiment.schema import Experiment
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SettingError",
     "Simulated",
     "SimulationError",
+    "cause_of",
     "expand",
     "load",
     "load_document",

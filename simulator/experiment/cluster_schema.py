@@ -257,7 +257,10 @@ class Network(Section):
     bandwidth: BandwidthPerWorker = Field(
         float("inf"), description="of each worker's link; one for all workers, or a list; unlimited when absent"
     )
-    bytes_per_parameter: Positive = Field(4.0, description="on the wire: 4 for float32, 2 for bfloat16")
+    bytes_per_parameter: Positive = Field(
+        4.0,
+        description="on the wire: 4 for float32, 2 for bfloat16; decides time, bytes and cost, not what is learned",
+    )
     message_size: Size | None = Field(
         None, description="of one transfer, such as 2GiB; parameters * bytes_per_parameter when absent"
     )

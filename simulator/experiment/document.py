@@ -80,16 +80,44 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
     """Returns `base` with `change` laid over it, mapping by mapping.
 
     A mapping that names another `kind`, `optimizer` or `source`, or that describes the devices in another form,
-    replaces the one below it: the old one's settings would not be valid for it.
+    replaces the one below it: the old one's settings would not be valid for it. A model that names another preset
+    replaces the sizes below it.
     """
     merged = dict(base)
     for key, value in change.items():
         below = merged.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping) and not _replaces(key, below, value):
+            if key == "model" and value.get("preset") not in (None, below.get("preset")):
+                below = {name: setting for name, setting in below.items() if name not in _OF_A_PRESET}
             merged[key] = merge(below, value)
         else:
             merged[key] = value
     return merged
+
+
+_OF_A_PRESET = ("layers", "width", "heads", "context", "head_width", "feed_forward", "vocabulary", "tied")
+
+
+def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda value, key: value) -> Tree:
+    """Returns the one mapping that sets dotted paths, whatever their order: none replaces what another has set.
+
+    Args:
+      settings: dotted path to value.
+      of: from a value, and its path, to what is set.
+    """
+    tree = Tree()
+    for path, value in settings.items():
+        key = tuple(path.split("."))
+        tree = _joined(tree, nested(key, of(value, key)))
+    return tree
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+    tree = dict(one)
+    for key, value in other.items():
+        below = tree.get(key)
+        tree[key] = _joined(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return tree
 
 
 def _replaces(key: str, below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
@@ -160,13 +188,23 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
     document.scales, document.problems = names, problems
     if names:
         document.tree["scale"] = scale or names[0]
+    below, laid = document.tree, Tree()  # without and with the edits of single settings
     for key, value in settings.items():
         if key == "scale":
             continue  # it has been chosen
         try:
-            _override(document, key, value)
+            parts = _override(document, key, value)
         except ValueError as error:
             problems.append(Problem(key, f"{error} (set on the command line)", value))
+            continue
+        if not parts:
+            continue
+        if len(parts) == 1 or parts[0] == "sweep":
+            below = document.tree
+            laid.pop(parts[0], None)
+        else:
+            laid = _joined(laid, anchor_files(nested(parts, value), Path()))
+            document.tree = merge(below, laid)
     return document
 
 
@@ -242,17 +280,18 @@ def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
     return document
 
 
-def _override(document: Document, key: str, value: Any) -> None:
-    """Settings of the file itself (variants, select, sweep, reference) are edited, any other are applied last.
+def _override(document: Document, key: str, value: Any) -> Key:
+    """Notes a setting that is applied last, or, of the file itself (variants, select, sweep, reference), an edit.
 
-    A whole section replaces the file's.
+    Returns:
+      The path of an edit, () of other settings. What replaces a whole section of the file, or an axis, is in the tree.
     """
     section, _, rest = key.partition(".")
     if section == "scales":
         raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
     if section not in ("variants", "select", "sweep", "reference"):
         document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
-        return
+        return ()
     parts: Key = (section,)
     if section == "sweep" and rest:  # an axis is itself a dotted path
         parts = (section, rest)
@@ -272,9 +311,8 @@ def _override(document: Document, key: str, value: Any) -> None:
         document.tree = document.tree | {section: {**(axes if isinstance(axes, Mapping) else {}), **change[section]}}
     elif parts == (section,):
         document.tree = document.tree | change
-    else:
-        document.tree = merge(document.tree, change)
     document.edits[parts] = value
+    return parts
 
 
 def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:

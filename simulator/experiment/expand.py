@@ -21,7 +21,7 @@ from simulator.experiment.document import (
     load_document,
     lookup,
     merge,
-    nested,
+    together,
 )
 from simulator.experiment.explain import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
@@ -62,9 +62,7 @@ class Point:
         Raises:
           pydantic.ValidationError: the experiment takes no such value.
         """
-        tree: Tree = self.experiment.model_dump(mode="json")
-        for path, value in values.items():
-            tree = merge(tree, nested(tuple(path.split(".")), value))
+        tree = merge(self.experiment.model_dump(mode="json"), together(values))
         return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
 
     @property
@@ -210,8 +208,8 @@ def _point(
         overrides |= setting.shown
         swept |= setting.values
     layers = [base, change]
-    for path, value in [*swept.items(), *document.overrides.items()]:
-        layers.append(nested(tuple(path.split(".")), value))
+    for settings_of_layer in (swept, document.overrides):
+        layers.append(together(settings_of_layer))
         tree = merge(tree, layers[-1])
     tree["variant"] = name
     without_effect = list(axes_without_effect(document, settings, tree))

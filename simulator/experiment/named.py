@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.problems import OF_PLUGINS, SettingError, nearest
+from simulator.experiment.problems import OF_PLUGINS, SettingError, nearest, refusal
 from simulator.experiment.units import Arguments
+from simulator.experiment.words import IN_ARGUMENTS
 
 Factory = Callable[..., Any]
 Policy = Literal["synchronization", "local_steps", "shard_choice"]
@@ -45,7 +46,10 @@ def register(section: Policy, name: str, factory: Factory) -> None:
 
     Raises:
       ValueError: the name is taken.
+      TypeError: the factory cannot be called.
     """
+    if not callable(factory):
+        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
     if name in _REGISTERED[section] or name in BUILT_IN[section]:
         raise ValueError(f"a {section} named {name!r} exists already")
     _REGISTERED[section][name] = factory
@@ -72,7 +76,7 @@ class NamedPolicy(Section):
     section: ClassVar[Policy]
 
     kind: str
-    arguments: Arguments = Field({}, description="keyword arguments of that policy")
+    arguments: Arguments = Field({}, description=f"keyword arguments of that policy; {IN_ARGUMENTS}")
 
     @property
     def is_registered(self) -> bool:
@@ -85,7 +89,7 @@ class NamedPolicy(Section):
             return self
         try:
             if GIVEN[self.section]:
-                _checked_factory(self)
+                factory_of(self)
             else:
                 build(self)
         except PolicyError as error:
@@ -121,17 +125,22 @@ def build(policy: NamedPolicy, **given: Any) -> Any:
         something else than a policy.
     """
     try:
-        made = _checked_factory(policy)(**given, **policy.arguments)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, PolicyError):
-            raise
-        message = f"{policy.kind} refuses them: {error}"
+        made = factory_of(policy)(**given, **policy.arguments)
+    except PolicyError:
+        raise
+    except Exception as error:
+        message = f"{policy.kind} refuses them: {refusal(error)}"
         raise PolicyError(f"{policy.section}.arguments", policy.arguments, message) from error
     _check_made(policy, made)
     return made
 
 
-def _checked_factory(policy: NamedPolicy) -> Factory:
+def factory_of(policy: NamedPolicy) -> Factory:
+    """Returns what a policy's name stands for, having looked at the names of its arguments.
+
+    Raises:
+      PolicyError: nothing is registered under the name in this process, or the arguments are not those of the factory.
+    """
     section, name = policy.section, policy.kind
     factory = _REGISTERED[section].get(name)
     if factory is None:
@@ -152,14 +161,39 @@ def _checked_factory(policy: NamedPolicy) -> Factory:
     return factory
 
 
-_NEEDED = ("closes", "averages_group", "looks_ahead", "timeout_s")
+_PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "closes": callable,
+    "averages_group": lambda value: isinstance(value, bool),
+    "looks_ahead": lambda value: isinstance(value, bool),
+    "timeout_s": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value > 0,
+}
+"""Of a synchronization policy, and what each is: a function, true or false, or seconds."""
+_TAKES: Mapping[Policy, tuple[str, ...]] = {
+    "synchronization": ("view",),
+    "local_steps": ("worker", "step_s"),
+    "shard_choice": ("worker", "assigned", "random"),
+}
+"""What a policy's function is called with, in this order."""
 
 
 def _check_made(policy: NamedPolicy, made: Any) -> None:
-    if policy.section != "synchronization":
-        lacks, remedy = [] if callable(made) else ["__call__"], "return a function"
-    else:
-        lacks, remedy = [name for name in _NEEDED if not hasattr(made, name)], "inherit from SynchronizationPolicy"
-    if lacks:
-        message = f"its factory returned {made!r}, which has no {', '.join(lacks)}: {remedy}"
-        raise PolicyError(f"{policy.section}.kind", policy.kind, message)
+    section, wrong = policy.section, ""
+    if section == "synchronization":
+        lacks = [name for name in _PARTS if not hasattr(made, name)]
+        unlike = [name for name, fits in _PARTS.items() if not lacks and not fits(getattr(made, name))]
+        if lacks:
+            wrong = f"{made!r:.80}, which has no {', '.join(lacks)}: inherit from SynchronizationPolicy"
+        elif unlike:
+            wrong = f"a policy whose {unlike[0]} is {getattr(made, unlike[0])!r:.80}: see SynchronizationPolicy"
+    elif not callable(made):
+        wrong = f"{made!r:.80}, which has no __call__: return a function"
+    if not wrong:
+        function = made.closes if section == "synchronization" else made
+        try:
+            inspect.signature(function).bind(*_TAKES[section])
+        except ValueError:  # there is none to be had
+            return
+        except TypeError as error:
+            wrong = f"a function that cannot be called with ({', '.join(_TAKES[section])}): {error}"
+    if wrong:
+        raise PolicyError(f"{section}.kind", policy.kind, f"its factory returned {wrong}")

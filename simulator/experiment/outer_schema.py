@@ -1,13 +1,12 @@
 """The `outer` section: what the server does with the pseudo-gradients that arrive."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.problems import nearest
 from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
+from simulator.experiment.words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
 from simulator.names import alike
 
 
@@ -108,7 +107,7 @@ class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
     optimizer: str
-    arguments: Arguments = Field({}, description="further keyword arguments of that optimizer")
+    arguments: Arguments = Field({}, description=f"further keyword arguments of that optimizer; {IN_ARGUMENTS}")
 
 
 BUILT_IN_OUTER = ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov")
@@ -126,31 +125,6 @@ def _outer_tag(value: Any) -> str | None:
     return "named"
 
 
-_WORDS: dict[str, dict[str, Callable[[int], float]]] = {
-    "weight": {"1/workers": lambda workers: 1 / workers, "1/sqrt(workers)": lambda workers: workers**-0.5},
-    "arrivals_per_update": {"workers": lambda workers: workers},
-    "buffer": {"workers": lambda workers: workers},
-}
-
-
-def _count_workers(value: Any, info: ValidationInfo) -> Any:
-    """Puts numbers for what is written in terms of the number of workers; of a faulty cluster that is not known."""
-    if not isinstance(value, dict):
-        return value
-    workers = getattr((info.data or {}).get("cluster"), "workers", 1)  # there are no data of a section by itself
-    counted: dict[str, float] = {}
-    mistakes: list[tuple[str, str]] = []
-    for key, words in _WORDS.items():
-        word = value.get(key)
-        if isinstance(word, str) and word in words:
-            counted[key] = words[word](workers)
-        elif isinstance(word, str):
-            mistakes.append((key, f"expected a number or a word for one; {nearest(word, words)}"))
-    if mistakes:
-        raise ConflictError(*mistakes)
-    return value | counted
-
-
 Outer = Annotated[
     Annotated[SGDOuter, Tag("sgd")]
     | Annotated[HeavyBallOuter, Tag("heavy_ball")]
@@ -159,6 +133,6 @@ Outer = Annotated[
     | Annotated[DelayedNesterovOuter, Tag("delayed_nesterov")]
     | Annotated[NamedOuter, Tag("named")],
     Discriminator(_outer_tag),
-    BeforeValidator(_count_workers),
+    in_numbers({"weight": SHARES, "arrivals_per_update": COUNT, "buffer": COUNT}),
 ]
 """Inside a section whose `cluster` comes before it."""

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag
 from simulator.experiment.base import Section
 from simulator.experiment.named import NamedPolicy, build, kind_tag
 from simulator.experiment.units import Duration, PositiveInt
+from simulator.experiment.words import in_numbers
 
 
 class BarrierSynchronization(Section):
@@ -55,6 +56,7 @@ Synchronization = Annotated[
     | Annotated[AsynchronousSynchronization, Tag("asynchronous")]
     | Annotated[NamedSynchronization, Tag("named")],
     Discriminator(kind_tag("synchronization")),
+    in_numbers(),
 ]
 
 
@@ -82,6 +84,7 @@ class NamedSteps(NamedPolicy):
 LocalSteps = Annotated[
     Annotated[FixedSteps, Tag("fixed")] | Annotated[DynamicSteps, Tag("dynamic")] | Annotated[NamedSteps, Tag("named")],
     Discriminator(kind_tag("local_steps")),
+    in_numbers(),
 ]
 
 
@@ -115,4 +118,5 @@ ShardChoice = Annotated[
     | Annotated[FixedShards, Tag("fixed")]
     | Annotated[NamedShards, Tag("named")],
     Discriminator(kind_tag("shard_choice")),
+    in_numbers(),
 ]

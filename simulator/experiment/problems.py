@@ -1,6 +1,8 @@
 """What is wrong with an experiment, said so that it can be mended: file, line, key, value, remedy."""
 
 import dataclasses
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,22 @@ class SimulationError(Exception):
 def _shorten(value: Any, limit: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+_OTHERS = (*(sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
+
+
+def cause_of(error: BaseException) -> str:
+    """Returns what code of a user's own has raised, and where: the kind, the line and the first line of the message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if not each.filename.startswith((*_OTHERS, "<frozen"))]
+    place = f" at line {own[-1].lineno} of {own[-1].filename}" if own else ""
+    return f"{type(error).__name__}{place}: {(str(error).splitlines() or [''])[0]}"
+
+
+def refusal(error: Exception) -> str:
+    """Returns why a factory did not take its arguments: its own words, or what went wrong in it."""
+    return str(error) if isinstance(error, ValueError) else cause_of(error)
 
 
 _FEW = 40

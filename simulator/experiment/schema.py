@@ -32,13 +32,16 @@ from simulator.experiment.units import (
     PositiveInt,
     Size,
 )
+from simulator.experiment.words import IN_ARGUMENTS, in_numbers
 
 
 class TransformerModel(Section):
     """Decoder-only transformer: a preset, free sizes, or a preset with some sizes changed."""
 
     kind: Literal["transformer"]
-    preset: Literal["20m", "60m", "150m"] | None = Field(None, description="the paper's sizes")
+    preset: Literal["20m", "60m", "150m"] | None = Field(
+        None, description="the paper's sizes; another one replaces those of the file that this is laid over"
+    )
     layers: Annotated[PositiveInt, Field(le=10_000)] | None = None
     width: PositiveInt | None = None
     heads: PositiveInt | None = None
@@ -82,7 +85,10 @@ class CosineSchedule(Section):
     """Eq. 3 of the paper, counted on each data shard's own local steps."""
 
     kind: Literal["cosine"]
-    warmup_steps: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = Field(
+        0,
+        description="step t of a shard, from 0, has t/warmup_steps of the learning rate: the first has 0, as in Eq. 3",
+    )
     total_steps: Count | None = Field(
         None,
         description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
@@ -102,13 +108,19 @@ class CosineSchedule(Section):
 Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
 
 
+Decay = Literal["all", "matrices"]
+
+
 class Inner(Section):
     """What a worker does in a round: H local steps on its shard."""
 
     optimizer: str = Field("adamw", description="any optax optimizer by name")
     learning_rate: Positive
-    weight_decay: NonNegative | None = Field(None, description="passed on when given")
-    arguments: Arguments = Field({}, description="further keyword arguments of the optax optimizer")
+    weight_decay: NonNegative | None = Field(
+        None, description="the optimizer's own when absent: 1e-4 of AdamW; a run's experiment.yaml shows it"
+    )
+    decay: Decay = Field("all", description="which parameters decay: all, or matrices alone, embeddings among them")
+    arguments: Arguments = Field({}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}")
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
     batch_size: PositiveInt
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
@@ -122,14 +134,21 @@ class Pretrain(Section):
     steps: NonNegativeInt = 0
     batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent")
     optimizer: str | None = Field(None, description="any optax optimizer by name; the inner one when absent")
-    weight_decay: NonNegative | None = Field(None, description="of `optimizer`, passed on when given")
+    weight_decay: NonNegative | None = Field(None, description="of `optimizer`; its own default when absent")
+    decay: Decay | None = Field(None, description="of `optimizer`: which parameters decay, all when absent")
+    arguments: Arguments = Field({}, description="further keyword arguments of `optimizer`")
     learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
-    warmup_steps: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = Field(
+        0,
+        description="step t, from 0, has (t + 1)/warmup_steps of the learning rate: unlike in Eq. 3 the first has some",
+    )
 
     @model_validator(mode="after")
     def _decay_of_an_optimizer(self) -> "Pretrain":
-        if self.weight_decay is not None and self.optimizer is None:
-            raise ConflictError(("weight_decay", "belongs to pretrain.optimizer: give that too, or leave this out"))
+        given = [name for name in ("weight_decay", "decay", "arguments") if getattr(self, name) not in (None, {})]
+        if given and self.optimizer is None:
+            message = "belongs to pretrain.optimizer: give that too, or leave this out"
+            raise ConflictError(*((name, message) for name in given))
         return self
 
 
@@ -152,8 +171,10 @@ class Evaluate(Section):
 
     every_local_steps: Count | None = None
     every_simulated: PositiveDuration | None = None
-    windows: PositiveInt = Field(512, description="how many validation windows, the same each time")
-    batch_size: PositiveInt = Field(64, description="most windows in one forward pass; all batches are of one size")
+    windows: PositiveInt = Field(
+        512, description="how many validation windows, the same each time; all where there are fewer"
+    )
+    batch_size: PositiveInt = Field(64, description="most windows in one forward pass")
     takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
     per_shard: bool = Field(
         False, description="also record the loss on held-out documents like those of each shard, `windows` for each"
@@ -201,12 +222,12 @@ class Experiment(Section):
     model: Model
     data: Data
     cluster: Cluster
-    inner: Inner
+    inner: Annotated[Inner, in_numbers()]
     local_steps: LocalSteps = FixedSteps(kind="fixed")
     shard_choice: ShardChoice = ProportionalShards(kind="proportional")
     synchronization: Synchronization
     outer: Outer
-    pretrain: Pretrain = Pretrain()
+    pretrain: Annotated[Pretrain, in_numbers()] = Pretrain()
     budget: Budget
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()

@@ -1,13 +1,15 @@
 """What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
 from simulator.learning import snapshot
+from simulator.learning.defaults import as_used
 from simulator.learning.feed import Feed
 from simulator.learning.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.modeling import ModelCosts, ModelError
 from simulator.learning.outer import BufferedState, DelayedNesterovState, buffered, delayed_nesterov
 from simulator.learning.programs import Programs
-from simulator.learning.registry import OptimizerError, build_outer, outer_optimizers, register_outer
+from simulator.learning.protocol import OptimizerError
+from simulator.learning.registry import build_outer, outer_optimizers, register_outer
 from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient
 from simulator.learning.segments import default_lanes, launch_overhead
 from simulator.learning.server import Evaluator, OuterPrograms, Server
@@ -37,6 +39,7 @@ __all__ = [
     "Ticket",
     "Trainer",
     "Workshop",
+    "as_used",
     "buffered",
     "build_inner",
     "build_outer",

@@ -1,7 +1,7 @@
 """The inner optimizer and its learning rate."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,12 +11,16 @@ import numpy.typing as npt
 import optax
 
 from simulator.experiment.schema import ConstantSchedule, Inner, Schedule
-from simulator.learning.registry import OptimizerError, check_inputs, check_not_repeated, optax_like
+from simulator.learning.protocol import OptimizerError, check_step
+from simulator.learning.registry import check_not_repeated, optax_like
 
 Rates = npt.NDArray[np.float32]
 InnerOptimizer = Callable[[jax.Array | float], optax.GradientTransformationExtraArgs]
 """From this step's learning rate to the transform: the rate is not part of the optimizer's state, because it belongs to
 the shard and the state to the worker."""
+
+MASKS = ("mask", "weight_decay_mask")
+"""Arguments of optax's optimizers that say which parameters decay; a file says so by `decay`."""
 
 
 def learning_rates(schedule: Schedule, peak: float, steps: npt.NDArray[np.int64], total_steps: int) -> Rates:
@@ -44,7 +48,7 @@ def warmup_cosine(
 ) -> Rates:
     """Linear warm-up, then a cosine to a floor, which holds from `total_steps` on (Eq. 3 of arXiv 2401.09135).
 
-    t * peak / warmup_steps below warmup_steps, then
+    t * peak / warmup_steps below warmup_steps, 0 at first, then
     final + 0.5 (peak - final) (1 + cos(pi * clip((t - warmup_steps) / (total_steps - warmup_steps), 0, 1))).
 
     Raises:
@@ -59,16 +63,20 @@ def warmup_cosine(
 
 
 def linear_warmup(steps: npt.NDArray[np.int64], peak: float, warmup_steps: int) -> Rates:
-    """Linear warm-up to a constant learning rate."""
+    """Linear warm-up to a constant learning rate, (t + 1) * peak / warmup_steps, whose first step is not in vain.
+
+    The paper says nothing of the warm-up of its pretraining; Eq. 3, `warmup_cosine`, begins with 0.
+    """
     return (peak * np.minimum(1.0, (steps + 1) / max(warmup_steps, 1))).astype(np.float32)
 
 
-def build_inner(inner: Inner, section: str = "inner") -> InnerOptimizer:
+def build_inner(inner: Inner, section: str = "inner", params: Any = None) -> InnerOptimizer:
     """Returns the optimizer of an `inner` section, clipping included.
 
     Args:
       inner: the settings.
       section: where they were written, for messages.
+      params: shapes and dtypes of the parameters, on which it is tried.
 
     Raises:
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot be an inner one.
@@ -76,12 +84,19 @@ def build_inner(inner: Inner, section: str = "inner") -> InnerOptimizer:
     arguments: dict[str, Any] = dict(inner.arguments)
     check_not_repeated(section, arguments, "learning_rate")
     factory = optax_like(section, inner.optimizer)
+    taken = inspect.signature(factory).parameters
     if inner.weight_decay is not None:
         check_not_repeated(section, arguments, "weight_decay")
-        if "weight_decay" not in inspect.signature(factory).parameters:
+        if "weight_decay" not in taken:
             message = f"{inner.optimizer} takes none: leave it out, or set it to null"
             raise OptimizerError(f"{section}.weight_decay", inner.weight_decay, message)
         arguments["weight_decay"] = inner.weight_decay
+    for mask in MASKS:
+        if arguments.get(mask) is not None:
+            message = f"leave it out: {section}.decay says which parameters decay, all or matrices"
+            raise OptimizerError(f"{section}.arguments.{mask}", arguments[mask], message)
+    if inner.decay == "matrices":
+        arguments[_mask(section, inner.optimizer, taken, arguments)] = _matrices
 
     def at(rate: jax.Array | float) -> optax.GradientTransformationExtraArgs:
         optimizer = optax.with_extra_args_support(factory(learning_rate=rate, **arguments))
@@ -89,10 +104,28 @@ def build_inner(inner: Inner, section: str = "inner") -> InnerOptimizer:
             return optimizer
         return optax.chain(optax.clip_by_global_norm(inner.clip_norm), optimizer)
 
-    at(inner.learning_rate)  # a wrong argument is reported now, not inside a compiled program
+    check_step(section, inner.optimizer, at(inner.learning_rate), params, outer=False)
     _check_rate_is_free(section, inner.optimizer, at)
-    check_inputs(section, inner.optimizer, at(inner.learning_rate))
     return at
+
+
+def _mask(section: str, name: str, taken: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> str:
+    """Returns the argument that says which parameters decay.
+
+    Raises:
+      OptimizerError: none do.
+    """
+    mask = next((each for each in MASKS if each in taken), None)
+    rates = [each for each in ("weight_decay", "weight_decay_rate") if each in taken]
+    if mask is None or not any(arguments.get(each, taken[each].default) for each in rates):
+        message = f"has no effect: with {name} as it is set no parameters decay. Leave it out, or give a weight decay"
+        raise OptimizerError(f"{section}.decay", "matrices", message)
+    return mask
+
+
+def _matrices(params: Any) -> Any:
+    """Returns which parameters are matrices, embeddings among them: no biases, and no scales of a normalization."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _check_rate_is_free(section: str, name: str, at: InnerOptimizer) -> None:

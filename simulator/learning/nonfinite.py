@@ -27,17 +27,17 @@ class GuardState(NamedTuple):
 
 
 def guard(
-    before: optax.GradientTransformation, inner: optax.GradientTransformation, *, zero: bool | None = None
+    before: optax.GradientTransformation, inner: optax.GradientTransformation, *, endures: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     """Lets `inner` see what `before` makes of each pseudo-gradient unless that is not finite.
 
-    What `before` makes is judged, because delay compensation may overflow, and then what `inner` makes of it.
+    What `before` makes is judged, because delay compensation may overflow, and then what `inner` makes of it. Where it
+    is not finite, parameters and `inner`'s state stay as they are.
 
     Args:
       before: stateless corrections.
       inner: the outer optimizer, or a buffer in front of it.
-      zero: what `inner` gets for a pseudo-gradient that is not finite: None for nothing, in which case parameters and
-        `inner`'s state stay as they are; True for zeros; False for what there is, which `inner` must then endure.
+      endures: whether `inner` is to see all of them.
     """
     before, inner = optax.with_extra_args_support(before), optax.with_extra_args_support(inner)
 
@@ -48,16 +48,17 @@ def guard(
         finite = all_finite(corrected)
 
         def use() -> tuple[optax.Updates, Any]:
-            seen = jax.tree.map(lambda g: jnp.where(finite, g, 0), corrected) if zero else corrected
-            steps, inner_state = inner.update(seen, state.inner, params, **extra)
+            steps, inner_state = inner.update(corrected, state.inner, params, **extra)
             return steps, inner_state
 
         def leave() -> tuple[optax.Updates, Any]:
             return jax.tree.map(jnp.zeros_like, updates), state.inner
 
-        steps, inner_state = jax.lax.cond(finite, use, leave) if zero is None else use()
-        if zero is None:  # squares, for instance, may overflow
-            finite &= all_finite((steps, inner_state))
+        if endures:
+            steps, inner_state = use()
+        else:
+            steps, inner_state = jax.lax.cond(finite, use, leave)
+            finite &= all_finite((steps, inner_state))  # squares, for instance, may overflow
             steps, inner_state = jax.lax.cond(finite, lambda: (steps, inner_state), leave)
         return steps, GuardState(finite, before_state, inner_state)
 

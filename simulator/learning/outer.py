@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.learning.nonfinite import all_finite
+
 
 class DelayedNesterovState(NamedTuple):
     """State of `delayed_nesterov`.
@@ -92,16 +94,20 @@ class BufferedState(NamedTuple):
 
     Attributes:
       filled: pseudo-gradients in the buffer, int32 scalar.
-      total: their sum, like the parameters.
+      used: how many of them are in the sum, float32 scalar.
+      total: the sum, like the parameters.
       inner: state of the transform behind the buffer.
     """
 
     filled: jax.Array
+    used: jax.Array
     total: optax.Updates
     inner: Any
 
 
-def buffered(inner: optax.GradientTransformation, size: int) -> optax.GradientTransformationExtraArgs:
+def buffered(
+    inner: optax.GradientTransformation, size: int, *, reject: bool = True
+) -> optax.GradientTransformationExtraArgs:
     """Collects `size` pseudo-gradients and gives `inner` their mean; until then the parameters stay.
 
     FedBuff, Nguyen et al. (arXiv 2106.06639), called Async Buffer in the paper, there with one Nesterov step behind it.
@@ -109,6 +115,8 @@ def buffered(inner: optax.GradientTransformation, size: int) -> optax.GradientTr
     Args:
       inner: the outer optimizer behind the buffer.
       size: pseudo-gradients per step of `inner`.
+      reject: leaves those that are not finite out of the mean, as behind a barrier: it is that of the others, and not
+        finite where there are none. Else they are in it.
 
     Raises:
       ValueError: `size` is below 1.
@@ -118,20 +126,24 @@ def buffered(inner: optax.GradientTransformation, size: int) -> optax.GradientTr
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> BufferedState:
-        return BufferedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), inner.init(params))
+        total = jax.tree.map(jnp.zeros_like, params)
+        return BufferedState(jnp.zeros((), jnp.int32), jnp.zeros(()), total, inner.init(params))
 
     def update(
         updates: optax.Updates, state: BufferedState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, BufferedState]:
-        total = jax.tree.map(jnp.add, state.total, updates)
+        use = all_finite(updates) if reject else jnp.ones((), bool)
+        total = jax.tree.map(lambda b, g: b + jnp.where(use, g, 0), state.total, updates)
+        used = state.used + use.astype(state.used.dtype)
 
         def flush() -> tuple[optax.Updates, BufferedState]:
-            mean = jax.tree.map(lambda b: b / size, total)
+            mean = jax.tree.map(lambda b: b / used.astype(b.dtype), total)
             steps, inner_state = inner.update(mean, state.inner, params, **extra)
-            return steps, BufferedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, total), inner_state)
+            empty = jax.tree.map(jnp.zeros_like, total)
+            return steps, BufferedState(jnp.zeros((), jnp.int32), jnp.zeros_like(used), empty, inner_state)
 
         def collect() -> tuple[optax.Updates, BufferedState]:
-            return jax.tree.map(jnp.zeros_like, updates), BufferedState(state.filled + 1, total, state.inner)
+            return jax.tree.map(jnp.zeros_like, updates), BufferedState(state.filled + 1, used, total, state.inner)
 
         steps, new_state = jax.lax.cond(state.filled + 1 == size, flush, collect)
         return steps, new_state

@@ -35,7 +35,8 @@ def pretrain_inner(experiment: Experiment) -> Inner:
     changes["batch_size"] = pretrain.batch_size or inner.batch_size
     changes["learning_rate"] = pretrain.learning_rate or inner.learning_rate
     if pretrain.optimizer is not None:
-        changes |= {"optimizer": pretrain.optimizer, "weight_decay": pretrain.weight_decay, "arguments": {}}
+        changes |= {name: getattr(pretrain, name) for name in ("optimizer", "weight_decay", "arguments")}
+        changes["decay"] = pretrain.decay or "all"
     return inner.model_copy(update=changes)
 
 

@@ -5,11 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from simulator.experiment import SettingError
 from simulator.experiment.outer_schema import (
     AdamOuter,
     DelayedNesterovOuter,
@@ -19,17 +16,14 @@ from simulator.experiment.outer_schema import (
     Outer,
     SGDOuter,
 )
-from simulator.experiment.problems import OF_PLUGINS, nearest
+from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
 from simulator.learning import nonfinite, staleness
 from simulator.learning.outer import buffered, delayed_nesterov
+from simulator.learning.protocol import OptimizerError, check_step, told_what_it_takes
 
 Factory = Callable[..., optax.GradientTransformation]
 
 _REGISTERED: dict[str, Factory] = {}
-
-
-class OptimizerError(SettingError):
-    """An optimizer that cannot be built."""
 
 
 def register_outer(name: str, factory: Factory) -> Factory:
@@ -38,14 +32,19 @@ def register_outer(name: str, factory: Factory) -> Factory:
     Args:
       name: what `outer.optimizer` says.
       factory: called with `learning_rate` and what `outer.arguments` holds; returns an optax transform. Its `update`
-        may take the keyword arguments `staleness`, `worker` and `pulled_params`.
+        is given those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that
+        it takes. Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
+        `GradientTransformationExtraArgs`, and to take all others as `**extra`.
 
     Returns:
       `factory`, so that this can be used through `functools.partial` as a decorator.
 
     Raises:
       ValueError: the name is taken.
+      TypeError: the factory cannot be called.
     """
+    if not callable(factory):
+        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
     if name in _REGISTERED or name in _BUILT_IN:
         raise ValueError(f"an outer optimizer named {name!r} exists already")
     _REGISTERED[name] = factory
@@ -74,21 +73,24 @@ def outer_optimizers() -> dict[str, Factory]:
     return _BUILT_IN | _REGISTERED
 
 
-def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
+def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformationExtraArgs:
     """Returns the transform of an `outer` section.
 
     In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer. None of them is given a
-    pseudo-gradient that is not finite; in a buffer it is one of those that are averaged, and counts as zeros where it
-    is rejected by itself.
+    pseudo-gradient that is not finite but the buffer, which leaves it out of its mean where it is rejected by itself.
+
+    Args:
+      outer: the settings.
+      params: shapes and dtypes of the parameters, on which an optimizer of one's own is tried.
 
     Raises:
-      OptimizerError: the optimizer is not known or does not take the given arguments.
+      OptimizerError: the optimizer is not known, does not take the given arguments, or cannot take a step.
     """
-    optimizer = optax.with_extra_args_support(_optimizer(outer))
-    zero: bool | None = None
-    if outer.arrivals_per_update > 1:
-        optimizer = buffered(nonfinite.guard(optax.identity(), optimizer), outer.arrivals_per_update)
-        zero = outer.non_finite != "skip"
+    optimizer = _optimizer(outer, params)
+    collects = outer.arrivals_per_update > 1
+    if collects:
+        guarded = nonfinite.guard(optax.identity(), optimizer)
+        optimizer = buffered(guarded, outer.arrivals_per_update, reject=outer.non_finite != "skip")
     drop_above = getattr(outer.staleness, "drop_above", None)
     if drop_above is not None:
         optimizer = staleness.drop_stale(optimizer, drop_above)
@@ -99,10 +101,10 @@ def build_outer(outer: Outer) -> optax.GradientTransformationExtraArgs:
         before.append(optax.scale(outer.weight))
     if outer.staleness.kind == "polynomial":
         before.append(staleness.scale_by_staleness(staleness.polynomial(outer.staleness.power)))
-    return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, zero=zero)
+    return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, endures=collects)
 
 
-def _optimizer(outer: Outer) -> optax.GradientTransformation:
+def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraArgs:
     match outer:
         case SGDOuter():
             arguments: dict[str, Any] = {}
@@ -117,9 +119,11 @@ def _optimizer(outer: Outer) -> optax.GradientTransformation:
             check_not_repeated("outer", arguments, "learning_rate")
     factory = outer_optimizers().get(outer.optimizer)
     optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
-    if factory is None:
-        check_inputs("outer", outer.optimizer, optimizer)
-    return optimizer
+    if not isinstance(outer, NamedOuter):
+        return optax.with_extra_args_support(optimizer)
+    told = told_what_it_takes("outer", outer.optimizer, optimizer)
+    check_step("outer", outer.optimizer, told, params, outer=True)
+    return told
 
 
 def optax_like(section: str, name: str, factory: Factory | None = None) -> Factory:
@@ -130,15 +134,18 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
       name: of the optimizer.
       factory: what the name stands for; looked up in optax when None.
     """
-    found = factory or _from_optax(section, name)
+    found = factory or factory_of(section, name)
 
     @functools.wraps(found)
     def build(**arguments: Any) -> optax.GradientTransformation:
         check_arguments(section, name, found, arguments)
+        if factory is None:
+            check_values(section, name, found, arguments)
         try:
             return found(**arguments)
-        except (TypeError, ValueError) as error:
-            raise OptimizerError(f"{section}.arguments", arguments, f"{name} refuses them: {error}") from error
+        except Exception as error:
+            message = f"{name} refuses them: {refusal(error)}"
+            raise OptimizerError(f"{section}.arguments", arguments, message) from error
 
     return build
 
@@ -153,7 +160,7 @@ def check_arguments(section: str, name: str, factory: Factory, arguments: Mappin
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         taken = [parameter for parameter in inspect.signature(factory).parameters if parameter != "learning_rate"]
-        message = f"{name} does not fit: {error}; it takes {', '.join(taken)}"
+        message = f"{name} does not fit: {error}; it takes {', '.join(taken) or 'none'}"
         raise OptimizerError(f"{section}.arguments", dict(arguments), message) from error
 
 
@@ -168,23 +175,34 @@ def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> 
         raise OptimizerError(f"{section}.arguments", dict(arguments), message)
 
 
-def check_inputs(section: str, name: str, optimizer: optax.GradientTransformation) -> None:
-    """Checks that an optimizer steps with gradients and parameters alone; nothing is computed.
+def check_values(section: str, name: str, factory: Factory, arguments: Mapping[str, Any]) -> None:
+    """Checks that arguments of an optimizer of optax are of a kind that has a meaning: to Python, any text is true.
 
     Raises:
-      OptimizerError: it cannot, for instance because it needs the loss, as line searches do.
+      OptimizerError: one is not.
     """
-    probe = jnp.zeros(1)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        state = jax.eval_shape(optimizer.init, probe)
-        try:
-            jax.eval_shape(optimizer.update, probe, state, probe)
-        except TypeError as error:
-            message = f"it cannot step with these arguments, gradients and parameters alone: {error}"
-            raise OptimizerError(f"{section}.optimizer", name, message) from error
+    parameters = inspect.signature(factory).parameters
+    for key, value in arguments.items():
+        switch = parameters[key].annotation is bool
+        if isinstance(value, str) and "dtype" not in key:
+            expected = "true or false" if switch or "mask" in key else "a number"
+        elif switch and not isinstance(value, bool):
+            expected = "true or false"
+        elif isinstance(value, bool) and not switch and "mask" not in key:
+            expected = "a number"
+        else:
+            continue
+        raise OptimizerError(f"{section}.arguments.{key}", value, f"{name} expects {expected}")
 
 
-def _from_optax(section: str, name: str) -> Factory:
+def factory_of(section: str, name: str) -> Factory:
+    """Returns what a name stands for: an outer optimizer of its own name, or one of optax.
+
+    Raises:
+      OptimizerError: it is not known.
+    """
+    if section == "outer" and name in outer_optimizers():
+        return outer_optimizers()[name]
     factory = getattr(optax, name, None)
     takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
     if factory is None or not takes_rate:

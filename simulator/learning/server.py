@@ -1,5 +1,6 @@
 """The server's side of learning: its parameters, the outer optimizer, and evaluation."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,61 +92,109 @@ class Server:
 
 
 class Evaluator:
-    """Mean loss over a fixed set of validation examples, whose batches are spread over the devices."""
+    """Mean losses over fixed sets of validation examples, each of which counts once; batches go to all devices.
+
+    Attributes:
+      batches: the examples by the size of their batches, (batches, size, ...) each.
+    """
 
     def __init__(
         self,
         loss: Callable[[Params, Any, jax.Array | None], jax.Array],
         fetch: Callable[[Any, Any], Any],
         arrays: Arrays,
-        examples: np.ndarray,
+        sets: Sequence[np.ndarray],
         batch_size: int,
         devices: Sequence[jax.Device] | None = None,
-        parts: int | None = None,
     ):
-        """Takes the examples in as few batches of one size as possible; fewer than one per batch are left out.
+        """Divides the sets into batches of one size, and smaller ones of what is left over.
 
         Args:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
           arrays: the data, on every one of the devices.
-          examples: what `fetch` takes, of shape (examples, ...).
+          sets: of what `fetch` takes, each of shape (examples, ...); each has a mean of its own, NaN without examples.
           batch_size: most examples per forward pass.
           devices: where; the first local one when absent.
-          parts: how many sets of equally many examples there are, one behind the other, each with a mean of its own.
         """
-        of_part = len(examples) // (parts or 1)
-        batches = -(-of_part // batch_size)
-        size = of_part // batches
-        sets = examples.reshape(parts or 1, of_part, *examples.shape[1:])[:, : batches * size]
-        batches *= parts or 1
-        self.examples = sets.reshape(batches, size, *examples.shape[1:])
         self._arrays = arrays
         self._devices = list(devices or jax.local_devices()[:1])
-        filling = -batches % len(self._devices)  # repeated batches, so that every device has as many
-        self._parts = np.concatenate([self.examples, self.examples[:1].repeat(filling, axis=0)])
+        sizes = batch_sizes([len(examples) for examples in sets], batch_size)
+        batches = [
+            (size, number, batch)
+            for number, (examples, own) in enumerate(zip(sets, sizes, strict=True))
+            for size, batch in zip(own, np.split(examples, np.cumsum(own)), strict=False)
+        ]
+        batches.sort(key=lambda each: -each[0])
+        self.batches = {
+            size: np.stack([batch for _, _, batch in alike])
+            for size, alike in itertools.groupby(batches, key=lambda each: each[0])
+        }
+        self._parts = [self._filled(batches) for batches in self.batches.values()]
         mesh = Mesh(np.array(self._devices), ("devices",))
         whole, split = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
         self._whole = NamedSharding(mesh, whole)
 
-        def losses(params: Params, arrays: Arrays, examples: jax.Array) -> jax.Array:
-            each: jax.Array = jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), examples)
-            return each
+        def losses(params: Params, arrays: Arrays, parts: list[jax.Array]) -> list[jax.Array]:
+            return [jax.lax.map(lambda rows: loss(params, fetch(arrays, rows), None), part) for part in parts]
 
         self._losses = jax.jit(
             jax.shard_map(losses, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
         )
-        shape = (batches,) if parts is None else (parts, -1)
-        self._mean = jax.jit(lambda losses: jnp.concatenate(losses)[:batches].reshape(shape).mean(axis=-1))
+        full = max(self.batches, default=1)
+        weights_SxB = np.zeros((len(sets), len(batches)), np.float32)  # of a full batch 1, which changes no bit
+        for place, (size, number, _) in enumerate(batches):
+            weights_SxB[number, place] = size / full
+        counts = [len(each) for each in self.batches.values()]
+
+        def mean(losses: list[list[jax.Array]]) -> jax.Array:
+            each = [jnp.concatenate(parts)[:count] for parts, count in zip(losses, counts, strict=True)]
+            losses_B = jnp.concatenate([*each, jnp.zeros(0)])
+            weighted_SxB = jnp.where(weights_SxB > 0, weights_SxB * losses_B[None], 0)
+            means_S: jax.Array = weighted_SxB.sum(axis=1) / weights_SxB.sum(axis=1)
+            return means_S
+
+        self._mean = jax.jit(mean)
+
+    def _filled(self, batches: np.ndarray) -> np.ndarray:
+        """Returns batches, some repeated so that every device has as many."""
+        return np.concatenate([batches, batches[:1].repeat(-len(batches) % len(self._devices), axis=0)])
 
     def __call__(self, params: Params) -> jax.Array:
-        """Returns the mean loss in nats, float32: a scalar, or one of each part.
+        """Returns the mean loss of every set in nats, float32 (sets,).
 
         One device is not waited for. Several are, but for their last program: JAX starts a program on all of them only
         when its inputs are there.
         """
         losses = self._losses(jax.device_put(params, self._whole), self._arrays, self._parts)
         first = self._devices[0]
-        parts = [jax.device_put(losses.addressable_data(index), first) for index in range(len(self._devices))]
-        mean: jax.Array = self._mean(parts)
+        found = [
+            [jax.device_put(each.addressable_data(index), first) for index in range(len(self._devices))]
+            for each in losses
+        ]
+        mean: jax.Array = self._mean(found)
         return mean
+
+
+def batch_sizes(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Divides sets of examples into batches.
+
+    Every size is a program to compile. All batches are of one size but for the rest of a set, which is one more batch,
+    or, where that made more sizes than there are powers of two, some batches whose sizes are such.
+
+    Args:
+      lengths: how many examples each set has.
+      most: examples of a batch.
+
+    Returns:
+      For each set the sizes of its batches, which add up to its length.
+    """
+    longest = max(lengths)
+    full = -(-longest // -(-longest // most)) if longest else most
+    powers = [1 << bit for bit in reversed(range(full.bit_length()))]
+    few = len({length % full for length in lengths}) <= len(powers)
+
+    def of_rest(rest: int) -> list[int]:
+        return [rest] if few else [power for power in powers if rest & power]
+
+    return [[full] * (length // full) + (of_rest(length % full) if length % full else []) for length in lengths]

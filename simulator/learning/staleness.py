@@ -31,13 +31,19 @@ def polynomial(power: float = 0.5) -> StalenessWeight:
 
 
 def scale_by_staleness(weight: StalenessWeight) -> optax.GradientTransformationExtraArgs:
-    """Multiplies each pseudo-gradient by `weight(staleness)`."""
+    """Multiplies each pseudo-gradient by `weight(staleness)`, one number.
+
+    Raises:
+      ValueError: when it is first used, `weight` returns something else.
+    """
 
     def update(
         updates: optax.Updates, state: optax.EmptyState, params: Any = None, *, staleness: Any, **extra: Any
     ) -> tuple[optax.Updates, optax.EmptyState]:
         del params, extra
-        factor = weight(jnp.asarray(staleness, jnp.int32))
+        factor = jnp.asarray(weight(jnp.asarray(staleness, jnp.int32)))
+        if factor.shape:
+            raise ValueError(f"a weight of staleness must be one number, not of shape {factor.shape}")
         return jax.tree.map(lambda g: factor.astype(g.dtype) * g, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 
 import models
 from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
@@ -133,7 +133,7 @@ class Workshop:
         return Recipe(
             loss=self.model(experiment).loss,
             fetch=self.dataset(experiment).fetch,
-            optimizer=build_inner(experiment.inner),
+            optimizer=build_inner(experiment.inner, params=self.params_like(experiment)),
             keep_state=experiment.inner.state == "keep",
         )
 
@@ -207,14 +207,15 @@ class Workshop:
 
     def sizes(self, experiment: Experiment) -> Sizes:
         """Returns what the estimate of an experiment's memory is made of."""
-        inner, evaluated = experiment.inner, min(experiment.evaluate.batch_size, experiment.evaluate.windows)
+        inner, evaluated = experiment.inner, experiment.evaluate
         plain = pretrain_inner(experiment) if experiment.pretrain.steps else None
 
         def measure(recipe: Recipe, batch_size: int) -> Sizes:
             dataset, params = self.dataset(experiment), self.params_like(experiment)
             examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
-            outer = jax.eval_shape(build_outer(experiment.outer).init, params)
-            return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, evaluated)
+            outer = jax.eval_shape(self._outer(experiment).init, params)
+            together = min(evaluated.batch_size, len(self._evaluated(experiment)))
+            return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
         def both() -> Sizes:
             recipe = self.recipe(experiment)
@@ -224,7 +225,7 @@ class Workshop:
             alone = measure(pretrain_recipe(recipe, plain), plain.batch_size)
             return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
 
-        settings = [experiment.outer, evaluated, inner.batch_size, plain]
+        settings = [experiment.outer, evaluated.batch_size, evaluated.windows, inner.batch_size, plain]
         return self._once("sizes", both, *_recipe_settings(experiment), *settings)
 
     def _overhead(self, experiment: Experiment) -> float:
@@ -274,46 +275,57 @@ class Workshop:
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
-        programs = self._once("outer", lambda: OuterPrograms(build_outer(experiment.outer)), experiment.outer)
+        programs = self._once("outer", lambda: OuterPrograms(self._outer(experiment)), experiment.outer)
         start = self.start(experiment, progress) if params is None else params
         return Server(start, programs, reject=experiment.outer.non_finite == "reject")
+
+    def _outer(self, experiment: Experiment) -> optax.GradientTransformationExtraArgs:
+        return build_outer(experiment.outer, self.params_like(experiment))
 
     def params_like(self, experiment: Experiment) -> Params:
         """Returns the shapes and dtypes of the model's parameters."""
         return jax.eval_shape(self.model(experiment).init, jax.random.key(0))
 
-    def evaluator(self, experiment: Experiment) -> Evaluator:
-        """Returns what evaluates the server's parameters."""
+    def evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array]:
+        """Returns what evaluates the server's parameters: a float32 scalar in nats."""
 
-        def make() -> Evaluator:
-            return self._evaluator(experiment, self.dataset(experiment).validation[: experiment.evaluate.windows])
+        def make() -> Callable[[Params], jax.Array]:
+            each = self._evaluator(experiment, [self._evaluated(experiment)])
+            return lambda params: each(params)[0]
 
         return self._once("evaluator", make, *self._evaluation(experiment))
 
     def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
         """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
 
-        A shard that has fewer of them than `evaluate.windows` takes them in turn; of one without any the loss is NaN.
+        The losses are float32 (shards,), in nats; of a shard without any the loss is NaN.
         """
-        evaluate = experiment.evaluate
-        if not evaluate.per_shard:
+        if not experiment.evaluate.per_shard:
             return None
+        sets = self._evaluated_of_shards(experiment)
+        return self._once("shard evaluator", lambda: self._evaluator(experiment, sets), *self._evaluation(experiment))
 
-        def make() -> Callable[[Params], jax.Array]:
-            dataset = self.dataset(experiment)
-            each_own = dataset.shard_validation or (dataset.validation,) * experiment.shards
-            known = np.array([len(own) > 0 for own in each_own])
-            sets = [np.resize(own if len(own) else dataset.validation, evaluate.windows) for own in each_own]
-            each = self._evaluator(experiment, np.concatenate(sets), len(sets))
-            return lambda params: jnp.where(known, each(params), jnp.nan)
+    def evaluated_windows(self, experiment: Experiment) -> tuple[int, list[int] | None]:
+        """Returns how many windows an evaluation takes, and how many of each shard's own where that is asked for."""
+        per_shard = experiment.evaluate.per_shard
+        of_shards = [len(own) for own in self._evaluated_of_shards(experiment)] if per_shard else None
+        return len(self._evaluated(experiment)), of_shards
 
-        return self._once("shard evaluator", make, *self._evaluation(experiment))
+    def _evaluated(self, experiment: Experiment) -> np.ndarray:
+        """Returns the addresses of the windows that are evaluated: as many as are asked for, or as there are."""
+        return self.dataset(experiment).validation[: experiment.evaluate.windows]
 
-    def _evaluator(self, experiment: Experiment, examples: np.ndarray, parts: int | None = None) -> Evaluator:
+    def _evaluated_of_shards(self, experiment: Experiment) -> list[np.ndarray]:
+        """Returns the same of every shard's own."""
+        dataset = self.dataset(experiment)
+        each_own = dataset.shard_validation or (dataset.validation,) * experiment.shards
+        return [own[: experiment.evaluate.windows] for own in each_own]
+
+    def _evaluator(self, experiment: Experiment, sets: Sequence[np.ndarray]) -> Evaluator:
         dataset, devices = self.dataset(experiment), self._devices(experiment)
         loss, arrays = self.model(experiment).loss, self.arrays(experiment, len(devices))
-        batch_size = experiment.evaluate.batch_size
-        return Evaluator(loss, dataset.fetch, arrays, dataset.gather(examples), batch_size, devices, parts)
+        gathered = [dataset.gather(examples) for examples in sets]
+        return Evaluator(loss, dataset.fetch, arrays, gathered, experiment.evaluate.batch_size, devices)
 
     def _evaluation(self, experiment: Experiment) -> list[Any]:
         evaluate, devices = experiment.evaluate, len(self._devices(experiment))

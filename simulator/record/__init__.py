@@ -38,7 +38,7 @@ from simulator.record.settings import (
     identity_of,
     settings_of,
 )
-from simulator.record.workers import summarize_faults, summarize_rounds, worker_table
+from simulator.record.workers import failure, summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
     "EVALUATION_COLUMNS",
@@ -68,6 +68,7 @@ __all__ = [
     "bill_of",
     "currency_named",
     "differences",
+    "failure",
     "flattened",
     "gives_prices",
     "identity_of",

@@ -1,5 +1,7 @@
 """Where the workers' time went and how stale their rounds were: numbers that follow from the table of rounds."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -125,6 +127,27 @@ def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: fl
         "goodput": good / simulated_s if simulated_s > 0 else None,
         "lost_bytes": int(lost["bytes_down"].sum() + lost["bytes_up"].sum()),
     }
+
+
+def failure(summary: Mapping[str, Any]) -> str | None:
+    """Returns why the losses of a run that has trained say nothing of its settings, None where they do.
+
+    Its last loss is not finite, at least half of the local steps that arrived did not enter the server's state because
+    something was not finite, or all were dropped: then the loss is that of parameters that have hardly been trained.
+
+    Args:
+        summary: Of the run, see `SUMMARY_KEYS` and `OF_FAULTS`.
+    """
+    loss, steps = summary["final_loss"], summary["local_steps"]
+    if loss is None or not math.isfinite(loss):
+        return "its last loss is not finite"
+    if summary.get("goodput") is None or not steps:
+        return None
+    entered = summary["goodput"] * summary["simulated_seconds"]
+    unusable = steps - summary["dropped_steps"] - entered
+    if summary["non_finite"] and 2 * unusable >= steps:
+        return f"{summary['non_finite']} rounds were not finite, {unusable / steps:.0%} of its local steps: it diverged"
+    return None if entered > 0 else "all of its rounds were dropped"
 
 
 def _last(rounds: pd.DataFrame) -> pd.DataFrame:

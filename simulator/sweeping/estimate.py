@@ -44,8 +44,8 @@ class PointCost:
       clock_s: of the host, for the clock alone, where that takes long: then the numbers before are estimates. 0 where
         it does not, infinite where there is no server update in a moment.
       memory: bytes, an upper estimate; None where it is more than there is.
-      flops: of the training, pretraining included where no point before it has the same; None where not known. What is
-        taken over in part is counted in full.
+      flops: of training and evaluating, pretraining included where no point before it has the same; None where not
+        known. What is taken over in part is counted in full.
     """
 
     run: PlannedRun
@@ -163,11 +163,13 @@ def _cost(
 ) -> PointCost:
     source = plan.source(run.index)
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
-    local_steps, simulated_s, clock_s = _timeline(experiment, workshop)
+    local_steps, simulated_s, evaluations, clock_s = _timeline(experiment, workshop)
     flops = None
     if local_steps is not None:
-        flops = local_steps * workshop.costs(experiment).flops_per_step + _pretraining(
-            run, experiment, workshop, started
+        flops = (
+            local_steps * workshop.costs(experiment).flops_per_step
+            + _pretraining(run, experiment, workshop, started)
+            + evaluations * _evaluation(experiment, workshop)
         )
     try:
         memory: float | None = workshop.needs(experiment).total
@@ -191,10 +193,11 @@ class _Furthest:
         self.progress = progress
 
 
-def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None, float]:
-    """Returns local steps, simulated time, and the host's time for a clock that takes long.
+def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None, int, float]:
+    """Returns local steps, simulated time, evaluations, and the host's time for a clock that takes long.
 
-    Of such a clock the first two follow from how far it has come in a moment; they are None where they are not known.
+    Of such a clock the first two follow from how far it has come in a moment, None where they are not known; the
+    evaluations are those at the start and at the end.
     """
     begun_s, furthest = time.monotonic(), _Furthest()
     try:
@@ -208,12 +211,19 @@ def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, f
     except Stopped:
         reached = furthest.progress
         if reached is None or reached.fraction == 0:
-            return experiment.budget.local_steps, None, math.inf
+            return experiment.budget.local_steps, None, 2, math.inf
         done = reached.fraction
-        return round(reached.local_steps / done), reached.simulated_s / done, (time.monotonic() - begun_s) / done
+        return round(reached.local_steps / done), reached.simulated_s / done, 2, (time.monotonic() - begun_s) / done
     except SimulationError:
-        return None, None, 0.0
-    return int(record.summary["local_steps"]), float(record.summary["simulated_seconds"]), 0.0
+        return None, None, 0, 0.0
+    summary = record.summary
+    return int(summary["local_steps"]), float(summary["simulated_seconds"]), len(record.evaluations), 0.0
+
+
+def _evaluation(experiment: Experiment, workshop: Workshop) -> float:
+    """Returns the operations of an evaluation: a forward pass, which is a third of a training step's, per window."""
+    of_all, of_shards = workshop.evaluated_windows(experiment)
+    return (of_all + sum(of_shards or ())) * workshop.model(experiment).train_flops(1) / 3
 
 
 def _pretraining(run: PlannedRun, experiment: Experiment, workshop: Workshop, started: set[str]) -> float:

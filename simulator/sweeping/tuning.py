@@ -12,7 +12,7 @@ import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.search import Search
-from simulator.record import TRIALS_FOLDER, RecordError, atomic_path, to_json
+from simulator.record import TRIALS_FOLDER, RecordError, atomic_path, failure, to_json
 from simulator.stopping import Interrupted
 from simulator.sweeping.plan import planned_runs
 from simulator.visible import plural
@@ -46,7 +46,8 @@ class Trial:
 class Study:
     """Searches for the values with which one variant, at one point of the listed axes, has the smallest final loss.
 
-    The values follow from the seed and from what the trials before have found (a tree-structured Parzen estimator,
+    A trial fails that ends with an error, or whose loss says nothing of its values because it has diverged. The values
+    follow from the seed and from what the trials before have found (a tree-structured Parzen estimator,
     Bergstra et al., 2011), so that a search that is gone on with asks for the same.
 
     Args:
@@ -112,16 +113,17 @@ class Study:
                 self._note(handle, found)
             told.clear()
 
-    def tell(self, trial: Trial, loss: float | None, where: str) -> None:
+    def tell(self, trial: Trial, loss: float | None, *, folder: str | None = None, error: str | None = None) -> None:
         """Notes what a trial has found.
 
         Args:
           trial: which.
-          loss: in the end, nats per token; None where the simulation has failed.
-          where: its folder, or what went wrong.
+          loss: in the end, nats per token; None where the trial has failed.
+          folder: of its record, if there is one.
+          error: what went wrong.
         """
-        finite = loss is not None and math.isfinite(loss)
-        found = {"final_loss": loss if finite else None, "folder" if loss is not None else "error": where}
+        known = {"folder": folder, "error": error}
+        found = {"final_loss": loss, **{name: text for name, text in known.items() if text is not None}}
         self._note(trial.handle, {"values": dict(trial.values), "seed": self._seed, **found})
 
     def _note(self, handle: Any, found: dict[str, Any]) -> None:
@@ -132,13 +134,13 @@ class Study:
         """Returns the best values.
 
         Raises:
-          SimulationError: no trial has ended with a finite loss.
+          SimulationError: every trial has failed.
         """
         finite = [trial for trial in self.tried if trial["final_loss"] is not None]
         if not finite:
-            why = next((trial["error"] for trial in self.tried if "error" in trial), "every loss is infinite")
+            why = next(trial["error"] for trial in self.tried if "error" in trial)
             ranges = ", ".join(f"sweep.{path}" for path in self._searches)
-            message = f"none of {plural(len(self.tried), 'trial')} ended with a finite loss ({why}): change {ranges}"
+            message = f"none of {plural(len(self.tried), 'trial')} has succeeded ({why}): change {ranges}"
             raise SimulationError(f"{self.label}: {message}")
         best: Mapping[str, Any] = min(finite, key=lambda trial: float(trial["final_loss"]))["values"]
         return best
@@ -177,8 +179,8 @@ def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
     `tuning.json`, from which a search goes on: a trial that has failed is not tried again.
 
     Returns:
-      The points with the values that were best, without those of which no trial has ended with a finite loss, and these
-      by their places, with the reason.
+      The points with the values that were best, without those of which every trial has failed, and these by their
+      places, with the reason.
 
     Raises:
       ExperimentError: Optuna is not installed.
@@ -242,9 +244,11 @@ def _simulate(sweep: "Sweep", trials: Sequence[tuple[Study, Trial]], name: str) 
     folders = [run.folder for run in planned_runs(part.points)]
     for place, (study, trial) in enumerate(trials):
         if place in records:
-            study.tell(trial, records[place].summary["final_loss"], f"{name}/{folders[place]}")
+            summary, folder_of = records[place].summary, f"{name}/{folders[place]}"
+            why = failure(summary)
+            study.tell(trial, None if why else summary["final_loss"], folder=folder_of, error=why)
         else:
-            study.tell(trial, None, failures[place].message)
+            study.tell(trial, None, error=failures[place].message)
 
 
 def _write(folder: Path, studies: Sequence[Study]) -> None:

@@ -14,7 +14,7 @@ from simulator.experiment.policies_schema import (
     NamedSynchronization,
 )
 from simulator.timeline.config import TimelineConfig
-from simulator.timeline.own import OwnChoice, OwnSteps
+from simulator.timeline.own import OwnChoice, OwnSteps, OwnSynchronization
 from simulator.timeline.policies import (
     Asynchronous,
     Barrier,
@@ -66,8 +66,7 @@ def _synchronization(experiment: Experiment) -> Synchronization:
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
         case NamedSynchronization() as section:
-            policy: Synchronization = named.build(section)
-            return policy
+            return OwnSynchronization(section.kind, named.build(section))
 
 
 def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:

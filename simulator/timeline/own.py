@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.experiment import SimulationError, named
-from simulator.timeline.policies import Speeds, Synchronization
+from simulator.timeline.policies import ServerView, Speeds, Synchronization
 from simulator.timeline.shards import Assignments
 
 _Number = TypeVar("_Number", bound=np.generic)
@@ -73,6 +73,48 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
     """
     named.register("shard_choice", name, factory)
     return factory
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSynchronization:
+    """A synchronization policy of one's own.
+
+    Attributes:
+      name: under which it is registered.
+      policy: what its factory has made.
+    """
+
+    name: str
+    policy: Synchronization
+
+    @property
+    def averages_group(self) -> bool:
+        """Whether the group's mean is one server update."""
+        return self.policy.averages_group
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the answer depends on when the next round can arrive."""
+        return self.policy.looks_ahead
+
+    @property
+    def timeout_s(self) -> float:
+        """How long after a restart the answer may change by itself."""
+        return self.policy.timeout_s
+
+    def closes(self, view: ServerView) -> bool:
+        """Returns whether the group restarts now.
+
+        Raises:
+          SimulationError: the policy has no answer to that.
+        """
+        answer: object = self.policy.closes(view)
+        if not isinstance(answer, bool | np.bool_):
+            message = (
+                f"synchronization {self.name!r} answered {answer!r:.80} to closes(view): it has to be True or False"
+            )
+            raise SimulationError(message)
+        return bool(answer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -408,6 +408,64 @@ def test_devices_in_another_form_replace_the_old(
     assert merge({"devices": below}, {"devices": above}) == {"devices": merged}
 
 
+SIZES = {"layers": 2, "width": 64, "heads": 4, "context": 32, "vocabulary": 300, "tied": False}
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "merged"),
+    [
+        ({**SIZES, "dtype": "float32"}, {"preset": "20m"}, {"dtype": "float32", "preset": "20m"}),
+        ({"preset": "20m", "context": 64}, {"preset": "60m"}, {"preset": "60m"}),
+        ({"preset": "20m", "context": 64}, {"preset": "20m"}, {"preset": "20m", "context": 64}),
+        ({"preset": "20m"}, {"layers": 3}, {"preset": "20m", "layers": 3}),
+        (SIZES, {"preset": "60m", "layers": 3}, {"preset": "60m", "layers": 3}),
+        ({"preset": "20m"}, {"preset": None, **SIZES}, {"preset": None, **SIZES}),
+    ],
+)
+def test_another_preset_replaces_the_sizes_below_it(
+    below: dict[str, object], above: dict[str, object], merged: dict[str, object]
+):
+    assert merge({"model": {"kind": "transformer"} | below}, {"model": above}) == {
+        "model": {"kind": "transformer"} | merged
+    }
+
+
+def test_a_preset_over_a_file_with_sizes_has_its_own(tmp_path: Path):
+    file = write(tmp_path, SMALL)
+    for setting in ("model.preset=150m", "model={kind: transformer, preset: 150m}"):
+        [point] = load(file, setting)
+        assert point.experiment.model.model_dump(exclude_unset=True) == {"kind": "transformer", "preset": "150m"}
+    points = load(file, "sweep={model.preset: [20m, 60m], model.layers: [1, 2]}")
+    swept = [(point.experiment.model.preset, point.experiment.model.layers) for point in points]
+    assert swept == [("20m", 1), ("20m", 2), ("60m", 1), ("60m", 2)]
+    assert {point.experiment.model.width for point in points} == {None}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["outer.momentum=0.5", "outer.optimizer=nesterov", "outer.learning_rate=0.3"],
+        ["model.layers=3", "model.preset=20m"],
+        ["cluster.devices.workers=8", "cluster.devices.profile=very"],
+        ["inner.local_steps=7", "inner={learning_rate: 2e-3, batch_size: 4}"],
+    ],
+)
+def test_settings_of_the_command_line_all_have_their_effect_in_any_order(tmp_path: Path, settings: list[str]):
+    file = write(tmp_path, SMALL)
+    first, *others = settings
+    [forward], [backward], [without] = (load(file, *order) for order in (settings, [*others, first], others))
+    assert forward.experiment == backward.experiment != without.experiment
+
+
+def test_edits_of_a_variant_on_the_command_line_all_have_their_effect_in_any_order(tmp_path: Path):
+    file = write(tmp_path, SMALL + "variants: {a: {outer: {weight: 0.5}}}\n")
+    edits = ["variants.a.outer.momentum=0.5", "variants.a.outer={optimizer: nesterov, learning_rate: 1}"]
+    for order in (edits, edits[::-1]):
+        [point] = load(file, *order)
+        outer = point.experiment.outer.model_dump(exclude_unset=True)
+        assert outer == {"optimizer": "nesterov", "learning_rate": 1.0, "momentum": 0.5, "weight": 0.5}
+
+
 def test_lookup_follows_mappings_and_lists():
     tree = {"a": [{"b": None}]}
     assert lookup(tree, ["a", "0", "b"]) is None

@@ -131,6 +131,7 @@ def test_every_mapping_is_closed_but_those_of_free_names():
         "/$defs/NamedShards/properties/arguments",
         "/$defs/NamedSteps/properties/arguments",
         "/$defs/NamedSynchronization/properties/arguments",
+        "/$defs/Pretrain/properties/arguments",
         "/$defs/ReferenceRow/properties/at",
         "/$defs/ReferenceRow/properties/values",
         "/$defs/Scale/properties/variants",

@@ -81,20 +81,32 @@ def test_behind_a_barrier_the_others_are_averaged_or_the_step_is_left_out():
     np.testing.assert_array_equal(rejecting.params["x"], without.params["x"])
 
 
-def test_in_a_buffer_it_counts_as_zeros_or_spoils_the_step():
-    rejecting, skipping, zeros = (
-        server(SGDOuter(optimizer="sgd", learning_rate=1.0, arrivals_per_update=2, non_finite=mode))
-        for mode in ("reject", "skip", "reject")
+def test_in_a_buffer_it_is_left_out_or_spoils_the_step():
+    rejecting, skipping = (
+        server(SGDOuter(optimizer="sgd", learning_rate=1.0, arrivals_per_update=3, non_finite=mode))
+        for mode in ("reject", "skip")
     )
     for one in (rejecting, skipping):
-        assert [apply(one, each) for each in (BAD, [4.0, 2.0])] == [False, True]
-    for each in ([0.0, 0.0], [4.0, 2.0]):
-        apply(zeros, each)
-    np.testing.assert_array_equal(rejecting.params["x"], zeros.params["x"])
+        assert [apply(one, each) for each in (BAD, [4.0, 2.0], [0.0, 6.0])] == [False, True, True]
+    np.testing.assert_array_equal(rejecting.params["x"], START["x"] - jnp.array([2.0, 4.0]))
     np.testing.assert_array_equal(skipping.params["x"], START["x"])
-    for each in ([4.0, 2.0], [4.0, 2.0]):  # the next buffer is a clean one
+    for each in ([4.0, 2.0], [4.0, 2.0], [1.0, 5.0]):  # the next buffer is a clean one
         apply(skipping, each)
-    np.testing.assert_array_equal(skipping.params["x"], START["x"] - jnp.array([4.0, 2.0]))
+    np.testing.assert_array_equal(skipping.params["x"], START["x"] - jnp.array([3.0, 3.0]))
+
+
+@pytest.mark.parametrize("mode", ["reject", "skip"])
+@pytest.mark.parametrize("bad", [[], [0], [1, 3], [0, 1, 2, 3]])
+def test_a_buffer_of_all_arrivals_is_a_barrier_whatever_is_not_finite(mode: str, bad: list[int]):
+    gradients = [[4.0, 0.0], [0.0, 4.0], [-2.0, 1.0], [3.0, 3.0]]
+    for place in bad:
+        gradients[place] = BAD
+    together, buffering = (server(NesterovOuter(**NESTEROV, non_finite=mode, arrivals_per_update=n)) for n in (1, 4))
+    for _ in range(2):  # the second with momentum
+        assert bool(together.apply_mean(results(*gradients))) == (not bad or (mode == "reject" and len(bad) < 4))
+        assert [apply(buffering, each) for each in gradients] == [place not in bad for place in range(4)]
+        np.testing.assert_allclose(buffering.params["x"], together.params["x"], rtol=1e-6)
+    assert np.array_equal(together.params["x"], START["x"]) == (len(bad) == 4 or (mode == "skip" and bad != []))
 
 
 def diverging(**changes: Any) -> Experiment:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from quadratic import inner
 
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, named
 from simulator.experiment.outer_schema import BUILT_IN_OUTER, NamedOuter, Outer
 from simulator.experiment.problems import OF_PLUGINS
 from simulator.learning import (
@@ -90,6 +90,13 @@ def test_a_taken_name_is_refused(name: str):
     register_outer("capped", capped)
     with pytest.raises(ValueError, match=f"^an outer optimizer named '{name}' exists already$"):
         register_outer(name, optax.sgd)
+
+
+def test_what_is_no_factory_is_not_registered():
+    with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not 3$"):
+        register_outer("mine", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not None$"):
+        named.register("local_steps", "mine", None)  # type: ignore[arg-type]
 
 
 def test_every_built_in_name_of_the_schema_has_a_factory():
@@ -270,9 +277,72 @@ def test_what_an_optimizer_says_of_the_value_of_an_argument_is_passed_on():
 
 
 def test_an_argument_that_no_step_can_be_taken_with_is_refused_before_anything_is_trained():
-    error = refused("outer", "yogi", b1="fast")
+    error = refused("outer", "yogi", b1=[0.9])
     assert (error.key, error.value) == ("outer.optimizer", "yogi")
-    assert str(error).startswith("it cannot step with these arguments, gradients and parameters alone: ")
+    message = "it cannot step with these arguments, gradients and parameters alone: its update raises TypeError: "
+    assert str(error).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "message"),
+    [
+        ("yogi", "b1", "fast", "yogi expects a number"),
+        ("adamw", "b1", True, "adamw expects a number"),
+        ("adamw", "nesterov", "no", "adamw expects true or false"),  # any text is true
+        ("rmsprop", "nesterov", 1, "rmsprop expects true or false"),
+        ("lars", "trust_ratio_mask", "bias", "lars expects true or false"),
+    ],
+)
+def test_an_argument_of_another_kind_than_optax_has_it_is_refused(name: str, argument: str, value: Any, message: str):
+    for section in ("inner", "outer"):
+        error = refused(section, name, **{argument: value})
+        assert (error.key, error.value, str(error)) == (f"{section}.arguments.{argument}", value, message)
+
+
+def test_a_dtype_is_given_by_its_name(mixed_dtypes: None):
+    state = build_inner(inner("adamw", arguments={"mu_dtype": "bfloat16", "nesterov": True}))(0.1).init(jnp.ones(2))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} >= {jnp.dtype("bfloat16"), jnp.dtype("float32")}
+    assert "not understood" in str(refused("inner", "adamw", mu_dtype="float17"))
+
+
+# Which parameters decay.
+
+
+def decayed(**settings: Any) -> list[float]:
+    """What a step makes of a vector and a matrix of ones without gradients."""
+    optimizer = build_inner(inner(**settings))(1.0)
+    params = {"bias": jnp.ones(1), "kernel": jnp.ones((1, 1))}
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    return [round(float(updates[name].ravel()[0]), 6) for name in ("bias", "kernel")]
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "nadamw", "adamaxw"])
+def test_all_parameters_decay_or_matrices_alone(name: str, mixed_dtypes: None):
+    assert decayed(optimizer=name, weight_decay=0.25) == [-0.25, -0.25]
+    assert decayed(optimizer=name, weight_decay=0.25, decay="matrices") == [0.0, -0.25]
+
+
+def test_optaxs_own_decay_is_masked_too(mixed_dtypes: None):
+    assert decayed(optimizer="adamw") == [-1e-4, -1e-4]
+    assert decayed(optimizer="adamw", decay="matrices") == [0.0, -1e-4]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("sgd", {}), ("novograd", {"weight_decay": 0.1}), ("lamb", {}), ("adamw", {"weight_decay": 0.0})],
+)
+def test_a_choice_of_what_decays_where_nothing_does_is_refused(name: str, settings: dict[str, Any]):
+    with pytest.raises(OptimizerError, match=f"^has no effect: with {name} as it is set no parameters decay") as caught:
+        build_inner(inner(name, decay="matrices", **settings))
+    assert caught.value.key == "inner.decay"
+
+
+@pytest.mark.parametrize(("name", "mask"), [("adamw", "mask"), ("adadelta", "weight_decay_mask")])
+@pytest.mark.parametrize("value", ["bias", True, {"x": True}])
+def test_a_mask_among_the_arguments_is_refused(name: str, mask: str, value: Any):
+    error = refused("inner", name, **{mask: value})
+    assert (error.key, error.value) == (f"inner.arguments.{mask}", value)
+    assert str(error) == "leave it out: inner.decay says which parameters decay, all or matrices"
 
 
 @pytest.mark.parametrize("section", ["inner", "outer"])

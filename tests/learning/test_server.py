@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from quadratic import ARRAYS, START, fetch, loss
 
 from simulator.experiment.outer_schema import NesterovOuter, SGDOuter
 from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
 from simulator.learning.round import RoundResult
+from simulator.learning.server import batch_sizes
 
 NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
 
@@ -132,26 +135,43 @@ def mean_loss(examples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("examples", "batch_size", "used"),
+    ("examples", "batch_size", "sizes"),
     [
-        (12, 4, 12),
-        (12, 12, 12),
-        (12, 1, 12),
-        (5, 64, 5),  # fewer than a batch: all of them
-        (14, 4, 12),  # four batches of three
-        (7, 4, 6),
-        (64, 60, 64),
+        (12, 4, {4: 3}),
+        (12, 12, {12: 1}),
+        (12, 1, {1: 12}),
+        (5, 64, {5: 1}),  # fewer than a batch
+        (14, 4, {4: 3, 2: 1}),
+        (7, 4, {4: 1, 3: 1}),
+        (64, 60, {32: 2}),
+        (31, 15, {11: 2, 9: 1}),
     ],
 )
-def test_an_evaluation_is_the_plain_mean_over_batches_of_one_size(examples: int, batch_size: int, used: int):
+def test_an_evaluation_is_the_plain_mean_of_all_examples(examples: int, batch_size: int, sizes: dict[int, int]):
     addresses = np.random.default_rng(3).permutation(64)[:examples].astype(np.int32)
-    evaluator = Evaluator(loss, fetch, ARRAYS, addresses, batch_size)
-    np.testing.assert_array_equal(evaluator.examples.reshape(-1), addresses[:used])
+    evaluator = Evaluator(loss, fetch, ARRAYS, [addresses], batch_size)
+    assert {size: len(batches) for size, batches in evaluator.batches.items()} == sizes
+    seen = np.concatenate([batches.ravel() for batches in evaluator.batches.values()])
+    np.testing.assert_array_equal(seen, addresses)
     value = evaluator(START)
-    assert (value.shape, value.dtype) == ((), jnp.float32)
-    assert float(value) == pytest.approx(mean_loss(addresses[:used]), rel=1e-5)
-    if used < examples:
-        assert mean_loss(addresses) != pytest.approx(mean_loss(addresses[:used]), rel=1e-3)
+    assert (value.shape, value.dtype) == ((1,), jnp.float32)
+    assert float(value[0]) == pytest.approx(mean_loss(addresses), rel=1e-5)
+    if len(sizes) > 1:
+        batch = next(iter(sizes))
+        assert mean_loss(addresses) != pytest.approx(mean_loss(addresses[: batch * sizes[batch]]), rel=1e-3)
+
+
+@given(lengths=st.lists(st.integers(0, 700), min_size=1, max_size=12), most=st.integers(1, 80))
+def test_batches_hold_every_example_once_in_few_sizes(lengths: list[int], most: int):
+    sizes = batch_sizes(lengths, most)
+    assert [sum(own) for own in sizes] == lengths
+    different = {size for own in sizes for size in own}
+    assert all(0 < size <= most for size in different)
+    assert len(different) <= 1 + most.bit_length()
+    for own, length in zip(sizes, lengths, strict=True):
+        assert len(own) <= -(-length // max(different, default=1)) + most.bit_length()
+    if len(lengths) == 1:
+        assert len(different) <= 2
 
 
 def test_evaluating_again_does_not_compile_again():
@@ -163,20 +183,27 @@ def test_evaluating_again_does_not_compile_again():
         assert key is None
         return loss(params, targets, key)
 
-    evaluator = Evaluator(counted, fetch, ARRAYS, np.arange(8, dtype=np.int32), 4)
-    first = float(evaluator(START))
+    evaluator = Evaluator(counted, fetch, ARRAYS, [np.arange(11, dtype=np.int32)], 4)
+    [first] = evaluator(START).tolist()
     traces_once = traces
-    assert traces_once >= 1
-    assert float(evaluator(jax.tree.map(lambda leaf: leaf + 1, START))) != first
+    assert traces_once >= 2
+    assert evaluator(jax.tree.map(lambda leaf: leaf + 1, START)).tolist() != [first]
     assert traces == traces_once
 
 
-def test_sets_of_examples_have_means_of_their_own():
-    addresses = np.random.default_rng(4).permutation(64)[:30].astype(np.int32)
-    evaluator = Evaluator(loss, fetch, ARRAYS, addresses, 4, parts=3)
-    assert evaluator.examples.shape == (9, 3)  # ten examples each: three batches of three, one left out
-    values = evaluator(START)
-    assert (values.shape, values.dtype) == ((3,), jnp.float32)
-    expected = [mean_loss(addresses[first : first + 9]) for first in (0, 10, 20)]
-    assert len(set(expected)) == 3
+@pytest.mark.parametrize("lengths", [(10, 10, 10), (12, 7, 0, 1), (0,), (13, 2, 3, 5, 6, 7, 8)])
+def test_sets_of_examples_have_means_of_their_own(lengths: tuple[int, ...]):
+    sets = [np.random.default_rng(n).permutation(64)[:length].astype(np.int32) for n, length in enumerate(lengths)]
+    values = Evaluator(loss, fetch, ARRAYS, sets, 4)(START)
+    assert (values.shape, values.dtype) == ((len(lengths),), jnp.float32)
+    expected = [mean_loss(own) if len(own) else np.nan for own in sets]
+    assert len({*expected}) == len(lengths)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stays_in_its_set():
+    arrays = {"targets": ARRAYS["targets"].at[5].set(jnp.nan)}
+    sets = [np.array(own, np.int32) for own in ([1, 5, 2, 3, 4], [6, 7, 8, 9, 10])]
+    bad, good = Evaluator(loss, fetch, arrays, sets, 4)(START).tolist()
+    assert np.isnan(bad)
+    assert good == pytest.approx(mean_loss(sets[1]), rel=1e-5)

@@ -36,6 +36,15 @@ def test_pseudo_gradients_are_multiplied_by_their_weight():
     np.testing.assert_allclose(updates["w"], [2.0, 3.0], rtol=1e-6)
 
 
+def test_a_weight_of_ones_own_may_be_a_number_of_python_but_only_one():
+    rule = scale_by_staleness(lambda staleness: 0.5)
+    updates, _ = rule.update(GRADIENT, rule.init(PARAMS), PARAMS, staleness=3)
+    np.testing.assert_array_equal(updates["w"], [2.0, 3.0])
+    many = scale_by_staleness(lambda staleness: jnp.ones(2))
+    with pytest.raises(ValueError, match=r"one number, not of shape \(2,\)"):
+        many.update(GRADIENT, many.init(PARAMS), PARAMS, staleness=3)
+
+
 def test_a_dropped_arrival_leaves_parameters_and_state_untouched():
     optimizer = drop_stale(optax.sgd(0.5, momentum=0.5), above=2)
     updates, state = optimizer.update(GRADIENT, optimizer.init(PARAMS), PARAMS, staleness=2)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.record import RecordError, summarize_rounds, worker_table
+from simulator.record import RecordError, failure, summarize_rounds, worker_table
 from tests.record.builders import STEP_S, build_record, round_log, round_row
 
 
@@ -81,6 +81,39 @@ def test_asynchronous_workers_without_transfers_are_never_idle():
     record = build_record(transfer_s=0.0)
     assert record.summary["utilization"] == pytest.approx(1.0)
     assert record.summary["max_staleness"] > 5
+
+
+FINE = {
+    "final_loss": 2.0,
+    "local_steps": 100,
+    "simulated_seconds": 50.0,
+    "dropped_steps": 0,
+    "non_finite": 0,
+    "goodput": 2.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"final_loss": None}, "its last loss is not finite"),
+        ({"final_loss": float("inf")}, "its last loss is not finite"),
+        ({"non_finite": 2, "goodput": 1.02}, None),
+        ({"non_finite": 5, "goodput": 1.0}, "5 rounds were not finite, 50% of its local steps: it diverged"),
+        ({"non_finite": 9, "goodput": 0.0}, "9 rounds were not finite, 100% of its local steps: it diverged"),
+        ({"non_finite": 1, "goodput": 0.4, "dropped_steps": 60}, None),  # 20 of them, as the method has it
+        ({"dropped_steps": 90, "goodput": 0.2}, None),
+        ({"dropped_steps": 100, "goodput": 0.0}, "all of its rounds were dropped"),
+        ({"local_steps": 0, "goodput": 0.0}, None),
+        ({"goodput": None}, None),
+    ],
+    ids=str,
+)
+def test_a_run_that_has_diverged_or_learned_nothing_says_nothing_of_its_settings(changes, reason):
+    assert failure(FINE | changes) == reason
+    old = {key: value for key, value in FINE.items() if key in ("final_loss", "local_steps", "simulated_seconds")}
+    assert failure(old) is None
 
 
 def test_no_rounds():

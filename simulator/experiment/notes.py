@@ -1,0 +1,69 @@
+"""Settings that have no effect as an experiment is, or another one than may be thought: said, not refused.
+
+A file may hold them for other variants, sweep points or scales.
+"""
+
+import math
+from collections.abc import Iterator
+
+from simulator.experiment.cluster_schema import Cluster, Network
+from simulator.experiment.data_schema import TextSource
+from simulator.experiment.schema import Experiment, Inner, Pretrain
+
+
+def notes(experiment: Experiment) -> Iterator[str]:
+    """Yields what there is to say of settings, each with its dotted key and its value."""
+    for key, value, note in _notes(experiment):
+        yield f"{key} = {value!r}: {note}"
+
+
+def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
+    cluster, inner = experiment.cluster, experiment.inner
+    yield from _of_network(cluster.network)
+    if cluster.currency and not _priced(cluster):
+        yield "cluster.currency", cluster.currency, "has no effect: nothing has a price"
+    faults = cluster.faults
+    if faults and faults.inner_state == "keep" and (inner.state == "reset" or _stateless(inner)):
+        yield "cluster.faults.inner_state", "keep", "has no effect: workers keep no inner optimizer state"
+    if inner.state == "reset" and _stateless(inner):
+        yield "inner.state", "reset", f"has no effect: {inner.optimizer} without momentum has no state"
+    if not experiment.pretrain.steps:
+        for name, field in Pretrain.model_fields.items():
+            value = getattr(experiment.pretrain, name)
+            if value != field.default:
+                yield f"pretrain.{name}", value, "has no effect: pretrain.steps is 0"
+    even = experiment.data.even if isinstance(experiment.data, TextSource) else True
+    if experiment.evaluate.per_shard and even:
+        yield "evaluate.per_shard", True, "tells nothing new: shards are alike, and each has the loss of all"
+
+
+def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:
+    """Yields what there is to say of the links: of what is given for both directions, or for one."""
+    links = [network.direction("down"), network.direction("up")]
+    given = (
+        ("network", network, links),
+        ("network.down", network.down, links[:1]),
+        ("network.up", network.up, links[1:]),
+    )
+    for key, section, used in given:
+        sent, efficiency = section.bytes_per_parameter, section.efficiency
+        if sent not in (None, Network.model_fields["bytes_per_parameter"].default):
+            if all(link.message_size is not None for link in used):
+                yield f"cluster.{key}.bytes_per_parameter", sent, "has no effect: message_size says what is sent"
+            elif sent < 4:
+                note = "decides time, bytes and cost; what is learned is as if every number were sent in full"
+                yield f"cluster.{key}.bytes_per_parameter", sent, note
+        if efficiency not in (None, 1.0) and all(link.bandwidth == math.inf for link in used):
+            yield f"cluster.{key}.efficiency", efficiency, "has no effect: the bandwidth is unlimited"
+
+
+def _priced(cluster: Cluster) -> bool:
+    network, devices = cluster.network, cluster.devices
+    prices = [devices.price_per_hour, cluster.server_price_per_hour]
+    prices += [each.price_per_hour for each in getattr(devices, "accelerators", ())]
+    prices += [link.price_per_gigabyte for link in (network, network.down, network.up)]
+    return any(price is not None for price in prices)
+
+
+def _stateless(inner: Inner) -> bool:
+    return inner.optimizer == "sgd" and inner.arguments.get("momentum") is None

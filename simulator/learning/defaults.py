@@ -1,0 +1,67 @@
+"""The resolved experiment with every argument of its optimizers and policies, those that its file does not say too."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from simulator.experiment import Experiment, named
+from simulator.experiment.outer_schema import NamedOuter
+from simulator.learning.inner import MASKS
+from simulator.learning.registry import factory_of
+
+
+def as_used(experiment: Experiment) -> dict[str, Any]:
+    """Returns an experiment as a file has it, in which no argument is left to a library's default.
+
+    The defaults of optax are those of the version that is installed; what is registered under a name that is not known
+    in this process keeps the arguments that it was given.
+
+    Raises:
+      OptimizerError: an optimizer is not known.
+    """
+    settings = experiment.model_dump(mode="json")
+    _show("inner", settings["inner"])
+    if experiment.pretrain.optimizer is not None:
+        _show("pretrain", settings["pretrain"])
+    if isinstance(experiment.outer, NamedOuter):
+        factory = factory_of("outer", experiment.outer.optimizer)
+        settings["outer"]["arguments"] = _defaults(factory) | settings["outer"]["arguments"]
+        settings["outer"]["arguments"].pop("learning_rate", None)
+    for section in named.BUILT_IN:
+        policy = getattr(experiment, section)
+        if isinstance(policy, named.NamedPolicy) and policy.is_registered:
+            factory = named.factory_of(policy)
+            given = settings[section]["arguments"]
+            settings[section]["arguments"] = _defaults(factory, *named.GIVEN[section]) | given
+    return settings
+
+
+def _show(section: str, settings: dict[str, Any]) -> None:
+    """Adds the defaults of an inner optimizer to its settings."""
+    given = settings["arguments"]
+    defaults = _defaults(factory_of(section, settings["optimizer"]), "learning_rate", *MASKS)  # which are `decay`
+    if "weight_decay" not in given:
+        decay = defaults.pop("weight_decay", None)
+        settings["weight_decay"] = decay if settings["weight_decay"] is None else settings["weight_decay"]
+    settings["arguments"] = defaults | given
+
+
+def _defaults(factory: Callable[..., Any], *besides: str) -> dict[str, Any]:
+    """Returns the defaults of a factory's parameters that can stand in a file."""
+    found = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        default = parameter.default
+        if default is inspect.Parameter.empty or name in besides:
+            continue
+        if "dtype" in name and default is not None and not isinstance(default, str):
+            default = np.dtype(default).name
+        if default is None or isinstance(default, bool | int | str) or _finite(default):
+            found[name] = default
+    return found
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
