@@ -11,10 +11,12 @@ import typer
 from simulator.commands import files, records, simulations, sweeps
 from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.cores import use_cpu_cores
+from simulator.output import UnreadError, open_standard_streams
 from simulator.stopping import Interrupted
-from simulator.visible import visible
+from simulator.visible import system_error, visible
 
 EXIT_SIGNAL = 128  # and the signal's number
+_UNREAD = 13  # SIGPIPE, which not every system has
 
 
 @contextlib.contextmanager
@@ -22,6 +24,9 @@ def _messages() -> Iterator[None]:
     """Ends the process with one clear message where the input or the disk is at fault."""
     try:
         yield
+        sys.stdout.flush()
+    except UnreadError:
+        sys.exit(EXIT_SIGNAL + _UNREAD)  # as a shell says of programs that end by this signal
     except KeyboardInterrupt:
         sys.stderr.write("tardigrad: interrupted; what had been written down is kept\n")
         _leave(EXIT_SIGNAL + signal.SIGINT)
@@ -29,8 +34,7 @@ def _messages() -> Iterator[None]:
         sys.stderr.write(f"tardigrad: {visible(str(interrupted))}\n")
         _leave(EXIT_SIGNAL + interrupted.number)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+        fail(system_error(error), EXIT_BAD_INPUT)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
@@ -94,5 +98,7 @@ sweep_app.command()(_messages()(sweeps.status))
 
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    open_standard_streams()
     use_cpu_cores()
-    app()
+    with _messages():
+        app()

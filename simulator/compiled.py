@@ -9,9 +9,11 @@ user's alone.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import sys
 import warnings
@@ -28,6 +30,7 @@ _SETTINGS = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.1,  # what is compiled faster is hardly read faster
 }
 _LOCK_FILE = ".lockfile"  # JAX's
+_ROOM = 2**26  # bytes
 _ENTRY, _USED = "-cache", "-atime"
 
 
@@ -45,6 +48,8 @@ def keep_compiled_programs() -> None:
             each.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is that of the last one alone
         if not (_own(folder) and _own(folder.parent)):
             raise PermissionError("others may write to it, and what is read there is run")
+        if shutil.disk_usage(folder).free < _ROOM:  # else JAX would warn of every program
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if _SIZE not in os.environ:  # else JAX may not note when programs are used
             _remove_torn(folder)
     except OSError as error:

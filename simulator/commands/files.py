@@ -12,6 +12,7 @@ from simulator.commands.shared import (
     Plugin,
     Settings,
     Variant,
+    begin_jax,
     check_points,
     read_points,
     say,
@@ -53,7 +54,10 @@ def schema(
     if out is None:
         sys.stdout.write(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        from simulator.record import atomic_path
+
+        with atomic_path(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def profiles() -> None:
@@ -67,6 +71,7 @@ def profiles() -> None:
 
 def list_models() -> None:
     """List the model presets that a file can name."""
+    begin_jax()
     from rich.console import Console
 
     from simulator.catalogue import presets_table

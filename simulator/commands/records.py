@@ -80,12 +80,13 @@ def plot(
     for drawing in drawn:
         written += save(drawing.figure(), folder / drawing.name)
         written += [save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
+    if spent is not None and table:
+        written.append(save_table(spent, folder / f"{_SPENT}.{table}"))
     console = Console()
     if heatmap is None or figure:
         console.print(results_tables([record.summary for record in records]))
     if spent is not None:
         console.print("", target_rich_table(spent, currency=currency_of(records)))
-        written += [save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
     say("\n".join(str(path) for path in written))
 
 
@@ -129,9 +130,9 @@ def report(
     ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
+    from simulator.folder import SWEEP_FILE
     from simulator.record import TRIALS_FOLDER, read_runs
     from simulator.report.page import write_report
-    from simulator.sweeping.plan import SWEEP_FILE
     from simulator.sweeping.status import sweep_status
 
     records = read_runs(runs)

@@ -53,7 +53,22 @@ def use_plugins(names: Sequence[str] | None) -> None:
     if names:
         from simulator.plugins import import_plugins
 
+        begin_jax()
         import_plugins(names)
+
+
+@functools.cache
+def begin_jax() -> None:
+    """Has JAX choose its platform, and says which where a driver is missing.
+
+    Raises:
+      ExperimentError: it cannot.
+    """
+    from simulator.platforms import check_platform, cuda_is_avoided
+
+    platform = check_platform()
+    if cuda_is_avoided():
+        sys.stderr.write(f"tardigrad: no NVIDIA driver was found: JAX computes on the {platform.upper()}\n")
 
 
 def read_points(
@@ -109,6 +124,7 @@ def check_points(
 @contextlib.contextmanager
 def _looking(data: LookAt, memory: float = 1.0) -> "Iterator[tuple[Check, Workshop]]":
     """Yields what finds everything that is wrong with an experiment, and the workshop in which it looks."""
+    begin_jax()
     from rich.console import Console
 
     from simulator.engine import check

@@ -4,7 +4,7 @@ Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
 """
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints
-from simulator.record.files import atomic_path, to_json, write_summary
+from simulator.record.files import atomic_path, naming, refusal, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.run import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, read_summaries, run_folders
 from simulator.record.runs import Runs, read_runs
@@ -42,8 +42,10 @@ __all__ = [
     "RunRecord",
     "Runs",
     "atomic_path",
+    "naming",
     "read_runs",
     "read_summaries",
+    "refusal",
     "run_folders",
     "shard_columns",
     "summarize_faults",

@@ -9,6 +9,7 @@ A checkpoint is written under another name, made durable and then renamed. One w
 is passed over for the one before it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -21,11 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record.files import digest_of, to_json
+from simulator.record.files import digest_of, naming, refusal, to_json
 from simulator.record.schema import RecordError
 
 FORMAT = 1
 _ARRAYS, _FACTS, _MANIFEST = "arrays", "facts.json", "manifest.json"
+_BESIDE_ARRAYS = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Checkpoints:
         Raises:
           OSError: it cannot be written; those that there are stay.
         """
+        with naming(self._folder):
+            self._save(checkpoint)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         final = self._folder / f"{checkpoint.events:012d}"
         new = self._folder / f".{final.name}.new"
@@ -123,20 +129,22 @@ def _read(folder: Path) -> Checkpoint:
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every file
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of every file; what goes wrong is raised too
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
 
 
 def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes arrays; what the operating system refuses is an OSError, whatever the library makes of it."""
+    kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
+    if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in kept.values()) + _BESIDE_ARRAYS:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # else the library's threads would fill the screen
     with _checkpointer() as checkpointer:
         try:
-            kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
             checkpointer.save(folder.absolute(), kept)
         except OSError:
             raise
         except Exception as error:  # the library's own layers raise many kinds
-            raise OSError(f"{folder}: a checkpoint cannot be written: {error}") from error
+            raise refusal(error, folder.parent.parent) from error
 
 
 def _load_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:

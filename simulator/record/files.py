@@ -1,5 +1,6 @@
 """Files that a reader never sees half written."""
 
+import errno
 import hashlib
 import json
 import math
@@ -14,22 +15,56 @@ import numpy as np
 
 from simulator.record.schema import RecordError
 
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+
+
+@contextmanager
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Has errors of the operating system name a file or folder where they name none, or `instead_of` another."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(instead_of), instead_of):
+            error.filename = str(path)
+        raise
+
+
+def refusal(error: Exception, path: Path) -> OSError:
+    """Returns an error of the operating system, about `path`, that a library has told in words of its own."""
+    code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), None)
+    if code is None:
+        return OSError(f"{path}: cannot be written: {error}")
+    return OSError(code, os.strerror(code), str(path))
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
 
     The folder is made when absent. A reader sees the old file or the new one, never a part of either.
+
+    Raises:
+        OSError: It cannot be written; names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # not path.name: it may be as long as a name can be
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path, instead_of=temporary):
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def digest_of(path: Path) -> str:

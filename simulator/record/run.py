@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
-from simulator.record.files import atomic_path, digest_of, plain, to_json
+from simulator.record.files import atomic_path, digest_of, naming, plain, to_json
 from simulator.record.html import curve_svg, mapping_html
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
@@ -96,12 +96,14 @@ class RunRecord:
         with ExitStack() as stack:  # renames in the reverse order
             names = (SUMMARY_FILE, CHECKSUMS_FILE, FAULTS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
             temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
-            with temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
+            with naming(folder / EXPERIMENT_FILE), temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
                 yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-            self.rounds.to_parquet(temporary[ROUNDS_FILE], index=False)
-            self.evaluations.to_parquet(temporary[EVALUATIONS_FILE], index=False)
-            self.faults.to_parquet(temporary[FAULTS_FILE], index=False)
-            temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
+            tables = {ROUNDS_FILE: self.rounds, EVALUATIONS_FILE: self.evaluations, FAULTS_FILE: self.faults}
+            for name, table in tables.items():
+                with naming(folder / name):
+                    table.to_parquet(temporary[name], index=False)
+            with naming(folder / SUMMARY_FILE):
+                temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
             sums = {name: digest_of(path) for name, path in temporary.items() if name != CHECKSUMS_FILE}
             temporary[CHECKSUMS_FILE].write_text(to_json(sums, CHECKSUMS_FILE), encoding="utf-8")
 

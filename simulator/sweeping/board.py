@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulator.folder import PROGRESS_FILE
 from simulator.live import LiveView, RunView
 from simulator.sweeping.plan import PlannedRun
 
 if TYPE_CHECKING:
     from simulator.book import Progress
 
-PROGRESS_FILE = "progress.json"
 _WRITTEN_EVERY_S = 2.0
 
 

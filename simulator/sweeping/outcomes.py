@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.folder import ERROR_FILE
 from simulator.sweeping.plan import PlannedRun, Task
-from simulator.visible import plural
+from simulator.visible import plural, system_error
 
 if TYPE_CHECKING:
     from simulator.book import Observer
@@ -53,7 +53,7 @@ class Failure:
         from simulator.record import RecordError
 
         expected = isinstance(error, SimulationError | ExperimentError | RecordError | OSError)
-        message = str(error) or "no message"
+        message = system_error(error) if isinstance(error, OSError) else str(error) or "no message"
         details = "".join(traceback.format_exception(error))
         return cls(run, type(error).__name__, message if expected else f"{type(error).__name__}: {message}", details)
 

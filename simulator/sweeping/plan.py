@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulator.folder import SWEEP_FILE
+
 if TYPE_CHECKING:
     from simulator.experiment import Experiment, Point
     from simulator.learning import Workshop
 
-SWEEP_FILE = "sweep.json"
 _FORMAT = 1
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from simulator.folder import CHECKPOINTS, taken
+from simulator.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER
 from simulator.report.format import count, percent, perplexity
 from simulator.sweeping.board import read_progress
 from simulator.sweeping.outcomes import read_failure
-from simulator.sweeping.plan import SWEEP_FILE, read_sweep
+from simulator.sweeping.plan import read_sweep
 
 if TYPE_CHECKING:
     from rich.table import Table
