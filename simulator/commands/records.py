@@ -214,14 +214,18 @@ def verify(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
 ) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
-    from simulator.record import RunRecord, run_folders
+    from simulator.record import EXPERIMENT_FILE, RecordError, RunRecord, run_folders
     from simulator.verify import unchecked
     from simulator.verify import verify as violations_of
 
     broken = 0
     for folder in run_folders(runs):
         record = RunRecord.read(folder)
-        found = violations_of(record)
+        try:
+            found = violations_of(record)
+        except RecordError as error:
+            message = f"{error}. Remove the run's folder and simulate it again"
+            raise RecordError(f"{folder / EXPERIMENT_FILE}: {message}") from error
         broken += bool(found)
         amount = f"{plural(len(record.rounds), 'round')}, {plural(len(record.evaluations), 'evaluation')}"
         say(f"{folder}: {amount}: {plural(len(found), 'violation') if found else 'every rule holds'}")

@@ -1,12 +1,12 @@
 """What a run leaves on disk: the record, its tables, and the numbers that follow from them.
 
-Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
+Imports numpy, pandas and yaml only; pydantic when something is read, orbax when a checkpoint is written or read.
 """
 
-from simulator.record.checkpoints import Checkpoint, Checkpoints
-from simulator.record.files import atomic_path, naming, refusal, to_json, write_summary
+from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
+from simulator.record.files import atomic_path, check_kind, naming, read_json, refusal, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
-from simulator.record.run import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, read_summaries, run_folders
+from simulator.record.run import EXPERIMENT_FILE, SUMMARY_FILE, TRIALS_FOLDER, RunRecord, read_summaries, run_folders
 from simulator.record.runs import Runs, read_runs
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
@@ -24,6 +24,7 @@ from simulator.record.workers import summarize_faults, summarize_rounds, worker_
 
 __all__ = [
     "EVALUATION_COLUMNS",
+    "EXPERIMENT_FILE",
     "FAULTS",
     "FAULT_COLUMNS",
     "OF_FAULTS",
@@ -42,7 +43,10 @@ __all__ = [
     "RunRecord",
     "Runs",
     "atomic_path",
+    "check_kind",
+    "kept_updates",
     "naming",
+    "read_json",
     "read_runs",
     "read_summaries",
     "refusal",

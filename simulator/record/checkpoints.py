@@ -10,7 +10,6 @@ is passed over for the one before it.
 """
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -22,12 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record.files import digest_of, naming, refusal, to_json
+from simulator.record.files import digest_of, naming, read_json, refusal, to_json
 from simulator.record.schema import RecordError
 
 FORMAT = 1
 _ARRAYS, _FACTS, _MANIFEST = "arrays", "facts.json", "manifest.json"
 _BESIDE_ARRAYS = 2**20  # bytes
+_REMEDY = "Remove this checkpoint's folder: --resume goes on from the one before it, if there is one"
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,23 @@ class Checkpoints:
             _sync(self._folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-        for old in self._folders()[self._keep :]:
+        for old in _newest_first(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
         """Returns the newest that is whole, None where there is none."""
-        for folder in self._folders():
+        for folder in _newest_first(self._folder):
             try:
                 return _read(folder)
             except RecordError as error:
                 self._warn(f"{error}: the one before it is used, if there is one")
         return None
 
-    def _folders(self) -> list[Path]:
-        """Returns the checkpoints' folders, the newest first."""
-        found = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Returns the folders of checkpoints in a folder."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -110,20 +111,39 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read_facts(folder: Path, kind: Any) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest != _digests(folder):
+        facts: dict[str, Any] = read_json(folder / _FACTS, kind, _REMEDY)
+    except FileNotFoundError as error:
+        raise RecordError(f"{folder / _FACTS}: is missing. {_REMEDY}") from error
+    return facts
+
+
+def _read(folder: Path) -> Checkpoint:
+    from simulator.record.kinds import Facts
+
+    try:
+        if read_json(folder / _MANIFEST, dict[str, str], _REMEDY) != _digests(folder):
             raise RecordError(f"{folder}: this checkpoint is damaged")
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, RecordError):
-            raise
-        raise RecordError(f"{folder}: this checkpoint cannot be read ({error})") from error
+        facts = _read_facts(folder, Facts)
+    except OSError as error:
+        raise RecordError(f"{folder}: this checkpoint cannot be read ({error.strerror})") from error
     if facts["format"] != FORMAT:
         message = f"this checkpoint was written by another version (its format is {facts['format']}, not {FORMAT})"
         raise RecordError(f"{folder}: {message}")
     return Checkpoint(facts["events"], _load_arrays(folder / _ARRAYS), facts)
+
+
+def kept_updates(folder: Path) -> int | None:
+    """Returns how many server updates the newest checkpoint in a folder has, None where there is none.
+
+    Raises:
+      RecordError: it cannot be read.
+    """
+    from simulator.record.kinds import Updates
+
+    newest = next(iter(_newest_first(folder)), None)
+    return None if newest is None else int(_read_facts(newest, Updates)["updates"])
 
 
 def _checkpointer() -> Any:

@@ -1,19 +1,24 @@
 """Files that a reader never sees half written."""
 
 import errno
+import functools
 import hashlib
 import json
 import math
 import os
+import reprlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simulator.record.schema import RecordError
+
+if TYPE_CHECKING:
+    import pydantic
 
 _REFUSALS = (
     errno.ENOSPC,
@@ -65,6 +70,53 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, kind: Any, remedy: str) -> Any:
+    """Returns the content of a JSON file.
+
+    Args:
+        path: Of the file.
+        kind: What it has to be: a type, or a model of pydantic's.
+        remedy: What to do where it cannot be read, or is something else; a sentence.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RecordError: It cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{path}: cannot be read: {reason}. {remedy}") from error
+    check_kind(content, kind, path, remedy)
+    return content
+
+
+def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:
+    """Compares what was read from a file with what it has to be.
+
+    Raises:
+        RecordError: It is something else.
+    """
+    import pydantic
+
+    try:
+        _adapter(kind).validate_python(content, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        found = f"{place} is {reprlib.repr(first['input'])}: " if place else ""
+        raise RecordError(f"{path}: {found}{first['msg']}. {remedy}") from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> "pydantic.TypeAdapter[Any]":
+    import pydantic
+
+    return pydantic.TypeAdapter(kind)
 
 
 def digest_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
-from simulator.record.files import atomic_path, digest_of, naming, plain, to_json
+from simulator.record.files import atomic_path, check_kind, digest_of, naming, plain, read_json, to_json
 from simulator.record.html import curve_svg, mapping_html
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
@@ -39,6 +39,8 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _DEEPEST = 100
+_AGAIN = "Remove the run's folder and simulate it again"
+_GIVE_RESULTS = "Give a folder of results"
 _NOT_SHOWN = ("overrides", "versions", "causal_hash", "data_hash", "best_loss", "parameters", "workers")
 
 _Content = TypeVar("_Content")
@@ -114,14 +116,16 @@ class RunRecord:
         Raises:
             RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
+        from simulator.record.kinds import Described, Summary
+
         known = _check_sums(folder)
         faults = {}
         if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
             path = folder / FAULTS_FILE
             faults["faults"] = conform(_read(path, pd.read_parquet), FAULT_COLUMNS, str(path))
         return cls(
-            experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS),
-            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS),
+            experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS, Described),
+            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS, Summary),
             rounds=conform(_read(folder / ROUNDS_FILE, pd.read_parquet), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
             evaluations=conform(
                 _read(folder / EVALUATIONS_FILE, pd.read_parquet), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
@@ -176,16 +180,19 @@ def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
     Raises:
         RecordError: If one cannot be read, or holds something else.
     """
+    from simulator.record.kinds import Summary
+
     summaries: list[dict[str, Any]] = []
     for path in paths:
         file = path / SUMMARY_FILE if path.is_dir() else path
         try:
-            content = _load_json(file)
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{file}: cannot be read: {error}. Give a folder of results") from error
+            content = read_json(file, Any, _GIVE_RESULTS)
+        except FileNotFoundError as error:
+            raise RecordError(f"{file}: cannot be read: no such file. {_GIVE_RESULTS}") from error
         runs = content if isinstance(content, list) else [content]
         for run in runs:
             _require(run, SUMMARY_KEYS, str(file))
+            check_kind(run, Summary, file, _GIVE_RESULTS)
         summaries += runs
     return summaries
 
@@ -195,7 +202,7 @@ def _check_sums(folder: Path) -> Collection[str]:
     file = folder / CHECKSUMS_FILE
     if not file.exists():
         return ()
-    sums = _read_mapping(file, _load_json, ())
+    sums = _read_mapping(file, _load_json, (), dict[str, str])
     for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, SUMMARY_FILE):
         if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
             raise RecordError(
@@ -217,22 +224,26 @@ def _read(path: Path, load: Callable[[Path], _Content]) -> _Content:
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file, so the run did not finish. Simulate it again") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}. Simulate the run again") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecordError(f"{path}: cannot be read: {reason}. {_AGAIN}") from error
 
 
-def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str]) -> dict[str, Any]:
+def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str], kind: Any) -> dict[str, Any]:
     content = _read(path, load)
     _require(content, keys, str(path))
+    check_kind(content, kind, path, _AGAIN)
     mapping: dict[str, Any] = content
     return mapping
 
 
 def _require(content: Any, keys: Iterable[str], where: str) -> None:
     if not isinstance(content, dict):
-        raise RecordError(f"{where}: holds a {type(content).__name__}, but one mapping of keys to values was expected")
+        raise RecordError(
+            f"{where}: holds a {type(content).__name__}, but one mapping of keys to values was expected. {_AGAIN}"
+        )
     missing = [key for key in keys if key not in content]
     if missing:
-        raise RecordError(f"{where}: missing keys {', '.join(missing)}. Simulate the run again, or add them")
+        raise RecordError(f"{where}: missing keys {', '.join(missing)}. {_AGAIN}, or add them")
 
 
 def _load_yaml(path: Path) -> Any:

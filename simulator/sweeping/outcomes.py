@@ -1,7 +1,6 @@
 """What becomes of the points of a sweep, and the protocols of who simulates them and who watches."""
 
 import dataclasses
-import json
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,9 +73,15 @@ class Failure:
 
 
 def read_failure(folder: Path) -> Mapping[str, Any] | None:
-    """Returns what went wrong with the point of a folder, None where nothing is written down."""
+    """Returns what went wrong with the point of a folder, None where nothing is written down.
+
+    Raises:
+      RecordError: what is written down cannot be read.
+    """
+    from simulator.record import read_json
+
     try:
-        found: Mapping[str, Any] = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = read_json(folder / ERROR_FILE, dict[str, str], "Remove it: --resume tries the point")
     except FileNotFoundError:
         return None
     return found
