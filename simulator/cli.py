@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
@@ -65,6 +66,14 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"tardigrad {version('tardigrad')}\n")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Simulate heterogeneous clusters on one host, and train a real model as they would.",
     no_args_is_help=True,
@@ -72,6 +81,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _tardigrad(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 data_app = typer.Typer(help="Prepare the text of an experiment file, and look at it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making.", no_args_is_help=True)

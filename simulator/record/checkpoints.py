@@ -27,7 +27,7 @@ from simulator.record.schema import RecordError
 FORMAT = 1
 _ARRAYS, _FACTS, _MANIFEST = "arrays", "facts.json", "manifest.json"
 _BESIDE_ARRAYS = 2**20  # bytes
-_REMEDY = "Remove this checkpoint's folder: --resume goes on from the one before it, if there is one"
+_REMEDY = "Remove this checkpoint's folder: `run --resume` goes on from the one before it, if there is one"
 
 
 @dataclass(frozen=True)

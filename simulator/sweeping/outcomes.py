@@ -80,8 +80,9 @@ def read_failure(folder: Path) -> Mapping[str, Any] | None:
     """
     from simulator.record import read_json
 
+    remedy = "Remove it: `run --resume` tries again"
     try:
-        found: Mapping[str, Any] = read_json(folder / ERROR_FILE, dict[str, str], "Remove it: --resume tries the point")
+        found: Mapping[str, Any] = read_json(folder / ERROR_FILE, dict[str, str], remedy)
     except FileNotFoundError:
         return None
     return found

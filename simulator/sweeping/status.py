@@ -71,7 +71,7 @@ def _status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work:
 
 def _read_status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
     with contextlib.suppress(FileNotFoundError):
-        summary = read_json(folder / SUMMARY_FILE, Summary, f"Remove {folder} and go on with --resume")
+        summary = read_json(folder / SUMMARY_FILE, Summary, f"Remove {folder} and go on with `run --resume`")
         return PointStatus(label, "finished", f"perplexity {perplexity(summary['final_perplexity'])}")
     if at_work and stands is not None:
         return PointStatus(label, "running", _how_far(stands))
