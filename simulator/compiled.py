@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from simulator.data.cache import cache_folder
+from simulator.data.errors import DataError
 
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"
@@ -42,7 +43,11 @@ def keep_compiled_programs() -> None:
     """
     if _FOLDER in os.environ or ("jax" in sys.modules and _chosen_in_jax()):
         return
-    folder = cache_folder() / "programs" / _cpu()
+    try:
+        folder = cache_folder() / "programs" / _cpu()
+    except DataError as error:
+        warnings.warn(f"compiled programs are not kept: {error}", stacklevel=2)
+        return
     try:
         for each in (folder.parent, folder):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is that of the last one alone

@@ -46,6 +46,9 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
         raise ExperimentError([Problem("--out", message, str(folder))])
     if resume and not folder.is_dir():
         raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])
+    if _is_no_text(folder):
+        message = "its path is not text in UTF-8, which libraries that write there need: choose another"
+        raise ExperimentError([Problem("--out", message, str(folder))])
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,14 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
         with contextlib.suppress(OSError):  # it holds something
             for each in made:
                 each.rmdir()
+
+
+def _is_no_text(folder: Path) -> bool:
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _holds_no_run(folder: Path) -> bool:

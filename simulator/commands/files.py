@@ -50,7 +50,8 @@ def schema(
 
     from simulator.experiment.json_schema import file_schema
 
-    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    unicode = out is not None or sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=not unicode) + "\n"
     if out is None:
         sys.stdout.write(text)
     else:

@@ -55,19 +55,25 @@ def refusal(error: Exception, path: Path) -> OSError:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
 
-    The folder is made when absent. A reader sees the old file or the new one, never a part of either.
+    The folder is made when absent. A reader sees the old file or the new one, never a part of either. A link stays one:
+    the file that it leads to is replaced. A device or a pipe is written to as it is.
 
     Raises:
         OSError: It cannot be written; names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # not path.name: it may be as long as a name can be
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with naming(path):
+            yield path
+        return
+    file = path.resolve() if path.is_symlink() else path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.parent / f".{uuid.uuid4().hex}.tmp"  # not its name: it may be as long as a name can be
     with naming(path, instead_of=temporary):
         try:
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -122,13 +122,13 @@ class RunRecord:
         faults = {}
         if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
             path = folder / FAULTS_FILE
-            faults["faults"] = conform(_read(path, pd.read_parquet), FAULT_COLUMNS, str(path))
+            faults["faults"] = conform(_read(path, _load_table), FAULT_COLUMNS, str(path))
         return cls(
             experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS, Described),
             summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS, Summary),
-            rounds=conform(_read(folder / ROUNDS_FILE, pd.read_parquet), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
+            rounds=conform(_read(folder / ROUNDS_FILE, _load_table), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
             evaluations=conform(
-                _read(folder / EVALUATIONS_FILE, pd.read_parquet), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
+                _read(folder / EVALUATIONS_FILE, _load_table), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
             ),
             **faults,
         )
@@ -255,6 +255,11 @@ def _load_yaml(path: Path) -> Any:
         if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
             raise ValueError(f"it has aliases, or is nested more than {_DEEPEST} levels deep, as no record is")
     return yaml.load(text, Loader=_Loader)
+
+
+def _load_table(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:  # pyarrow itself takes no path that is not UTF-8
+        return pd.read_parquet(file)
 
 
 def _load_json(path: Path) -> Any:
