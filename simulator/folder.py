@@ -41,8 +41,8 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
     """
     folder = out or _below_runs(name, bool(resume))
     if not resume and folder.is_dir() and not _holds_no_run(folder):
-        remedies = ["choose another", "remove it first", *([] if resume is None else ["go on in it with --resume"])]
-        message = f"the folder is not empty: {', '.join(remedies[:-1])} or {remedies[-1]}"
+        others = "or remove it first" if resume is None else "remove it first, or go on in it with --resume"
+        message = f"the folder is not empty: choose another, {others}"
         raise ExperimentError([Problem("--out", message, str(folder))])
     if resume and not folder.is_dir():
         raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])

@@ -4,9 +4,11 @@ Every value is logged with three axes: simulated seconds, local steps (over all 
 follows from the record alone: a simulation that was stopped and has gone on is logged as one that was not.
 """
 
+import contextlib
 import importlib
 import math
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -219,17 +221,21 @@ class _TensorBoardLog:
     def _open(self) -> None:
         """Opens a file that this thread writes to: the library's own would end at an error, and be waited for."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        suffix = f".{uuid.uuid4().hex[:8]}"  # else files of one second have one name
-        self._events = self._library.event_file_writer.EventsWriter(str(self._folder / "events"), suffix)
+        own = uuid.uuid4().hex[:8]  # else files of one second have one name
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{own}"
+        self._file = self._library.record_writer.RecordWriter(str(self._folder / name))
         self._flushed_s = time.monotonic()
+        self._write(file_version="brain.Event:2", wall_time=time.time())
         settings = self._point.experiment.to_yaml()
         self._add(self._library.summary.text("experiment", f"```yaml\n{settings}```"), 0, 0.0)
 
+    def _write(self, **event: Any) -> None:
+        self._file.write(self._library.proto.event_pb2.Event(**event).SerializeToString())
+
     def _add(self, summary: Any, step: int, walltime_s: float) -> None:
-        event = self._library.proto.event_pb2.Event(summary=summary, step=step, wall_time=walltime_s)
-        self._events.write_event(event)
+        self._write(summary=summary, step=step, wall_time=walltime_s)
         if time.monotonic() >= self._flushed_s + _FLUSHED_EVERY_S:
-            self._events.flush()
+            self._file.flush()
             self._flushed_s = time.monotonic()
 
     def write(self, group: str, values: Mapping[str, float], at: At) -> None:
@@ -244,7 +250,7 @@ class _TensorBoardLog:
     def begin_again(self) -> None:
         """Starts from nothing."""
         with naming(self._folder):
-            self._events.close()
+            self._file.close()
             for file in self._files():
                 file.unlink()
             self._stale = []
@@ -252,12 +258,11 @@ class _TensorBoardLog:
 
     def close(self, record: RunRecord | None) -> None:
         """Logs the summary and ends."""
-        with naming(self._folder):
+        with naming(self._folder), contextlib.closing(self._file):
             if record is not None:
                 self._summarize(record)
                 for file in self._stale:
                     file.unlink()
-            self._events.close()
 
     def _summarize(self, record: RunRecord) -> None:
         library, scalars = self._library.summary, _scalars(record.summary)

@@ -7,6 +7,7 @@ _REMEDIES = {
     errno.EACCES: "change its rights, or choose another place",
     errno.EDQUOT: "make room, or choose another place",
     errno.EEXIST: "it is a file, where a folder is needed: choose another name, or move it away",
+    errno.EFBIG: "have the system allow larger files, or choose another place",
     errno.EISDIR: "it is a folder, where a file is needed: choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "check its name",

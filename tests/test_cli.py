@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -74,7 +75,8 @@ def test_results_are_never_overwritten(tardigrad, tmp_path):
     assert (tmp_path / "runs/tiny-timeline-2/1-sync/events.parquet").exists()
     code, _, err = tardigrad("timeline", *settings, "--out", "runs/tiny-timeline")
     assert code == 2
-    assert err.startswith("tardigrad: --out = 'runs/tiny-timeline': the folder is not empty: choose another")
+    message = "the folder is not empty: choose another, or remove it first"
+    assert err == f"tardigrad: --out = 'runs/tiny-timeline': {message}\n"
 
 
 def test_timeline_trains_nothing(tardigrad, tmp_path):
@@ -149,13 +151,14 @@ def test_validate_counts_the_simulations(tardigrad):
     assert (code, out) == (0, "experiment.yaml: valid; 6 simulations of 2 variants\n")
 
 
-@pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help"])
+@pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help", "--version"])
 def test_listing_commands(tardigrad, command):
     expected = {
         "profiles": "0.58, 0.75, 1.51, 3.33",
         "models": "150,034,304",
         "schema": "variants",
         "--help": "validate",
+        "--version": f"tardigrad {version('tardigrad')}\n",
     }
     code, out, _ = tardigrad(command)
     assert code == 0
