@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from simulator.platforms import avoid_cuda_without_driver
+
 if TYPE_CHECKING:
     from simulator.cores import use_cpu_cores
     from simulator.engine import Observer, Progress, Simulation, check, simulate
@@ -91,6 +93,8 @@ __all__ = [
     "use_cpu_cores",
     "vary",
 ]
+
+avoid_cuda_without_driver()  # before anything loads JAX
 
 
 def __getattr__(name: str) -> Any:

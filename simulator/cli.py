@@ -8,17 +8,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from simulator.commands import files, records, simulations, sweeps
 from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.cores import use_cpu_cores
+from simulator.output import UnreadError, open_standard_streams
 from simulator.stopping import Interrupted
-from simulator.visible import visible
+from simulator.visible import system_error, visible
 
 EXIT_SIGNAL = 128  # and the signal's number
+_UNREAD = 13  # SIGPIPE, which not every system has
 
 
 @contextlib.contextmanager
@@ -26,6 +28,9 @@ def _messages() -> Iterator[None]:
     """Ends the process with one clear message where the input or the disk is at fault."""
     try:
         yield
+        sys.stdout.flush()
+    except UnreadError:
+        sys.exit(EXIT_SIGNAL + _UNREAD)  # as a shell says of programs that end by this signal
     except KeyboardInterrupt:
         sys.stderr.write("tardigrad: interrupted; what had been written down is kept\n")
         _leave(EXIT_SIGNAL + signal.SIGINT)
@@ -33,8 +38,7 @@ def _messages() -> Iterator[None]:
         sys.stderr.write(f"tardigrad: {visible(str(interrupted))}\n")
         _leave(EXIT_SIGNAL + interrupted.number)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+        fail(system_error(error), EXIT_BAD_INPUT)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
@@ -59,15 +63,14 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns a function as a command, whose mistakes end in messages and whose paths may begin with ~.
+    """Returns a function as a command, whose paths may begin with ~.
 
     Shells put a home folder there at the start of a word alone, and not in --out=~/runs.
     """
 
     @functools.wraps(function)
     def command(**arguments: Any) -> None:
-        with _messages():
-            function(**{name: _expanded(value) for name, value in arguments.items()})
+        function(**{name: _expanded(value) for name, value in arguments.items()})
 
     return command
 
@@ -85,6 +88,14 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"tardigrad {version('tardigrad')}\n")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Simulate heterogeneous clusters on one host, and train a real model as they would.",
     no_args_is_help=True,
@@ -92,6 +103,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _tardigrad(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 data_app = typer.Typer(help="Prepare the text of an experiment file, and look at it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making.", no_args_is_help=True)
@@ -130,6 +152,8 @@ _as_python_does = warnings.formatwarning
 
 def main() -> None:
     """Entry point: mistakes end in one message on standard error and a non-zero exit code."""
+    open_standard_streams()
     warnings.formatwarning = _formatted
     use_cpu_cores()
-    app()
+    with _messages():
+        app()

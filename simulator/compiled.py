@@ -9,9 +9,11 @@ user's alone.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import sys
 import warnings
@@ -20,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from simulator.data.cache import cache_folder
+from simulator.data.errors import DataError
 
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"
@@ -28,6 +31,7 @@ _SETTINGS = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.1,  # what is compiled faster is hardly read faster
 }
 _LOCK_FILE = ".lockfile"  # JAX's
+_ROOM = 2**26  # bytes
 _ENTRY, _USED = "-cache", "-atime"
 
 
@@ -39,12 +43,18 @@ def keep_compiled_programs() -> None:
     """
     if _FOLDER in os.environ or ("jax" in sys.modules and _chosen_in_jax()):
         return
-    folder = cache_folder() / "programs" / _cpu()
+    try:
+        folder = cache_folder() / "programs" / _cpu()
+    except DataError as error:
+        warnings.warn(f"compiled programs are not kept: {error}", stacklevel=2)
+        return
     try:
         for each in (folder.parent, folder):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is that of the last one alone
         if not (_own(folder) and _own(folder.parent)):
             raise PermissionError("others may write to it, and what is read there is run")
+        if shutil.disk_usage(folder).free < _ROOM:  # else JAX would warn of every program
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if _SIZE not in os.environ:  # else JAX may not note when programs are used
             _remove_torn(folder)
     except OSError as error:

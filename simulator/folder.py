@@ -1,6 +1,8 @@
 """The output folder of a command: who may write to it, and what in it is finished."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,36 +10,92 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from simulator.experiment import ExperimentError, Problem
+from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, naming
+from simulator.stopping import Interrupted
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
 ERROR_FILE = "error.json"
+SWEEP_FILE = "sweep.json"
+PROGRESS_FILE = "progress.json"
+_PLANS = {LOCK_FILE, SWEEP_FILE, PROGRESS_FILE}
+"""Files that are written before anything is run."""
 
 
-def output_folder(out: Path | None, name: str, *, resume: bool = False) -> Path:
-    """Returns a folder that can be written to: one that holds no runs, or the one to go on in.
+@contextlib.contextmanager
+def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -> Iterator[Path]:
+    """Yields a folder to write to, and keeps other processes out of it meanwhile.
+
+    It is one that holds no runs, or the one to go on in. Where the block fails before anything was run, what was
+    written there is removed, so that it does not hinder the next try.
 
     Args:
       out: what the user chose; below `runs` when absent.
       name: of the experiment.
-      resume: whether to go on in a folder that there is.
+      resume: whether to go on in a folder that there is; None where that cannot be asked for.
 
     Raises:
-      ExperimentError: it holds runs and is not to be gone on with, or the other way round.
+      ExperimentError: it holds runs and is not to be gone on with, or the other way round; another process is at work
+        there.
       OSError: it cannot be written to.
     """
-    folder = out or _below_runs(name, resume)
-    used = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
-    if used and not resume:
-        message = "the folder is not empty: choose another, remove it first, or go on in it with --resume"
+    folder = out or _below_runs(name, bool(resume))
+    if not resume and folder.is_dir() and not _holds_no_run(folder):
+        others = "or remove it first" if resume is None else "remove it first, or go on in it with --resume"
+        message = f"the folder is not empty: choose another, {others}"
         raise ExperimentError([Problem("--out", message, str(folder))])
     if resume and not folder.is_dir():
         raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
-    return folder
+    if _is_no_text(folder):
+        message = "its path is not text in UTF-8, which libraries that write there need: choose another"
+        raise ExperimentError([Problem("--out", message, str(folder))])
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        with naming(folder, instead_of=probe):
+            probe.touch()
+            probe.unlink()
+        with _alone_in(folder):
+            try:
+                yield folder
+            except Interrupted:  # it says how to go on
+                raise
+            except BaseException as error:
+                if _holds_no_run(folder):
+                    _remove_plans(folder, new=bool(made))
+                elif isinstance(error, OSError) and resume is not None:
+                    error.add_note(f"then go on with --resume --out {folder}")
+                raise
+    finally:
+        with contextlib.suppress(OSError):  # it holds something
+            for each in made:
+                each.rmdir()
+
+
+def _is_no_text(folder: Path) -> bool:
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _holds_no_run(folder: Path) -> bool:
+    """Returns whether there is nothing in a folder but what is written down before anything is run."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return all(name in _PLANS for _, _, names in os.walk(folder, onerror=refuse) for name in names)
+
+
+def _remove_plans(folder: Path, *, new: bool) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and (new or path.name == TRIALS_FOLDER):
+            shutil.rmtree(path)
+        elif path.name in _PLANS - {LOCK_FILE}:  # which is held
+            path.unlink()
 
 
 def _below_runs(name: str, resume: bool) -> Path:
@@ -54,7 +112,7 @@ def _below_runs(name: str, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a folder; the operating system lets them in when this one is killed.
 
     Raises:
@@ -99,7 +157,6 @@ def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
     from simulator.experiment import Experiment
     from simulator.keeper import identity, refuse_others
     from simulator.learning import as_used
-    from simulator.record import SUMMARY_FILE, RunRecord
 
     if not (folder / SUMMARY_FILE).exists():
         return None

@@ -75,7 +75,7 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
         try:
             loader.exec_module(module)
             _RUN[name] = plugin
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
 
 
@@ -91,7 +91,7 @@ def import_plugins(names: str | Iterable[str]) -> None:
     for name in map(os.path.expanduser, [names] if isinstance(names, str) else names):
         try:
             _RUN[name] = _import(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
 
 
@@ -104,12 +104,17 @@ def _known_as(path: Path) -> str:
 def _import(name: str) -> Plugin:
     path = Path(name)
     if path.suffix != ".py":
+        if not all(name.split(".")):  # which would be relative to something
+            raise ModuleNotFoundError(name=name)
         importlib.import_module(name)
         return Plugin(name, None)
     known = _known_as(path)
     if known in sys.modules and name in _RUN:
         return _RUN[name]
-    plugin = Plugin(name, path.read_text(encoding="utf-8"))
+    try:
+        plugin = Plugin(name, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise SyntaxError("it is not UTF-8 text", (name, None, None, None)) from error
     spec = importlib.util.spec_from_file_location(known, path)
     assert spec is not None
     assert spec.loader is not None
@@ -123,11 +128,18 @@ def _import(name: str) -> Plugin:
     return plugin
 
 
-def _reason(name: str, error: Exception) -> str:
+def _reason(name: str, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and not Path(name).exists():
         return "no such file: give the path of a Python file, or the name of a module that can be imported"
     if isinstance(error, ModuleNotFoundError) and error.name in (name, name.split(".")[0]):
         return "no such module: give the name of one that can be imported, or the path of a file that ends in .py"
+    if isinstance(error, SystemExit):
+        return "it ends the process: have it register what it has to, and no more"
+    if isinstance(error, OSError) and error.filename == name:
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, SyntaxError):
+        line = f"line {error.lineno} of " if error.lineno else ""
+        return f"SyntaxError at {line}{error.filename or name}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
     return f"{type(error).__name__} at line {last.lineno} of {last.filename}: {error}"

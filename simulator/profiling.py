@@ -1,12 +1,15 @@
 """A trace of what the host and its devices do during a few rounds, made by JAX's profiler."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import jax
 
 from simulator.book import Observer, Progress
+from simulator.record import refusal
 
 SKIPPED = 8  # server updates, in which programs are compiled; fewer in a simulation that is over soon
 TRACED = 8  # server updates, or more until the model has been evaluated
@@ -30,6 +33,7 @@ class Profile:
         self._label = ""
         self._observer: Observer | None = None
         self._first: int | None = None  # server updates before the trace, once it has begun
+        self._last: int | None = None  # once it is written
         self._latest = 0  # server updates so far
         self._perplexity = math.nan
         self._over = False
@@ -72,7 +76,9 @@ class Profile:
 
     def report(self) -> str:
         """Returns where the trace is and how to look at it."""
-        if self._first is None:
+        if self._first is not None and self._last is None:
+            return f"no profile: it could not be written to {self._folder}"
+        if self._first is None or self._last is None:
             ended = f"{self._label} was over too soon" if self._label else "nothing was left to simulate"
             return f"no profile: {ended}"
         timelines = sorted(self._folder.glob("plugins/profile/*/*.trace.json.gz"))
@@ -89,10 +95,20 @@ class Profile:
         self._first, self._perplexity = self._latest, progress.perplexity
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # every Python call would hide the phases
-        jax.profiler.start_trace(self._folder, profiler_options=options)
+        with self._written():
+            jax.profiler.start_trace(self._folder, profiler_options=options)
 
     def _end(self) -> None:
-        if self._first is not None and not self._over:
-            jax.profiler.stop_trace()  # type: ignore[no-untyped-call]
+        under_way, self._over = self._first is not None and not self._over, True
+        if under_way:
+            with self._written():
+                jax.profiler.stop_trace()  # type: ignore[no-untyped-call]
             self._last = self._latest
-        self._over = True
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Says so where the trace cannot be written."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            raise refusal(error, self._folder) from error

@@ -31,10 +31,16 @@ class Interrupted(Exception):  # noqa: N818  # likewise
         self.number = number
 
 
+HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+_STOPPING = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)))
+
+
 class StopSignals:
     """Hears that the process is to stop: at the first signal politely, at the second at once. Use it as a context.
 
-    Python gives signals to the main thread alone: in another it hears nothing.
+    A terminal that goes away sends several hang-ups, and a session that ends other signals besides: none of these makes
+    haste. Where hang-ups are ignored, as under nohup, they stay so. Python gives signals to the main thread alone: in
+    another it hears nothing.
 
     Args:
       numbers: of the signals.
@@ -43,7 +49,7 @@ class StopSignals:
       received: the signal's number, None before.
     """
 
-    def __init__(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(self, numbers: Sequence[int] = _STOPPING) -> None:
         self.received: int | None = None
         self._numbers = numbers
         self._former: dict[int, Any] = {}
@@ -51,7 +57,8 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         """Begins to listen."""
         for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
-            self._former[number] = signal.signal(number, self._heard)
+            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
+                self._former[number] = signal.signal(number, self._heard)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,6 +71,7 @@ class StopSignals:
         return self.received is not None
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received in (None, HANG_UP):
+            self.received = number
+        elif number != HANG_UP:
             raise KeyboardInterrupt
-        self.received = number

@@ -4,9 +4,12 @@ Every value is logged with three axes: simulated seconds, local steps (over all 
 follows from the record alone: a simulation that was stopped and has gone on is logged as one that was not.
 """
 
+import contextlib
 import importlib
 import math
 import os
+import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +19,10 @@ from typing import Any, NamedTuple, Protocol
 from simulator.book import Observer, Progress
 from simulator.experiment import Experiment, ExperimentError, Point, Problem
 from simulator.experiment.problems import nearest
-from simulator.record import RunRecord
+from simulator.record import RunRecord, naming
 
 KINDS = ("tensorboard", "wandb")
+_FLUSHED_EVERY_S = 30.0
 
 
 class At(NamedTuple):
@@ -208,53 +212,70 @@ class _TensorBoardLog:
     def __init__(self, library: ModuleType, folder: Path, point: Point):
         self._library, self._folder, self._point = library, folder, point
         self._stale = self._files()  # of an earlier attempt, which shows until this one is complete
-        self._open()
+        with naming(folder):
+            self._open()
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("events.out.tfevents.*"))
 
     def _open(self) -> None:
-        suffix = f".{uuid.uuid4().hex[:8]}"  # else files of one second have one name
-        self._writer = self._library.SummaryWriter(str(self._folder), filename_suffix=suffix)
+        """Opens a file that this thread writes to: the library's own would end at an error, and be waited for."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        own = uuid.uuid4().hex[:8]  # else files of one second have one name
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{own}"
+        self._file = self._library.record_writer.RecordWriter(str(self._folder / name))
+        self._flushed_s = time.monotonic()
+        self._write(file_version="brain.Event:2", wall_time=time.time())
         settings = self._point.experiment.to_yaml()
-        self._writer.add_text("experiment", f"```yaml\n{settings}```", 0, walltime=0.0)
+        self._add(self._library.summary.text("experiment", f"```yaml\n{settings}```"), 0, 0.0)
+
+    def _write(self, **event: Any) -> None:
+        self._file.write(self._library.proto.event_pb2.Event(**event).SerializeToString())
+
+    def _add(self, summary: Any, step: int, walltime_s: float) -> None:
+        self._write(summary=summary, step=step, wall_time=walltime_s)
+        if time.monotonic() >= self._flushed_s + _FLUSHED_EVERY_S:
+            self._file.flush()
+            self._flushed_s = time.monotonic()
 
     def write(self, group: str, values: Mapping[str, float], at: At) -> None:
         """Logs values of one moment."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, at.local_steps, walltime=at.simulated_s)
-            if group != "pretraining":
-                tag = f"over_tokens/{group}_{name}"
-                self._writer.add_scalar(tag, value, at.tokens, walltime=at.simulated_s)
+        scalar = self._library.summary.scalar
+        with naming(self._folder):
+            for name, value in values.items():
+                self._add(scalar(f"{group}/{name}", value), at.local_steps, at.simulated_s)
+                if group != "pretraining":
+                    self._add(scalar(f"over_tokens/{group}_{name}", value), at.tokens, at.simulated_s)
 
     def begin_again(self) -> None:
         """Starts from nothing."""
-        self._writer.close()
-        for file in self._files():
-            file.unlink()
-        self._stale = []
-        self._open()
+        with naming(self._folder):
+            self._file.close()
+            for file in self._files():
+                file.unlink()
+            self._stale = []
+            self._open()
 
     def close(self, record: RunRecord | None) -> None:
         """Logs the summary and ends."""
-        if record is not None:
-            self._summarize(record)
-            for file in self._stale:
-                file.unlink()
-        self._writer.close()
+        with naming(self._folder), contextlib.closing(self._file):
+            if record is not None:
+                self._summarize(record)
+                for file in self._stale:
+                    file.unlink()
 
     def _summarize(self, record: RunRecord) -> None:
-        scalars = _scalars(record.summary)
+        library, scalars = self._library.summary, _scalars(record.summary)
         lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in scalars.items())]
-        last_s = float(record.summary["simulated_seconds"])
-        self._writer.add_text("summary", "\n".join(lines), record.summary["local_steps"], walltime=last_s)
+        steps, last_s = record.summary["local_steps"], float(record.summary["simulated_seconds"])
+        self._add(library.text("summary", "\n".join(lines)), steps, last_s)
         settings = {"variant": self._point.variant, "seed": self._point.experiment.seed}
         settings |= {name: _plain(value) for name, value in self._point.overrides.items()}
         metrics = {f"summary/{name}": value for name, value in scalars.items() if isinstance(value, int | float)}
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, record.summary["local_steps"], walltime=last_s)
-        for part in self._library.summary.hparams(settings, metrics):
-            self._writer.file_writer.add_summary(part, None, walltime=last_s)
+            self._add(library.scalar(name, value), steps, last_s)
+        for part in library.hparams(settings, metrics):
+            self._add(part, 0, last_s)
 
 
 class WeightsAndBiases:

@@ -1,5 +1,22 @@
 """Text as it is shown: what could steer a terminal or hide text, in names from files of others, is written out."""
 
+import errno
+import os
+
+_REMEDIES = {
+    errno.EACCES: "change its rights, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
+    errno.EEXIST: "it is a file, where a folder is needed: choose another name, or move it away",
+    errno.EFBIG: "have the system allow larger files, or choose another place",
+    errno.EISDIR: "it is a folder, where a file is needed: choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check its name",
+    errno.ENOSPC: "make room, or choose another place",
+    errno.ENOTDIR: "a part of it is a file, where a folder is needed: choose another name",
+    errno.EPERM: "change its rights, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+}
+
 
 def visible(text: str) -> str:
     r"""Returns the text with every character that is not printable as an escape such as \x1b; line breaks stay.
@@ -8,6 +25,15 @@ def visible(text: str) -> str:
     direction of writing.
     """
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def system_error(error: OSError) -> str:
+    """Returns what the operating system has refused: the file or folder, the reason, and a remedy if one is known."""
+    if error.errno is None or error.filename is None:
+        return error.strerror or str(error)
+    known = error.errno in _REMEDIES  # then libraries may have said it in other words
+    reason = [os.strerror(error.errno), _REMEDIES[error.errno]] if known else [error.strerror or "cannot be used"]
+    return ", ".join([f"{error.filename}: {': '.join(reason)}", *getattr(error, "__notes__", ())])
 
 
 def plural(number: int, noun: str) -> str:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -78,7 +79,8 @@ def test_results_are_never_overwritten(tardigrad, tmp_path):
     assert (tmp_path / "runs/tiny-timeline-2/1-sync/events.parquet").exists()
     code, _, err = tardigrad("timeline", *settings, "--out", "runs/tiny-timeline")
     assert code == 2
-    assert err.startswith("tardigrad: --out = 'runs/tiny-timeline': the folder is not empty: choose another")
+    message = "the folder is not empty: choose another, or remove it first"
+    assert err == f"tardigrad: --out = 'runs/tiny-timeline': {message}\n"
 
 
 def test_timeline_trains_nothing(tardigrad, tmp_path):
@@ -236,13 +238,14 @@ def test_data_that_do_not_fit_into_memory_leave_the_file_valid(tardigrad):
     assert "out of memory: " in err
 
 
-@pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help"])
+@pytest.mark.parametrize("command", ["profiles", "models", "schema", "--help", "--version"])
 def test_listing_commands(tardigrad, command):
     expected = {
         "profiles": "0.58, 0.75, 1.51, 3.33",
         "models": "150,034,304",
         "schema": "variants",
         "--help": "validate",
+        "--version": f"tardigrad {version('tardigrad')}\n",
     }
     code, out, _ = tardigrad(command)
     assert code == 0

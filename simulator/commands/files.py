@@ -12,6 +12,7 @@ from simulator.commands.shared import (
     Plugin,
     Settings,
     Variant,
+    begin_jax,
     check_points,
     read_points,
     say,
@@ -70,11 +71,15 @@ def schema(
 
     from simulator.experiment.json_schema import file_schema
 
-    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    unicode = out is not None or sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=not unicode) + "\n"
     if out is None:
         sys.stdout.write(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        from simulator.record import atomic_path
+
+        with atomic_path(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def profiles() -> None:
@@ -88,6 +93,7 @@ def profiles() -> None:
 
 def list_models() -> None:
     """List the model presets that a file can name."""
+    begin_jax()
     from rich.console import Console
 
     from simulator.catalogue import presets_table

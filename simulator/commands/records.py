@@ -82,12 +82,13 @@ def plot(
     for drawing in drawn:
         written += report.save(drawing.figure(), folder / drawing.name)
         written += [report.save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
+    if spent is not None and table:
+        written.append(report.save_table(spent, folder / f"{_SPENT}.{table}"))
     console = Console()
     if heatmap is None or figure:
         console.print(report.results_tables(groups))
     if spent is not None:
         console.print("", report.target_rich_table(spent, currency=report.currency_of(records)))
-        written += [report.save_table(spent, folder / f"{_SPENT}.{table}")] if table else []
     say("\n".join(str(path) for path in written))
 
 
@@ -133,10 +134,10 @@ def report(
     ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
+    from simulator.folder import SWEEP_FILE
     from simulator.record import TRIALS_FOLDER
     from simulator.report.page import write_report
     from simulator.report.runs import read_runs
-    from simulator.sweeping.plan import SWEEP_FILE
     from simulator.sweeping.status import sweep_status
 
     records = read_runs(runs)
@@ -224,14 +225,18 @@ def verify(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold them", show_default=False)],
 ) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
-    from simulator.record import RunRecord, run_folders
+    from simulator.record import EXPERIMENT_FILE, RecordError, RunRecord, run_folders
     from simulator.verify import unchecked
     from simulator.verify import verify as violations_of
 
     broken = 0
     for folder in run_folders(runs):
         record = RunRecord.read(folder)
-        found = violations_of(record)
+        try:
+            found = violations_of(record)
+        except RecordError as error:
+            message = f"{error}. Remove the run's folder and simulate it again"
+            raise RecordError(f"{folder / EXPERIMENT_FILE}: {message}") from error
         broken += bool(found)
         amount = f"{plural(len(record.rounds), 'round')}, {plural(len(record.evaluations), 'evaluation')}"
         say(f"{folder}: {amount}: {plural(len(found), 'violation') if found else 'every rule holds'}")

@@ -1,6 +1,7 @@
 """What the commands share: their arguments, what they print, and how they read an experiment file."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -58,7 +59,22 @@ def use_plugins(names: Sequence[str] | None) -> None:
     if names:
         from simulator.plugins import import_plugins
 
+        begin_jax()
         import_plugins(names)
+
+
+@functools.cache
+def begin_jax() -> None:
+    """Has JAX choose its platform, and says which where a driver is missing.
+
+    Raises:
+      ExperimentError: it cannot.
+    """
+    from simulator.platforms import check_platform, cuda_is_avoided
+
+    platform = check_platform()
+    if cuda_is_avoided():
+        sys.stderr.write(f"tardigrad: no NVIDIA driver was found: JAX computes on the {platform.upper()}\n")
 
 
 def read_points(
@@ -186,6 +202,7 @@ class _Look:
 @contextlib.contextmanager
 def _looking(data: LookAt, *, train: bool, memory: float = 1.0) -> "Iterator[_Look]":
     """Yields what finds everything that is wrong with an experiment; the preparation of data is shown meanwhile."""
+    begin_jax()
     from rich.console import Console
 
     from simulator.learning import Workshop

@@ -10,6 +10,7 @@ import typer
 
 from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
 from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
+from simulator.output import outlast_readers
 from simulator.visible import plural
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def run(
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.compiled import keep_compiled_programs
-    from simulator.folder import alone_in, output_folder
+    from simulator.folder import output_folder
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.surroundings import leave_memory_to_others
     from simulator.sweeping.sweep import Local, Sweep
 
+    outlast_readers()
     where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)
     here = where == Local(1, retries)
     _refuse_together(profile=profile, dry_run=dry_run, rate=rate, here=here)
@@ -79,14 +81,13 @@ def run(
     if dry_run:
         _estimate(points, workshop, rate, reuse=reuse)
         return
-    folder = output_folder(out, points[0].experiment.name, resume=resume)
-    with alone_in(folder):
+    with output_folder(out, points[0].experiment.name, resume=resume) as folder:
         traced = _profile(folder) if profile else None
         trackers = _trackers(tracker, folder)
         sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced, trackers=trackers)
         records, failures = sweep.run()
-    if records:
-        _report(document, [point.variant for point in points], records, folder)
+        if records:
+            _report(document, [point.variant for point in points], records, folder)
     if traced is not None:
         say(traced.report())
     if failures:
@@ -99,20 +100,20 @@ def timeline(
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from rich.console import Console
 
-    from simulator.folder import alone_in, output_folder
+    from simulator.folder import output_folder
     from simulator.report import results_tables, worker_rich_table, write_figures
     from simulator.report.grouping import run_labels
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Sweep
 
+    outlast_readers()
     use_plugins(plugin)
     _, points, workshop = read_points(file, settings, variant, data="uneven")
     _say_what(file, points, workshop, trains=False)
     for path, search in points[0].searches.items():
         say(f"{path} is searched: these are timelines at {search.ends[0]}")
     points = [dataclasses.replace(point, searches={}) for point in points]
-    folder = output_folder(out, f"{points[0].experiment.name}-timeline")
-    with alone_in(folder):
+    with output_folder(out, f"{points[0].experiment.name}-timeline", resume=None) as folder:
         records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):

@@ -1,13 +1,14 @@
 """What a run leaves on disk: the record, its tables, and the numbers that follow from them.
 
-Imports numpy, pandas and yaml only; orbax when a checkpoint is written or read.
+Imports numpy, pandas and yaml only; pydantic when something is read, orbax when a checkpoint is written or read.
 """
 
-from simulator.record.checkpoints import Checkpoint, Checkpoints
-from simulator.record.files import atomic_path, to_json, write_summary
+from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
+from simulator.record.files import atomic_path, check_kind, naming, read_json, refusal, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
+    EXPERIMENT_FILE,
     SUMMARY_FILE,
     TRIALS_FOLDER,
     Result,
@@ -42,6 +43,7 @@ from simulator.record.workers import failure, summarize_faults, summarize_rounds
 
 __all__ = [
     "EVALUATION_COLUMNS",
+    "EXPERIMENT_FILE",
     "FACTS",
     "FAULTS",
     "FAULT_COLUMNS",
@@ -66,14 +68,19 @@ __all__ = [
     "RunRecord",
     "atomic_path",
     "bill_of",
+    "check_kind",
     "currency_named",
     "differences",
     "failure",
     "flattened",
     "gives_prices",
     "identity_of",
+    "kept_updates",
+    "naming",
+    "read_json",
     "read_results",
     "read_summaries",
+    "refusal",
     "run_folders",
     "settings_of",
     "shard_columns",

@@ -9,7 +9,7 @@ A checkpoint is written under another name, made durable and then renamed. One w
 is passed over for the one before it.
 """
 
-import json
+import errno
 import logging
 import os
 import shutil
@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record.files import digest_of, to_json
+from simulator.record.files import digest_of, naming, read_json, refusal, to_json
 from simulator.record.schema import RecordError
 
 FORMAT = 1
 _ARRAYS, _FACTS, _MANIFEST = "arrays", "facts.json", "manifest.json"
+_BESIDE_ARRAYS = 2**20  # bytes
+_REMEDY = "Remove this checkpoint's folder: `run --resume` goes on from the one before it, if there is one"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Checkpoints:
         Raises:
           OSError: it cannot be written; those that there are stay.
         """
+        with naming(self._folder):
+            self._save(checkpoint)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         final = self._folder / f"{checkpoint.events:012d}"
         new = self._folder / f".{final.name}.new"
@@ -80,22 +86,23 @@ class Checkpoints:
             _sync(self._folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-        for old in self._folders()[self._keep :]:
+        for old in _newest_first(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
         """Returns the newest that is whole, None where there is none."""
-        for folder in self._folders():
+        for folder in _newest_first(self._folder):
             try:
                 return _read(folder)
             except RecordError as error:
                 self._warn(f"{error}: the one before it is used, if there is one")
         return None
 
-    def _folders(self) -> list[Path]:
-        """Returns the checkpoints' folders, the newest first."""
-        found = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Returns the folders of checkpoints in a folder."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -104,39 +111,60 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read_facts(folder: Path, kind: Any) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest != _digests(folder):
+        facts: dict[str, Any] = read_json(folder / _FACTS, kind, _REMEDY)
+    except FileNotFoundError as error:
+        raise RecordError(f"{folder / _FACTS}: is missing. {_REMEDY}") from error
+    return facts
+
+
+def _read(folder: Path) -> Checkpoint:
+    from simulator.record.kinds import Facts
+
+    try:
+        if read_json(folder / _MANIFEST, dict[str, str], _REMEDY) != _digests(folder):
             raise RecordError(f"{folder}: this checkpoint is damaged")
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, RecordError):
-            raise
-        raise RecordError(f"{folder}: this checkpoint cannot be read ({error})") from error
+        facts = _read_facts(folder, Facts)
+    except OSError as error:
+        raise RecordError(f"{folder}: this checkpoint cannot be read ({error.strerror})") from error
     if facts["format"] != FORMAT:
         message = f"this checkpoint was written by another version (its format is {facts['format']}, not {FORMAT})"
         raise RecordError(f"{folder}: {message}")
     return Checkpoint(facts["events"], _load_arrays(folder / _ARRAYS), facts)
 
 
+def kept_updates(folder: Path) -> int | None:
+    """Returns how many server updates the newest checkpoint in a folder has, None where there is none.
+
+    Raises:
+      RecordError: it cannot be read.
+    """
+    from simulator.record.kinds import Updates
+
+    newest = next(iter(_newest_first(folder)), None)
+    return None if newest is None else int(_read_facts(newest, Updates)["updates"])
+
+
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every file
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of every file; what goes wrong is raised too
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
 
 
 def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes arrays; what the operating system refuses is an OSError, whatever the library makes of it."""
+    kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
+    if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in kept.values()) + _BESIDE_ARRAYS:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # else the library's threads would fill the screen
     with _checkpointer() as checkpointer:
         try:
-            kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
             checkpointer.save(folder.absolute(), kept)
         except OSError:
             raise
         except Exception as error:  # the library's own layers raise many kinds
-            raise OSError(f"{folder}: a checkpoint cannot be written: {error}") from error
+            raise refusal(error, folder.parent.parent) from error
 
 
 def _load_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:

@@ -1,35 +1,128 @@
 """Files that a reader never sees half written."""
 
+import errno
+import functools
 import hashlib
 import json
 import math
 import os
+import reprlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simulator.record.schema import RecordError
+
+if TYPE_CHECKING:
+    import pydantic
+
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+
+
+@contextmanager
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Has errors of the operating system name a file or folder where they name none, or `instead_of` another."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(instead_of), instead_of):
+            error.filename = str(path)
+        raise
+
+
+def refusal(error: Exception, path: Path) -> OSError:
+    """Returns an error of the operating system, about `path`, that a library has told in words of its own."""
+    code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), None)
+    if code is None:
+        return OSError(f"{path}: cannot be written: {error}")
+    return OSError(code, os.strerror(code), str(path))
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
 
-    The folder is made when absent. A reader sees the old file or the new one, never a part of either.
+    The folder is made when absent. A reader sees the old file or the new one, never a part of either. A link stays one:
+    the file that it leads to is replaced. A device or a pipe is written to as it is.
+
+    Raises:
+        OSError: It cannot be written; names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # not path.name: it may be as long as a name can be
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with naming(path):
+            yield path
+        return
+    file = path.resolve() if path.is_symlink() else path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.parent / f".{uuid.uuid4().hex}.tmp"  # not its name: it may be as long as a name can be
+    with naming(path, instead_of=temporary):
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, kind: Any, remedy: str) -> Any:
+    """Returns the content of a JSON file.
+
+    Args:
+        path: Of the file.
+        kind: What it has to be: a type, or a model of pydantic's.
+        remedy: What to do where it cannot be read, or is something else; a sentence.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RecordError: It cannot be read, or is something else.
+    """
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{path}: cannot be read: {reason}. {remedy}") from error
+    check_kind(content, kind, path, remedy)
+    return content
+
+
+def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:
+    """Compares what was read from a file with what it has to be.
+
+    Raises:
+        RecordError: It is something else.
+    """
+    import pydantic
+
+    try:
+        _adapter(kind).validate_python(content, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        found = f"{place} is {reprlib.repr(first['input'])}: " if place else ""
+        raise RecordError(f"{path}: {found}{first['msg']}. {remedy}") from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> "pydantic.TypeAdapter[Any]":
+    import pydantic
+
+    return pydantic.TypeAdapter(kind)
 
 
 def digest_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
-from simulator.record.files import atomic_path, digest_of, plain, to_json
+from simulator.record.files import atomic_path, check_kind, digest_of, naming, plain, read_json, to_json
 from simulator.record.html import curve_svg, mapping_html
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
@@ -40,6 +40,8 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _DEEPEST = 100
+_AGAIN = "Remove the run's folder and simulate it again"
+_GIVE_RESULTS = "Give a folder of results"
 _NOT_SHOWN = ("overrides", "versions", "causal_hash", "data_hash", "best_loss", "parameters", "workers")
 
 _Content = TypeVar("_Content")
@@ -100,12 +102,14 @@ class RunRecord:
         with ExitStack() as stack:  # renames in the reverse order
             names = (SUMMARY_FILE, CHECKSUMS_FILE, FAULTS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
             temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
-            with temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
+            with naming(folder / EXPERIMENT_FILE), temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
                 yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-            self.rounds.to_parquet(temporary[ROUNDS_FILE], index=False)
-            self.evaluations.to_parquet(temporary[EVALUATIONS_FILE], index=False)
-            self.faults.to_parquet(temporary[FAULTS_FILE], index=False)
-            temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
+            tables = {ROUNDS_FILE: self.rounds, EVALUATIONS_FILE: self.evaluations, FAULTS_FILE: self.faults}
+            for name, table in tables.items():
+                with naming(folder / name):
+                    table.to_parquet(temporary[name], index=False)
+            with naming(folder / SUMMARY_FILE):
+                temporary[SUMMARY_FILE].write_text(summary, encoding="utf-8")
             sums = {name: digest_of(path) for name, path in temporary.items() if name != CHECKSUMS_FILE}
             temporary[CHECKSUMS_FILE].write_text(to_json(sums, CHECKSUMS_FILE), encoding="utf-8")
 
@@ -116,18 +120,20 @@ class RunRecord:
         Raises:
             RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
+        from simulator.record.kinds import Described, Summary
+
         folder = Path(folder)
         known = _check_sums(folder)
         faults = {}
         if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
             path = folder / FAULTS_FILE
-            faults["faults"] = conform(_read(path, pd.read_parquet), FAULT_COLUMNS, str(path))
+            faults["faults"] = conform(_read(path, _load_table), FAULT_COLUMNS, str(path))
         return cls(
-            experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS),
-            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS),
-            rounds=conform(_read(folder / ROUNDS_FILE, pd.read_parquet), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
+            experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS, Described),
+            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS, Summary),
+            rounds=conform(_read(folder / ROUNDS_FILE, _load_table), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
             evaluations=conform(
-                _read(folder / EVALUATIONS_FILE, pd.read_parquet), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
+                _read(folder / EVALUATIONS_FILE, _load_table), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
             ),
             **faults,
         )
@@ -210,16 +216,19 @@ def read_summaries(paths: str | Path | Iterable[str | Path]) -> list[dict[str, A
     Raises:
         RecordError: If one cannot be read, or holds something else.
     """
+    from simulator.record.kinds import Summary
+
     summaries: list[dict[str, Any]] = []
     for path in paths_of(paths):
         file = path / SUMMARY_FILE if path.is_dir() else path
         try:
-            content = _load_json(file)
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{file}: cannot be read: {error}. Give a folder of results") from error
+            content = read_json(file, Any, _GIVE_RESULTS)
+        except FileNotFoundError as error:
+            raise RecordError(f"{file}: cannot be read: no such file. {_GIVE_RESULTS}") from error
         runs = content if isinstance(content, list) else [content]
         for run in runs:
             _require(run, SUMMARY_KEYS, str(file))
+            check_kind(run, Summary, file, _GIVE_RESULTS)
         summaries += runs
     return summaries
 
@@ -230,19 +239,21 @@ def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
     Raises:
         RecordError: As `read_summaries`, or an experiment cannot be read.
     """
+    from simulator.record.kinds import Described
+
     results = []
     for path in paths_of(paths):
         folder = path if path.is_dir() else path.parent
         beside = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
         runs = [each for each in beside if (each / EXPERIMENT_FILE).exists() and (each / SUMMARY_FILE).exists()]
         experiment_of = {
-            to_json(_load_json(run / SUMMARY_FILE), SUMMARY_FILE): run / EXPERIMENT_FILE
+            to_json(_read(run / SUMMARY_FILE, _load_json), SUMMARY_FILE): run / EXPERIMENT_FILE
             for run in runs
             if path.is_dir() or path.name == SUMMARY_FILE
         }
         for summary in read_summaries(path):
             file = experiment_of.get(to_json(summary, SUMMARY_FILE))
-            experiment = None if file is None else _read_mapping(file, _load_yaml, _EXPERIMENT_KEYS)
+            experiment = None if file is None else _read_mapping(file, _load_yaml, _EXPERIMENT_KEYS, Described)
             results.append(Result.of(summary, experiment))
     return results
 
@@ -252,7 +263,7 @@ def _check_sums(folder: Path) -> Collection[str]:
     file = folder / CHECKSUMS_FILE
     if not file.exists():
         return ()
-    sums = _read_mapping(file, _load_json, ())
+    sums = _read_mapping(file, _load_json, (), dict[str, str])
     for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, SUMMARY_FILE):
         if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
             raise RecordError(
@@ -274,22 +285,26 @@ def _read(path: Path, load: Callable[[Path], _Content]) -> _Content:
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file, so the run did not finish. Simulate it again") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}. Simulate the run again") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecordError(f"{path}: cannot be read: {reason}. {_AGAIN}") from error
 
 
-def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str]) -> dict[str, Any]:
+def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str], kind: Any) -> dict[str, Any]:
     content = _read(path, load)
     _require(content, keys, str(path))
+    check_kind(content, kind, path, _AGAIN)
     mapping: dict[str, Any] = content
     return mapping
 
 
 def _require(content: Any, keys: Iterable[str], where: str) -> None:
     if not isinstance(content, dict):
-        raise RecordError(f"{where}: holds a {type(content).__name__}, but one mapping of keys to values was expected")
+        raise RecordError(
+            f"{where}: holds a {type(content).__name__}, but one mapping of keys to values was expected. {_AGAIN}"
+        )
     missing = [key for key in keys if key not in content]
     if missing:
-        raise RecordError(f"{where}: missing keys {', '.join(missing)}. Simulate the run again, or add them")
+        raise RecordError(f"{where}: missing keys {', '.join(missing)}. {_AGAIN}, or add them")
 
 
 def _load_yaml(path: Path) -> Any:
@@ -301,6 +316,11 @@ def _load_yaml(path: Path) -> Any:
         if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
             raise ValueError(f"it has aliases, or is nested more than {_DEEPEST} levels deep, as no record is")
     return yaml.load(text, Loader=_Loader)
+
+
+def _load_table(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:  # pyarrow itself takes no path that is not UTF-8
+        return pd.read_parquet(file)
 
 
 def _load_json(path: Path) -> Any:

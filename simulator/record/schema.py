@@ -105,38 +105,52 @@ def shard_columns(shards: int) -> Mapping[str, Column]:
     return {f"loss_shard_{shard}": Column("real", meaning.format(shard)) for shard in range(shards)}
 
 
-SUMMARY_KEYS: Mapping[str, str] = {
-    "variant": "name of the variant",
-    "seed": "of this run",
-    "overrides": "dotted path -> value, of a sweep point; empty without a sweep",
-    "final_perplexity": "exp(final_loss); null where nothing was trained",
-    "final_loss": "last validation loss, nats per token; null where nothing was trained",
-    "best_loss": "of the best possible model, nats per token; null where unknown",
-    "simulated_seconds": "length of the run in simulated time",
-    "local_steps": "over all workers, of the rounds that arrived",
-    "tokens": "trained on in the rounds that arrived",
-    "server_updates": "outer steps",
-    "mean_staleness": "over the rounds that arrived, server updates; null without any",
-    "max_staleness": "over the rounds that arrived, server updates; null without any",
-    "utilization": "share of the workers' time spent computing, see summarize_rounds; null without any round",
-    "bytes_sent": "for the rounds that arrived, over all links, both directions",
-    "host_seconds": "how long the simulation took",
-    "tokens_per_host_second": "tokens / seconds of training, evaluation and compilation, pretraining left out",
-    "workers": "number of workers",
-    "parameters": "number of model parameters",
-    "causal_hash": "of the causal order of events: equal hashes and equal learning settings, equal trajectories",
-    "data_hash": "of the training and validation data",
-    "versions": "package -> version",
-    "trainer": "batched, serial or null (nothing trained)",
+class Key(NamedTuple):
+    """One key of a summary."""
+
+    kind: Any
+    meaning: str
+
+
+_REAL_OR_NONE = float | None
+SUMMARY_KEYS: Mapping[str, Key] = {
+    "variant": Key(str, "name of the variant"),
+    "seed": Key(int, "of this run"),
+    "overrides": Key(dict[str, Any], "dotted path -> value, of a sweep point; empty without a sweep"),
+    "final_perplexity": Key(_REAL_OR_NONE, "exp(final_loss); null where nothing was trained"),
+    "final_loss": Key(_REAL_OR_NONE, "last validation loss, nats per token; null where nothing was trained"),
+    "best_loss": Key(_REAL_OR_NONE, "of the best possible model, nats per token; null where unknown"),
+    "simulated_seconds": Key(float, "length of the run in simulated time"),
+    "local_steps": Key(int, "over all workers, of the rounds that arrived"),
+    "tokens": Key(int, "trained on in the rounds that arrived"),
+    "server_updates": Key(int, "outer steps"),
+    "mean_staleness": Key(_REAL_OR_NONE, "over the rounds that arrived, server updates; null without any"),
+    "max_staleness": Key(int | None, "over the rounds that arrived, server updates; null without any"),
+    "utilization": Key(
+        _REAL_OR_NONE, "share of the workers' time spent computing, see summarize_rounds; null without any round"
+    ),
+    "bytes_sent": Key(int, "for the rounds that arrived, over all links, both directions"),
+    "host_seconds": Key(float, "how long the simulation took"),
+    "tokens_per_host_second": Key(
+        _REAL_OR_NONE, "tokens / seconds of training, evaluation and compilation, pretraining left out"
+    ),
+    "workers": Key(int, "number of workers"),
+    "parameters": Key(int, "number of model parameters"),
+    "causal_hash": Key(str, "of the causal order of events: equal hashes and learning settings, equal trajectories"),
+    "data_hash": Key(str | None, "of the training and validation data; null where nothing was trained"),
+    "versions": Key(dict[str, Any], "package -> version"),
+    "trainer": Key(str, "batched, serial or null (nothing trained)"),
 }
 
-OF_FAULTS: Mapping[str, str] = {
-    "lost_rounds": "that never arrived though they had been given out, because of faults",
-    "lost_steps": "local steps that were computed in rounds that never arrived",
-    "dropped_steps": "local steps of rounds that arrived and were dropped",
-    "non_finite": "rounds that did not enter the server's state because something was not finite",
-    "goodput": "local steps that entered the server's state, per simulated second; null where no time passed",
-    "lost_bytes": "sent for rounds that never arrived",
+OF_FAULTS: Mapping[str, Key] = {
+    "lost_rounds": Key(int, "that never arrived though they had been given out, because of faults"),
+    "lost_steps": Key(int, "local steps that were computed in rounds that never arrived"),
+    "dropped_steps": Key(int, "local steps of rounds that arrived and were dropped"),
+    "non_finite": Key(int, "rounds that did not enter the server's state because something was not finite"),
+    "goodput": Key(
+        _REAL_OR_NONE, "local steps that entered the server's state, per simulated second; null where no time passed"
+    ),
+    "lost_bytes": Key(int, "sent for rounds that never arrived"),
 }
 """Further keys of a summary, which records from before there were faults lack."""
 

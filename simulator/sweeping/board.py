@@ -1,19 +1,35 @@
 """Where the points of a sweep stand: shown live, and written down now and then for `tardigrad sweep status`."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import pydantic
+
+from simulator.folder import PROGRESS_FILE
 from simulator.live import LiveView, RunView
+from simulator.record import atomic_path, read_json, to_json
 from simulator.sweeping.plan import PlannedRun
 
 if TYPE_CHECKING:
     from simulator.book import Progress
 
-PROGRESS_FILE = "progress.json"
 _WRITTEN_EVERY_S = 2.0
+
+
+class _Preparing(pydantic.BaseModel):
+    pretraining: str
+
+
+class _Stands(pydantic.BaseModel):
+    fraction: float
+    server_updates: int
+    local_steps: int
+    perplexity: float | None
+
+
+_Standings = dict[Annotated[str, pydantic.StringConstraints(pattern=r"^\d+$")], _Preparing | _Stands]
 
 
 class Board:
@@ -58,8 +74,6 @@ class Board:
         now_s = time.monotonic()
         if self._folder is None or not (at_once or now_s >= self._written_s + _WRITTEN_EVERY_S):
             return
-        from simulator.record import atomic_path, to_json
-
         self._written_s = now_s
         points = {str(index): watched.stands() for index, watched in self._running.items()}
         with atomic_path(self._folder / PROGRESS_FILE) as temporary:
@@ -100,9 +114,14 @@ class _Watched:
 
 
 def read_progress(folder: Path) -> Mapping[int, Mapping[str, Any]]:
-    """Returns where the points stood that were under way when it was last written down, by their places."""
+    """Returns where the points stood that were under way when it was last written down, by their places.
+
+    Raises:
+      RecordError: what was written down cannot be read.
+    """
+    remedy = "Remove it: a run that is under way writes it anew"
     try:
-        found = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        found = read_json(folder / PROGRESS_FILE, _Standings, remedy)
     except FileNotFoundError:
         return {}
     return {int(index): stands for index, stands in found.items()}

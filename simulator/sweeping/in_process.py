@@ -46,6 +46,7 @@ class InProcess:
         trackers: "Sequence[Tracker]" = (),
     ):
         self._folder, self._stop = folder, stop
+        self._rest = "what is not finished is not kept" if trainer == "null" else f"go on with --resume --out {folder}"
         self._waiting: deque[Task] = deque()
         self._under_way: Iterator[Outcome] = iter(())
 
@@ -86,5 +87,5 @@ class InProcess:
             assert self._stop.received is not None
             assert self._runner.current is not None
             stands = f"{self._runner.current.label} stands after {plural(stopped.updates, 'server update')}"
-            raise Interrupted(self._stop.received, f"{stands}: go on with --resume --out {self._folder}") from stopped
+            raise Interrupted(self._stop.received, f"{stands}: {self._rest}") from stopped
         return outcome

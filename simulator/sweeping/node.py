@@ -15,7 +15,7 @@ from typing import Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS
-from simulator.record import SUMMARY_FILE, atomic_path
+from simulator.record import SUMMARY_FILE, atomic_path, naming
 from simulator.stopping import Stopped
 from simulator.sweeping.messages import Message, Over, Piece, Stood, Teller
 from simulator.sweeping.outcomes import Failure, Outcome
@@ -144,7 +144,7 @@ def _read(path: Path) -> Iterator[bytes]:
 
 def _put(path: Path, pieces: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with naming(path), path.open("wb") as file:
         for content in pieces:
             file.write(content)
 
@@ -166,7 +166,7 @@ class Inbox:
         """Adds a piece, the next of its file."""
         path = self._incoming / (piece.what or "record") / piece.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with naming(path), path.open("ab") as file:
             file.write(piece.content)
         if not piece.last:
             return

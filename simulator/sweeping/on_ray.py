@@ -5,9 +5,13 @@ records. A task whose machine is lost is submitted again with what has come of i
 """
 
 import dataclasses
+import os
 import pickle
+import socket
 import sys
+import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from simulator.sweeping.sweep import OnRay
 
 _HEARD_EVERY_S = 0.2
+_ANSWERS_WITHIN_S = 5.0
+_SAID_AFTER_S = 5.0
 _MOST_BYTES = 2**28  # in the mailbox; who sends more waits
 
 
@@ -78,14 +84,7 @@ class RayExecutor:
         """
         ray = self._ray
         if not ray.is_initialized():
-            address = self._options.address or "auto"
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                message = (
-                    f"no Ray cluster can be reached ({error}): start one with `ray start --head`, or give its address"
-                )
-                raise ExperimentError([Problem("--address", message, self._options.address)]) from error
+            self._connect()
             self._connected = True
         options = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": self._here()}
         self._mailbox = ray.remote(_mailbox_class()).options(**options).remote(_MOST_BYTES)
@@ -106,6 +105,26 @@ class RayExecutor:
         self._ray.kill(self._mailbox)
         if self._connected:
             self._ray.shutdown()
+
+    def _connect(self) -> None:
+        setting, address = "--address", self._options.address
+        if address is None and os.environ.get("RAY_ADDRESS"):
+            setting, address = "RAY_ADDRESS", os.environ["RAY_ADDRESS"]
+        where = f" at {address}" if address else ""
+        note = visible(f"tardigrad: waiting for the Ray cluster{where} to answer, up to three minutes\n")
+        waiting = threading.Timer(_SAID_AFTER_S, sys.stderr.write, [note])
+        waiting.daemon = True
+        try:
+            if address:
+                _check_answer(address, self._ray.util.get_node_ip_address)
+            waiting.start()
+            init = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+            self._ray.init(address=address or "auto", **init)
+        except (OSError, ValueError, RuntimeError) as error:
+            message = f"no Ray cluster can be reached ({error}): start one with `ray start --head`, or give its address"
+            raise ExperimentError([Problem(setting, message, address)]) from error
+        finally:
+            waiting.cancel()
 
     def submit(self, task: Task) -> None:
         """Adds a task, with what there is of its points already."""
@@ -212,6 +231,31 @@ class RayExecutor:
             return
         text = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
         sys.stderr.write(visible(f"tardigrad: no machine of the cluster has {text}: points wait until one joins\n"))
+
+
+def _check_answer(address: str, own_host: Callable[[], str]) -> None:
+    """Asks whether anybody answers at an address, for which Ray itself waits for minutes.
+
+    Args:
+      address: as Ray takes it; what has no port is left to Ray.
+      own_host: returns what Ray calls this machine, wherever the address does not say it.
+
+    Raises:
+      OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    host = host.strip("[]")
+    hosts = [host, own_host()] if host in ("localhost", "127.0.0.1", "::1") else [host]
+    for each in hosts:
+        try:
+            socket.create_connection((each, int(port)), _ANSWERS_WITHIN_S).close()
+        except (OSError, OverflowError) as error:
+            refused = error
+        else:
+            return
+    raise OSError(f"nobody answers at {address}: {refused}") from refused
 
 
 def _ray() -> Any:

@@ -1,7 +1,6 @@
 """What becomes of the points of a sweep, and the protocols of who simulates them and who watches."""
 
 import dataclasses
-import json
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.folder import ERROR_FILE
 from simulator.sweeping.plan import PlannedRun, Task
-from simulator.visible import plural
+from simulator.visible import plural, system_error
 
 if TYPE_CHECKING:
     from simulator.book import Observer
@@ -53,7 +52,7 @@ class Failure:
         from simulator.record import RecordError
 
         expected = isinstance(error, SimulationError | ExperimentError | RecordError | OSError)
-        message = str(error) or "no message"
+        message = system_error(error) if isinstance(error, OSError) else str(error) or "no message"
         details = "".join(traceback.format_exception(error))
         return cls(run, type(error).__name__, message if expected else f"{type(error).__name__}: {message}", details)
 
@@ -74,9 +73,16 @@ class Failure:
 
 
 def read_failure(folder: Path) -> Mapping[str, Any] | None:
-    """Returns what went wrong with the point of a folder, None where nothing is written down."""
+    """Returns what went wrong with the point of a folder, None where nothing is written down.
+
+    Raises:
+      RecordError: what is written down cannot be read.
+    """
+    from simulator.record import read_json
+
+    remedy = "Remove it: `run --resume` tries again"
     try:
-        found: Mapping[str, Any] = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = read_json(folder / ERROR_FILE, dict[str, str], remedy)
     except FileNotFoundError:
         return None
     return found

@@ -6,12 +6,25 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+
+from simulator.folder import SWEEP_FILE
+from simulator.record import RecordError, atomic_path, check_kind, read_json, to_json
+
 if TYPE_CHECKING:
     from simulator.experiment import Experiment, Point
     from simulator.learning import Workshop
 
-SWEEP_FILE = "sweep.json"
 _FORMAT = 1
+
+
+class _ListedPoint(pydantic.BaseModel):
+    label: str
+    folder: str
+
+
+class _Listed(pydantic.BaseModel):
+    points: list[_ListedPoint]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +166,6 @@ def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    from simulator.record import atomic_path, to_json
-
     points = [{"label": run.label, "folder": run.folder, "overrides": dict(run.overrides)} for run in runs]
     text = to_json({"format": _FORMAT, "name": name, "points": points}, SWEEP_FILE)
     with atomic_path(folder / SWEEP_FILE) as temporary:
@@ -167,11 +178,9 @@ def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun
     Points are known by their labels: a sweep may have got further ones, or another order. A list that is not there, or
     cannot be read, is written anew.
     """
-    from simulator.record import RecordError
-
     try:
-        listed = [(str(point["label"]), str(point["folder"])) for point in read_sweep(folder)["points"]]
-    except (RecordError, KeyError, TypeError):
+        listed = [(point["label"], point["folder"]) for point in read_sweep(folder)["points"]]
+    except RecordError:
         return list(runs)
     places = {label: name for label, name in listed if Path(name).name == name}
     if len(places) < len(listed) or len({run.label for run in runs}) < len(runs):
@@ -193,18 +202,16 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     Raises:
       RecordError: there is no sweep in the folder, or its list cannot be read.
     """
-    from simulator.record import RecordError
-
     file = folder / SWEEP_FILE
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such folder: give the output folder of `tardigrad run`")
+    remedy = "Go on with `tardigrad run --resume`, which writes it"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(file, dict[str, Any], remedy)
     except FileNotFoundError as error:
         message = "no sweep here: give the output folder of `tardigrad run`"
         raise RecordError(f"{file}: {message}") from error
-    except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{file}: cannot be read: {error}. Go on with `tardigrad run --resume`, which writes it"
-        ) from error
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise RecordError(f"{file}: was written by another version (its format is not {_FORMAT})")
+    if found.get("format") != _FORMAT:
+        raise RecordError(f"{file}: was written by another version (its format is not {_FORMAT}). {remedy}")
+    check_kind(found, _Listed, file, remedy)
     return found

@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import finished
-from simulator.stopping import Interrupted, StopSignals
+from simulator.stopping import HANG_UP, Interrupted, StopSignals
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Message, Ready, TaskDone
 from simulator.sweeping.outcomes import Outcome, Watch
@@ -177,7 +178,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would not have
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, folder, surroundings), daemon=True)
-        with _interrupts_ignored():
+        with _terminal_ignored():
             self.process.start()
         theirs.close()
         self.place = place
@@ -201,17 +202,23 @@ class _Worker:
             self.connection.send(None)
 
 
+def _ignore_terminal() -> dict[int, Any]:
+    """Ignores Ctrl-C and hang-ups; returns what was done at them before."""
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, HANG_UP) if number is not None}
+
+
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Has processes that are started ignore Ctrl-C, which a terminal sends to all: they are told by this one."""
+def _terminal_ignored() -> Iterator[None]:
+    """Has processes that are started ignore signals that a terminal sends to all: they are told by this one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = _ignore_terminal()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _ended(code: int | None) -> str:
@@ -223,7 +230,7 @@ def _ended(code: int | None) -> str:
 
 def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> None:
     """What such a process does: simulates the tasks that it is given, until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_terminal()
     surroundings.enter()
     from simulator.compiled import keep_compiled_programs
     from simulator.learning import Workshop

@@ -1,23 +1,24 @@
 """Where the points of a sweep stand, from its output folder alone."""
 
+import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from simulator.folder import CHECKPOINTS, taken
-from simulator.record import SUMMARY_FILE, TRIALS_FOLDER
+from simulator.folder import CHECKPOINTS, SWEEP_FILE, taken
+from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
+from simulator.record.kinds import Summary
 from simulator.report.format import count, percent, perplexity
 from simulator.sweeping.board import read_progress
 from simulator.sweeping.outcomes import read_failure
-from simulator.sweeping.plan import SWEEP_FILE, read_sweep
+from simulator.sweeping.plan import read_sweep
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-State = Literal["finished", "running", "stopped", "failed", "waiting"]
-STATES: tuple[State, ...] = ("finished", "running", "stopped", "failed", "waiting")
+State = Literal["finished", "running", "stopped", "failed", "waiting", "damaged"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class PointStatus:
 
     Attributes:
       label: what it is called.
-      state: "stopped" is one that nobody is at work on and that has a checkpoint to go on from.
+      state: "stopped" is one that nobody is at work on and that has a checkpoint to go on from, "damaged" one of which
+        a file cannot be read.
       detail: how far it is, what it reached, or what went wrong.
     """
 
@@ -39,14 +41,14 @@ def sweep_status(folder: Path) -> list[PointStatus]:
     """Returns where each point of a sweep stands, and before them the trials of axes that are searched.
 
     Raises:
-      RecordError: there is no sweep in the folder.
+      RecordError: there is no sweep in the folder, or what it says of its points cannot be read.
     """
     at_work = taken(folder)
-    batches = sorted((folder / TRIALS_FOLDER).glob(f"*/{SWEEP_FILE}"), key=lambda file: int(file.parent.name))
+    batches = [file.parent for file in (folder / TRIALS_FOLDER).glob(f"*/{SWEEP_FILE}") if file.parent.name.isdecimal()]
     trials = [
         dataclasses.replace(status, label=f"trial: {status.label}")
-        for file in batches
-        for status in _statuses(file.parent, at_work=at_work)
+        for batch in sorted(batches, key=lambda batch: int(batch.name))
+        for status in _statuses(batch, at_work=at_work)
     ]
     searching = trials and not (folder / SWEEP_FILE).exists()  # the points are not known yet
     return trials if searching else [*trials, *_statuses(folder, at_work=at_work)]
@@ -61,16 +63,22 @@ def _statuses(folder: Path, *, at_work: bool) -> list[PointStatus]:
 
 
 def _status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
-    if (folder / SUMMARY_FILE).exists():
-        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        reached = summary["final_perplexity"]
-        return PointStatus(label, "finished", f"perplexity {perplexity(reached)}")
+    try:
+        return _read_status(folder, label, stands, at_work)
+    except RecordError as error:
+        return PointStatus(label, "damaged", str(error))
+
+
+def _read_status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
+    with contextlib.suppress(FileNotFoundError):
+        summary = read_json(folder / SUMMARY_FILE, Summary, f"Remove {folder} and go on with `run --resume`")
+        return PointStatus(label, "finished", f"perplexity {perplexity(summary['final_perplexity'])}")
     if at_work and stands is not None:
         return PointStatus(label, "running", _how_far(stands))
     failure = read_failure(folder)
     if failure is not None:
         return PointStatus(label, "failed", str(failure["message"]))
-    updates = _kept_updates(folder)
+    updates = kept_updates(folder / CHECKPOINTS)
     if updates is None:
         return PointStatus(label, "waiting")
     return PointStatus(label, "waiting" if at_work else "stopped", f"checkpoint after {count(updates)} server updates")
@@ -84,13 +92,6 @@ def _how_far(stands: Mapping[str, Any]) -> str:
     if stands["perplexity"] is not None:
         parts.append(f"perplexity {perplexity(stands['perplexity'])}")
     return ", ".join(parts)
-
-
-def _kept_updates(folder: Path) -> int | None:
-    """Returns how many server updates the newest checkpoint has, None where there is none."""
-    for facts in sorted((folder / CHECKPOINTS).glob("[0-9]*/facts.json"), reverse=True):
-        return int(json.loads(facts.read_text(encoding="utf-8"))["updates"])
-    return None
 
 
 def status_table(statuses: list[PointStatus]) -> "Table":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from simulator.cores import available_cores
 from simulator.experiment import ExperimentError, Problem
+from simulator.platforms import choice_of_user
 from simulator.plugins import Plugin, plugins_so_far, run_plugins
 
 _CPU_DEVICES, _FRACTION, _PREALLOCATE = (
@@ -15,6 +16,7 @@ _CPU_DEVICES, _FRACTION, _PREALLOCATE = (
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
     "XLA_PYTHON_CLIENT_PREALLOCATE",
 )
+_PLATFORMS = "JAX_PLATFORMS"
 _THREADS = "PJRT_NPROC"
 _FORCED = "xla_force_host_platform_device_count"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -114,10 +116,12 @@ def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> 
     devices, threads = (local_cores(), available_cores()) if cpus is None else (max(1, math.floor(cpus)),) * 2
     environment: dict[str, str | None] = {_THREADS: str(threads), _PREALLOCATE: None, **_cpu_devices(devices)}
     environment |= {name: value for name, value in os.environ.items() if _is_setting(name)}
+    if choice := choice_of_user():
+        environment[_PLATFORMS] = choice
     if 0 < gpus < 1:
         environment[_FRACTION] = f"{USED_OF_GPU * gpus:.3f}"
     if gpus == 0:
-        environment.setdefault("JAX_PLATFORMS", "cpu")
+        environment.setdefault(_PLATFORMS, "cpu")
     return Surroundings(environment, memory or 1.0)
 
 
@@ -128,5 +132,5 @@ def _cpu_devices(count: int) -> dict[str, str]:
 
 def _is_setting(name: str) -> bool:
     """Returns whether a variable of the environment decides what JAX computes: not where this machine keeps things."""
-    ours = (_CPU_DEVICES, _THREADS, _FRACTION, _PREALLOCATE)
+    ours = (_PLATFORMS, _CPU_DEVICES, _THREADS, _FRACTION, _PREALLOCATE)
     return (name.startswith("JAX_") or name == "XLA_FLAGS") and name not in ours and "_DIR" not in name

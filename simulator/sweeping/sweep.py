@@ -245,9 +245,9 @@ def run_points(
       RecordError: what is in the folder is of other points.
       SimulationError: the only point has failed, or processes cannot be started.
       ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
-      Interrupted: SIGINT or SIGTERM has come; what was under way is written down.
+      Interrupted: SIGINT, SIGTERM or SIGHUP has come; what was under way is written down.
     """
-    from simulator.folder import alone_in, output_folder
+    from simulator.folder import output_folder
     from simulator.learning import Workshop
     from simulator.report.runs import Runs
     from simulator.sweeping.outcomes import PointsFailedError
@@ -259,8 +259,7 @@ def run_points(
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     if engine is not None and jobs != 1:
         raise ValueError(f"jobs is {jobs} and an engine is given too: leave one of them out")
-    where = output_folder(Path(folder), given[0].experiment.name, resume=resume)
-    with alone_in(where):
+    with output_folder(Path(folder), given[0].experiment.name, resume=resume) as where:
         sweep = Sweep(given, Workshop(), where, engine or Local(jobs), reuse=reuse)
         records, failures = sweep.run()
     if failures:

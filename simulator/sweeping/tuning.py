@@ -12,7 +12,7 @@ import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.search import Search
-from simulator.record import TRIALS_FOLDER, RecordError, atomic_path, failure, to_json
+from simulator.record import TRIALS_FOLDER, atomic_path, failure, read_json, to_json
 from simulator.stopping import Interrupted
 from simulator.sweeping.plan import planned_runs
 from simulator.visible import plural
@@ -26,6 +26,18 @@ AT_ONCE = 4
 
 _SEED = "seed"
 _DIGITS = 4
+
+
+class _Tried(pydantic.BaseModel):
+    values: dict[str, Any]
+    final_loss: float | None
+    error: str = ""
+
+
+class _Searched(pydantic.BaseModel):
+    variant: str
+    overrides: dict[str, Any]
+    trials: list[_Tried]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,12 +275,11 @@ def _read(folder: Path) -> list[dict[str, Any]]:
       RecordError: it cannot be read.
     """
     try:
-        found: list[dict[str, Any]] = json.loads((folder / TUNING_FILE).read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = read_json(
+            folder / TUNING_FILE, list[_Searched], "Remove it: the search is made again"
+        )
     except FileNotFoundError:
         return []
-    except ValueError as error:
-        message = f"{folder / TUNING_FILE}: cannot be read ({error}): remove it, and the search is made again"
-        raise RecordError(message) from error
     return found
 
 

@@ -3,6 +3,7 @@
 import pydantic
 
 from simulator.experiment import Experiment, named
+from simulator.experiment.document import lookup
 from simulator.record import RecordError, RunRecord
 from simulator.verify import costs, rules
 from simulator.verify.found import Found, Violation
@@ -18,14 +19,16 @@ def verify(record: RunRecord) -> list[Violation]:
     Raises:
       RecordError: the record's experiment is none.
     """
-    faults = (record.experiment.get("cluster") or {}).get("faults") or {}
-    if isinstance(faults.get("trace"), str):  # a record holds the events themselves; files of others are not read
+    if isinstance(lookup(record.experiment, ("cluster", "faults", "trace")), str):
+        # a record holds the events themselves; files of others are not read
         raise RecordError("the record's experiment is not valid: cluster.faults.trace names a file instead of events")
     try:
         with named.any_name():
             experiment = Experiment.model_validate(record.experiment)
     except pydantic.ValidationError as error:
-        raise RecordError(f"the record's experiment is not valid: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = "".join(f"{key}: " for key in first["loc"])
+        raise RecordError(f"the record's experiment is not valid: {where}{first['msg']}") from error
     found = Found(record, experiment)
     return [violation for rule in (*rules.ALL, *costs.ALL) for violation in rule(found)]
 
@@ -39,9 +42,9 @@ _DECIDES: dict[named.Policy, str] = {
 
 def unchecked(record: RunRecord) -> list[str]:
     """Returns what `verify` does not check of a record, because a policy that is not built in decides it."""
-    kinds = {section: (record.experiment.get(section) or {}).get("kind") for section in _DECIDES}
+    kinds = {section: lookup(record.experiment, (section, "kind")) for section in _DECIDES}
     return [
         f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"
         for section, kind in kinds.items()
-        if kind is not None and kind not in named.BUILT_IN[section]
+        if isinstance(kind, str) and kind not in named.BUILT_IN[section]
     ]

@@ -165,11 +165,13 @@ def _summary_follows(found: Found) -> Iterator[Violation]:
         expected |= {"final_loss": last["loss"], "final_perplexity": last["perplexity"]}
         if found.experiment.evaluate.per_shard:
             losses = last[list(shard_columns(found.experiment.shards))]
-            for shard, (there, right) in enumerate(zip(summary["final_shard_losses"], losses, strict=True)):
-                expected[f"final_shard_losses[{shard}]"] = right
-                summary = summary | {f"final_shard_losses[{shard}]": there}
+            names = [f"final_shard_losses[{shard}]" for shard in range(len(losses))]
+            expected |= dict(zip(names, losses, strict=True))
+            summary = dict(zip(names, summary.get("final_shard_losses") or (), strict=False)) | summary
     for name, right in expected.items():
-        if not _same(summary[name], right):
+        if name not in summary:
+            yield Violation("summary", None, name, f"is missing and should be {right}")
+        elif not _same(summary[name], right):
             yield Violation("summary", None, name, f"is {summary[name]} and should be {right}")
 
 

@@ -1,0 +1,70 @@
+"""Kinds of what is read from the files of a record, as models of pydantic's; keys beyond theirs are not looked at.
+
+Loaded when something is read: writing a record takes no pydantic.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from simulator.record.schema import OF_FAULTS, SUMMARY_KEYS
+
+_needed: Mapping[str, Any] = {name: (key.kind, ...) for name, key in SUMMARY_KEYS.items()}
+_optional: Mapping[str, Any] = {name: (key.kind, None) for name, key in OF_FAULTS.items()}
+_losses: Any = list[float | None]
+_Reused = pydantic.create_model("Reused", local_steps=(int, ...))
+Summary = pydantic.create_model(
+    "Summary", **_needed, **_optional, final_shard_losses=(_losses, []), reused=(_Reused | None, None)
+)
+"""Summary of a run."""
+
+
+class _Data(pydantic.BaseModel):
+    price_per_gigabyte: float | None = None
+
+
+class _Network(_Data):
+    down: _Data | None = None
+    up: _Data | None = None
+
+
+class _Accelerator(pydantic.BaseModel):
+    count: int = 1
+    price_per_hour: float | None = None
+
+
+class _Devices(pydantic.BaseModel):
+    price_per_hour: float | list[float] | None = None
+    accelerators: list[_Accelerator] | None = None
+
+
+class _Cluster(pydantic.BaseModel):
+    devices: _Devices | None = None
+    network: _Network | None = None
+    server_update_time: float | None = None
+    server_price_per_hour: float | None = None
+    currency: str | None = None
+
+
+class Described(pydantic.BaseModel):
+    """Experiment of a record, as far as it is read without the schema of experiments."""
+
+    name: str
+    variant: str | None
+    seed: int
+    description: str | None = None
+    cluster: _Cluster | None = None
+
+
+class Facts(pydantic.BaseModel):
+    """Facts of a checkpoint."""
+
+    format: int
+    events: int
+
+
+class Updates(pydantic.BaseModel):
+    """What of a checkpoint's facts tells how far its run is."""
+
+    updates: int
