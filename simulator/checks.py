@@ -18,10 +18,7 @@ from simulator.learning import (
     ModelError,
     OptimizerError,
     Workshop,
-    build_inner,
-    build_outer,
 )
-from simulator.learning.pretraining import pretrain_inner
 
 
 def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
@@ -74,9 +71,9 @@ def check(
     attempt(lambda: _try_steps(experiment))
     attempt(lambda: _try_shards(experiment))
     params = None if costs is None else workshop.params_like(experiment)
-    attempt(lambda: build_inner(experiment.inner, params=params))
-    attempt(lambda: _try_pretraining(experiment, params))
-    attempt(lambda: build_outer(experiment.outer, params))
+    attempt(lambda: workshop.inner(experiment, params))
+    attempt(lambda: experiment.pretrain.optimizer and workshop.inner(experiment, params, "pretrain"))
+    attempt(lambda: workshop.outer(experiment, params))
     if data and memory and not problems and costs is not None:
         attempt(lambda: workshop.lanes(experiment))
     return problems
@@ -113,12 +110,6 @@ class Shortages:
     def problems(self) -> list[Problem]:
         """Returns one for every size, the smallest first."""
         return [problem for _, (_, problem) in sorted(self._found.items())]
-
-
-def _try_pretraining(experiment: Experiment, params: Any) -> None:
-    """Builds an optimizer that is pretraining's own."""
-    if experiment.pretrain.optimizer is not None:
-        build_inner(pretrain_inner(experiment), "pretrain", params)
 
 
 def _try_steps(experiment: Experiment) -> None:

@@ -63,14 +63,15 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns a function as a command, whose paths may begin with ~.
+    """Returns a function as a command, whose mistakes end in messages and whose paths may begin with ~.
 
     Shells put a home folder there at the start of a word alone, and not in --out=~/runs.
     """
 
     @functools.wraps(function)
     def command(**arguments: Any) -> None:
-        function(**{name: _expanded(value) for name, value in arguments.items()})
+        with _messages():  # else typer ends at KeyboardInterrupt without a word
+            function(**{name: _expanded(value) for name, value in arguments.items()})
 
     return command
 

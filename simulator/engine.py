@@ -154,8 +154,7 @@ class Simulation:
                 progress = _stopping(observer.pretrained if observer else None, stop)
                 if share.beginning and share.beginning.checkpoint.facts["made_with"] != self._made_with:
                     share.beginning = None
-                own = keeper.saved if keeper else None
-                saved = own or (share.beginning.checkpoint if share.beginning else None)
+                saved = (keeper.saved if keeper else None) or (share.beginning.checkpoint if share.beginning else None)
                 learner = _Learner(experiment, self._kind, self._workshop, progress, saved)
                 self.server = learner.server
         self._taken.prepared()

@@ -178,7 +178,11 @@ def test_what_does_not_fit_into_memory_is_said_once_for_every_size_and_refused_b
     experiment = document(data=text, compute={"memory": "100kB"}, sweep=sizes)
     code, out, err = tardigrad("validate", "experiment.yaml", experiment=experiment)
     first, second, *rest = out.splitlines()
-    assert (code, err, first) == (0, "", "experiment.yaml: valid; 8 simulations of 2 variants")
+    assert (code, err, first) == (
+        0,
+        "",
+        "experiment.yaml: valid; 8 simulations of 2 variants, 7,360 to 20,864 parameters",
+    )
     assert second == "`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:"
     told = [
         re.fullmatch(r"  (compute\.memory = '100 kB': is too little for a model of [\d,]+ .*)", line) for line in rest
@@ -208,7 +212,7 @@ FAST = {"devices": {"accelerators": [{"name": "A100", "count": 2}]}}
 def test_validate_says_what_takes_very_long_and_refuses_nothing(tardigrad, changes, amounts):
     code, out, err = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
     first, second = out.splitlines()
-    assert (code, err, first) == (0, "", "experiment.yaml: valid; 2 simulations of 2 variants")
+    assert (code, err, first) == (0, "", "experiment.yaml: valid; 2 simulations of 2 variants, 3,504 parameters")
     assert re.match(rf"[12] simulations? may take very long: {amounts}", second)
     assert second.endswith("`run --dry-run` says how long they take here")
 
@@ -223,7 +227,7 @@ def test_validate_says_what_takes_very_long_and_refuses_nothing(tardigrad, chang
 )
 def test_validate_says_nothing_of_what_takes_not_so_long(tardigrad, changes):
     code, out, _ = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
-    assert (code, out) == (0, "experiment.yaml: valid; 2 simulations of 2 variants\n")
+    assert (code, out) == (0, "experiment.yaml: valid; 2 simulations of 2 variants, 3,504 parameters\n")
 
 
 def test_data_that_do_not_fit_into_memory_leave_the_file_valid(tardigrad):
@@ -517,7 +521,7 @@ def test_the_points_of_a_dry_run_are_whole_in_a_narrow_terminal(tardigrad, monke
     experiment = document(budget={"local_steps": 12_345})
     code, out, _ = tardigrad("run", "experiment.yaml", "--dry-run", "--rate", "1TFLOP/s", experiment=experiment)
     assert code == 0
-    table = out.partition("2 points")[0]
+    table = out.partition("2 points")[0].partition("\n")[2]  # behind what is simulated
     assert max(map(len, table.splitlines())) <= 40
     for text in ("12,345", "395 k", "memory,", "cost", "delayed", "[Nesterov]"):
         assert text in table

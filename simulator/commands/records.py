@@ -195,6 +195,7 @@ def compare(
 
     from simulator.experiment import ExperimentError, load_document
     from simulator.experiment.reference import read_reference
+    from simulator.learning import as_used
     from simulator.record import read_results
     from simulator.report import comparison, comparison_markdown, comparison_table, note_of_repeats
     from simulator.report.grouping import group_results
@@ -217,7 +218,7 @@ def compare(
     else:
         Console().print(comparison_table(rows, published))
     note(note_of_repeats(group_results(found)))
-    for text in other_settings(document, found):
+    for text in other_settings(document, found, as_used):
         note(text)
 
 

@@ -62,7 +62,7 @@ class SimulationError(Exception):
     """A simulation of a valid experiment that cannot go on; the message says why, and what would help."""
 
 
-def _shorten(value: Any, limit: int = 80) -> str:
+def _shorten(value: Any, limit: int = 200) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -10,6 +10,7 @@ import numpy as np
 from simulator.experiment import Experiment, named
 from simulator.experiment.outer_schema import NamedOuter
 from simulator.learning.inner import MASKS
+from simulator.learning.protocol import OptimizerError
 from simulator.learning.registry import factory_of
 
 
@@ -18,17 +19,14 @@ def as_used(experiment: Experiment) -> dict[str, Any]:
 
     The defaults of optax are those of the version that is installed; what is registered under a name that is not known
     in this process keeps the arguments that it was given.
-
-    Raises:
-      OptimizerError: an optimizer is not known.
     """
     settings = experiment.model_dump(mode="json")
     _show("inner", settings["inner"])
     if experiment.pretrain.optimizer is not None:
         _show("pretrain", settings["pretrain"])
     if isinstance(experiment.outer, NamedOuter):
-        factory = factory_of("outer", experiment.outer.optimizer)
-        settings["outer"]["arguments"] = _defaults(factory) | settings["outer"]["arguments"]
+        given = settings["outer"]["arguments"]
+        settings["outer"]["arguments"] = _optimizer_defaults("outer", experiment.outer.optimizer) | given
         settings["outer"]["arguments"].pop("learning_rate", None)
     for section in named.BUILT_IN:
         policy = getattr(experiment, section)
@@ -42,11 +40,20 @@ def as_used(experiment: Experiment) -> dict[str, Any]:
 def _show(section: str, settings: dict[str, Any]) -> None:
     """Adds the defaults of an inner optimizer to its settings."""
     given = settings["arguments"]
-    defaults = _defaults(factory_of(section, settings["optimizer"]), "learning_rate", *MASKS)  # which are `decay`
+    defaults = _optimizer_defaults(section, settings["optimizer"], "learning_rate", *MASKS)  # which are `decay`
     if "weight_decay" not in given:
         decay = defaults.pop("weight_decay", None)
         settings["weight_decay"] = decay if settings["weight_decay"] is None else settings["weight_decay"]
     settings["arguments"] = defaults | given
+
+
+def _optimizer_defaults(section: str, name: str, *besides: str) -> dict[str, Any]:
+    """Returns the defaults of an optimizer's factory, none where the name is not known."""
+    try:
+        factory = factory_of(section, name)
+    except OptimizerError:
+        return {}
+    return _defaults(factory, *besides)
 
 
 def _defaults(factory: Callable[..., Any], *besides: str) -> dict[str, Any]:

@@ -180,6 +180,16 @@ def host_memory() -> float:
     return float(min(limits))
 
 
+def resident_bytes(of_host: float) -> float:
+    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
+
+    CPU devices share what there is of the host's, and each has a copy of the text.
+    """
+    if jax.default_backend() != "cpu":
+        return device_memory() / 4
+    return min(device_memory() / 4 * min(of_host, 1.0), of_host / 4 if of_host > 1 else math.inf)
+
+
 def memory_limit(allowed: float, of_host: float = 1.0) -> float:
     """Returns the bytes that a simulation may use of each device, of a CPU's devices together.
 

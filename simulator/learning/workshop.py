@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,18 +14,18 @@ from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vo
 from simulator.data.sufficient import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.data_schema import TextSource
-from simulator.experiment.schema import CosineSchedule
+from simulator.experiment.schema import CosineSchedule, Inner
 from simulator.learning.feed import Feed
-from simulator.learning.inner import Rates, build_inner, learning_rates
+from simulator.learning.inner import InnerOptimizer, Rates, build_inner, learning_rates
 from simulator.learning.memory import (
     Layout,
     Needs,
     Sizes,
-    device_memory,
     fitting_lanes,
     memory_limit,
     needs,
     part_of_host,
+    resident_bytes,
     sizes_of,
 )
 from simulator.learning.modeling import ModelCosts, build_model, context_of
@@ -79,7 +78,7 @@ class Workshop:
         context, shards = context_of(experiment), experiment.shards
 
         def make() -> Dataset:
-            limit = _resident_bytes(self._memory)
+            limit = resident_bytes(self._memory)
             return load_dataset(
                 experiment.data, shards=shards, context=context, resident_bytes=limit, progress=self._progress
             )
@@ -133,9 +132,24 @@ class Workshop:
         return Recipe(
             loss=self.model(experiment).loss,
             fetch=self.dataset(experiment).fetch,
-            optimizer=build_inner(experiment.inner, params=self.params_like(experiment)),
+            optimizer=self.inner(experiment, self.params_like(experiment)),
             keep_state=experiment.inner.state == "keep",
         )
+
+    def inner(self, experiment: Experiment, params: Params | None, section: str = "inner") -> InnerOptimizer:
+        """Returns the optimizer of the rounds, or of pretraining.
+
+        Args:
+          experiment: whose.
+          params: shapes and dtypes of the model's parameters, on which it is tried; small ones when None.
+          section: "inner" or "pretrain".
+
+        Raises:
+          OptimizerError: as `build_inner`.
+        """
+        inner = experiment.inner if section == "inner" else pretrain_inner(experiment)
+        tried_on = [] if params is None else _data_and_model(experiment)
+        return self._once(section, lambda: build_inner(inner, section, params), _traced(inner), *tried_on)
 
     def programs(self, experiment: Experiment, lanes: int | None = None) -> Programs:
         """Returns the compiled rounds, shared by every experiment whose recipe is the same.
@@ -213,7 +227,7 @@ class Workshop:
         def measure(recipe: Recipe, batch_size: int) -> Sizes:
             dataset, params = self.dataset(experiment), self.params_like(experiment)
             examples = dataset.gather(DataOrder(dataset, batch_size, experiment.seed).batches(0, 0, 1))[0]
-            outer = jax.eval_shape(self._outer(experiment).init, params)
+            outer = jax.eval_shape(self.outer(experiment, params).init, params)
             together = min(evaluated.batch_size, len(self._evaluated(experiment)))
             return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
@@ -275,16 +289,24 @@ class Workshop:
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
         """
-        programs = self._once("outer", lambda: OuterPrograms(self._outer(experiment)), experiment.outer)
+        outer, params_like = experiment.outer, self.params_like(experiment)
+        programs = self._once("outer programs", lambda: OuterPrograms(self.outer(experiment, params_like)), outer)
         start = self.start(experiment, progress) if params is None else params
-        return Server(start, programs, reject=experiment.outer.non_finite == "reject")
+        return Server(start, programs, reject=outer.non_finite == "reject")
 
-    def _outer(self, experiment: Experiment) -> optax.GradientTransformationExtraArgs:
-        return build_outer(experiment.outer, self.params_like(experiment))
+    def outer(self, experiment: Experiment, params: Params | None) -> optax.GradientTransformationExtraArgs:
+        """Returns the outer optimizer, tried on the shapes and dtypes of `params`, or on small ones.
+
+        Raises:
+          OptimizerError: as `build_outer`.
+        """
+        tried_on = [] if params is None else _data_and_model(experiment)
+        return self._once("outer", lambda: build_outer(experiment.outer, params), experiment.outer, *tried_on)
 
     def params_like(self, experiment: Experiment) -> Params:
         """Returns the shapes and dtypes of the model's parameters."""
-        return jax.eval_shape(self.model(experiment).init, jax.random.key(0))
+        model = self.model(experiment)
+        return self._once("shapes", lambda: jax.eval_shape(model.init, jax.random.key(0)), *_data_and_model(experiment))
 
     def evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array]:
         """Returns what evaluates the server's parameters: a float32 scalar in nats."""
@@ -348,23 +370,17 @@ class Workshop:
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 
-def _resident_bytes(of_host: float) -> float:
-    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
-
-    CPU devices share what there is of the host's, and each has a copy of the text.
-    """
-    if jax.default_backend() != "cpu":
-        return device_memory() / 4
-    return min(device_memory() / 4 * min(of_host, 1.0), of_host / 4 if of_host > 1 else math.inf)
-
-
 def _data_and_model(experiment: Experiment) -> list[Any]:
     return [experiment.data, experiment.shards, experiment.model]
 
 
 def _recipe_settings(experiment: Experiment) -> list[Any]:
     """Returns all that is traced into a round's program."""
-    return [*_data_and_model(experiment), experiment.inner.model_dump(mode="json", exclude=_OF_INPUTS)]
+    return [*_data_and_model(experiment), _traced(experiment.inner)]
+
+
+def _traced(inner: Inner) -> dict[str, Any]:
+    return inner.model_dump(mode="json", exclude=_OF_INPUTS)
 
 
 def _json(*settings: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
+from scipy import special
 
 from simulator.report import format as human
 from simulator.report.baselines import by_point, mates, unequal
@@ -124,7 +124,7 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
     """Returns the ends of Student's interval around the mean; NaN of fewer than two values, or if one is not finite."""
     if len(values) < 2 or not np.isfinite(values).all():
         return math.nan, math.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 

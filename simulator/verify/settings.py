@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import pydantic
 
 from simulator.experiment import Document, Experiment, ExperimentError, expand, named
 from simulator.experiment.problems import nearest
@@ -13,12 +15,16 @@ from simulator.visible import plural
 _SHOWN = 5  # settings, and runs, in a message
 
 
-def other_settings(document: Document, results: Sequence[Result]) -> Iterator[str]:
+AsUsed = Callable[[Experiment], Mapping[str, Any]]
+
+
+def other_settings(document: Document, results: Sequence[Result], as_used: AsUsed) -> Iterator[str]:
     """Yields in what runs differ from the simulations that a file describes, at the same sweep point, seeds aside.
 
     Args:
       document: what was read of the file, without mistakes.
       results: of runs; of some the experiment may not be known.
+      as_used: from an experiment to all its settings, those that a file leaves to defaults too.
     """
     file = document.path or "the file"
     expected: dict[str, Experiment | str] = {}
@@ -37,7 +43,7 @@ def other_settings(document: Document, results: Sequence[Result]) -> Iterator[st
             expected[point] = _expected(document, summary["variant"], swept)
         found = expected[point]
         if isinstance(found, Experiment):
-            found = "; ".join(_differences(result, found))
+            found = "; ".join(_differences(result, found, as_used))
         if found:
             runs = alike.setdefault(found, [])
             runs += [label] if label not in runs else []
@@ -72,10 +78,15 @@ def _expected(document: Document, variant: str, swept: Mapping[str, Any]) -> Exp
     return point.experiment
 
 
-def _differences(result: Result, expected: Experiment) -> Iterator[str]:
+def _differences(result: Result, expected: Experiment, as_used: AsUsed) -> Iterator[str]:
     """Yields the settings in which a run differs from what is expected, the first of many."""
-    theirs = settings_of(result.experiment, result.summary)
-    ours = settings_of(expected.model_dump(mode="json"), result.summary)
+    settings = result.experiment
+    try:
+        with named.any_name():
+            settings = as_used(Experiment.model_validate(settings))
+    except pydantic.ValidationError:
+        pass  # of another version: compared as it was written
+    theirs, ours = settings_of(settings, result.summary), settings_of(as_used(expected), result.summary)
     keys = [key for key in dict.fromkeys([*ours, *theirs]) if _plain(theirs.get(key)) != _plain(ours.get(key))]
     for key in keys[:_SHOWN]:
         yield f"{key} is {_shown(theirs.get(key))}, there {_shown(ours.get(key))}"

@@ -190,10 +190,6 @@ def test_settings_are_applied_last_to_every_variant_and_point(tmp_path: Path):
             "sweep.inner.batch_size: has no effect, as sweep.inner overwrites inner.batch_size: leave one of them out",
         ),
         (
-            "{outer.weight: [0.5], outer: [{optimizer: nesterov, learning_rate: 1}]}",
-            "sweep.outer.weight: has no effect, as sweep.outer overwrites outer.weight: leave one of them out",
-        ),
-        (
             "{z: {a: {seed: 1}, b: {seed: 2}, c: {seed: 1}}}",
             "sweep.z.c = 1: makes the same run as sweep.z.a: leave one of them out",
         ),
@@ -212,6 +208,9 @@ def test_a_mapping_of_an_axis_may_be_refined_by_another(tmp_path: Path):
     sweep = "{outer: [{learning_rate: 1, weight: 0.5}], outer.learning_rate: [2, 3]}"
     found = load(write(tmp_path, SMALL + f"sweep: {sweep}\n"))
     assert [(p.experiment.outer.learning_rate, p.experiment.outer.weight) for p in found] == [(2, 0.5), (3, 0.5)]
+    another = "{outer.weight: [0.5], outer: [{optimizer: nesterov, learning_rate: 1}]}"
+    [point] = load(write(tmp_path, SMALL + f"sweep: {another}\n"))
+    assert (point.experiment.outer.optimizer, point.experiment.outer.weight) == ("nesterov", 0.5)
 
 
 @pytest.mark.parametrize(
