@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -395,24 +395,25 @@ def test_a_section_without_a_default(section: str):
     assert mistakes(without(section)) == [(section, "is missing; it has no default")]
 
 
-def enumerations(schema: Any) -> Iterator[list[str]]:
+def enumerations(schema: Any, definitions: Mapping[str, Any]) -> Iterator[list[str]]:
     """The names that every choice of the format has."""
     if isinstance(schema, list):
         for item in schema:
-            yield from enumerations(item)
+            yield from enumerations(item, definitions)
     elif isinstance(schema, dict):
         if "enum" in schema:
             yield schema["enum"]
         if "anyOf" in schema and all("$ref" in member for member in schema["anyOf"]):
-            sections = [file_schema()["$defs"][member["$ref"].rpartition("/")[2]] for member in schema["anyOf"]]
+            sections = [definitions[member["$ref"].rpartition("/")[2]] for member in schema["anyOf"]]
             fields = [field for section in sections for field in section.get("properties", {}).values()]
             yield [field["const"] for field in fields if "const" in field]
         for item in schema.values():
-            yield from enumerations(item)
+            yield from enumerations(item, definitions)
 
 
 def test_a_name_in_another_case_or_with_other_punctuation_names_the_right_one():
-    choices = [names for names in enumerations(file_schema()) if names]
+    schema = file_schema()
+    choices = [names for names in enumerations(schema, schema["$defs"]) if names]
     assert {"20m", "60m", "150m"} in map(set, choices)
     assert any({"text", "jsonl"} <= set(names) for names in choices)
     for names in [*choices, list(PEAK_FLOPS)]:
