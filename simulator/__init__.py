@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.platforms import avoid_cuda_without_driver
+from simulator.host.platforms import avoid_cuda_without_driver
 
 if TYPE_CHECKING:
-    from simulator.cores import use_cpu_cores
     from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
+    from simulator.host.cores import use_cpu_cores
     from simulator.learning import Workshop, register_outer
     from simulator.plugins import import_plugins
     from simulator.policies import (
@@ -55,7 +55,7 @@ _HOME = {
     "simulate": "simulator.engine",
     "simulate_all": "simulator.study",
     "track": "simulator.tracking",
-    "use_cpu_cores": "simulator.cores",
+    "use_cpu_cores": "simulator.host.cores",
     "vary": "simulator.study",
 }
 

@@ -14,10 +14,10 @@ import typer
 
 from simulator.commands import files, records, simulations, sweeps
 from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
-from simulator.cores import use_cpu_cores
-from simulator.output import UnreadError, open_standard_streams
-from simulator.stopping import Interrupted
-from simulator.visible import system_error, visible
+from simulator.host.cores import use_cpu_cores
+from simulator.host.output import UnreadError, open_standard_streams
+from simulator.host.signals import Interrupted
+from simulator.host.text import system_error, visible
 
 EXIT_SIGNAL = 128  # and the signal's number
 _UNREAD = 13  # SIGPIPE, which not every system has

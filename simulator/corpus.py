@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.data import CorpusInfo
-from simulator.report import format as human
+from simulator.host import format as human
 from simulator.report.fitted import FittedTable
 
 _MOST_SHARDS = 32

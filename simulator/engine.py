@@ -14,6 +14,7 @@ import pandas as pd
 from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, perplexity
 from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
+from simulator.host.signals import Stopped
 from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, as_used, snapshot
 from simulator.learning.modeling import tokens_per_step
@@ -31,7 +32,6 @@ from simulator.record import (
 )
 from simulator.resuming import Recalled, Taken, to_recall
 from simulator.reuse import Share, Trajectory
-from simulator.stopping import Stopped
 from simulator.timeline import (
     Dispatched,
     Evaluation,

@@ -10,8 +10,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from simulator.experiment import ExperimentError, Problem
+from simulator.host.signals import Interrupted
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, naming
-from simulator.stopping import Interrupted
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"

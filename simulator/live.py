@@ -11,8 +11,8 @@ from rich.table import Column
 from rich.text import Text
 
 from simulator import book
+from simulator.host.format import byte_count, count, decimal, duration, perplexity, short_count
 from simulator.notebook import NotebookView
-from simulator.report.format import byte_count, count, decimal, duration, perplexity, short_count
 
 _OTHERS = 26  # columns beside the name and the bar: percentage, time
 _SHORTEST_NAME, _SHORTEST_BAR, _LONGEST_BAR = 8, 4, 20

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator.versions import versions
+from simulator.host.versions import versions
 
 
 def made_with(trainer: str, data_hash: str | None, lanes: int | None) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from simulator.engine import Simulation
 from simulator.experiment import Experiment
+from simulator.host.signals import Stopped
 from simulator.learning import Workshop
 from simulator.reuse import KEPT_OF_HOST, Order, Reuse, order_of
-from simulator.stopping import Stopped
 
 _Event = TypeVar("_Event")
 

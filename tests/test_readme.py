@@ -16,7 +16,7 @@ from simulator.cli import app
 from simulator.experiment import Experiment, load_document
 from simulator.experiment.data_schema import Data
 from simulator.experiment.document import merge
-from simulator.report import format as human
+from simulator.host import format as human
 from tests.experiments import TINY
 
 ROOT = Path(__file__).parents[1]

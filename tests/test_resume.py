@@ -12,8 +12,8 @@ import pytest
 
 from simulator import Workshop, simulate
 from simulator.experiment import Experiment
+from simulator.host.signals import Stopped
 from simulator.record import Checkpoints, RecordError, RunRecord
-from simulator.stopping import Stopped
 from tests import killed_runs
 from tests.experiments import outside, tiny
 

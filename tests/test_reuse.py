@@ -9,10 +9,10 @@ from simulator import Workshop, simulate
 from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.experiment.document import merge
+from simulator.host.signals import Stopped
 from simulator.learning import trainers
 from simulator.record import RunRecord
 from simulator.sharing import sharing
-from simulator.stopping import Stopped
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.experiment.document import merge
+from simulator.host.text import visible
 from simulator.record import RecordError, RunRecord
 from simulator.report import comparison, comparison_markdown
-from simulator.visible import visible
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
 from tests.record.builders import build_record

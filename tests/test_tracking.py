@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from simulator import ExperimentError, Point, Progress, TensorBoard, WeightsAndBiases, Workshop, simulate, simulate_all
-from simulator.stopping import Stopped
+from simulator.host.signals import Stopped
 from simulator.tracking import Tracked, track, tracker
 from tests.experiments import TINY, tiny
 

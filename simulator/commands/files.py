@@ -19,7 +19,7 @@ from simulator.commands.shared import (
     say_what,
     use_plugins,
 )
-from simulator.visible import plural
+from simulator.host.text import plural
 
 if TYPE_CHECKING:
     from simulator.cluster import Length
@@ -52,7 +52,7 @@ def validate(
 
 def _say_how_long(long: "Sequence[tuple[Point, Length]]") -> None:
     """Prints how long the longest simulation is, and what to do about it."""
-    from simulator.report.format import short_count
+    from simulator.host.format import short_count
 
     point, length = max(long, key=lambda each: each[1])
     steps, rounds, evaluations = map(short_count, length)

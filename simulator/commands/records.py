@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from simulator.commands.shared import EXIT_BROKEN, fail, note, say
-from simulator.visible import plural
+from simulator.host.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
 
 import typer
 
-from simulator.visible import plural, visible
+from simulator.host.text import plural, visible
 
 if TYPE_CHECKING:
     from simulator.cluster import Length
@@ -70,7 +70,7 @@ def begin_jax() -> None:
     Raises:
       ExperimentError: it cannot.
     """
-    from simulator.platforms import check_platform, cuda_is_avoided
+    from simulator.host.platforms import check_platform, cuda_is_avoided
 
     platform = check_platform()
     if cuda_is_avoided():

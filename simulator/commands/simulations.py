@@ -10,8 +10,8 @@ import typer
 
 from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
 from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
-from simulator.output import outlast_readers
-from simulator.visible import plural
+from simulator.host.output import outlast_readers
+from simulator.host.text import plural
 
 if TYPE_CHECKING:
     from simulator.experiment import Document, Point
@@ -61,8 +61,8 @@ def run(
     rate: Rate = None,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
-    from simulator.compiled import keep_compiled_programs
     from simulator.folder import output_folder
+    from simulator.host.compile_cache import keep_compiled_programs
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.surroundings import leave_memory_to_others
     from simulator.sweeping.sweep import Local, Sweep

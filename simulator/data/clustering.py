@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.cache import cache_folder
 from simulator.data.checksums import checksum
 from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
 from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.data_schema import DocumentData
+from simulator.host.cache import cache_folder
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
 _FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest

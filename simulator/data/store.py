@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.cache import cache_folder
 from simulator.data.checksums import changed_file, checksum
 from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
 from simulator.data.sources import Corpus, Document, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.data_schema import DocumentData, TrainedTokenizer
+from simulator.host.cache import cache_folder
 
 FORMAT = 2
 CHUNK_BYTES = 4_000_000

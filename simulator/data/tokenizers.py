@@ -18,7 +18,7 @@ from simulator.experiment.data_schema import (
     Tokenizer,
     TrainedTokenizer,
 )
-from simulator.names import alike
+from simulator.host.nearest import alike
 
 END_OF_TEXT = "<|endoftext|>"
 _SHOWN = 20  # special tokens in a message

@@ -30,7 +30,7 @@ from simulator.experiment.schema import Experiment
 from simulator.experiment.search import Search, searches_of
 from simulator.experiment.sweep import Setting, axes_of
 from simulator.experiment.yaml_text import Key
-from simulator.visible import visible
+from simulator.host.text import visible
 
 Check = Callable[[Experiment], Iterable[Problem]]
 

@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
 from simulator.experiment.words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
-from simulator.names import alike
+from simulator.host.nearest import alike
 
 
 class ConstantStaleness(Section):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from simulator.names import alike
+from simulator.host.nearest import alike
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from simulator.report.format import significant
+from simulator.host.format import significant
 
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent", "money"]
 """What perplexity is drawn against: columns of the evaluations, or money spent by then, see `money`."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy import special
 
-from simulator.report import format as human
+from simulator.host import format as human
 from simulator.report.baselines import by_point, mates, unequal
 from simulator.report.fitted import FittedTable
 from simulator.report.given import Results, Summary, results_of

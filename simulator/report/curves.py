@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from simulator.host.format import significant
 from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
 from simulator.report.fonts import drawable
-from simulator.report.format import significant
 from simulator.report.given import Records
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of

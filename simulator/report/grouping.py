@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pandas as pd
 
+from simulator.host.text import plural
 from simulator.record import FACTS, FILES, RunRecord, flattened, identity_of, settings_of
 from simulator.report.given import Records, Results, records_of, results_of
 from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
-from simulator.visible import plural
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
 _ALL_DIFFERENCES = 3  # settings that differ: so many are all named, of more as few as tell runs apart

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from simulator.host import format as human
 from simulator.record import RunRecord
-from simulator.report import format as human
 from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
 from simulator.report.fonts import drawable
 from simulator.report.given import Records, records_of

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-from simulator.names import alike
+from simulator.host.format import UNKNOWN, byte_count, short_count
+from simulator.host.nearest import alike
+from simulator.host.text import visible
 from simulator.record import RunRecord
-from simulator.report.format import UNKNOWN, byte_count, short_count
-from simulator.visible import visible
 
 _QUANTITY = re.compile(r"([0-9.eE+-]+) (B/s|FLOP/s)")
 _UNBOUNDED = ("unlimited", "infinite")

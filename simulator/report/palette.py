@@ -10,9 +10,9 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, to_h
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from simulator.host.format import significant
 from simulator.report.axes import log_ticks
 from simulator.report.fonts import drawable
-from simulator.report.format import significant
 from simulator.report.grouping import Group, short_names
 from simulator.report.keys import ABSENT, is_number
 from simulator.report.style import COLORS, LINE_STYLES, MARKERS, Look, looks

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from simulator.host.format import UNKNOWN, significant
 from simulator.record import RunRecord, worker_table
-from simulator.report.format import UNKNOWN, significant
 from simulator.report.grouping import Group
 
 MOST_WORKERS = 12  # shown one by one

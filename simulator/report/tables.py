@@ -7,8 +7,8 @@ from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
+from simulator.host import format as human
 from simulator.record import OF_FAULTS, worker_table
-from simulator.report import format as human
 from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
 from simulator.report.fitted import FittedTable
 from simulator.report.given import Records, Results, Summary, one_record

@@ -9,8 +9,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from simulator.host import format as human
 from simulator.record import RunRecord
-from simulator.report import format as human
 from simulator.report.axes import Against
 from simulator.report.baselines import baseline_of, mates
 from simulator.report.fitted import FittedTable

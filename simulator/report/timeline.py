@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
+from simulator.host.format import duration, significant
 from simulator.report.axes import Unit, plain_ticks, time_unit
-from simulator.report.format import duration, significant
 from simulator.report.given import Records, one_record
 from simulator.report.intervals import ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.host.format import significant
 from simulator.record import RunRecord, atomic_path
 from simulator.record.absences import absences
-from simulator.report.format import significant
 from simulator.report.given import Records, records_of
 from simulator.report.grouping import run_labels
 from simulator.report.intervals import SPANS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
-from simulator.stopping import Stopped
+from simulator.host.signals import Stopped
 from simulator.sweeping.outcomes import Failure, Finished, Outcome
 from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
 

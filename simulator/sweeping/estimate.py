@@ -10,14 +10,14 @@ from simulator.engine import Progress, simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
 from simulator.experiment.policies_schema import AsynchronousSynchronization
 from simulator.experiment.schema import Budget, ConstantSchedule, Pretrain
+from simulator.host.format import byte_count, count, duration, short_count
+from simulator.host.signals import Stopped
+from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.modeling import tokens_per_step
-from simulator.report.format import byte_count, count, duration, short_count
 from simulator.reuse import Reuse
 from simulator.sharing import sharing
-from simulator.stopping import Stopped
 from simulator.sweeping.plan import PlannedRun, planned_runs, start_of
-from simulator.visible import plural, visible
 
 if TYPE_CHECKING:
     from rich.table import Table

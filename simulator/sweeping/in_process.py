@@ -6,11 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from simulator.stopping import Interrupted, Stopped, StopSignals
+from simulator.host.signals import Interrupted, Stopped, StopSignals
+from simulator.host.text import plural
 from simulator.sweeping.body import TaskRunner
 from simulator.sweeping.outcomes import Outcome, Watch
 from simulator.sweeping.plan import Task
-from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.engine import TrainerKind

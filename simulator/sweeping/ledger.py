@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simulator.host.text import plural
 from simulator.sweeping.messages import Advanced, Begun, Message, Over, Pretrained, Stood
 from simulator.sweeping.outcomes import Failure, Finished, Outcome, Watch
 from simulator.sweeping.plan import PlannedRun, Task
-from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.book import Observer

@@ -15,13 +15,13 @@ from typing import Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import CHECKPOINTS
+from simulator.host.signals import Stopped
+from simulator.host.versions import versions
 from simulator.record import SUMMARY_FILE, atomic_path, naming
-from simulator.stopping import Stopped
 from simulator.sweeping.messages import Message, Over, Piece, Stood, Teller
 from simulator.sweeping.outcomes import Failure, Outcome
 from simulator.sweeping.plan import PlannedRun, Task
 from simulator.sweeping.surroundings import Surroundings
-from simulator.versions import versions
 
 PIECE_BYTES = 2**24
 _INCOMING = ".incoming"
@@ -47,7 +47,7 @@ def carry_out(
       OSError: this machine's disk cannot be written to.
     """
     surroundings.enter()
-    from simulator.compiled import keep_compiled_programs
+    from simulator.host.compile_cache import keep_compiled_programs
     from simulator.learning import Workshop
     from simulator.sweeping.body import TaskRunner
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.experiment import ExperimentError, Problem
 from simulator.folder import finished
-from simulator.stopping import Interrupted, StopSignals
+from simulator.host.signals import Interrupted, StopSignals
+from simulator.host.text import visible
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Message, Piece
 from simulator.sweeping.node import Inbox, files_of, program
 from simulator.sweeping.outcomes import Failure, Outcome, Watch
 from simulator.sweeping.plan import PlannedRun, Task
 from simulator.sweeping.surroundings import local_cores, node_surroundings
-from simulator.visible import visible
 
 if TYPE_CHECKING:
     from simulator.sweeping.sweep import OnRay

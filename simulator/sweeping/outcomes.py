@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.folder import ERROR_FILE
+from simulator.host.text import plural, system_error
 from simulator.sweeping.plan import PlannedRun, Task
-from simulator.visible import plural, system_error
 
 if TYPE_CHECKING:
     from simulator.book import Observer

@@ -15,7 +15,7 @@ from typing import Any
 
 from simulator.experiment import SimulationError
 from simulator.folder import finished
-from simulator.stopping import HANG_UP, Interrupted, StopSignals
+from simulator.host.signals import HANG_UP, Interrupted, StopSignals
 from simulator.sweeping.ledger import Ledger
 from simulator.sweeping.messages import Message, Ready, TaskDone
 from simulator.sweeping.outcomes import Outcome, Watch
@@ -232,9 +232,9 @@ def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> N
     """What such a process does: simulates the tasks that it is given, until there are no more."""
     _ignore_terminal()
     surroundings.enter()
-    from simulator.compiled import keep_compiled_programs
+    from simulator.host.compile_cache import keep_compiled_programs
+    from simulator.host.signals import Stopped
     from simulator.learning import Workshop
-    from simulator.stopping import Stopped
     from simulator.sweeping.body import TaskRunner
     from simulator.sweeping.messages import Over, Stood, Teller
     from simulator.sweeping.outcomes import Finished

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from simulator.folder import CHECKPOINTS, SWEEP_FILE, taken
+from simulator.host.format import count, percent, perplexity
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
 from simulator.record.kinds import Summary
-from simulator.report.format import count, percent, perplexity
 from simulator.sweeping.board import read_progress
 from simulator.sweeping.outcomes import read_failure
 from simulator.sweeping.plan import read_sweep
@@ -98,8 +98,8 @@ def status_table(statuses: list[PointStatus]) -> "Table":
     """Returns a row per point."""
     from rich.text import Text
 
+    from simulator.host.text import visible
     from simulator.report.fitted import FittedTable
-    from simulator.visible import visible
 
     table = FittedTable()
     table.add_words("point")

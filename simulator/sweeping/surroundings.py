@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Mapping
 
-from simulator.cores import available_cores
 from simulator.experiment import ExperimentError, Problem
-from simulator.platforms import choice_of_user
+from simulator.host.cores import available_cores
+from simulator.host.platforms import choice_of_user
 from simulator.plugins import Plugin, plugins_so_far, run_plugins
 
 _CPU_DEVICES, _FRACTION, _PREALLOCATE = (

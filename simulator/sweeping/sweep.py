@@ -10,8 +10,8 @@ from rich.console import Console
 
 from simulator.experiment import SimulationError, points_of
 from simulator.folder import finished
+from simulator.host.signals import StopSignals
 from simulator.live import LiveView
-from simulator.stopping import StopSignals
 from simulator.sweeping.board import Board
 from simulator.sweeping.in_process import InProcess
 from simulator.sweeping.outcomes import Executor, Failure, Finished, Outcome

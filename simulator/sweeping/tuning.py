@@ -12,10 +12,10 @@ import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.search import Search
+from simulator.host.signals import Interrupted
+from simulator.host.text import plural
 from simulator.record import TRIALS_FOLDER, atomic_path, failure, read_json, to_json
-from simulator.stopping import Interrupted
 from simulator.sweeping.plan import planned_runs
-from simulator.visible import plural
 
 if TYPE_CHECKING:
     from simulator.sweeping.sweep import Sweep

@@ -9,8 +9,8 @@ import pydantic
 
 from simulator.experiment import Document, Experiment, ExperimentError, expand, named
 from simulator.experiment.problems import nearest
+from simulator.host.text import plural
 from simulator.record import Result, settings_of
-from simulator.visible import plural
 
 _SHOWN = 5  # settings, and runs, in a message
 

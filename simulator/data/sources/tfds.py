@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
 from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
 from simulator.experiment.data_schema import TfdsData
 from simulator.experiment.problems import nearest
+from simulator.host.cache import cache_folder
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
 _FORMATS = ("array_record", "parquet", "tfrecord")  # the first that there is is read

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from simulator.report import format as human
+from simulator.host import format as human
 from simulator.report.baselines import unequal
 from simulator.report.grouping import Group
 from simulator.report.keys import one_line

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from simulator.host import format as human
 from simulator.record import FAULTS, RunRecord
-from simulator.report import format as human
 from simulator.report.grouping import Group, note_of_repeats
 from simulator.report.keys import one_line
 from simulator.report.page.answer import answers, answers_table

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SIMULATES = """
 import sys
-from simulator.compiled import keep_compiled_programs
+from simulator.host.compile_cache import keep_compiled_programs
 keep_compiled_programs()
 from simulator import simulate
 from simulator.experiment import Experiment
@@ -23,7 +23,7 @@ print(summary["parameters_hash"], summary["final_loss"])
 """
 
 
-KEEPS = "from simulator.compiled import keep_compiled_programs as keep; keep()"
+KEEPS = "from simulator.host.compile_cache import keep_compiled_programs as keep; keep()"
 
 
 def simulated(cache: Path, code: str = SIMULATES, **settings: str) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path):
 PRINTS = """
 import os, sys
 import {imported}
-from simulator.compiled import keep_compiled_programs
+from simulator.host.compile_cache import keep_compiled_programs
 keep_compiled_programs()
 import jax
 print(jax.config.jax_compilation_cache_dir)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.report import format as human
+from simulator.host import format as human
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from simulator.data.cache import cache_folder
 from simulator.data.errors import DataError
+from simulator.host.cache import cache_folder
 
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simulator import platforms
 from simulator.experiment.document import merge
+from simulator.host import platforms
 from simulator.sweeping.surroundings import node_surroundings
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
