@@ -7,9 +7,9 @@ from simulator.host.platforms import avoid_cuda_without_driver
 if TYPE_CHECKING:
     from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
+    from simulator.experiment.plugins import import_plugins
     from simulator.host.cores import use_cpu_cores
     from simulator.learning import Workshop, register_outer
-    from simulator.plugins import import_plugins
     from simulator.policies import (
         ServerView,
         SynchronizationPolicy,
@@ -44,7 +44,7 @@ _HOME = {
     "build_experiment": "simulator.study",
     "check": "simulator.engine",
     "expand": "simulator.experiment",
-    "import_plugins": "simulator.plugins",
+    "import_plugins": "simulator.experiment.plugins",
     "load": "simulator.experiment",
     "read_runs": "simulator.report.runs",
     "register_local_steps": "simulator.policies",

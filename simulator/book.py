@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 from simulator.cluster import ClusterModel, seconds
 from simulator.experiment import SimulationError
-from simulator.experiment.schema import Budget
+from simulator.experiment.schema.experiment import Budget
 from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
 from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
 

@@ -9,9 +9,9 @@ import jax
 
 from simulator.cluster import ClusterError, ClusterModel, build_cluster
 from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, Point, PolicyError, Problem, named, one_experiment
-from simulator.experiment.policies_schema import NamedShards, NamedSteps
-from simulator.experiment.schema import AbsentSectionError
+from simulator.experiment import Experiment, ExperimentError, Point, PolicyError, Problem, one_experiment, registry
+from simulator.experiment.schema.experiment import AbsentSectionError
+from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.learning import (
     MemoryNeedError,
     ModelCosts,
@@ -115,13 +115,13 @@ class Shortages:
 def _try_steps(experiment: Experiment) -> None:
     """Builds a choice of local steps of one's own."""
     if isinstance(experiment.local_steps, NamedSteps):
-        named.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
+        registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
 
 
 def _try_shards(experiment: Experiment) -> None:
     """Builds a choice of shards of one's own."""
     if isinstance(experiment.shard_choice, NamedShards):
-        named.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
+        registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
 
 
 _REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError, PolicyError)

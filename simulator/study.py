@@ -19,8 +19,8 @@ from simulator.experiment import (
     one_experiment,
     points_of,
 )
-from simulator.experiment.alike import experiment_key
-from simulator.experiment.document import merge, plain_tree, together
+from simulator.experiment.equal_points import experiment_key
+from simulator.experiment.file import merge, plain_tree, together
 from simulator.experiment.paths import anchor_files
 from simulator.tracking import Tracker
 

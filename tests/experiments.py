@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -18,7 +18,7 @@ import orbax.checkpoint  # noqa: F401  # once, not in every process
 from simulator import Workshop, simulate
 from simulator.book import Progress
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.record import checkpoints
 from tests.experiments import tiny
 

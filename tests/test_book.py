@@ -4,7 +4,7 @@ import numpy as np
 
 from simulator.book import Book, Trained
 from simulator.cluster import build_cluster
-from simulator.experiment.schema import Budget
+from simulator.experiment.schema.experiment import Budget
 from simulator.timeline import Arrival, Evaluation, Finished, Round, Update
 from tests.experiments import tiny
 

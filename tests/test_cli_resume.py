@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock
 
 from simulator import load, read_runs, simulate
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 

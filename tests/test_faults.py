@@ -15,7 +15,7 @@ from simulator import Workshop, simulate
 from simulator.cluster import nanoseconds
 from simulator.engine import Simulation, TrainerKind
 from simulator.experiment import Experiment, SimulationError
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.record import RunRecord
 from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Update
 from simulator.timeline.events import ABSENCES

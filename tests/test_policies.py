@@ -23,8 +23,8 @@ from simulator import (
 )
 from simulator.cluster import nanoseconds
 from simulator.engine import check
-from simulator.experiment import SimulationError, named
-from simulator.experiment.document import merge
+from simulator.experiment import SimulationError, registry
+from simulator.experiment.file import merge
 from simulator.experiment.problems import OF_PLUGINS
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
@@ -71,7 +71,7 @@ def in_turn(sizes):
 
 @pytest.fixture(autouse=True)
 def own_names(monkeypatch):
-    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
     assert register_synchronization("share", Share) is Share
     register_synchronization("averaged", Averaged)
     register_synchronization("late", Late)
@@ -285,7 +285,7 @@ def test_the_base_says_what_is_missing():
 def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path, monkeypatch):
     record = timeline(synchronization=own("share"), local_steps=own("slower_do_less"))
     assert unchecked(timeline()) == []
-    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
     assert verify(record) == []
     assert unchecked(record) == [
         "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
 

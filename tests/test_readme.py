@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from simulator import Workshop, check, expand
 from simulator.cli import app
 from simulator.experiment import Experiment, load_document
-from simulator.experiment.data_schema import Data
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
+from simulator.experiment.schema.data import Data
 from simulator.host import format as human
 from tests.experiments import TINY
 

@@ -8,7 +8,7 @@ import pytest
 from simulator import Workshop, simulate
 from simulator.engine import Simulation
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.host.signals import Stopped
 from simulator.learning import trainers
 from simulator.record import RunRecord

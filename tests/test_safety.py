@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.host.text import visible
 from simulator.record import RecordError, RunRecord
 from simulator.report import comparison, comparison_markdown

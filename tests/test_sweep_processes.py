@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from simulator import PointsFailedError, RunRecord, load, run_points
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from simulator import load, read_runs, simulate
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.learning import Workshop
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER

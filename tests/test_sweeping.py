@@ -25,10 +25,10 @@ from simulator import (
 )
 from simulator.book import Progress
 from simulator.cluster import ClusterError
-from simulator.experiment import ExperimentError, Problem, SimulationError, named
-from simulator.experiment.document import merge
+from simulator.experiment import ExperimentError, Problem, SimulationError, registry
+from simulator.experiment.file import merge
+from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.learning import Workshop
-from simulator.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.sweeping import estimate as estimates
 from simulator.sweeping.estimate import PointCost, SweepCost, estimate
 from simulator.sweeping.ledger import Ledger
@@ -417,4 +417,4 @@ def named_shards(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del named._REGISTERED["shard_choice"][name]
+        del registry._REGISTERED["shard_choice"][name]

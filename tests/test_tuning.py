@@ -11,7 +11,7 @@ import pytest
 
 from simulator import PointsFailedError, load, read_runs, run_points, simulate_all, vary
 from simulator.experiment import ExperimentError, SimulationError
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.sweeping import tuning
 from simulator.sweeping.status import sweep_status
 from tests.experiments import TINY

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.record import RecordError, RunRecord
 from simulator.verify import verify
 from tests.experiments import tiny

@@ -32,7 +32,7 @@ from simulator import Workshop, load, simulate, use_cpu_cores
 from simulator.data import token_store
 from simulator.data.sources import open_corpus
 from simulator.data.store import CHUNK_BYTES, encoder_of
-from simulator.experiment.data_schema import Data
+from simulator.experiment.schema.data import Data
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 SETTINGS = (

@@ -39,8 +39,8 @@ from rich.table import Table
 
 from simulator.book import Book
 from simulator.cluster import ClusterModel, FaultModel, Link, profile_step_s
-from simulator.experiment.faults_schema import Faults
-from simulator.experiment.schema import Budget
+from simulator.experiment.schema.experiment import Budget
+from simulator.experiment.schema.faults import Faults
 from simulator.timeline import (
     Asynchronous,
     Barrier,

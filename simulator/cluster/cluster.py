@@ -9,7 +9,7 @@ import numpy as np
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.streams import stream
-from simulator.experiment.cluster_schema import Cluster, Network
+from simulator.experiment.schema.cluster import Cluster, Network
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from simulator.cluster.streams import stream
 from simulator.experiment import SettingError
-from simulator.experiment.cluster_schema import (
+from simulator.experiment.problems import nearest
+from simulator.experiment.schema.cluster import (
     Accelerator,
     Devices,
     DistributedDevices,
@@ -19,7 +20,6 @@ from simulator.experiment.cluster_schema import (
     UniformSpeed,
     ZipfSpeed,
 )
-from simulator.experiment.problems import nearest
 
 AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
 """Seconds per step of the four workers in the authors' toy notebook."""

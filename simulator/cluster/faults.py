@@ -14,7 +14,8 @@ import numpy as np
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.streams import stream
 from simulator.experiment import SimulationError
-from simulator.experiment.faults_schema import (
+from simulator.experiment.schema.fault_trace import TraceEvent
+from simulator.experiment.schema.faults import (
     ConstantTime,
     ExponentialTime,
     Faults,
@@ -24,7 +25,6 @@ from simulator.experiment.faults_schema import (
     UniformTime,
     WeibullTime,
 )
-from simulator.experiment.trace import TraceEvent
 
 AbsenceKind = Literal["crash", "preemption", "departure", "late"]
 _MOST_EPISODES = 100_000

@@ -7,7 +7,7 @@ import numpy as np
 
 from simulator.cluster.cluster import ClusterModel, Link
 from simulator.experiment import Experiment
-from simulator.experiment.policies_schema import BarrierSynchronization
+from simulator.experiment.schema.policies import BarrierSynchronization
 
 _LONG_STEPS, _LONG_EVALUATIONS = 1e7, 1e6
 """More than a host trains in hours, whatever the model's size."""

@@ -65,7 +65,7 @@ def _size(memory: str, problems: "list[Problem]") -> float | None:
     from pydantic import TypeAdapter, ValidationError
 
     from simulator.experiment import Problem
-    from simulator.experiment.units import Size
+    from simulator.experiment.schema.units import Size
 
     try:
         size: float = TypeAdapter(Size).validate_python(memory)

@@ -24,7 +24,7 @@ from simulator.host.text import plural
 if TYPE_CHECKING:
     from simulator.cluster import Length
     from simulator.experiment import Point
-    from simulator.experiment.data_schema import DocumentData
+    from simulator.experiment.schema.data import DocumentData
 
 
 def validate(
@@ -69,7 +69,7 @@ def schema(
     """Print the JSON Schema of experiment files, for editors."""
     import json
 
-    from simulator.experiment.json_schema import file_schema
+    from simulator.experiment.schema.json_schema import file_schema
 
     unicode = out is not None or sys.stdout.encoding.lower().startswith("utf")
     text = json.dumps(file_schema(), indent=2, ensure_ascii=not unicode) + "\n"
@@ -128,7 +128,7 @@ def _texts(
 ) -> "Iterator[tuple[DocumentData, int, int]]":
     """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
     from simulator.experiment import ExperimentError, Problem
-    from simulator.experiment.data_schema import TextSource
+    from simulator.experiment.schema.data import TextSource
     from simulator.learning.modeling import context_of
 
     _, points, _ = read_points(file, settings, variant)

@@ -57,7 +57,7 @@ def fail(message: str, code: int) -> NoReturn:
 def use_plugins(names: Sequence[str] | None) -> None:
     """Runs what `--plugin` names."""
     if names:
-        from simulator.plugins import import_plugins
+        from simulator.experiment.plugins import import_plugins
 
         begin_jax()
         import_plugins(names)

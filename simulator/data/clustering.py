@@ -13,7 +13,7 @@ from simulator.data.checksums import checksum
 from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
 from simulator.data.store import TokenStore, encoder_of, writing
-from simulator.experiment.data_schema import DocumentData
+from simulator.experiment.schema.data import DocumentData
 from simulator.host.cache import cache_folder
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these

@@ -7,7 +7,7 @@ import numpy as np
 from simulator.data.dataset import ClassificationDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
-from simulator.experiment.data_schema import ClustersData
+from simulator.experiment.schema.data import ClustersData
 
 _BLOCK = 2**13  # points moved to their centers at a time
 

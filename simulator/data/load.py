@@ -9,7 +9,7 @@ from simulator.data.progress import Progress
 from simulator.data.synthetic import load_synthetic
 from simulator.data.text import load_text
 from simulator.data.tokenizers import ready
-from simulator.experiment.data_schema import ClustersData, Data, SyntheticData, TrainedTokenizer
+from simulator.experiment.schema.data import ClustersData, Data, SyntheticData, TrainedTokenizer
 
 
 def vocabulary_of(data: Data) -> int:

@@ -13,7 +13,7 @@ from simulator.data.errors import DataError
 from simulator.data.progress import Progress
 from simulator.data.randomness import named_generator
 from simulator.data.store import TokenStore
-from simulator.experiment.data_schema import (
+from simulator.experiment.schema.data import (
     ClusterGroups,
     DirichletPartition,
     DocumentData,

@@ -31,7 +31,7 @@ from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
 from simulator.data.sources import Corpus, Document, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
-from simulator.experiment.data_schema import DocumentData, TrainedTokenizer
+from simulator.experiment.schema.data import DocumentData, TrainedTokenizer
 from simulator.host.cache import cache_folder
 
 FORMAT = 2

@@ -8,8 +8,8 @@ from simulator.data.store import prepared
 from simulator.data.synthetic import markov_source
 from simulator.data.windows import MOST_ADDRESSES, window_counts
 from simulator.experiment import Experiment
-from simulator.experiment.data_schema import ClusterGroups, ClustersData, Data, DocumentData, SyntheticData
-from simulator.experiment.schema import CosineSchedule
+from simulator.experiment.schema.data import ClusterGroups, ClustersData, Data, DocumentData, SyntheticData
+from simulator.experiment.schema.experiment import CosineSchedule
 
 
 def shard_sizes_at_once(data: Data, *, shards: int, context: int | None) -> Sequence[int] | None:

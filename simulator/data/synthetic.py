@@ -14,7 +14,7 @@ from simulator.data.randomness import named_generator
 from simulator.data.streams import Tokens
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, check_addressable, cut_windows
-from simulator.experiment.data_schema import SyntheticData
+from simulator.experiment.schema.data import SyntheticData
 
 _BLOCK = 2**16  # uniform numbers drawn at a time
 _FEWER = "use fewer data.tokens"

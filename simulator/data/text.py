@@ -10,7 +10,7 @@ from simulator.data.progress import Progress
 from simulator.data.store import TokenStore, token_store
 from simulator.data.streams import StoredStream
 from simulator.data.windows import MOST_ADDRESSES, Remedies, Text, cut_windows
-from simulator.experiment.data_schema import DocumentData, IidPartition
+from simulator.experiment.schema.data import DocumentData, IidPartition
 
 _COUNTED = 2**22  # tokens of a shard from which its unigrams are counted
 

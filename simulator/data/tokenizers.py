@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from simulator.data.errors import DataError
 from simulator.data.sources import Document
-from simulator.experiment.data_schema import (
+from simulator.experiment.schema.data import (
     ByteTokenizer,
     FileTokenizer,
     SentencePieceTokenizer,

@@ -1,11 +1,11 @@
 """The experiment file: schema, loading, settings from the command line, variants and sweep axes."""
 
-from simulator.experiment.document import Document, load_document
 from simulator.experiment.expand import Point, expand, load
+from simulator.experiment.file import Document, load_document
 from simulator.experiment.given import Simulated, one_experiment, one_point, points_of
-from simulator.experiment.named import PolicyError
 from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError, cause_of
-from simulator.experiment.schema import Experiment
+from simulator.experiment.registry import PolicyError
+from simulator.experiment.schema.experiment import Experiment
 
 __all__ = [
     "Document",

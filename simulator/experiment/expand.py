@@ -10,9 +10,8 @@ from typing import Any
 
 import pydantic
 
-from simulator.experiment.alike import Seen, axes_without_effect, holds
-from simulator.experiment.base import Section
-from simulator.experiment.document import (
+from simulator.experiment.equal_points import Seen, axes_without_effect, holds
+from simulator.experiment.file import (
     DISCRIMINATORS,
     DOCUMENT_KEYS,
     MISSING,
@@ -23,12 +22,13 @@ from simulator.experiment.document import (
     merge,
     together,
 )
-from simulator.experiment.explain import Mistake, explain
+from simulator.experiment.messages import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
-from simulator.experiment.schema import Experiment
+from simulator.experiment.schema.experiment import Experiment
+from simulator.experiment.schema.section import Section
 from simulator.experiment.search import Search, searches_of
-from simulator.experiment.sweep import Setting, axes_of
+from simulator.experiment.sweep_axes import Setting, axes_of
 from simulator.experiment.yaml_text import Key
 from simulator.host.text import visible
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from simulator.experiment.expand import Point
 from simulator.experiment.problems import ExperimentError, Problem
-from simulator.experiment.schema import Experiment
+from simulator.experiment.schema.experiment import Experiment
 
 Simulated: TypeAlias = Experiment | Point | Mapping[str, Experiment] | Iterable[Experiment | Point]
 

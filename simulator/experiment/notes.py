@@ -6,9 +6,9 @@ A file may hold them for other variants, sweep points or scales.
 import math
 from collections.abc import Iterator
 
-from simulator.experiment.cluster_schema import Cluster, Network
-from simulator.experiment.data_schema import TextSource
-from simulator.experiment.schema import Experiment, Inner, Pretrain
+from simulator.experiment.schema.cluster import Cluster, Network
+from simulator.experiment.schema.data import TextSource
+from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
 
 
 def notes(experiment: Experiment) -> Iterator[str]:

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from simulator.experiment.base import Section
-from simulator.experiment.document import Document
-from simulator.experiment.explain import explain
+from simulator.experiment.file import Document
+from simulator.experiment.messages import explain
 from simulator.experiment.problems import Problem, nearest
-from simulator.experiment.sweep import axes_of
-from simulator.experiment.units import Arguments, Positive
+from simulator.experiment.schema.section import Section
+from simulator.experiment.schema.units import Arguments, Positive
+from simulator.experiment.sweep_axes import axes_of
 
 
 class ReferenceRow(Section):

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field, model_validator
 
-from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.document import Document
-from simulator.experiment.explain import explain
+from simulator.experiment.file import Document
+from simulator.experiment.messages import explain
 from simulator.experiment.problems import Problem, nearest
-from simulator.experiment.schema import Experiment
-from simulator.experiment.units import NonNegativeInt, Number, PositiveInt
+from simulator.experiment.schema.experiment import Experiment
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import NonNegativeInt, Number, PositiveInt
 
 TRIALS = 12
 _SEED = "seed"

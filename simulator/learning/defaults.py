@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.experiment import Experiment, named
-from simulator.experiment.outer_schema import NamedOuter
+from simulator.experiment import Experiment, registry
+from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning.inner import MASKS
 from simulator.learning.protocol import OptimizerError
 from simulator.learning.registry import factory_of
@@ -28,12 +28,12 @@ def as_used(experiment: Experiment) -> dict[str, Any]:
         given = settings["outer"]["arguments"]
         settings["outer"]["arguments"] = _optimizer_defaults("outer", experiment.outer.optimizer) | given
         settings["outer"]["arguments"].pop("learning_rate", None)
-    for section in named.BUILT_IN:
+    for section in registry.BUILT_IN:
         policy = getattr(experiment, section)
-        if isinstance(policy, named.NamedPolicy) and policy.is_registered:
-            factory = named.factory_of(policy)
+        if isinstance(policy, registry.NamedPolicy) and policy.is_registered:
+            factory = registry.factory_of(policy)
             given = settings[section]["arguments"]
-            settings[section]["arguments"] = _defaults(factory, *named.GIVEN[section]) | given
+            settings[section]["arguments"] = _defaults(factory, *registry.GIVEN[section]) | given
     return settings
 
 

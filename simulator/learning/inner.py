@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from simulator.experiment.schema import ConstantSchedule, Inner, Schedule
+from simulator.experiment.schema.experiment import ConstantSchedule, Inner, Schedule
 from simulator.learning.protocol import OptimizerError, check_step
 from simulator.learning.registry import check_not_repeated, optax_like
 

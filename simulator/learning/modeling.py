@@ -6,7 +6,7 @@ import jax
 
 import models
 from simulator.experiment import Experiment, SettingError
-from simulator.experiment.schema import TransformerModel
+from simulator.experiment.schema.experiment import TransformerModel
 
 
 class ModelError(SettingError):

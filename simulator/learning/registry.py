@@ -7,7 +7,8 @@ from typing import Any
 
 import optax
 
-from simulator.experiment.outer_schema import (
+from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
+from simulator.experiment.schema.outer import (
     AdamOuter,
     DelayedNesterovOuter,
     HeavyBallOuter,
@@ -16,7 +17,6 @@ from simulator.experiment.outer_schema import (
     Outer,
     SGDOuter,
 )
-from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
 from simulator.learning import nonfinite, staleness
 from simulator.learning.outer import buffered, delayed_nesterov
 from simulator.learning.protocol import OptimizerError, check_step, told_what_it_takes

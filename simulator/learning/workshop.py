@@ -13,8 +13,8 @@ import models
 from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
 from simulator.data.sufficient import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
-from simulator.experiment.data_schema import TextSource
-from simulator.experiment.schema import CosineSchedule, Inner
+from simulator.experiment.schema.data import TextSource
+from simulator.experiment.schema.experiment import CosineSchedule, Inner
 from simulator.learning.feed import Feed
 from simulator.learning.inner import InnerOptimizer, Rates, build_inner, learning_rates
 from simulator.learning.memory import (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from simulator.engine import Progress, simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
-from simulator.experiment.policies_schema import AsynchronousSynchronization
-from simulator.experiment.schema import Budget, ConstantSchedule, Pretrain
+from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
+from simulator.experiment.schema.policies import AsynchronousSynchronization
 from simulator.host.format import byte_count, count, duration, short_count
 from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
@@ -302,7 +302,7 @@ def read_rate(text: str | None) -> float | None:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from simulator.experiment.units import Flops
+    from simulator.experiment.schema.units import Flops
 
     if text is None:
         return None

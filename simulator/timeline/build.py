@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from simulator.cluster import ClusterModel
-from simulator.experiment import Experiment, named
-from simulator.experiment.policies_schema import (
+from simulator.experiment import Experiment, registry
+from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
     DynamicSteps,
@@ -66,13 +66,13 @@ def _synchronization(experiment: Experiment) -> Synchronization:
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
         case NamedSynchronization() as section:
-            return OwnSynchronization(section.kind, named.build(section))
+            return OwnSynchronization(section.kind, registry.build(section))
 
 
 def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:
     section = experiment.shard_choice
     if isinstance(section, NamedShards):
-        return OwnChoice(section.kind, named.build(section, sizes=tuple(sizes)))
+        return OwnChoice(section.kind, registry.build(section, sizes=tuple(sizes)))
     choices: dict[str, ShardChoice] = {
         "proportional": Proportional(sizes),
         "least_visited": LeastVisited(),
@@ -93,4 +93,4 @@ def _steps(experiment: Experiment, cluster: ClusterModel) -> tuple[list[int], St
         case DynamicSteps():
             return dynamic_steps(cluster.step_s, most), None
         case NamedSteps() as section:
-            return fixed, OwnSteps(section.kind, named.build(section, local_steps=most), cluster.step_s, most)
+            return fixed, OwnSteps(section.kind, registry.build(section, local_steps=most), cluster.step_s, most)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from simulator.experiment import SimulationError, named
+from simulator.experiment import SimulationError, registry
 from simulator.timeline.policies import ServerView, Speeds, Synchronization
 from simulator.timeline.shards import Assignments
 
@@ -32,7 +32,7 @@ def register_synchronization(name: str, factory: Callable[..., Synchronization])
     Raises:
       ValueError: the name is taken.
     """
-    named.register("synchronization", name, factory)
+    registry.register("synchronization", name, factory)
     return factory
 
 
@@ -52,7 +52,7 @@ def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Call
     Raises:
       ValueError: the name is taken.
     """
-    named.register("local_steps", name, factory)
+    registry.register("local_steps", name, factory)
     return factory
 
 
@@ -71,7 +71,7 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
     Raises:
       ValueError: the name is taken.
     """
-    named.register("shard_choice", name, factory)
+    registry.register("shard_choice", name, factory)
     return factory
 
 

@@ -2,8 +2,8 @@
 
 import pydantic
 
-from simulator.experiment import Experiment, named
-from simulator.experiment.document import lookup
+from simulator.experiment import Experiment, registry
+from simulator.experiment.file import lookup
 from simulator.record import RecordError, RunRecord
 from simulator.verify import costs, rules
 from simulator.verify.found import Found, Violation
@@ -23,7 +23,7 @@ def verify(record: RunRecord) -> list[Violation]:
         # a record holds the events themselves; files of others are not read
         raise RecordError("the record's experiment is not valid: cluster.faults.trace names a file instead of events")
     try:
-        with named.any_name():
+        with registry.any_name():
             experiment = Experiment.model_validate(record.experiment)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
@@ -33,7 +33,7 @@ def verify(record: RunRecord) -> list[Violation]:
     return [violation for rule in (*rules.ALL, *costs.ALL) for violation in rule(found)]
 
 
-_DECIDES: dict[named.Policy, str] = {
+_DECIDES: dict[registry.Policy, str] = {
     "synchronization": "which rounds an outer step takes, and which are dropped",
     "local_steps": "how many local steps a round has",
     "shard_choice": "on which shard a round trains",
@@ -46,5 +46,5 @@ def unchecked(record: RunRecord) -> list[str]:
     return [
         f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"
         for section, kind in kinds.items()
-        if isinstance(kind, str) and kind not in named.BUILT_IN[section]
+        if isinstance(kind, str) and kind not in registry.BUILT_IN[section]
     ]

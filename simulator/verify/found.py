@@ -12,7 +12,7 @@ import pandas as pd
 
 from simulator.cluster import ClusterError, ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
 from simulator.experiment import Experiment
-from simulator.experiment.policies_schema import BarrierSynchronization, NamedSynchronization
+from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.record import RunRecord
 
 

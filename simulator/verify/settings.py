@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from simulator.experiment import Document, Experiment, ExperimentError, expand, named
+from simulator.experiment import Document, Experiment, ExperimentError, expand, registry
 from simulator.experiment.problems import nearest
 from simulator.host.text import plural
 from simulator.record import Result, settings_of
@@ -71,7 +71,7 @@ def _expected(document: Document, variant: str, swept: Mapping[str, Any]) -> Exp
             return f"the sweep has no axis {axis!r}; {nearest(axis, axes) if axes else 'there is no sweep'}"
     tree = {key: each for key, each in document.tree.items() if key not in ("sweep", "select", "reference")}
     try:
-        with named.any_name():  # what a plugin registers need not be registered here
+        with registry.any_name():  # what a plugin registers need not be registered here
             [point] = expand(dataclasses.replace(document, tree=tree | {"sweep": sweep}), variant=variant)
     except ExperimentError as error:
         return f"there is no such simulation: {error.problems[0]}"
@@ -82,7 +82,7 @@ def _differences(result: Result, expected: Experiment, as_used: AsUsed) -> Itera
     """Yields the settings in which a run differs from what is expected, the first of many."""
     settings = result.experiment
     try:
-        with named.any_name():
+        with registry.any_name():
             settings = as_used(Experiment.model_validate(settings))
     except pydantic.ValidationError:
         pass  # of another version: compared as it was written

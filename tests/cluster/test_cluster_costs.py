@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.cluster import ClusterModel, Link, build_cluster, stream
-from simulator.experiment.cluster_schema import Cluster
+from simulator.experiment.schema.cluster import Cluster
 
 MILLION = 1_000_000
 

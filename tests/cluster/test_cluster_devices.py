@@ -15,7 +15,7 @@ from simulator.cluster import (
     profile_step_s,
     step_seconds,
 )
-from simulator.experiment.cluster_schema import Cluster, Devices
+from simulator.experiment.schema.cluster import Cluster, Devices
 
 FLOPS_PER_STEP = 6e12
 

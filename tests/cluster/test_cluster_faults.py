@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from simulator.cluster import seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel, draw
-from simulator.experiment.faults_schema import Faults, RandomTime
+from simulator.experiment.schema.faults import Faults, RandomTime
 from tests.faulty import faults
 
 TIME: TypeAdapter[Any] = TypeAdapter(RandomTime)

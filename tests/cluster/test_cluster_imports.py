@@ -3,8 +3,10 @@ import sys
 
 import pytest
 
+PACKAGES = ("simulator.cluster", "simulator.experiment", "simulator.experiment.schema.json_schema")
 
-@pytest.mark.parametrize("package", ["simulator.cluster", "simulator.experiment", "simulator.experiment.json_schema"])
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_importing_it_loads_neither_jax_nor_simpy(package: str):
     program = f"import sys, {package}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from simulator.cluster import build_cluster, length_at_most
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.timeline import Evaluation, Finished, Update, timeline_of
 from tests.experiments import TINY
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.data import token_store
-from simulator.experiment.data_schema import TextData
+from simulator.experiment.schema.data import TextData
 
 CHUNK_BYTES = 1_000
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simulator.data import ClassificationDataset, DataError, load_dataset
-from simulator.experiment.data_schema import ClustersData
+from simulator.experiment.schema.data import ClustersData
 
 
 def small(**settings: object) -> ClustersData:

@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from simulator.data import DataError, load_dataset
-from simulator.experiment.data_schema import ClustersData, SyntheticData
+from simulator.experiment.schema.data import ClustersData, SyntheticData
 
 TEXT = SyntheticData(source="synthetic", vocabulary=4, concentration=1.0, tokens=500, validation_tokens=100)
 POINTS = ClustersData(source="gaussian-clusters", dimension=2, points=100, evaluation_points=10)

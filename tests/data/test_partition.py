@@ -14,7 +14,7 @@ from simulator.data.partition import Division, deal, divide, unigram_divergences
 from simulator.data.store import TokenStore
 from simulator.data.streams import StoredStream
 from simulator.data.text import divergences
-from simulator.experiment.data_schema import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
+from simulator.experiment.schema.data import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
 
 FOLDERS = {"kind": "folder"}
 GROUPED = {"kind": "grouped", "groups": FOLDERS}

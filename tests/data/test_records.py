@@ -13,7 +13,7 @@ import pytest
 from simulator.data import DataError, load_dataset
 from simulator.data.sources import Corpus, open_corpus
 from simulator.data.sources.records import open_json_lines, open_parquet
-from simulator.experiment.data_schema import (
+from simulator.experiment.schema.data import (
     FieldGroups,
     GroupedPartition,
     IidPartition,

@@ -22,7 +22,7 @@ from simulator.data import DataError, checksums, store, token_store
 from simulator.data.sources import Corpus, Document
 from simulator.data.store import TokenStore, encoder_of
 from simulator.data.tokenizers import Bytes, Encoded
-from simulator.experiment.data_schema import GroupedPartition, TextData
+from simulator.experiment.schema.data import GroupedPartition, TextData
 from simulator.host.cache import cache_folder
 from tests.data import killing
 

@@ -5,7 +5,7 @@ import pytest
 
 from simulator.data import DataError, TextDataset, load_dataset
 from simulator.data.synthetic import MarkovSource, markov_source
-from simulator.experiment.data_schema import SyntheticData
+from simulator.experiment.schema.data import SyntheticData
 
 
 def small(**settings: object) -> SyntheticData:

@@ -8,7 +8,7 @@ from simulator.data import DataError, TextDataset, load_dataset
 from simulator.data.partition import deal
 from simulator.data.sources import Document
 from simulator.data.tokenizers import Bytes
-from simulator.experiment.data_schema import StdlibData, TextData
+from simulator.experiment.schema.data import StdlibData, TextData
 
 END_OF_DOCUMENT = Bytes.end_of_document
 

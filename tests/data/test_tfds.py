@@ -20,7 +20,7 @@ from simulator import load, simulate
 from simulator.data import DataError, load_dataset
 from simulator.data.sources import Corpus, Document, open_corpus
 from simulator.data.sources import tfds as sources_tfds
-from simulator.experiment.data_schema import FieldGroups, GroupedPartition, TextData, TfdsData
+from simulator.experiment.schema.data import FieldGroups, GroupedPartition, TextData, TfdsData
 
 TRAIN = [
     {
@@ -429,7 +429,7 @@ def test_tensorflow_is_not_imported_and_the_usual_folder_is_found(prepared, tmp_
     code = """
 import importlib.util, sys
 from simulator.data.sources import open_corpus
-from simulator.experiment.data_schema import TfdsData
+from simulator.experiment.schema.data import TfdsData
 assert importlib.util.find_spec("tensorflow") is not None
 print(*(document.text.decode() for document in open_corpus(TfdsData(source="tfds", name="notes")).documents()), sep=";")
 """

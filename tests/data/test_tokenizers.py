@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Tokens
 from simulator.data import DataError
 from simulator.data.sources import Document
 from simulator.data.tokenizers import Bytes, Encoder, HuggingFace, ready, token_dtype, train_bpe
-from simulator.experiment.data_schema import (
+from simulator.experiment.schema.data import (
     ByteTokenizer,
     FileTokenizer,
     SentencePieceTokenizer,
@@ -161,7 +161,7 @@ TRAIN = """
 import sys
 from simulator.data.sources import Document
 from simulator.data.tokenizers import train_bpe
-from simulator.experiment.data_schema import TrainedTokenizer
+from simulator.experiment.schema.data import TrainedTokenizer
 texts = ["".join("abcdefgh "[i * i * seed % 9] for i in range(300)) for seed in range(1, 60)]
 documents = [Document(text.encode(), "", "") for text in texts]
 sys.stdout.buffer.write(train_bpe(TrainedTokenizer(kind="bpe", vocabulary=400), documents))

@@ -11,7 +11,7 @@ from simulator.data import DataError, TextDataset, load_dataset, text, windows
 from simulator.data.streams import StoredStream
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, cut_windows
-from simulator.experiment.data_schema import TextData
+from simulator.experiment.schema.data import TextData
 
 
 def cut(lengths: list[int], validation: int, context: int, **limit: Any) -> TextDataset:

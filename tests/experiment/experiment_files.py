@@ -8,8 +8,8 @@ import pydantic
 import yaml
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, expand
-from simulator.experiment.document import merge, nested
-from simulator.experiment.explain import explain
+from simulator.experiment.file import merge, nested
+from simulator.experiment.messages import explain
 
 SMALL = """\
 name: small

@@ -5,7 +5,7 @@ import pytest
 from experiment_files import SMALL, experiment, messages, mistakes, tree
 
 from simulator.experiment import load
-from simulator.experiment.outer_schema import NamedOuter
+from simulator.experiment.schema.outer import NamedOuter
 
 
 def test_conflicts_between_sections_are_reported_together():

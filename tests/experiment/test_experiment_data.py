@@ -7,7 +7,7 @@ import pytest
 from experiment_files import SMALL, experiment, messages, mistakes, tree
 
 from simulator.experiment import load
-from simulator.experiment.data_schema import (
+from simulator.experiment.schema.data import (
     ByteTokenizer,
     ClusterGroups,
     DirichletPartition,

@@ -8,8 +8,8 @@ import yaml
 from experiment_files import tree
 
 from simulator.experiment import Experiment
-from simulator.experiment.document import parse_value
-from simulator.experiment.json_schema import file_schema
+from simulator.experiment.file import parse_value
+from simulator.experiment.schema.json_schema import file_schema
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCHEMA = file_schema()

@@ -8,8 +8,8 @@ from experiment_files import messages, mistakes, tree, without
 
 from simulator.cluster import PEAK_FLOPS
 from simulator.experiment import ExperimentError, Problem, load
-from simulator.experiment.json_schema import file_schema
 from simulator.experiment.problems import OF_PLUGINS, nearest
+from simulator.experiment.schema.json_schema import file_schema
 
 BAD = """\
 name: 2024

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from simulator.experiment import units
+from simulator.experiment.schema import units
 
 DURATION = TypeAdapter(units.Duration)
 FINITE = TypeAdapter(units.FiniteDuration)

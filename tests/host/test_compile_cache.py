@@ -14,7 +14,7 @@ from simulator.host.compile_cache import keep_compiled_programs
 keep_compiled_programs()
 from simulator import simulate
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
 short = {"budget": {"local_steps": 10}, "evaluate": {"every_local_steps": None}}

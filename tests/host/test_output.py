@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simulator import read_runs
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.host import platforms
 from simulator.sweeping.surroundings import node_surroundings
 from tests.experiments import TINY, outside

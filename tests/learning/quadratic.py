@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.experiment.schema import Inner
+from simulator.experiment.schema.experiment import Inner
 from simulator.learning import Feed, Programs, Recipe, RoundInputs, build_inner
 
 ARRAYS = {"targets": jnp.asarray(np.random.default_rng(7).normal(size=(64, 3)), jnp.float32)}

@@ -11,7 +11,7 @@ import optax
 import pytest
 from pydantic import TypeAdapter
 
-from simulator.experiment.outer_schema import BUILT_IN_OUTER, Outer
+from simulator.experiment.schema.outer import BUILT_IN_OUTER, Outer
 from simulator.learning import (
     buffered,
     build_outer,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from simulator import Workshop, simulate
-from simulator.experiment import Experiment, named
-from simulator.learning import as_used, register_outer, registry
+from simulator.experiment import Experiment, registry
+from simulator.learning import as_used, register_outer
+from simulator.learning import registry as outer_registry
 from simulator.record import RunRecord
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
@@ -39,11 +40,11 @@ def test_those_of_pretraining_are_shown_where_it_has_an_optimizer_of_its_own():
 
 
 def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "_REGISTERED", {})
-    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    monkeypatch.setattr(outer_registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
     register_outer("own", lambda learning_rate=1.0, cap=2.0, shape=np.sum, rate=float("inf"): None)
-    named.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
-    named.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
+    registry.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
+    registry.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
     outer = {"optimizer": "own", "learning_rate": 0.5}
     policies = {"local_steps": {"kind": "own", "arguments": {"least": 2}}, "shard_choice": {"kind": "own"}}
     used = as_used(tiny(outer=outer, **policies))
@@ -52,7 +53,7 @@ def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pyt
     assert used["shard_choice"]["arguments"] == {"least": 1}
     assert as_used(tiny(outer={"optimizer": "rmsprop", "learning_rate": 0.5}))["outer"]["arguments"]["decay"] == 0.9
     experiment = tiny(**policies)
-    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
+    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
     assert as_used(experiment)["local_steps"]["arguments"] == {"least": 2}
 
 

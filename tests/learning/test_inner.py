@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from quadratic import inner
 
-from simulator.experiment.schema import ConstantSchedule, CosineSchedule
+from simulator.experiment.schema.experiment import ConstantSchedule, CosineSchedule
 from simulator.learning import build_inner, learning_rates, warmup_cosine
 from simulator.learning.inner import linear_warmup
 

@@ -10,7 +10,7 @@ import pytest
 from simulator import Workshop, simulate
 from simulator.book import NonFiniteError
 from simulator.experiment import Experiment
-from simulator.experiment.outer_schema import DelayedNesterovOuter, NesterovOuter, SGDOuter
+from simulator.experiment.schema.outer import DelayedNesterovOuter, NesterovOuter, SGDOuter
 from simulator.learning import OuterPrograms, Server, build_outer
 from simulator.learning.round import RoundResult
 from simulator.verify import verify

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.experiment.outer_schema import HeavyBallOuter, NesterovOuter, SGDOuter
+from simulator.experiment.schema.outer import HeavyBallOuter, NesterovOuter, SGDOuter
 from simulator.learning import buffered, build_outer, delayed_nesterov
 
 gradients_8x3 = hnp.arrays(np.float32, (8, 3), elements=st.floats(-8, 8, width=32, allow_subnormal=False))

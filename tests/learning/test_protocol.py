@@ -13,7 +13,7 @@ import pytest
 from simulator import Workshop, simulate
 from simulator.engine import check
 from simulator.experiment import ExperimentError
-from simulator.experiment.outer_schema import NamedOuter
+from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning import OptimizerError, build_outer, register_outer, registry
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER

@@ -9,9 +9,9 @@ import pytest
 from pydantic import TypeAdapter
 from quadratic import inner
 
-from simulator.experiment import Experiment, named
-from simulator.experiment.outer_schema import BUILT_IN_OUTER, NamedOuter, Outer
+from simulator.experiment import Experiment, registry
 from simulator.experiment.problems import OF_PLUGINS
+from simulator.experiment.schema.outer import BUILT_IN_OUTER, NamedOuter, Outer
 from simulator.learning import (
     OptimizerError,
     build_inner,
@@ -19,8 +19,8 @@ from simulator.learning import (
     delayed_nesterov,
     outer_optimizers,
     register_outer,
-    registry,
 )
+from simulator.learning import registry as outer_registry
 from simulator.learning.registry import optax_optimizers
 
 EXTRA = {"staleness": jnp.int32(3), "worker": jnp.int32(0)}
@@ -29,7 +29,7 @@ EXTRA = {"staleness": jnp.int32(3), "worker": jnp.int32(0)}
 @pytest.fixture(autouse=True)
 def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(outer_registry, "_REGISTERED", {})
 
 
 def outer(**section: Any) -> Any:
@@ -96,7 +96,7 @@ def test_what_is_no_factory_is_not_registered():
     with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not 3$"):
         register_outer("mine", 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^the factory of 'mine' must be a function, not None$"):
-        named.register("local_steps", "mine", None)  # type: ignore[arg-type]
+        registry.register("local_steps", "mine", None)  # type: ignore[arg-type]
 
 
 def test_every_built_in_name_of_the_schema_has_a_factory():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quadratic import ARRAYS, START, fetch, loss
 
-from simulator.experiment.outer_schema import NesterovOuter, SGDOuter
+from simulator.experiment.schema.outer import NesterovOuter, SGDOuter
 from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
 from simulator.learning.round import RoundResult
 from simulator.learning.server import batch_sizes

@@ -12,7 +12,7 @@ import pytest
 import models
 from simulator.data import DataError, DataOrder
 from simulator.experiment import Experiment
-from simulator.experiment.schema import TransformerModel
+from simulator.experiment.schema.experiment import TransformerModel
 from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, pretraining
 from simulator.learning.modeling import context_of, transformer_config
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import ClusterModel, FaultModel, Link, seconds
-from simulator.experiment.faults_schema import Faults
+from simulator.experiment.schema.faults import Faults
 from simulator.timeline import (
     Arrival,
     Asynchronous,

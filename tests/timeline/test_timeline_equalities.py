@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.cluster import build_cluster, seconds
-from simulator.experiment.cluster_schema import Cluster
+from simulator.experiment.schema.cluster import Cluster
 from simulator.timeline import (
     Asynchronous,
     Barrier,

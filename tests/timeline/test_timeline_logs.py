@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.cluster import build_cluster, seconds
-from simulator.experiment.cluster_schema import Cluster
+from simulator.experiment.schema.cluster import Cluster
 from simulator.timeline import Asynchronous, Barrier
 from tests.timeline.builders import arrivals, cluster, events, link, log, starts, times_s, updates
 

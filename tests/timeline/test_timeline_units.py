@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator.cluster import ClusterModel, build_cluster, nanoseconds
 from simulator.experiment import Experiment
-from simulator.experiment.document import merge
+from simulator.experiment.file import merge
 from simulator.timeline import Asynchronous, Barrier, Event, NoProgressError, timeline_of
 from tests.experiments import TINY, tiny
 from tests.timeline.builders import cluster, events, timeline, updates

@@ -15,8 +15,8 @@ from typing import Any
 from simulator.data.errors import DataError
 from simulator.data.sources.corpus import Corpus, Document, group_name
 from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
-from simulator.experiment.data_schema import TfdsData
 from simulator.experiment.problems import nearest
+from simulator.experiment.schema.data import TfdsData
 from simulator.host.cache import cache_folder
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from simulator.experiment.base import Section
-from simulator.experiment.named import NamedPolicy, build, kind_tag
-from simulator.experiment.units import Duration, PositiveInt
-from simulator.experiment.words import in_numbers
+from simulator.experiment.registry import NamedPolicy, build, kind_tag
+from simulator.experiment.schema.section import Section
+from simulator.experiment.schema.units import Duration, PositiveInt
+from simulator.experiment.schema.worker_words import in_numbers
 
 
 class BarrierSynchronization(Section):

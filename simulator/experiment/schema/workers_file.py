@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from simulator.experiment.csv_file import read_rows
-from simulator.experiment.units import Bandwidth, FiniteDuration, NonNegative, Positive, PositiveDuration
+from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, PositiveDuration
 
 DEVICE_COLUMNS: Mapping[str, Any] = {
     "seconds_per_step": PositiveDuration,

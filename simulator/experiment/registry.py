@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from simulator.experiment.base import ConflictError, Section
 from simulator.experiment.problems import OF_PLUGINS, SettingError, nearest, refusal
-from simulator.experiment.units import Arguments
-from simulator.experiment.words import IN_ARGUMENTS
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import Arguments
+from simulator.experiment.schema.worker_words import IN_ARGUMENTS
 
 Factory = Callable[..., Any]
 Policy = Literal["synchronization", "local_steps", "shard_choice"]

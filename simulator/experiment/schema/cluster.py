@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.faults_schema import Faults, UniformTime
-from simulator.experiment.units import (
+from simulator.experiment.schema.faults import Faults, UniformTime
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import (
     Bandwidth,
     FiniteDuration,
     Flops,
@@ -19,7 +19,7 @@ from simulator.experiment.units import (
     Sigma,
     Size,
 )
-from simulator.experiment.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, read_workers
+from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, read_workers
 
 
 def _one_or_each(value: Any) -> str:

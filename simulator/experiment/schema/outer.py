@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
-from simulator.experiment.words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
+from simulator.experiment.schema.worker_words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
 from simulator.host.nearest import alike
 
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from simulator.experiment.base import Section
-from simulator.experiment.units import Fraction, Members, Positive, PositiveInt
+from simulator.experiment.schema.section import Section
+from simulator.experiment.schema.units import Fraction, Members, Positive, PositiveInt
 
 
 class ByteTokenizer(Section):

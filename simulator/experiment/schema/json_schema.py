@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.experiment.named import BUILT_IN
-from simulator.experiment.outer_schema import BUILT_IN_OUTER
-from simulator.experiment.policies_schema import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.reference import Reference
-from simulator.experiment.schema import Experiment
+from simulator.experiment.registry import BUILT_IN
+from simulator.experiment.schema.experiment import Experiment
+from simulator.experiment.schema.outer import BUILT_IN_OUTER
+from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
+from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
 from simulator.experiment.search import Search
-from simulator.experiment.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _NOT_OF_A_VARIANT = ("name", "variant", "scale")

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from simulator.experiment.base import ConflictError
-from simulator.experiment.document import DOCUMENT_KEYS, MISSING, lookup
-from simulator.experiment.named import BUILT_IN, registered
+from simulator.experiment.file import DOCUMENT_KEYS, MISSING, lookup
 from simulator.experiment.problems import OF_PLUGINS, nearest
-from simulator.experiment.schema import Experiment
+from simulator.experiment.registry import BUILT_IN, registered
+from simulator.experiment.schema.experiment import Experiment
+from simulator.experiment.schema.section import ConflictError
 from simulator.experiment.yaml_text import Key
 
 _EXTENSIBLE = (*BUILT_IN, "outer")

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.trace import TraceEvent, read_trace
-from simulator.experiment.units import (
+from simulator.experiment.schema.fault_trace import TraceEvent, read_trace
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import (
     FiniteDuration,
     NonNegativeInt,
     Number,

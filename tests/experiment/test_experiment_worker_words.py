@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 from experiment_files import mistakes, tree
 
-from simulator.experiment import Experiment, named
-from simulator.experiment.json_schema import file_schema
+from simulator.experiment import Experiment, registry
+from simulator.experiment.schema.json_schema import file_schema
 
 OWN = {"synchronization": "mine", "local_steps": "mine", "shard_choice": "mine"}
 
 
 @pytest.fixture(autouse=True)
 def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named, "_REGISTERED", {section: {} for section in named.BUILT_IN})
-    named.register("local_steps", "mine", lambda local_steps, **arguments: lambda worker, step_s: 1)
-    named.register("shard_choice", "mine", lambda sizes, **arguments: lambda worker, assigned, random: 0)
+    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
+    registry.register("local_steps", "mine", lambda local_steps, **arguments: lambda worker, step_s: 1)
+    registry.register("shard_choice", "mine", lambda sizes, **arguments: lambda worker, assigned, random: 0)
 
 
 def arguments(section: str, given: Any, workers: int = 4) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 
 from simulator.experiment.csv_file import read_bytes, read_rows
-from simulator.experiment.units import FiniteDuration, Int, Positive
+from simulator.experiment.schema.units import FiniteDuration, Int, Positive
 
 WorkerEvent = Literal["crash", "notice", "preempt", "leave", "join", "slow", "normal", "disconnect", "reconnect"]
 WORKER_EVENTS: dict[str, str] = {

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.experiment.document import Document
+from simulator.experiment.file import Document
 from simulator.experiment.problems import Problem, nearest
-from simulator.experiment.schema import Experiment
+from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.search import is_search
 from simulator.experiment.yaml_text import Key
 

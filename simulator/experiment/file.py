@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from simulator.experiment.cluster_schema import devices_form
 from simulator.experiment.paths import anchor, anchor_files, expanded
 from simulator.experiment.problems import ExperimentError, Problem, nearest
+from simulator.experiment.schema.cluster import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
 
 Tree = dict[str, Any]

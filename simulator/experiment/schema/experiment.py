@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from simulator.experiment.base import ConflictError, Section
-from simulator.experiment.cluster_schema import Cluster
-from simulator.experiment.data_schema import ClustersData, Data, TextSource
-from simulator.experiment.outer_schema import Outer
-from simulator.experiment.policies_schema import (
+from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.data import ClustersData, Data, TextSource
+from simulator.experiment.schema.outer import Outer
+from simulator.experiment.schema.policies import (
     BarrierSynchronization,
     FixedSteps,
     LocalSteps,
@@ -21,7 +20,8 @@ from simulator.experiment.policies_schema import (
     ShardChoice,
     Synchronization,
 )
-from simulator.experiment.units import (
+from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.units import (
     Arguments,
     Count,
     FiniteDuration,
@@ -32,7 +32,7 @@ from simulator.experiment.units import (
     PositiveInt,
     Size,
 )
-from simulator.experiment.words import IN_ARGUMENTS, in_numbers
+from simulator.experiment.schema.worker_words import IN_ARGUMENTS, in_numbers
 
 
 class TransformerModel(Section):

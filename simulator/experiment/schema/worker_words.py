@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from simulator.experiment.base import ConflictError
 from simulator.experiment.problems import nearest
+from simulator.experiment.schema.section import ConflictError
 
 Words = Mapping[str, Callable[[int], float]]
 

@@ -7,7 +7,7 @@ from experiment_files import SMALL, experiment, mistakes, tree
 from hypothesis import given, settings
 
 from simulator.experiment import Experiment, ExperimentError, load
-from simulator.experiment.trace import SERVER_EVENTS, WORKER_EVENTS, TraceEvent
+from simulator.experiment.schema.fault_trace import SERVER_EVENTS, WORKER_EVENTS, TraceEvent
 from tests.faulty import faults, traces
 
 HEADER = "worker,time,event\n"
