@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from simulator.experiment.plugins import import_plugins
     from simulator.host.cores import use_cpu_cores
     from simulator.learning import Workshop, register_outer
-    from simulator.policies import (
+    from simulator.record import RunRecord
+    from simulator.report.runs import Runs, read_runs
+    from simulator.study import build_experiment, simulate_all, vary
+    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweeping.sweep import Local, OnRay, run_points
+    from simulator.timeline import (
         ServerView,
         SynchronizationPolicy,
         register_local_steps,
         register_shard_choice,
         register_synchronization,
     )
-    from simulator.record import RunRecord
-    from simulator.report.runs import Runs, read_runs
-    from simulator.study import build_experiment, simulate_all, vary
-    from simulator.sweeping.outcomes import PointsFailedError
-    from simulator.sweeping.sweep import Local, OnRay, run_points
     from simulator.tracking import TensorBoard, WeightsAndBiases, track
 
 _HOME = {
@@ -35,9 +35,9 @@ _HOME = {
     "Progress": "simulator.engine",
     "RunRecord": "simulator.record",
     "Runs": "simulator.report.runs",
-    "ServerView": "simulator.policies",
+    "ServerView": "simulator.timeline",
     "Simulation": "simulator.engine",
-    "SynchronizationPolicy": "simulator.policies",
+    "SynchronizationPolicy": "simulator.timeline",
     "TensorBoard": "simulator.tracking",
     "WeightsAndBiases": "simulator.tracking",
     "Workshop": "simulator.learning",
@@ -47,10 +47,10 @@ _HOME = {
     "import_plugins": "simulator.experiment.plugins",
     "load": "simulator.experiment",
     "read_runs": "simulator.report.runs",
-    "register_local_steps": "simulator.policies",
+    "register_local_steps": "simulator.timeline",
     "register_outer": "simulator.learning",
-    "register_shard_choice": "simulator.policies",
-    "register_synchronization": "simulator.policies",
+    "register_shard_choice": "simulator.timeline",
+    "register_synchronization": "simulator.timeline",
     "run_points": "simulator.sweeping.sweep",
     "simulate": "simulator.engine",
     "simulate_all": "simulator.study",

@@ -5,7 +5,7 @@ from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
 from simulator.cluster.length import Length, length_at_most
-from simulator.cluster.streams import stream
+from simulator.cluster.random_streams import stream
 
 __all__ = [
     "AUTHORS_STEP_S",

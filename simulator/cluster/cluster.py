@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
-from simulator.cluster.streams import stream
+from simulator.cluster.random_streams import stream
 from simulator.experiment.schema.cluster import Cluster, Network
 
 

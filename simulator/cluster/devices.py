@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from simulator.cluster.streams import stream
+from simulator.cluster.random_streams import stream
 from simulator.experiment import SettingError
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.cluster import (

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
-from simulator.cluster.streams import stream
+from simulator.cluster.random_streams import stream
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.fault_trace import TraceEvent
 from simulator.experiment.schema.faults import (

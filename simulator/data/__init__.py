@@ -1,10 +1,10 @@
 """What workers learn from: sources, shards, and the order in which a shard's examples are visited."""
 
+from simulator.data.batch_order import DataOrder
 from simulator.data.dataset import ClassificationDataset, Dataset, TextDataset
 from simulator.data.errors import DataError
 from simulator.data.info import CorpusInfo, corpus_info
 from simulator.data.load import load_dataset, vocabulary_of
-from simulator.data.order import DataOrder
 from simulator.data.progress import Progress as PrepareProgress
 from simulator.data.store import token_store
 

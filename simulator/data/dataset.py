@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.streams import StoredStream
+from simulator.data.token_streams import StoredStream
 
 Addresses = npt.NDArray[np.int32]
 """Example addresses: where each example is found in a data set's arrays."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from simulator.data.store import TokenStore, encoder_of
-from simulator.data.streams import StoredStream
 from simulator.data.text import divergences, divided_text
+from simulator.data.token_streams import StoredStream
 from simulator.experiment.schema.data import DocumentData
 
 _SAMPLES, _SAMPLE_TOKENS = 4, 60

@@ -2,9 +2,9 @@
 
 import math
 
-from simulator.data.clusters import load_clusters
 from simulator.data.dataset import Dataset
 from simulator.data.errors import DataError
+from simulator.data.gaussian_clusters import load_clusters
 from simulator.data.progress import Progress
 from simulator.data.synthetic import load_synthetic
 from simulator.data.text import load_text

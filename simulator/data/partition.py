@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.clustering import cluster_documents
+from simulator.data.document_clusters import cluster_documents
 from simulator.data.errors import DataError
 from simulator.data.progress import Progress
 from simulator.data.randomness import named_generator

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from simulator.data.dataset import TextDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
-from simulator.data.streams import Tokens
+from simulator.data.token_streams import Tokens
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, check_addressable, cut_windows
 from simulator.experiment.schema.data import SyntheticData

@@ -8,7 +8,7 @@ from simulator.data.dataset import TextDataset
 from simulator.data.partition import Division, check_groups, divide, unigram_divergences
 from simulator.data.progress import Progress
 from simulator.data.store import TokenStore, token_store
-from simulator.data.streams import StoredStream
+from simulator.data.token_streams import StoredStream
 from simulator.data.windows import MOST_ADDRESSES, Remedies, Text, cut_windows
 from simulator.experiment.schema.data import DocumentData, IidPartition
 

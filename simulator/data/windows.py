@@ -9,7 +9,7 @@ import numpy.typing as npt
 from simulator.data.dataset import Addresses, HostWindows, TextDataset
 from simulator.data.errors import DataError
 from simulator.data.randomness import named_generator
-from simulator.data.streams import StoredStream, Stream
+from simulator.data.token_streams import StoredStream, Stream
 
 MOST_ADDRESSES = 2**31 - 1
 

@@ -11,7 +11,7 @@ import optax
 
 import models
 from simulator.data import DataOrder, Dataset, PrepareProgress, load_dataset, vocabulary_of
-from simulator.data.sufficient import check_sizes, parts_of_budget
+from simulator.data.size_checks import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import CosineSchedule, Inner

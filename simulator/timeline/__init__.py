@@ -1,7 +1,7 @@
 """The simulated clock: SimPy processes of workers and server, and the policies that order them."""
 
 from simulator.timeline.build import timeline_of
-from simulator.timeline.causal import CausalHash
+from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import NoProgressError
 from simulator.timeline.events import (
@@ -18,8 +18,9 @@ from simulator.timeline.events import (
     Shortened,
     Update,
 )
-from simulator.timeline.own import register_local_steps, register_shard_choice, register_synchronization
-from simulator.timeline.policies import (
+from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization
+from simulator.timeline.policies.shard_choice import LeastVisited, OwnShard, Proportional, ShardChoice
+from simulator.timeline.policies.synchronization import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
@@ -29,7 +30,6 @@ from simulator.timeline.policies import (
     dynamic_steps,
     fixed_steps,
 )
-from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
 from simulator.timeline.timeline import Timeline
 
 __all__ = [

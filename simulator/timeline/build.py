@@ -14,8 +14,9 @@ from simulator.experiment.schema.policies import (
     NamedSynchronization,
 )
 from simulator.timeline.config import TimelineConfig
-from simulator.timeline.own import OwnChoice, OwnSteps, OwnSynchronization
-from simulator.timeline.policies import (
+from simulator.timeline.policies.registered import OwnChoice, OwnSteps, OwnSynchronization
+from simulator.timeline.policies.shard_choice import LeastVisited, OwnShard, Proportional, ShardChoice
+from simulator.timeline.policies.synchronization import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
@@ -24,7 +25,6 @@ from simulator.timeline.policies import (
     dynamic_steps,
     fixed_steps,
 )
-from simulator.timeline.shards import LeastVisited, OwnShard, Proportional, ShardChoice
 from simulator.timeline.timeline import Timeline
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from simulator.timeline.policies import StepsChoice, Synchronization
-from simulator.timeline.shards import ShardChoice
+from simulator.timeline.policies.shard_choice import ShardChoice
+from simulator.timeline.policies.synchronization import StepsChoice, Synchronization
 
 
 @dataclasses.dataclass(frozen=True)

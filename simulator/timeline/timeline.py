@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import simpy
 
 from simulator.cluster import ClusterModel, Episodes, Nanoseconds, nanoseconds, seconds, stream
-from simulator.timeline.causal import CausalHash
+from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
 from simulator.timeline.events import (
@@ -26,7 +26,7 @@ from simulator.timeline.events import (
     Update,
 )
 from simulator.timeline.links import Channel
-from simulator.timeline.policies import ServerView
+from simulator.timeline.policies.synchronization import ServerView
 from simulator.timeline.worker import Process, Request, Worker
 
 

@@ -7,13 +7,13 @@ from corpora import COLOURS, json_lines, sentence, store_of, topics, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.data import DataError, TextDataset, clustering, load_dataset, token_store
+from simulator.data import DataError, TextDataset, document_clusters, load_dataset, token_store
 from simulator.data import text as text_module
-from simulator.data.clustering import cluster_documents
+from simulator.data.document_clusters import cluster_documents
 from simulator.data.partition import Division, deal, divide, unigram_divergences
 from simulator.data.store import TokenStore
-from simulator.data.streams import StoredStream
 from simulator.data.text import divergences
+from simulator.data.token_streams import StoredStream
 from simulator.experiment.schema.data import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
 
 FOLDERS = {"kind": "folder"}
@@ -276,7 +276,7 @@ def test_documents_of_other_words_are_in_other_clusters(tmp_path: Path, tokenize
 def test_clusters_are_found_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path):
     store, first = labels_of(topics(tmp_path, 3), 3)
     [kept] = (cache / "clusters").glob(f"{store.folder.name}-*")
-    monkeypatch.setattr(clustering, "_clustered", None)
+    monkeypatch.setattr(document_clusters, "_clustered", None)
     np.testing.assert_array_equal(labels_of(tmp_path, 3)[1], first)
     monkeypatch.undo()
     good = kept.read_bytes()
@@ -287,7 +287,7 @@ def test_clusters_are_found_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_clusters_are_found_on_a_sample_and_the_rest_assigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clustering, "_FITTED", 9)
+    monkeypatch.setattr(document_clusters, "_FITTED", 9)
     store, labels = labels_of(topics(tmp_path, 5), 4)
     assert len({*zip(store.groups.tolist(), labels.tolist(), strict=True)}) == 4
 

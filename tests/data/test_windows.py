@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulator.data import DataError, TextDataset, load_dataset, text, windows
-from simulator.data.streams import StoredStream
+from simulator.data.token_streams import StoredStream
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, cut_windows
 from simulator.experiment.schema.data import TextData

@@ -5,7 +5,7 @@ from corpora import store_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.data.streams import StoredStream
+from simulator.data.token_streams import StoredStream
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=12)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.timeline import Arrival, Dispatched, Evaluation, Event, Finished, Round, Update
-from simulator.timeline.causal import CausalHash
+from simulator.timeline.causal_hash import CausalHash
 
 ROUND = Round(id=5, worker=1, shard=2, first_step=40, steps=20, version=3)
 ARRIVAL = Arrival(ROUND, 1.0, 2.0, 3.0, 4.0, 5.0)

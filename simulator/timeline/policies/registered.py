@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.experiment import SimulationError, registry
-from simulator.timeline.policies import ServerView, Speeds, Synchronization
-from simulator.timeline.shards import Assignments
+from simulator.timeline.policies.shard_choice import Assignments
+from simulator.timeline.policies.synchronization import ServerView, Speeds, Synchronization
 
 _Number = TypeVar("_Number", bound=np.generic)
 
