@@ -16,8 +16,8 @@ from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.host.signals import Stopped
 from simulator.keeper import Keeper
-from simulator.learning import Server, Ticket, Workshop, as_used, snapshot
-from simulator.learning.modeling import tokens_per_step
+from simulator.learning import Server, Ticket, Workshop, as_used, learner_state
+from simulator.learning.model import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
 from simulator.provenance import made_with, parameters_hash
@@ -320,21 +320,23 @@ class _Learner:
         self._averages = experiment.synchronization.averages_group
         self._tickets: dict[int, Ticket] = {}
         with _fitting():
-            params = None if saved is None else snapshot.saved_params(saved.arrays, workshop.params_like(experiment))
+            params = (
+                None if saved is None else learner_state.saved_params(saved.arrays, workshop.params_like(experiment))
+            )
         self.server = workshop.server(experiment, progress, params)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns what training has made and still needs: arrays, and the rest."""
-        return snapshot.take(self.server, self._trainer, self._tickets)
+        return learner_state.take(self.server, self._trainer, self._tickets)
 
     def size(self) -> int:
         """Returns the bytes of the state's arrays."""
-        return snapshot.size(self.server, self._trainer, self._tickets)
+        return learner_state.size(self.server, self._trainer, self._tickets)
 
     def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
         """Puts back what had been trained."""
         with _fitting():
-            self._tickets = snapshot.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
+            self._tickets = learner_state.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
     @phase("dispatch")
     def dispatch(self, assignment: Round) -> None:
@@ -391,7 +393,7 @@ def _fitting() -> Iterator[None]:
     """Says so where a checkpoint was made by another state of this program."""
     try:
         yield
-    except snapshot.SnapshotError as error:
+    except learner_state.SnapshotError as error:
         message = f"the checkpoint does not fit this program, which has changed since ({error}): "
         raise RecordError(f"{message}remove the run's folder, and simulate it again") from error
 

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from simulator import Experiment, Workshop, load, use_cpu_cores
 from simulator.cluster.devices import PEAK_FLOPS
-from simulator.learning.modeling import tokens_per_step
+from simulator.learning.model import tokens_per_step
 
 OTHER_NAMES = {"TPU v5 lite": "TPU v5e", "TPU v6 lite": "TPU v6e", "TPU v5": "TPU v5p"}
 TINY = "model={kind: transformer, layers: 2, width: 32, heads: 2, context: 16, vocabulary: 512}"

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models import TransformerConfig
 from simulator import Experiment, Workshop
-from simulator.learning.modeling import transformer_config
+from simulator.learning.model import transformer_config
 
 
 class Block(nn.Module):

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Experiment, Workshop, load, simulate, use_cpu_cores
-from simulator.learning.modeling import tokens_per_step
+from simulator.learning.model import tokens_per_step
 
 HERE = Path(__file__).parent
 FILES = {"quickstart": HERE.parent / "quickstart.yaml", "a": HERE / "workload_a.yaml"}

@@ -129,7 +129,7 @@ def _texts(
     """Yields every text of a file, prepared, with its number of shards and the context, each combination once."""
     from simulator.experiment import ExperimentError, Problem
     from simulator.experiment.schema.data import TextSource
-    from simulator.learning.modeling import context_of
+    from simulator.learning.model import context_of
 
     _, points, _ = read_points(file, settings, variant)
     texts = {}

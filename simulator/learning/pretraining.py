@@ -13,8 +13,8 @@ import numpy.typing as npt
 from simulator.data import DataOrder, Dataset
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import ConstantSchedule, Inner
-from simulator.learning.inner import build_inner, linear_warmup
-from simulator.learning.programs import Programs
+from simulator.learning.compiled_rounds import Programs
+from simulator.learning.optimizers.inner import build_inner, linear_warmup
 from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
 
 PretrainProgress = Callable[[int, int, float], None]

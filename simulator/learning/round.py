@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simulator.learning.inner import InnerOptimizer, Rates
-from simulator.learning.nonfinite import all_finite
+from simulator.learning.optimizers.inner import InnerOptimizer, Rates
+from simulator.learning.optimizers.nonfinite import all_finite
 
 Params = Any
 OptState = Any

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from simulator.learning.nonfinite import GuardState
+from simulator.learning.optimizers.nonfinite import GuardState
 from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Params, RoundResult
 

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from simulator.learning.feed import Feed
+from simulator.learning.compiled_rounds import Programs, everywhere
+from simulator.learning.lane_schedule import lanes_on_each, whole_lanes
 from simulator.learning.phases import phase
-from simulator.learning.programs import Programs, everywhere
 from simulator.learning.round import Assignment, OptState, Params, RoundInputs, RoundResult
-from simulator.learning.segments import lanes_on_each, whole_lanes
+from simulator.learning.round_data import Feed
 
 
 @dataclasses.dataclass

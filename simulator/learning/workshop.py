@@ -15,8 +15,8 @@ from simulator.data.size_checks import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import CosineSchedule, Inner
-from simulator.learning.feed import Feed
-from simulator.learning.inner import InnerOptimizer, Rates, build_inner, learning_rates
+from simulator.learning.compiled_rounds import Programs, everywhere
+from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.memory import (
     Layout,
     Needs,
@@ -28,7 +28,9 @@ from simulator.learning.memory import (
     resident_bytes,
     sizes_of,
 )
-from simulator.learning.modeling import ModelCosts, build_model, context_of
+from simulator.learning.model import ModelCosts, build_model, context_of
+from simulator.learning.optimizers.inner import InnerOptimizer, Rates, build_inner, learning_rates
+from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import (
     PretrainProgress,
     pretrain_inner,
@@ -37,10 +39,8 @@ from simulator.learning.pretraining import (
     root_key,
     steps_seen,
 )
-from simulator.learning.programs import Programs, everywhere
-from simulator.learning.registry import build_outer
 from simulator.learning.round import Arrays, Params, Recipe
-from simulator.learning.segments import default_lanes, lanes_of_use, launch_overhead
+from simulator.learning.round_data import Feed
 from simulator.learning.server import Evaluator, OuterPrograms, Server
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 

@@ -14,7 +14,7 @@ from simulator.host.format import byte_count, count, duration, short_count
 from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
-from simulator.learning.modeling import tokens_per_step
+from simulator.learning.model import tokens_per_step
 from simulator.reuse import Reuse
 from simulator.sharing import sharing
 from simulator.sweeping.plan import PlannedRun, planned_runs, start_of

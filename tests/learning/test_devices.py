@@ -37,9 +37,9 @@ import gc, json, sys
 sys.path.insert(0, "tests/learning")
 import jax
 import jax.numpy as jnp
-from quadratic import ARRAYS, Task, feed, momentum_recipe
+from tests.learning.quadratic import ARRAYS, Task, feed, momentum_recipe
 from simulator.learning import BatchedTrainer, Programs
-from simulator.learning.programs import everywhere
+from simulator.learning.compiled_rounds import everywhere
 import dataclasses
 
 SHAPE = (11, 13, 17)

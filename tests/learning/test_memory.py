@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quadratic import START, Task, feed, momentum_recipe
 
 from simulator.engine import Simulation, simulate
 from simulator.experiment import ExperimentError
 from simulator.learning import BatchedTrainer, MemoryNeedError, OuterPrograms, Programs, SerialTrainer, Server, Workshop
 from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
 from tests.experiments import tiny
+from tests.learning.quadratic import START, Task, feed, momentum_recipe
 
 SIZES = Sizes(params=10, inner=20, outer=30, data=1000, activations=100, evaluation=70)
 

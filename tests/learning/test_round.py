@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quadratic import ARRAYS, START, Task, feed, fetch, inner, loss, momentum_recipe, order
 
 from simulator.learning import Programs, Recipe, RoundResult, build_inner, pseudo_gradient
+from tests.learning.quadratic import ARRAYS, START, Task, feed, fetch, inner, loss, momentum_recipe, order
 
 
 def run(

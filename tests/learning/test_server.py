@@ -7,12 +7,12 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quadratic import ARRAYS, START, fetch, loss
 
 from simulator.experiment.schema.outer import NesterovOuter, SGDOuter
 from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
 from simulator.learning.round import RoundResult
 from simulator.learning.server import batch_sizes
+from tests.learning.quadratic import ARRAYS, START, fetch, loss
 
 NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
 

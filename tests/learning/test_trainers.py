@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quadratic import ARRAYS, START, LoggingPrograms, Task, feed, momentum_recipe
 
 from simulator.learning import (
     BatchedTrainer,
@@ -18,7 +17,8 @@ from simulator.learning import (
     Server,
     Trainer,
 )
-from simulator.learning.segments import Segment
+from simulator.learning.lane_schedule import Segment
+from tests.learning.quadratic import ARRAYS, START, LoggingPrograms, Task, feed, momentum_recipe
 
 
 def shifted(amount: float) -> Any:

@@ -14,7 +14,7 @@ from simulator.data import DataError, DataOrder
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import TransformerModel
 from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, pretraining
-from simulator.learning.modeling import context_of, transformer_config
+from simulator.learning.model import context_of, transformer_config
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 from pydantic import TypeAdapter
-from quadratic import inner
 
 from simulator.experiment import Experiment, registry
 from simulator.experiment.problems import OF_PLUGINS
@@ -20,8 +19,9 @@ from simulator.learning import (
     outer_optimizers,
     register_outer,
 )
-from simulator.learning import registry as outer_registry
-from simulator.learning.registry import optax_optimizers
+from simulator.learning.optimizers import outer as outer_registry
+from simulator.learning.optimizers.outer import optax_optimizers
+from tests.learning.quadratic import inner
 
 EXTRA = {"staleness": jnp.int32(3), "worker": jnp.int32(0)}
 

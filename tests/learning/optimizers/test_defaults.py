@@ -8,7 +8,7 @@ import pytest
 from simulator import Workshop, simulate
 from simulator.experiment import Experiment, registry
 from simulator.learning import as_used, register_outer
-from simulator.learning import registry as outer_registry
+from simulator.learning.optimizers import outer as outer_registry
 from simulator.record import RunRecord
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from simulator.learning.lane_schedule import Segment, plan
 from simulator.learning.round import (
     Arrays,
     OptState,
@@ -18,7 +19,6 @@ from simulator.learning.round import (
     advance,
     first_state,
 )
-from simulator.learning.segments import Segment, plan
 
 Outcome = tuple[RoundResult, OptState]
 Shared = TypeVar("Shared")

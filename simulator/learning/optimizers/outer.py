@@ -17,9 +17,9 @@ from simulator.experiment.schema.outer import (
     Outer,
     SGDOuter,
 )
-from simulator.learning import nonfinite, staleness
-from simulator.learning.outer import buffered, delayed_nesterov
-from simulator.learning.protocol import OptimizerError, check_step, told_what_it_takes
+from simulator.learning.optimizers import nonfinite, staleness
+from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
+from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
 
 Factory = Callable[..., optax.GradientTransformation]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.outer import NamedOuter
-from simulator.learning.inner import MASKS
-from simulator.learning.protocol import OptimizerError
-from simulator.learning.registry import factory_of
+from simulator.learning.optimizers.inner import MASKS
+from simulator.learning.optimizers.outer import factory_of
+from simulator.learning.optimizers.protocol import OptimizerError
 
 
 def as_used(experiment: Experiment) -> dict[str, Any]:

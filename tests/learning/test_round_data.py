@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from quadratic import ARRAYS, START, Task, feed, fetch, momentum_recipe, order, rates
 
 from simulator.learning import BatchedTrainer, Feed, Programs, SerialTrainer
-from simulator.learning import feed as feeding
+from simulator.learning import round_data as feeding
+from tests.learning.quadratic import ARRAYS, START, Task, feed, fetch, momentum_recipe, order, rates
 
 TARGETS = np.asarray(ARRAYS["targets"])
 

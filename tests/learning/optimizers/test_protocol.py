@@ -14,7 +14,8 @@ from simulator import Workshop, simulate
 from simulator.engine import check
 from simulator.experiment import ExperimentError
 from simulator.experiment.schema.outer import NamedOuter
-from simulator.learning import OptimizerError, build_outer, register_outer, registry
+from simulator.learning import OptimizerError, build_outer, register_outer
+from simulator.learning.optimizers import outer
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
 
@@ -25,7 +26,7 @@ PARAMS = {"x": jnp.ones(2)}
 @pytest.fixture(autouse=True)
 def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(outer, "_REGISTERED", {})
 
 
 def scaled(gradients: Any, factor: Any) -> Any:
@@ -186,7 +187,7 @@ def test_an_optimizer_that_cannot_step_is_refused_in_one_line(name: str):
 def test_a_part_of_a_chain_is_told_what_it_takes_or_refused():
     def chained(update: Callable[..., Any], kind: Any) -> Any:
         part = kind(lambda params: optax.EmptyState(), update)
-        registry._REGISTERED.clear()
+        outer._REGISTERED.clear()
         register_outer("own", lambda learning_rate: optax.chain(part, optax.scale(learning_rate)))
         return build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
 

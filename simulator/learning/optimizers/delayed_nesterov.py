@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.learning.nonfinite import all_finite
+from simulator.learning.optimizers.nonfinite import all_finite
 
 
 class DelayedNesterovState(NamedTuple):

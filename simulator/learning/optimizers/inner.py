@@ -11,8 +11,8 @@ import numpy.typing as npt
 import optax
 
 from simulator.experiment.schema.experiment import ConstantSchedule, Inner, Schedule
-from simulator.learning.protocol import OptimizerError, check_step
-from simulator.learning.registry import check_not_repeated, optax_like
+from simulator.learning.optimizers.outer import check_not_repeated, optax_like
+from simulator.learning.optimizers.protocol import OptimizerError, check_step
 
 Rates = npt.NDArray[np.float32]
 InnerOptimizer = Callable[[jax.Array | float], optax.GradientTransformationExtraArgs]

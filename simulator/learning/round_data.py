@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from simulator.learning.inner import Rates
+from simulator.learning.optimizers.inner import Rates
 from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Assignment, OptState, Params, RoundInputs
 

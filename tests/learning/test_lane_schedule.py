@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.learning.segments import (
+from simulator.learning.lane_schedule import (
     Segment,
     default_lanes,
     lanes_of_use,

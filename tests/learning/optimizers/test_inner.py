@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quadratic import inner
 
 from simulator.experiment.schema.experiment import ConstantSchedule, CosineSchedule
 from simulator.learning import build_inner, learning_rates, warmup_cosine
-from simulator.learning.inner import linear_warmup
+from simulator.learning.optimizers.inner import linear_warmup
+from tests.learning.quadratic import inner
 
 
 def cosine(**settings: Any) -> CosineSchedule:
