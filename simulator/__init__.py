@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 from simulator.host.platforms import avoid_cuda_without_driver
 
 if TYPE_CHECKING:
-    from simulator.engine import Observer, Progress, Simulation, check, simulate
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.experiment.plugins import import_plugins
     from simulator.host.cores import use_cpu_cores
     from simulator.learning import Workshop, register_outer
+    from simulator.progress.trackers import TensorBoard, WeightsAndBiases, track
     from simulator.record import RunRecord
     from simulator.report.runs import Runs, read_runs
+    from simulator.simulation.simulate import Observer, Progress, Simulation, check, simulate
     from simulator.study import build_experiment, simulate_all, vary
     from simulator.sweeping.outcomes import PointsFailedError
     from simulator.sweeping.sweep import Local, OnRay, run_points
@@ -22,27 +23,26 @@ if TYPE_CHECKING:
         register_shard_choice,
         register_synchronization,
     )
-    from simulator.tracking import TensorBoard, WeightsAndBiases, track
 
 _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
     "Local": "simulator.sweeping.sweep",
-    "Observer": "simulator.engine",
+    "Observer": "simulator.simulation.simulate",
     "OnRay": "simulator.sweeping.sweep",
     "Point": "simulator.experiment",
     "PointsFailedError": "simulator.sweeping.outcomes",
-    "Progress": "simulator.engine",
+    "Progress": "simulator.simulation.simulate",
     "RunRecord": "simulator.record",
     "Runs": "simulator.report.runs",
     "ServerView": "simulator.timeline",
-    "Simulation": "simulator.engine",
+    "Simulation": "simulator.simulation.simulate",
     "SynchronizationPolicy": "simulator.timeline",
-    "TensorBoard": "simulator.tracking",
-    "WeightsAndBiases": "simulator.tracking",
+    "TensorBoard": "simulator.progress.trackers",
+    "WeightsAndBiases": "simulator.progress.trackers",
     "Workshop": "simulator.learning",
     "build_experiment": "simulator.study",
-    "check": "simulator.engine",
+    "check": "simulator.simulation.simulate",
     "expand": "simulator.experiment",
     "import_plugins": "simulator.experiment.plugins",
     "load": "simulator.experiment",
@@ -52,9 +52,9 @@ _HOME = {
     "register_shard_choice": "simulator.timeline",
     "register_synchronization": "simulator.timeline",
     "run_points": "simulator.sweeping.sweep",
-    "simulate": "simulator.engine",
+    "simulate": "simulator.simulation.simulate",
     "simulate_all": "simulator.study",
-    "track": "simulator.tracking",
+    "track": "simulator.progress.trackers",
     "use_cpu_cores": "simulator.host.cores",
     "vary": "simulator.study",
 }

@@ -155,8 +155,8 @@ def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
       RecordError: the record is damaged, or of another experiment.
     """
     from simulator.experiment import Experiment
-    from simulator.keeper import identity, refuse_others
     from simulator.learning import as_used
+    from simulator.simulation.checkpointer import identity, refuse_others
 
     if not (folder / SUMMARY_FILE).exists():
         return None

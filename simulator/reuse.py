@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.record import Checkpoint, RunRecord, shard_columns
-from simulator.resuming import to_recall
+from simulator.simulation.replay import to_recall
 from simulator.timeline import CausalHash, Event, NoProgressError, Update
 
 KEPT_OF_HOST = 0.1

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.host.signals import Stopped
 from simulator.learning import Workshop
 from simulator.reuse import KEPT_OF_HOST, Order, Reuse, order_of
+from simulator.simulation.simulate import Simulation
 
 _Event = TypeVar("_Event")
 

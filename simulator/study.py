@@ -22,7 +22,7 @@ from simulator.experiment import (
 from simulator.experiment.equal_points import experiment_key
 from simulator.experiment.file import merge, plain_tree, together
 from simulator.experiment.paths import anchor_files
-from simulator.tracking import Tracker
+from simulator.progress.trackers import Tracker
 
 if TYPE_CHECKING:
     from simulator.report.runs import Runs
@@ -165,9 +165,9 @@ def _settled(points: list[Point]) -> list[Point]:
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
     """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
-    from simulator.checks import Shortages, check
     from simulator.learning import Workshop
-    from simulator.live import PreparationView
+    from simulator.progress.live import PreparationView
+    from simulator.simulation.checks import Shortages, check
 
     with PreparationView(Console(stderr=True)) as shown:
         workshop = workshop or Workshop(shown)
@@ -185,7 +185,7 @@ def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
 
 @contextlib.contextmanager
 def _view(runs: int, progress: bool) -> Iterator[Any]:
-    from simulator.live import LiveView
+    from simulator.progress.live import LiveView
 
     if not progress:
         yield None

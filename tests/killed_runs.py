@@ -16,10 +16,10 @@ from typing import Any
 import orbax.checkpoint  # noqa: F401  # once, not in every process
 
 from simulator import Workshop, simulate
-from simulator.book import Progress
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.record import checkpoints
+from simulator.simulation.recorder import Progress
 from tests.experiments import tiny
 
 KILLS = 3  # of every variant

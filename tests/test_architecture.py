@@ -65,7 +65,7 @@ def test_only_the_engine_knows_both_the_clock_and_training():
         parts = {part_of(module) for module in imported(file)}
         if {"simulator.timeline", "simulator.learning"} <= parts:
             both.append(file.relative_to(ROOT).as_posix())
-    assert both == ["simulator/engine.py"]
+    assert both == ["simulator/simulation/simulate.py"]
 
 
 @pytest.mark.parametrize("module", FORBIDDEN)

@@ -440,16 +440,16 @@ def test_an_interruption_while_jax_computes_ends_without_a_crash(tmp_path):
 
 
 def test_runs_that_finished_survive_an_interruption(tardigrad, tmp_path, monkeypatch):
-    from simulator import engine
+    from simulator.simulation import simulate as module
 
-    simulate = engine.simulate
+    simulate = module.simulate
 
     def interrupted(experiment, **kwargs):
         if experiment.variant != "sync":
             raise KeyboardInterrupt
         return simulate(experiment, **kwargs)
 
-    monkeypatch.setattr(engine, "simulate", interrupted)
+    monkeypatch.setattr(module, "simulate", interrupted)
     code, _, err = tardigrad("run", "experiment.yaml", experiment=document())
     assert (code, err) == (130, "tardigrad: interrupted; what had been written down is kept\n")
     assert len(json.loads((tmp_path / "runs/tiny/summary.json").read_text())) == 1

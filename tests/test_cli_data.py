@@ -6,7 +6,7 @@ import yaml
 
 from simulator.data import load as loading
 from simulator.data import store
-from simulator.live import PreparationView
+from simulator.progress.live import PreparationView
 from tests.experiments import TINY
 
 FOLDERS = {"kind": "grouped", "groups": {"kind": "folder"}}

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from simulator import Workshop, simulate
-from simulator.engine import Simulation
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.host.signals import Stopped
 from simulator.learning import trainers
 from simulator.record import RunRecord
 from simulator.sharing import sharing
+from simulator.simulation.simulate import Simulation
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
 

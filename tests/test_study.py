@@ -20,14 +20,14 @@ from simulator import (
     expand,
     import_plugins,
     load,
-    notebook,
     run_points,
     simulate,
     simulate_all,
     vary,
 )
-from simulator.live import LiveView
-from simulator.notebook import NotebookView
+from simulator.progress import notebook
+from simulator.progress.live import LiveView
+from simulator.progress.notebook import NotebookView
 from simulator.record import RecordError
 from simulator.report import read_runs
 from simulator.timeline import NoProgressError

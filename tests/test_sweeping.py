@@ -23,12 +23,12 @@ from simulator import (
     register_shard_choice,
     run_points,
 )
-from simulator.book import Progress
 from simulator.cluster import ClusterError
 from simulator.experiment import ExperimentError, Problem, SimulationError, registry
 from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.learning import Workshop
+from simulator.simulation.recorder import Progress
 from simulator.sweeping import estimate as estimates
 from simulator.sweeping.estimate import PointCost, SweepCost, estimate
 from simulator.sweeping.ledger import Ledger
@@ -106,16 +106,16 @@ def test_a_point_that_fails_does_not_stop_the_others(tardigrad: Any, tmp_path: P
 
 
 def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from simulator import engine
+    from simulator.simulation import simulate as module
 
-    simulate = engine.simulate
+    simulate = module.simulate
 
     def faulty(experiment: Any, **kwargs: Any) -> Any:
         if experiment.seed == 0:
             raise ZeroDivisionError("no such luck")
         return simulate(experiment, **kwargs)
 
-    monkeypatch.setattr(engine, "simulate", faulty)
+    monkeypatch.setattr(module, "simulate", faulty)
     points = points_of(tmp_path, sweep={"seed": [0, 1]})
     with pytest.raises(PointsFailedError, match="seed=0: ZeroDivisionError: no such luck") as failed:
         run_points(points, tmp_path / "a")
@@ -134,18 +134,18 @@ def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pyt
 
 
 def test_points_are_found_again_when_a_sweep_has_got_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from simulator import engine
+    from simulator.simulation import simulate as module
 
     out = tmp_path / "a"
     run_points(points_of(tmp_path, sweep={"seed": [1, 2]}), out)
     simulated = []
-    simulate = engine.simulate
+    simulate = module.simulate
 
     def noted(experiment: Any, **kwargs: Any) -> Any:
         simulated.append(experiment.seed)
         return simulate(experiment, **kwargs)
 
-    monkeypatch.setattr(engine, "simulate", noted)
+    monkeypatch.setattr(module, "simulate", noted)
     records = run_points(points_of(tmp_path, sweep={"seed": [0, 2, 1, 3]}), out, resume=True)
     assert [record.summary["seed"] for record in records] == [0, 2, 1, 3]
     assert simulated == [0, 3]

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Workshop, load, simulate, use_cpu_cores
-from simulator.engine import Simulation
-from simulator.keeper import Keeper
+from simulator.simulation.checkpointer import Keeper
+from simulator.simulation.simulate import Simulation
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 VARIANT = "delayed Nesterov"

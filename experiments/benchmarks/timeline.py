@@ -37,10 +37,10 @@ from measuring import own_peak_mib
 from rich.console import Console
 from rich.table import Table
 
-from simulator.book import Book
 from simulator.cluster import ClusterModel, FaultModel, Link, profile_step_s
 from simulator.experiment.schema.experiment import Budget
 from simulator.experiment.schema.faults import Faults
+from simulator.simulation.recorder import Book
 from simulator.timeline import (
     Asynchronous,
     Barrier,

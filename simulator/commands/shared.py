@@ -162,9 +162,9 @@ class Checked(NamedTuple):
 
 def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
     """Does what `read_points` does, for a file that is not simulated: a lack of memory here is not wrong."""
-    from simulator.checks import cluster_of
     from simulator.cluster import length_at_most
     from simulator.experiment import expand, load_document
+    from simulator.simulation.checks import cluster_of
 
     document = load_document(file, settings or ())
     with _looking("all" if data else "none", train=data) as look:
@@ -182,14 +182,14 @@ class _Look:
     """Finds what is wrong with experiments, and what does not fit into memory."""
 
     def __init__(self, data: LookAt, workshop: "Workshop", *, train: bool):
-        from simulator.checks import Shortages
+        from simulator.simulation.checks import Shortages
 
         self._data, self.workshop, self._train = data, workshop, train
         self.shortages = Shortages(workshop)
 
     def problems(self, experiment: "Experiment") -> "list[Problem]":
         """Returns what is wrong with an experiment; a lack of memory is noted where nothing is."""
-        from simulator.engine import check
+        from simulator.simulation.simulate import check
 
         even = getattr(getattr(experiment, "data", None), "even", True)
         data = self._data == "all" or (self._data == "uneven" and not even)
@@ -206,7 +206,7 @@ def _looking(data: LookAt, *, train: bool, memory: float = 1.0) -> "Iterator[_Lo
     from rich.console import Console
 
     from simulator.learning import Workshop
-    from simulator.live import PreparationView
+    from simulator.progress.live import PreparationView
 
     with PreparationView(Console(stderr=True)) as view:
         yield _Look(data, Workshop(view, memory=memory), train=train)

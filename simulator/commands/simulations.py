@@ -16,9 +16,9 @@ from simulator.host.text import plural
 if TYPE_CHECKING:
     from simulator.experiment import Document, Point
     from simulator.learning import Workshop
-    from simulator.profiling import Profile
+    from simulator.progress.profiler import Profile
+    from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
-    from simulator.tracking import Tracker
 
 ProfileOption = Annotated[
     bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
@@ -208,12 +208,12 @@ def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
     """Returns the trackers that are asked for, each once."""
     if not kinds:
         return []
-    from simulator.tracking import tracker
+    from simulator.progress.trackers import tracker
 
     return [tracker(kind, folder) for kind in dict.fromkeys(kinds)]
 
 
 def _profile(folder: Path) -> "Profile":
-    from simulator.profiling import Profile
+    from simulator.progress.profiler import Profile
 
     return Profile(folder / "profile")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 
 from simulator.folder import PROGRESS_FILE
-from simulator.live import LiveView, RunView
+from simulator.progress.live import LiveView, RunView
 from simulator.record import atomic_path, read_json, to_json
 from simulator.sweeping.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from simulator.book import Progress
+    from simulator.simulation.recorder import Progress
 
 _WRITTEN_EVERY_S = 2.0
 

@@ -12,14 +12,14 @@ from simulator.sweeping.outcomes import Failure, Finished, Outcome
 from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
 
 if TYPE_CHECKING:
-    from simulator.book import Observer
-    from simulator.engine import TrainerKind
     from simulator.experiment import Point
     from simulator.learning import Workshop
-    from simulator.profiling import Profile
+    from simulator.progress.profiler import Profile
+    from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
     from simulator.reuse import Reuse, Share
-    from simulator.tracking import Tracker
+    from simulator.simulation.recorder import Observer
+    from simulator.simulation.simulate import TrainerKind
 
 
 class TaskRunner:
@@ -136,8 +136,8 @@ def simulate_point(
     point: "Point", name: str, observer: "Observer | None", trackers: "Sequence[Tracker]", **how: Any
 ) -> "RunRecord":
     """Simulates a point under the eyes of trackers, to which it has a name; `how` is what `simulate` takes besides."""
-    from simulator.engine import simulate
-    from simulator.tracking import track
+    from simulator.progress.trackers import track
+    from simulator.simulation.simulate import simulate
 
     with track(trackers, name, point, observer) as told:
         record = simulate(point.experiment, observer=told, overrides=point.overrides, tuned=point.tuned, **how)

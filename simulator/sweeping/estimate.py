@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simulator.engine import Progress, simulate
 from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
 from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
 from simulator.experiment.schema.policies import AsynchronousSynchronization
@@ -17,6 +16,7 @@ from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
 from simulator.reuse import Reuse
 from simulator.sharing import sharing
+from simulator.simulation.simulate import Progress, simulate
 from simulator.sweeping.plan import PlannedRun, planned_runs, start_of
 
 if TYPE_CHECKING:

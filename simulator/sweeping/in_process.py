@@ -13,10 +13,10 @@ from simulator.sweeping.outcomes import Outcome, Watch
 from simulator.sweeping.plan import Task
 
 if TYPE_CHECKING:
-    from simulator.engine import TrainerKind
     from simulator.learning import Workshop
-    from simulator.profiling import Profile
-    from simulator.tracking import Tracker
+    from simulator.progress.profiler import Profile
+    from simulator.progress.trackers import Tracker
+    from simulator.simulation.simulate import TrainerKind
 
 
 class InProcess:

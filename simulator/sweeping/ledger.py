@@ -10,8 +10,8 @@ from simulator.sweeping.outcomes import Failure, Finished, Outcome, Watch
 from simulator.sweeping.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
-    from simulator.book import Observer
     from simulator.record import RunRecord
+    from simulator.simulation.recorder import Observer
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from simulator.sweeping.outcomes import Failure
 from simulator.sweeping.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from simulator.book import Progress
+    from simulator.simulation.recorder import Progress
 
 _TOLD_EVERY_S = 0.2
 

@@ -13,8 +13,8 @@ from simulator.host.text import plural, system_error
 from simulator.sweeping.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
-    from simulator.book import Observer
     from simulator.record import RunRecord
+    from simulator.simulation.recorder import Observer
 
 
 @dataclasses.dataclass(frozen=True)

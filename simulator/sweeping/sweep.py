@@ -11,20 +11,20 @@ from rich.console import Console
 from simulator.experiment import SimulationError, points_of
 from simulator.folder import finished
 from simulator.host.signals import StopSignals
-from simulator.live import LiveView
+from simulator.progress.live import LiveView
 from simulator.sweeping.board import Board
 from simulator.sweeping.in_process import InProcess
 from simulator.sweeping.outcomes import Executor, Failure, Finished, Outcome
 from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, where_they_were, write_sweep
 
 if TYPE_CHECKING:
-    from simulator.engine import TrainerKind
     from simulator.experiment import Point, Simulated
     from simulator.learning import Workshop
-    from simulator.profiling import Profile
+    from simulator.progress.profiler import Profile
+    from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
     from simulator.report.runs import Runs
-    from simulator.tracking import Tracker
+    from simulator.simulation.simulate import TrainerKind
 
 RETRIES = 2
 
@@ -127,7 +127,7 @@ class Sweep:
 
     def _track(self, outcome: Finished) -> None:
         """Tells the trackers of a point that was simulated by another process."""
-        from simulator.tracking import track
+        from simulator.progress.trackers import track
 
         with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as told:
             told.finished(outcome.record)

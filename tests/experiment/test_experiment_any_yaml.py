@@ -10,8 +10,8 @@ from experiment_files import tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.checks import check
 from simulator.experiment import Experiment, ExperimentError, expand, load_document
+from simulator.simulation.checks import check
 
 TOKENS = [
     *(

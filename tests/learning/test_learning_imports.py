@@ -1,7 +1,13 @@
 import subprocess
 import sys
 
-LOADED_WITHOUT = ("simpy", "simulator.timeline", "simulator.engine", "simulator.record", "simulator.report")
+LOADED_WITHOUT = (
+    "simpy",
+    "simulator.timeline",
+    "simulator.simulation.simulate",
+    "simulator.record",
+    "simulator.report",
+)
 
 
 def test_learning_is_loaded_without_the_simulated_world():

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from simulator.engine import Simulation, simulate
 from simulator.experiment import ExperimentError
 from simulator.learning import BatchedTrainer, MemoryNeedError, OuterPrograms, Programs, SerialTrainer, Server, Workshop
 from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
+from simulator.simulation.simulate import Simulation, simulate
 from tests.experiments import tiny
 from tests.learning.quadratic import START, Task, feed, momentum_recipe
 

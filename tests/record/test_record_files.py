@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from simulator.experiment import Point
+from simulator.progress.trackers import TensorBoard
 from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, atomic_path, read_json, read_summaries
 from simulator.record.files import refusal, write_summary
 from simulator.report import save_table, write_trace
@@ -23,7 +24,6 @@ from simulator.sweeping.messages import Piece
 from simulator.sweeping.node import Inbox
 from simulator.sweeping.outcomes import Failure
 from simulator.sweeping.plan import PlannedRun, write_sweep
-from simulator.tracking import TensorBoard
 from tests.experiments import tiny
 from tests.record.builders import build_record
 

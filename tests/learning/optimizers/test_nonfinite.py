@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from simulator import Workshop, simulate
-from simulator.book import NonFiniteError
 from simulator.experiment import Experiment
 from simulator.experiment.schema.outer import DelayedNesterovOuter, NesterovOuter, SGDOuter
 from simulator.learning import OuterPrograms, Server, build_outer
 from simulator.learning.round import RoundResult
+from simulator.simulation.recorder import NonFiniteError
 from simulator.verify import verify
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER

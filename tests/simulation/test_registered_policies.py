@@ -22,10 +22,10 @@ from simulator import (
     simulate,
 )
 from simulator.cluster import nanoseconds
-from simulator.engine import check
 from simulator.experiment import SimulationError, registry
 from simulator.experiment.file import merge
 from simulator.experiment.problems import OF_PLUGINS
+from simulator.simulation.simulate import check
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
 

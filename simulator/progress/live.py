@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from simulator import book
 from simulator.host.format import byte_count, count, decimal, duration, perplexity, short_count
-from simulator.notebook import NotebookView
+from simulator.progress.notebook import NotebookView
+from simulator.simulation import recorder
 
 _OTHERS = 26  # columns beside the name and the bar: percentage, time
 _SHORTEST_NAME, _SHORTEST_BAR, _LONGEST_BAR = 8, 4, 20
@@ -241,8 +241,8 @@ class RunView:
         self._view = view
         self._progress = progress
         self._task: TaskID | None = task
-        self._first: tuple[float, book.Progress] | None = None  # with the host's time; before it lies compilation
-        self._latest: tuple[float, book.Progress] | None = None
+        self._first: tuple[float, recorder.Progress] | None = None  # with the host's time; before it lies compilation
+        self._latest: tuple[float, recorder.Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Shows how far pretraining is."""
@@ -250,7 +250,7 @@ class RunView:
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
         self._view.changed()
 
-    def advanced(self, progress: book.Progress) -> None:
+    def advanced(self, progress: recorder.Progress) -> None:
         """Notes where the simulation stands; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
         self.fraction = progress.fraction

@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 
-from simulator.book import Book, Trained
 from simulator.cluster import build_cluster
 from simulator.experiment.schema.experiment import Budget
+from simulator.simulation.recorder import Book, Trained
 from simulator.timeline import Arrival, Evaluation, Finished, Round, Update
 from tests.experiments import tiny
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from simulator.book import Observer, Progress
 from simulator.experiment import Experiment, ExperimentError, Point, Problem
 from simulator.experiment.problems import nearest
 from simulator.record import RunRecord, naming
+from simulator.simulation.recorder import Observer, Progress
 
 KINDS = ("tensorboard", "wandb")
 _FLUSHED_EVERY_S = 30.0

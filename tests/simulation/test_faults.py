@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from simulator import Workshop, simulate
 from simulator.cluster import nanoseconds
-from simulator.engine import Simulation, TrainerKind
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
 from simulator.record import RunRecord
+from simulator.simulation.simulate import Simulation, TrainerKind
 from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Update
 from simulator.timeline.events import ABSENCES
 from simulator.verify import verify

@@ -11,16 +11,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from simulator.book import Book, NonFiniteError, Observer, Progress, Trained, perplexity
-from simulator.checks import check, cluster_of, reported
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.host.signals import Stopped
-from simulator.keeper import Keeper
 from simulator.learning import Server, Ticket, Workshop, as_used, learner_state
 from simulator.learning.model import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
-from simulator.provenance import made_with, parameters_hash
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -30,8 +26,12 @@ from simulator.record import (
     summarize_money,
     summarize_rounds,
 )
-from simulator.resuming import Recalled, Taken, to_recall
 from simulator.reuse import Share, Trajectory
+from simulator.simulation.checkpointer import Keeper
+from simulator.simulation.checks import check, cluster_of, reported
+from simulator.simulation.provenance import made_with, parameters_hash
+from simulator.simulation.recorder import Book, NonFiniteError, Observer, Progress, Trained, perplexity
+from simulator.simulation.replay import Recalled, Taken, to_recall
 from simulator.timeline import (
     Dispatched,
     Evaluation,

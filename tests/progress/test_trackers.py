@@ -9,7 +9,7 @@ import yaml
 
 from simulator import ExperimentError, Point, Progress, TensorBoard, WeightsAndBiases, Workshop, simulate, simulate_all
 from simulator.host.signals import Stopped
-from simulator.tracking import Tracked, track, tracker
+from simulator.progress.trackers import Tracked, track, tracker
 from tests.experiments import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")

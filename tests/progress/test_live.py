@@ -3,8 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from simulator import Progress, Workshop, live, simulate
-from simulator.live import LiveView, PreparationView
+from simulator import Progress, Workshop, simulate
+from simulator.progress import live
+from simulator.progress.live import LiveView, PreparationView
 from tests.experiments import tiny
 
 

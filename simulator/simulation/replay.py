@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.book import Trained
+from simulator.simulation.recorder import Trained
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
 

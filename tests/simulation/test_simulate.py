@@ -236,7 +236,7 @@ class TestStaleArrivals:
         assert simulate(tiny(outer=extra), workshop=WORKSHOP).summary["parameters_hash"] != plain
 
     def test_the_server_moves_only_when_its_version_does(self):
-        from simulator.engine import _Learner
+        from simulator.simulation.simulate import _Learner
         from simulator.timeline import Dispatched, Update
 
         experiment = tiny(
