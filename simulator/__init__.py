@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from simulator.report.runs import Runs, read_runs
     from simulator.simulation.simulate import Observer, Progress, Simulation, check, simulate
     from simulator.study import build_experiment, simulate_all, vary
-    from simulator.sweeping.outcomes import PointsFailedError
-    from simulator.sweeping.sweep import Local, OnRay, run_points
+    from simulator.sweep.outcomes import PointsFailedError
+    from simulator.sweep.sweep import Local, OnRay, run_points
     from simulator.timeline import (
         ServerView,
         SynchronizationPolicy,
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
-    "Local": "simulator.sweeping.sweep",
+    "Local": "simulator.sweep.sweep",
     "Observer": "simulator.simulation.simulate",
-    "OnRay": "simulator.sweeping.sweep",
+    "OnRay": "simulator.sweep.sweep",
     "Point": "simulator.experiment",
-    "PointsFailedError": "simulator.sweeping.outcomes",
+    "PointsFailedError": "simulator.sweep.outcomes",
     "Progress": "simulator.simulation.simulate",
     "RunRecord": "simulator.record",
     "Runs": "simulator.report.runs",
@@ -51,7 +51,7 @@ _HOME = {
     "register_outer": "simulator.learning",
     "register_shard_choice": "simulator.timeline",
     "register_synchronization": "simulator.timeline",
-    "run_points": "simulator.sweeping.sweep",
+    "run_points": "simulator.sweep.sweep",
     "simulate": "simulator.simulation.simulate",
     "simulate_all": "simulator.study",
     "track": "simulator.progress.trackers",

@@ -114,11 +114,11 @@ def simulate_all(
       PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
     """
     from simulator.report.runs import Runs
-    from simulator.reuse import Reuse
-    from simulator.sharing import sharing
-    from simulator.sweeping.body import simulate_point
-    from simulator.sweeping.outcomes import Failure, PointsFailedError
-    from simulator.sweeping.plan import names_of, planned_runs
+    from simulator.sweep.outcomes import Failure, PointsFailedError
+    from simulator.sweep.plan import names_of, planned_runs
+    from simulator.sweep.reuse_plan import Reuse
+    from simulator.sweep.sharing import sharing
+    from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")

@@ -13,8 +13,8 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from simulator import OnRay, load, run_points
-from simulator.sweeping.ledger import Ledger
-from simulator.sweeping.messages import Advanced
+from simulator.sweep.executors.attempt import Ledger
+from simulator.sweep.executors.messages import Advanced
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}

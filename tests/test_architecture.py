@@ -29,8 +29,8 @@ FORBIDDEN = {
     "simulator.learning": {"simpy", "matplotlib"},
     "simulator.record": {"jax", "simpy", "matplotlib"},
     "simulator.report": {"jax", "simpy"},
-    "simulator.sweeping.node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
-    "simulator.sweeping.processes": {"jax"},
+    "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
+    "simulator.sweep.executors.processes": {"jax"},
     "simulator.cli": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
     "models": {"simpy", "simulator"},
 }

@@ -12,7 +12,7 @@ import yaml
 
 from simulator import Workshop, read_runs
 from simulator.experiment import Experiment
-from simulator.sweeping.plan import PlannedRun, write_sweep
+from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.data.corpora import topics
 from tests.experiments import TINY, outside
 

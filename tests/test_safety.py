@@ -88,7 +88,7 @@ ROOT = Path(__file__).parents[1]
 
 
 # What goes between this process and those of one's own Ray cluster, which pickles all calls itself.
-BETWEEN_OWN_PROCESSES = {"simulator/sweeping/node.py", "simulator/sweeping/on_ray.py"}
+BETWEEN_OWN_PROCESSES = {"simulator/sweep/executors/ray_node.py", "simulator/sweep/executors/ray.py"}
 
 
 def test_nothing_that_is_read_can_be_code():

@@ -134,11 +134,11 @@ def report(
     ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
-    from simulator.folder import SWEEP_FILE
     from simulator.record import TRIALS_FOLDER
     from simulator.report.page import write_report
     from simulator.report.runs import read_runs
-    from simulator.sweeping.status import sweep_status
+    from simulator.sweep.folder import SWEEP_FILE
+    from simulator.sweep.status import sweep_status
 
     records = read_runs(runs)
     sweeps = [

@@ -61,11 +61,11 @@ def run(
     rate: Rate = None,
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
-    from simulator.folder import output_folder
     from simulator.host.compile_cache import keep_compiled_programs
-    from simulator.sweeping.outcomes import PointsFailedError
-    from simulator.sweeping.surroundings import leave_memory_to_others
-    from simulator.sweeping.sweep import Local, Sweep
+    from simulator.sweep.executors.environment import leave_memory_to_others
+    from simulator.sweep.folder import output_folder
+    from simulator.sweep.outcomes import PointsFailedError
+    from simulator.sweep.sweep import Local, Sweep
 
     outlast_readers()
     where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)
@@ -100,11 +100,11 @@ def timeline(
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
     from rich.console import Console
 
-    from simulator.folder import output_folder
     from simulator.report import results_tables, worker_rich_table, write_figures
     from simulator.report.grouping import run_labels
-    from simulator.sweeping.outcomes import PointsFailedError
-    from simulator.sweeping.sweep import Sweep
+    from simulator.sweep.folder import output_folder
+    from simulator.sweep.outcomes import PointsFailedError
+    from simulator.sweep.sweep import Sweep
 
     outlast_readers()
     use_plugins(plugin)
@@ -164,7 +164,7 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
 
     from simulator.experiment.reference import reference_of
     from simulator.report import comparison, comparison_table, results_tables, write_figures
-    from simulator.sweeping.tuning import TUNING_FILE, failed_trials
+    from simulator.sweep.search import TUNING_FILE, failed_trials
 
     console = Console()
     summaries = [record.summary for record in records]
@@ -190,14 +190,14 @@ def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> N
     """Prints the points and what they cost."""
     from rich.console import Console
 
-    from simulator.sweeping.estimate import estimate, estimate_table, read_rate
+    from simulator.sweep.estimate import estimate, estimate_table, read_rate
 
     found = estimate(points, workshop, read_rate(rate), reuse=reuse)
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)
     if any(point.searches for point in points):
-        from simulator.sweeping.tuning import number_of_trials
+        from simulator.sweep.search import number_of_trials
 
         trials = number_of_trials(points)
         about = f", about {trials / len(points):.1f} times as much" if trials else ""

@@ -14,7 +14,7 @@ def status(
     """Show where each point of a sweep stands: finished, running, stopped, failed or waiting."""
     from rich.console import Console
 
-    from simulator.sweeping.status import counted, status_table, sweep_status
+    from simulator.sweep.status import counted, status_table, sweep_status
 
     statuses = sweep_status(folder)
     Console().print(status_table(statuses))

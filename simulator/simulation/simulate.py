@@ -26,12 +26,12 @@ from simulator.record import (
     summarize_money,
     summarize_rounds,
 )
-from simulator.reuse import Share, Trajectory
 from simulator.simulation.checkpointer import Keeper
 from simulator.simulation.checks import check, cluster_of, reported
 from simulator.simulation.provenance import made_with, parameters_hash
 from simulator.simulation.recorder import Book, NonFiniteError, Observer, Progress, Trained, perplexity
 from simulator.simulation.replay import Recalled, Taken, to_recall
+from simulator.sweep.reuse_plan import Share, Trajectory
 from simulator.timeline import (
     Dispatched,
     Evaluation,
@@ -84,7 +84,7 @@ def simulate(
       tuned: what a search has found, likewise.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
-      share: what need not be trained because another simulation has, from `simulator.sharing`.
+      share: what need not be trained because another simulation has, from `simulator.sweep.sharing`.
       stop: asked after every event whether to write the state down and stop.
 
     Returns:

@@ -11,7 +11,7 @@ import yaml
 
 from simulator.experiment.file import merge
 from simulator.host import platforms
-from simulator.sweeping.surroundings import node_surroundings
+from simulator.sweep.executors.environment import node_surroundings
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 

@@ -20,10 +20,10 @@ from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, at
 from simulator.record.files import refusal, write_summary
 from simulator.report import save_table, write_trace
 from simulator.report.page import write_report
-from simulator.sweeping.messages import Piece
-from simulator.sweeping.node import Inbox
-from simulator.sweeping.outcomes import Failure
-from simulator.sweeping.plan import PlannedRun, write_sweep
+from simulator.sweep.executors.messages import Piece
+from simulator.sweep.executors.ray_node import Inbox
+from simulator.sweep.outcomes import Failure
+from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.experiments import tiny
 from tests.record.builders import build_record
 

@@ -21,9 +21,9 @@ from simulator.report import (
     worker_rich_table,
 )
 from simulator.report.fitted import FittedTable
-from simulator.sweeping.estimate import PointCost, SweepCost, estimate_table
-from simulator.sweeping.plan import PlannedRun
-from simulator.sweeping.status import PointStatus, status_table
+from simulator.sweep.estimate import PointCost, SweepCost, estimate_table
+from simulator.sweep.plan import PlannedRun
+from simulator.sweep.status import PointStatus, status_table
 from tests.record.builders import build_record
 
 PRICES = {"cluster": {"devices": {"price_per_hour": 12.5}, "currency": "EUR"}}

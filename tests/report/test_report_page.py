@@ -27,8 +27,8 @@ from simulator.report.page.numbers import evenly, shortened
 from simulator.report.page.payload import payload
 from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
 from simulator.report.page.settings import flattened, settings_of
-from simulator.sweeping.outcomes import Failure
-from simulator.sweeping.plan import PlannedRun, write_sweep
+from simulator.sweep.outcomes import Failure
+from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
 

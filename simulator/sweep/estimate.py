@@ -14,10 +14,10 @@ from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
-from simulator.reuse import Reuse
-from simulator.sharing import sharing
 from simulator.simulation.simulate import Progress, simulate
-from simulator.sweeping.plan import PlannedRun, planned_runs, start_of
+from simulator.sweep.plan import PlannedRun, planned_runs, start_of
+from simulator.sweep.reuse_plan import Reuse
+from simulator.sweep.sharing import sharing
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simulator.host.text import plural
-from simulator.sweeping.messages import Advanced, Begun, Message, Over, Pretrained, Stood
-from simulator.sweeping.outcomes import Failure, Finished, Outcome, Watch
-from simulator.sweeping.plan import PlannedRun, Task
+from simulator.sweep.executors.messages import Advanced, Begun, Message, Over, Pretrained, Stood
+from simulator.sweep.outcomes import Failure, Finished, Outcome, Watch
+from simulator.sweep.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
     from simulator.record import RunRecord

@@ -15,10 +15,10 @@ from simulator.experiment.search import Search
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural
 from simulator.record import TRIALS_FOLDER, atomic_path, failure, read_json, to_json
-from simulator.sweeping.plan import planned_runs
+from simulator.sweep.plan import planned_runs
 
 if TYPE_CHECKING:
-    from simulator.sweeping.sweep import Sweep
+    from simulator.sweep.sweep import Sweep
 
 TUNING_FILE = "tuning.json"
 AT_ONCE = 4

@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Any
 
 from simulator.experiment import SimulationError
-from simulator.folder import finished
 from simulator.host.signals import HANG_UP, Interrupted, StopSignals
-from simulator.sweeping.ledger import Ledger
-from simulator.sweeping.messages import Message, Ready, TaskDone
-from simulator.sweeping.outcomes import Outcome, Watch
-from simulator.sweeping.plan import Task
-from simulator.sweeping.surroundings import Surroundings
+from simulator.sweep.executors.attempt import Ledger
+from simulator.sweep.executors.environment import Surroundings
+from simulator.sweep.executors.messages import Message, Ready, TaskDone
+from simulator.sweep.folder import finished
+from simulator.sweep.outcomes import Outcome, Watch
+from simulator.sweep.plan import Task
 
 _HEARD_EVERY_S = 0.2
 _LEAVES_WITHIN_S = 10.0
@@ -235,9 +235,9 @@ def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> N
     from simulator.host.compile_cache import keep_compiled_programs
     from simulator.host.signals import Stopped
     from simulator.learning import Workshop
-    from simulator.sweeping.body import TaskRunner
-    from simulator.sweeping.messages import Over, Stood, Teller
-    from simulator.sweeping.outcomes import Finished
+    from simulator.sweep.executors.messages import Over, Stood, Teller
+    from simulator.sweep.outcomes import Finished
+    from simulator.sweep.task import TaskRunner
 
     keep_compiled_programs()
     parent = os.getppid()

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from simulator.sweeping.outcomes import Failure
-from simulator.sweeping.plan import PlannedRun
+from simulator.sweep.outcomes import Failure
+from simulator.sweep.plan import PlannedRun
 
 if TYPE_CHECKING:
     from simulator.simulation.recorder import Progress

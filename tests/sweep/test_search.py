@@ -12,8 +12,8 @@ import pytest
 from simulator import PointsFailedError, load, read_runs, run_points, simulate_all, vary
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.experiment.file import merge
-from simulator.sweeping import tuning
-from simulator.sweeping.status import sweep_status
+from simulator.sweep import search
+from simulator.sweep.status import sweep_status
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
 
@@ -48,7 +48,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
 
 def test_every_variant_has_the_value_with_its_own_smallest_loss(found: tuple[Path, list[Any]]):
     folder, records = found
-    studies = json.loads((folder / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    studies = json.loads((folder / search.TUNING_FILE).read_text(encoding="utf-8"))
     assert [study["variant"] for study in studies] == ["sync", "async"]
     for study in studies:
         assert len(study["trials"]) == 6
@@ -83,7 +83,7 @@ def test_only_the_trials_are_known_while_searching(tmp_path: Path, monkeypatch: 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "_write", stop)
+    monkeypatch.setattr(search, "_write", stop)
     with pytest.raises(KeyboardInterrupt):
         run_points(points_of(tmp_path), tmp_path / "out")
     assert [state.state for state in sweep_status(tmp_path / "out")] == ["finished"] * 8
@@ -96,7 +96,7 @@ def test_several_axes_are_searched_together(tmp_path: Path):
         "outer.momentum": {"search": "choice", "values": [0.5, 0.9], "trials": 3},
     }
     [record] = run_points(points_of(tmp_path, {"budget": {"local_steps": 40}, "sweep": sweep}), tmp_path / "out")
-    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    [study] = json.loads((tmp_path / "out" / search.TUNING_FILE).read_text(encoding="utf-8"))
     assert [trial["seed"] for trial in study["trials"]] == [0, 0, 0]
     for trial in study["trials"]:
         rate, steps, momentum = (trial["values"][path] for path in sweep)
@@ -113,7 +113,7 @@ def test_a_trial_that_diverges_is_never_chosen(tmp_path: Path):
         "sweep": {"inner.learning_rate": {"search": "choice", "values": [1e30, 0.1], "trials": 4}},
     }
     [record] = run_points(points_of(tmp_path, changes), tmp_path / "out")
-    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    [study] = json.loads((tmp_path / "out" / search.TUNING_FILE).read_text(encoding="utf-8"))
     assert record.summary["tuned"] == {"inner.learning_rate": 0.1}
     failed = [trial for trial in study["trials"] if trial["values"]["inner.learning_rate"] == 1e30]
     assert failed
@@ -141,7 +141,7 @@ def test_a_trial_whose_rounds_are_all_rejected_has_failed_though_its_loss_is_tha
     [record] = run_points(
         points_of(tmp_path, {"budget": {"local_steps": 40}, "sweep": rates} | worse), tmp_path / "out"
     )
-    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    [study] = json.loads((tmp_path / "out" / search.TUNING_FILE).read_text(encoding="utf-8"))
     assert record.summary["tuned"] == {"inner.learning_rate": 0.1}
     failed = [trial for trial in study["trials"] if trial["values"]["inner.learning_rate"] == 1e30]
     assert failed
@@ -166,11 +166,11 @@ def test_a_trial_that_has_failed_is_not_tried_again_and_others_go_on(tmp_path: P
         run_points(points_of(tmp_path, changes), tmp_path / "out")
     [record] = raised.value.records
     assert record.summary["variant"] == "works"
-    before = (tmp_path / "out" / tuning.TUNING_FILE).read_bytes()
-    assert len(tuning.failed_trials(tmp_path / "out")) == 2
+    before = (tmp_path / "out" / search.TUNING_FILE).read_bytes()
+    assert len(search.failed_trials(tmp_path / "out")) == 2
     with pytest.raises(PointsFailedError):
         run_points(points_of(tmp_path, changes), tmp_path / "out", resume=True)
-    assert (tmp_path / "out" / tuning.TUNING_FILE).read_bytes() == before
+    assert (tmp_path / "out" / search.TUNING_FILE).read_bytes() == before
     assert len(list((tmp_path / "out" / "tuning").iterdir())) == 1
 
 
@@ -180,7 +180,7 @@ def test_values_stay_in_their_range(tmp_path: Path):
         "sweep": {"outer.momentum": {"search": "linear", "low": 0.99991, "high": 0.99999, "trials": 3}},
     }
     [record] = run_points(points_of(tmp_path, changes), tmp_path / "out")
-    [study] = json.loads((tmp_path / "out" / tuning.TUNING_FILE).read_text(encoding="utf-8"))
+    [study] = json.loads((tmp_path / "out" / search.TUNING_FILE).read_text(encoding="utf-8"))
     tried = [trial["values"]["outer.momentum"] for trial in study["trials"]]
     assert len(set(tried)) == 3
     assert all(0.99991 <= value <= 0.99999 for value in tried)
@@ -215,5 +215,5 @@ def test_the_command_says_what_it_searches(tardigrad: Any):
     small = [f"sweep.outer.learning_rate={json.dumps(RATE | {'trials': 2})}", "sweep.seed=[0]", "budget.local_steps=30"]
     code, out, error = tardigrad("run", "experiment.yaml", *small, "--out", "out")
     assert code == 0, error
-    assert "searched: what was tried and chosen is in out/tuning.json" in out
+    assert "searched: what was tried and chosen is in out/search.json" in out
     assert len(pd.read_json("out/summary.json")) == 2

@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from simulator.experiment import ExperimentError, Problem
-from simulator.folder import finished
 from simulator.host.signals import Interrupted, StopSignals
 from simulator.host.text import visible
-from simulator.sweeping.ledger import Ledger
-from simulator.sweeping.messages import Message, Piece
-from simulator.sweeping.node import Inbox, files_of, program
-from simulator.sweeping.outcomes import Failure, Outcome, Watch
-from simulator.sweeping.plan import PlannedRun, Task
-from simulator.sweeping.surroundings import local_cores, node_surroundings
+from simulator.sweep.executors.attempt import Ledger
+from simulator.sweep.executors.environment import local_cores, node_surroundings
+from simulator.sweep.executors.messages import Message, Piece
+from simulator.sweep.executors.ray_node import Inbox, files_of, program
+from simulator.sweep.folder import finished
+from simulator.sweep.outcomes import Failure, Outcome, Watch
+from simulator.sweep.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
-    from simulator.sweeping.sweep import OnRay
+    from simulator.sweep.sweep import OnRay
 
 _HEARD_EVERY_S = 0.2
 _ANSWERS_WITHIN_S = 5.0
@@ -319,11 +319,11 @@ def _task_function() -> Any:
         import ray
 
         try:
-            from simulator.sweeping import node
+            from simulator.sweep.executors import ray_node
         except ImportError as error:
             message = f"machine {platform.node()} lacks this program ({error}): install tardigrad there, as it is here"
             raise RuntimeError(message) from error
-        node.check_program(program)
+        ray_node.check_program(program)
         task, surroundings = pickle.loads(sent)
 
         def fetched(references: Any) -> Any:
@@ -333,6 +333,6 @@ def _task_function() -> Any:
             return bool(ray.get(mailbox.put.remote(number, message)))
 
         given = ((index, what, path, fetched(references)) for index, what, path, references in files)
-        node.carry_out(task, surroundings, given, send)
+        ray_node.carry_out(task, surroundings, given, send)
 
     return simulate_points

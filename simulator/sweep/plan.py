@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from simulator.folder import SWEEP_FILE
 from simulator.record import RecordError, atomic_path, check_kind, read_json, to_json
+from simulator.sweep.folder import SWEEP_FILE
 
 if TYPE_CHECKING:
     from simulator.experiment import Experiment, Point
@@ -147,7 +147,7 @@ def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) 
     """
     if not reuse:
         return [[run.index] for run in runs]
-    from simulator.sharing import sharing
+    from simulator.sweep.sharing import sharing
 
     experiments = [experiment_of(run) for run in runs]
     return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))

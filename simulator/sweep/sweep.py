@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from rich.console import Console
 
 from simulator.experiment import SimulationError, points_of
-from simulator.folder import finished
 from simulator.host.signals import StopSignals
 from simulator.progress.live import LiveView
-from simulator.sweeping.board import Board
-from simulator.sweeping.in_process import InProcess
-from simulator.sweeping.outcomes import Executor, Failure, Finished, Outcome
-from simulator.sweeping.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, where_they_were, write_sweep
+from simulator.sweep.executors.serial import InProcess
+from simulator.sweep.folder import finished
+from simulator.sweep.outcomes import Executor, Failure, Finished, Outcome
+from simulator.sweep.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, where_they_were, write_sweep
+from simulator.sweep.progress_file import Board
 
 if TYPE_CHECKING:
     from simulator.experiment import Point, Simulated
@@ -150,14 +150,14 @@ class Sweep:
         groups = groups_of(runs, self.workshop, reuse=self.reuse)
         tasks = tasks_of(runs, groups, known, reuse=self.reuse)
         if isinstance(engine, OnRay):
-            from simulator.sweeping.on_ray import RayExecutor
+            from simulator.sweep.executors.ray import RayExecutor
 
             return tasks, RayExecutor(self.folder, engine, board, stop)
         processes = min(engine.jobs, len(tasks))
         if processes <= 1:
             return tasks, self._in_process(board, stop)
-        from simulator.sweeping.processes import Processes
-        from simulator.sweeping.surroundings import local_surroundings
+        from simulator.sweep.executors.environment import local_surroundings
+        from simulator.sweep.executors.processes import Processes
 
         return tasks, Processes(self.folder, local_surroundings(processes), board, stop, engine.retries)
 
@@ -183,7 +183,7 @@ class Sweep:
           Exception: as `outcomes` and `tuned`.
         """
         if any(point.searches for point in self.points):
-            from simulator.sweeping.tuning import tuned
+            from simulator.sweep.search import tuned
 
             return self._run_settled(*tuned(self))
         records, failures = self.by_place()
@@ -247,10 +247,10 @@ def run_points(
       ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
       Interrupted: SIGINT, SIGTERM or SIGHUP has come; what was under way is written down.
     """
-    from simulator.folder import output_folder
     from simulator.learning import Workshop
     from simulator.report.runs import Runs
-    from simulator.sweeping.outcomes import PointsFailedError
+    from simulator.sweep.folder import output_folder
+    from simulator.sweep.outcomes import PointsFailedError
 
     given = points_of(points)
     if not given:

@@ -11,8 +11,8 @@ from simulator.experiment.file import merge
 from simulator.host.signals import Stopped
 from simulator.learning import trainers
 from simulator.record import RunRecord
-from simulator.sharing import sharing
 from simulator.simulation.simulate import Simulation
+from simulator.sweep.sharing import sharing
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
 

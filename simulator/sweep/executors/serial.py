@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from simulator.host.signals import Interrupted, Stopped, StopSignals
 from simulator.host.text import plural
-from simulator.sweeping.body import TaskRunner
-from simulator.sweeping.outcomes import Outcome, Watch
-from simulator.sweeping.plan import Task
+from simulator.sweep.outcomes import Outcome, Watch
+from simulator.sweep.plan import Task
+from simulator.sweep.task import TaskRunner
 
 if TYPE_CHECKING:
     from simulator.learning import Workshop

@@ -15,7 +15,7 @@ from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SWEEP = {
     "sweep": {"seed": [0, 1, 2]},
     "budget": {"local_steps": 8_000},

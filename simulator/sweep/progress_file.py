@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
-from simulator.folder import PROGRESS_FILE
 from simulator.progress.live import LiveView, RunView
 from simulator.record import atomic_path, read_json, to_json
-from simulator.sweeping.plan import PlannedRun
+from simulator.sweep.folder import PROGRESS_FILE
+from simulator.sweep.plan import PlannedRun
 
 if TYPE_CHECKING:
     from simulator.simulation.recorder import Progress

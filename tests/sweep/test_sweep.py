@@ -29,12 +29,13 @@ from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.learning import Workshop
 from simulator.simulation.recorder import Progress
-from simulator.sweeping import estimate as estimates
-from simulator.sweeping.estimate import PointCost, SweepCost, estimate
-from simulator.sweeping.ledger import Ledger
-from simulator.sweeping.messages import Advanced, Begun, Over, Stood
-from simulator.sweeping.outcomes import Failure
-from simulator.sweeping.plan import (
+from simulator.sweep import estimate as estimates
+from simulator.sweep.estimate import PointCost, SweepCost, estimate
+from simulator.sweep.executors.attempt import Ledger
+from simulator.sweep.executors.environment import node_surroundings
+from simulator.sweep.executors.messages import Advanced, Begun, Over, Stood
+from simulator.sweep.outcomes import Failure
+from simulator.sweep.plan import (
     PlannedRun,
     Task,
     experiment_of,
@@ -44,7 +45,6 @@ from simulator.sweeping.plan import (
     where_they_were,
     write_sweep,
 )
-from simulator.sweeping.surroundings import node_surroundings
 from tests.experiments import TINY, tiny
 from tests.killed_runs import CLASSIFIER
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 from simulator.experiment import Experiment
 from simulator.host.signals import Stopped
 from simulator.learning import Workshop
-from simulator.reuse import KEPT_OF_HOST, Order, Reuse, order_of
 from simulator.simulation.simulate import Simulation
+from simulator.sweep.reuse_plan import KEPT_OF_HOST, Order, Reuse, order_of
 
 _Event = TypeVar("_Event")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from simulator.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.host.format import count, percent, perplexity
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
 from simulator.record.kinds import Summary
-from simulator.sweeping.board import read_progress
-from simulator.sweeping.outcomes import read_failure
-from simulator.sweeping.plan import read_sweep
+from simulator.sweep.folder import CHECKPOINTS, SWEEP_FILE, taken
+from simulator.sweep.outcomes import read_failure
+from simulator.sweep.plan import read_sweep
+from simulator.sweep.progress_file import read_progress
 
 if TYPE_CHECKING:
     from rich.table import Table

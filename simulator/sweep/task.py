@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.experiment import SimulationError
-from simulator.folder import CHECKPOINTS, ERROR_FILE, finished
 from simulator.host.signals import Stopped
-from simulator.sweeping.outcomes import Failure, Finished, Outcome
-from simulator.sweeping.plan import PlannedRun, Task, experiment_of, point_of
+from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, finished
+from simulator.sweep.outcomes import Failure, Finished, Outcome
+from simulator.sweep.plan import PlannedRun, Task, experiment_of, point_of
 
 if TYPE_CHECKING:
     from simulator.experiment import Point
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
-    from simulator.reuse import Reuse, Share
     from simulator.simulation.recorder import Observer
     from simulator.simulation.simulate import TrainerKind
+    from simulator.sweep.reuse_plan import Reuse, Share
 
 
 class TaskRunner:
@@ -89,8 +89,8 @@ class TaskRunner:
                 yield outcome
 
     def _plan(self, task: Task) -> "Reuse":
-        from simulator.reuse import Reuse
-        from simulator.sharing import sharing
+        from simulator.sweep.reuse_plan import Reuse
+        from simulator.sweep.sharing import sharing
 
         if not task.reuse:
             return Reuse()

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from simulator.experiment import ExperimentError, SimulationError
-from simulator.folder import ERROR_FILE
 from simulator.host.text import plural, system_error
-from simulator.sweeping.plan import PlannedRun, Task
+from simulator.sweep.folder import ERROR_FILE
+from simulator.sweep.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
     from simulator.record import RunRecord

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from simulator.experiment import SimulationError
-from simulator.folder import CHECKPOINTS
 from simulator.host.signals import Stopped
 from simulator.host.versions import versions
 from simulator.record import SUMMARY_FILE, atomic_path, naming
-from simulator.sweeping.messages import Message, Over, Piece, Stood, Teller
-from simulator.sweeping.outcomes import Failure, Outcome
-from simulator.sweeping.plan import PlannedRun, Task
-from simulator.sweeping.surroundings import Surroundings
+from simulator.sweep.executors.environment import Surroundings
+from simulator.sweep.executors.messages import Message, Over, Piece, Stood, Teller
+from simulator.sweep.folder import CHECKPOINTS
+from simulator.sweep.outcomes import Failure, Outcome
+from simulator.sweep.plan import PlannedRun, Task
 
 PIECE_BYTES = 2**24
 _INCOMING = ".incoming"
@@ -49,7 +49,7 @@ def carry_out(
     surroundings.enter()
     from simulator.host.compile_cache import keep_compiled_programs
     from simulator.learning import Workshop
-    from simulator.sweeping.body import TaskRunner
+    from simulator.sweep.task import TaskRunner
 
     keep_compiled_programs()
     if surroundings.memory not in _workshops:

@@ -1,0 +1,1 @@
+"""Where the points of a sweep are simulated: in this process, in several, or on a Ray cluster."""
