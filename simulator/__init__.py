@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.host.platforms import avoid_cuda_without_driver
 
 if TYPE_CHECKING:
+    from simulator.api import build_experiment, simulate_all, vary
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.experiment.plugins import import_plugins
     from simulator.host.cores import use_cpu_cores
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from simulator.record import RunRecord
     from simulator.report.runs import Runs, read_runs
     from simulator.simulation.simulate import Observer, Progress, Simulation, check, simulate
-    from simulator.study import build_experiment, simulate_all, vary
     from simulator.sweep.outcomes import PointsFailedError
     from simulator.sweep.sweep import Local, OnRay, run_points
     from simulator.timeline import (
@@ -41,7 +41,7 @@ _HOME = {
     "TensorBoard": "simulator.progress.trackers",
     "WeightsAndBiases": "simulator.progress.trackers",
     "Workshop": "simulator.learning",
-    "build_experiment": "simulator.study",
+    "build_experiment": "simulator.api",
     "check": "simulator.simulation.simulate",
     "expand": "simulator.experiment",
     "import_plugins": "simulator.experiment.plugins",
@@ -53,10 +53,10 @@ _HOME = {
     "register_synchronization": "simulator.timeline",
     "run_points": "simulator.sweep.sweep",
     "simulate": "simulator.simulation.simulate",
-    "simulate_all": "simulator.study",
+    "simulate_all": "simulator.api",
     "track": "simulator.progress.trackers",
     "use_cpu_cores": "simulator.host.cores",
-    "vary": "simulator.study",
+    "vary": "simulator.api",
 }
 
 __all__ = [

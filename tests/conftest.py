@@ -67,11 +67,11 @@ def mixed_dtypes() -> Iterator[None]:
 @pytest.fixture
 def tardigrad(monkeypatch, capsys, tmp_path):
     """Runs the command in an empty folder; returns exit code, standard output and standard error."""
-    from simulator import cli
+    from simulator.cli import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "_leave", sys.exit)  # the real one ends the process, and the tests with it
+    monkeypatch.setattr(main, "_leave", sys.exit)  # the real one ends the process, and the tests with it
 
     def call(*arguments, experiment=None):
         if experiment is not None:
@@ -79,7 +79,7 @@ def tardigrad(monkeypatch, capsys, tmp_path):
             (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
         monkeypatch.setattr(sys, "argv", ["tardigrad", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main.main()
         captured = capsys.readouterr()
         return exit_.value.code or 0, captured.out, captured.err
 

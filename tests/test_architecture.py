@@ -31,7 +31,7 @@ FORBIDDEN = {
     "simulator.report": {"jax", "simpy"},
     "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
     "simulator.sweep.executors.processes": {"jax"},
-    "simulator.cli": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
+    "simulator.cli.main": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
     "models": {"simpy", "simulator"},
 }
 
@@ -92,7 +92,7 @@ def test_files_and_functions_stay_readable():
 
 @pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["data", "prepare"]])
 def test_help_loads_nothing_that_it_does_not_show(command):
-    code = "import sys; from simulator.cli import main\n"
+    code = "import sys; from simulator.cli.main import main\n"
     code += "try: main()\nexcept SystemExit: print(*sorted({name.split('.')[0] for name in sys.modules}))"
     arguments = [sys.executable, "-c", code, *command, "--help"]
     shown = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=ROOT).stdout

@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from simulator import Workshop, check, expand
-from simulator.cli import app
+from simulator.cli.main import app
 from simulator.experiment import Experiment, load_document
 from simulator.experiment.file import merge
 from simulator.experiment.schema.data import Data

@@ -26,7 +26,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "experiments/quickstart.yaml")
-COMMAND = "from simulator.cli import main; main()"
+COMMAND = "from simulator.cli.main import main; main()"
 FIRST_ARRIVAL = f"""
 import os
 from simulator import live  # which `run` loads too

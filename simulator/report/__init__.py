@@ -32,10 +32,10 @@ from simulator.report.files import (
     save_table,
     write_figures,
 )
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, note_of_repeats
 from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
 from simulator.report.intervals import timeline_table
-from simulator.report.keys import ReportError
 from simulator.report.money import currency_of, has_prices, money, money_table
 from simulator.report.perplexity import perplexity_table
 from simulator.report.runs import Runs, read_runs

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from simulator.record import RunRecord
 from simulator.report.given import Results, results_of
+from simulator.report.group_keys import ReportError, key_value
 from simulator.report.grouping import Group
-from simulator.report.keys import ReportError, key_value
 
 _EQUAL_WORK = 0.05  # share of its local steps by which a round goes beyond a budget now and then
 

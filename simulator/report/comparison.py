@@ -15,8 +15,8 @@ from simulator.host import format as human
 from simulator.report.baselines import by_point, mates, unequal
 from simulator.report.fitted import FittedTable
 from simulator.report.given import Results, Summary, results_of
+from simulator.report.group_keys import ReportError, one_line
 from simulator.report.grouping import Group, group_results, sweep_point
-from simulator.report.keys import ReportError, one_line
 
 _SHORT = {
     "published perplexity": "pub-\nlished",

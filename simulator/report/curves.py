@@ -14,9 +14,9 @@ from simulator.host.format import significant
 from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
 from simulator.report.fonts import drawable
 from simulator.report.given import Records
+from simulator.report.group_styles import Dress, draw_scale, dress
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of
-from simulator.report.palette import Dress, draw_scale, dress
 from simulator.report.perplexity import curves_of, refuse_impossible
 from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, Look, arrange_legend, draw_legend, new_figure, styled
 

@@ -15,17 +15,17 @@ from simulator.record import atomic_path
 from simulator.report.axes import Against
 from simulator.report.curves import perplexity_curves
 from simulator.report.given import Records
+from simulator.report.group_keys import ReportError
+from simulator.report.group_styles import is_scaled
 from simulator.report.grouping import Group, group_records, only
 from simulator.report.intervals import timeline_table
-from simulator.report.keys import ReportError
 from simulator.report.money import has_prices
-from simulator.report.palette import is_scaled
 from simulator.report.perplexity import perplexity_table
-from simulator.report.slots import MOST_ROWS
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline
 from simulator.report.utilization import utilization, utilization_table
+from simulator.report.worker_bins import MOST_ROWS
 
 FigureKind = Literal["perplexity", "staleness", "utilization", "timeline"]
 FIGURES: tuple[FigureKind, ...] = get_args(FigureKind)

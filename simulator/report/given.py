@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from simulator.record import Result, RunRecord
-from simulator.report.keys import ReportError
+from simulator.report.group_keys import ReportError
 
 
 @runtime_checkable

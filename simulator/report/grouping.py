@@ -11,7 +11,7 @@ import pandas as pd
 from simulator.host.text import plural
 from simulator.record import FACTS, FILES, RunRecord, flattened, identity_of, settings_of
 from simulator.report.given import Records, Results, records_of, results_of
-from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
+from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
 _ALL_DIFFERENCES = 3  # settings that differ: so many are all named, of more as few as tell runs apart

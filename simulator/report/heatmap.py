@@ -22,8 +22,8 @@ from simulator.record import RunRecord
 from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
 from simulator.report.fonts import drawable
 from simulator.report.given import Records, records_of
+from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.grouping import Group, group_records, run_labels, short_names
-from simulator.report.keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.money import currency_of, money
 from simulator.report.perplexity import refuse_impossible, refuse_untrained
 from simulator.report.style import arrange_legend, draw_legend, styled, wrapped_title

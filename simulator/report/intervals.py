@@ -9,8 +9,8 @@ import pandas as pd
 from simulator.record import RunRecord, worker_table
 from simulator.record.absences import absences
 from simulator.report.given import Records, one_record
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
-from simulator.report.keys import ReportError
 
 SERVER = -1
 SPANS = {  # of a round: its first and its last moment

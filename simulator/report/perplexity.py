@@ -10,8 +10,8 @@ import pandas as pd
 from simulator.record import RunRecord
 from simulator.report.axes import Against
 from simulator.report.given import Records
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
-from simulator.report.keys import ReportError
 from simulator.report.money import currency_of, has_prices, money
 
 AGAINST: tuple[Against, ...] = get_args(Against)

@@ -10,9 +10,8 @@ from matplotlib.lines import Line2D
 
 from simulator.report.axes import plain_ticks
 from simulator.report.given import Records
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
-from simulator.report.keys import ReportError
-from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 from simulator.report.style import (
     COLORS,
     SINGLE_COLUMN_IN,
@@ -25,6 +24,7 @@ from simulator.report.style import (
     rows_figure,
     styled,
 )
+from simulator.report.worker_bins import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 
 _EXPLANATION = "marker: mean, thick: middle half, thin: min to max"
 _STALENESS = "staleness (server updates)"

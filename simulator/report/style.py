@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from simulator.report.fonts import any_weight, drawable, families
-from simulator.report.keys import ReportError
+from simulator.report.group_keys import ReportError
 
 SINGLE_COLUMN_IN = 3.5
 WIDE_IN = 5.5

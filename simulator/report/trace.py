@@ -24,9 +24,9 @@ from simulator.host.format import significant
 from simulator.record import RunRecord, atomic_path
 from simulator.record.absences import absences
 from simulator.report.given import Records, records_of
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
 from simulator.report.intervals import SPANS
-from simulator.report.keys import ReportError
 
 Event = dict[str, Any]
 

@@ -14,10 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from simulator.record import RunRecord
 from simulator.record.absences import absences
 from simulator.report.given import Records
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.intervals import SPANS
-from simulator.report.keys import ReportError
-from simulator.report.slots import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 from simulator.report.style import (
     PHASES,
     SINGLE_COLUMN_IN,
@@ -29,6 +28,7 @@ from simulator.report.style import (
     styled,
     wrapped_title,
 )
+from simulator.report.worker_bins import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
 
 
 def utilization(

@@ -5,8 +5,8 @@ import pydantic
 from simulator.experiment import Experiment, registry
 from simulator.experiment.file import lookup
 from simulator.record import RecordError, RunRecord
-from simulator.verify import costs, rules
-from simulator.verify.found import Found, Violation
+from simulator.verify import cluster_rules, order_rules
+from simulator.verify.checked_run import Found, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
@@ -30,7 +30,7 @@ def verify(record: RunRecord) -> list[Violation]:
         where = "".join(f"{key}: " for key in first["loc"])
         raise RecordError(f"the record's experiment is not valid: {where}{first['msg']}") from error
     found = Found(record, experiment)
-    return [violation for rule in (*rules.ALL, *costs.ALL) for violation in rule(found)]
+    return [violation for rule in (*order_rules.ALL, *cluster_rules.ALL) for violation in rule(found)]
 
 
 _DECIDES: dict[registry.Policy, str] = {

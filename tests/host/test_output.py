@@ -14,7 +14,7 @@ from simulator.experiment.file import merge
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 
-CLI = [sys.executable, "-c", "from simulator.cli import main; main()"]
+CLI = [sys.executable, "-c", "from simulator.cli.main import main; main()"]
 
 
 def unread(*arguments: str, folder: Path, errors: bool = False) -> tuple[int, str]:
@@ -52,7 +52,7 @@ def test_output_that_is_full_is_named(tmp_path: Path, arguments: list[str]):
 
 
 def test_closed_streams_are_no_files(tmp_path: Path):
-    code = "from simulator.cli import open_standard_streams; import os, sys\n"
+    code = "from simulator.cli.main import open_standard_streams; import os, sys\n"
     code += "open_standard_streams(); print('lost'); print('lost', file=sys.stderr); sys.stdout.flush()\n"
     code += "os._exit(os.open('made', os.O_CREAT | os.O_WRONLY))"
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]

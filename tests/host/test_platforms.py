@@ -24,7 +24,7 @@ def initialize():
     if not chosen or "cuda" in chosen.split(","):
         os.kill(os.getpid(), signal.SIGSEGV)
 """
-CLI = "from simulator.cli import main; main()"
+CLI = "from simulator.cli.main import main; main()"
 SAID = "tardigrad: no NVIDIA driver was found: JAX computes on the CPU\n"
 without_driver = pytest.mark.skipif(
     any(os.path.exists(device) for device in platforms._DEVICES), reason="there is an NVIDIA driver"

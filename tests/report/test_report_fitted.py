@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from simulator.catalogue import accelerators_table, presets_table, profiles_table
+from simulator.cli.catalogue import accelerators_table, presets_table, profiles_table
 from simulator.report import (
     comparison,
     comparison_table,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.report import ReportError, group_records, note_of_repeats, perplexity_curves, perplexity_table
+from simulator.report.group_styles import dress, is_scaled
 from simulator.report.grouping import only, run_labels
-from simulator.report.palette import dress, is_scaled
 from tests.record.builders import build_record, like
 
 

@@ -215,5 +215,5 @@ def test_the_command_says_what_it_searches(tardigrad: Any):
     small = [f"sweep.outer.learning_rate={json.dumps(RATE | {'trials': 2})}", "sweep.seed=[0]", "budget.local_steps=30"]
     code, out, error = tardigrad("run", "experiment.yaml", *small, "--out", "out")
     assert code == 0, error
-    assert "searched: what was tried and chosen is in out/search.json" in out
+    assert "searched: what was tried and chosen is in out/tuning.json" in out
     assert len(pd.read_json("out/summary.json")) == 2

@@ -95,7 +95,15 @@ def test_a_process_that_is_killed_is_replaced_and_its_point_goes_on(tmp_path: Pa
 
 def test_a_command_that_was_told_to_end_leaves_checkpoints_and_goes_on_to_the_same_end(tardigrad: Any, tmp_path: Path):
     points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 4_000})
-    command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml", "--out", "a"]
+    command = [
+        sys.executable,
+        "-c",
+        "from simulator.cli.main import main; main()",
+        "run",
+        "experiment.yaml",
+        "--out",
+        "a",
+    ]
     options = {"cwd": tmp_path, "env": outside(), "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--jobs", "2"], **options) as process:
         while len(list(tmp_path.glob("a/*/checkpoints/0*/manifest.json"))) < 2 and process.poll() is None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from simulator.host import format as human
 from simulator.report.baselines import unequal
+from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group
-from simulator.report.keys import one_line
 from simulator.report.page.limits import ANSWERS, SENTENCES
 from simulator.report.page.payload import compared_with, mean_of, steps_ratio
 

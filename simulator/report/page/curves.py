@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import EVALUATION_COLUMNS, RunRecord
-from simulator.report.keys import one_line
+from simulator.report.group_keys import one_line
 from simulator.report.money import currency_of, has_prices, money
 from simulator.report.page.numbers import evenly, shortened
 

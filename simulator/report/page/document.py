@@ -12,8 +12,8 @@ from string import Template
 
 from simulator.record import atomic_path
 from simulator.report.given import Records
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records
-from simulator.report.keys import ReportError
 from simulator.report.page import sections
 from simulator.report.page.limits import TIMELINES
 from simulator.report.page.payload import detailed, payload

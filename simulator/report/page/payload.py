@@ -5,8 +5,8 @@ from typing import Any
 
 from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RunRecord
 from simulator.report.baselines import baselines, unequal, without_lonely
+from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, short_names
-from simulator.report.keys import one_line
 from simulator.report.money import has_prices, money
 from simulator.report.page.curves import axes, curve, is_trained, money_label
 from simulator.report.page.limits import TIMELINES, curve_points

@@ -12,7 +12,7 @@ from simulator.report.grouping import Group
 from simulator.report.intervals import SPANS, sample_workers
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened
-from simulator.report.slots import MOST_WORKERS, TENTHS
+from simulator.report.worker_bins import MOST_WORKERS, TENTHS
 
 SHARES = ("compute", "pull", "push", "wait", "lost")
 _FIRST_ROUNDS = 3  # of the slowest worker shown, at first sight

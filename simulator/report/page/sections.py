@@ -7,8 +7,8 @@ from typing import Any
 
 from simulator.host import format as human
 from simulator.record import FAULTS, RunRecord
+from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, note_of_repeats
-from simulator.report.keys import one_line
 from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
 from simulator.report.page.rounds import fault_counts

@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from simulator.host.format import significant
 from simulator.report.axes import log_ticks
 from simulator.report.fonts import drawable
+from simulator.report.group_keys import ABSENT, is_number
 from simulator.report.grouping import Group, short_names
-from simulator.report.keys import ABSENT, is_number
 from simulator.report.style import COLORS, LINE_STYLES, MARKERS, Look, looks
 
 _FEWEST_VALUES = 5  # of a number that makes a scale

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
-from simulator.verify.found import Cost, Found, Violation, each, in_ns
+from simulator.verify.checked_run import Cost, Found, Violation, each, in_ns
 
 
 def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:

@@ -425,7 +425,7 @@ def test_many_runs_have_a_row_each(tardigrad, tmp_path):
 def test_an_interruption_while_jax_computes_ends_without_a_crash(tmp_path):
     text = yaml.safe_dump(document(budget={"local_steps": 10**7}), sort_keys=False)
     (tmp_path / "experiment.yaml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml"]
+    command = [sys.executable, "-c", "from simulator.cli.main import main; main()", "run", "experiment.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, env=outside(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         deadline = time.monotonic() + 60

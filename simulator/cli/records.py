@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from simulator.commands.shared import EXIT_BROKEN, fail, note, say
+from simulator.cli.common import EXIT_BROKEN, fail, note, say
 from simulator.host.text import plural
 
 if TYPE_CHECKING:

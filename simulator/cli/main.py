@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.commands import files, records, simulations, sweeps
-from simulator.commands.shared import EXIT_BAD_INPUT, EXIT_BROKEN, fail
+from simulator.cli import experiments, records, run, sweeps
+from simulator.cli.common import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.host.cores import use_cpu_cores
 from simulator.host.output import UnreadError, open_standard_streams
 from simulator.host.signals import Interrupted
@@ -121,21 +121,21 @@ sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making."
 app.add_typer(sweep_app, name="sweep")
 
 for function in (
-    simulations.run,
-    simulations.timeline,
+    run.run,
+    run.timeline,
     records.plot,
     records.report,
     records.trace,
     records.compare,
-    files.validate,
-    files.schema,
+    experiments.validate,
+    experiments.schema,
     records.verify,
-    files.profiles,
+    experiments.profiles,
 ):
     app.command()(_command(function))
-app.command(name="models")(_command(files.list_models))
-data_app.command()(_command(files.prepare))
-data_app.command()(_command(files.info))
+app.command(name="models")(_command(experiments.list_models))
+data_app.command()(_command(experiments.prepare))
+data_app.command()(_command(experiments.info))
 sweep_app.command()(_command(sweeps.status))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from simulator.commands.shared import say
+from simulator.cli.common import say
 
 
 def status(

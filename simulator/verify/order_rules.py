@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from simulator.record import RecordError, shard_columns, summarize_faults, summarize_money, summarize_rounds
-from simulator.verify.found import Found, Violation, each
+from simulator.verify.checked_run import Found, Violation, each
 
 _PHASES = ("ready_s", "pull_start_s", "compute_start_s", "push_start_s", "arrival_s", "update_s")
 

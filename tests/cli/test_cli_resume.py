@@ -76,7 +76,7 @@ def test_a_command_that_was_told_to_end_goes_on_to_the_same_end(tmp_path: Path):
     document = DOCUMENT | {"budget": {"local_steps": 2_000}, "evaluate": {"windows": 8}, "sweep": {"seed": [0]}}
     document["checkpoint"] = {"every_updates": 20}
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-c", "from simulator.cli import main; main()", "run", "experiment.yaml", "--out"]
+    command = [sys.executable, "-c", "from simulator.cli.main import main; main()", "run", "experiment.yaml", "--out"]
     with subprocess.Popen([*command, "a"], cwd=tmp_path, env=outside(), stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob("a/*/checkpoints/0*")) and process.poll() is None:
             time.sleep(0.1)

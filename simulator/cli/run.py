@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.commands.engines import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
-from simulator.commands.shared import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
+from simulator.cli.common import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
+from simulator.cli.executor_options import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
 from simulator.host.output import outlast_readers
 from simulator.host.text import plural
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.commands.shared import (
+from simulator.cli.common import (
     File,
     Plugin,
     Settings,
@@ -86,7 +86,7 @@ def profiles() -> None:
     """List the heterogeneity profiles and the accelerators that a file can name."""
     from rich.console import Console
 
-    from simulator.catalogue import accelerators_table, profiles_table
+    from simulator.cli.catalogue import accelerators_table, profiles_table
 
     Console().print(profiles_table(), "", accelerators_table())
 
@@ -96,7 +96,7 @@ def list_models() -> None:
     begin_jax()
     from rich.console import Console
 
-    from simulator.catalogue import presets_table
+    from simulator.cli.catalogue import presets_table
 
     Console().print(presets_table())
 
@@ -116,7 +116,7 @@ def info(file: File, settings: Settings = None, variant: Variant = None, plugin:
     use_plugins(plugin)
     from rich.console import Console
 
-    from simulator.corpus import corpus_report
+    from simulator.cli.corpus import corpus_report
     from simulator.data import corpus_info
 
     for data, shards, context in _texts(file, settings, variant):

@@ -1,1 +1,0 @@
-"""The commands of `tardigrad`, as plain functions: what they raise is turned into a message by `simulator.cli`."""
