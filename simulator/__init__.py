@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from simulator.experiment.plugins import import_plugins
     from simulator.host.cores import use_cpu_cores
     from simulator.learning import Workshop, register_outer
+    from simulator.progress.observer import Observer, Progress
     from simulator.progress.trackers import TensorBoard, WeightsAndBiases, track
     from simulator.record import RunRecord
     from simulator.report.runs import Runs, read_runs
-    from simulator.simulation.simulate import Observer, Progress, Simulation, check, simulate
+    from simulator.simulation.simulate import Simulation, check, simulate
     from simulator.sweep.outcomes import PointsFailedError
     from simulator.sweep.sweep import Local, OnRay, run_points
     from simulator.timeline import (
@@ -28,11 +29,11 @@ _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
     "Local": "simulator.sweep.sweep",
-    "Observer": "simulator.simulation.simulate",
+    "Observer": "simulator.progress.observer",
     "OnRay": "simulator.sweep.sweep",
     "Point": "simulator.experiment",
     "PointsFailedError": "simulator.sweep.outcomes",
-    "Progress": "simulator.simulation.simulate",
+    "Progress": "simulator.progress.observer",
     "RunRecord": "simulator.record",
     "Runs": "simulator.report.runs",
     "ServerView": "simulator.timeline",

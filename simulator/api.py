@@ -116,8 +116,7 @@ def simulate_all(
     from simulator.report.runs import Runs
     from simulator.sweep.outcomes import Failure, PointsFailedError
     from simulator.sweep.plan import names_of, planned_runs
-    from simulator.sweep.reuse_plan import Reuse
-    from simulator.sweep.sharing import sharing
+    from simulator.sweep.reuse_plan import Reuse, sharing
     from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))

@@ -18,8 +18,8 @@ import orbax.checkpoint  # noqa: F401  # once, not in every process
 from simulator import Workshop, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
+from simulator.progress.observer import Progress
 from simulator.record import checkpoints
-from simulator.simulation.recorder import Progress
 from tests.experiments import tiny
 
 KILLS = 3  # of every variant

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Experiment, RunRecord, Workshop, load, simulate, use_cpu_cores
-from simulator.sweep.sharing import sharing
+from simulator.sweep.reuse_plan import sharing
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 SETTINGS = ("pretrain.steps=0", "evaluate.windows=64")

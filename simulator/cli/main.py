@@ -15,6 +15,7 @@ import typer
 from simulator.cli import experiments, records, run, sweeps
 from simulator.cli.common import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.host.cores import use_cpu_cores
+from simulator.host.errors import SettingError
 from simulator.host.output import UnreadError, open_standard_streams
 from simulator.host.signals import Interrupted
 from simulator.host.text import system_error, visible
@@ -59,7 +60,7 @@ def _exit_code(error: Exception) -> int | None:
     from simulator.record import RecordError
     from simulator.report import ReportError
 
-    return EXIT_BAD_INPUT if isinstance(error, RecordError | ReportError) else None
+    return EXIT_BAD_INPUT if isinstance(error, SettingError | RecordError | ReportError) else None
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:

@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from simulator.cluster.random_streams import stream
-from simulator.experiment import SettingError
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.cluster import (
     Accelerator,
@@ -20,6 +19,7 @@ from simulator.experiment.schema.cluster import (
     UniformSpeed,
     ZipfSpeed,
 )
+from simulator.host.errors import SettingError
 
 AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
 """Seconds per step of the four workers in the authors' toy notebook."""

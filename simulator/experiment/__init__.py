@@ -3,7 +3,7 @@
 from simulator.experiment.expand import Point, expand, load
 from simulator.experiment.file import Document, load_document
 from simulator.experiment.given import Simulated, one_experiment, one_point, points_of
-from simulator.experiment.problems import ExperimentError, Problem, SettingError, SimulationError, cause_of
+from simulator.experiment.problems import ExperimentError, Problem, SimulationError, cause_of
 from simulator.experiment.registry import PolicyError
 from simulator.experiment.schema.experiment import Experiment
 
@@ -14,7 +14,6 @@ __all__ = [
     "Point",
     "PolicyError",
     "Problem",
-    "SettingError",
     "Simulated",
     "SimulationError",
     "cause_of",

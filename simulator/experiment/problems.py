@@ -46,18 +46,6 @@ class ExperimentError(Exception):
         return type(self), (self.problems,)
 
 
-class SettingError(ValueError):
-    """A setting that cannot be had: `key` is its dotted path in the experiment, `value` what it was."""
-
-    def __init__(self, key: str, value: object, message: str):
-        super().__init__(message)
-        self.key, self.value = key, value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travels between processes as what it was made of."""
-        return type(self), (self.key, self.value, str(self))
-
-
 class SimulationError(Exception):
     """A simulation of a valid experiment that cannot go on; the message says why, and what would help."""
 

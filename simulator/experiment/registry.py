@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from simulator.experiment.problems import OF_PLUGINS, SettingError, nearest, refusal
+from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
 from simulator.experiment.schema.section import ConflictError, Section
 from simulator.experiment.schema.units import Arguments
 from simulator.experiment.schema.worker_words import IN_ARGUMENTS
+from simulator.host.errors import SettingError
 
 Factory = Callable[..., Any]
 Policy = Literal["synchronization", "local_steps", "shard_choice"]
@@ -93,7 +94,7 @@ class NamedPolicy(Section):
             else:
                 build(self)
         except PolicyError as error:
-            raise ConflictError((error.key.removeprefix(f"{self.section}."), str(error))) from error
+            raise ConflictError((error.key.removeprefix(f"{self.section}."), error.message)) from error
         return self
 
 

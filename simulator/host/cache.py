@@ -1,20 +1,21 @@
-"""Where prepared data are kept."""
+"""The cache folder, for what is prepared once."""
 
 import os
 from pathlib import Path
 
-from simulator.data.errors import DataError
+from simulator.host.errors import SettingError
 
 
 def cache_folder() -> Path:
     """Returns where prepared data are kept: $TARDIGRAD_CACHE, or `tardigrad` in the user's cache folder.
 
     Raises:
-        DataError: The user has no home folder, and none is chosen.
+        SettingError: The user has no home folder, and none is chosen.
     """
     chosen = os.environ.get("TARDIGRAD_CACHE")
     users = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tardigrad")
     found = os.path.expanduser(chosen or users)
     if found.startswith("~"):
-        raise DataError("TARDIGRAD_CACHE", chosen or "", "there is no such home folder: set it to a folder of your own")
+        message = "there is no such home folder: set it to a folder of your own"
+        raise SettingError("TARDIGRAD_CACHE", chosen or "", message)
     return Path(found).absolute()

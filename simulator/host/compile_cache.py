@@ -21,8 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from simulator.data.errors import DataError
 from simulator.host.cache import cache_folder
+from simulator.host.errors import SettingError
 
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"
@@ -45,7 +45,7 @@ def keep_compiled_programs() -> None:
         return
     try:
         folder = cache_folder() / "programs" / _cpu()
-    except DataError as error:
+    except SettingError as error:
         warnings.warn(f"compiled programs are not kept: {error}", stacklevel=2)
         return
     try:

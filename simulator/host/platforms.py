@@ -11,6 +11,8 @@ import re
 import sys
 from typing import NoReturn
 
+from simulator.host.errors import SettingError
+
 _SETTING = "JAX_PLATFORMS"
 _CUDA = {"cuda", "gpu"}
 _DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # where there is none of them, JAX uses no CUDA either
@@ -53,7 +55,7 @@ def check_platform() -> str:
     """Has JAX choose its platform, as it does when it is first needed, and returns its name.
 
     Raises:
-      ExperimentError: what JAX_PLATFORMS names cannot be used here, or another of JAX's settings is wrong.
+      SettingError: what JAX_PLATFORMS names cannot be used here, or another of JAX's settings is wrong.
     """
     names = set(_names())
     if names and names <= _CUDA and _lacks_driver(_plugins()):
@@ -69,12 +71,10 @@ def check_platform() -> str:
 
 
 def _refuse(why: str) -> NoReturn:
-    from simulator.experiment import ExperimentError, Problem
-
     if not _choice():
-        raise ExperimentError([Problem("", f"JAX cannot be used: {why}")])
+        raise SettingError("", None, f"JAX cannot be used: {why}")
     message = f"JAX cannot compute there ({why}): set it to cpu, or leave it unset, so that JAX chooses"
-    raise ExperimentError([Problem(_SETTING, message, _choice())])
+    raise SettingError(_SETTING, _choice(), message)
 
 
 def _choice() -> str:

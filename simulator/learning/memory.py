@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.experiment import SettingError
+from simulator.host.errors import SettingError
 from simulator.learning.round import OptState, Params, Recipe
 
 _REMEDY = (

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 
 import models
-from simulator.experiment import Experiment, SettingError
+from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import TransformerModel
+from simulator.host.errors import SettingError
 
 
 class ModelError(SettingError):

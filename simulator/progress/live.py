@@ -6,13 +6,14 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
 from simulator.host.format import byte_count, count, decimal, duration, perplexity, short_count
 from simulator.progress.notebook import NotebookView
-from simulator.simulation import recorder
+from simulator.progress.observer import Progress
 
 _OTHERS = 26  # columns beside the name and the bar: percentage, time
 _SHORTEST_NAME, _SHORTEST_BAR, _LONGEST_BAR = 8, 4, 20
@@ -43,7 +44,7 @@ class PreparationView:
         self._step = ""
         self._written_s = time.monotonic()
         self._first: tuple[float, int] | None = None  # of this step with an amount: host's time, amount
-        self._progress = Progress(
+        self._progress = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[done]}"),
@@ -126,7 +127,7 @@ class LiveView:
         self._quiet = not (console.is_terminal or console.is_jupyter)
         bar = min(_LONGEST_BAR, max(_SHORTEST_BAR, console.width - _OTHERS - _SHORTEST_NAME))
         name = max(_SHORTEST_NAME, console.width - _OTHERS - bar)
-        self._progress = Progress(
+        self._progress = Bars(
             TextColumn(
                 "{task.description}",
                 table_column=Column(no_wrap=True, overflow="ellipsis", max_width=name),
@@ -234,15 +235,15 @@ class RunView:
       tokens_per_s: its speed, None before it is known.
     """
 
-    def __init__(self, view: LiveView, progress: Progress, task: TaskID, weight: float = 1.0):
+    def __init__(self, view: LiveView, progress: Bars, task: TaskID, weight: float = 1.0):
         self.weight = weight
         self.fraction = 0.0
         self.tokens_per_s: float | None = None
         self._view = view
         self._progress = progress
         self._task: TaskID | None = task
-        self._first: tuple[float, recorder.Progress] | None = None  # with the host's time; before it lies compilation
-        self._latest: tuple[float, recorder.Progress] | None = None
+        self._first: tuple[float, Progress] | None = None  # with the host's time; before it lies compilation
+        self._latest: tuple[float, Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Shows how far pretraining is."""
@@ -250,7 +251,7 @@ class RunView:
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
         self._view.changed()
 
-    def advanced(self, progress: recorder.Progress) -> None:
+    def advanced(self, progress: Progress) -> None:
         """Notes where the simulation stands; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
         self.fraction = progress.fraction

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem
 from simulator.experiment.problems import nearest
+from simulator.progress.observer import Observer, Progress
 from simulator.record import RunRecord, naming
-from simulator.simulation.recorder import Observer, Progress
 
 KINDS = ("tensorboard", "wandb")
 _FLUSHED_EVERY_S = 30.0

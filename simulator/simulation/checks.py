@@ -98,7 +98,7 @@ class Shortages:
         except AbsentSectionError:
             return
         except MemoryNeedError as error:
-            message = f"is too little for a model of {parameters:,} parameters: {error}"
+            message = f"is too little for a model of {parameters:,} parameters: {error.message}"
             found = error.needed, Problem(error.key, message, error.value)
         except _OUT_OF_MEMORY as error:
             found = math.inf, _problem(error)
@@ -136,7 +136,7 @@ def _problem(error: Any) -> Problem:
         what = (str(error).splitlines() or ["the host has no more"])[0]
         remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
         return Problem("", f"out of memory: {what}; {remedy}")
-    return Problem(error.key, getattr(error, "message", None) or error.args[0], error.value)
+    return Problem(error.key, error.message, error.value)
 
 
 @contextlib.contextmanager

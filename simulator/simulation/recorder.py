@@ -1,43 +1,16 @@
 """Keeps a simulation's record while it runs, and tells an observer how far it is."""
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, SupportsFloat
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, SupportsFloat
 
 from simulator.cluster import ClusterModel, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
+from simulator.progress.observer import Observer, Progress
 from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
 from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a simulation stands.
-
-    Attributes:
-      simulated_s: the clock.
-      local_steps: over all workers, as processed.
-      tokens: trained on in those.
-      server_updates: the server's version.
-      staleness: mean over the last update's arrivals.
-      train_loss: of the last round whose loss is known, in nats; NaN before.
-      perplexity: of the last evaluation that is known; NaN before.
-      fraction: of the budget, from 0 to 1.
-      evaluation: the last one that is known, as the record has it; None before.
-    """
-
-    simulated_s: float
-    local_steps: int
-    tokens: int
-    server_updates: int
-    staleness: float
-    train_loss: float
-    perplexity: float
-    fraction: float
-    evaluation: Mapping[str, Any] | None = None
 
 
 class Trained(NamedTuple):
@@ -56,16 +29,6 @@ class Trained(NamedTuple):
 
 class NonFiniteError(SimulationError):
     """A pseudo-gradient is not finite, and the experiment says that this is fatal."""
-
-
-class Observer(Protocol):
-    """Watches a simulation; what it does has no influence on it."""
-
-    def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Pretraining has come this far."""
-
-    def advanced(self, progress: Progress) -> None:
-        """The server has processed an update."""
 
 
 class Book:

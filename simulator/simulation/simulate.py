@@ -17,6 +17,7 @@ from simulator.learning import Server, Ticket, Workshop, as_used, learner_state
 from simulator.learning.model import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
+from simulator.progress.observer import Observer, Progress
 from simulator.record import (
     Checkpoint,
     RecordError,
@@ -29,9 +30,9 @@ from simulator.record import (
 from simulator.simulation.checkpointer import Keeper
 from simulator.simulation.checks import check, cluster_of, reported
 from simulator.simulation.provenance import made_with, parameters_hash
-from simulator.simulation.recorder import Book, NonFiniteError, Observer, Progress, Trained, perplexity
+from simulator.simulation.recorder import Book, NonFiniteError, Trained, perplexity
 from simulator.simulation.replay import Recalled, Taken, to_recall
-from simulator.sweep.reuse_plan import Share, Trajectory
+from simulator.simulation.shared_training import SharedTraining, Trajectory
 from simulator.timeline import (
     Dispatched,
     Evaluation,
@@ -70,7 +71,7 @@ def simulate(
     overrides: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
-    share: Share | None = None,
+    share: SharedTraining | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Simulates one experiment to the end of its budget.
@@ -84,7 +85,7 @@ def simulate(
       tuned: what a search has found, likewise.
       checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
         one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
-      share: what need not be trained because another simulation has, from `simulator.sweep.sharing`.
+      share: what need not be trained because another simulation has, from `simulator.sweep.reuse_plan`.
       stop: asked after every event whether to write the state down and stop.
 
     Returns:
@@ -135,10 +136,10 @@ class Simulation:
         noted: Mapping[str, Any] | None = None,
         checkpoints: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
-        share: Share | None = None,
+        share: SharedTraining | None = None,
     ) -> RunRecord:
         """Runs to the end of the budget and returns the record, its summary with what is `noted`. Call it once."""
-        experiment, share = self.experiment, share or Share()
+        experiment, share = self.experiment, share or SharedTraining()
         self._taken = Taken()
         self._reused: dict[str, Any] | None = None
         self._known: Trajectory | None = None
@@ -170,7 +171,7 @@ class Simulation:
         book: Book,
         learner: "_Learner | Recalled | None",
         keeper: Keeper | None,
-        share: Share,
+        share: SharedTraining,
         stop: Callable[[], bool],
     ) -> None:
         events = enumerate(self.timeline, 1)

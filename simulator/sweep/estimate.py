@@ -16,8 +16,7 @@ from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
 from simulator.simulation.simulate import Progress, simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
-from simulator.sweep.reuse_plan import Reuse
-from simulator.sweep.sharing import sharing
+from simulator.sweep.reuse_plan import Reuse, sharing
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,8 +13,8 @@ from simulator.sweep.folder import ERROR_FILE
 from simulator.sweep.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
+    from simulator.progress.observer import Observer
     from simulator.record import RunRecord
-    from simulator.simulation.recorder import Observer
 
 
 @dataclasses.dataclass(frozen=True)

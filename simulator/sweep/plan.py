@@ -147,7 +147,7 @@ def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) 
     """
     if not reuse:
         return [[run.index] for run in runs]
-    from simulator.sweep.sharing import sharing
+    from simulator.sweep.reuse_plan import sharing
 
     experiments = [experiment_of(run) for run in runs]
     return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))

@@ -13,7 +13,7 @@ from simulator.sweep.folder import PROGRESS_FILE
 from simulator.sweep.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from simulator.simulation.recorder import Progress
+    from simulator.progress.observer import Progress
 
 _WRITTEN_EVERY_S = 2.0
 

@@ -1,4 +1,4 @@
-"""What simulations need not train because another one of the sweep has: whole trajectories, and common beginnings.
+"""Plan of the training that simulations of a sweep share: whole trajectories, and common beginnings.
 
 A round is a pure function of what is known when it is dispatched, so training follows from the causal order of events
 and from the learning settings; how long things take does not enter. Where two simulations agree in both, one is trained
@@ -9,14 +9,18 @@ saves enough and there is room for the state at which they part; else it is trai
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record import Checkpoint, RunRecord, shard_columns
-from simulator.simulation.replay import to_recall
+from simulator.experiment import Experiment
+from simulator.host.signals import Stopped
+from simulator.learning import Workshop
+from simulator.record import Checkpoint, RunRecord
+from simulator.simulation.shared_training import Beginning, SharedTraining, Trajectory, state_bytes
+from simulator.simulation.simulate import Simulation
 from simulator.timeline import CausalHash, Event, NoProgressError, Update
 
 KEPT_OF_HOST = 0.1
@@ -24,6 +28,7 @@ KEPT_OF_HOST = 0.1
 
 It is what the default of `compute.memory` leaves."""
 
+_Event = TypeVar("_Event")
 _WORTHWHILE_SHARE, _WORTHWHILE_ROUNDS = 0.05, 2  # of a simulation's local steps, and rounds: what a state has to save
 
 
@@ -79,79 +84,8 @@ def order_of(events: Iterable[Event]) -> Order | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trajectory:
-    """What training has made of a simulation.
-
-    Attributes:
-      source: label of the simulation that was trained.
-      record: its.
-    """
-
-    source: str
-    record: RunRecord
-
-    @property
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """What training reported."""
-        rounds, evaluations = self.record.rounds, self.record.evaluations
-        shards = len(self.record.summary.get("final_shard_losses") or ())
-        losses = evaluations[["loss", *shard_columns(shards)]].to_numpy()
-        return to_recall(rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy(), losses)
-
-    @property
-    def parameters_hash(self) -> str:
-        """Of the parameters in the end."""
-        return str(self.record.summary["parameters_hash"])
-
-    def was_made_with(self, what: Mapping[str, Any]) -> bool:
-        """Returns whether the summary says the same of versions, devices and data."""
-        return {key: self.record.summary.get(key) for key in what} == what
-
-
-@dataclasses.dataclass(frozen=True)
-class Beginning:
-    """A state that another simulation has reached in the same way.
-
-    Attributes:
-      source: label of that simulation.
-      checkpoint: the state; its number of events is that of the simulation that goes on.
-    """
-
-    source: str
-    checkpoint: Checkpoint
-
-
-@dataclasses.dataclass
-class Share:
-    """What one simulation has from others, and what others want of it.
-
-    Attributes:
-      trajectory: all of it, None where it has to be trained.
-      beginning: where it goes on from, None where it starts from nothing.
-      wanted: after how many events its state is wanted.
-      room: bytes that there are for such states.
-      kept: the states of those that it came past, as far as there was room.
-    """
-
-    trajectory: Trajectory | None = None
-    beginning: Beginning | None = None
-    wanted: frozenset[int] = frozenset()
-    room: float = math.inf
-    kept: dict[int, Checkpoint] = dataclasses.field(default_factory=dict)
-
-    def takes(self, events: int, size: Callable[[], int]) -> bool:
-        """Returns whether the state after so many events is wanted and there is room for its bytes."""
-        return events in self.wanted and size() <= self.room
-
-    def keep(self, state: Checkpoint) -> None:
-        """Keeps a state."""
-        self.kept[state.events] = state
-        self.room -= _bytes(state)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Source:
-    """Where a simulation's training comes from: from `index`, after `there` of its events and `here` of one's own."""
+    """Common beginning of two simulations: index of the earlier one, and events in it and in the later one."""
 
     index: int
     there: int
@@ -207,7 +141,7 @@ class Reuse:
             self._part[index] = _Source(source, int(theirs.numbers[longest - 1]), int(own.numbers[longest - 1]))
 
     def source(self, index: int) -> tuple[int, bool] | None:
-        """Returns the one before it whose training a simulation takes over and whether all of it; None for nobody's."""
+        """Returns the index of the earlier simulation whose training is reused and whether all of it is, or None."""
         if index in self._whole:
             return self._whole[index], True
         return (self._part[index].index, False) if index in self._part else None
@@ -226,20 +160,20 @@ class Reuse:
             groups.setdefault(first[index], []).append(index)
         return list(groups.values())
 
-    def share(self, index: int) -> Share:
+    def share(self, index: int) -> SharedTraining:
         """Returns what a simulation has from those that are done, and what is wanted of it."""
         wanted = frozenset(part.there for part in self._part.values() if part.index == index)
-        room = self._room - sum(map(_bytes, self._kept.values()))  # with the one that it goes on from
+        room = self._room - sum(map(state_bytes, self._kept.values()))  # with the one that it goes on from
         record = self._records.get(self._whole.get(index, -1))
         if record is not None:
-            return Share(Trajectory(self._labels[self._whole[index]], record))
+            return SharedTraining(Trajectory(self._labels[self._whole[index]], record))
         part = self._part.pop(index, None)
         if part is None or (part.index, part.there) not in self._kept:
-            return Share(wanted=wanted, room=room)
+            return SharedTraining(wanted=wanted, room=room)
         kept = self._kept[part.index, part.there]
         if not any((each.index, each.there) == (part.index, part.there) for each in self._part.values()):
             del self._kept[part.index, part.there]
-        return Share(
+        return SharedTraining(
             None, Beginning(self._labels[part.index], dataclasses.replace(kept, events=part.here)), wanted, room
         )
 
@@ -257,5 +191,51 @@ class Reuse:
             self._kept[index, events] = checkpoint
 
 
-def _bytes(state: Checkpoint) -> int:
-    return sum(array.nbytes for array in state.arrays.values())
+def sharing(
+    experiments: Sequence[Experiment],
+    labels: Sequence[str],
+    workshop: Workshop,
+    stop: Callable[[], bool] = lambda: False,
+) -> Reuse:
+    """Returns what simulations can have from each other: those with the same learning settings are compared.
+
+    Args:
+      experiments: what to simulate, in order.
+      labels: what to call them in their records.
+      workshop: theirs.
+      stop: asked after every event of their timelines whether to stop.
+
+    Raises:
+      Stopped: it was asked to stop.
+    """
+    settings = [_settings(workshop, experiment, f"of {index} alone") for index, experiment in enumerate(experiments)]
+    orders: list[Order | None] = [None] * len(experiments)
+    for index, experiment in enumerate(experiments):
+        if settings.count(settings[index]) > 1:
+            orders[index] = _order(workshop, experiment, stop)
+    return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
+
+
+def _settings(workshop: Workshop, experiment: Experiment, unknown: str) -> str:
+    """Returns the learning settings, or that they are unknown: then the simulation itself says why it cannot begin."""
+    try:
+        return workshop.learning_settings(experiment)
+    except Exception:
+        return unknown
+
+
+def _order(workshop: Workshop, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:
+    """Returns the order of an experiment's events, None where its simulation is going to fail, which says why."""
+    try:
+        return order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
+    except Stopped:
+        raise
+    except Exception:
+        return None
+
+
+def _until(stop: Callable[[], bool], events: Iterable[_Event]) -> Iterator[_Event]:
+    for event in events:
+        if stop():
+            raise Stopped(0)
+        yield event

@@ -14,12 +14,13 @@ from simulator.sweep.plan import PlannedRun, Task, experiment_of, point_of
 if TYPE_CHECKING:
     from simulator.experiment import Point
     from simulator.learning import Workshop
+    from simulator.progress.observer import Observer
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
-    from simulator.simulation.recorder import Observer
+    from simulator.simulation.shared_training import SharedTraining
     from simulator.simulation.simulate import TrainerKind
-    from simulator.sweep.reuse_plan import Reuse, Share
+    from simulator.sweep.reuse_plan import Reuse
 
 
 class TaskRunner:
@@ -89,15 +90,14 @@ class TaskRunner:
                 yield outcome
 
     def _plan(self, task: Task) -> "Reuse":
-        from simulator.sweep.reuse_plan import Reuse
-        from simulator.sweep.sharing import sharing
+        from simulator.sweep.reuse_plan import Reuse, sharing
 
         if not task.reuse:
             return Reuse()
         labels = [run.label for run in task.runs]
         return sharing([experiment_of(run) for run in task.runs], labels, self._workshop, self._stop)
 
-    def _outcome(self, run: PlannedRun, share: "Share") -> Outcome:
+    def _outcome(self, run: PlannedRun, share: "SharedTraining") -> Outcome:
         try:
             record = finished(self._folder / run.folder, run.experiment)
             return Finished(run, self._simulate(run, share) if record is None else record)
@@ -112,7 +112,7 @@ class TaskRunner:
                 raise
             return Failure.of(run, error)
 
-    def _simulate(self, run: PlannedRun, share: "Share") -> "RunRecord":
+    def _simulate(self, run: PlannedRun, share: "SharedTraining") -> "RunRecord":
         observer = self._begin(run)
         if self._profile is not None and share.trajectory is None:  # else nothing is trained
             observer = self._profile.of(run.label, observer)

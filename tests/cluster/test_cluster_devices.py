@@ -112,7 +112,7 @@ def test_an_unknown_accelerator(name: str, hint: str):
     with pytest.raises(ClusterError) as caught:
         build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=0)
     assert (caught.value.key, caught.value.value) == ("cluster.devices.accelerators.1.name", name)
-    assert str(caught.value) == (
+    assert caught.value.message == (
         f"no built-in peak for this accelerator; {hint}; otherwise give its peak, such as peak: 312TFLOP/s"
     )
 

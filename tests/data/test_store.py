@@ -24,6 +24,7 @@ from simulator.data.store import TokenStore, encoder_of
 from simulator.data.tokenizers import Bytes, Encoded
 from simulator.experiment.schema.data import GroupedPartition, TextData
 from simulator.host.cache import cache_folder
+from simulator.host.errors import SettingError
 from tests.data import killing
 
 BPE = {"kind": "bpe", "vocabulary": 300}
@@ -728,5 +729,5 @@ def test_the_cache_folder_is_the_chosen_one_or_the_users(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         assert str(cache_folder()) == expected
     monkeypatch.setenv("TARDIGRAD_CACHE", "~no-such-user/x")
-    with pytest.raises(DataError, match=r"^TARDIGRAD_CACHE = '~no-such-user/x': there is no such home folder"):
+    with pytest.raises(SettingError, match=r"^TARDIGRAD_CACHE = '~no-such-user/x': there is no such home folder"):
         cache_folder()

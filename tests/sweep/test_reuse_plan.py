@@ -12,7 +12,7 @@ from simulator.host.signals import Stopped
 from simulator.learning import trainers
 from simulator.record import RunRecord
 from simulator.simulation.simulate import Simulation
-from simulator.sweep.sharing import sharing
+from simulator.sweep.reuse_plan import sharing
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
 

@@ -28,7 +28,7 @@ from simulator.experiment import ExperimentError, Problem, SimulationError, regi
 from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.learning import Workshop
-from simulator.simulation.recorder import Progress
+from simulator.progress.observer import Progress
 from simulator.sweep import estimate as estimates
 from simulator.sweep.estimate import PointCost, SweepCost, estimate
 from simulator.sweep.executors.attempt import Ledger

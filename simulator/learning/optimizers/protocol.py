@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.experiment import SettingError, cause_of
+from simulator.experiment import cause_of
+from simulator.host.errors import SettingError
 
 TOLD = ("staleness", "worker", "pulled_params")
 """Keyword arguments that the `update` of an outer optimizer may take."""

@@ -10,8 +10,8 @@ from simulator.sweep.outcomes import Failure, Finished, Outcome, Watch
 from simulator.sweep.plan import PlannedRun, Task
 
 if TYPE_CHECKING:
+    from simulator.progress.observer import Observer
     from simulator.record import RunRecord
-    from simulator.simulation.recorder import Observer
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from simulator.simulation.recorder import Progress
+    from simulator.progress.observer import Progress
 
 _TOLD_EVERY_S = 0.2
 

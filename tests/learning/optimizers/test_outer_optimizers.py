@@ -239,48 +239,48 @@ def test_an_unknown_name_is_refused_with_the_nearest(section: str, name: str, ne
     error = refused(section, name)
     assert (error.key, error.value) == (f"{section}.optimizer", name)
     own = OF_PLUGINS if section == "outer" else OF_OPTAX
-    assert str(error) == f"no such optimizer; did you mean '{nearest}'? {own}"
+    assert error.message == f"no such optimizer; did you mean '{nearest}'? {own}"
 
 
 def test_ones_own_name_is_suggested_for_the_outer_optimizer_and_not_for_the_inner():
     register_outer("capped", capped)
-    assert str(refused("outer", "cappt")) == f"no such optimizer; did you mean 'capped'? {OF_PLUGINS}"
-    message = str(refused("inner", "cappt"))
+    assert refused("outer", "cappt").message == f"no such optimizer; did you mean 'capped'? {OF_PLUGINS}"
+    message = refused("inner", "cappt").message
     assert message.startswith("no such optimizer; valid: adabelief, ")
     assert message.endswith(f" {OF_OPTAX}")
 
 
 @pytest.mark.parametrize("name", ["chain", "contrib", "GradientTransformation", "scale", "__doc__"])
 def test_what_optax_has_besides_optimizers_is_refused(name: str):
-    assert str(refused("inner", name)).startswith("no such optimizer; ")
+    assert refused("inner", name).message.startswith("no such optimizer; ")
 
 
 def test_an_argument_that_an_optimizer_does_not_take_is_named_with_those_that_it_takes():
     error = refused("inner", "sgd", momentun=0.9)
     assert (error.key, error.value) == ("inner.arguments", {"learning_rate": 0.5, "momentun": 0.9})
-    assert "'momentun'" in str(error)
-    assert "it takes momentum, nesterov" in str(error)
+    assert "'momentun'" in error.message
+    assert "it takes momentum, nesterov" in error.message
 
 
 def test_an_argument_that_is_missing_is_named():
     register_outer("capped", capped)
     error = refused("outer", "capped")
     assert error.key == "outer.arguments"
-    assert "missing a required argument: 'cap'" in str(error)
+    assert "missing a required argument: 'cap'" in error.message
 
 
 def test_what_an_optimizer_says_of_the_value_of_an_argument_is_passed_on():
     register_outer("delayed", lambda learning_rate, buffer: delayed_nesterov(learning_rate, buffer=buffer))
     error = refused("outer", "delayed", buffer=0)
     assert error.key == "outer.arguments"
-    assert str(error) == "delayed refuses them: buffer must be at least 1, not 0"
+    assert error.message == "delayed refuses them: buffer must be at least 1, not 0"
 
 
 def test_an_argument_that_no_step_can_be_taken_with_is_refused_before_anything_is_trained():
     error = refused("outer", "yogi", b1=[0.9])
     assert (error.key, error.value) == ("outer.optimizer", "yogi")
     message = "it cannot step with these arguments, gradients and parameters alone: its update raises TypeError: "
-    assert str(error).startswith(message)
+    assert error.message.startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -296,13 +296,13 @@ def test_an_argument_that_no_step_can_be_taken_with_is_refused_before_anything_i
 def test_an_argument_of_another_kind_than_optax_has_it_is_refused(name: str, argument: str, value: Any, message: str):
     for section in ("inner", "outer"):
         error = refused(section, name, **{argument: value})
-        assert (error.key, error.value, str(error)) == (f"{section}.arguments.{argument}", value, message)
+        assert (error.key, error.value, error.message) == (f"{section}.arguments.{argument}", value, message)
 
 
 def test_a_dtype_is_given_by_its_name(mixed_dtypes: None):
     state = build_inner(inner("adamw", arguments={"mu_dtype": "bfloat16", "nesterov": True}))(0.1).init(jnp.ones(2))
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} >= {jnp.dtype("bfloat16"), jnp.dtype("float32")}
-    assert "not understood" in str(refused("inner", "adamw", mu_dtype="float17"))
+    assert "not understood" in refused("inner", "adamw", mu_dtype="float17").message
 
 
 # Which parameters decay.
@@ -332,7 +332,7 @@ def test_optaxs_own_decay_is_masked_too(mixed_dtypes: None):
     [("sgd", {}), ("novograd", {"weight_decay": 0.1}), ("lamb", {}), ("adamw", {"weight_decay": 0.0})],
 )
 def test_a_choice_of_what_decays_where_nothing_does_is_refused(name: str, settings: dict[str, Any]):
-    with pytest.raises(OptimizerError, match=f"^has no effect: with {name} as it is set no parameters decay") as caught:
+    with pytest.raises(OptimizerError, match=f"has no effect: with {name} as it is set no parameters decay") as caught:
         build_inner(inner(name, decay="matrices", **settings))
     assert caught.value.key == "inner.decay"
 
@@ -342,23 +342,23 @@ def test_a_choice_of_what_decays_where_nothing_does_is_refused(name: str, settin
 def test_a_mask_among_the_arguments_is_refused(name: str, mask: str, value: Any):
     error = refused("inner", name, **{mask: value})
     assert (error.key, error.value) == (f"inner.arguments.{mask}", value)
-    assert str(error) == "leave it out: inner.decay says which parameters decay, all or matrices"
+    assert error.message == "leave it out: inner.decay says which parameters decay, all or matrices"
 
 
 @pytest.mark.parametrize("section", ["inner", "outer"])
 def test_a_second_learning_rate_among_the_arguments_is_refused(section: str):
     error = refused(section, "lion", learning_rate=0.1)
     assert error.key == f"{section}.arguments"
-    assert str(error) == f"learning_rate is given as {section}.learning_rate: take it out of the arguments"
+    assert error.message == f"learning_rate is given as {section}.learning_rate: take it out of the arguments"
 
 
 def test_weight_decay_on_an_optimizer_that_has_none_is_refused():
-    with pytest.raises(OptimizerError, match=r"^sgd takes none: leave it out, or set it to null$"):
+    with pytest.raises(OptimizerError, match=r"sgd takes none: leave it out, or set it to null$"):
         build_inner(inner("sgd", weight_decay=0.1))
 
 
 def test_weight_decay_given_twice_is_refused():
-    with pytest.raises(OptimizerError, match=r"^weight_decay is given as inner\.weight_decay"):
+    with pytest.raises(OptimizerError, match=r"weight_decay is given as inner\.weight_decay"):
         build_inner(inner("lion", weight_decay=0.1, arguments={"weight_decay": 0.2}))
 
 
@@ -366,12 +366,12 @@ def test_weight_decay_given_twice_is_refused():
 def test_a_line_search_which_needs_the_loss_is_refused(section: str):
     error = refused(section, "lbfgs")
     assert (error.key, error.value) == (f"{section}.optimizer", "lbfgs")
-    assert "cannot step with these arguments, gradients and parameters alone" in str(error)
-    assert "'value_fn'" in str(error)
+    assert "cannot step with these arguments, gradients and parameters alone" in error.message
+    assert "'value_fn'" in error.message
 
 
 @pytest.mark.parametrize("name", ["rprop", "scale_by_rprop"])
 def test_an_inner_optimizer_that_no_schedule_reaches_is_refused(name: str):
     error = refused("inner", name)
     assert (error.key, error.value) == ("inner.optimizer", name)
-    assert "keeps its first learning rate in its state" in str(error)
+    assert "keeps its first learning rate in its state" in error.message

@@ -181,7 +181,7 @@ def test_an_optimizer_that_cannot_step_is_refused_in_one_line(name: str):
     with pytest.raises(OptimizerError) as caught:
         built(update, init=lambda params: (jnp.zeros((), jnp.int32),))
     assert (caught.value.key, caught.value.value) == ("outer.optimizer", "own")
-    assert re.fullmatch(re.escape(message).replace(re.escape("..."), ".*"), str(caught.value))
+    assert re.fullmatch(re.escape(message).replace(re.escape("..."), ".*"), caught.value.message)
 
 
 def test_a_part_of_a_chain_is_told_what_it_takes_or_refused():
@@ -212,7 +212,7 @@ def test_a_part_of_a_chain_is_told_what_it_takes_or_refused():
 )
 def test_a_factory_that_makes_no_optimizer_is_refused(made: Any, message: str):
     register_outer("own", lambda learning_rate: made)
-    with pytest.raises(OptimizerError, match=f"^{message}$"):
+    with pytest.raises(OptimizerError, match=f"{message}$"):
         build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
 
 
@@ -221,7 +221,7 @@ def test_what_a_factory_raises_is_said_with_its_line():
         return {}["momentum"]
 
     register_outer("own", factory)
-    with pytest.raises(OptimizerError, match=r"^own refuses them: KeyError at line \d+ of .*test_protocol.py: 'mom"):
+    with pytest.raises(OptimizerError, match=r"own refuses them: KeyError at line \d+ of .*test_protocol.py: 'mom"):
         build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
 
 

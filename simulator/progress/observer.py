@@ -1,0 +1,42 @@
+"""Observers of a simulation, and what they are told."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a simulation stands.
+
+    Attributes:
+      simulated_s: the clock.
+      local_steps: over all workers, as processed.
+      tokens: trained on in those.
+      server_updates: the server's version.
+      staleness: mean over the last update's arrivals.
+      train_loss: of the last round whose loss is known, in nats; NaN before.
+      perplexity: of the last evaluation that is known; NaN before.
+      fraction: of the budget, from 0 to 1.
+      evaluation: the last one that is known, as the record has it; None before.
+    """
+
+    simulated_s: float
+    local_steps: int
+    tokens: int
+    server_updates: int
+    staleness: float
+    train_loss: float
+    perplexity: float
+    fraction: float
+    evaluation: Mapping[str, Any] | None = None
+
+
+class Observer(Protocol):
+    """Watches a simulation; what it does has no influence on it."""
+
+    def pretrained(self, steps: int, of: int, loss: float) -> None:
+        """Pretraining has come this far."""
+
+    def advanced(self, progress: Progress) -> None:
+        """The server has processed an update."""
