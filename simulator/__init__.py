@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from simulator.progress.trackers import TensorBoard, WeightsAndBiases, track
     from simulator.record import RunRecord
     from simulator.report.runs import Runs, read_runs
-    from simulator.simulation.simulate import Simulation, check, simulate
+    from simulator.simulation.checks import check
+    from simulator.simulation.simulate import Simulation, simulate
     from simulator.sweep.outcomes import PointsFailedError
     from simulator.sweep.sweep import Local, OnRay, run_points
     from simulator.timeline import (
@@ -43,7 +44,7 @@ _HOME = {
     "WeightsAndBiases": "simulator.progress.trackers",
     "Workshop": "simulator.learning",
     "build_experiment": "simulator.api",
-    "check": "simulator.simulation.simulate",
+    "check": "simulator.simulation.checks",
     "expand": "simulator.experiment",
     "import_plugins": "simulator.experiment.plugins",
     "load": "simulator.experiment",

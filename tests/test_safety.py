@@ -17,7 +17,7 @@ from simulator.report import comparison, comparison_markdown
 from tests.experiments import TINY
 from tests.killed_runs import CLASSIFIER
 from tests.record.builders import build_record
-from tests.test_verify import timeline
+from tests.verify.test_verify import timeline
 
 HOSTILE = (
     "\x1b]0;title\x07\x1b[2J<script>alert(1)</script>[red]$\\frac{$ %s {0} ../../x|\n\r\u202eright\u2066 \x00\ud800"

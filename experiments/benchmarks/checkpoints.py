@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Workshop, load, simulate, use_cpu_cores
-from simulator.simulation.checkpointer import Keeper
+from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.simulate import Simulation
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
@@ -63,7 +63,7 @@ def main() -> None:
     short = experiment.budget.model_copy(update={"local_steps": 200})
     simulate(experiment.model_copy(update={"budget": short}), workshop=workshop)  # compiles
     fetching.watch(Simulation, "_state")
-    writing.watch(Keeper, "save")
+    writing.watch(Checkpointer, "save")
     taken: dict[bool, list[float]] = {True: [], False: []}
     for number in range(2 * arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:

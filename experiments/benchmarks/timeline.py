@@ -40,7 +40,7 @@ from rich.table import Table
 from simulator.cluster import ClusterModel, FaultModel, Link, profile_step_s
 from simulator.experiment.schema.experiment import Budget
 from simulator.experiment.schema.faults import Faults
-from simulator.simulation.recorder import Book
+from simulator.simulation.recorder import Recorder
 from simulator.timeline import (
     Asynchronous,
     Barrier,
@@ -131,7 +131,7 @@ def simulated(case: Case, workers: int, rounds: int) -> Callable[[], None]:
         cluster = cluster_of(case, workers)
         events = timeline_of(case, cluster, rounds)
         if case.record:
-            fill(Book(Budget(local_steps=workers * rounds * LOCAL_STEPS), cluster, 1, None), events)
+            fill(Recorder(Budget(local_steps=workers * rounds * LOCAL_STEPS), cluster, 1, None), events)
         else:
             for _ in events:
                 pass
@@ -139,7 +139,7 @@ def simulated(case: Case, workers: int, rounds: int) -> Callable[[], None]:
     return run
 
 
-def fill(book: Book, events: Timeline) -> None:
+def fill(book: Recorder, events: Timeline) -> None:
     """Keeps the record of a run without training."""
     for event in events:
         match event:

@@ -189,7 +189,7 @@ class _Look:
 
     def problems(self, experiment: "Experiment") -> "list[Problem]":
         """Returns what is wrong with an experiment; a lack of memory is noted where nothing is."""
-        from simulator.simulation.simulate import check
+        from simulator.simulation.checks import check
 
         even = getattr(getattr(experiment, "data", None), "even", True)
         data = self._data == "all" or (self._data == "uneven" and not even)

@@ -1,4 +1,4 @@
-"""When a simulation's state is written down, and whether what has been written down is this simulation's."""
+"""Checkpoint schedule of a simulation, and the check that a checkpoint or record is this simulation's."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from simulator.record import Checkpoint, Checkpoints, RecordError, differences, 
 _SHOWN = 5  # differences in a message
 
 
-class Keeper:
+class Checkpointer:
     """Keeps the checkpoints of one simulation.
 
     Args:
@@ -37,23 +37,23 @@ class Keeper:
     ):
         self._settings = experiment.checkpoint
         self._checkpoints = Checkpoints(folder, keep=self._settings.keep, warn=warn)
-        known = {"experiment": identity(experiment.model_dump(mode="json")), "made with": dict(made_with)}
+        known = {"experiment": result_settings(experiment.model_dump(mode="json")), "made with": dict(made_with)}
         self._identity = json.loads(to_json(known, "experiment"))  # as a checkpoint has it, without infinities
         self._saved_s, self._saved_updates = time.monotonic(), 0
         self.saved: Checkpoint | None = self._checkpoints.latest()
         if self.saved is not None:
-            refuse_others(str(folder), self.saved.facts["identity"], self._identity)
+            check_same_simulation(str(folder), self.saved.facts["identity"], self._identity)
             self._saved_updates = self.saved.facts["updates"]
 
     def due(self, updates: int) -> bool:
-        """Returns whether the state is to be written down now, when the server has made so many updates."""
+        """Returns whether a checkpoint is due, with the server at this number of updates."""
         every_updates, every_minutes = self._settings.every_updates, self._settings.every_host_minutes
         by_updates = every_updates is not None and updates >= self._saved_updates + every_updates
         by_time = every_minutes is not None and time.monotonic() >= self._saved_s + 60 * every_minutes
         return by_updates or by_time
 
     def save(self, events: int, updates: int, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Writes the state after so many events down.
+        """Writes the checkpoint of the state after a number of events.
 
         Raises:
           OSError: it cannot be written; the checkpoint before it is kept.
@@ -63,16 +63,16 @@ class Keeper:
         self._saved_s, self._saved_updates = time.monotonic(), updates
 
 
-def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what of a resolved experiment decides its results."""
+def result_settings(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a resolved experiment that decide its results."""
     return {key: value for key, value in experiment.items() if key not in ("checkpoint", "description")}
 
 
-def refuse_others(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Compares what has been written down with what is to be simulated.
+def check_same_simulation(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Compares a saved experiment with the one to be simulated.
 
     Raises:
-      RecordError: they differ; says in what.
+      RecordError: they differ; names the differences.
     """
     found = [f"{key or 'it'} is {there!r} there and {here!r} here" for key, there, here in differences(theirs, ours)]
     if not found:

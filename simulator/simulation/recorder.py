@@ -31,7 +31,7 @@ class NonFiniteError(SimulationError):
     """A pseudo-gradient is not finite, and the experiment says that this is fatal."""
 
 
-class Book:
+class Recorder:
     """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it.
 
     Attributes:

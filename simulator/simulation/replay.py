@@ -1,7 +1,6 @@
-"""What a run that goes on has from the processes before it: what training had reported, and how long it took."""
+"""Replaying what training has reported: of a run before its checkpoint, or of another run with the same events."""
 
 import itertools
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,10 @@ from simulator.simulation.recorder import Trained
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
 
-def to_recall(
+def training_log(
     rounds: npt.ArrayLike, non_finite: npt.ArrayLike, evaluations: npt.ArrayLike
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns what training has reported in the form in which `Recalled` takes it.
+    """Returns what training has reported as arrays, from which a `ReplayLearner` replays it.
 
     Args:
       rounds: losses, in the order in which rounds were processed.
@@ -29,11 +28,11 @@ def to_recall(
     }
 
 
-class Recalled:
-    """Follows the events with what training had reported of them.
+class ReplayLearner:
+    """Replays what training has reported.
 
     Args:
-      arrays: with those of `to_recall` among them.
+      arrays: with those of `training_log` among them.
 
     Attributes:
       under_way: rounds that were dispatched and not yet processed, by id.
@@ -58,7 +57,7 @@ class Recalled:
                 del self.under_way[task.id]
 
     def update(self, event: Update) -> Trained:
-        """Returns what training had told of the rounds."""
+        """Returns what was reported of the rounds."""
         for arrival in event.arrivals:
             del self.under_way[arrival.round.id]
         count = len(event.arrivals)
@@ -66,30 +65,6 @@ class Recalled:
         return Trained(list(itertools.islice(self._rounds, count)), finite, True)
 
     def evaluate(self) -> tuple[float, list[float] | None]:
-        """Returns the loss, and those of the shards where they were asked for."""
+        """Returns the next losses."""
         loss, *of_shards = next(self._evaluations)
         return loss, of_shards or None
-
-
-class Taken:
-    """How long a simulation has taken on the host, over all the processes that it took."""
-
-    def __init__(self) -> None:
-        self._started = self._prepared = time.perf_counter()
-        self._before = {"seconds": 0.0, "loop_seconds": 0.0}
-
-    def prepared(self) -> None:
-        """Notes that the events begin."""
-        self._prepared = time.perf_counter()
-
-    def add(self, before: Mapping[str, float]) -> None:
-        """Adds what an earlier process took."""
-        self._before = dict(before)
-
-    def so_far(self) -> dict[str, float]:
-        """Returns all seconds, and those without preparation."""
-        now, before = time.perf_counter(), self._before
-        return {
-            "seconds": before["seconds"] + now - self._started,
-            "loop_seconds": before["loop_seconds"] + now - self._prepared,
-        }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from simulator.record import Checkpoint, RunRecord, shard_columns
-from simulator.simulation.replay import to_recall
+from simulator.simulation.replay import training_log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Trajectory:
         rounds, evaluations = self.record.rounds, self.record.evaluations
         shards = len(self.record.summary.get("final_shard_losses") or ())
         losses = evaluations[["loss", *shard_columns(shards)]].to_numpy()
-        return to_recall(rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy(), losses)
+        return training_log(rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy(), losses)
 
     @property
     def parameters_hash(self) -> str:

@@ -14,7 +14,8 @@ from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
-from simulator.simulation.simulate import Progress, simulate
+from simulator.progress.observer import Progress
+from simulator.simulation.simulate import simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
 from simulator.sweep.reuse_plan import Reuse, sharing
 

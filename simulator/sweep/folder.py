@@ -156,11 +156,12 @@ def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
     """
     from simulator.experiment import Experiment
     from simulator.learning import as_used
-    from simulator.simulation.checkpointer import identity, refuse_others
+    from simulator.simulation.checkpointer import check_same_simulation, result_settings
 
     if not (folder / SUMMARY_FILE).exists():
         return None
     record = RunRecord.read(folder)
     used = as_used(Experiment.model_validate(experiment))
-    refuse_others(str(folder), {"experiment": identity(record.experiment)}, {"experiment": identity(used)})
+    settings = [{"experiment": result_settings(each)} for each in (record.experiment, used)]
+    check_same_simulation(str(folder), *settings)
     return record

@@ -16,6 +16,8 @@ from simulator.cluster import nanoseconds
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
 from simulator.record import RunRecord
+from simulator.simulation.run import Run
+from simulator.simulation.shared_training import SharedTraining
 from simulator.simulation.simulate import Simulation, TrainerKind
 from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Update
 from simulator.timeline.events import ABSENCES
@@ -23,7 +25,7 @@ from simulator.verify import verify
 from tests import killed_runs
 from tests.experiments import tiny
 from tests.faulty import faults
-from tests.test_verify import BARRIER, EQUAL, clusters, policies
+from tests.verify.test_verify import BARRIER, EQUAL, clusters, policies
 
 WORKSHOP = Workshop()
 KINDS: tuple[TrainerKind, ...] = ("batched", "serial", "null")
@@ -109,15 +111,17 @@ def constant(value: float) -> dict[str, Any]:
 def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(experiment: Experiment):
     events: list[Any] = []
     simulation = Simulation(experiment, trainer="null", workshop=WORKSHOP)
-    take = simulation._take
+    run = Run(simulation, None, None, lambda: False, SharedTraining())
+    apply = run._apply
 
-    def noted(event: Any, *rest: Any) -> None:
+    def noted(event: Any, learner: Any) -> None:
         events.append(event)
-        take(event, *rest)
+        apply(event, learner)
 
-    simulation._take = noted  # type: ignore[method-assign,assignment]
+    run._apply = noted  # type: ignore[method-assign]
     try:
-        record = simulation.run()
+        run.follow()
+        record = run.record({})
     except NoProgressError:
         assert somebody_is_gone_for_good(simulation) or somebody_fails_again_and_again(events)
         return

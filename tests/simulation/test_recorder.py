@@ -4,7 +4,7 @@ import numpy as np
 
 from simulator.cluster import build_cluster
 from simulator.experiment.schema.experiment import Budget
-from simulator.simulation.recorder import Book, Trained
+from simulator.simulation.recorder import Recorder, Trained
 from simulator.timeline import Arrival, Evaluation, Finished, Round, Update
 from tests.experiments import tiny
 
@@ -41,7 +41,7 @@ def test_what_training_reports_is_fetched_one_event_late():
             seen.append(progress.train_loss)
 
     cluster = build_cluster(tiny().cluster, parameters=10, flops_per_step=1.0, seed=0)
-    book = Book(Budget(local_steps=20), cluster, 2, Watch())
+    book = Recorder(Budget(local_steps=20), cluster, 2, Watch())
     book.evaluation(Evaluation(0.0, 0, 0), Loss("start", 3.0, waited_for))
     book.update(update(0), trained(Loss("first round", 2.0, waited_for)))
     assert waited_for == []
@@ -60,7 +60,7 @@ def test_what_training_reports_is_fetched_one_event_late():
 def test_losses_of_shards_are_fetched_as_late_and_nan_where_nothing_was_trained():
     waited_for = []
     cluster = build_cluster(tiny().cluster, parameters=10, flops_per_step=1.0, seed=0)
-    book = Book(Budget(local_steps=20), cluster, 2, None, shards=2)
+    book = Recorder(Budget(local_steps=20), cluster, 2, None, shards=2)
     book.evaluation(
         Evaluation(0.0, 0, 0), Loss("all", 3.0, waited_for), [Loss("0", 1.0, waited_for), Loss("1", 2.0, [])]
     )

@@ -25,7 +25,7 @@ from simulator.cluster import nanoseconds
 from simulator.experiment import SimulationError, registry
 from simulator.experiment.file import merge
 from simulator.experiment.problems import OF_PLUGINS
-from simulator.simulation.simulate import check
+from simulator.simulation.checks import check
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
 
@@ -252,7 +252,7 @@ def test_what_a_factory_raises_is_said_with_its_line():
     register_local_steps("broken", lambda local_steps, size: size[local_steps])
     [problem] = check(tiny(local_steps=own("broken", size={})), WORKSHOP)
     assert problem.key == "local_steps.arguments"
-    assert re.match(r"broken refuses them: KeyError at line \d+ of .*test_policies.py: 5", problem.message)
+    assert re.match(r"broken refuses them: KeyError at line \d+ of .*test_registered_policies.py: 5", problem.message)
 
 
 @pytest.mark.parametrize("answer", [None, "yes", 1])

@@ -236,14 +236,14 @@ class TestStaleArrivals:
         assert simulate(tiny(outer=extra), workshop=WORKSHOP).summary["parameters_hash"] != plain
 
     def test_the_server_moves_only_when_its_version_does(self):
-        from simulator.simulation.simulate import _Learner
+        from simulator.simulation.learner import TrainingLearner
         from simulator.timeline import Dispatched, Update
 
         experiment = tiny(
             outer=outer(NESTEROV) | {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 2}}
         )
         simulation = Simulation(experiment, workshop=WORKSHOP)
-        learner = _Learner(experiment, "batched", WORKSHOP, None)
+        learner = TrainingLearner(experiment, "batched", WORKSHOP, None)
         outcomes, version = set(), 0
         for event in simulation.timeline:
             before = jax.device_get(learner.server.params)

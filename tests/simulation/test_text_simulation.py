@@ -58,7 +58,7 @@ def bits_of(corpus):
 
 def test_training_from_the_host_gives_the_bits_of_training_on_the_device(corpus):
     """As compilers are set for users: they decide what is computed in one go, and so what is rounded."""
-    code = f"import json\nfrom tests.test_text_simulation import bits_of\nprint(json.dumps(bits_of({str(corpus)!r})))"
+    code = f"import json\nfrom {__name__} import bits_of\nprint(json.dumps(bits_of({str(corpus)!r})))"
     environment = outside() | {"XLA_FLAGS": ""}
     printed = subprocess.run(
         [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
@@ -73,7 +73,7 @@ def test_training_from_the_host_gives_the_bits_of_training_on_the_device(corpus)
 def test_auto_goes_by_a_quarter_of_the_memory(corpus, monkeypatch):
     experiment = of_text(corpus, {"feed": "auto"})
     for memory, on_host in ((1e9, False), (100.0, True)):
-        monkeypatch.setattr(workshop, "_resident_bytes", lambda of_host, memory=memory: memory)
+        monkeypatch.setattr(workshop, "resident_bytes", lambda of_host, memory=memory: memory)
         dataset = Workshop().dataset(experiment)
         assert isinstance(dataset, TextDataset)
         assert (dataset.on_host is not None) == on_host

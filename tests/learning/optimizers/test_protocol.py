@@ -15,7 +15,7 @@ from simulator.experiment import ExperimentError
 from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning import OptimizerError, build_outer, register_outer
 from simulator.learning.optimizers import outer
-from simulator.simulation.simulate import check
+from simulator.simulation.checks import check
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
 
