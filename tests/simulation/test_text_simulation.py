@@ -58,7 +58,8 @@ def bits_of(corpus):
 
 def test_training_from_the_host_gives_the_bits_of_training_on_the_device(corpus):
     """As compilers are set for users: they decide what is computed in one go, and so what is rounded."""
-    code = f"import json\nfrom {__name__} import bits_of\nprint(json.dumps(bits_of({str(corpus)!r})))"
+    code = "import json\nfrom tests.simulation.test_text_simulation import bits_of\n"
+    code += f"print(json.dumps(bits_of({str(corpus)!r})))"
     environment = outside() | {"XLA_FLAGS": ""}
     printed = subprocess.run(
         [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
