@@ -1,5 +1,6 @@
 """The columns of a record's tables and the keys of its summary, with their units: the one place that defines them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -31,11 +32,19 @@ class RecordError(ValueError):
 
 
 class Column(NamedTuple):
-    """One column of a table."""
+    """One column of a table.
+
+    Attributes:
+        kind: What its values are.
+        meaning: With the unit.
+        required: Whether a table without it is refused; older records may lack others.
+        default: Value in rows of a log that give none; None if they have to.
+    """
 
     kind: Literal["integer", "real", "outcome", "fault"]
     meaning: str
     required: bool = True
+    default: float | None = None
 
 
 # A worker's life is wait [ready_s, pull_start_s], pull [pull_start_s, compute_start_s],
@@ -64,6 +73,7 @@ ROUND_COLUMNS: Mapping[str, Column] = {
         "1 where the round did not enter the server's state because its pseudo-gradient, or one that it was averaged "
         "with, was not finite",
         required=False,
+        default=0,
     ),
     "waited_to_end": Column(
         "integer", "1 where the simulation ended before the worker was given another round, else 0"
@@ -74,15 +84,19 @@ FAULT_COLUMNS: Mapping[str, Column] = {
     "time_s": Column("real", "when"),
     "worker": Column("integer", "whose; -1 of the server"),
     "fault": Column("fault", "what happened, see FAULTS"),
-    "round": Column("integer", "which was lost or cut off; -1 of other faults"),
-    "shard": Column("integer", "of that round; -1 of other faults"),
-    "first_step": Column("integer", "of the steps that will not arrive, counted on the shard; -1 of other faults"),
-    "local_steps": Column("integer", "steps that will not arrive"),
-    "computed_steps": Column("integer", "how many of these had been computed, in vain"),
-    "pulled_version": Column("integer", "of that round; -1 of other faults"),
-    "bytes_down": Column("integer", "sent for a lost round from the server to the worker"),
-    "bytes_up": Column("integer", "sent for a lost round from the worker to the server"),
-    "factor": Column("real", "how many times as long a step takes from now on, of slow; else NaN", required=False),
+    "round": Column("integer", "which was lost or cut off; -1 of other faults", default=-1),
+    "shard": Column("integer", "of that round; -1 of other faults", default=-1),
+    "first_step": Column(
+        "integer", "of the steps that will not arrive, counted on the shard; -1 of other faults", default=-1
+    ),
+    "local_steps": Column("integer", "steps that will not arrive", default=0),
+    "computed_steps": Column("integer", "how many of these had been computed, in vain", default=0),
+    "pulled_version": Column("integer", "of that round; -1 of other faults", default=-1),
+    "bytes_down": Column("integer", "sent for a lost round from the server to the worker", default=0),
+    "bytes_up": Column("integer", "sent for a lost round from the worker to the server", default=0),
+    "factor": Column(
+        "real", "how many times as long a step takes from now on, of slow; else NaN", required=False, default=math.nan
+    ),
 }
 
 EVALUATION_COLUMNS: Mapping[str, Column] = {
@@ -94,7 +108,10 @@ EVALUATION_COLUMNS: Mapping[str, Column] = {
     "loss": Column("real", "validation loss, nats per token; NaN where nothing was trained"),
     "perplexity": Column("real", "exp(loss)"),
     "train_loss": Column(
-        "real", "training loss of the last update that is known by then, nats; NaN before", required=False
+        "real",
+        "training loss of the last update that is known by then, nats; NaN before",
+        required=False,
+        default=math.nan,
     ),
 }
 

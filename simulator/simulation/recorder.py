@@ -110,13 +110,15 @@ class Recorder:
         """Notes that something went wrong, or is right again."""
         match event:
             case Fault():
-                self.faults.append(seconds(event.time_ns), event.worker, event.kind, factor=event.factor)
+                self.faults.append(
+                    time_s=seconds(event.time_ns), worker=event.worker, fault=event.kind, factor=event.factor
+                )
             case Lost(round=task):
                 down, up = self._bytes_of(event)
                 self.faults.append(
-                    seconds(event.time_ns),
-                    task.worker,
-                    "lost",
+                    time_s=seconds(event.time_ns),
+                    worker=task.worker,
+                    fault="lost",
                     round=task.id,
                     shard=task.shard,
                     first_step=task.first_step,
@@ -128,9 +130,9 @@ class Recorder:
                 )
             case Shortened(round=task):
                 self.faults.append(
-                    seconds(event.time_ns),
-                    task.worker,
-                    "cut",
+                    time_s=seconds(event.time_ns),
+                    worker=task.worker,
+                    fault="cut",
                     round=task.id,
                     shard=task.shard,
                     first_step=task.first_step + task.steps,
@@ -215,11 +217,9 @@ class Recorder:
         value = math.nan if loss is None else float(loss)
         self._perplexity = perplexity(value)
         of_shards = [math.nan] * self._shards if shard_losses is None else [float(each) for each in shard_losses]
-        self.evaluations.append(
-            **row, loss=value, perplexity=self._perplexity, train_loss=self._train_loss, shard_losses=of_shards
-        )
         by_shard = dict(zip(shard_columns(self._shards), of_shards, strict=True))
         self._evaluation = {**row, "loss": value, "perplexity": self._perplexity, **by_shard}
+        self.evaluations.append(**self._evaluation, train_loss=self._train_loss)
         self._late_evaluation = None
 
     def _progress(self, event: Update) -> Progress:

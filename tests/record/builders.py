@@ -50,7 +50,7 @@ def fault_log(rows: Sequence[tuple[Any, ...]]) -> FaultLog:
     """Each row is (time_s, worker, fault) or, with a mapping of further columns, (time_s, worker, fault, further)."""
     log = FaultLog()
     for time_s, worker, fault, *further in rows:
-        log.append(time_s, worker, fault, **dict(*further))
+        log.append(time_s=time_s, worker=worker, fault=fault, **dict(*further))
     return log
 
 

@@ -66,9 +66,12 @@ def test_log_is_small():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outcome": "lost"}, r"round 0: outcome 'lost' is not one of applied, buffered, dropped"),
-        ({"worker": 1.5}, r"round 0 of worker 1.5: .*integer.*ROUND_COLUMNS"),
-        ({"train_loss": None}, r"round 0 of worker 0: .*float.*ROUND_COLUMNS"),
+        (
+            {"outcome": "lost"},
+            r"^round 0, .*: outcome 'lost' is not one of applied, buffered, dropped; see ROUND_COL",
+        ),
+        ({"worker": 1.5}, r"^round 0, worker 1.5, .*: .*integer.*ROUND_COLUMNS"),
+        ({"train_loss": None}, r"^round 0, worker 0, .*: .*float.*ROUND_COLUMNS"),
     ],
 )
 def test_log_refuses_values_of_another_kind(change, message):
@@ -83,8 +86,9 @@ def test_evaluation_log():
     row = {"simulated_s": 1.5, "local_steps": 2, "tokens": 3, "server_updates": 4, "bytes_sent": 5}
     log.append(**row, loss=0.0, perplexity=1.0)
     log.append(**row, loss=1.0, perplexity=math.e, train_loss=0.25)
-    with pytest.raises(RecordError, match=r"evaluation at 1.5 s: .*EVALUATION_COLUMNS"):
-        log.append(**row | {"tokens": "many"}, loss=0.0, perplexity=1.0)
+    for wrong in ({"tokens": "many"}, {"loss": None}, {"colour": 1}):
+        with pytest.raises(RecordError, match=r"simulated_s 1.5, .*EVALUATION_COLUMNS"):
+            log.append(**{**row, "loss": 0.0, "perplexity": 1.0, **wrong})
     expected = pd.DataFrame(
         {
             **{name: [value, value] for name, value in row.items()},
@@ -100,9 +104,9 @@ def test_evaluation_log():
 def test_shards_have_losses_of_their_own():
     log = EvaluationLog(shards=2)
     row = {"simulated_s": 1.5, "local_steps": 2, "tokens": 3, "server_updates": 4, "bytes_sent": 5}
-    log.append(**row, loss=0.5, perplexity=1.0, shard_losses=[0.25, 0.75])
-    with pytest.raises(RecordError, match=r"evaluation at 1.5 s: .*EVALUATION_COLUMNS"):
-        log.append(**row, loss=0.5, perplexity=1.0, shard_losses=[0.25])
+    log.append(**row, loss=0.5, perplexity=1.0, loss_shard_0=0.25, loss_shard_1=0.75)
+    with pytest.raises(RecordError, match=r"simulated_s 1.5, .*EVALUATION_COLUMNS"):
+        log.append(**row, loss=0.5, perplexity=1.0, loss_shard_0=0.25)
     frame = log.frame()
     assert list(frame.columns) == [*EVALUATION_COLUMNS, "loss_shard_0", "loss_shard_1"]
     assert frame[["loss_shard_0", "loss_shard_1"]].to_numpy().tolist() == [[0.25, 0.75]]
