@@ -1,31 +1,43 @@
-"""What README says is true: its numbers, files, commands and examples."""
+"""What README and the other pages say is true: their numbers, files, links, commands and examples."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
-from pydantic import TypeAdapter
 
 from simulator import Workshop, check, expand
 from simulator.cli.main import app
-from simulator.experiment import Experiment, load_document
+from simulator.experiment import load_document
 from simulator.experiment.file import merge
-from simulator.experiment.schema.data import Data
 from simulator.host import format as human
-from tests.experiments import TINY
+from tests.experiments import TINY, outside
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        *(path for folder in ("experiments", "notebooks") for path in (ROOT / folder).rglob("README.md")),
+    ]
+}
+README = PAGES["README.md"]
 RESULTS = ROOT / "experiments/results/quickstart"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, page="README.md"):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+def every(language):
+    """The page and number of every block."""
+    return [(page, number) for page in PAGES for number in range(len(blocks(language, page)))]
 
 
 def result_rows():
@@ -62,10 +74,62 @@ def test_the_results_are_those_of_the_quickstart_and_in_the_papers_order():
     assert nesterov["final_perplexity"] > 1.2 * sync["final_perplexity"]
 
 
-def test_files_that_are_named_exist():
-    named = set(re.findall(r"(?:experiments|simulator)/[\w/.]+\w", README))
-    assert len(named) >= 8
+def test_the_two_commands_install_and_run_and_install_and_test():
+    run, tests = (block.strip() for block in blocks("bash"))
+    install = "python3 -m venv .venv && .venv/bin/pip install -q uv && .venv/bin/uv pip install -q -p .venv -e"
+    assert run == f"{install} . && .venv/bin/tardigrad run experiments/quickstart.yaml"
+    assert tests == f"{install} '.[dev]' && .venv/bin/pytest"
+    [found] = re.findall(r"test_command=\$\((awk .*)\)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert (
+        subprocess.run(found, shell=True, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip() == tests
+    )
+
+
+def test_the_citation_has_the_present_version():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    [block] = blocks("bibtex")
+    assert re.findall(r"^@(\w+)", block, re.MULTILINE) == ["article", "software"]
+    assert f"version = {{{version}}}" in block
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page):
+    named = set(re.findall(r"(?:experiments|simulator)/[\w/.]+\w", re.sub(r"\]\([^)]*\)", "", PAGES[page])))
+    assert page != "README.md" or len(named) >= 8
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def links(page):
+    """The targets of a page's links and pictures in the repository: path and anchor."""
+    found = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", PAGES[page])
+    for link in (either or other for either, other in found):
+        if not link.startswith(("https://", "http://")):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
+            yield Path(os.path.normpath(target)), anchor
+
+
+def headings(text):
+    """The anchors of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for path, anchor in links(page):
+        assert path.exists(), path
+        assert not anchor or anchor in headings(path.read_text(encoding="utf-8")), f"{path}#{anchor}"
+
+
+def test_every_page_can_be_reached_from_the_first():
+    reached, new = set(), {"README.md"}
+    while new:
+        reached |= new
+        targets = {path / "README.md" if path.is_dir() else path for page in new for path, _ in links(page)}
+        new = {page for page in PAGES if ROOT / page in targets} - reached
+    assert reached == set(PAGES)
 
 
 def test_commands_that_are_named_exist():
@@ -80,68 +144,162 @@ def names_of(app):
     return {command.name or command.callback.__name__ for command in app.registered_commands}
 
 
-def test_the_examples_of_data_are_valid():
-    sources, partitions = (yaml.safe_load_all(blocks("yaml")[number].replace("\n", "\n---\n")) for number in (1, 2))
-    read = [TypeAdapter(Data).validate_python(line["data"]) for line in sources if line]
-    assert [data.source for data in read] == ["text", "jsonl", "parquet", "tfds"]
-    assert [data.tokenizer.kind for data in read] == ["bytes", "bpe", "file", "sentencepiece"]
-    changed = [read[1].model_dump() | line for line in partitions if line]
-    assert [TypeAdapter(Data).validate_python(each).partition.kind for each in changed] == [
-        "iid",
-        "grouped",
-        "dirichlet",
-    ]
+def command_lines(page):
+    """The lines that call the command, without comments; what is indented below one goes on with it."""
+    for block in [*blocks("text", page), *blocks("bash", page)]:
+        command = None
+        for line in block.split("\n"):
+            text = re.split(r"\s#\s", line)[0]
+            if text.startswith("tardigrad "):
+                command = text
+                yield command, text
+            elif command and re.match(r"\s+-", text):
+                yield command, text
 
 
-def test_the_example_file_is_valid(tmp_path):
-    (tmp_path / "example.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
-    points = expand(load_document(tmp_path / "example.yaml"))
-    assert len(points) == 2 * 3 * 2  # variants, seeds, sizes
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_of_every_page_exist(page):
+    for command, text in command_lines(page):
+        found = typer.main.get_command(app)
+        for word in command.split()[1:3]:
+            found = found.commands[word] if hasattr(found, "commands") else found
+        options = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)) <= options, text
+
+
+def test_commands_and_links_are_found_on_the_pages():
+    found = {page for page in PAGES if list(command_lines(page))}
+    assert found >= {"README.md", *(f"experiments/{name}README.md" for name in ("", "data/", "faults/", "sweeps/"))}
+    assert len([text for command, text in command_lines("experiments/README.md") if command != text]) >= 7  # of `run`
+    assert [page for page in PAGES if not list(links(page))] == []
+
+
+OWN = ("README.md", 1)  # the file that names methods of one's own, which are tested below
+
+
+def folder_like(page, folder):
+    """Makes a folder in which an example of a page can be a file: what lies beside the page lies there."""
+    for beside in (ROOT / page).parent.iterdir():
+        (folder / beside.name).symlink_to(beside)
+    return folder
+
+
+def example(page, number, folder, *settings):
+    """The points of a YAML example: of a whole file, or of a part that is laid over a tiny experiment.
+
+    Where a block has one key several times, its lines are alternatives.
+    """
+    block = blocks("yaml", page)[number]
+    keys = re.findall(r"^(\w+):", block, re.MULTILINE)
+    points = []
+    for place, text in enumerate([block] if len(set(keys)) == len(keys) else block.strip().split("\n")):
+        part, file = yaml.safe_load(text), folder / f"example{number}_{place}.yaml"
+        if "name" not in part:
+            part = {"data": {"source": "jsonl", "files": "dump/*.json.gz", **part}} if "partition" in part else part
+            whole = merge(TINY, part)
+            if "devices" in part.get("cluster", {}):
+                whole["cluster"]["devices"] = part["cluster"]["devices"]
+            text = yaml.safe_dump(whole)
+        file.write_text(text, encoding="utf-8")
+        points += expand(load_document(file, settings))
+    return points
+
+
+@pytest.mark.parametrize(("page", "number"), [each for each in every("yaml") if each != OWN])
+def test_yaml_examples_are_valid(page, number, tmp_path):
+    assert example(page, number, folder_like(page, tmp_path))
+
+
+def test_the_examples_of_data_are_what_they_say(tmp_path):
+    page = "experiments/data/README.md"
+    data = [point.experiment.data for point in example(page, 0, tmp_path)]
+    assert [each.source for each in data] == ["text", "jsonl", "parquet", "tfds"]
+    assert [each.tokenizer.kind for each in data] == ["bytes", "bpe", "file", "sentencepiece"]
+    kinds = [point.experiment.data.partition.kind for point in example(page, 1, tmp_path)]
+    assert kinds == ["iid", "grouped", "dirichlet"]
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "settings", "count"),
+    [
+        ("README.md", 0, [], 2 * 3),  # variants, seeds
+        ("experiments/README.md", 0, [], 2 * 3 * 2),  # variants, seeds, sizes
+        ("experiments/README.md", 1, [], 2 * 2),  # variants, latencies
+        ("experiments/README.md", 1, ["scale=gpu"], 2 * 2),
+    ],
+)
+def test_the_example_files_are_valid(page, number, settings, count, tmp_path):
+    points = example(page, number, folder_like(page, tmp_path), *settings)
+    assert len(points) == count
     workshop = Workshop()
-    assert [problem for point in points for problem in check(point.experiment, workshop)] == []
+    assert [problem for point in points for problem in check(point.experiment, workshop, data=not settings)] == []
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_python_examples_run(number):
-    code = blocks("python")[number]
-    shorter = code.replace("budget.local_steps=400", "budget.local_steps=60").replace(
-        "pretrain.steps=100", "pretrain.steps=2"
-    )
-    shorter = shorter.replace('["50ms", "2s"]', '["50ms"]')
-    assert shorter != code or number == 1
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_NUMPY_DTYPE_PROMOTION"}
+def shorter(text):
+    """An example with fewer steps."""
+    few = {"budget.local_steps=400": "budget.local_steps=60", "pretrain.steps=100": "pretrain.steps=2"}
+    for long, short in {**few, '["50ms", "2s"]': '["50ms"]'}.items():
+        text = text.replace(long, short)
+    return text
+
+
+def test_there_are_python_examples():
+    assert every("python") == [("README.md", 0), ("notebooks/README.md", 0), ("notebooks/README.md", 1)]
+
+
+@pytest.mark.parametrize(("page", "number"), every("python"))
+def test_the_python_examples_run(page, number):
+    code = blocks("python", page)[number]
+    assert shorter(code) != code or page == "README.md"
     printed = subprocess.run(
-        [sys.executable, "-c", shorter], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
+        [sys.executable, "-c", shorter(code)], cwd=ROOT, check=True, capture_output=True, text=True, env=outside()
     ).stdout
-    if number == 0:
+    if (page, number) == ("notebooks/README.md", 0):
         for variant in ("sync DiLoCo", "async Nesterov", "delayed Nesterov", "delayed Nesterov + DyLU"):
             assert variant in printed
         assert "perplexity_ratio" in printed
 
 
-def test_the_examples_of_a_search_and_of_prices_are_valid(tmp_path):
-    [searched], [priced] = (
-        [block for block in blocks("yaml") if word in block] for word in ("search:", "price_per_hour:")
+TRAINED = """
+from simulator import import_plugins, load, simulate
+
+import_plugins("my_methods.py")
+small = ["model={layers: 1, width: 16, context: 16}", "data={source: synthetic, tokens: 20000}", "pretrain.steps=2"]
+few = ["budget.local_steps=60", "inner.local_steps=5", "evaluate.windows=16"]
+*quickstart, own = load("own.yaml", *small, *few)
+assert own.variant == "majority + discounted"
+print(simulate(own).summary["server_updates"])
+"""
+
+
+def test_the_method_of_ones_own_runs_beside_the_quickstarts(tmp_path):
+    folder_like("README.md", tmp_path)
+    (tmp_path / "my_methods.py").write_text(blocks("python")[0], encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(blocks("yaml")[OWN[1]], encoding="utf-8")
+    [arguments] = re.findall(r"`tardigrad run (own.yaml .*?)`", README)
+    validate = ["from simulator.cli.main import main; main()", "validate", *arguments.split()]
+    valid, updates = (
+        subprocess.run(
+            [sys.executable, "-c", *call], cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()
+        ).stdout
+        for call in (validate, [TRAINED])
     )
-    for number, block in enumerate((searched, priced)):
-        changes = merge(TINY, yaml.safe_load(block))
-        if number == 1:
-            changes["cluster"]["devices"] = yaml.safe_load(block)["cluster"]["devices"]
-        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
-    points = expand(load_document(tmp_path / "0.yaml"))
+    assert "valid; 5 simulations of 5 variants" in valid
+    assert int(updates) == 60 / 5
+
+
+def test_the_examples_of_a_search_and_of_prices_are_what_they_say(tmp_path):
+    points = example("experiments/sweeps/README.md", 0, tmp_path)
     assert [list(point.searches) for point in points] == [["outer.learning_rate"]] * 3
-    [point] = expand(load_document(tmp_path / "1.yaml"))
+    [point] = example("experiments/README.md", 2, tmp_path)
     assert check(point.experiment, Workshop()) == []
     assert point.experiment.cluster.currency == "USD"
 
 
-def test_the_example_of_faults_is_valid():
-    [block] = [block for block in blocks("yaml") if "faults:" in block]
-    changes = yaml.safe_load(block)
-    assert changes["cluster"]["faults"]["trace"] == "spot.csv"
-    changes["cluster"]["faults"]["trace"] = str(ROOT / "experiments/faults/spot.csv")
-    experiment = Experiment.model_validate(merge(TINY, changes))
-    faults = experiment.cluster.faults
+def test_the_example_of_faults_has_every_kind_but_two(tmp_path):
+    page = "experiments/faults/README.md"
+    [point] = example(page, 0, folder_like(page, tmp_path))
+    faults = point.experiment.cluster.faults
     assert faults is not None
     assert {name for name, value in faults if value is None} == {"departures", "server_outages"}
 
@@ -167,4 +325,3 @@ def test_the_page_of_the_sweep_has_the_numbers_of_its_results():
                 cells["time"].append(f"{time_s / 60:.1f} min ({time_s / sync_s:.2f}\u00d7)")
             for values in cells.values():
                 assert f"| {workers} | {variant} | {' | '.join(values)} |" in page
-    assert all((ROOT / "experiments/sweeps" / name).exists() for name in re.findall(r"\]\(([^)]+)\)", page))
