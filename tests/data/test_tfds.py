@@ -207,7 +207,7 @@ def test_of_several_texts_one_must_be_chosen(tmp_path):
     features = {"premise": tfds.features.Text(), "hypothesis": tfds.features.Text()}
     prepare(tmp_path, "pairs", features, {"train": [{"premise": "a", "hypothesis": "b"}]})
     assert mistake(section(tmp_path, name="pairs")) == (
-        "data.field = None: pairs has several texts: choose one of hypothesis, premise"
+        "data.field: pairs has several texts: choose one of hypothesis, premise"
     )
     assert texts(open_corpus(section(tmp_path, name="pairs", field="premise"))) == [b"a"]
 
@@ -226,7 +226,7 @@ def test_a_dot_leads_into_features(tmp_path):
     by_title = section(tmp_path, name="deep", field="meta.text", partition=grouped("title"))
     assert [document.group for document in open_corpus(by_title).documents()] == ["title 0", "title 1", "title 2"]
     for settings, message in (
-        ({}, "data.field = None: deep has several texts: choose one of meta.text, title"),
+        ({}, "data.field: deep has several texts: choose one of meta.text, title"),
         ({"field": "meta.txt"}, "data.field = 'meta.txt': there is no such feature: deep has meta (FeaturesDict), "),
         ({"field": "title", "partition": grouped("language")}, "no such feature: did you mean 'meta.more.language'?"),
         ({"field": "title", "partition": grouped("meta")}, "'meta': is no single value but FeaturesDict"),

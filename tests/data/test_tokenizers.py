@@ -250,7 +250,7 @@ def test_what_a_file_adds_cuts_fills_or_draws_changes_no_tokens(tmp_path):
 def test_a_file_without_an_end_lists_the_usual_ones(tmp_path):
     path = written(tmp_path, words("?", "low"))
     assert message_of(FileTokenizer(kind="file", path=path)) == (
-        f"data.tokenizer.end_of_document = None: is missing, and {path} has none of <|endoftext|>, <|end_of_text|>, "
+        f"data.tokenizer.end_of_document: is missing, and {path} has none of <|endoftext|>, <|end_of_text|>, "
         "</s>, <eos>, [EOS], <|eos|>, [SEP]: name the token that is to follow every document"
     )
 

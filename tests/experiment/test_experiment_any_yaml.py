@@ -111,13 +111,13 @@ def read(content: bytes) -> list[Experiment]:
 
 
 def test_any_yaml_whatever_is_an_experiment_or_is_refused():
-    @settings(max_examples=800, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=500, suppress_health_check=list(HealthCheck))
     @given((TEXTS | torn()).map(lambda text: text.encode(errors="replace")) | st.binary(max_size=40))
     def run(content: bytes) -> None:
         assert all(isinstance(experiment, Experiment) for experiment in read(content))
 
     run()
-    assert min(SEEN["valid"], SEEN["refused"]) > 10
+    assert min(SEEN["valid"], SEEN["refused"]) > 5
 
 
 def nested_aliases(depth: int) -> str:

@@ -373,7 +373,7 @@ def test_errors_travel_between_processes_as_they_are():
         ClusterError,
         "cluster.devices",
         4,
-        "cannot be",
+        "cluster.devices = 4: cannot be",
     )
 
 
