@@ -13,7 +13,7 @@ POINTS = ClustersData(source="gaussian-clusters", dimension=2, points=100, evalu
     ("data", "shards", "context", "message"),
     [
         (TEXT, 0, 8, "data.shards = 0: there must be at least one shard"),
-        (TEXT, 2, None, "model.context = None: source synthetic is text: give a context of at least 1 token"),
+        (TEXT, 2, None, "model.context: source synthetic is text: give a context of at least 1 token"),
         (TEXT, 2, 0, "model.context = 0: source synthetic is text: give a context of at least 1 token"),
         (POINTS, 2, 8, "model.context = 8: source gaussian-clusters has no tokens: leave the context out"),
     ],
