@@ -97,7 +97,7 @@ def explain(
     from simulator.experiment.explain import Keys
 
     keys = Keys(_own_outer() if plugin else None)
-    Console().print(all_keys(keys.rows()) if key is None else explained(keys.explain(key)))
+    Console().print(explained(keys.explain(key)) if key else all_keys(keys.rows()))
 
 
 def _own_outer() -> "dict[str, Factory]":

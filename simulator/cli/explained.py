@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.experiment.explain import ANY, Explanation, Meaning, Row
+from simulator.experiment.explain import Explanation, Meaning, Row
+from simulator.experiment.key_tree import ANY
 from simulator.host.text import visible
 from simulator.report.fitted import FittedTable
 

@@ -1,14 +1,17 @@
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy
 import pytest
 from experiment_files import tree
 
 from simulator.experiment import Experiment, ExperimentError, registry
-from simulator.experiment.explain import ANY, Keys
+from simulator.experiment.explain import Keys
 from simulator.experiment.file import merge
+from simulator.experiment.key_tree import ANY
 from simulator.experiment.schema.json_schema import file_schema
 from simulator.experiment.yaml_text import parse_value
 from tests.experiment.experiment_files import mistakes
@@ -167,6 +170,7 @@ def test_policies_of_ones_own_are_explained_by_their_signature(monkeypatch: pyte
     own = Keys({"plain": lambda learning_rate, **further: None})
     explanation = own.explain("local_steps")
     assert explanation.kinds[-1] == ("share", "A part of H.")
+    assert explanation.keys[-1].meaning == "arguments of share: floor, part, how"
     assert [row.key for row in own.explain("local_steps.arguments").keys] == [
         f"local_steps.arguments.{name}" for name in ("floor", "part", "how")
     ]
@@ -185,3 +189,21 @@ def test_policies_of_ones_own_are_explained_by_their_signature(monkeypatch: pyte
         own.explain("local_steps.arguments.prt")
     assert own.explain("outer").kinds[-1] == ("plain", "Registered by a plugin.")
     assert own.explain("outer.arguments.anything").meanings
+
+
+def test_factories_of_every_sort_are_explained():
+    odd = numpy.float64(0.5)
+    factories = {
+        "partial": functools.partial(share, floor=1),
+        "builtin": dict,
+        "odd": lambda learning_rate, scale=odd, names=(odd, {"a"}), nothing=None, *rest: None,
+    }
+    own = Keys(factories)
+    kinds = dict(own.explain("outer").kinds)
+    assert kinds["partial"] == "A part of H."
+    assert set(kinds) > set(factories)
+    assert {row.key.rpartition(".")[2] for row in own.explain("outer.arguments").keys} >= {"scale", "names", "nothing"}
+    facts = dict(meanings("outer.arguments.scale", own))
+    assert facts["outer.optimizer is odd"]["meaning"] == "argument of odd, np.float64(0.5) when absent"
+    assert "outer.optimizer is any other name" in facts  # which may take one of the same name
+    assert own.explain("variants.any.outer.arguments.scale").meanings

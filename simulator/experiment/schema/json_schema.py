@@ -60,28 +60,7 @@ def file_schema(*, partial: bool = True) -> dict[str, Any]:
         "properties": {name: value for name, value in settings.items() if name not in _NOT_OF_A_VARIANT},
         "additionalProperties": False,
     }
-    parts = {
-        "variants": {
-            "type": "object",
-            "description": _VARIANTS,
-            "examples": [{"barrier": {"synchronization": {"kind": "barrier"}}}],
-            "additionalProperties": {"$ref": "#/$defs/Variant"},
-        },
-        "select": {
-            "type": "array",
-            "description": _SELECT,
-            "items": {"type": "string"},
-            "minItems": 1,
-            "examples": [["barrier"]],
-        },
-        "sweep": {
-            "type": "object",
-            "description": _SWEEP,
-            "examples": [{"inner.learning_rate": [0.001, 0.01]}],
-            "additionalProperties": {"anyOf": _AXES},
-        },
-        "reference": _reference(definitions, partial=partial),
-    }
+    parts = _parts(definitions, partial=partial)
     definitions["Scale"] = definitions["Variant"] | {
         "description": "What this scale changes.",
         "properties": definitions["Variant"]["properties"] | parts,
@@ -113,6 +92,32 @@ def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
     alternatives = [*schema.get("anyOf", schema.get("oneOf", ())), *([schema["items"]] if "items" in schema else [])]
     found = (QUANTITIES.get(schema.get("pattern", "")), *map(quantity_of, alternatives))
     return next((each for each in found if each is not None), None)
+
+
+def _parts(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
+    """Returns the keys that make several experiments of a file; what they refer to is added to the definitions."""
+    return {
+        "variants": {
+            "type": "object",
+            "description": _VARIANTS,
+            "examples": [{"barrier": {"synchronization": {"kind": "barrier"}}}],
+            "additionalProperties": {"$ref": "#/$defs/Variant"},
+        },
+        "select": {
+            "type": "array",
+            "description": _SELECT,
+            "items": {"type": "string"},
+            "minItems": 1,
+            "examples": [["barrier"]],
+        },
+        "sweep": {
+            "type": "object",
+            "description": _SWEEP,
+            "examples": [{"inner.learning_rate": [0.001, 0.01]}],
+            "additionalProperties": {"anyOf": _AXES},
+        },
+        "reference": _reference(definitions, partial=partial),
+    }
 
 
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
