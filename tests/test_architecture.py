@@ -121,7 +121,7 @@ def test_files_and_functions_stay_readable():
     assert not long
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["data", "prepare"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["explain"], ["data", "prepare"]])
 def test_help_loads_nothing_that_it_does_not_show(command):
     code = "import sys; from simulator.cli.main import main\n"
     code += "try: main()\nexcept SystemExit: print(*sorted({name.split('.')[0] for name in sys.modules}))"

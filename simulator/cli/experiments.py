@@ -1,4 +1,4 @@
-"""Commands about experiment files: what is wrong with one, its data, the format, and what can be named in it."""
+"""Commands about experiment files: mistakes in one, its data, the format and its keys, and names that it can use."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ from simulator.host.text import plural
 if TYPE_CHECKING:
     from simulator.cluster import Length
     from simulator.experiment import Point
+    from simulator.experiment.registry import Factory
     from simulator.experiment.schema.data import DocumentData
 
 
@@ -80,6 +81,31 @@ def schema(
 
         with atomic_path(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def explain(
+    key: Annotated[
+        str | None, typer.Argument(help="such as outer.momentum; all keys when absent", show_default=False)
+    ] = None,
+    plugin: Plugin = None,
+) -> None:
+    """Explain a key of experiment files: meaning, unit, default, choices, an example, and what is below it."""
+    use_plugins(plugin)
+    from rich.console import Console
+
+    from simulator.cli.explained import all_keys, explained
+    from simulator.experiment.explain import Keys
+
+    keys = Keys(_own_outer() if plugin else None)
+    Console().print(explained(keys.explain(key)) if key else all_keys(keys.rows()))
+
+
+def _own_outer() -> "dict[str, Factory]":
+    """Returns the outer optimizers that plugins have registered."""
+    from simulator.experiment.schema.outer import BUILT_IN_OUTER
+    from simulator.learning.optimizers.outer import outer_optimizers
+
+    return {name: factory for name, factory in outer_optimizers().items() if name not in BUILT_IN_OUTER}
 
 
 def profiles() -> None:

@@ -130,6 +130,7 @@ for function in (
     records.compare,
     experiments.validate,
     experiments.schema,
+    experiments.explain,
     records.verify,
     experiments.profiles,
 ):

@@ -18,17 +18,21 @@ from simulator.experiment.sweep_axes import axes_of
 class ReferenceRow(Section):
     """What was published of one sweep point."""
 
-    at: Arguments = Field({}, description="dotted path to value: the sweep points that this is about; {} is all")
-    values: dict[str, Positive] = Field(description="name of a variant: what was published")
+    at: Arguments = Field(
+        {}, description="dotted path to value: the sweep points that this is about; {} is all", examples=[{"seed": 0}]
+    )
+    values: dict[str, Positive] = Field(
+        description="name of a variant: what was published", examples=[{"barrier": 30.5}]
+    )
 
 
 class Reference(Section):
     """Published results: `tardigrad compare` and the end of `tardigrad run` lay one's own beside them."""
 
-    source: str = Field(min_length=1, description="where they were published")
-    metric: Literal["final_perplexity", "final_loss"] = "final_perplexity"
-    baseline: str = Field(description="the variant whose result all others are divided by")
-    results: tuple[ReferenceRow, ...] = ()
+    source: str = Field(min_length=1, description="where they were published", examples=["Table 1"])
+    metric: Literal["final_perplexity", "final_loss"] = Field("final_perplexity", description="what was measured")
+    baseline: str = Field(description="the variant whose result all others are divided by", examples=["barrier"])
+    results: tuple[ReferenceRow, ...] = Field((), description="of each sweep point")
 
 
 def reference_of(document: Document) -> Reference | None:

@@ -56,9 +56,9 @@ def register(section: Policy, name: str, factory: Factory) -> None:
     _REGISTERED[section][name] = factory
 
 
-def registered(section: str) -> list[str]:
-    """Returns the names of one's own policies of a section, none of a section that has no policies."""
-    return [name for known, factories in _REGISTERED.items() if known == section for name in factories]
+def registered(section: str) -> dict[str, Factory]:
+    """Returns one's own policies of a section by name, none of a section that has no policies."""
+    return {name: made for known, own in _REGISTERED.items() if known == section for name, made in own.items()}
 
 
 @contextlib.contextmanager
@@ -76,8 +76,10 @@ class NamedPolicy(Section):
 
     section: ClassVar[Policy]
 
-    kind: str
-    arguments: Arguments = Field({}, description=f"keyword arguments of that policy; {IN_ARGUMENTS}")
+    kind: str = Field(description="the name that it is registered under", examples=["mine"])
+    arguments: Arguments = Field(
+        {}, description=f"keyword arguments of that policy; {IN_ARGUMENTS}", examples=[{"share": 0.5}]
+    )
 
     @property
     def is_registered(self) -> bool:

@@ -26,12 +26,12 @@ class Search(Section):
     search: Literal["log", "linear", "integer", "choice"] = Field(
         description="between low and high, on this scale; or one of values"
     )
-    low: Number | None = Field(None, description="smallest value")
-    high: Number | None = Field(None, description="largest value")
-    values: tuple[Any, ...] | None = Field(None, description="of a choice")
+    low: Number | None = Field(None, description="smallest value", examples=[0.001])
+    high: Number | None = Field(None, description="largest value", examples=[0.1])
+    values: tuple[Any, ...] | None = Field(None, description="of a choice", examples=[[0.01, 0.03]])
     trials: PositiveInt = Field(TRIALS, description="how many values are tried")
     seed: NonNegativeInt | None = Field(
-        None, description="of the trials; the experiment's, or the first that is swept, if absent"
+        None, description="of the trials; the experiment's, or the first that is swept, if absent", examples=[0]
     )
 
     @model_validator(mode="after")

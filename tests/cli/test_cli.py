@@ -502,6 +502,52 @@ def test_compare_says_where_results_were_made_with_other_settings(tardigrad, tmp
     )
 
 
+def test_explain_says_what_a_key_is_and_below_which_kinds(tardigrad):
+    code, out, err = tardigrad("explain", "synchronization.grace")
+    assert (code, err) == (0, "")
+    assert [re.sub("  +", "  ", line).strip() for line in out.splitlines()] == [
+        "synchronization.grace  (synchronization.kind is asynchronous)",
+        "meaning  tau_grace; infinite makes every group a full round",
+        "value  a duration or infinite",
+        "unit  s, or as written: ns, us, µs, ms, s, min, h, d",
+        "default  0.0",
+        "example  synchronization: {kind: asynchronous, grace: 2s}",
+    ]
+    code, out, _ = tardigrad("explain")
+    assert code == 0
+    assert all(f"\n{section}: " in out for section in ("model", "data", "cluster", "outer", "budget", "sweep"))
+    code, out, err = tardigrad("explain", "outer.momentm")
+    assert (code, out, err) == (2, "", "tardigrad: outer.momentm: unknown key; did you mean 'momentum'?\n")
+
+
+def test_explain_knows_what_a_plugin_registers(tardigrad, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import optax\nfrom simulator import register_outer\n"
+        "def explained_own(learning_rate, share: float = 0.25):\n    'Steps by a share.'\n"
+        "    return optax.sgd(learning_rate * share)\n"
+        "register_outer('explained_own', explained_own)\n"
+    )
+    code, out, _ = tardigrad("explain", "outer", "--plugin", "own.py")
+    assert code == 0
+    assert "explained_own    Steps by a share." in out
+    code, out, _ = tardigrad("explain", "outer.arguments.share", "--plugin", "own.py")
+    assert code == 0
+    assert "outer.optimizer is explained_own" in out
+    assert "outer: {optimizer: explained_own, learning_rate: 0.7, arguments: {share: 0.25}}" in out
+
+
+@pytest.mark.parametrize("command", [["explain"], ["explain", "cluster.devices"], ["explain", "data.tokenizer.path"]])
+def test_explanations_are_whole_in_a_narrow_terminal(tardigrad, monkeypatch, command):
+    wide = tardigrad(*command)[1]
+    monkeypatch.setenv("COLUMNS", "40")
+    code, narrow, _ = tardigrad(*command)
+    assert code == 0
+    assert max(map(len, narrow.splitlines())) <= 40
+    short = {word for word in re.findall(r"\w+", wide) if len(word) <= 12}  # which have to be broken nowhere
+    assert len(short) > 20
+    assert short - set(re.findall(r"\w+", narrow)) == set()
+
+
 @pytest.mark.parametrize("command", [["profiles"], ["models"], ["sweep", "status", "results"]])
 def test_lists_are_whole_in_a_narrow_terminal(tardigrad, tmp_path, monkeypatch, command):
     plan = [PlannedRun(0, "sync, inner.learning_rate=0.125, seed=1234567", "1", {}, {})]

@@ -84,6 +84,7 @@ def test_partial_content_fits(content: dict[str, Any]):
         {"cluster": {"network": {"latency": "50 msec"}}},
         {"cluster": {"network": {"bandwidth": 1000}}},
         {"cluster": {"network": {"bandwidth": "1Gbps"}}},
+        {"budget": {"simulated_time": "infinite"}},
         {"variants": {"a": {"name": "b"}}},
         {"variants": {"a": {"sweep": {}}}},
         {"variants": {"a": {"inner": {"learning_rte": 1}}}},
@@ -110,6 +111,11 @@ def test_resolved_experiments_fit():
 def test_descriptions_come_from_the_sections():
     assert SCHEMA["$defs"]["Inner"]["description"].startswith("What a worker does in a round")
     assert SCHEMA["$defs"]["Inner"]["properties"]["clip_norm"]["description"] == "clip gradients to this global norm"
+
+
+def test_infinite_defaults_are_shown_by_their_word():
+    assert SCHEMA["$defs"]["BarrierSynchronization"]["properties"]["timeout"]["default"] == "infinite"
+    assert SCHEMA["$defs"]["Network"]["properties"]["bandwidth"]["default"] == "unlimited"
 
 
 def test_every_mapping_is_closed_but_those_of_free_names():

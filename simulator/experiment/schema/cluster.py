@@ -44,17 +44,23 @@ PricePerWorker = Annotated[
 
 
 class _Devices(Section):
-    jitter: Sigma = Field(0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time")
+    jitter: Sigma = Field(
+        0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time", examples=[0.1]
+    )
     price_per_hour: PricePerWorker | None = Field(
-        None, description="of a worker; one for all workers, or a list; decides what a run costs and nothing else"
+        None,
+        description="of a worker; one for all workers, or a list; decides what a run costs and nothing else",
+        examples=[2.5],
     )
 
 
 class TimedDevices(_Devices):
     """Devices by measured seconds per local step."""
 
-    seconds_per_step: StepTimes
-    workers: Members | None = Field(None, description="how many, where seconds_per_step is one value")
+    seconds_per_step: StepTimes = Field(
+        description="of each local step; one for all workers, or a list", examples=[[0.5, "800ms"]]
+    )
+    workers: Members | None = Field(None, description="how many, where seconds_per_step is one value", examples=[2])
 
     @model_validator(mode="after")
     def _count(self) -> "TimedDevices":
@@ -79,7 +85,9 @@ class TimedDevices(_Devices):
 class RelativeDevices(_Devices):
     """Devices by speed relative to one that takes `seconds_per_step`."""
 
-    relative_speed: tuple[Positive, ...] = Field(min_length=1, description="2 is twice as fast as 1")
+    relative_speed: tuple[Positive, ...] = Field(
+        min_length=1, description="2 is twice as fast as 1", examples=[[1, 0.5]]
+    )
     seconds_per_step: PositiveDuration = Field(1.0, description="of relative speed 1")
 
     @property
@@ -91,17 +99,19 @@ class RelativeDevices(_Devices):
 class Accelerator(Section):
     """One kind of device, by its peak and what training reaches of it."""
 
-    name: str
+    name: str = Field(
+        description="of a kind of device; `tardigrad profiles` lists those whose peak is known", examples=["A100"]
+    )
     peak: Flops | None = Field(None, description="from the built-in table of names when absent")
     utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
-    count: Members = 1
-    price_per_hour: NonNegative | None = Field(None, description="of one device")
+    count: Members = Field(1, description="how many of them, each a worker", examples=[4])
+    price_per_hour: NonNegative | None = Field(None, description="of one device", examples=[2.5])
 
 
 class FlopsDevices(_Devices):
     """Devices by FLOP/s and utilisation; step time follows from the model's FLOPs per step."""
 
-    accelerators: tuple[Accelerator, ...] = Field(min_length=1)
+    accelerators: tuple[Accelerator, ...] = Field(min_length=1, description="kinds of devices, and how many of each")
 
     @model_validator(mode="after")
     def _priced_once(self) -> "FlopsDevices":
@@ -123,8 +133,10 @@ class FlopsDevices(_Devices):
 class ProfileDevices(_Devices):
     """A named heterogeneity level, for any number of workers."""
 
-    profile: Literal["none", "slight", "moderate", "very"]
-    workers: Members = 4
+    profile: Literal["none", "slight", "moderate", "very"] = Field(
+        description="how unlike the devices are; `tardigrad profiles` lists the seconds per step", examples=["very"]
+    )
+    workers: Members = Field(4, description="how many")
     scale: Positive = Field(1.0, description="factor on every step time")
 
     @property
@@ -137,8 +149,8 @@ class LognormalSpeed(Section):
     """Step times exp(N(ln median, sigma^2))."""
 
     kind: Literal["lognormal"]
-    median: PositiveDuration
-    sigma: Sigma
+    median: PositiveDuration = Field(description="of the step times")
+    sigma: Sigma = Field(description="of their logarithm")
 
 
 class UniformSpeed(UniformTime):
@@ -149,8 +161,12 @@ class MixtureSpeed(Section):
     """Step times drawn from a few values, with weights."""
 
     kind: Literal["mixture"]
-    seconds_per_step: tuple[PositiveDuration, ...] = Field(min_length=1)
-    weights: tuple[Positive, ...] | None = None
+    seconds_per_step: tuple[PositiveDuration, ...] = Field(
+        min_length=1, description="the values that are drawn from", examples=[[0.5, 2]]
+    )
+    weights: tuple[Positive, ...] | None = Field(
+        None, description="how often each is drawn; all alike when absent", examples=[[3, 1]]
+    )
 
     @model_validator(mode="after")
     def _same_length(self) -> "MixtureSpeed":
@@ -166,7 +182,7 @@ class ParetoSpeed(Section):
     """Step times `shortest` * u^(-1/shape), u uniform in (0, 1]: few workers are very slow."""
 
     kind: Literal["pareto"]
-    shortest: PositiveDuration
+    shortest: PositiveDuration = Field(description="of the step times")
     shape: Positive = Field(description="the smaller, the more workers are slow; below 1 the mean is infinite")
     longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
 
@@ -180,7 +196,7 @@ class ZipfSpeed(Section):
     """Step times k * `shortest`, k = 1, 2, ... with a probability in proportion to k^-exponent."""
 
     kind: Literal["zipf"]
-    shortest: PositiveDuration
+    shortest: PositiveDuration = Field(description="of the step times")
     exponent: Annotated[Positive, Field(gt=1)] = Field(description="the smaller, the more workers are slow")
     longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
 
@@ -200,8 +216,8 @@ class DistributedDevices(_Devices):
 
     distribution: Annotated[
         LognormalSpeed | UniformSpeed | MixtureSpeed | ParetoSpeed | ZipfSpeed, Field(discriminator="kind")
-    ]
-    workers: Members
+    ] = Field(description="of the seconds per step")
+    workers: Members = Field(description="how many", examples=[100])
 
     @property
     def count(self) -> int:
@@ -235,19 +251,21 @@ Devices = Annotated[
 class Direction(Section):
     """One direction of the workers' links; what is absent is taken from `network`."""
 
-    latency: LatencyPerWorker | None = None
-    bandwidth: BandwidthPerWorker | None = None
-    bytes_per_parameter: Positive | None = None
-    message_size: Size | None = None
-    efficiency: Fraction | None = None
-    price_per_gigabyte: NonNegative | None = None
+    latency: LatencyPerWorker | None = Field(None, description="of each transfer; the network's when absent")
+    bandwidth: BandwidthPerWorker | None = Field(None, description="of each link; the network's when absent")
+    bytes_per_parameter: Positive | None = Field(None, description="on the wire; the network's when absent")
+    message_size: Size | None = Field(None, description="of one transfer; the network's when absent")
+    efficiency: Fraction | None = Field(None, description="share of the bandwidth; the network's when absent")
+    price_per_gigabyte: NonNegative | None = Field(
+        None, description="of 1e9 bytes; the network's when absent", examples=[0.05]
+    )
 
 
 class ServerLink(Section):
     """One link of the server that all transfers share, first come, first served, each direction on its own."""
 
-    bandwidth: Bandwidth
-    efficiency: Fraction = 1.0
+    bandwidth: Bandwidth = Field(description="of all transfers of a direction together")
+    efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
 
 
 class Network(Section):
@@ -265,7 +283,7 @@ class Network(Section):
         None, description="of one transfer, such as 2GiB; parameters * bytes_per_parameter when absent"
     )
     efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
-    price_per_gigabyte: NonNegative | None = Field(None, description="of 1e9 bytes that are sent")
+    price_per_gigabyte: NonNegative | None = Field(None, description="of 1e9 bytes that are sent", examples=[0.05])
     down: Direction = Field(Direction(), description="server to worker, where it differs")
     up: Direction = Field(Direction(), description="worker to server, where it differs")
     server_link: ServerLink | None = None
@@ -298,13 +316,15 @@ def _with_columns(section: Mapping[str, Any], columns: Mapping[str, Any]) -> dic
 class Cluster(Section):
     """Who takes part, how fast, and over which links."""
 
-    devices: Devices
+    devices: Devices = Field(description="the workers, and how fast each is")
     network: Network = Network()
     server_update_time: FiniteDuration = Field(
         0.0, description="simulated time that the server needs for one outer step"
     )
-    server_price_per_hour: NonNegative | None = Field(None, description="of the server, from the start to the end")
-    currency: str = Field("", description="of all prices, such as USD")
+    server_price_per_hour: NonNegative | None = Field(
+        None, description="of the server, from the start to the end", examples=[2.5]
+    )
+    currency: str = Field("", description="of all prices, such as USD", examples=["USD"])
     faults: Faults | None = None
 
     @property

@@ -18,9 +18,11 @@ class FileTokenizer(Section):
     """A `tokenizer.json` as Hugging Face's tokenizers writes it."""
 
     kind: Literal["file"]
-    path: str = Field(description="the file, relative to the experiment file")
+    path: str = Field(description="the file, relative to the experiment file", examples=["tokenizer.json"])
     end_of_document: str | None = Field(
-        None, description="the token that follows every document; found among the usual names when absent"
+        None,
+        description="the token that follows every document; found among the usual names when absent",
+        examples=["<|endoftext|>"],
     )
 
 
@@ -28,7 +30,7 @@ class SentencePieceTokenizer(Section):
     """A SentencePiece model; needs the extra `sentencepiece`. Its end of sentence follows every document."""
 
     kind: Literal["sentencepiece"]
-    path: str = Field(description="the .model file, relative to the experiment file")
+    path: str = Field(description="the .model file, relative to the experiment file", examples=["tokenizer.model"])
 
 
 class TrainedTokenizer(Section):
@@ -56,7 +58,10 @@ class FieldGroups(Section):
     """Documents with the same value of a field belong together."""
 
     kind: Literal["field"]
-    field: str = Field(description="its name; in an object or struct behind that one's and a dot, as in meta.language")
+    field: str = Field(
+        description="its name; in an object or struct behind that one's and a dot, as in meta.language",
+        examples=["language"],
+    )
 
 
 class ClusterGroups(Section):
@@ -64,7 +69,9 @@ class ClusterGroups(Section):
 
     kind: Literal["clusters"]
     clusters: PositiveInt | None = Field(
-        None, description="how many; as many as shards when absent. More of them give shards of nearly one size"
+        None,
+        description="how many; as many as shards when absent. More of them give shards of nearly one size",
+        examples=[8],
     )
 
 
@@ -76,7 +83,7 @@ class IidPartition(Section):
 
     kind: Literal["iid"]
     sizes: tuple[Positive, ...] | None = Field(
-        None, description="relative sizes of the shards, one for each; all of one length when absent"
+        None, description="relative sizes of the shards, one for each; all of one length when absent", examples=[[3, 1]]
     )
 
 
@@ -94,7 +101,9 @@ class DirichletPartition(Section):
     """
 
     kind: Literal["dirichlet"]
-    alpha: Positive = Field(description="concentration: near 0 one shard per group, large as good as iid")
+    alpha: Positive = Field(
+        description="concentration: near 0 one shard per group, large as good as iid", examples=[0.3]
+    )
     groups: Groups = Field(ClusterGroups(kind="clusters"), description="which documents belong together")
 
 
@@ -113,9 +122,11 @@ class TextSource(Section):
         description="a mapping, or bytes",
         json_schema_extra=_or_name,
     )
-    shards: Members | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
     partition: Partition = Field(IidPartition(kind="iid"), description="which documents go to which shard")
-    validation_fraction: Annotated[Fraction, Field(lt=1)] = 0.05
+    validation_fraction: Annotated[Fraction, Field(lt=1)] = Field(
+        0.05, description="share of the documents that is held out"
+    )
     feed: Literal["auto", "device", "host"] = Field(
         "auto",
         description="where the tokens of training are: on the device, or gathered from the memory-mapped store while "
@@ -141,7 +152,10 @@ class StdlibData(TextSource):
 
 class _Files(TextSource):
     files: tuple[str, ...] = Field(
-        min_length=1, description="glob patterns, ** included", json_schema_extra={"type": ["array", "string"]}
+        min_length=1,
+        description="glob patterns, ** included",
+        json_schema_extra={"type": ["array", "string"]},
+        examples=[["texts/**/*.txt"]],
     )
 
     @field_validator("files", mode="before")
@@ -175,38 +189,41 @@ class TfdsData(TextSource):
     """A TensorFlow Datasets data set that has been prepared; TensorFlow is needed only for TFRecord files."""
 
     source: Literal["tfds"]
-    name: str = Field(description="builder, configuration and version, such as c4/en:3.1.0")
+    name: str = Field(description="builder, configuration and version, such as c4/en:3.1.0", examples=["c4/en:3.1.0"])
     split: str = Field("train", description="a split, or a part of one such as train[:10%]")
     data_dir: str | None = Field(
         None,
         description="where data sets were prepared, relative to the experiment file or at an address such as "
         "gs://bucket/folder; TFDS's own place when absent",
+        examples=["~/tensorflow_datasets"],
     )
-    field: str | None = Field(None, description="the text feature; the only one when absent, or the one named text")
+    field: str | None = Field(
+        None, description="the text feature; the only one when absent, or the one named text", examples=["text"]
+    )
 
 
 class SyntheticData(Section):
     """A first-order Markov source, whose entropy rate (the lowest loss that any model can reach) is known."""
 
     source: Literal["synthetic"]
-    vocabulary: Annotated[PositiveInt, Field(ge=2)] = 64
+    vocabulary: Annotated[PositiveInt, Field(ge=2)] = Field(64, description="states of the chain, which are the tokens")
     concentration: Positive = Field(0.1, description="Dirichlet parameter of each row of transition probabilities")
     tokens: PositiveInt = Field(1_000_000, description="length of the training text")
-    validation_tokens: PositiveInt = 50_000
-    shards: Members | None = Field(None, description="the number of workers when absent")
+    validation_tokens: PositiveInt = Field(50_000, description="length of the held-out text")
+    shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
 
 
 class ClustersData(Section):
     """The authors' toy classification data: Gaussian clusters around unit-norm centers."""
 
     source: Literal["gaussian-clusters"]
-    classes: PositiveInt = 4
-    clusters_per_class: PositiveInt = 8
-    dimension: PositiveInt = 512
-    noise: Positive = 0.5
-    points: PositiveInt = 128_000
+    classes: PositiveInt = Field(4, description="that are told apart")
+    clusters_per_class: PositiveInt = Field(8, description="each around a center of its own")
+    dimension: PositiveInt = Field(512, description="of a point")
+    noise: Positive = Field(0.5, description="standard deviation around a center, in each dimension")
+    points: PositiveInt = Field(128_000, description="of training")
     evaluation_points: PositiveInt = Field(10_000, description="how many of the training points are evaluated on")
-    shards: Members | None = Field(None, description="the number of workers when absent")
+    shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
 
 
 DocumentData = StdlibData | TextData | JsonLinesData | ParquetData | TfdsData

@@ -42,13 +42,21 @@ class TransformerModel(Section):
     preset: Literal["20m", "60m", "150m"] | None = Field(
         None, description="the paper's sizes; another one replaces those of the file that this is laid over"
     )
-    layers: Annotated[PositiveInt, Field(le=10_000)] | None = None
-    width: PositiveInt | None = None
-    heads: PositiveInt | None = None
-    context: PositiveInt | None = Field(None, description="longest sequence, in tokens")
-    head_width: PositiveInt | None = Field(None, description="width / heads when absent")
-    feed_forward: PositiveInt | None = Field(None, description="4 * width when absent")
-    vocabulary: PositiveInt | None = Field(None, description="the preset's, or the tokenizer's, when absent")
+    layers: Annotated[PositiveInt, Field(le=10_000)] | None = Field(
+        None, description="transformer blocks; the preset's when absent", examples=[2]
+    )
+    width: PositiveInt | None = Field(
+        None, description="elements of a token's vector; the preset's when absent", examples=[64]
+    )
+    heads: PositiveInt | None = Field(
+        None, description="attention heads of a layer; the preset's when absent", examples=[4]
+    )
+    context: PositiveInt | None = Field(None, description="longest sequence, in tokens", examples=[128])
+    head_width: PositiveInt | None = Field(None, description="width / heads when absent", examples=[16])
+    feed_forward: PositiveInt | None = Field(None, description="4 * width when absent", examples=[256])
+    vocabulary: PositiveInt | None = Field(
+        None, description="the preset's, or the tokenizer's, when absent", examples=[256]
+    )
     tied: bool | None = Field(None, description="output projection = token embedding; the preset's, or true")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of activations and products: float32 on a CPU, bfloat16 on an accelerator"
@@ -69,7 +77,7 @@ class MLPModel(Section):
     """Multi-layer perceptron classifier with ReLU, as in the authors' toy."""
 
     kind: Literal["mlp"]
-    hidden: tuple[PositiveInt, ...] = Field((65_000,), description="widths of the hidden layers")
+    hidden: tuple[PositiveInt, ...] = Field((65_000,), description="widths of the hidden layers", examples=[[64]])
 
 
 Model = Annotated[TransformerModel | MLPModel, Field(discriminator="kind")]
@@ -88,12 +96,14 @@ class CosineSchedule(Section):
     warmup_steps: NonNegativeInt = Field(
         0,
         description="step t of a shard, from 0, has t/warmup_steps of the learning rate: the first has 0, as in Eq. 3",
+        examples=[10],
     )
     total_steps: Count | None = Field(
         None,
         description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
+        examples=[1000],
     )
-    final_learning_rate: NonNegative = 0.0
+    final_learning_rate: NonNegative = Field(0.0, description="the floor, which stays after total_steps")
     peak_first_step: bool = Field(
         False, description="every round's first step at the highest rate, as the authors' toy notebook has it"
     )
@@ -115,29 +125,37 @@ class Inner(Section):
     """What a worker does in a round: H local steps on its shard."""
 
     optimizer: str = Field("adamw", description="any optax optimizer by name")
-    learning_rate: Positive
+    learning_rate: Positive = Field(description="of the inner optimizer; its peak under a schedule", examples=[0.001])
     weight_decay: NonNegative | None = Field(
-        None, description="the optimizer's own when absent: 1e-4 of AdamW; a run's experiment.yaml shows it"
+        None,
+        description="the optimizer's own when absent: 1e-4 of AdamW; a run's experiment.yaml shows it",
+        examples=[0.1],
     )
     decay: Decay = Field("all", description="which parameters decay: all, or matrices alone, embeddings among them")
-    arguments: Arguments = Field({}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}")
+    arguments: Arguments = Field(
+        {}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
+    )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
-    batch_size: PositiveInt
+    batch_size: PositiveInt = Field(description="sequences, or points, in a local step", examples=[8])
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
-    schedule: Schedule = ConstantSchedule(kind="constant")
+    schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
 
 
 class Pretrain(Section):
     """Plain training before the cluster starts, shared by all variants."""
 
-    steps: NonNegativeInt = 0
-    batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent")
-    optimizer: str | None = Field(None, description="any optax optimizer by name; the inner one when absent")
-    weight_decay: NonNegative | None = Field(None, description="of `optimizer`; its own default when absent")
+    steps: NonNegativeInt = Field(0, description="before the clock starts; 0 for none", examples=[100])
+    batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent", examples=[8])
+    optimizer: str | None = Field(
+        None, description="any optax optimizer by name; the inner one when absent", examples=["adamw"]
+    )
+    weight_decay: NonNegative | None = Field(
+        None, description="of `optimizer`; its own default when absent", examples=[0.1]
+    )
     decay: Decay | None = Field(None, description="of `optimizer`: which parameters decay, all when absent")
-    arguments: Arguments = Field({}, description="further keyword arguments of `optimizer`")
-    learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent")
+    arguments: Arguments = Field({}, description="further keyword arguments of `optimizer`", examples=[{"b1": 0.9}])
+    learning_rate: Positive | None = Field(None, description="inner.learning_rate when absent", examples=[0.001])
     warmup_steps: NonNegativeInt = Field(
         0,
         description="step t, from 0, has (t + 1)/warmup_steps of the learning rate: unlike in Eq. 3 the first has some",
@@ -155,9 +173,9 @@ class Pretrain(Section):
 class Budget(Section):
     """When the simulation ends: whichever is reached first."""
 
-    local_steps: Count | None = Field(None, description="over all workers, counted as they arrive")
-    simulated_time: PositiveDuration | None = None
-    server_updates: Count | None = None
+    local_steps: Count | None = Field(None, description="over all workers, counted as they arrive", examples=[10000])
+    simulated_time: PositiveDuration | None = Field(None, description="on the cluster's clock", examples=["2h"])
+    server_updates: Count | None = Field(None, description="outer steps", examples=[1000])
 
     @model_validator(mode="after")
     def _some(self) -> "Budget":
@@ -169,13 +187,19 @@ class Budget(Section):
 class Evaluate(Section):
     """When the server's parameters are evaluated, besides at the start and at the end."""
 
-    every_local_steps: Count | None = None
-    every_simulated: PositiveDuration | None = None
+    every_local_steps: Count | None = Field(
+        None, description="over all workers; not by them when absent", examples=[1000]
+    )
+    every_simulated: PositiveDuration | None = Field(
+        None, description="simulated time; not by it when absent", examples=["10min"]
+    )
     windows: PositiveInt = Field(
         512, description="how many validation windows, the same each time; all where there are fewer"
     )
     batch_size: PositiveInt = Field(64, description="most windows in one forward pass")
-    takes: FiniteDuration = Field(0.0, description="simulated time that the server is busy with an evaluation")
+    takes: FiniteDuration = Field(
+        0.0, description="simulated time that the server is busy with an evaluation", examples=["5s"]
+    )
     per_shard: bool = Field(
         False, description="also record the loss on held-out documents like those of each shard, `windows` for each"
     )
@@ -190,9 +214,13 @@ class Evaluate(Section):
 class Compute(Section):
     """How the host computes; changes speed, not meaning."""
 
-    trainer: Literal["batched", "serial"] = "batched"
+    trainer: Literal["batched", "serial"] = Field(
+        "batched", description="rounds that do not depend on each other in one program, or one after the other"
+    )
     lanes: PositiveInt | None = Field(
-        None, description="most rounds in one program, fewer where memory does not suffice; chosen when absent"
+        None,
+        description="most rounds in one program, fewer where memory does not suffice; chosen when absent",
+        examples=[8],
     )
     memory: Size = Field(
         0.9, description="what may be used of a device's memory (of the host's on a CPU): a size, or a share up to 1"
@@ -203,7 +231,7 @@ class Checkpoint(Section):
     """How often a run's state is written down, so that a run that is killed can go on; changes no result."""
 
     every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
-    every_updates: Count | None = Field(None, description="server updates")
+    every_updates: Count | None = Field(None, description="server updates", examples=[100])
     keep: PositiveInt = Field(2, description="how many of the newest stay")
 
 
@@ -214,19 +242,29 @@ class AbsentSectionError(AttributeError):
 class Experiment(Section):
     """One simulation: a model and data, a cluster, and how they learn."""
 
-    name: str = Field(min_length=1)
-    description: str = Field("", description="the question that it asks, as reports show it")
-    variant: str = Field("", description="set from the name under variants")
-    scale: str = Field("", description="which of the file's scales")
-    seed: NonNegativeInt = 0
-    model: Model
-    data: Data
+    name: str = Field(
+        min_length=1,
+        description="of the experiment; results are in runs/NAME unless --out says where",
+        examples=["first"],
+    )
+    description: str = Field(
+        "", description="the question that it asks, as reports show it", examples=["does staleness matter?"]
+    )
+    variant: str = Field("", description="set from the name under variants", examples=["barrier"])
+    scale: str = Field("", description="which of the file's scales", examples=["laptop"])
+    seed: NonNegativeInt = Field(0, description="of everything that is drawn at random")
+    model: Model = Field(description="what is trained")
+    data: Data = Field(description="what it is trained on, and how that is divided among the workers")
     cluster: Cluster
     inner: Annotated[Inner, in_numbers()]
-    local_steps: LocalSteps = FixedSteps(kind="fixed")
-    shard_choice: ShardChoice = ProportionalShards(kind="proportional")
-    synchronization: Synchronization
-    outer: Outer
+    local_steps: LocalSteps = Field(
+        FixedSteps(kind="fixed"), description="how many local steps a worker does in a round"
+    )
+    shard_choice: ShardChoice = Field(
+        ProportionalShards(kind="proportional"), description="which data shard a worker trains on in a round"
+    )
+    synchronization: Synchronization = Field(description="which workers restart together, and when")
+    outer: Outer = Field(description="what the server does with the pseudo-gradients that arrive")
     pretrain: Annotated[Pretrain, in_numbers()] = Pretrain()
     budget: Budget
     evaluate: Evaluate = Evaluate()

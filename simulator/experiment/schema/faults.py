@@ -21,31 +21,31 @@ class ExponentialTime(Section):
     """Memoryless, by its mean."""
 
     kind: Literal["exponential"]
-    mean: PositiveDuration
+    mean: PositiveDuration = Field(description="of the times")
 
 
 class WeibullTime(Section):
     """By mean and shape; below 1, failures come in bursts (0.7 to 0.8 in clusters of Schroeder and Gibson, 2010)."""
 
     kind: Literal["weibull"]
-    mean: PositiveDuration
-    shape: Annotated[Number, Field(ge=0.1, le=100)]
+    mean: PositiveDuration = Field(description="of the times")
+    shape: Annotated[Number, Field(ge=0.1, le=100)] = Field(description="1 is exponential; below 1 in bursts")
 
 
 class LognormalTime(Section):
     """exp(N(ln median, sigma^2)), which repair times often are."""
 
     kind: Literal["lognormal"]
-    median: PositiveDuration
-    sigma: Sigma
+    median: PositiveDuration = Field(description="of the times")
+    sigma: Sigma = Field(description="of their logarithm")
 
 
 class UniformTime(Section):
     """Uniform from low to high."""
 
     kind: Literal["uniform"]
-    low: PositiveDuration
-    high: PositiveDuration
+    low: PositiveDuration = Field(description="shortest time")
+    high: PositiveDuration = Field(description="longest time")
 
     @model_validator(mode="after")
     def _ordered(self) -> "UniformTime":
@@ -58,7 +58,7 @@ class ConstantTime(Section):
     """Always the same."""
 
     kind: Literal["constant"]
-    value: PositiveDuration
+    value: PositiveDuration = Field(description="of all times")
 
 
 def _time_tag(value: Any) -> str | None:
@@ -87,8 +87,12 @@ class _OfWorkers(Section):
 class Crashes(_OfWorkers):
     """Workers fail without a warning, and come back when they are repaired."""
 
-    time_between: RandomTime = Field(description="from one repair to the next failure; a bare duration is the MTBF")
-    repair: RandomTime = Field(description="from the failure until the worker is back; a bare duration is the MTTR")
+    time_between: RandomTime = Field(
+        description="from one repair to the next failure; a bare duration is the MTBF", examples=["2h"]
+    )
+    repair: RandomTime = Field(
+        description="from the failure until the worker is back; a bare duration is the MTTR", examples=["5min"]
+    )
     in_flight: Literal["lost", "delivered"] = Field(
         "lost", description="what becomes of the round: lost, or its finished steps are sent after the repair"
     )
@@ -97,44 +101,50 @@ class Crashes(_OfWorkers):
 class Preemption(_OfWorkers):
     """Machines are taken away, with a notice in which finished steps can be sent, and others take their place."""
 
-    time_between: RandomTime = Field(description="from when a machine is there until it is taken away")
-    absence: RandomTime = Field(description="until there is another")
-    notice: FiniteDuration = Field(0.0, description="between the warning and the end; spot machines have 30 s to 2 min")
+    time_between: RandomTime = Field(description="from when a machine is there until it is taken away", examples=["3h"])
+    absence: RandomTime = Field(description="until there is another", examples=["20min"])
+    notice: FiniteDuration = Field(
+        0.0, description="between the warning and the end; spot machines have 30 s to 2 min", examples=["30s"]
+    )
 
 
 class Departures(_OfWorkers):
     """Workers leave for good and say so; the round under way is lost."""
 
-    after: RandomTime
+    after: RandomTime = Field(
+        description="from the start of the simulation; a bare duration is the mean", examples=["8h"]
+    )
 
 
 class Slowdowns(_OfWorkers):
     """Workers compute slower for a while, for instance because someone else uses the machine."""
 
-    time_between: RandomTime
-    duration: RandomTime
-    factor: Positive = Field(description="on the time of a step")
+    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
+    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
+    factor: Positive = Field(description="on the time of a step", examples=[2.5])
 
 
 class LinkOutages(_OfWorkers):
     """Workers' own links are down for a while; transfers under way wait."""
 
-    time_between: RandomTime
-    duration: RandomTime
+    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
+    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
 
 
 class ServerOutages(Section):
     """The server is down for a while: transfers wait, nothing is processed, nothing is forgotten."""
 
-    time_between: RandomTime
-    duration: RandomTime
+    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
+    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
 
 
 class MessageLoss(Section):
     """Messages are lost on their way, which they have taken like any other; after a timeout they are sent again."""
 
-    probability: Annotated[Number, Field(gt=0, lt=1)] = Field(description="that a message is lost")
-    timeout: PositiveDuration = Field(description="from when a lost message should have arrived until it is sent again")
+    probability: Annotated[Number, Field(gt=0, lt=1)] = Field(description="that a message is lost", examples=[0.01])
+    timeout: PositiveDuration = Field(
+        description="from when a lost message should have arrived until it is sent again", examples=["5s"]
+    )
     attempts: PositiveInt = Field(10, description="after so many the round is given up")
 
 
@@ -145,7 +155,9 @@ class Faults(Section):
     preemption: Preemption | None = None
     departures: Departures | None = None
     joins: tuple[FiniteDuration, ...] | None = Field(
-        None, description="when each worker joins the cluster; all are there from the start when absent"
+        None,
+        description="when each worker joins the cluster; all are there from the start when absent",
+        examples=[[0, "10min"]],
     )
     slowdowns: Slowdowns | None = None
     message_loss: MessageLoss | None = None
@@ -158,6 +170,7 @@ class Faults(Section):
     ] = Field(
         None,
         description="a CSV file with columns worker, time and event, or the faults.parquet of a run; or its rows",
+        examples=["faults.csv"],
     )
     inner_state: Literal["reset", "keep"] = Field(
         "reset", description="what becomes of the inner optimizer state of a worker that goes away"

@@ -9,6 +9,7 @@ from simulator.experiment.registry import BUILT_IN
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
+from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
 from simulator.experiment.search import Search
 
@@ -22,23 +23,32 @@ _SWEEP = (
     "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
     "in a list or each by a name of its own, or a dotted path with a search for its best value"
 )
+_SETTING = "name of a value of this axis: what it changes, from dotted paths to values"
 _AXES = [
     {"type": "array", "minItems": 1},
     {"$ref": "#/$defs/Search"},
-    {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+    {
+        "type": "object",
+        "examples": [{"small": {"model.width": 64}}],
+        "minProperties": 1,
+        "additionalProperties": {"type": "object", "description": _SETTING},
+    },
 ]
 
 
-def file_schema() -> dict[str, Any]:
+def file_schema(*, partial: bool = True) -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of experiment files.
 
     Every section may be partial, since the rest of it may come from `extends` or from a variant; whether an experiment
     is complete, and whether its settings fit together, is what `tardigrad validate` says.
+
+    Args:
+      partial: else sections say which of their keys have no default.
     """
     generated = Experiment.model_json_schema()
     definitions = {name: _clean(section) for name, section in generated["$defs"].items()}
     for name, section in definitions.items():
-        if name not in _listed(generated):
+        if partial and name not in _listed(generated):
             section.pop("required", None)
     _keep_built_in_names(definitions)
     _add_files(definitions)
@@ -50,16 +60,7 @@ def file_schema() -> dict[str, Any]:
         "properties": {name: value for name, value in settings.items() if name not in _NOT_OF_A_VARIANT},
         "additionalProperties": False,
     }
-    parts = {
-        "variants": {
-            "type": "object",
-            "description": _VARIANTS,
-            "additionalProperties": {"$ref": "#/$defs/Variant"},
-        },
-        "select": {"type": "array", "description": _SELECT, "items": {"type": "string"}, "minItems": 1},
-        "sweep": {"type": "object", "description": _SWEEP, "additionalProperties": {"anyOf": _AXES}},
-        "reference": _reference(definitions),
-    }
+    parts = _parts(definitions, partial=partial)
     definitions["Scale"] = definitions["Variant"] | {
         "description": "What this scale changes.",
         "properties": definitions["Variant"]["properties"] | parts,
@@ -71,16 +72,51 @@ def file_schema() -> dict[str, Any]:
         "type": "object",
         "properties": settings
         | {
-            "extends": {"type": "string", "description": _EXTENDS},
+            "extends": {"type": "string", "description": _EXTENDS, "examples": ["base.yaml"]},
             **parts,
             "scales": {
                 "type": "object",
                 "description": _SCALES,
+                "examples": [{"laptop": {"budget": {"local_steps": 1000}}}],
                 "additionalProperties": {"$ref": "#/$defs/Scale"},
             },
         },
         "additionalProperties": False,
+        **({} if partial else {"required": generated["required"]}),
         "$defs": definitions,
+    }
+
+
+def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
+    """Returns the quantity that a value, or each in a list of values, is written as; None of other values."""
+    alternatives = [*schema.get("anyOf", schema.get("oneOf", ())), *([schema["items"]] if "items" in schema else [])]
+    found = (QUANTITIES.get(schema.get("pattern", "")), *map(quantity_of, alternatives))
+    return next((each for each in found if each is not None), None)
+
+
+def _parts(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
+    """Returns the keys that make several experiments of a file; what they refer to is added to the definitions."""
+    return {
+        "variants": {
+            "type": "object",
+            "description": _VARIANTS,
+            "examples": [{"barrier": {"synchronization": {"kind": "barrier"}}}],
+            "additionalProperties": {"$ref": "#/$defs/Variant"},
+        },
+        "select": {
+            "type": "array",
+            "description": _SELECT,
+            "items": {"type": "string"},
+            "minItems": 1,
+            "examples": [["barrier"]],
+        },
+        "sweep": {
+            "type": "object",
+            "description": _SWEEP,
+            "examples": [{"inner.learning_rate": [0.001, 0.01]}],
+            "additionalProperties": {"anyOf": _AXES},
+        },
+        "reference": _reference(definitions, partial=partial),
     }
 
 
@@ -95,15 +131,20 @@ def _add_files(definitions: dict[str, Any]) -> None:
     """Adds `file` to devices and network, which stands for columns of the file when an experiment is read."""
     for name, columns in (("TimedDevices", DEVICE_COLUMNS), ("Network", LINK_COLUMNS)):
         description = f"path of a CSV file, a row for each worker, with columns among {', '.join(columns)}"
-        definitions[name]["properties"]["file"] = {"type": "string", "description": description}
+        definitions[name]["properties"]["file"] = {
+            "type": "string",
+            "description": description,
+            "examples": ["workers.csv"],
+        }
 
 
-def _reference(definitions: dict[str, Any]) -> dict[str, Any]:
+def _reference(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
     """Returns the section of published results; what it refers to is added to the definitions."""
     generated = Reference.model_json_schema()
     definitions |= {name: _clean(section) for name, section in generated.pop("$defs").items()}
     cleaned: dict[str, Any] = _clean(generated)
-    cleaned.pop("required")  # the rest may come from `extends`
+    if partial:
+        cleaned.pop("required")  # the rest may come from `extends`
     return cleaned
 
 
@@ -121,7 +162,11 @@ def _clean(schema: Any) -> Any:
         if key in ("properties", "$defs"):  # a mapping of names, whatever they are
             cleaned[key] = {name: _clean(item) for name, item in value.items()}
         elif key == "default":
-            if _worth_showing(value):
+            if value == math.inf:  # which is not JSON
+                quantity = quantity_of(schema)
+                assert quantity is not None
+                cleaned[key] = quantity.unbounded
+            elif _worth_showing(value):
                 cleaned[key] = value
         elif key == "oneOf":
             cleaned["anyOf"] = _clean(value)
@@ -131,8 +176,8 @@ def _clean(schema: Any) -> Any:
 
 
 def _worth_showing(default: Any) -> bool:
-    """Of a section's default only the kind: its own fields show theirs. Infinity is not JSON."""
-    return default is not None and default != math.inf and (not isinstance(default, Mapping) or "kind" in default)
+    """Of a section's default only the kind: its own fields show theirs."""
+    return default is not None and (not isinstance(default, Mapping) or "kind" in default)
 
 
 def _listed(schema: Any) -> set[str]:

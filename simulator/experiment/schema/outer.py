@@ -20,29 +20,34 @@ class PolynomialStaleness(Section):
     """Poly: an arrival is weighted with (1 + staleness)^-power; above `drop_above` (PolyThres) it is dropped."""
 
     kind: Literal["polynomial"]
-    power: NonNegative = 0.5
-    drop_above: NonNegativeInt | None = Field(None, description="drop arrivals staler than this; the paper's is 10")
+    power: NonNegative = Field(0.5, description="the larger, the less a stale arrival counts; 0 as if it were not")
+    drop_above: NonNegativeInt | None = Field(
+        None, description="drop arrivals staler than this; the paper's is 10", examples=[10]
+    )
 
 
 class ThresholdStaleness(Section):
     """Arrivals staler than `drop_above` are dropped, the others count the same."""
 
     kind: Literal["threshold"]
-    drop_above: NonNegativeInt
+    drop_above: NonNegativeInt = Field(description="drop arrivals staler than this", examples=[10])
 
 
 Staleness = Annotated[ConstantStaleness | PolynomialStaleness | ThresholdStaleness, Field(discriminator="kind")]
 Momentum = Annotated[Number, Field(ge=0, lt=1)]
+_SHARE = "share of the momentum that stays in each step"
 
 
 class _Outer(Section):
-    learning_rate: Positive
+    learning_rate: Positive = Field(description="of the outer optimizer", examples=[0.7])
     weight: Positive = Field(
         1.0,
         description="factor on each arriving pseudo-gradient; 1/workers or 1/sqrt(workers) is that number",
         json_schema_extra={"type": ["number", "string"]},
     )
-    staleness: Staleness = ConstantStaleness(kind="constant")
+    staleness: Staleness = Field(
+        ConstantStaleness(kind="constant"), description="what an arrival counts, by the server's updates since its pull"
+    )
     delay_compensation: NonNegative = Field(0.0, description="lambda in g + lambda*g*g*(theta - theta_pulled)")
     arrivals_per_update: PositiveInt = Field(
         1,
@@ -66,33 +71,34 @@ class HeavyBallOuter(_Outer):
     """m = momentum*m + g; theta - lr*m."""
 
     optimizer: Literal["heavy_ball"]
-    momentum: Momentum = 0.9
+    momentum: Momentum = Field(0.9, description=_SHARE)
 
 
 class NesterovOuter(_Outer):
     """m = momentum*m + g; theta - lr*(g + momentum*m). Eq. 4 of the paper, DiLoCo's choice."""
 
     optimizer: Literal["nesterov"]
-    momentum: Momentum = 0.9
+    momentum: Momentum = Field(0.9, description=_SHARE)
 
 
 class AdamOuter(_Outer):
     """Adam on pseudo-gradients (FedAdam)."""
 
     optimizer: Literal["adam"]
-    b1: Momentum = 0.9
-    b2: Momentum = 0.999
-    eps: Positive = 1e-8
+    b1: Momentum = Field(0.9, description="decay of the mean of pseudo-gradients")
+    b2: Momentum = Field(0.999, description="decay of the mean of their squares")
+    eps: Positive = Field(1e-8, description="added to the denominator")
 
 
 class DelayedNesterovOuter(_Outer):
     """Algorithm 3: plain steps on each arrival, the momentum once every `buffer` arrivals."""
 
     optimizer: Literal["delayed_nesterov"]
-    momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    momentum: Annotated[Number, Field(gt=0, lt=1)] = Field(0.9, description=_SHARE)
     buffer: PositiveInt = Field(
         description="N, arrivals per momentum update; `workers` is their number",
         json_schema_extra={"type": ["integer", "string"]},
+        examples=[4],
     )
     c: NonNegative = Field(0.0, description="share of momentum in every step, from 0 to 1/N")
 
@@ -106,8 +112,12 @@ class DelayedNesterovOuter(_Outer):
 class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
-    optimizer: str
-    arguments: Arguments = Field({}, description=f"further keyword arguments of that optimizer; {IN_ARGUMENTS}")
+    optimizer: str = Field(
+        description="the name that it is registered under, or that it has in optax", examples=["lion"]
+    )
+    arguments: Arguments = Field(
+        {}, description=f"further keyword arguments of that optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
+    )
 
 
 BUILT_IN_OUTER = ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov")

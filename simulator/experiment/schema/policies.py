@@ -15,7 +15,9 @@ class BarrierSynchronization(Section):
 
     kind: Literal["barrier"]
     timeout: Duration = Field(
-        float("inf"), description="from a round's start; who comes later is dropped and starts with the next round"
+        float("inf"),
+        description="from a round's start; who comes later is dropped and starts with the next round",
+        examples=["30s"],
     )
     quorum: PositiveInt = Field(
         1,
@@ -32,7 +34,7 @@ class AsynchronousSynchronization(Section):
     """Algorithms 2, 4 and 5: one outer step per arrival; who arrives within the grace window restarts together."""
 
     kind: Literal["asynchronous"]
-    grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round")
+    grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round", examples=["2s"])
 
     @property
     def averages_group(self) -> bool:

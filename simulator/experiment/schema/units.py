@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -77,6 +77,26 @@ def _float(value: int | float) -> float:
         raise ValueError("is too large") from None
 
 
+class Quantity(NamedTuple):
+    """Quantity that is written with a unit.
+
+    Attributes:
+      name: of its kind, such as duration.
+      units: that it can be written in.
+      bare_unit: of a number without one, None where it needs one.
+      unbounded: word for infinity, None where it has to be finite.
+    """
+
+    name: str
+    units: tuple[str, ...]
+    bare_unit: str | None
+    unbounded: str | None
+
+
+QUANTITIES: dict[str, Quantity] = {}
+"""Quantities by the pattern that they have in a JSON Schema."""
+
+
 def _quantity(
     *,
     what: str,
@@ -84,6 +104,7 @@ def _quantity(
     example: str,
     bare_unit: str | None = None,
     unbounded: str | None = None,
+    finite: bool = False,
     write: Callable[[float], Any] = lambda value: value,
 ) -> tuple[BeforeValidator, PlainSerializer, WithJsonSchema]:
     def parse(value: Any) -> Any:
@@ -94,16 +115,28 @@ def _quantity(
 
     names = "|".join(re.escape(unit).replace(_MICROS[1], f"[{''.join(_MICROS)}]") for unit in units)
     text = rf"^\s*{_NUMBER}\s*({names}){'' if bare_unit is None else '?'}\s*$"
+    word = None if finite else unbounded
+    pattern = text if word is None else f"{text}|^{word}$"
+    QUANTITIES[pattern] = Quantity(what, tuple(units), bare_unit, word)
     schema: dict[str, Any] = {
         "description": f"a {what}, such as {example}",
         "type": "string" if bare_unit is None else ["number", "string"],
-        "pattern": text if unbounded is None else f"{text}|^{unbounded}$",
+        "pattern": pattern,
+        "examples": re.split(", | or ", example),
     }
     return BeforeValidator(parse), PlainSerializer(serialize), WithJsonSchema(schema)
 
 
-_duration = _quantity(
-    what="duration", units=_DURATION_S, bare_unit="s", unbounded="infinite", example="50ms, 0.5s or 2h"
+_duration, _finite_duration = (
+    _quantity(
+        what="duration",
+        units=_DURATION_S,
+        bare_unit="s",
+        unbounded="infinite",  # known where it is refused, for the message
+        finite=finite,
+        example="50ms, 0.5s or 2h",
+    )
+    for finite in (False, True)
 )
 _size = _quantity(what="size", units=_SIZE_BYTES, bare_unit="B", example="500MB or 2GiB")
 _bandwidth = _quantity(
@@ -117,9 +150,9 @@ _flops = _quantity(what="speed", units=_FLOPS, example="312TFLOP/s", write=lambd
 
 Duration = Annotated[float, Field(ge=0), *_duration]
 """Seconds; a bare number is in seconds; `infinite` is allowed."""
-FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_duration]
+FiniteDuration = Annotated[float, Field(ge=0, allow_inf_nan=False), *_finite_duration]
 """Seconds, finite; a bare number is in seconds."""
-PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_duration]
+PositiveDuration = Annotated[float, Field(gt=0, allow_inf_nan=False), *_finite_duration]
 """Seconds, above 0 and finite."""
 Size = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False), *_size]
 """Bytes, up to an exabyte; a bare number is in bytes."""

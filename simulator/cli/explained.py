@@ -1,0 +1,66 @@
+"""Explanations of keys of the experiment file, as tables."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.experiment.explain import Explanation, Meaning, Row
+from simulator.experiment.key_tree import ANY
+from simulator.host.text import visible
+from simulator.report.fitted import FittedTable
+
+_OF_ANY = f"{ANY} stands for a name of your own"
+_MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
+
+
+def all_keys(rows: Sequence[Row]) -> Group:
+    """Returns the sections of an experiment file with their keys."""
+    sections = {row.key: row for row in rows if "." not in row.key}
+    below = {key: [row for row in rows if row.key.startswith(f"{key}.")] for key in sections}
+    plain = _keys("keys without a section", (row for key, row in sections.items() if not below[key]))
+    parts: list[RenderableType] = [plain, ""]
+    for key, row in sections.items():
+        if below[key]:
+            parts += [_keys(f"{key}: {row.meaning}", below[key], within=key), ""]
+    return Group(*parts, Text(f"{_OF_ANY}; {_MORE}"))
+
+
+def explained(explanation: Explanation) -> Group:
+    """Returns the meanings of a key, and the kinds and keys of a section."""
+    parts: list[RenderableType] = []
+    for meaning in explanation.meanings:
+        parts += [*_meaning(explanation.key, meaning), ""]
+    if explanation.kinds:
+        kinds = _table("kinds", "kind")
+        for name, description in explanation.kinds:
+            kinds.add_row(Text(name), Text(visible(description)))
+        parts += [kinds, ""]
+    if explanation.keys:
+        parts += [_keys("keys", explanation.keys, within=explanation.key), ""]
+    return Group(*parts[:-1])
+
+
+def _meaning(key: str, meaning: Meaning) -> Iterator[RenderableType]:
+    yield Text(f"{key}  ({meaning.under})" if meaning.under else key, style="bold", overflow="fold")
+    facts = Table.grid(padding=(0, 2))
+    for label, text in meaning.facts.items():
+        facts.add_row(Text(label, no_wrap=True), Text(visible(text), overflow="fold"))
+    yield facts
+
+
+def _keys(title: str, rows: Iterable[Row], within: str = "") -> FittedTable:
+    table = _table(title, "key")
+    for row in rows:
+        under = f" ({row.under.replace(f'{within}.', '')})" if row.under else ""
+        table.add_row(Text(row.key.removeprefix(f"{within}.")), Text(visible(f"{row.meaning}{under}")))
+    return table
+
+
+def _table(title: str, first: str) -> FittedTable:
+    table = FittedTable(title)
+    table.title_justify = "left"
+    table.add_words(first)
+    table.add_words("meaning")
+    return table
