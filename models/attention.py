@@ -21,7 +21,7 @@ def default_attention(backend: str) -> Attention:
 
 
 def fused_implementation(backend: str, dtype: jnp.dtype, head_width: int) -> Literal["cudnn", "xla"]:
-    """What "fused" stands for: cuDNN's flash kernel where it applies, XLA's own code elsewhere.
+    """Returns the kernel behind "fused": cuDNN's flash kernel where it applies, XLA's own code elsewhere.
 
     The kernel applies on a GPU, to 16-bit inputs whose head width is a multiple of 8 and at most 128. The choice is
     made from these alone: on a GPU that has no such kernel JAX raises, it does not fall back.
@@ -53,7 +53,7 @@ def plain_attention(q_BxTxHxK: jax.Array, k_BxTxHxK: jax.Array, v_BxTxHxK: jax.A
 
 
 class _Block(NamedTuple):
-    """What the backward pass needs of a block of R queries, which sees S keys.
+    """Values of the forward pass of a block of R queries, which sees S keys, for its backward pass.
 
     Attributes:
       powers: exp(scores - largest score of the row), (B, H, R, S) in the inputs' dtype.
