@@ -34,7 +34,7 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
     Args:
       base: an experiment or a point, or a mapping as a file has it, over which the settings are laid as a variant is.
       **settings: sections by name, such as `outer={"optimizer": "sgd", "learning_rate": 1.0}`, or single settings by
-        dotted path, as `**{"inner.local_steps": 20}`. The name is "experiment" unless there is one.
+        dotted path, as `**{"inner.local_steps": 20}`. The name defaults to "experiment".
 
     Raises:
       ExperimentError: with every mistake that was found.
@@ -96,22 +96,23 @@ def simulate_all(
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
 ) -> "Runs":
-    """Simulates experiments one after another; what they have in common is made and trained once.
+    """Simulates experiments one after another; data, programs and training that they share are made once.
 
     Args:
       experiments: as `vary` takes them, or its result.
       trainer: "batched", "serial", or "null" for the timelines alone; the experiments' own choice when None.
       workshop: a `Workshop`, shares data, compiled programs and pretraining with other simulations.
-      reuse: takes over what a simulation with the same order of events has trained.
+      reuse: whether to reuse the training of a simulation with the same order of events.
       progress: draws a bar for each, in terminals and in notebooks.
-      trackers: are told of every simulation, see `TensorBoard` and `WeightsAndBiases`.
+      trackers: notified of every simulation, see `TensorBoard` and `WeightsAndBiases`.
 
     Returns:
       The records, in order.
 
     Raises:
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
-      PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
+      PointsFailedError: some of several failed; the error has the records of the others. A single one's error is raised
+        itself.
     """
     from simulator.report.runs import Runs
     from simulator.sweep.outcomes import Failure, PointsFailedError
@@ -150,7 +151,7 @@ def simulate_all(
 
 
 def _settled(points: list[Point]) -> list[Point]:
-    """Returns points of which nothing is to be searched.
+    """Returns the points, none of whose axes is to be searched.
 
     Raises:
       ExperimentError: an axis is searched.
@@ -163,7 +164,7 @@ def _settled(points: list[Point]) -> list[Point]:
 
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
-    """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
+    """Checks every experiment; returns the workshop, a new one if none is given."""
     from simulator.learning import Workshop
     from simulator.progress.live import PreparationView
     from simulator.simulation.checks import Shortages, check

@@ -1,4 +1,4 @@
-"""Commands about experiment files: what is wrong with one, its data, the format, and what can be named in it."""
+"""Commands about experiment files: validation, data, the format, and the names that a file can use."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ def validate(
 
 
 def _say_how_long(long: "Sequence[tuple[Point, Length]]") -> None:
-    """Prints how long the longest simulation is, and what to do about it."""
+    """Prints the length of the longest simulation, and the remedy."""
     from simulator.host.format import short_count
 
     point, length = max(long, key=lambda each: each[1])

@@ -103,7 +103,7 @@ def _drawings(
     value: str,
     figures: Sequence[Figure] | None,
 ) -> "tuple[list[Drawing], pd.DataFrame | None]":
-    """Returns the figures that were asked for, and what the targets took, where there are some."""
+    """Returns the requested figures, and the table of targets, if any."""
     from simulator.report import FIGURES, TO_TARGET, Drawing, drawings, heat_map, heat_map_table, time_to_target
     from simulator.report.grouping import only
 
