@@ -1,4 +1,4 @@
-"""A setting that cannot be had, whatever part of the program finds that out."""
+"""Error of a setting that cannot be had, whatever part of the program finds that out."""
 
 
 class SettingError(ValueError):
