@@ -1,4 +1,4 @@
-"""From a document to the simulations that it describes: variants times sweep points, each one checked."""
+"""Expansion of a document into its simulations: variants times sweep points, each one checked."""
 
 import dataclasses
 import functools
@@ -67,7 +67,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """What to call it: the variant, and what the sweep set."""
+        """Label: the variant, and the sweep's settings."""
         return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
 
     def _repr_html_(self) -> str:
@@ -98,10 +98,10 @@ def expand(
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
 
     Args:
-      document: what `load_document` has read.
+      document: as `load_document` returns it.
       variant: only this one.
-      check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
-        that have none; to ask it for another is an `AbsentSectionError`.
+      check: returns the problems of an experiment beyond its file. Of one with mistakes it is given the sections that
+        have none; to ask it for another is an `AbsentSectionError`.
       searched: whether axes may be searched: of such points the values have to be found first, which `run_points` and
         `tardigrad run` do.
 
@@ -235,13 +235,13 @@ def _without(faulty: Set[str], tree: Tree) -> Experiment:
 
 @functools.cache
 def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
-    """Returns what checks some of an experiment's sections, each on its own."""
+    """Returns a model that validates some of an experiment's sections, each on its own."""
     fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in names}
     return pydantic.create_model("Sections", **fields)
 
 
 def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
-    """Says why a key is missing that was written: a later layer replaced the mapping that it stood in."""
+    """Returns a mistake; a key that is missing though written was in a mapping that a later layer replaced."""
     if mistake.kind != "missing" or all(lookup(layer, mistake.key) is MISSING for layer in layers):
         return mistake
     around = lookup(tree, mistake.key[:-1])
@@ -276,7 +276,7 @@ def _place(document: Document, variant: str, settings: tuple[Setting, ...], mist
 
 
 def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
-    """Returns whether setting `path` to `value` is what brought the mistake about."""
+    """Returns whether setting `path` to `value` caused the mistake."""
     key, parts = mistake.key, tuple(path.split("."))
     if parts[: len(key)] == key:  # the mistake is at what was set, or around it, where nothing else has been written
         return parts == key or (key not in document.lines and mistake.kind == "extra_forbidden")

@@ -1,4 +1,4 @@
-"""From pydantic's errors to dotted keys, plain sentences and the nearest valid name."""
+"""Translation of pydantic's errors to dotted keys, plain sentences and the nearest valid name."""
 
 import types
 import typing

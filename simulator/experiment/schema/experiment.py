@@ -112,7 +112,7 @@ Decay = Literal["all", "matrices"]
 
 
 class Inner(Section):
-    """What a worker does in a round: H local steps on its shard."""
+    """A worker's round: H local steps on its shard."""
 
     optimizer: str = Field("adamw", description="any optax optimizer by name")
     learning_rate: Positive
@@ -153,7 +153,7 @@ class Pretrain(Section):
 
 
 class Budget(Section):
-    """When the simulation ends: whichever is reached first."""
+    """End of the simulation: whichever limit is reached first."""
 
     local_steps: Count | None = Field(None, description="over all workers, counted as they arrive")
     simulated_time: PositiveDuration | None = None
@@ -167,7 +167,7 @@ class Budget(Section):
 
 
 class Evaluate(Section):
-    """When the server's parameters are evaluated, besides at the start and at the end."""
+    """Evaluations of the server's parameters, besides those at the start and at the end."""
 
     every_local_steps: Count | None = None
     every_simulated: PositiveDuration | None = None
@@ -188,7 +188,7 @@ class Evaluate(Section):
 
 
 class Compute(Section):
-    """How the host computes; changes speed, not meaning."""
+    """Computing on the host; changes speed, not meaning."""
 
     trainer: Literal["batched", "serial"] = "batched"
     lanes: PositiveInt | None = Field(
@@ -200,7 +200,7 @@ class Compute(Section):
 
 
 class Checkpoint(Section):
-    """How often a run's state is written down, so that a run that is killed can go on; changes no result."""
+    """Checkpoints of a run, from which it resumes after it was killed; changes no result."""
 
     every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
     every_updates: Count | None = Field(None, description="server updates")
@@ -298,7 +298,7 @@ class Experiment(Section):
             yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
 
     def to_yaml(self) -> str:
-        """Returns the experiment as a file has it, without what is a default anyway."""
+        """Returns the experiment as YAML, without its defaults."""
         settings = self.model_dump(mode="json", exclude_unset=True)
         return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100))
 
@@ -308,7 +308,7 @@ class Experiment(Section):
 
     @property
     def _parts_are_equal(self) -> bool:
-        """Whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
+        """Returns whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
         uneven = isinstance(self.data, TextSource) and not self.data.even
         return not uneven or self.shard_choice.kind != "proportional"
 

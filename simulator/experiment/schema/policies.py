@@ -24,7 +24,7 @@ class BarrierSynchronization(Section):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return True
 
 
@@ -36,7 +36,7 @@ class AsynchronousSynchronization(Section):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return False
 
 
@@ -47,7 +47,7 @@ class NamedSynchronization(NamedPolicy):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return bool(build(self).averages_group)
 
 
