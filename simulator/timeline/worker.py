@@ -33,14 +33,14 @@ class Request(NamedTuple):
 
 @dataclasses.dataclass(slots=True, eq=False)
 class RoundUnderWay:
-    """A round and how far it has got.
+    """A round and its progress.
 
     Attributes:
-      round: what is to be done.
+      round: its assignment.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
       compute_ns: how long the steps take at full speed.
-      losses: how many times more the present message, of the pull at first, is going to be lost.
-      lost_pushes: how many times that of the push is.
+      losses: number of times that the present message, of the pull at first, is still going to be lost.
+      lost_pushes: number of times that of the push is.
       message_ns: how long the last message takes.
       pulls, pushes: messages that have been sent.
     """
@@ -59,14 +59,14 @@ class RoundUnderWay:
 
 
 class Worker:
-    """A SimPy process. A second one, of what befalls it, interrupts it when it is told to leave and when it goes.
+    """A worker as a SimPy process; a second process, of its absences, interrupts it at a notice and when it goes away.
 
     Attributes:
       index: its number.
       under_way: its round, None without one.
-      rounds: how many rounds it has been given.
+      rounds: number of rounds it has been given.
       absence: why it is away, None while it is there.
-      warned: whether it has been told to leave, and is given no more rounds.
+      warned: whether it has had notice to leave, and is given no more rounds.
       stalled: whether it waits for something that never ends.
       fated: whether it may still go away or come back.
       expected_ns: when its round will arrive if nobody gets in its way; infinite without one.
@@ -92,17 +92,17 @@ class Worker:
 
     @property
     def there(self) -> bool:
-        """Whether it can be given a round."""
+        """Returns whether it can be given a round."""
         return self.absence is None and not self.warned
 
     @property
     def returns(self) -> bool:
-        """Whether it is away and will be back."""
+        """Returns whether it is away and will be back."""
         return self.absence is not None and self.absence.end_ns < math.inf
 
     @property
     def comes(self) -> bool:
-        """Whether something will come from it, though it is not given a round."""
+        """Returns whether something will come from it, though it is not given a round."""
         goes_on = self.under_way is not None and not self.stalled
         return goes_on or self.warned or (self.stalled and self.fated) or self.returns
 
@@ -111,7 +111,7 @@ class Worker:
         return self.there and self.rounds == request.rounds
 
     def state(self) -> str:
-        """Describes a worker from which nothing comes."""
+        """Describes a blocked worker for the message of a deadlock."""
         if self.absence is not None:
             return f"worker {self.index} ({self.absence.kind} at {seconds(self.absence.start_ns):g} s, never back)"
         return f"worker {self.index} ({'which can neither send nor receive' if self.stalled else 'idle'})"
@@ -129,7 +129,7 @@ class Worker:
         given.succeed(under_way)
 
     def _live(self) -> Process:
-        """Does one round after the other. What interrupts it is an absence, or None for a notice of one."""
+        """Does one round after the other. The cause of an interrupt is an absence, or None for a notice of one."""
         kept: RoundUnderWay | None = None
         while True:
             try:
@@ -242,7 +242,7 @@ class Worker:
         return self._faults.slowdowns(self.index).finished_ns(start_ns, work_ns) - start_ns
 
     def _wait(self, duration_ns: Nanoseconds) -> Process:
-        """Lets time pass. What never ends can only be interrupted."""
+        """Lets time pass. An infinite wait can only be interrupted."""
         if duration_ns == math.inf:
             self.stalled = True
             self._timeline.stalled += 1
@@ -262,7 +262,7 @@ class Worker:
         self._expect(math.inf)
 
     def _go_on(self) -> None:
-        """Takes note that it waits no more for something that never ends, if it did."""
+        """Ends a stall, if any."""
         self._timeline.stalled -= self.stalled
         self.stalled = False
 
@@ -290,7 +290,7 @@ class Worker:
         timeline.wake()
 
     def _away(self, absence: Absence) -> Generator[simpy.Event, Any, RoundUnderWay | None]:
-        """Is away; returns with the finished steps of its round, or without a round."""
+        """Stays away; returns with the finished steps of its round, or without a round."""
         assert self._faults is not None
         self.warned = False
         under_way, kept = self.under_way, False
@@ -321,7 +321,7 @@ class Worker:
         self._timeline.receive(Request(self.index, self._env.now, self.rounds))
 
     def _decline(self) -> None:
-        """Gives up a round of which nothing is finished, because it has been told to leave, and says so."""
+        """Gives up a round of which nothing is finished, after a notice to leave, and notifies the server."""
         self._lose("preemption")
         self._timeline.forget(self.index)
 

@@ -1,4 +1,4 @@
-"""Policies of one's own: registering them, and keeping the counts that they need not keep themselves."""
+"""Registered (user-defined) policies; the simulator keeps step and shard counts for them."""
 
 import dataclasses
 import operator
@@ -77,11 +77,11 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
 
 @dataclasses.dataclass(frozen=True)
 class OwnSynchronization:
-    """A synchronization policy of one's own.
+    """A registered (user-defined) synchronization policy.
 
     Attributes:
       name: under which it is registered.
-      policy: what its factory has made.
+      policy: made by its factory.
     """
 
     name: str
@@ -89,24 +89,24 @@ class OwnSynchronization:
 
     @property
     def averages_group(self) -> bool:
-        """Whether the group's mean is one server update."""
+        """Returns whether the group's mean is one server update."""
         return self.policy.averages_group
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the answer depends on when the next round can arrive."""
+        """Returns whether the answer depends on when the next round can arrive."""
         return self.policy.looks_ahead
 
     @property
     def timeout_s(self) -> float:
-        """How long after a restart the answer may change by itself."""
+        """Time after a restart at which the answer may change by itself."""
         return self.policy.timeout_s
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group restarts now.
 
         Raises:
-          SimulationError: the policy has no answer to that.
+          SimulationError: the policy raises an error.
         """
         answer: object = self.policy.closes(view)
         if not isinstance(answer, bool | np.bool_):
@@ -119,12 +119,12 @@ class OwnSynchronization:
 
 @dataclasses.dataclass(frozen=True)
 class OwnSteps:
-    """Local steps by a function of one's own.
+    """Local steps by a registered (user-defined) function.
 
     Attributes:
       name: under which it is registered.
       choose: the function.
-      step_s: what is assumed of workers from which nothing has arrived, seconds per local step.
+      step_s: seconds per local step, assumed of workers from which nothing has arrived.
       local_steps: H, the most.
     """
 
@@ -134,7 +134,7 @@ class OwnSteps:
     local_steps: int
 
     def begin(self) -> "_OwnSteps":
-        """Returns the choices of a simulation that begins."""
+        """Returns the choices of a new simulation."""
         return _OwnSteps(self)
 
 
@@ -151,7 +151,7 @@ class _OwnSteps(Speeds):
 
 @dataclasses.dataclass(frozen=True)
 class OwnChoice:
-    """Shards by a function of one's own.
+    """Shards by a registered (user-defined) function.
 
     Attributes:
       name: under which it is registered.
@@ -188,7 +188,7 @@ def _read_only(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 
 def _whole(section: str, name: str, worker: int, chosen: object, least: int, most: int) -> int:
-    """Returns what a policy has chosen as an int.
+    """Returns the choice of a policy as an int.
 
     Raises:
       SimulationError: it is no whole number from `least` to `most`.

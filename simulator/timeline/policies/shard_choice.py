@@ -1,4 +1,4 @@
-"""Which shard a worker's next round trains on."""
+"""Choice of the shard that a worker's next round trains on."""
 
 import bisect
 import dataclasses
@@ -39,7 +39,7 @@ class Assignments(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Proportional:
-    """Eq. 2: p_i proportional to max(|D_i| / sum |D| - n_i / sum n, 0), n_i = what was assigned of shard i.
+    """Eq. 2: p_i proportional to max(|D_i| / sum |D| - n_i / sum n, 0), n_i = steps assigned of shard i.
 
     Where all terms are zero, as at the start, p_i is proportional to |D_i|. The comparison is in whole numbers, so that
     equal shards that were used equally are exactly level. A choice costs O(log shards).
@@ -64,7 +64,7 @@ class Proportional:
 
 
 class _Behind:
-    """What `Proportional` knows: terms are max(|D_i| n - n_i |D|, 0), with n and |D| the sums.
+    """State of `Proportional`: terms are max(|D_i| n - n_i |D|, 0), with n and |D| the sums.
 
     A shard is behind where that is above 0; all others wait until n is so large that they are.
     """
@@ -84,7 +84,7 @@ class _Behind:
         return bisect.bisect_right(self._cumulative, self._random() * self._cumulative[-1])
 
     def _wait(self, shard: int, steps: int) -> None:
-        """Has a shard of which so many steps were assigned wait until it may be behind."""
+        """Queues a shard, of which `steps` were assigned, until it may be behind."""
         heapq.heappush(self._waiting, (steps * self._size // self._sizes[shard] + 1, shard))
 
 
