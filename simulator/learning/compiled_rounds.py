@@ -40,9 +40,9 @@ class Programs:
     states stay on the devices, so that lanes are neither masked nor filled up.
 
     Attributes:
-      recipe: what they compute.
-      devices: where.
-      compilations: how many were compiled so far.
+      recipe: of the rounds.
+      devices: that run them.
+      compilations: number of compilations so far.
     """
 
     def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None):
@@ -51,7 +51,7 @@ class Programs:
         self.compilations = 0
 
         def lanes(arrays: Arrays, key: jax.Array, given: list[_Lane], steps: jax.Array) -> list[RoundState]:
-            """What one device computes."""
+            """Computes the lanes of one device."""
             self.compilations += 1  # runs while tracing
             if len(given) == 1:
                 return [advance(recipe, arrays, key, given[0].inputs, given[0].state, steps)]
@@ -84,7 +84,7 @@ class Programs:
           arrays: the data, on every one of the devices.
           key: root of the rounds' keys, likewise.
           inputs: the rounds, of any lengths and as many as may be side by side.
-          overhead: what starting a step costs, in lanes; see `segments`.
+          overhead: cost of starting a step, in lanes; see `launch_overhead`.
         """
         given = [self._first(each) for each in inputs]
         for segment in plan([int(each.steps) for each in inputs], len(self.devices), overhead):
@@ -93,7 +93,7 @@ class Programs:
         return [(self._at_home(each.state), each.state.opt_state if keep else ()) for each in given]
 
     def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
-        """Returns the bytes that XLA allocates on one device, besides what it is given, for rounds side by side."""
+        """Returns the bytes that XLA allocates on one device, besides its inputs, for rounds side by side."""
         given = [self._first(each) for each in inputs]
         found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
         assert found is not None, "this backend does not say"

@@ -1,4 +1,4 @@
-"""Optimizers by name: the outer ones of an experiment file, one's own, and everything in optax."""
+"""Optimizers by name: the outer ones of an experiment file, registered ones, and everything in optax."""
 
 import functools
 import inspect
@@ -81,7 +81,7 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
 
     Args:
       outer: the settings.
-      params: shapes and dtypes of the parameters, on which an optimizer of one's own is tried.
+      params: shapes and dtypes of the parameters, on which a registered optimizer is tried.
 
     Raises:
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot take a step.
@@ -132,7 +132,7 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
     Args:
       section: "inner" or "outer".
       name: of the optimizer.
-      factory: what the name stands for; looked up in optax when None.
+      factory: of that name; looked up in optax when None.
     """
     found = factory or factory_of(section, name)
 
@@ -196,7 +196,7 @@ def check_values(section: str, name: str, factory: Factory, arguments: Mapping[s
 
 
 def factory_of(section: str, name: str) -> Factory:
-    """Returns what a name stands for: an outer optimizer of its own name, or one of optax.
+    """Returns the factory of a name: of a built-in or registered outer optimizer, or of one of optax.
 
     Raises:
       OptimizerError: it is not known.
