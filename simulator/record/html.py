@@ -1,4 +1,4 @@
-"""How records show themselves in notebooks: small tables and curves, without a library for figures."""
+"""HTML of records for notebooks: small tables and curves, without a library for figures."""
 
 import html
 import math
