@@ -118,7 +118,7 @@ def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) 
 
 
 def _is_cut(curve: pd.DataFrame, against: Against) -> bool:
-    """Returns whether a run goes on for so long behind the end of its group's curve that it is to be said."""
+    """Returns whether a run continues so far behind the end of its group's curve that the figure has to say it."""
     first = curve.iloc[0]
     return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())
 

@@ -1,4 +1,4 @@
-"""Which runs belong together in a figure or a table: repeats of one another under several seeds, or what keys tell."""
+"""Groups of runs in a figure or a table: repeats of one another under several seeds, or runs that agree in keys."""
 
 import dataclasses
 import json
@@ -26,11 +26,11 @@ class Group:
     """Runs that are taken together.
 
     Attributes:
-        label: What to call them, no two groups alike: the variant; the sweep point's overrides when there are any; and,
-            where those are not enough, the settings that differ. Or the values of the keys that were asked for.
+        label: Name, no two groups alike: the variant; the sweep point's overrides when there are any; and, where those
+            are not enough, the settings that differ. Or the values of the keys that were asked for.
         records: At least one, in the order given. Unless keys were asked for, all have the same settings, and no two
             the same seed.
-        keys: What tells the group from others: key to value.
+        keys: Those that tell the group from others: key to value.
         parts: Those of the label, the variant first.
         settings: Which of the keys are settings that differ without having been swept.
         repeats: Runs that have both the settings and the seed of one of the records: they count for nothing.
@@ -151,7 +151,7 @@ def each_run(groups: Sequence[Group]) -> list[Group]:
 
 
 def run_labels(records: Records) -> list[str]:
-    """Returns what to call each of some runs: the label of its group, with the seed where the group has several."""
+    """Returns the label of each run: that of its group, with the seed if the group has several."""
     given, labels = records_of(records), {}
     for group in group_records(given):
         several = len(group.records) > 1
@@ -167,7 +167,7 @@ def only(groups: Iterable[Group], condition: Callable[[RunRecord], bool]) -> lis
 
 
 def note_of_repeats(runs: Results) -> str:
-    """Returns that runs were given twice, where some were; else nothing."""
+    """Returns a note that runs were given twice, empty if none were."""
     number = sum(len(group.repeats) for group in group_results(runs))
     has = "has" if number == 1 else "have"
     return f"{plural(number, 'run')} {has} the settings and the seed of another: counted once" if number else ""
@@ -294,7 +294,7 @@ def _inner(value: Any) -> dict[str, Any] | None:
 
 
 def _classes(each: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
-    """Returns how many groups some keys tell apart."""
+    """Returns the number of groups that some keys tell apart."""
     return len({tuple(_hashable(own.get(key)) for key in keys) for own in each})
 
 

@@ -312,7 +312,7 @@ def _unit(value: str, largest: float) -> Unit:
 
 
 def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:
-    """Says what cells without a number mean, where there are any."""
+    """Draws the legend of cells without a number, if any."""
     entries: list[tuple[str, Patch]] = []
     if any(np.isnan(panel).any() for panel in pivot.cells):
         entries.append(("no run", Patch(**{**_MISSING, "linewidth": 0.4})))

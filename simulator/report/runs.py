@@ -94,7 +94,7 @@ class Runs(list[RunRecord]):
         return table.rename(columns={"final_perplexity": "perplexity", "mean_staleness": "staleness"})
 
     def _identities(self) -> list[dict[str, Any]]:
-        """Returns what tells each run from others; what is called as a number of the summary is renamed."""
+        """Returns the keys that tell each run from others; one named like a number of the summary is renamed."""
         groups = group_records(self) if self else []
         found = {
             id(record): {"variant": record.summary["variant"], "seed": record.summary["seed"]}
@@ -122,7 +122,7 @@ class Runs(list[RunRecord]):
 
 
 def _identity(group: Group, record: RunRecord | None = None) -> dict[str, Any]:
-    """Returns what tells a group from others by name; what is called as a number of the summary is renamed."""
+    """Returns the keys that tell a group from others by name; one named like a number of the summary is renamed."""
     overrides: Mapping[str, Any] = (record or group.records[0]).summary["overrides"]
     own: dict[str, Any] = {}
     for key, value in group.keys.items():

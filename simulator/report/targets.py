@@ -1,4 +1,4 @@
-"""How much time, work, data and money it took to reach a perplexity."""
+"""Time, work, data and money spent to reach a perplexity."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -56,7 +56,7 @@ class _Ids(NamedTuple):
 
 
 class _Slice(NamedTuple):
-    """Something that takes time, in microseconds."""
+    """An interval of a thread, in microseconds."""
 
     start: int
     end: int
@@ -169,7 +169,7 @@ def _opened(path: Path, *, compress: bool) -> Iterator[TextIO]:
 
 
 def _names(record: RunRecord, ids: _Ids, of_run: str) -> Iterator[Event]:
-    """Yields what names processes and threads, and orders them."""
+    """Yields the events that name and order processes and threads."""
     by_worker = record.rounds["worker"]
     computing_s = (record.rounds["push_start_s"] - record.rounds["compute_start_s"]).groupby(by_worker).sum()
     step_s = (computing_s / record.rounds["local_steps"].groupby(by_worker).sum()).to_dict()
@@ -214,7 +214,7 @@ def _of_workers(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event
 
 
 def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[_Slice]:
-    """Yields what a worker did in its rounds that arrived, and its wait after the last of them."""
+    """Yields the phases of a worker's rounds that arrived, and its wait after the last of them."""
     arguments = rounds.arguments(rows)
     for name, (first, last) in SPANS.items():
         starts, ends = (rounds.times[column][rows].tolist() for column in (first, last))
@@ -229,7 +229,7 @@ def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[
 
 
 def _absent(away: pd.DataFrame, faults: pd.DataFrame, phases: Sequence[_Slice]) -> Iterator[_Slice]:
-    """Yields when a worker was away, from a microsecond later in a phase that began with it: a flow begins before."""
+    """Yields a worker's absences, from a microsecond later in a phase that began with one: a flow begins before."""
     kinds = faults["fault"].astype(str)
     until = {each.start: each.end for each in phases}
     for row, first_s, last_s in zip(away.index, away["first_s"], away["last_s"], strict=True):
@@ -271,7 +271,7 @@ def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
 
 
 def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Event) -> Iterator[Event]:
-    """Yields where the flow of each round begins: in its last slice, before anything else that begins in there."""
+    """Yields the start of each round's flow: in its last slice, before anything else that begins in there."""
     last = {each.arguments["round"]: each for each in slices if "round" in each.arguments and each.name != "wait"}
     for number, each in last.items():
         alone = bisect.bisect_left(begins, each.end) - bisect.bisect_left(begins, each.start) == 1
@@ -345,7 +345,7 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
 
 
 def _one_update(row: tuple[int, Any]) -> tuple[Any, str]:
-    """Returns what rounds have in common that make an update together; what is not applied is by itself."""
+    """Returns a key that the rounds of one update have in common; a round that is not applied has its own."""
     place, (_, _, version, outcome, *_) = row
     return ("version", version) if outcome == "applied" else ("row", place), outcome
 
