@@ -63,10 +63,10 @@ class Simulation:
     """One experiment, ready to run.
 
     Attributes:
-      experiment: what is simulated.
+      experiment: to simulate.
       trainer: "batched", "serial" or "null".
       workshop: makes data, models and programs.
-      parameters: how many the model has.
+      parameters: number of the model's parameters.
       cluster: its cost model.
       timeline: its events.
       server: the parameters and the outer optimizer, once `run` has begun; None if nothing is trained.
@@ -100,7 +100,7 @@ class Simulation:
         stop: Callable[[], bool] = lambda: False,
         share: SharedTraining | None = None,
     ) -> RunRecord:
-        """Runs to the end of the budget and returns the record, its summary with what is `noted`. Call it once.
+        """Runs to the end of the budget and returns the record, with `noted` in its summary. Call it once.
 
         Raises:
           Exception: as `simulate`.
