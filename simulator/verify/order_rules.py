@@ -1,4 +1,4 @@
-"""What must be true of the order of things in a record, of steps, versions, bytes and the final numbers."""
+"""Rules of the order of events, of steps, versions, bytes and the final numbers of a record."""
 
 import itertools
 import math
