@@ -11,7 +11,7 @@ _NAMED = 5
 
 
 class NoProgressError(SimulationError):
-    """Nobody in the simulated cluster can make progress; the message says who waits for what."""
+    """Deadlock or livelock: nobody in the simulated cluster can make progress; the message says who waits for what."""
 
 
 class DeadlockDetector:

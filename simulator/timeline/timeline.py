@@ -113,18 +113,18 @@ class Timeline:
                 self._finish(deadline_ns)
             else:
                 env.step()
-            if events:
+            if events:  # after each step, so that whoever iterates acts on an event before time goes by
                 self._causal.add(events)
                 yield from events
                 events.clear()
 
-    # What workers tell the server.
+    # Messages of workers to the server.
 
     def emit(self, event: Event) -> None:
-        """Queues an event to be yielded."""
+        """Queues an event to be yielded, and counts failures."""
         if isinstance(event, Lost):
             self._waiting.discard(event.round.worker)
-            if event.cause == "message":  # else the worker's going away is told too
+            if event.cause == "message":  # else the absence is a fault of its own, which counts
                 self._deadlock.failed(event.round.worker, event.cause, event.time_ns)
         elif isinstance(event, Fault) and event.kind in ABSENCES:
             self._waiting.discard(event.worker)
@@ -166,6 +166,9 @@ class Timeline:
         self._restart(range(self.cluster.workers))
         while self._end_ns is None:
             yield from self._work(0)  # if it is down, until it is up
+            # One thing at a time, since each takes time in which messages come. The order decides ties: an evaluation
+            # that is due comes first; then messages that arrived before the timeout, which belong to the round that it
+            # ends; then a group that its policy closes restarts, before any message is processed that would join it.
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
@@ -177,7 +180,7 @@ class Timeline:
                 yield from self._process(self._inbox.popleft())
             else:
                 self._check_progress()
-                self._news = self.env.event()
+                self._news = self.env.event()  # made only when idle: wake() has no effect on a server at work
                 yield self._news
 
     def _in_time(self) -> bool:
@@ -214,6 +217,7 @@ class Timeline:
     def _next_arrival_ns(self) -> Nanoseconds:
         """Returns when the next round can arrive, at the earliest."""
         expected = self._expected
+        # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
         while expected and self._workers[expected[0][1]].expected_ns != expected[0][0]:
             heapq.heappop(expected)
         return expected[0][0] if expected else math.inf
@@ -278,7 +282,7 @@ class Timeline:
         while (left_ns := self._started_ns + self._timeout_ns - self.env.now) > 0:
             yield self.env.timeout(left_ns)
             if self._started_ns + self._timeout_ns <= self.env.now:
-                yield self.env.timeout(0)
+                yield self.env.timeout(0)  # behind the arrivals of this very time, which are in the queue already
         self._alarm_is_on = False
         self.wake()
 
@@ -364,6 +368,6 @@ class Timeline:
         if self.under_way > self.stalled or not self._deadlock.nothing_comes():
             return
         if self._group and self._closes(math.inf):
-            return
+            return  # time alone will close it, such as a timeout
         advice = "a synchronization.timeout and a quorum that can be reached, or " if self._averages else ""
         raise self._deadlock.deadlock(self.env.now, self._awaited, self._group, advice)

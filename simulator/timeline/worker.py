@@ -103,8 +103,8 @@ class Worker:
     @property
     def comes(self) -> bool:
         """Returns whether something will come from it, though it is not given a round."""
-        goes_on = self.under_way is not None and not self.stalled
-        return goes_on or self.warned or (self.stalled and self.fated) or self.returns
+        works = self.under_way is not None and not self.stalled
+        return works or self.warned or (self.stalled and self.fated) or self.returns
 
     def asks(self, request: Request) -> bool:
         """Returns whether a worker that has asked for a round is there and has not been given one since."""
@@ -117,21 +117,22 @@ class Worker:
         return f"worker {self.index} ({'which can neither send nor receive' if self.stalled else 'idle'})"
 
     def give(self, round: Round) -> None:
-        """Gives it a round. What it pulls is sent at once, so that messages queue in the order of dispatch."""
+        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch."""
         compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, self._jitter))
         under_way = RoundUnderWay(round, self._ready_ns, self._env.now, compute_ns)
-        if self._faults is not None:
+        if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
         self.rounds += 1
         self._begin(under_way)
         self._send_pull(under_way)
-        given, self._given = self._given, self._env.event()
+        given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
 
     def _live(self) -> Process:
         """Does one round after the other. The cause of an interrupt is an absence, or None for a notice of one."""
-        kept: RoundUnderWay | None = None
+        kept: RoundUnderWay | None = None  # its finished steps are pushed after an absence
         while True:
+            # An interrupt can come at any yield below, also in the push of a kept round: so all are in one try.
             try:
                 if kept is None:
                     yield from self._round((yield self._given))
@@ -154,11 +155,11 @@ class Worker:
             under_way.push_start_ns = self._env.now
         except simpy.Interrupt as interrupt:
             if interrupt.cause is not None:
-                raise
+                raise  # an absence is for _live, which keeps or loses the round
             if not self._cut(under_way):
                 self._decline()
                 return
-        yield from self._push(under_way)
+        yield from self._push(under_way)  # outside of the try: no notice comes here, and an absence is for _live
 
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends what was computed; the worker is then ready for another round."""
@@ -246,7 +247,7 @@ class Worker:
         if duration_ns == math.inf:
             self.stalled = True
             self._timeline.stalled += 1
-            self._timeline.wake()
+            self._timeline.wake()  # an idle server then looks for a deadlock
             yield self._env.event()
         elif duration_ns > 0:
             yield self._env.timeout(duration_ns)
@@ -278,14 +279,14 @@ class Worker:
                 self.warned = True
                 timeline.emit(Fault(env.now, self.index, "notice"))
                 if self.under_way is not None and self.under_way.push_start_ns is None:
-                    self._process.interrupt(None)
+                    self._process.interrupt(None)  # a push under way is left alone: there is nothing to cut off
                 timeline.wake()
             yield from timeline.until(absence.start_ns)
             self.absence, self._back = absence, env.event()
             self._process.interrupt(absence)
             if absence.end_ns == math.inf:
                 break
-            yield self._back
+            yield self._back  # not `end_ns`: a notice at that very time has to come after the return
         self.fated = False
         timeline.wake()
 
@@ -297,7 +298,7 @@ class Worker:
         if under_way is not None:
             kept = absence.delivers and self._cut(under_way)
             if kept:
-                self._end()
+                self._end()  # while it is away nothing is under way; the round begins again with its push
             else:
                 self._lose(absence.kind)
                 if absence.announced:
@@ -345,6 +346,7 @@ class Worker:
             return steps
         assert self._faults is not None
         worked_ns = self._faults.slowdowns(self.index).work_ns(under_way.compute_start_ns, self._env.now)
+        # In whole numbers, product first: rounding takes away no step that ends at this very time.
         return int(min(worked_ns * steps // under_way.compute_ns, steps))
 
     def _lose(self, cause: FaultKind) -> None:

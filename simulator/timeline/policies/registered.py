@@ -19,11 +19,11 @@ ChooseShard = Callable[[int, npt.NDArray[np.int64], np.random.Generator], int]
 
 
 def register_synchronization(name: str, factory: Callable[..., Synchronization]) -> Callable[..., Synchronization]:
-    """Makes a synchronization policy of one's own usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined synchronization policy usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `synchronization.kind` says.
-      factory: called with what `synchronization.arguments` holds; returns an object with a `closes(view)`, see
+      name: for `synchronization.kind`.
+      factory: called with `synchronization.arguments`; returns an object with a `closes(view)`, see
         `SynchronizationPolicy`, from which a class may inherit the rest.
 
     Returns:
@@ -31,45 +31,77 @@ def register_synchronization(name: str, factory: Callable[..., Synchronization])
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import SynchronizationPolicy, load, register_synchronization, simulate
+      >>> @functools.partial(register_synchronization, "pairs")
+      ... class Pairs(SynchronizationPolicy):
+      ...     def closes(self, view):
+      ...         return view.group >= 2 or not view.outstanding
+      >>> [point] = load("experiments/quickstart.yaml", "synchronization={kind: pairs}", variant="async Nesterov")
+      >>> simulate(point, trainer="null").summary["server_updates"]
+      80
     """
     registry.register("synchronization", name, factory)
     return factory
 
 
 def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Callable[..., ChooseSteps]:
-    """Makes a choice of local steps of one's own usable by name: `local_steps: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined choice of local steps usable by name: `local_steps: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `local_steps.kind` says.
-      factory: called with `local_steps`, which is H, and what `local_steps.arguments` holds; returns a function of
-        (worker, step_s) that is asked at every dispatch for the round's local steps, from 1 to H. `step_s` has the
-        seconds per local step of every worker, shape (workers,): of its last round that arrived, and before that as
-        the cluster's devices are described.
+      name: for `local_steps.kind`.
+      factory: called with `local_steps`, which is H, and `local_steps.arguments`; returns a function of (worker,
+        step_s) that is asked at every dispatch for the round's local steps, from 1 to H. `step_s` has the seconds per
+        local step of every worker, shape (workers,): of its last round that arrived, and before that as the cluster's
+        devices are described.
 
     Returns:
       `factory`.
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import load, register_local_steps, simulate
+      >>> @functools.partial(register_local_steps, "fewer when slow")
+      ... def fewer_when_slow(local_steps, limit):
+      ...     return lambda worker, step_s: local_steps if step_s[worker] < limit else local_steps // 2
+      >>> choice = "local_steps={kind: fewer when slow, arguments: {limit: 1.0}}"
+      >>> [point] = load("experiments/quickstart.yaml", choice, variant="async Nesterov")
+      >>> simulate(point, trainer="null").rounds.groupby("worker")["local_steps"].max().tolist()
+      [50, 50, 25, 25]
     """
     registry.register("local_steps", name, factory)
     return factory
 
 
 def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Callable[..., ChooseShard]:
-    """Makes a choice of shards of one's own usable by name: `shard_choice: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined choice of shards usable by name: `shard_choice: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `shard_choice.kind` says.
-      factory: called with `sizes`, the relative sizes of the shards, and what `shard_choice.arguments` holds; returns a
-        function of (worker, assigned, random) that is asked at every dispatch for the round's shard. `assigned` has the
-        local steps that were assigned of every shard, shape (shards,); `random` is a numpy generator of its own.
+      name: for `shard_choice.kind`.
+      factory: called with `sizes`, the relative sizes of the shards, and `shard_choice.arguments`; returns a function
+        of (worker, assigned, random) that is asked at every dispatch for the round's shard. `assigned` has the local
+        steps assigned of every shard, shape (shards,); `random` is a numpy generator of its own.
 
     Returns:
       `factory`.
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import load, register_shard_choice, simulate
+      >>> @functools.partial(register_shard_choice, "least assigned")
+      ... def least_assigned(sizes):
+      ...     return lambda worker, assigned, random: int((assigned / sizes).argmin())
+      >>> [point] = load("experiments/quickstart.yaml", "shard_choice={kind: least assigned}", variant="async Nesterov")
+      >>> simulate(point, trainer="null").rounds.sort_values("round")["shard"].tolist()[:8]
+      [0, 1, 2, 3, 0, 1, 2, 3]
     """
     registry.register("shard_choice", name, factory)
     return factory
