@@ -73,7 +73,7 @@ def _same_run(document: Document, own: Setting, other: Setting) -> Problem:
 
 
 def _on_command_line(document: Document, path: str) -> str | None:
-    """Returns the setting of the command line that overwrites a path, None where there is none."""
+    """Returns the setting of the command line that overwrites a path, None if there is none."""
     return next((key for key, value in document.overrides.items() if _sets(key, value, path)), None)
 
 

@@ -40,7 +40,7 @@ class Point:
     """One simulation of a document.
 
     Attributes:
-      variant: its name under `variants`, or the experiment's own name where there are none.
+      variant: its name under `variants`, or the experiment's own name without any.
       overrides: what the sweep set for this point: dotted path to value, or axis to the name of a value that has one.
       experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
       searches: the axes that are searched, by path; `at` gives them values.
@@ -88,6 +88,13 @@ def load(
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import load
+      >>> settings = ["inner.local_steps=20", "sweep={seed: [0, 1]}"]
+      >>> points = load("experiments/quickstart.yaml", *settings, variant="sync DiLoCo")
+      >>> [(point.label, point.experiment.inner.local_steps) for point in points]
+      [('sync DiLoCo, seed=0', 20), ('sync DiLoCo, seed=1', 20)]
     """
     return expand(load_document(path, overrides), variant=variant, searched=searched)
 
@@ -254,6 +261,14 @@ def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
 
 def _place(document: Document, variant: str, settings: tuple[Setting, ...], mistake: Mistake) -> Problem:
     """Attributes a mistake to where its value was written: command line, sweep, variant or base."""
+    # The layers are looked at from the last to the first, since the one laid on top has decided the value. For example,
+    # the mistake ("inner", "local_steps"), "must be at least 1", of variant `slow` of this file:
+    #   5: inner: {optimizer: sgd, learning_rate: 0.1, batch_size: 4}
+    #   8: variants:
+    #   9:   slow: {inner: {local_steps: 0}}
+    # Neither the command line nor the sweep sets the key. The variant writes inner.local_steps itself: so the line is
+    # 9, and the key variants.slow.inner.local_steps. Were it missing everywhere, the search would begin with the
+    # mapping around it, inner, and end at line 9 too: the variant is the last that could have given it.
     key, message, value, _ = mistake
     dotted = ".".join(key)
     for path, setting in document.overrides.items():

@@ -248,7 +248,7 @@ def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, .
 def _chosen(
     layers: Sequence[Document], names: Sequence[str], settings: Mapping[str, Any], problems: list[Problem]
 ) -> str | None:
-    """Returns the name of the scale that is chosen, None where there is nothing to choose from or no valid choice."""
+    """Returns the name of the chosen scale, None if there is nothing to choose from or no valid choice."""
     if not names:
         if "scale" in settings:
             problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))

@@ -1,4 +1,4 @@
-"""Plugins: users' modules that register policies and optimizers when they are imported."""
+"""Plugins: user-defined modules that register policies and optimizers when they are imported."""
 
 import hashlib
 import importlib
