@@ -8,7 +8,7 @@ LAUNCH_FLOPS = 1e11
 
 Neither number has to be exact: most models are far from it on either side."""
 
-_ENOUGH = 16  # lanes whose work is so many times what it takes to launch them leave little to be gained by more
+_ENOUGH = 16  # lanes whose work is this many times the cost of launching them gain little from more
 
 
 @dataclasses.dataclass(frozen=True)

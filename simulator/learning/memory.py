@@ -38,7 +38,7 @@ class Sizes:
       data: the arrays that are on every device.
       activations: what one lane's step keeps for the backward pass, logits included.
       evaluation: the activations of a forward pass of the evaluation.
-      pretraining: all that pretraining takes besides the data, 0 where there is none.
+      pretraining: all that pretraining takes besides the data, 0 without it.
     """
 
     params: float
@@ -51,7 +51,7 @@ class Sizes:
 
     @property
     def lane(self) -> float:
-        """One lane: what the round carries, where it comes out, a gradient and the activations."""
+        """Bytes of one lane: the round's state and result, a gradient and the activations."""
         return 2 * (self.params + self.inner) + self.params + self.activations
 
 
@@ -63,7 +63,7 @@ class Needs:
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """Sum over all purposes."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:

@@ -27,13 +27,13 @@ _REGISTERED: dict[str, Factory] = {}
 
 
 def register_outer(name: str, factory: Factory) -> Factory:
-    """Makes an outer optimizer of one's own usable by name in experiment files.
+    """Makes a user-defined outer optimizer usable by name in experiment files.
 
     Args:
-      name: what `outer.optimizer` says.
-      factory: called with `learning_rate` and what `outer.arguments` holds; returns an optax transform. Its `update`
-        is given those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that
-        it takes. Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
+      name: for `outer.optimizer`.
+      factory: called with `learning_rate` and `outer.arguments`; returns an optax transform. Its `update` is given
+        those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that it takes.
+        Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
         `GradientTransformationExtraArgs`, and to take all others as `**extra`.
 
     Returns:
@@ -42,6 +42,18 @@ def register_outer(name: str, factory: Factory) -> Factory:
     Raises:
       ValueError: the name is taken.
       TypeError: the factory cannot be called.
+
+    Example:
+      >>> import functools
+      >>> import optax
+      >>> from simulator import load, register_outer
+      >>> @functools.partial(register_outer, "signed")
+      ... def signed(learning_rate, decay=0.9):
+      ...     return optax.lion(learning_rate, b1=decay)
+      >>> outer = "outer={optimizer: signed, learning_rate: 0.01, arguments: {decay: 0.5}}"
+      >>> [point] = load("experiments/quickstart.yaml", outer, variant="async Nesterov")
+      >>> point.experiment.outer.arguments
+      {'decay': 0.5}
     """
     if not callable(factory):
         raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
@@ -121,9 +133,9 @@ def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraAr
     optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
     if not isinstance(outer, NamedOuter):
         return optax.with_extra_args_support(optimizer)
-    told = told_what_it_takes("outer", outer.optimizer, optimizer)
-    check_step("outer", outer.optimizer, told, params, outer=True)
-    return told
+    wrapped = told_what_it_takes("outer", outer.optimizer, optimizer)
+    check_step("outer", outer.optimizer, wrapped, params, outer=True)
+    return wrapped
 
 
 def optax_like(section: str, name: str, factory: Factory | None = None) -> Factory:
