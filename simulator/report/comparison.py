@@ -1,4 +1,4 @@
-"""Results beside published ones, as ratios to a baseline with a confidence interval over seeds."""
+"""Comparison of results with published ones, as ratios to a baseline with a confidence interval over seeds."""
 
 import html
 import math

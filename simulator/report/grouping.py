@@ -14,7 +14,7 @@ from simulator.report.given import Records, Results, records_of, results_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
-_ALL_DIFFERENCES = 3  # settings that differ: so many are all named, of more as few as tell runs apart
+_ALL_DIFFERENCES = 3  # settings that differ: up to this many are all named, of more as few as tell runs apart
 _LONGEST_VALUE = 24  # characters, of a setting in a label
 MORE = "…"
 """Last part of a label that does not name all settings in which runs differ."""
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def summaries(self) -> list[Mapping[str, Any]]:
-        """Those of the records."""
+        """Summaries of the records."""
         return [record.summary for record in self.records]
 
 
@@ -205,8 +205,8 @@ def _by_settings(alike: Sequence[Sequence[RunRecord]]) -> list[Group]:
             unclear.setdefault(group.label, []).append(number)
         for alike_named in unclear.values():
             if len(alike_named) > 1:
-                told = _told_apart([made[number] for number in alike_named])
-                made |= dict(zip(alike_named, told, strict=True))
+                separated = _told_apart([made[number] for number in alike_named])
+                made |= dict(zip(alike_named, separated, strict=True))
         groups |= made
     return [groups[number] for number in range(len(alike))]
 
@@ -231,15 +231,17 @@ def _shown_parts(keys: Sequence[str], values: Sequence[KeyValue]) -> list[str]:
 def _told_apart(groups: Sequence[Group]) -> list[Group]:
     """Returns groups of one variant and sweep point with the settings in which they differ."""
     keys, all_said = _telling(groups)
-    told = []
+    separated = []
     for group in groups:
         swept = [key for key in group.keys if key not in _SAID_ALONE]
         own = {key: _short(key_value(group.records[0], key)) for key in keys}
         shown = [*(group.keys[key] for key in swept), *own.values()]
         parts = (group.parts[0], *_shown_parts([*swept, *keys], shown), *([] if all_said else [MORE]))
         label = ", ".join(part for part in parts if part)
-        told.append(dataclasses.replace(group, label=label, keys={**group.keys, **own}, parts=parts, settings=keys))
-    return told
+        separated.append(
+            dataclasses.replace(group, label=label, keys={**group.keys, **own}, parts=parts, settings=keys)
+        )
+    return separated
 
 
 def _telling(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool]:

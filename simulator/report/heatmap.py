@@ -136,7 +136,7 @@ def heat_map_table(
 
     Returns:
         Rows by the keys `by` and `y`, columns by `x`; numbers in ascending order. Each cell is the mean over its runs,
-        infinite where one of them diverged or never reached the target, NaN where there is no run.
+        infinite where one of them diverged or never reached the target, NaN without a run.
 
     Raises:
         ReportError: If there is no record, a key or the value is unknown, no run has the value, a target is missing or

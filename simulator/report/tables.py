@@ -25,7 +25,7 @@ def results_table(
     Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
     the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
     else the first. That of the local steps is there where the work was not equal. Where nothing was trained, the
-    columns that tell of training are left out; money is there where there are prices, in one currency.
+    columns that tell of training are left out; money is there if there are prices, in one currency.
 
     Args:
         runs: Records, or summaries, see `SUMMARY_KEYS`; of these no more is known than what a sweep has set.

@@ -234,6 +234,8 @@ def _absent(away: pd.DataFrame, faults: pd.DataFrame, phases: Sequence[_Slice]) 
     until = {each.start: each.end for each in phases}
     for row, first_s, last_s in zip(away.index, away["first_s"], away["last_s"], strict=True):
         start, end = _us([first_s, last_s])
+        # An absence that begins with a longer phase lies inside of it. The round's flow then begins at the phase's
+        # start, see `_sent`, where Perfetto would give it to the absence, the inner slice: so that begins later.
         start += until.get(start, start) > end
         if start < end:
             yield _Slice(start, end, "absent", {"fault": kinds[row]})
@@ -274,6 +276,8 @@ def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Eve
     """Yields the start of each round's flow: in its last slice, before anything else that begins in there."""
     last = {each.arguments["round"]: each for each in slices if "round" in each.arguments and each.name != "wait"}
     for number, each in last.items():
+        # Perfetto gives a flow to the innermost slice that is open then: at `end` this one is closed, so it begins a
+        # microsecond before; and at `start` if another event begins inside, to which the flow would go.
         alone = bisect.bisect_left(begins, each.end) - bisect.bisect_left(begins, each.start) == 1
         moment = each.end - 1 if alone else each.start
         yield {"name": "push", "cat": "flow", "ph": "s", "id": ids.flow(number), "ts": moment, **place}
@@ -325,7 +329,9 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
         )
         end, applied = updated[0], outcome == "applied"
         begin = min(end, max(busy_until, *arrived, end - takes if applied else end))
-        begin += begin == latest_instant < end  # what takes no time comes first
+        # An update that takes time would be put before one without, at the same microsecond: it begins one later, so
+        # that the arrows of both keep to their own.
+        begin += begin == latest_instant < end
         busy_until, latest_instant = end, end if begin == end else latest_instant
         arrows = [
             {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}

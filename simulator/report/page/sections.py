@@ -1,4 +1,4 @@
-"""Those parts of a page that need no script, as HTML; whatever comes from records is escaped."""
+"""Parts of a page that need no script, as HTML; everything from records is escaped."""
 
 import html
 from collections import Counter
