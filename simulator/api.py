@@ -38,6 +38,20 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import build_experiment
+      >>> experiment = build_experiment(
+      ...     model={"kind": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 16},
+      ...     data={"source": "synthetic", "vocabulary": 16, "tokens": 20_000, "validation_tokens": 2_000, "shards": 2},
+      ...     cluster={"devices": {"seconds_per_step": [1, "2s"]}},
+      ...     inner={"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 4, "local_steps": 5},
+      ...     synchronization={"kind": "barrier"},
+      ...     outer={"optimizer": "sgd", "learning_rate": 1.0},
+      ...     budget={"local_steps": 40},
+      ... )
+      >>> build_experiment(experiment, **{"inner.local_steps": 10}).inner.local_steps
+      10
     """
     tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
     tree = merge(tree, together(settings, plain_tree))
@@ -62,6 +76,12 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import load, vary
+      >>> points = vary(load("experiments/quickstart.yaml", variant="sync DiLoCo"), {"inner.local_steps": [25, 50]})
+      >>> [point.label for point in points]
+      ['sync DiLoCo, inner.local_steps=25', 'sync DiLoCo, inner.local_steps=50']
     """
     sweep = plain_tree({**(axes or {}), **more})
     anchored = anchor_files({"sweep": sweep}, Path())

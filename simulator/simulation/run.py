@@ -45,7 +45,7 @@ class Run:
       simulation: to run.
       observer: notified of the progress.
       checkpoints: folder of its checkpoints, if any.
-      stop: asked after every event whether to write a checkpoint and stop.
+      stop: asked after every event whether to checkpoint and stop.
       share: training shared with other simulations.
 
     Attributes:

@@ -28,7 +28,7 @@ _TIMELINE_S = 3.0  # of the host, at most for one point; nothing is said of one 
 _MEASURED_FLOPS = {"cpu": 2e11}  # about 2 s of a CPU
 _MEASURED_FLOPS_ELSEWHERE = 1e14
 _UNLIKE = 4  # times as large: a local step of which the speed is measured too
-_MOST_TIMES = 30  # so many times that much at most, where one local step takes more
+_MOST_TIMES = 30  # multiple of it at most, if one local step takes more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ class _Furthest:
         self.progress: Progress | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Is never called: nothing is trained."""
+        """Ignores pretraining: nothing is trained."""
 
     def advanced(self, progress: Progress) -> None:
         """Keeps the progress after a server update."""

@@ -144,7 +144,7 @@ def taken(folder: Path) -> bool:
 
 
 def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
-    """Returns the record of a run that has finished, None where there is none.
+    """Returns the record of a run that has finished, None if there is none.
 
     Args:
       folder: the run's.

@@ -92,7 +92,7 @@ Outcome: TypeAlias = Finished | Failure
 
 
 class PointsFailedError(SimulationError):
-    """Some points of a sweep have failed; the others are finished.
+    """Failure of some points of a sweep; the others are finished.
 
     Attributes:
       records: of the points that are finished, in the order of the points, as `Runs`.

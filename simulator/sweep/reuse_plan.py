@@ -164,7 +164,7 @@ class Reuse:
     def share(self, index: int) -> SharedTraining:
         """Returns the training that a simulation reuses from those that are done, and the states to keep of it."""
         wanted = frozenset(part.there for part in self._part.values() if part.index == index)
-        room = self._room - sum(map(state_bytes, self._kept.values()))  # with the one that it goes on from
+        room = self._room - sum(map(state_bytes, self._kept.values()))  # with the one that it resumes from
         record = self._records.get(self._whole.get(index, -1))
         if record is not None:
             return SharedTraining(Trajectory(self._labels[self._whole[index]], record))

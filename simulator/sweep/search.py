@@ -103,7 +103,7 @@ class Study:
         Optuna is given the results of known trials, and the errors of invalid ones, at once, with the others of their
         batch.
         """
-        told: list[tuple[Any, dict[str, Any]]] = []
+        known_results: list[tuple[Any, dict[str, Any]]] = []
         some = False
         while self._asked < self.trials and not some:
             for _ in range(min(AT_ONCE, self.trials - self._asked)):
@@ -112,19 +112,19 @@ class Study:
                 values = {path: _rounded(value, self._searches[path]) for path, value in handle.params.items()}
                 known = next((trial for trial in self._before if trial["values"] == values), None)
                 if known is not None:
-                    told.append((handle, dict(known)))
+                    known_results.append((handle, dict(known)))
                     continue
                 try:
                     point = self._base.at({_SEED: self._seed, **values})
                 except pydantic.ValidationError as error:
                     failed = {"values": values, "seed": self._seed, "final_loss": None}
-                    told.append((handle, failed | {"error": error.errors()[0]["msg"]}))
+                    known_results.append((handle, failed | {"error": error.errors()[0]["msg"]}))
                     continue
                 some = True
                 yield Trial(values, point, handle)
-            for handle, found in told:
+            for handle, found in known_results:
                 self._note(handle, found)
-            told.clear()
+            known_results.clear()
 
     def tell(self, trial: Trial, loss: float | None, *, folder: str | None = None, error: str | None = None) -> None:
         """Records the result of a trial.

@@ -129,8 +129,8 @@ class Sweep:
         """Notifies the trackers of a point that was simulated by another process."""
         from simulator.progress.trackers import track
 
-        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as told:
-            told.finished(outcome.record)
+        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as tracked:
+            tracked.finished(outcome.record)
 
     def _weights(self) -> list[float]:
         """Returns the cost of each point: operations, as far as the budget tells."""
@@ -232,7 +232,7 @@ def run_points(
       folder: for the records; empty or absent, unless `resume`.
       engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
       jobs: in how many local processes; 1 is this one. A script that uses more must call this under
-        `if __name__ == "__main__":`, and register its own outer optimizers above that.
+        `if __name__ == "__main__":`, and register its outer optimizers above that.
       resume: whether to resume in the folder; finished points are not simulated again.
       reuse: whether points reuse others' training.
 

@@ -139,9 +139,9 @@ def simulate_point(
     from simulator.progress.trackers import track
     from simulator.simulation.simulate import simulate
 
-    with track(trackers, name, point, observer) as told:
-        record = simulate(point.experiment, observer=told, overrides=point.overrides, tuned=point.tuned, **how)
-        told.finished(record)
+    with track(trackers, name, point, observer) as tracked:
+        record = simulate(point.experiment, observer=tracked, overrides=point.overrides, tuned=point.tuned, **how)
+        tracked.finished(record)
     return record
 
 

@@ -61,7 +61,7 @@ class Stood:
 
 @dataclasses.dataclass(frozen=True)
 class TaskDone:
-    """No point of the task is left."""
+    """End of a task: none of its points is left."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,7 +157,7 @@ class RayExecutor:
             wait_s = 0.0 if ended else _HEARD_EVERY_S
             for number, message in self._ray.get(self._mailbox.take.remote(wait_s)):
                 self._hear(self._attempts.get(self._numbers[number]), pickle.loads(message))
-            for reference in ended:  # after all that they have told
+            for reference in ended:  # after all of their messages
                 self._ended(reference)
         return self._outcomes.popleft()
 
