@@ -96,7 +96,7 @@ def _causal_forward(q_BxHxTxK: jax.Array, k_BxHxTxK: jax.Array, v_BxHxTxK: jax.A
 
 
 def _causal_backward(saved: _Saved, gradient_BxHxTxK: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The gradients of the queries, keys and values.
+    """Gradients of the queries, keys and values.
 
     With weights w = powers * inverse, mixed values o and their gradient g: dv = w' g; of the scores
     ds = w * (g v' - sum(g * o)); dq = ds k / sqrt(K); dk = ds' q / sqrt(K). The factor `inverse` goes to g.
@@ -126,7 +126,7 @@ def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _added(parts_BxHxKxS: list[jax.Array]) -> jax.Array:
-    """The sum, (B, H, T, K), of gradients of the first keys: each part of as many as its block of queries saw."""
+    """Sum, (B, H, T, K), of gradients of the first keys: each part has as many as its block of queries saw."""
     sums = []
     for index, (first, end) in enumerate(query_blocks(parts_BxHxKxS[-1].shape[3])):
         sums.append(functools.reduce(jnp.add, [part[..., first:end] for part in parts_BxHxKxS[index:]]))

@@ -55,7 +55,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def use_plugins(names: Sequence[str] | None) -> None:
-    """Runs what `--plugin` names."""
+    """Runs the plugins that `--plugin` names."""
     if names:
         from simulator.experiment.plugins import import_plugins
 
@@ -92,9 +92,9 @@ def read_points(
       file: the experiment file.
       settings: those of the command line.
       variant: only this one.
-      data: whose data are looked at.
+      data: of these, data are looked at.
       train: whether the points are to be trained: then what does not fit into memory is wrong too.
-      memory: what there is of the host's, as a `Workshop` takes it.
+      memory: the host's available memory, as a `Workshop` takes it.
 
     Raises:
       ExperimentError: with everything that is wrong.

@@ -72,7 +72,7 @@ def plot(
     records = report.read_runs(runs)
     groups = report.group_records(records, by)
     drawn, spent = _drawings(records, groups, against, by, target or (), baseline, heatmap, value, figure)
-    if table == "print" or (heatmap is not None and not figure):  # no table of results says so
+    if table == "print" or (heatmap is not None and not figure):  # no table of results shows it
         note(report.note_of_repeats(groups))
     if table == "print":
         tables = {drawing.name: drawing.table() for drawing in drawn} | ({} if spent is None else {_SPENT: spent})

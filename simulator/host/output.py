@@ -10,7 +10,7 @@ _GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that wa
 
 
 class UnreadError(Exception):
-    """Nobody reads standard output any more."""
+    """Standard output that nobody reads any more."""
 
 
 class _Standard(io.FileIO):

@@ -15,7 +15,7 @@ from simulator.host.errors import SettingError
 
 _SETTING = "JAX_PLATFORMS"
 _CUDA = {"cuda", "gpu"}
-_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # where there is none of them, JAX uses no CUDA either
+_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # without any of them JAX uses no CUDA either
 _DRIVER = "libcuda.so.1"
 _before: str | None = None  # what it said before CUDA was left alone
 

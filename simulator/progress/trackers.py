@@ -110,7 +110,7 @@ class Tracked:
         if not self._logs:
             return
         updates = list(_updates(record))
-        if updates and self._first != updates[0][0].local_steps:  # it has gone on from a checkpoint
+        if updates and self._first != updates[0][0].local_steps:  # it has resumed from a checkpoint
             for log in self._logs:
                 log.begin_again()
             self._latest = None

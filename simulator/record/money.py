@@ -133,7 +133,7 @@ def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
-    """Returns the price of an hour of each worker, or of any, None where there is none."""
+    """Returns the price of an hour of each worker, or of any, None if there is none."""
     devices = cluster.get("devices") or {}
     accelerators = devices.get("accelerators") or ()
     if devices.get("price_per_hour") is None and any(each.get("price_per_hour") is not None for each in accelerators):

@@ -95,7 +95,7 @@ class Found:
         return bool(applied.duplicated().any())
 
     def _updates(self) -> npt.NDArray[np.int64]:
-        """Without a barrier every round is an update; with one, those that were applied together are."""
+        """Returns each round's update: its own without a barrier; with one, shared by the rounds applied together."""
         if not self.barrier or self.complete:
             return np.arange(len(self.rounds)) // (self.experiment.cluster.workers if self.barrier else 1)
         applied, same = self.column("outcome") == "applied", np.ones(max(len(self.rounds) - 1, 0), bool)

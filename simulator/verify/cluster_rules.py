@@ -171,7 +171,7 @@ def _messages(row: int, task: Mapping[Any, Any], cost: Cost, cluster: ClusterMod
 
 
 def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
-    told = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
+    moments = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
     model, workers = found.fault_model, found.experiment.cluster.workers
     if model is None:
         yield from each("faults", "faults", np.ones(len(found.faults), bool), lambda row: "nothing can go wrong here")
@@ -180,7 +180,7 @@ def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
     should: dict[tuple[int, str], list[float]] = {}
     for time_s, worker, fault in _happening(model, workers, end_s):
         should.setdefault((worker, fault), []).append(time_s)
-    there = told[told["time_s"] < end_s].astype({"fault": str})
+    there = moments[moments["time_s"] < end_s].astype({"fault": str})
     for key in sorted(set(zip(there["worker"].tolist(), there["fault"].tolist(), strict=True))):
         own = there[(there["worker"] == key[0]) & (there["fault"] == key[1])]
         times_s = should.pop(key, [])

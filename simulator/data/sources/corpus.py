@@ -10,7 +10,7 @@ class Document(NamedTuple):
 
     Attributes:
         text: its bytes, undecoded; never only white space.
-        group: the folder it came from, or the value of the field that groups documents; empty where there is neither.
+        group: the folder it came from, or the value of the field that groups documents; empty without either.
         place: where it was found, for messages.
     """
 
