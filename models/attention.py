@@ -36,9 +36,9 @@ def plain_attention(q_BxTxHxK: jax.Array, k_BxTxHxK: jax.Array, v_BxTxHxK: jax.A
 
     softmax(q k' / sqrt(K)) v with position t seeing positions 0 to t (Vaswani et al., 2017, arXiv 1706.03762, eq. 1).
     Queries are taken in blocks, and each block meets the keys up to its own end alone, which spares most of what the
-    causal mask would discard. The backward pass is written out: it takes the exponentials of the forward pass, and the
-    softmax's denominators are applied to arrays of head width, not to T x T weights. Only reverse-mode derivatives
-    of first order exist.
+    causal mask would discard. The backward pass is explicit: it takes the exponentials of the forward pass, and the
+    softmax's denominators are applied to arrays of head width, not to T x T weights. Only reverse-mode derivatives of
+    first order exist.
 
     Args:
       q_BxTxHxK: queries; B sequences, T positions, H heads of width K.

@@ -171,7 +171,7 @@ def simulate_all(
 
 
 def _settled(points: list[Point]) -> list[Point]:
-    """Returns the points, none of whose axes is to be searched.
+    """Returns the points, which have no searched axes.
 
     Raises:
       ExperimentError: an axis is searched.
