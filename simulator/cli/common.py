@@ -92,8 +92,8 @@ def read_points(
       file: the experiment file.
       settings: those of the command line.
       variant: only this one.
-      data: of these, data are looked at.
-      train: whether the points are to be trained: then what does not fit into memory is wrong too.
+      data: of the points whose data are read.
+      train: whether the points are to be trained: then a lack of memory is a mistake too.
       memory: the host's available memory, as a `Workshop` takes it.
 
     Raises:

@@ -23,7 +23,8 @@ _before: str | None = None  # what it said before CUDA was left alone
 def avoid_cuda_without_driver() -> None:
     """Makes JAX ignore CUDA that is installed without a driver; to be called before JAX computes anything.
 
-    JAX then uses what else JAX_PLATFORMS names, or the CPU where the user has chosen nothing. A choice of CUDA alone is
+    JAX then uses other platforms of JAX_PLATFORMS, or the CPU where the user has chosen nothing. A choice of CUDA alone
+    is
     left as it is: `check_platform` reports it.
     """
     global _before
