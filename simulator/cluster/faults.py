@@ -153,7 +153,7 @@ class FaultModel:
         return stream(self._seed, "message loss", worker)
 
     def losses(self, random: np.random.Generator | None) -> int:
-        """Returns how many times in a row a message is lost; as many as there are attempts when it never arrives."""
+        """Returns the number of times in a row that a message is lost; that of all attempts when it never arrives."""
         if self.loss is None or random is None:
             return 0
         return int(min(math.log1p(-random.random()) / math.log(self.loss.probability), self.loss.attempts))

@@ -101,7 +101,7 @@ def deal(lengths: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> li
         weights: float64 [shards]; equal ones give shards of nearly equal length.
 
     Returns:
-        For each shard the indices of what it got, rising.
+        For each shard the indices of its things, rising.
     """
     shares = weights / weights.sum() * lengths.sum()
     filled = [(-float(share), shard) for shard, share in enumerate(shares)]  # the negative of what each lacks
