@@ -41,7 +41,8 @@ class Point:
 
     Attributes:
       variant: its name under `variants`, or the experiment's own name without any.
-      overrides: what the sweep set for this point: dotted path to value, or axis to the name of a value that has one.
+      overrides: settings of the sweep for this point: dotted path to value, or axis to the name of a value that has
+        one.
       experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
       searches: the axes that are searched, by path; `at` gives them values.
       tuned: the values that a search has found, by path.
@@ -78,7 +79,7 @@ class Point:
 def load(
     path: str | Path | Mapping[str, Any], *overrides: str, variant: str | None = None, searched: bool = False
 ) -> list[Point]:
-    """Reads an experiment file, or what could stand in one, and returns its simulations.
+    """Reads an experiment file, or a mapping with its keys, and returns its simulations.
 
     Args:
       path: the YAML file, or a mapping with the same keys.

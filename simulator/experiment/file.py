@@ -266,7 +266,7 @@ def _chosen(
 
 
 def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
-    """Lays the files over each other, what is extended first, and over each the chosen one of its scales."""
+    """Lays the files over each other, extended ones first, and over each the chosen one of its scales."""
     document = Document(layers[-1].path, {})
     at = ("scales", scale)
     for layer in layers:
@@ -317,7 +317,7 @@ def _override(document: Document, key: str, value: Any) -> Key:
 
 
 def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:
-    """Reads a file and, first, what it extends; `blame` places a mistake where the file's path was written."""
+    """Reads a file, after the files that it extends; `blame` places a mistake where the file's path was written."""
     try:
         resolved = path.resolve()
         text = path.read_text(encoding="utf-8")
@@ -333,7 +333,7 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
 
 
 def _with_extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> list[Document]:
-    """Returns a document, and before it what it extends, relative to a folder."""
+    """Returns the documents that one extends, relative to a folder, and then the document itself."""
     if "extends" not in document.tree:
         return [document]
     name = document.tree.pop("extends")

@@ -16,7 +16,7 @@ class Problem:
 
     Attributes:
       key: dotted path in the experiment file, or "" for the file as a whole.
-      message: what is wrong and what would be right.
+      message: the mistake and the remedy.
       value: the offending value, if any.
       file: where it was written, or None for settings made in Python or on the command line.
       line: 1-based line in `file`.

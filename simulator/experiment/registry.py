@@ -115,7 +115,7 @@ def kind_tag(section: Policy) -> Callable[[Any], str | None]:
 
 
 def build(policy: NamedPolicy, **given: Any) -> Any:
-    """Returns what a registered factory makes.
+    """Returns the policy that a registered factory makes.
 
     Args:
       policy: the section that names it.

@@ -22,8 +22,8 @@ class Setting:
 
     Attributes:
       origin: where it was written.
-      values: what it sets, by path.
-      shown: what it is called in records: the axis and the value's name where it has one, else `values`.
+      values: the settings, by path.
+      shown: its name in records: the axis and the value's name where it has one, else `values`.
     """
 
     origin: Key

@@ -99,7 +99,7 @@ def _add_files(definitions: dict[str, Any]) -> None:
 
 
 def _reference(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Returns the section of published results; what it refers to is added to the definitions."""
+    """Returns the section of published results; definitions that it refers to are added."""
     generated = Reference.model_json_schema()
     definitions |= {name: _clean(section) for name, section in generated.pop("$defs").items()}
     cleaned: dict[str, Any] = _clean(generated)
