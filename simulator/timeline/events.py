@@ -41,7 +41,7 @@ class Shortened(NamedTuple):
     Attributes:
       time_ns: when.
       round: as it is now.
-      given: how many steps it had.
+      given: number of steps it had.
     """
 
     time_ns: Nanoseconds

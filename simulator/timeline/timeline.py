@@ -33,7 +33,8 @@ from simulator.timeline.worker import Process, Request, Worker
 class Timeline:
     """Timeline of a simulation: iterating runs it and yields its events in causal order.
 
-    SimPy orders the events and never sees an array: whoever iterates may train what is dispatched, or nothing at all.
+    SimPy orders the events and never sees an array: the iterating code may train the dispatched rounds, or nothing at
+      all.
     `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
     timelines with the same hash train the same thing. Time is counted in whole nanoseconds.
 
@@ -160,7 +161,7 @@ class Timeline:
     # The server.
 
     def _serve(self) -> Process:
-        """Processes what has arrived, restarts groups, evaluates."""
+        """Processes arrivals, restarts groups, evaluates."""
         yield self.env.event().succeed()  # after what befalls workers at the start
         yield from self._evaluate()
         self._restart(range(self.cluster.workers))

@@ -18,12 +18,12 @@ Process = Generator[simpy.Event, Any, None]
 
 
 class Request(NamedTuple):
-    """A worker without a round asks for one.
+    """A request for a round, of a worker without one.
 
     Attributes:
-      worker: who.
+      worker: its number.
       arrival_ns: when.
-      rounds: how many rounds it had been given by then.
+      rounds: number of rounds it had been given by then.
     """
 
     worker: int
@@ -38,10 +38,10 @@ class RoundUnderWay:
     Attributes:
       round: its assignment.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
-      compute_ns: how long the steps take at full speed.
+      compute_ns: time of the steps at full speed.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
       lost_pushes: number of times that of the push is.
-      message_ns: how long the last message takes.
+      message_ns: time that the last message takes.
       pulls, pushes: messages that have been sent.
     """
 
@@ -162,7 +162,7 @@ class Worker:
         yield from self._push(under_way)  # outside of the try: no notice comes here, and an absence is for _live
 
     def _push(self, under_way: RoundUnderWay) -> Process:
-        """Sends what was computed; the worker is then ready for another round."""
+        """Sends the finished steps; the worker is then ready for another round."""
         under_way.losses = under_way.lost_pushes
         self._send_push(under_way)
         if not (yield from self._get_through(under_way, self._send_push)):
@@ -237,7 +237,7 @@ class Worker:
             self._timeline.expect(self)
 
     def _computing_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
-        """Returns how long steps take that take `work_ns` at full speed."""
+        """Returns the time of steps that take `work_ns` at full speed."""
         if self._faults is None or start_ns == math.inf:
             return work_ns
         return self._faults.slowdowns(self.index).finished_ns(start_ns, work_ns) - start_ns
@@ -338,7 +338,7 @@ class Worker:
         return finished > 0
 
     def _finished(self, under_way: RoundUnderWay) -> int:
-        """Returns how many steps of a round have been computed."""
+        """Returns the number of steps of a round that have been computed."""
         steps = under_way.round.steps
         if under_way.compute_start_ns is None:
             return 0

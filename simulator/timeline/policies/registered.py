@@ -204,7 +204,7 @@ class _OwnChoice:
         self._seen = _read_only(assigned)
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the shard of a worker's next round, and how many of its steps were assigned before."""
+        """Returns the shard of a worker's next round, and the number of its steps assigned before."""
         chosen = self._of.choose(worker, self._seen, self._random)
         shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)
         before = int(self._assigned[shard])

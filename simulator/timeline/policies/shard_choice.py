@@ -29,7 +29,7 @@ class Assignments(Protocol):
     """The local steps that were assigned of each shard."""
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the shard on which a worker's next round trains, and how many of its steps were assigned before.
+        """Returns the shard of a worker's next round, and the number of its steps assigned before.
 
         Args:
           worker: whose round.
@@ -98,7 +98,7 @@ class _FewShards(_Behind):
         self._steps: list[int] = []  # what was assigned of them
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns a sampled shard, and how many of its steps were assigned before."""
+        """Returns a sampled shard, and the number of its steps assigned before."""
         waiting, total, size = self._waiting, self._total, self._size
         while waiting and waiting[0][0] <= total:
             self._reconsider(heapq.heappop(waiting)[1])
@@ -147,7 +147,7 @@ class _ManyShards(_Behind):
         self._size_behind = self._steps_behind = 0
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns a sampled shard, and how many of its steps were assigned before."""
+        """Returns a sampled shard, and the number of its steps assigned before."""
         waiting, total, size, count = self._waiting, self._total, self._size, len(self._sizes)
         while waiting and waiting[0][0] <= total:
             self._reconsider(heapq.heappop(waiting)[1])
@@ -217,7 +217,7 @@ class _LeastVisited:
         self._take_fewest()
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns one of the shards with the fewest steps, and how many those are."""
+        """Returns one of the shards with the fewest steps, and their number."""
         shard, before = self._least.pop(self._random.integers(len(self._least))), self._fewest
         self._add(shard, before + steps)
         if not self._least:
@@ -249,7 +249,7 @@ class _OwnShard:
         self._assigned = list(assigned)
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the worker's own shard, and how many of its steps were assigned before."""
+        """Returns the worker's fixed shard, and the number of its steps assigned before."""
         shard = worker % len(self._assigned)
         before = self._assigned[shard]
         self._assigned[shard] = before + steps

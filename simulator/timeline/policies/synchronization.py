@@ -143,7 +143,7 @@ def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
 
 
 class StepsChoice(Protocol):
-    """Decides how many local steps a worker's next round has."""
+    """Decides the number of local steps of a worker's next round."""
 
     def begin(self) -> "Steps":
         """Returns the choices of a new simulation."""
