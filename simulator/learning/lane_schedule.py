@@ -17,7 +17,7 @@ class Segment:
 
     Attributes:
       places: for each device the rounds in its lanes, equally many lanes everywhere; None in one that idles.
-      steps: for each device how many local steps all of its lanes do.
+      steps: for each device the number of local steps of all of its lanes.
     """
 
     places: tuple[tuple[int | None, ...], ...]

@@ -36,7 +36,7 @@ class Sizes:
       inner: a worker's inner optimizer state.
       outer: the outer optimizer's state.
       data: the arrays that are on every device.
-      activations: what one lane's step keeps for the backward pass, logits included.
+      activations: arrays that one lane's step keeps for the backward pass, logits included.
       evaluation: the activations of a forward pass of the evaluation.
       pretraining: all that pretraining takes besides the data, 0 without it.
     """
@@ -57,7 +57,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """Bytes by what they are for, on the device that needs most; on a CPU, whose devices share memory, on all."""
+    """Bytes by purpose, on the device that needs most; on a CPU, whose devices share memory, on all."""
 
     parts: Mapping[str, float]
 
@@ -94,7 +94,7 @@ class Layout:
 
 
 def needs(sizes: Sizes, layout: Layout) -> Needs:
-    """Returns an upper estimate of what a simulation needs, in the phase that needs most."""
+    """Returns an upper estimate of a simulation's memory, in the phase that needs most."""
     workers, used = layout.workers, min(layout.lanes, layout.devices)
     together = used if layout.shared else 1  # of the devices that hold the data and evaluate
     training = 1 if layout.serial else used

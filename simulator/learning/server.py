@@ -48,7 +48,7 @@ class OuterPrograms:
 
 
 def _masked(tree: Params, used: Any) -> tuple[Params, jax.Array]:
-    """Returns a tree, zeros where it is not used, and how many it counts for."""
+    """Returns a tree, zeros if it is not used, and its weight in a mean, 0 or 1."""
     return jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), tree), jnp.asarray(used, jnp.float32)
 
 
@@ -107,7 +107,7 @@ class Evaluator:
         batch_size: int,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Divides the sets into batches of one size, and smaller ones of what is left over.
+        """Divides the sets into batches of one size, and smaller ones of the remainder.
 
         Args:
           loss: (params, batch, None) to the mean loss.

@@ -201,7 +201,7 @@ class Workshop:
         return part_of_host(self._memory)
 
     def needs(self, experiment: Experiment) -> Needs:
-        """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
+        """Returns an upper estimate of the memory of an experiment, by purpose."""
         layout = dataclasses.replace(self._layout(experiment), lanes=self.lanes(experiment))
         return needs(self.sizes(experiment), layout)
 

@@ -106,7 +106,7 @@ class BufferedState(NamedTuple):
 
     Attributes:
       filled: pseudo-gradients in the buffer, int32 scalar.
-      used: how many of them are in the sum, float32 scalar.
+      used: number of them that are in the sum, float32 scalar.
       total: the sum, like the parameters.
       inner: state of the transform behind the buffer.
     """

@@ -177,7 +177,7 @@ def check_arguments(section: str, name: str, factory: Factory, arguments: Mappin
 
 
 def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> None:
-    """Checks that `arguments` does not hold what has a key of its own.
+    """Checks that `arguments` does not repeat a setting that has a key of its own.
 
     Raises:
       OptimizerError: it does.

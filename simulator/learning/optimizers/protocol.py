@@ -88,7 +88,7 @@ def check_step(
     Args:
       section: of the experiment file.
       name: of the optimizer.
-      optimizer: what is tried; nothing is computed.
+      optimizer: to try; nothing is computed.
       params: shapes and dtypes of the parameters; of a matrix and a vector in float32 when absent.
       outer: whether it is given the keyword arguments of an outer optimizer.
 
