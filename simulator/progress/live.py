@@ -1,4 +1,4 @@
-"""Live views: how far the preparation of data is, and where each simulation stands while it runs."""
+"""Live views: progress of preparing data, and of each simulation while it runs."""
 
 import time
 from types import TracebackType
@@ -33,7 +33,7 @@ class _Time(ProgressColumn):
 
 
 class PreparationView:
-    """Shows how far data are prepared, once there is something to prepare. Use it as a context.
+    """Shows the progress of preparing data, once there is something to prepare. Use it as a context.
 
     Args:
       console: where to draw; where it is not a terminal, a line is written now and then.
@@ -246,7 +246,7 @@ class RunView:
         self._latest: tuple[float, Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Shows how far pretraining is."""
+        """Shows the progress of pretraining."""
         self._update(completed=steps / of if steps < of else 0.0)
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
         self._view.changed()

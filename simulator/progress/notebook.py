@@ -13,10 +13,10 @@ _FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code
 
 
 class NotebookView:
-    """Draws what a terminal would show into the output of a notebook's cell.
+    """Draws the view of a terminal into the output of a notebook's cell.
 
     Args:
-      draw: returns what to show.
+      draw: returns the object to show.
       width: in characters.
     """
 

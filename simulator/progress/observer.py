@@ -33,7 +33,7 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Watches a simulation; what it does has no influence on it."""
+    """Watches a simulation, without any influence on it."""
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
         """Receives the progress of pretraining."""

@@ -57,7 +57,7 @@ class Profile:
         return self
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Passes on how far pretraining is."""
+        """Passes on the progress of pretraining."""
         assert self._observer is not None
         self._observer.pretrained(steps, of, loss)
 

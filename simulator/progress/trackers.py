@@ -37,11 +37,11 @@ class Tracker(Protocol):
     """Follows simulations."""
 
     def begin(self, name: str, point: Point) -> "Log":
-        """Returns the log of a simulation that begins.
+        """Returns the log of a simulation that starts.
 
         Args:
           name: of the run, as a file name.
-          point: what is simulated.
+          point: to simulate.
         """
 
 
@@ -85,7 +85,7 @@ class Tracked:
             log.close(self._record)
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Logs how far pretraining is."""
+        """Logs the progress of pretraining."""
         if self._observer is not None:
             self._observer.pretrained(steps, of, loss)
         self._write("pretraining", {"loss": loss}, At(0.0, steps, 0))

@@ -84,7 +84,7 @@ def bill_of(
     """Returns the money that a run has spent by any moment.
 
     Args:
-        experiment: Resolved; what has no price in it is free.
+        experiment: Resolved; costs without a price are free.
         rounds: The table of rounds, see `ROUND_COLUMNS`.
         faults: That of faults, see `FAULT_COLUMNS`.
         workers: Number of workers.

@@ -91,7 +91,7 @@ class RunRecord:
         """Writes the record as five files and their checksums: all to temporary names first, then renamed.
 
         The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
-        interrupted write leaves what was there before. NaN and infinity become null in the summary.
+        interrupted write leaves the earlier files. NaN and infinity become null in the summary.
 
         Raises:
             RecordError: If the experiment or the summary holds something that a file cannot.
