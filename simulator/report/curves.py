@@ -94,7 +94,7 @@ def perplexity_curves(
 
 
 def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) -> tuple[list[str], str]:
-    """Returns the legend's labels and its title, which says how many runs there are where all agree on it."""
+    """Returns the legend's labels and its title, with the number of runs if all agree on it."""
     runs = [int(curve["runs"].iloc[0]) for curve in curves]
     diverged = [int(curve["diverged"].iloc[0]) for curve in curves]
     cut = [_is_cut(curve, against) for curve in curves]

@@ -83,7 +83,7 @@ def save_table(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Returns a table as CSV, with a header; what is not known is empty."""
+    """Returns a table as CSV, with a header; unknown values are empty."""
     text = io.StringIO()
     flat(table).to_csv(text, index=False)
     return text.getvalue()

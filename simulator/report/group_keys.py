@@ -58,7 +58,7 @@ def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
 
 
 def in_order(values: Sequence[KeyValue]) -> list[KeyValue]:
-    """Returns the distinct values: numbers in ascending order, others as they first appear, what is absent last."""
+    """Returns the distinct values: numbers in ascending order, others as they first appear, absent ones last."""
     distinct: dict[Any, KeyValue] = {}
     for value in values:
         distinct.setdefault(json.dumps(value.value), value)

@@ -44,20 +44,20 @@ class Runs(list[RunRecord]):
         return Runs(found) if isinstance(index, slice) else found
 
     def frame(self) -> pd.DataFrame:
-        """Returns one row per run: variant, seed, what tells it from others, then the summary.
+        """Returns one row per run: variant, seed, the keys that tell it from others, then the summary.
 
-        What tells runs apart is what a sweep set, by its dotted path, and else the settings in which they differ, see
+        These keys are the settings of a sweep, by their dotted paths, and else the settings in which runs differ, see
         `group_records`. Of the summary's keys (see `SUMMARY_KEYS`, `OF_FAULTS` and `OF_MONEY`), all that are one number
-        or text. What is not known is missing.
+        or text. Unknown values are missing.
         """
         return pd.DataFrame([own | _numbers(record) for own, record in zip(self._identities(), self, strict=True)])
 
     def evaluations(self) -> pd.DataFrame:
-        """Returns the evaluations of all runs, each with its run's variant, seed and what tells it from others."""
+        """Returns the evaluations of all runs, with their run's variant, seed and the keys that tell it from others."""
         return self._stacked("evaluations")
 
     def rounds(self) -> pd.DataFrame:
-        """Returns the rounds of all runs, each with its run's variant, seed and what tells it from others."""
+        """Returns the rounds of all runs, with their run's variant, seed and the keys that tell it from others."""
         return self._stacked("rounds")
 
     def compare(self, baseline: str) -> pd.DataFrame:
@@ -67,7 +67,8 @@ class Runs(list[RunRecord]):
           baseline: name of the variant to compare with, at the same sweep point.
 
         Returns:
-          Indexed by variant and what else tells groups apart: perplexity and perplexity_ratio, simulated_seconds and
+          Indexed by variant and the other keys that tell groups apart: perplexity and perplexity_ratio,
+              simulated_seconds and
           time_ratio, local_steps and steps_ratio (ratios are a run's to the baseline's of the same seed where there is
           one, else to the mean of the baseline's; where steps_ratio is not 1, the others are of unequal work),
           staleness (mean, server updates), utilization, and runs, their number.

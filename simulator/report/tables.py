@@ -216,7 +216,7 @@ def _relative(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -
 
 
 def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], str]) -> str:
-    """Returns the mean, half the range, if any, and how many runs have a value where not all have."""
+    """Returns the mean, half the range, if any, and the number of runs with a value if not all have one."""
     values = _values(runs, key)
     lines = [show(_mean(values))]
     if values and max(values) > min(values):
@@ -227,7 +227,7 @@ def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], st
 
 
 def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | None = None) -> Table:
-    """Returns one row per worker: its speed, what it did, where its time went and how stale its rounds were.
+    """Returns one row per worker: its speed, its work, its shares of time and its staleness.
 
     Shares are of the time from the start of the simulation until the worker's last arrival was processed, see
     `worker_table`.

@@ -66,7 +66,7 @@ def utilization(
 def utilization_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns the shares of the workers' time, which `utilization` draws.
 
-    A worker's time is what the record covers of it, see `worker_table`: later time, in which a round was on its way
+    A worker's time is the part that the record covers, see `worker_table`: later time, in which a round was on its way
     when the run ended, is in no share. The times of all runs of a group are added up. Where a run has more than 12
     workers, or runs have different numbers of them, workers are ordered by their measured seconds per local step and
     taken together in tenths.
@@ -116,7 +116,7 @@ def _spent(record: RunRecord, slots: Slots) -> pd.DataFrame:
 
 
 def _absent_s(record: RunRecord, covered_s: np.ndarray) -> pd.DataFrame:
-    """Returns how much of each of its phases, in seconds, a worker was absent: one row per worker.
+    """Returns the seconds of each of its phases in which a worker was absent: one row per worker.
 
     A worker that crashes before it has sent what it has finished is absent while its push takes longer.
     """

@@ -32,10 +32,10 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
         table: Of its workers.
 
     Returns:
-        `seed`; `end_s` of the run, `until_s` of what is held, `first_s` of what is shown at first; `workers`, each its
-        id and its seconds per local step, and how many there are `of`; `bars`, for each phase the columns row, start
-        and length in seconds, and round; `updates`, times of changes of the server's version; `lost`, columns row and
-        time; `absent`, columns row, start and length.
+        `seed`; `end_s` of the run, `until_s` of the part held, `first_s` of the part shown at first; `workers`, each
+        its id and its seconds per local step, and how many there are `of`; `bars`, for each phase the columns row,
+        start and length in seconds, and round; `updates`, times of changes of the server's version; `lost`, columns row
+        and time; `absent`, columns row, start and length.
     """
     end_s = float(record.summary["simulated_seconds"])
     shown = sample_workers(table, TIMELINE_WORKERS)
