@@ -56,7 +56,7 @@ class Recorder:
         """Starts a record.
 
         Args:
-          budget: how long the simulation is.
+          budget: of the simulation.
           cluster: for the sizes of messages.
           tokens_per_step: in a local step.
           observer: notified of every update.
@@ -143,9 +143,10 @@ class Recorder:
         return round.pulls * self._bytes[0], round.pushes * self._bytes[1]
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
-        """Returns all that training has reported: losses and flags of rounds, losses of evaluations and their shards.
+        """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
 
-        Waits for what is still on its way, and settles nothing: the record is the same with and without this call.
+        Waits for reports that are still on their way, and settles nothing: the record is the same with and without this
+            call.
         """
         rounds = self.rounds.frame()["train_loss"].tolist()
         flags = list(self._flags)

@@ -90,7 +90,7 @@ class _Watched:
         self._pretrained = ""
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Passes on how far pretraining is."""
+        """Passes on the progress of pretraining."""
         self._pretrained = f"{steps:,} of {of:,}"
         self.view.pretrained(steps, of, loss)
         self._board.note()

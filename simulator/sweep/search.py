@@ -59,8 +59,8 @@ class Study:
     """Searches for the values with which one variant, at one point of the listed axes, has the smallest final loss.
 
     A trial fails that ends with an error, or whose loss says nothing of its values because it has diverged. The values
-    follow from the seed and from what the trials before have found (a tree-structured Parzen estimator, Bergstra et
-    al., 2011), so that a resumed search asks for the same.
+    follow from the seed and from the results of the trials before (a tree-structured Parzen estimator, Bergstra et al.,
+    2011), so that a resumed search asks for the same.
 
     Args:
       points: of all seeds.

@@ -1,4 +1,4 @@
-"""Recomputes from a record alone what must be true of it; knows the cluster's costs and nothing of the engine."""
+"""Verification of a record from itself alone; knows the cluster's costs and nothing of the engine."""
 
 import pydantic
 

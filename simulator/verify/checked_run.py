@@ -45,7 +45,7 @@ def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int]
 
 
 def in_ns(time_s: float) -> Nanoseconds:
-    """Returns a record's time in whole nanoseconds; what is not finite stays as it is."""
+    """Returns a record's time in whole nanoseconds; infinity and NaN stay as they are."""
     return round(time_s * 1e9) if math.isfinite(time_s) else time_s
 
 

@@ -261,7 +261,7 @@ def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
 
 
 def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
-    """A round that arrived did not span an absence, unless what was finished was sent after a crash."""
+    """A round that arrived did not span an absence, unless its finished steps were sent after a crash."""
     model = found.fault_model
     if model is None:
         return

@@ -79,7 +79,7 @@ def _expected(document: Document, variant: str, swept: Mapping[str, Any]) -> Exp
 
 
 def _differences(result: Result, expected: Experiment, as_used: AsUsed) -> Iterator[str]:
-    """Yields the settings in which a run differs from what is expected, the first of many."""
+    """Yields the settings in which a run differs from the expected ones, the first of many."""
     settings = result.experiment
     try:
         with registry.any_name():

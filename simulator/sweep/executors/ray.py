@@ -57,7 +57,7 @@ class RayExecutor:
 
     Args:
       folder: that of all points, on this machine alone.
-      options: which cluster, and what a task asks for.
+      options: the cluster, and the resources of a task.
       watch: notified of the progress of points.
       stop: says when to stop.
 
@@ -100,7 +100,7 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends what is under way, and leaves the cluster."""
+        """Ends the tasks that are under way, and leaves the cluster."""
         for reference in self._attempts:
             self._ray.cancel(reference, force=True)
         self._ray.kill(self._mailbox)
@@ -238,8 +238,8 @@ def _check_answer(address: str, own_host: Callable[[], str]) -> None:
     """Asks whether anybody answers at an address, for which Ray itself waits for minutes.
 
     Args:
-      address: as Ray takes it; what has no port is left to Ray.
-      own_host: returns what Ray calls this machine, wherever the address does not say it.
+      address: as Ray takes it; one without a port is left to Ray.
+      own_host: returns Ray's name of this machine, for an address that lacks it.
 
     Raises:
       OSError: nobody does.
