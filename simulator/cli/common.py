@@ -92,7 +92,7 @@ def read_points(
       file: the experiment file.
       settings: those of the command line.
       variant: only this one.
-      data: of the points whose data are read.
+      data: points whose data are read: "all", those with "uneven" shards, or "none".
       train: whether the points are to be trained: then a lack of memory is a mistake too.
       memory: the host's available memory, as a `Workshop` takes it.
 

@@ -24,8 +24,7 @@ def avoid_cuda_without_driver() -> None:
     """Makes JAX ignore CUDA that is installed without a driver; to be called before JAX computes anything.
 
     JAX then uses other platforms of JAX_PLATFORMS, or the CPU where the user has chosen nothing. A choice of CUDA alone
-    is
-    left as it is: `check_platform` reports it.
+    is left as it is: `check_platform` reports it.
     """
     global _before
     names, plugins = _names(), _plugins()

@@ -30,8 +30,8 @@ def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that tell a run from those that are no repeats of it, by dotted path.
 
-    These are the resolved experiment's without null values and without those that change no result: the seed, names,
-    `checkpoint`. Files count by their content, if known, and the trainer is the one that was used: see `FACTS`.
+    These are the settings of the resolved experiment, but for null ones and those that change no result: the seed,
+    names, `checkpoint`. Files count by their content, if known, and the trainer is the one that was used: see `FACTS`.
     Settings of a sweep count in any case, also under names of their own.
 
     Args:

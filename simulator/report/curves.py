@@ -44,9 +44,9 @@ def perplexity_curves(
     """Returns the validation perplexity of each group of runs, on a logarithmic axis: `perplexity_table` as curves.
 
     The runs of a group make one curve: their mean, in a band from the smallest to the largest, up to where the shortest
-    ends. The lowest perplexity
-    that any model can reach is a horizontal line where the records know it. A ring marks the start where all curves
-    share it. More than seven groups that differ in a number are coloured by it, beside a scale.
+    ends. The lowest perplexity that any model can reach is a horizontal line where the records know it. A ring marks
+    the start where all curves share it. More than seven groups that differ in a number are coloured by it, beside a
+    scale.
 
     Args:
         records: Runs that trained something, one or several.

@@ -68,10 +68,9 @@ class Runs(list[RunRecord]):
 
         Returns:
           Indexed by variant and the other keys that tell groups apart: perplexity and perplexity_ratio,
-              simulated_seconds and
-          time_ratio, local_steps and steps_ratio (ratios are a run's to the baseline's of the same seed where there is
-          one, else to the mean of the baseline's; where steps_ratio is not 1, the others are of unequal work),
-          staleness (mean, server updates), utilization, and runs, their number.
+          simulated_seconds and time_ratio, local_steps and steps_ratio (ratios are a run's to the baseline's of the
+          same seed, if any, else to the mean of the baseline's; where steps_ratio is not 1, the others are of unequal
+          work), staleness (mean, server updates), utilization, and runs, their number.
 
         Raises:
           RecordError: no run is of the variant.

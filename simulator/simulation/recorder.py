@@ -146,7 +146,7 @@ class Recorder:
         """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
 
         Waits for reports that are still on their way, and settles nothing: the record is the same with and without this
-            call.
+        call.
         """
         rounds = self.rounds.frame()["train_loss"].tolist()
         flags = list(self._flags)

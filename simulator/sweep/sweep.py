@@ -231,8 +231,8 @@ def run_points(
         first.
       folder: for the records; empty or absent, unless `resume`.
       engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
-      jobs: number of local processes; 1 is this one. A script that uses more must call this under `if __name__ ==
-        "__main__":`, and register its outer optimizers above that.
+      jobs: number of local processes; 1 is this one. A script that uses more must call this under
+        `if __name__ == "__main__":`, and register its outer optimizers above that.
       resume: whether to resume in the folder; finished points are not simulated again.
       reuse: whether points reuse others' training.
 

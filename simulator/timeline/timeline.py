@@ -34,8 +34,7 @@ class Timeline:
     """Timeline of a simulation: iterating runs it and yields its events in causal order.
 
     SimPy orders the events and never sees an array: the iterating code may train the dispatched rounds, or nothing at
-      all.
-    `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
+    all. `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
     timelines with the same hash train the same thing. Time is counted in whole nanoseconds.
 
     Attributes:

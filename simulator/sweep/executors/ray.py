@@ -1,8 +1,7 @@
 """Points simulated by the machines of a Ray cluster, without a disk that they share.
 
 A mailbox, an actor beside this process, receives the messages of tasks: progress, checkpoints as they are written,
-  finished records. A task whose machine is lost is submitted again with the files received of it, and resumes from
-  there.
+finished records. A task whose machine is lost is submitted again with the files received of it, and resumes from there.
 """
 
 import dataclasses

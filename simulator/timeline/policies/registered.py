@@ -138,7 +138,7 @@ class OwnSynchronization:
         """Returns whether the group restarts now.
 
         Raises:
-          SimulationError: the policy raises an error.
+          SimulationError: the policy answers neither True nor False.
         """
         answer: object = self.policy.closes(view)
         if not isinstance(answer, bool | np.bool_):
