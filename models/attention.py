@@ -21,7 +21,7 @@ def default_attention(backend: str) -> Attention:
 
 
 def fused_implementation(backend: str, dtype: jnp.dtype, head_width: int) -> Literal["cudnn", "xla"]:
-    """Returns the kernel behind "fused": cuDNN's flash kernel where it applies, XLA's own code elsewhere.
+    """Returns the kernel behind "fused": "cudnn", cuDNN's flash kernel, where it applies, else "xla", XLA's own code.
 
     The kernel applies on a GPU, to 16-bit inputs whose head width is a multiple of 8 and at most 128. The choice is
     made from these alone: on a GPU that has no such kernel JAX raises, it does not fall back.

@@ -81,7 +81,7 @@ def _cpu() -> str:
 
 
 def _own(folder: Path) -> bool:
-    """Returns whether no other user may write to a folder of this user's; True where there are no such rights."""
+    """Returns whether a folder is this user's and no other may write to it; True where there are no such rights."""
     if not hasattr(os, "getuid"):
         return True
     found = folder.stat()

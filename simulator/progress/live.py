@@ -171,7 +171,7 @@ class LiveView:
         return run
 
     def began(self) -> None:
-        """Starts counting time, as a simulation advances."""
+        """Starts counting time when the first simulation advances."""
         self._began_s = self._began_s or time.perf_counter()
 
     def ended(self, run: "RunView", *, failed: bool = False) -> None:

@@ -142,7 +142,7 @@ class Timeline:
         self.wake()
 
     def expect(self, worker: Worker) -> None:
-        """Updates the earliest arrival of a worker's round."""
+        """Updates the time at which a worker's round can arrive."""
         if self._looks_ahead and worker.expected_ns < math.inf:
             heapq.heappush(self._expected, (worker.expected_ns, worker.index))
         self.wake()
