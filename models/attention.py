@@ -21,7 +21,7 @@ def default_attention(backend: str) -> Attention:
 
 
 def fused_implementation(backend: str, dtype: jnp.dtype, head_width: int) -> Literal["cudnn", "xla"]:
-    """What "fused" stands for: cuDNN's flash kernel where it applies, XLA's own code elsewhere.
+    """Returns the kernel behind "fused": "cudnn", cuDNN's flash kernel, where it applies, else "xla", XLA's own code.
 
     The kernel applies on a GPU, to 16-bit inputs whose head width is a multiple of 8 and at most 128. The choice is
     made from these alone: on a GPU that has no such kernel JAX raises, it does not fall back.
@@ -36,9 +36,9 @@ def plain_attention(q_BxTxHxK: jax.Array, k_BxTxHxK: jax.Array, v_BxTxHxK: jax.A
 
     softmax(q k' / sqrt(K)) v with position t seeing positions 0 to t (Vaswani et al., 2017, arXiv 1706.03762, eq. 1).
     Queries are taken in blocks, and each block meets the keys up to its own end alone, which spares most of what the
-    causal mask would discard. The backward pass is written out: it takes the exponentials of the forward pass, and the
-    softmax's denominators are applied to arrays of head width, not to T x T weights. Only reverse-mode derivatives
-    of first order exist.
+    causal mask would discard. The backward pass is explicit: it takes the exponentials of the forward pass, and the
+    softmax's denominators are applied to arrays of head width, not to T x T weights. Only reverse-mode derivatives of
+    first order exist.
 
     Args:
       q_BxTxHxK: queries; B sequences, T positions, H heads of width K.
@@ -53,7 +53,7 @@ def plain_attention(q_BxTxHxK: jax.Array, k_BxTxHxK: jax.Array, v_BxTxHxK: jax.A
 
 
 class _Block(NamedTuple):
-    """What the backward pass needs of a block of R queries, which sees S keys.
+    """Values of the forward pass of a block of R queries, which sees S keys, for its backward pass.
 
     Attributes:
       powers: exp(scores - largest score of the row), (B, H, R, S) in the inputs' dtype.
@@ -96,7 +96,7 @@ def _causal_forward(q_BxHxTxK: jax.Array, k_BxHxTxK: jax.Array, v_BxHxTxK: jax.A
 
 
 def _causal_backward(saved: _Saved, gradient_BxHxTxK: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The gradients of the queries, keys and values.
+    """Gradients of the queries, keys and values.
 
     With weights w = powers * inverse, mixed values o and their gradient g: dv = w' g; of the scores
     ds = w * (g v' - sum(g * o)); dq = ds k / sqrt(K); dk = ds' q / sqrt(K). The factor `inverse` goes to g.
@@ -126,7 +126,7 @@ def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _added(parts_BxHxKxS: list[jax.Array]) -> jax.Array:
-    """The sum, (B, H, T, K), of gradients of the first keys: each part of as many as its block of queries saw."""
+    """Sum, (B, H, T, K), of gradients of the first keys: each part has as many as its block of queries saw."""
     sums = []
     for index, (first, end) in enumerate(query_blocks(parts_BxHxKxS[-1].shape[3])):
         sums.append(functools.reduce(jnp.add, [part[..., first:end] for part in parts_BxHxKxS[index:]]))

@@ -1,4 +1,4 @@
-"""What a trainer needs to know of a model, whatever its kind."""
+"""Model interface: the functions and costs of a model of any kind that a trainer uses."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ class Model:
       logits: (parameters, inputs) to float32 logits; the inputs are tokens (B, T), or features (B, D).
       loss: (parameters, batch, key) to the batch's mean cross-entropy in nats, a float32 scalar. The key is for models
         that draw random numbers in training, such as dropout; these draw none, and it may be None.
-      parameters: how many parameters there are.
+      parameters: number of parameters.
       train_flops: batch size to the floating-point operations of one forward and backward pass on such a batch.
     """
 

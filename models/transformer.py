@@ -31,8 +31,7 @@ class TransformerConfig:
       head_width: width of one head; `width / heads` when None.
       feed_forward: hidden width of the MLP; `4 * width` when None.
       tied: whether the output projection is the token embedding.
-      dtype: what activations and matrix products are computed in. Parameters, their gradients, norms, softmax and loss
-        are float32.
+      dtype: of activations and matrix products. Parameters, their gradients, norms, softmax and loss are float32.
       attention: "plain" (matrix products, fast on a CPU) or "fused" (one kernel, fast on an accelerator).
 
     Raises:

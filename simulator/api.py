@@ -34,10 +34,24 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
     Args:
       base: an experiment or a point, or a mapping as a file has it, over which the settings are laid as a variant is.
       **settings: sections by name, such as `outer={"optimizer": "sgd", "learning_rate": 1.0}`, or single settings by
-        dotted path, as `**{"inner.local_steps": 20}`. The name is "experiment" unless there is one.
+        dotted path, as `**{"inner.local_steps": 20}`. The name defaults to "experiment".
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import build_experiment
+      >>> experiment = build_experiment(
+      ...     model={"kind": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 16},
+      ...     data={"source": "synthetic", "vocabulary": 16, "tokens": 20_000, "validation_tokens": 2_000, "shards": 2},
+      ...     cluster={"devices": {"seconds_per_step": [1, "2s"]}},
+      ...     inner={"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 4, "local_steps": 5},
+      ...     synchronization={"kind": "barrier"},
+      ...     outer={"optimizer": "sgd", "learning_rate": 1.0},
+      ...     budget={"local_steps": 40},
+      ... )
+      >>> build_experiment(experiment, **{"inner.local_steps": 10}).inner.local_steps
+      10
     """
     tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
     tree = merge(tree, together(settings, plain_tree))
@@ -62,6 +76,12 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import load, vary
+      >>> points = vary(load("experiments/quickstart.yaml", variant="sync DiLoCo"), {"inner.local_steps": [25, 50]})
+      >>> [point.label for point in points]
+      ['sync DiLoCo, inner.local_steps=25', 'sync DiLoCo, inner.local_steps=50']
     """
     sweep = plain_tree({**(axes or {}), **more})
     anchored = anchor_files({"sweep": sweep}, Path())
@@ -96,22 +116,23 @@ def simulate_all(
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
 ) -> "Runs":
-    """Simulates experiments one after another; what they have in common is made and trained once.
+    """Simulates experiments one after another; data, programs and training that they share are made once.
 
     Args:
       experiments: as `vary` takes them, or its result.
       trainer: "batched", "serial", or "null" for the timelines alone; the experiments' own choice when None.
       workshop: a `Workshop`, shares data, compiled programs and pretraining with other simulations.
-      reuse: takes over what a simulation with the same order of events has trained.
+      reuse: whether to reuse the training of a simulation with the same order of events.
       progress: draws a bar for each, in terminals and in notebooks.
-      trackers: are told of every simulation, see `TensorBoard` and `WeightsAndBiases`.
+      trackers: notified of every simulation, see `TensorBoard` and `WeightsAndBiases`.
 
     Returns:
       The records, in order.
 
     Raises:
       ExperimentError: with all that is wrong with any of them; nothing has been simulated then.
-      PointsFailedError: some of several could not go on; it has the records of the others. A single one's own error.
+      PointsFailedError: some of several failed; the error has the records of the others. A single one's error is raised
+        itself.
     """
     from simulator.report.runs import Runs
     from simulator.sweep.outcomes import Failure, PointsFailedError
@@ -150,7 +171,7 @@ def simulate_all(
 
 
 def _settled(points: list[Point]) -> list[Point]:
-    """Returns points of which nothing is to be searched.
+    """Returns the points, which have no searched axes.
 
     Raises:
       ExperimentError: an axis is searched.
@@ -163,7 +184,7 @@ def _settled(points: list[Point]) -> list[Point]:
 
 
 def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
-    """Returns the workshop, a new one where there is none, once nothing is wrong with any experiment."""
+    """Checks every experiment; returns the workshop, a new one if none is given."""
     from simulator.learning import Workshop
     from simulator.progress.live import PreparationView
     from simulator.simulation.checks import Shortages, check

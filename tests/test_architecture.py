@@ -108,6 +108,40 @@ def test_importing_a_part_does_not_load_what_it_must_not_need(module):
     assert not names & FORBIDDEN[module]
 
 
+RELATIVE = {
+    "as",
+    "from",
+    "how",
+    "if",
+    "of",
+    "that",
+    "what",
+    "when",
+    "where",
+    "whether",
+    "which",
+    "while",
+    "who",
+    "whom",
+    "whose",
+    "why",
+}
+
+
+def test_docstrings_begin_with_the_noun_or_verb_that_they_are_about():
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    relative, total = [], 0
+    for package in ("models", "simulator"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                text = ast.get_docstring(node) if isinstance(node, documented) else None
+                total += bool(text)
+                if text and text.split()[0].rstrip(",:;.").lower() in RELATIVE:
+                    relative.append(f"{file}: {getattr(node, 'name', 'the module')}: {text.splitlines()[0]}")
+    assert total > 1000
+    assert not relative
+
+
 def test_files_and_functions_stay_readable():
     long = []
     for package in ("models", "simulator"):

@@ -1,1 +1,1 @@
-"""The commands of `tardigrad`, as plain functions: what they raise is turned into a message by `simulator.cli.main`."""
+"""The commands of `tardigrad`, as plain functions: `simulator.cli.main` turns their errors into messages."""

@@ -1,4 +1,4 @@
-"""What an experiment file can name: profiles, accelerators and model presets, as tables."""
+"""Tables of the names that an experiment file can use: profiles, accelerators and model presets."""
 
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, what they print, and how they read an experiment file."""
+"""Parts that the commands share: arguments, printing, and reading an experiment file."""
 
 import contextlib
 import functools
@@ -38,12 +38,12 @@ LookAt = Literal["all", "uneven", "none"]
 
 
 def say(text: str) -> None:
-    """Prints a line, with what could steer a terminal written out."""
+    """Prints a line, with control characters escaped."""
     sys.stdout.write(f"{visible(text)}\n")
 
 
 def note(text: str) -> None:
-    """Prints what is to be known of the results on standard error, if there is something."""
+    """Prints a note on the results to standard error, if any."""
     if text:
         sys.stderr.write(f"tardigrad: note: {visible(text)}\n")
 
@@ -55,7 +55,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def use_plugins(names: Sequence[str] | None) -> None:
-    """Runs what `--plugin` names."""
+    """Runs the plugins that `--plugin` names."""
     if names:
         from simulator.experiment.plugins import import_plugins
 
@@ -65,7 +65,7 @@ def use_plugins(names: Sequence[str] | None) -> None:
 
 @functools.cache
 def begin_jax() -> None:
-    """Has JAX choose its platform, and says which where a driver is missing.
+    """Makes JAX choose its platform, and prints it where a driver is missing.
 
     Raises:
       ExperimentError: it cannot.
@@ -92,9 +92,9 @@ def read_points(
       file: the experiment file.
       settings: those of the command line.
       variant: only this one.
-      data: whose data are looked at.
-      train: whether the points are to be trained: then what does not fit into memory is wrong too.
-      memory: what there is of the host's, as a `Workshop` takes it.
+      data: points whose data are read: "all", those with "uneven" shards, or "none".
+      train: whether the points are to be trained: then a lack of memory is a mistake too.
+      memory: the host's available memory, as a `Workshop` takes it.
 
     Raises:
       ExperimentError: with everything that is wrong.
@@ -120,13 +120,13 @@ def say_what(
     *,
     valid: bool = False,
 ) -> None:
-    """Prints how many simulations a file describes, of which size, and what there is to say of its settings.
+    """Prints the number and the sizes of a file's simulations, and notes on its settings.
 
     Args:
       file: the experiment file.
       points: its simulations.
-      parameters: how many each model has.
-      further: what else there is to say.
+      parameters: number of parameters of each model.
+      further: further notes.
       valid: whether to say that nothing is wrong.
     """
     from simulator.experiment.notes import notes
@@ -143,14 +143,14 @@ def say_what(
 
 
 class Checked(NamedTuple):
-    """A file in which nothing is wrong.
+    """An experiment file without mistakes.
 
     Attributes:
-      document: what was read.
+      document: the file as read.
       points: its simulations.
-      parameters: how many the model of each has.
-      shortages: what does not fit into memory.
-      long: simulations that may take longer than anybody wants to wait, with their lengths.
+      parameters: number of parameters of each one's model.
+      shortages: simulations that do not fit into memory.
+      long: simulations that may take very long, with their lengths.
     """
 
     document: "Document"
@@ -161,7 +161,7 @@ class Checked(NamedTuple):
 
 
 def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
-    """Does what `read_points` does, for a file that is not simulated: a lack of memory here is not wrong."""
+    """Checks a file like `read_points` without simulating it: a lack of memory here is no mistake."""
     from simulator.cluster import length_at_most
     from simulator.experiment import expand, load_document
     from simulator.simulation.checks import cluster_of
@@ -179,7 +179,7 @@ def check_points(file: Path, settings: Sequence[str] | None, variant: str | None
 
 
 class _Look:
-    """Finds what is wrong with experiments, and what does not fit into memory."""
+    """Finds mistakes of experiments, and simulations that do not fit into memory."""
 
     def __init__(self, data: LookAt, workshop: "Workshop", *, train: bool):
         from simulator.simulation.checks import Shortages
@@ -188,7 +188,7 @@ class _Look:
         self.shortages = Shortages(workshop)
 
     def problems(self, experiment: "Experiment") -> "list[Problem]":
-        """Returns what is wrong with an experiment; a lack of memory is noted where nothing is."""
+        """Returns an experiment's mistakes; if there are none, collects a shortage of memory."""
         from simulator.simulation.checks import check
 
         even = getattr(getattr(experiment, "data", None), "even", True)
@@ -201,7 +201,7 @@ class _Look:
 
 @contextlib.contextmanager
 def _looking(data: LookAt, *, train: bool, memory: float = 1.0) -> "Iterator[_Look]":
-    """Yields what finds everything that is wrong with an experiment; the preparation of data is shown meanwhile."""
+    """Yields a function that finds every mistake of an experiment; the preparation of data is shown meanwhile."""
     begin_jax()
     from rich.console import Console
 

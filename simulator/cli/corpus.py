@@ -1,4 +1,4 @@
-"""What `tardigrad data info` prints of a corpus."""
+"""Output of `tardigrad data info`."""
 
 import math
 

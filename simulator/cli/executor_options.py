@@ -1,4 +1,4 @@
-"""The options of `run` that say where points are simulated."""
+"""Options of `run` that select the executor."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,7 +33,7 @@ def engine_of(
     gpus: float | None,
     memory: str | None,
 ) -> "Engine":
-    """Returns where to simulate.
+    """Returns the settings of the executor.
 
     Raises:
       ExperimentError: an option belongs to the other engine, or has no such value.

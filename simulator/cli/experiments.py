@@ -52,7 +52,7 @@ def validate(
 
 
 def _say_how_long(long: "Sequence[tuple[Point, Length]]") -> None:
-    """Prints how long the longest simulation is, and what to do about it."""
+    """Prints the length of the longest simulation, and the remedy."""
     from simulator.host.format import short_count
 
     point, length = max(long, key=lambda each: each[1])

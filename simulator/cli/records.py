@@ -72,7 +72,7 @@ def plot(
     records = report.read_runs(runs)
     groups = report.group_records(records, by)
     drawn, spent = _drawings(records, groups, against, by, target or (), baseline, heatmap, value, figure)
-    if table == "print" or (heatmap is not None and not figure):  # no table of results says so
+    if table == "print" or (heatmap is not None and not figure):  # no table of results shows it
         note(report.note_of_repeats(groups))
     if table == "print":
         tables = {drawing.name: drawing.table() for drawing in drawn} | ({} if spent is None else {_SPENT: spent})
@@ -103,7 +103,7 @@ def _drawings(
     value: str,
     figures: Sequence[Figure] | None,
 ) -> "tuple[list[Drawing], pd.DataFrame | None]":
-    """Returns the figures that were asked for, and what the targets took, where there are some."""
+    """Returns the requested figures, and the table of targets, if any."""
     from simulator.report import FIGURES, TO_TARGET, Drawing, drawings, heat_map, heat_map_table, time_to_target
     from simulator.report.grouping import only
 

@@ -127,7 +127,7 @@ def timeline(
 
 
 def _say_what(file: Path, points: "Sequence[Point]", workshop: "Workshop", *, trains: bool = True) -> None:
-    """Prints what is going to be simulated, and where there are fewer windows to evaluate on than are asked for."""
+    """Prints the simulations to run, and a note if there are fewer windows to evaluate on than requested."""
     parameters = (workshop.costs(point.experiment).parameters for point in points)
     say_what(file, points, parameters, (note for point in points for note in _few(point, workshop)) if trains else ())
 
@@ -159,7 +159,7 @@ def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bo
 
 
 def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[RunRecord]", folder: Path) -> None:
-    """Prints what was reached and draws the figures."""
+    """Prints the results and draws the figures."""
     from rich.console import Console
 
     from simulator.experiment.reference import reference_of
@@ -187,7 +187,7 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
 
 
 def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> None:
-    """Prints the points and what they cost."""
+    """Prints the points and their estimated cost."""
     from rich.console import Console
 
     from simulator.sweep.estimate import estimate, estimate_table, read_rate
@@ -205,7 +205,7 @@ def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> N
 
 
 def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
-    """Returns the trackers that are asked for, each once."""
+    """Returns the requested trackers, each once."""
     if not kinds:
         return []
     from simulator.progress.trackers import tracker

@@ -1,4 +1,4 @@
-"""Simulated time: whole nanoseconds, so that what should coincide does, whatever unit durations are given in."""
+"""Simulated time in whole nanoseconds: events that should coincide do, whatever unit durations are given in."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What every phase of a round costs in simulated time: pure functions of the cluster's description."""
+"""Durations of the phases of a round in simulated time: pure functions of the cluster's description."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ class Link:
       message_bytes: size of one message.
       latency_s: per worker, float64 of shape (workers,), in seconds.
       transmission_s: per worker, message bytes over the worker's effective bandwidth, in seconds.
-      shared_s: how long one message occupies the server's own link, or None where that is not modelled.
+      shared_s: seconds that one message occupies the server's own link; None if not modelled.
     """
 
     message_bytes: int
@@ -35,7 +35,7 @@ class Link:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterModel:
-    """Durations of everything that a simulated worker or server does.
+    """Durations of a simulated worker's and server's work.
 
     Attributes:
       step_s: nominal seconds per local step, float64 of shape (workers,).
@@ -44,7 +44,7 @@ class ClusterModel:
       up: worker to server.
       server_update_s: seconds that the server needs for one outer step.
       seed: root of the random streams.
-      faults: what goes wrong, None where nothing does.
+      faults: of the cluster, None without faults.
     """
 
     step_s: np.ndarray

@@ -1,4 +1,4 @@
-"""How long one local step takes on each worker's device."""
+"""Seconds per local step on each worker's device."""
 
 import math
 

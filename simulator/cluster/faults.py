@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster and when: a function of the seed alone, whatever the cluster is doing at the time."""
+"""Faults of a cluster and their times: a function of the seed alone, whatever the cluster is doing at the time."""
 
 import bisect
 import functools
@@ -33,13 +33,13 @@ Spans = Iterator[tuple[Nanoseconds, Nanoseconds]]
 
 
 class Absence(NamedTuple):
-    """A time in which a worker is not there.
+    """An interval in which a worker is absent.
 
     Attributes:
-      start_ns: when it goes.
-      end_ns: when it is back; infinite if never.
-      kind: why.
-      notice_ns: when worker and server are told, which is `start_ns` where there is no notice.
+      start_ns: its start.
+      end_ns: its end; infinite if the worker never returns.
+      kind: of the fault.
+      notice_ns: when worker and server are notified; `start_ns` without notice.
       delivers: whether the round's finished steps are sent afterwards.
     """
 
@@ -51,12 +51,12 @@ class Absence(NamedTuple):
 
     @property
     def announced(self) -> bool:
-        """Whether the server knows of it when it begins."""
+        """Returns whether the server knows of the absence when it begins."""
         return self.kind in ("departure", "late") or self.notice_ns < self.start_ns
 
 
 class Episode(NamedTuple):
-    """A time in which something takes `factor` times as long; infinite where it stands still."""
+    """An interval in which work takes `factor` times as long; infinite at a standstill."""
 
     start_ns: Nanoseconds
     end_ns: Nanoseconds
@@ -64,7 +64,7 @@ class Episode(NamedTuple):
 
 
 class Episodes:
-    """Episodes one after the other, made as far as they are asked for."""
+    """Episodes one after the other, made as far as they are iterated."""
 
     def __init__(self, source: Iterable[Episode]):
         self._source = iter(source)
@@ -126,15 +126,15 @@ class Episodes:
 
 
 class FaultModel:
-    """What goes wrong in a cluster.
+    """Faults of a cluster.
 
     Attributes:
-      loss: of messages, None where none are lost.
+      loss: of messages, None if none are lost.
       forgets: whether a worker that goes away loses its inner optimizer state.
-      server: when the server is down.
-      slowdowns: of a worker, when it computes slower, and how much.
-      own_link: of a worker, when its own link is down.
-      link: of a worker, when its own link or the server is down.
+      server: outages of the server.
+      slowdowns: worker to the episodes in which it computes slower.
+      own_link: worker to the outages of its own link.
+      link: worker to the outages of its own link or the server.
     """
 
     def __init__(self, faults: Faults, seed: int):
@@ -153,7 +153,7 @@ class FaultModel:
         return stream(self._seed, "message loss", worker)
 
     def losses(self, random: np.random.Generator | None) -> int:
-        """Returns how many times in a row a message is lost; as many as there are attempts when it never arrives."""
+        """Returns the number of times in a row that a message is lost; that of all attempts when it never arrives."""
         if self.loss is None or random is None:
             return 0
         return int(min(math.log1p(-random.random()) / math.log(self.loss.probability), self.loss.attempts))
@@ -200,7 +200,7 @@ class FaultModel:
         return Episodes(_merged([spans, server]))
 
     def _spans(self, kind: str, worker: int) -> list[Spans]:
-        """Returns when something happens to a worker again and again, nothing where it never does."""
+        """Returns the random spans of one kind of fault of a worker, none if it has none."""
         section = getattr(self._faults, kind)
         if section is None or not _concerns(section, worker):
             return []
@@ -208,7 +208,7 @@ class FaultModel:
         return [_renewals(section.time_between, lasts, stream(self._seed, kind.replace("_", " "), worker))]
 
     def _traced(self, who: int | str, begins: str, ends: str) -> Spans:
-        """Returns when a trace has something begin and end; what never ends lasts forever."""
+        """Returns the spans between a trace's begin and end events; an unfinished one lasts forever."""
         times_ns = [nanoseconds(event.time) for event in self._trace.get(who, ()) if event.event in (begins, ends)]
         return itertools.zip_longest(times_ns[::2], times_ns[1::2], fillvalue=math.inf)
 
@@ -274,7 +274,7 @@ def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generato
 
 
 def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
-    """Yields when any of the spans is, as standstills."""
+    """Yields the union of all spans, as standstills."""
     spans = heapq.merge(*sources)
     current = next(spans, None)
     while current is not None:
@@ -288,7 +288,7 @@ def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
 
 
 def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
-    """Yields episodes that do not overlap: where several of the given are at the same time, factors multiply."""
+    """Yields episodes that do not overlap: the factors of simultaneous ones multiply."""
     heads = [next(source, None) for source in sources]
     now_ns: Nanoseconds = 0
     while True:
@@ -310,10 +310,10 @@ def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
 
 
 def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:
-    """Yields absences that do not touch; one that begins during another makes that last longer.
+    """Yields absences that do not touch: one that begins during another extends it.
 
-    What was computed is delivered afterwards only if each of them would leave it there. A notice that would come before
-    the end of another absence is given when the worker is back.
+    Finished steps are delivered afterwards only if each of them delivers. A notice that would come before the end of
+    another absence is given when the worker is back.
     """
     current, merged = next(absences, None), 0
     while current is not None:

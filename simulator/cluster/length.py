@@ -1,4 +1,4 @@
-"""How long a simulation is, told from its budget and its cluster before anything is simulated."""
+"""Length of a simulation, estimated from its budget and its cluster before anything is simulated."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _LONG_STEPS, _LONG_EVALUATIONS = 1e7, 1e6
 
 
 class Length(NamedTuple):
-    """Upper estimates: nothing fails, and only a barrier has anybody wait.
+    """Upper estimates of a simulation's length: without faults, and without waiting except at a barrier.
 
     Attributes:
       local_steps: over all workers.
@@ -28,16 +28,16 @@ class Length(NamedTuple):
 
     @property
     def is_long(self) -> bool:
-        """Whether this may take longer than anybody wants to wait."""
+        """Returns whether the simulation may take very long."""
         return self.local_steps > _LONG_STEPS or self.evaluations > _LONG_EVALUATIONS
 
 
 def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
-    """Returns how long a simulation may become until its budget ends it.
+    """Returns upper estimates of a simulation's length, until its budget ends it.
 
     Args:
       experiment: its budget, rounds and evaluations.
-      cluster: what its rounds take.
+      cluster: durations of its rounds.
     """
     budget, evaluate, synchronization = experiment.budget, experiment.evaluate, experiment.synchronization
     barrier = synchronization if isinstance(synchronization, BarrierSynchronization) else None

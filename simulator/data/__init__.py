@@ -1,4 +1,4 @@
-"""What workers learn from: sources, shards, and the order in which a shard's examples are visited."""
+"""Training data: sources, shards, and the order in which a shard's examples are visited."""
 
 from simulator.data.batch_order import DataOrder
 from simulator.data.dataset import ClassificationDataset, Dataset, TextDataset

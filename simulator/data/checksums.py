@@ -1,8 +1,8 @@
-"""Checksums of the files in a folder, compared with what is there when a file may have been changed.
+"""Checksums of the files in a folder, compared again when a file may have been changed.
 
-Reading many GB at every start would take too long. So it is noted beside the folder how long the files were when they
-were last as they should be, and when they had last been changed; while that is so, they are not read again. A file that
-is written to, copied or restored has a new time of change, which nobody can set.
+Reading many GB at every start would take too long. So the files' sizes and times of change at the last comparison are
+saved beside the folder; while these hold, the files are not read again. A file that is written to, copied or restored
+has a new time of change, which nobody can set.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ def checksum(content: bytes | memoryview, before: int = 0) -> int:
 
 
 def changed_file(folder: Path, checksums: Mapping[str, int], report: Progress) -> str | None:
-    """Returns the name of a file that is not what it was, or is gone, None where all are as they were.
+    """Returns the name of a changed or missing file, None if all files match their checksums.
 
     Args:
-        folder: where they are; `FOLDER.checked` is written beside it.
+        folder: of the files; `FOLDER.checked` is written beside it.
         checksums: of each by its name.
-        report: told now and then how far it is, where there is much to read.
+        report: called with the progress now and then, if there is much to read.
 
     Raises:
         OSError: a file cannot be read.

@@ -20,8 +20,8 @@ class Dataset(ABC):
     """Training shards and validation examples, as addresses into a few arrays.
 
     The arrays are put on the device once; a batch is then a vector of addresses, and `fetch` turns it into model inputs
-    inside the compiled program. What does not fit there stays on the host: then `gather` turns addresses into examples
-    before the program is called.
+    inside the compiled program. Arrays that do not fit there stay on the host: then `gather` turns addresses into
+    examples before the program is called.
 
     Attributes:
         arrays: everything that `fetch` reads, by name; read-only.
@@ -30,7 +30,7 @@ class Dataset(ABC):
         validation: addresses of the examples to evaluate on, in a random order: the first few are a fair sample.
         shard_validation: for each shard those that are like its own; empty where all shards are alike.
         content_hash: sha256, in hexadecimal, of the content in its fixed order.
-        best_loss: cross-entropy in nats per token of the best possible model, where it is known.
+        best_loss: cross-entropy in nats per token of the best possible model, if known.
         facts: counts and versions for the run record.
     """
 
@@ -53,11 +53,11 @@ class Dataset(ABC):
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:
-        """How many examples each shard has."""
+        """Number of examples of each shard."""
         return tuple(len(examples) for examples in self.shard_examples)
 
     def gather(self, examples: Addresses) -> npt.NDArray[Any]:
-        """Returns what a program's `fetch` takes for addresses [...]: the addresses, where it can follow them."""
+        """Returns the input of a program's `fetch` for addresses [...]: the addresses, if it can follow them."""
         return examples
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Dataset(ABC):
 
         Args:
             arrays: `self.arrays`, as numpy or as jax arrays.
-            examples: what `gather` returned for int32 [B], addresses from `shard_examples` or `validation`.
+            examples: the result of `gather` for int32 [B], addresses from `shard_examples` or `validation`.
         """
 
 

@@ -56,7 +56,7 @@ def cluster_documents(
 
 
 def _kept(path: Path, documents: int) -> npt.NDArray[np.int32] | None:
-    """Returns the clusters that have been kept, with a checksum behind them; None where there are none, or others."""
+    """Returns the saved clusters, which a checksum follows; None if there are none, or others."""
     if not path.exists():
         return None
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a corpus is like: how much there is, how it is divided, and a look inside."""
+"""Statistics of a corpus: its size, its division, and a few samples."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class ShardInfo:
     """One shard.
 
     Attributes:
-        documents: for training.
-        tokens: in them.
+        documents: number of its training documents.
+        tokens: number of their tokens.
         divergence_bits: KL divergence of its tokens from all shards' tokens, in bits per token.
     """
 
@@ -36,7 +36,7 @@ class CorpusInfo:
         divergence_bits: the mean of theirs, weighted with their sizes: their Jensen-Shannon divergence.
         validation_documents: held out.
         validation_tokens: in them.
-        samples: how a few documents begin.
+        samples: beginnings of a few documents.
     """
 
     data: DocumentData
@@ -49,7 +49,7 @@ class CorpusInfo:
 
 
 def corpus_info(data: DocumentData, *, shards: int, context: int) -> CorpusInfo:
-    """Returns what a `data` section gives; its tokens are prepared if they are not yet.
+    """Returns the statistics of a `data` section's corpus, whose tokens are prepared if necessary.
 
     Raises:
         DataError: the corpus cannot be read, or is too small for the shards.

@@ -1,4 +1,4 @@
-"""From the `data` section of an experiment to a data set."""
+"""Loading the data set of an experiment's `data` section."""
 
 import math
 
@@ -13,7 +13,7 @@ from simulator.experiment.schema.data import ClustersData, Data, SyntheticData, 
 
 
 def vocabulary_of(data: Data) -> int:
-    """Returns the number of token ids, or of classes, without reading the data: of a tokenizer to be trained the most.
+    """Returns the number of token ids, or of classes, without reading the data: the most of a tokenizer to be trained.
 
     Raises:
         DataError: the tokenizer's file cannot be read, or is none.
@@ -46,7 +46,7 @@ def load_dataset(
         shards: number of shards.
         context: input tokens of a window of text; None for data without one.
         resident_bytes: text that takes more stays on the host, unless the section says where it is to be.
-        progress: told how far the preparation of tokens is.
+        progress: called with the progress of preparing tokens.
 
     Raises:
         DataError: with the key, its value and the remedy.

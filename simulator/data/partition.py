@@ -1,4 +1,4 @@
-"""Which documents are held out, and which go to which shard: alike, by groups, or in between."""
+"""Division of documents: held out, or dealt to shards alike, by groups, or in between."""
 
 import heapq
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Division:
 
 
 def check_groups(data: DocumentData) -> None:
-    """Checks, before anything is read, that the source has what its documents are to be grouped by.
+    """Checks, before anything is read, that the source has the field or folders that group its documents.
 
     Raises:
         DataError: it has not.
@@ -63,9 +63,9 @@ def divide(
     Args:
         store: the documents.
         data: how to divide them; its groups have been checked.
-        shards: how many shards.
-        least_tokens: how many tokens a shard has to have.
-        progress: told how far it is.
+        shards: number of shards.
+        least_tokens: least number of tokens of a shard.
+        progress: called with the progress.
 
     Raises:
         DataError: there are too few documents or groups.
@@ -101,7 +101,7 @@ def deal(lengths: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> li
         weights: float64 [shards]; equal ones give shards of nearly equal length.
 
     Returns:
-        For each shard the indices of what it got, rising.
+        For each shard the indices of its things, rising.
     """
     shares = weights / weights.sum() * lengths.sum()
     filled = [(-float(share), shard) for shard, share in enumerate(shares)]  # the negative of what each lacks
@@ -195,13 +195,13 @@ def _too_few_documents(data: DocumentData, shards: int, training: int, held_out:
 
 
 def unigram_divergences(shards: Sequence[npt.NDArray[Any]]) -> tuple[list[float], float]:
-    """Returns how unlike shards are: KL(p_i || p) in bits per token, and its mean weighted with the shards' sizes.
+    """Returns the shards' divergences, KL(p_i || p) in bits per token, and their mean weighted with the shards' sizes.
 
     p_i is the distribution of single tokens in shard i, p that in all of them; the mean is their Jensen-Shannon
     divergence: 0 where all are alike, at most the entropy of the shards' sizes where they have no token in common.
 
     Args:
-        shards: for each, how often each token occurs, [vocabulary]; their sums are the sizes.
+        shards: for each the counts of each token, [vocabulary]; their sums are the sizes.
     """
     sizes_S = np.array([counts_V.sum() for counts_V in shards])
     all_V = np.sum(shards, axis=0) / sizes_S.sum()

@@ -1,4 +1,4 @@
-"""Progress of what takes long with data."""
+"""Progress callbacks of long work on data."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[str, int, int | None, str], None]
 
 
 def silent(doing: str, done: int, of: int | None, unit: str) -> None:
-    """Tells nobody."""
+    """Ignores the progress."""

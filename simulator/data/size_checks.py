@@ -1,4 +1,4 @@
-"""Whether data suffice for an experiment, and how many examples its shards have where no data have to be read."""
+"""Size checks of data: enough for an experiment; and sizes of shards that are known without reading data."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from simulator.experiment.schema.experiment import CosineSchedule
 
 
 def shard_sizes_at_once(data: Data, *, shards: int, context: int | None) -> Sequence[int] | None:
-    """Returns how many examples each shard of the data set has, without drawing, reading or preparing it.
+    """Returns the number of examples of each shard, without drawing, reading or preparing the data set.
 
     Args:
         data: the experiment's `data` section.
@@ -21,8 +21,8 @@ def shard_sizes_at_once(data: Data, *, shards: int, context: int | None) -> Sequ
         context: input tokens of a window of text; None for data without one.
 
     Returns:
-        The sizes, None where they are not known at once: text that is not prepared yet or is divided by what it is
-        about, and data that cannot be loaded, as `load_dataset` says.
+        The sizes, None where they are not known at once: text that is not prepared yet or is divided by its content,
+            and data that cannot be loaded, as `load_dataset` says.
     """
     try:
         if isinstance(data, ClustersData):
@@ -79,7 +79,7 @@ def check_sizes(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
 
 
 def parts_of_budget(experiment: Experiment, shard_sizes: Sequence[int]) -> list[int]:
-    """Returns how many local steps of the budget each shard has: by its size, where shards are chosen by it."""
+    """Returns each shard's local steps of the budget: in proportion to its size where shards are chosen by it."""
     sizes = shard_sizes if experiment.shard_choice.kind == "proportional" else [1] * experiment.shards
     return [-(-(experiment.budget.local_steps or 0) * size // sum(sizes)) for size in sizes]
 
@@ -96,7 +96,7 @@ def _check_batch(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
 
 
 def _check_warmup(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
-    """Checks that the cosine of every shard goes on behind the warm-up."""
+    """Checks that the cosine schedule of every shard outlasts its warm-up."""
     schedule = experiment.inner.schedule
     if not isinstance(schedule, CosineSchedule) or schedule.total_steps is not None:
         return

@@ -1,4 +1,4 @@
-"""The token store: a source's tokens in memory-mapped files, made once and named by what determines them.
+"""The token store: a source's tokens in memory-mapped files, made once and named by a hash of all that determines them.
 
     TARDIGRAD_CACHE (or ~/.cache/tardigrad)/
       tokens/KEY/           complete: meta.json, tokens.bin, lengths.bin, groups.bin, and tokenizer.json if trained
@@ -6,8 +6,8 @@
       tokens/KEY.checked    when its files were last compared with their checksums
       tokens/KEY.lock       held while it is being made
 
-A preparation that was stopped goes on where it last wrote `progress.json`: it reads the source again from the start,
-but tokenises only what is missing.
+A stopped preparation resumes where it last wrote `progress.json`: it reads the source again from the start, but
+tokenises only what is missing.
 """
 
 import errno
@@ -49,7 +49,7 @@ class TokenStore:
     """The documents of a source as tokens, in the source's order.
 
     Attributes:
-        folder: where it is.
+        folder: that holds it.
         meta: documents, tokens, bytes, vocabulary, end_of_document, tokenizer_hash, content_hash, facts, the checksums
             of the other files, and the key from which the folder's name is made.
     """
@@ -70,7 +70,7 @@ class TokenStore:
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Where each document starts, int64 [D]."""
+        """Start of each document, int64 [D]."""
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
@@ -89,7 +89,7 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
 
     Args:
         data: the section.
-        progress: told how far it is.
+        progress: called with the progress.
         chunk_bytes: memory for the documents that are tokenised, and then kept whatever happens, at a time; twice as
             much is used, as the next ones are read meanwhile.
 
@@ -191,7 +191,7 @@ def _dtype(column: str, vocabulary: int) -> np.dtype[Any]:
 
 
 def _sizes(counts: Mapping[str, int], vocabulary: int) -> dict[str, int]:
-    """Returns how many bytes every column takes."""
+    """Returns the bytes of every column."""
     return {name: counts[what] * _dtype(name, vocabulary).itemsize for name, what in _COLUMNS.items()}
 
 
@@ -201,7 +201,7 @@ def _paths(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[Path, int]]
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns what the operating system refuses into a DataError that says what to do; what has been kept stays."""
+    """Turns errors of the operating system into a DataError with the remedy; saved parts stay."""
     try:
         yield
     except OSError as error:
@@ -254,7 +254,7 @@ class _Preparation:
         self._encoder = encoder or self._trained()
 
     def run(self) -> None:
-        """Makes what is missing, and then the whole thing visible at once."""
+        """Makes the missing parts, then the complete store visible at once."""
         self._cut()
         with ThreadPoolExecutor(1) as pool:  # reads on while a chunk is tokenised
             waiting: tuple[list[Document], Future[Encoded]] | None = None
@@ -274,7 +274,7 @@ class _Preparation:
         self._finish()
 
     def _resumed(self) -> dict[str, Any]:
-        """Returns what has been kept; without a trustworthy account of it all is thrown away."""
+        """Returns the account of the saved parts; without a trustworthy one they are deleted."""
         with writing(self._folder):
             for name in (_META, _PROGRESS):
                 kept = _account(self._partial / name)
@@ -297,7 +297,7 @@ class _Preparation:
         return _kept_tokenizer(self._partial)
 
     def _cut(self) -> None:
-        """Cuts off what came after the last account; starts over where there is less than it says."""
+        """Cuts off data behind the last account; starts over if there are less than it says."""
         with writing(self._folder):
             columns = list(_paths(self._partial, _sizes(self._kept, self._encoder.vocabulary)))
             if any(size and (not path.exists() or path.stat().st_size < size) for path, size in columns):
@@ -309,7 +309,7 @@ class _Preparation:
                     file.truncate(size)
 
     def _chunks(self, done: int) -> Iterator[list[Document]]:
-        """Yields what is to be tokenised; all documents are counted and hashed."""
+        """Yields chunks of the documents that are not tokenised yet; all documents are counted and hashed."""
         chunk: list[Document] = []
         size = 0
         for number, document in enumerate(self._corpus.documents()):
@@ -329,7 +329,7 @@ class _Preparation:
             yield chunk
 
     def _keep(self, documents: list[Document], encoded: Encoded) -> None:
-        """Appends a chunk, so that it is there whatever happens next."""
+        """Appends a chunk durably."""
         groups = np.array([self._groups[document.group] for document in documents])
         with writing(self._folder):
             for name, values in zip(_COLUMNS, (encoded.tokens, encoded.lengths, groups), strict=True):
@@ -368,12 +368,12 @@ class _Preparation:
 
 
 def _nothing() -> dict[str, Any]:
-    """Returns the account of what has been kept before anything is: how much, and the checksums of the columns."""
+    """Returns the account of an empty preparation: amounts, and the checksums of the columns."""
     return {"format": FORMAT, **dict.fromkeys(_COUNTS, 0), "checksums": {f"{name}.bin": 0 for name in _COLUMNS}}
 
 
 def _account(path: Path) -> dict[str, Any] | None:
-    """Returns what a file says has been kept, None where there is none that can be trusted."""
+    """Returns the account that a file holds, None if there is none that can be trusted."""
     try:
         found = json.loads(path.read_bytes())
         counts = {name: int(found[name]) for name in _COUNTS}

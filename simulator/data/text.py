@@ -1,4 +1,4 @@
-"""From the documents of a source to a data set."""
+"""Building a data set from the documents of a source."""
 
 from collections.abc import Sequence
 
@@ -59,7 +59,7 @@ def load_text(
 def divided_text(
     data: DocumentData, shards: int, context: int, progress: Progress | None = None
 ) -> tuple[TokenStore, Division]:
-    """Returns the tokens of a corpus, prepared if they are not yet, and which of its documents go where.
+    """Returns the tokens of a corpus, prepared if necessary, and the division of its documents.
 
     Raises:
         DataError: the corpus cannot be read, or has too few documents or groups.
@@ -70,6 +70,6 @@ def divided_text(
 
 
 def divergences(store: TokenStore, shards: Sequence[StoredStream]) -> tuple[list[float], float]:
-    """Returns how unlike the shards are, one by one and in the mean; see `unigram_divergences`."""
+    """Returns the divergence of each shard, and their mean; see `unigram_divergences`."""
     counts = [np.bincount(stream[:_COUNTED], minlength=store.meta["vocabulary"]) for stream in shards]
     return unigram_divergences([own * (len(stream) / own.sum()) for own, stream in zip(counts, shards, strict=True)])

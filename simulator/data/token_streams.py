@@ -15,10 +15,10 @@ class Stream(Protocol):
     """Consecutive tokens; an array is one."""
 
     def __len__(self) -> int:
-        """Returns how many there are."""
+        """Returns the number of tokens."""
 
     def __getitem__(self, span: slice) -> Tokens:
-        """Returns some of them."""
+        """Returns the tokens of a span."""
 
 
 _SHORT = 256  # tokens of a document
@@ -54,7 +54,7 @@ class StoredStream:
         return np.concatenate(pieces)
 
     def windows(self, firsts_W: npt.NDArray[np.int64], length: int) -> Tokens:
-        """Returns [W, length]: what starts at each of the positions."""
+        """Returns [W, length]: the tokens that follow each of the positions."""
         head_W = self._ends_D.searchsorted(firsts_W, side="right")
         tail_W = self._ends_D.searchsorted(firsts_W + (length - 1), side="right")
         pieces_W = tail_W - head_W + 1  # documents that a window has a piece of

@@ -87,7 +87,7 @@ class Bytes:
         return Encoded(tokens_N, lengths_D)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Returns the text, what is not UTF-8 replaced."""
+        """Returns the text; bytes that are not UTF-8 are replaced."""
         return bytes(token for token in tokens if token < 256).decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""From token streams to windows: the addresses of a text data set."""
+"""Cutting token streams into windows: the addresses of a text data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MOST_ADDRESSES = 2**31 - 1
 
 @dataclass(frozen=True)
 class Remedies:
-    """What the user can change, besides a shorter context, when a stream does not fit the windows.
+    """Remedies for a stream that does not fit the windows, besides a shorter context.
 
     Attributes:
         training: when the smallest shard is too short.
@@ -31,7 +31,7 @@ class Remedies:
 
 @dataclass(frozen=True)
 class Text:
-    """What a text data set is made of.
+    """Parts of a text data set.
 
     Attributes:
         shards: a stream of tokens for each.
@@ -42,7 +42,7 @@ class Text:
         content_hash: sha256 of the content.
         facts: for the run record.
         remedies: for messages.
-        best_loss: in nats per token, where it is known.
+        best_loss: in nats per token, if known.
     """
 
     shards: Sequence[Stream]
@@ -125,11 +125,11 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
 
 
 def window_counts(lengths: Sequence[int], shards: int, context: int, *, uneven: bool) -> list[int]:
-    """Returns how many windows each stream has.
+    """Returns the number of windows of each stream.
 
     Args:
         lengths: tokens of the streams, those of the shards first.
-        shards: how many those are.
+        shards: number of shards.
         context: input tokens of a window.
         uneven: whether shards have as many windows as they can, not as many as the shortest.
     """

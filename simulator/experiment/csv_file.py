@@ -13,7 +13,7 @@ def read_bytes(path: str, what: str) -> bytes:
 
     Args:
       path: of the file.
-      what: it is, for messages: "the trace".
+      what: name of the file in messages, such as "the trace".
 
     Raises:
       ValueError: it cannot be read, or is too large.
@@ -29,7 +29,7 @@ def read_bytes(path: str, what: str) -> bytes:
 
 
 def read_rows(path: str, what: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields where each row stands, as PATH:LINE, and its cells without spaces around them; the header comes first.
+    """Yields each row's place, as PATH:LINE, and its cells without spaces around them; the header comes first.
 
     Empty rows and those that begin with # are left out.
 

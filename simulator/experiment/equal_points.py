@@ -29,7 +29,7 @@ def axes_without_effect(document: Document, settings: Sequence[Setting], tree: T
 
 
 def holds(path: str, value: Any, tree: Tree) -> bool:
-    """Returns whether a point has what an axis has set; of a mapping, parts may be set anew."""
+    """Returns whether a point has the value that an axis has set; parts of a mapping may be set anew."""
     return isinstance(value, Mapping) or lookup(tree, path.split(".")) == value
 
 
@@ -40,7 +40,7 @@ class Seen:
         self._settings: dict[str, Sequence[Setting]] = {}
 
     def problems(self, document: Document, experiment: Experiment, settings: Sequence[Setting]) -> Iterator[Problem]:
-        """Notes a point; yields what is wrong if its variant had one with the same experiment.
+        """Adds a point; yields a mistake if its variant has one with the same experiment already.
 
         Args:
           document: whose sweep it is.
@@ -55,7 +55,7 @@ class Seen:
 
 
 def experiment_key(experiment: Experiment) -> str:
-    """Returns an experiment as something to compare and to hash."""
+    """Returns a hashable key of an experiment."""
     return json.dumps(experiment.model_dump(mode="json"), sort_keys=True)
 
 
@@ -73,7 +73,7 @@ def _same_run(document: Document, own: Setting, other: Setting) -> Problem:
 
 
 def _on_command_line(document: Document, path: str) -> str | None:
-    """Returns the setting of the command line that overwrites a path, None where there is none."""
+    """Returns the setting of the command line that overwrites a path, None if there is none."""
     return next((key for key, value in document.overrides.items() if _sets(key, value, path)), None)
 
 

@@ -1,4 +1,4 @@
-"""From a document to the simulations that it describes: variants times sweep points, each one checked."""
+"""Expansion of a document into its simulations: variants times sweep points, each one checked."""
 
 import dataclasses
 import functools
@@ -40,8 +40,9 @@ class Point:
     """One simulation of a document.
 
     Attributes:
-      variant: its name under `variants`, or the experiment's own name where there are none.
-      overrides: what the sweep set for this point: dotted path to value, or axis to the name of a value that has one.
+      variant: its name under `variants`, or the experiment's own name without any.
+      overrides: settings of the sweep for this point: dotted path to value, or axis to the name of a value that has
+        one.
       experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
       searches: the axes that are searched, by path; `at` gives them values.
       tuned: the values that a search has found, by path.
@@ -67,7 +68,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """What to call it: the variant, and what the sweep set."""
+        """Label: the variant, and the sweep's settings."""
         return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
 
     def _repr_html_(self) -> str:
@@ -78,7 +79,7 @@ class Point:
 def load(
     path: str | Path | Mapping[str, Any], *overrides: str, variant: str | None = None, searched: bool = False
 ) -> list[Point]:
-    """Reads an experiment file, or what could stand in one, and returns its simulations.
+    """Reads an experiment file, or a mapping with its keys, and returns its simulations.
 
     Args:
       path: the YAML file, or a mapping with the same keys.
@@ -88,6 +89,13 @@ def load(
 
     Raises:
       ExperimentError: with every mistake that was found.
+
+    Example:
+      >>> from simulator import load
+      >>> settings = ["inner.local_steps=20", "sweep={seed: [0, 1]}"]
+      >>> points = load("experiments/quickstart.yaml", *settings, variant="sync DiLoCo")
+      >>> [(point.label, point.experiment.inner.local_steps) for point in points]
+      [('sync DiLoCo, seed=0', 20), ('sync DiLoCo, seed=1', 20)]
     """
     return expand(load_document(path, overrides), variant=variant, searched=searched)
 
@@ -98,10 +106,10 @@ def expand(
     """Returns every variant at every sweep point, in the order of the file (variants outermost).
 
     Args:
-      document: what `load_document` has read.
+      document: as `load_document` returns it.
       variant: only this one.
-      check: returns what is wrong with an experiment beyond its file. Of one with mistakes it is given the sections
-        that have none; to ask it for another is an `AbsentSectionError`.
+      check: returns the problems of an experiment beyond its file. Of one with mistakes it is given the sections that
+        have none; to ask it for another is an `AbsentSectionError`.
       searched: whether axes may be searched: of such points the values have to be found first, which `run_points` and
         `tardigrad run` do.
 
@@ -235,13 +243,13 @@ def _without(faulty: Set[str], tree: Tree) -> Experiment:
 
 @functools.cache
 def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
-    """Returns what checks some of an experiment's sections, each on its own."""
+    """Returns a model that validates some of an experiment's sections, each on its own."""
     fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in names}
     return pydantic.create_model("Sections", **fields)
 
 
 def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
-    """Says why a key is missing that was written: a later layer replaced the mapping that it stood in."""
+    """Returns a mistake; a key that is missing though written was in a mapping that a later layer replaced."""
     if mistake.kind != "missing" or all(lookup(layer, mistake.key) is MISSING for layer in layers):
         return mistake
     around = lookup(tree, mistake.key[:-1])
@@ -254,6 +262,14 @@ def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
 
 def _place(document: Document, variant: str, settings: tuple[Setting, ...], mistake: Mistake) -> Problem:
     """Attributes a mistake to where its value was written: command line, sweep, variant or base."""
+    # The layers are looked at from the last to the first, since the one laid on top has decided the value. For example,
+    # the mistake ("inner", "local_steps"), "must be at least 1", of variant `slow` of this file:
+    #   5: inner: {optimizer: sgd, learning_rate: 0.1, batch_size: 4}
+    #   8: variants:
+    #   9:   slow: {inner: {local_steps: 0}}
+    # Neither the command line nor the sweep sets the key. The variant writes inner.local_steps itself: so the line is
+    # 9, and the key variants.slow.inner.local_steps. Were it missing everywhere, the search would begin with the
+    # mapping around it, inner, and end at line 9 too: the variant is the last that could have given it.
     key, message, value, _ = mistake
     dotted = ".".join(key)
     for path, setting in document.overrides.items():
@@ -276,7 +292,7 @@ def _place(document: Document, variant: str, settings: tuple[Setting, ...], mist
 
 
 def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
-    """Returns whether setting `path` to `value` is what brought the mistake about."""
+    """Returns whether setting `path` to `value` caused the mistake."""
     key, parts = mistake.key, tuple(path.split("."))
     if parts[: len(key)] == key:  # the mistake is at what was set, or around it, where nothing else has been written
         return parts == key or (key not in document.lines and mistake.kind == "extra_forbidden")

@@ -30,7 +30,7 @@ class Document:
       tree: the content with `extends` and `scales` resolved; `variants`, `select`, `sweep` and `reference` still in it.
       lines: dotted path, as a tuple, to (file, 1-based line).
       overrides: dotted path to value, applied last to every variant and sweep point.
-      edits: what the command line changed of `variants`, `select`, `sweep` and `reference`; it is in the tree already.
+      edits: changes of the command line to `variants`, `select`, `sweep` and `reference`; they are in the tree already.
       problems: keys and settings that are left out because they cannot be understood; `expand` reports them.
       scales: names of those that it could have been read at.
     """
@@ -65,7 +65,7 @@ class Document:
 
 
 def lookup(tree: Any, key: Iterable[str]) -> Any:
-    """Returns what stands at a dotted path of nested mappings and lists, or `MISSING`."""
+    """Returns the value at a dotted path of nested mappings and lists, or `MISSING`."""
     for part in key:
         if isinstance(tree, Mapping) and part in tree:
             tree = tree[part]
@@ -103,7 +103,7 @@ def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda
 
     Args:
       settings: dotted path to value.
-      of: from a value, and its path, to what is set.
+      of: from a value, and its path, to the value to set.
     """
     tree = Tree()
     for path, value in settings.items():
@@ -139,7 +139,7 @@ def nested(key: Key, value: Any) -> Tree:
 
 
 def plain_tree(value: Any, key: Key = ()) -> Any:
-    """Returns a copy of what was made in Python as a file would have it: mappings, lists, text and numbers.
+    """Returns a copy of a value made in Python as a file would have it: mappings, lists, text and numbers.
 
     Raises:
       ExperimentError: a key is not text.
@@ -209,7 +209,7 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
 
 
 def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
-    """Returns the values of settings of the form `key.path=value`, and notes those that are not."""
+    """Returns the values of settings of the form `key.path=value`; adds malformed ones to `problems`."""
     settings = {}
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -226,7 +226,7 @@ def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, An
 
 
 def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
-    """Returns the names of the scales, and notes what is wrong with them; what is no mapping is left out."""
+    """Returns the names of the scales; adds their mistakes to `problems`, and leaves out those that are no mappings."""
     names: dict[str, None] = {}
     for layer in layers:
         scales = layer.tree.get("scales", {})
@@ -248,7 +248,7 @@ def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, .
 def _chosen(
     layers: Sequence[Document], names: Sequence[str], settings: Mapping[str, Any], problems: list[Problem]
 ) -> str | None:
-    """Returns the name of the scale that is chosen, None where there is nothing to choose from or no valid choice."""
+    """Returns the name of the chosen scale, None if there is nothing to choose from or no valid choice."""
     if not names:
         if "scale" in settings:
             problems.append(Problem("scale", "the file has no scales to choose from", settings["scale"]))
@@ -266,7 +266,7 @@ def _chosen(
 
 
 def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
-    """Lays the files over each other, what is extended first, and over each the chosen one of its scales."""
+    """Lays the files over each other, extended ones first, and over each the chosen one of its scales."""
     document = Document(layers[-1].path, {})
     at = ("scales", scale)
     for layer in layers:
@@ -281,10 +281,11 @@ def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
 
 
 def _override(document: Document, key: str, value: Any) -> Key:
-    """Notes a setting that is applied last, or, of the file itself (variants, select, sweep, reference), an edit.
+    """Adds a setting that is applied last, or an edit of the file itself (variants, select, sweep, reference).
 
     Returns:
-      The path of an edit, () of other settings. What replaces a whole section of the file, or an axis, is in the tree.
+      The path of an edit, () of other settings. A setting that replaces a whole section of the file, or an axis, is in
+      the tree.
     """
     section, _, rest = key.partition(".")
     if section == "scales":
@@ -316,7 +317,7 @@ def _override(document: Document, key: str, value: Any) -> Key:
 
 
 def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:
-    """Reads a file and, first, what it extends; `blame` places a mistake where the file's path was written."""
+    """Reads a file, after the files that it extends; `blame` places a mistake where the file's path was written."""
     try:
         resolved = path.resolve()
         text = path.read_text(encoding="utf-8")
@@ -332,7 +333,7 @@ def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) 
 
 
 def _with_extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> list[Document]:
-    """Returns a document, and before it what it extends, relative to a folder."""
+    """Returns the documents that one extends, relative to a folder, and then the document itself."""
     if "extends" not in document.tree:
         return [document]
     name = document.tree.pop("extends")

@@ -1,4 +1,4 @@
-"""Experiments and points as functions are given them; what is given by mistake is refused with what to give."""
+"""Arguments that are experiments or points; anything else is refused with the remedy."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ Simulated: TypeAlias = Experiment | Point | Mapping[str, Experiment] | Iterable[
 
 
 def points_of(given: Simulated) -> list[Point]:
-    """Returns what is to be simulated as points; names of a mapping become variants.
+    """Returns the given experiments as points; names of a mapping become variants.
 
     Args:
       given: an experiment, a point, a mapping from names to experiments, or several of these.

@@ -1,4 +1,4 @@
-"""From pydantic's errors to dotted keys, plain sentences and the nearest valid name."""
+"""Translation of pydantic's errors to dotted keys, plain sentences and the nearest valid name."""
 
 import types
 import typing
@@ -77,6 +77,11 @@ def explain(
 
 def _key(location: tuple[int | str, ...], tree: Any, model: Any, *, keep_last: bool) -> Key:
     """Returns the location as the file has it: without the tags by which pydantic names a union's members."""
+    # For example, of {"inner": {"schedule": {"kind": "cosine", "warmup_steps": -1}}} pydantic locates the mistake at
+    # ("inner", "schedule", "cosine", "warmup_steps"). "cosine" is no key of the file, but the tag of a member of the
+    # union at `schedule`: the annotation descends to the member, and the tree stays where it is. So the key is
+    # inner.schedule.warmup_steps. Other parts that the tree lacks are no keys either, but for the last one of a
+    # mistake that is about a missing or an unknown key.
     key: list[str] = []
     annotation = model
     for position, part in enumerate(location):

@@ -1,4 +1,4 @@
-"""Settings that have no effect as an experiment is, or another one than may be thought: said, not refused.
+"""Notes on settings that have no effect, or another one than may be thought: reported, not refused.
 
 A file may hold them for other variants, sweep points or scales.
 """
@@ -12,7 +12,7 @@ from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
 
 
 def notes(experiment: Experiment) -> Iterator[str]:
-    """Yields what there is to say of settings, each with its dotted key and its value."""
+    """Yields the notes on settings, each with its dotted key and its value."""
     for key, value, note in _notes(experiment):
         yield f"{key} = {value!r}: {note}"
 
@@ -38,7 +38,7 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
 
 
 def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:
-    """Yields what there is to say of the links: of what is given for both directions, or for one."""
+    """Yields the notes on the links: on settings for both directions, or for one."""
     links = [network.direction("down"), network.direction("up")]
     given = (
         ("network", network, links),

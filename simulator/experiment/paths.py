@@ -26,11 +26,11 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 def expanded(path: str, quote: Callable[[str], str] = str) -> str:
     """Returns a path with a home folder for ~ or ~user at its start, and the environment's value for $NAME or ${NAME}.
 
-    Users and variables that there are none of stay as they are.
+    Unknown users and variables stay as they are.
 
     Args:
       path: as it was written.
-      quote: what is done to what is put in.
+      quote: applied to each value that is put in.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -58,7 +58,7 @@ def anchor_files(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def anchor(value: Any, at: Key, folder: Path) -> Any:
-    """Returns a copy of what stands at a key, with the paths in it anchored. Aliases share one object."""
+    """Returns a copy of the value at a key, with the paths in it anchored. Aliases share one object."""
     if at in _PATHS:
         of_one = functools.partial(_anchored, folder=folder, pattern=at == _PATTERNS)
         return [of_one(item) for item in value] if isinstance(value, list) else of_one(value)
@@ -83,7 +83,7 @@ def _may_hold_path(key: Key) -> bool:
 
 
 def _anchored(path: Any, *, folder: Path, pattern: bool) -> Any:
-    """Returns a path from where the process is; what a pattern did not say itself stands for itself in it."""
+    """Returns a path from the working directory; characters that a pattern did not say itself are literal in it."""
     if not isinstance(path, str) or "://" in path:
         return path
     quote = glob.escape if pattern else str

@@ -1,4 +1,4 @@
-"""Modules of one's own that register policies and optimizers when they are imported."""
+"""Plugins: user-defined modules that register policies and optimizers when they are imported."""
 
 import hashlib
 import importlib
@@ -20,7 +20,7 @@ class Plugin(NamedTuple):
 
     Attributes:
       name: of a module that can be imported, or the path of a file.
-      source: what is in the file, None of a module.
+      source: content of the file, None of a module.
     """
 
     name: str
@@ -34,15 +34,15 @@ class _Carried(importlib.abc.InspectLoader):
         self._plugin = plugin
 
     def is_package(self, fullname: str) -> bool:
-        """Returns that it is none."""
+        """Returns False: a plugin is no package."""
         return False
 
     def get_source(self, fullname: str) -> str | None:
-        """Returns what was carried."""
+        """Returns the source that was carried."""
         return self._plugin.source
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """Returns the same compiled, under the name that its file has where it is."""
+        """Returns the source compiled, under the name that its file has on its own machine."""
         assert self._plugin.source is not None
         return self.source_to_code(self._plugin.source, self._plugin.name)
 
@@ -51,12 +51,12 @@ _RUN: dict[str, Plugin] = {}
 
 
 def plugins_so_far() -> tuple[Plugin, ...]:
-    """Returns what `import_plugins` has run in this process."""
+    """Returns the plugins that `import_plugins` has run in this process."""
     return tuple(_RUN.values())
 
 
 def run_plugins(plugins: Iterable[Plugin]) -> None:
-    """Runs in another process what `plugins_so_far` returned in one; files need not be there.
+    """Runs the plugins that `plugins_so_far` returned in another process; their files need not be there.
 
     Raises:
       ExperimentError: one cannot be found, or raised an error itself.
@@ -80,7 +80,7 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
 
 
 def import_plugins(names: str | Iterable[str]) -> None:
-    """Runs modules, which may register what experiment files then can name. Each is run once in a process.
+    """Runs modules, which may register policies and optimizers for experiment files. Each is run once in a process.
 
     Args:
       names: of modules that can be imported, or paths of Python files; one or several.

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment, said so that it can be mended: file, line, key, value, remedy."""
+"""Problems of an experiment, with all that it takes to mend them: file, line, key, value, remedy."""
 
 import dataclasses
 import sysconfig
@@ -16,8 +16,8 @@ class Problem:
 
     Attributes:
       key: dotted path in the experiment file, or "" for the file as a whole.
-      message: what is wrong and what would be right.
-      value: the offending value, where there is one.
+      message: the mistake and the remedy.
+      value: the offending value, if any.
       file: where it was written, or None for settings made in Python or on the command line.
       line: 1-based line in `file`.
     """
@@ -42,12 +42,12 @@ class ExperimentError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels between processes as what it was made of."""
+        """Pickles the error as the arguments of its class."""
         return type(self), (self.problems,)
 
 
 class SimulationError(Exception):
-    """A simulation of a valid experiment that cannot go on; the message says why, and what would help."""
+    """A simulation of a valid experiment that cannot continue; the message says why, and what would help."""
 
 
 def _shorten(value: Any, limit: int = 200) -> str:
@@ -59,7 +59,7 @@ _OTHERS = (*(sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib
 
 
 def cause_of(error: BaseException) -> str:
-    """Returns what code of a user's own has raised, and where: the kind, the line and the first line of the message."""
+    """Returns the error of user-defined code and its place: the kind, the line and the first line of the message."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not each.filename.startswith((*_OTHERS, "<frozen"))]
     place = f" at line {own[-1].lineno} of {own[-1].filename}" if own else ""
@@ -67,7 +67,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def refusal(error: Exception) -> str:
-    """Returns why a factory did not take its arguments: its own words, or what went wrong in it."""
+    """Returns why a factory refused its arguments: its own words, or the error inside it."""
     return str(error) if isinstance(error, ValueError) else cause_of(error)
 
 

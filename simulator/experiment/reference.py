@@ -1,4 +1,4 @@
-"""The `reference` of an experiment file: published results to lay beside one's own."""
+"""The `reference` of an experiment file: published results to compare with."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from simulator.experiment.sweep_axes import axes_of
 
 
 class ReferenceRow(Section):
-    """What was published of one sweep point."""
+    """Published results of one sweep point."""
 
     at: Arguments = Field(
         {}, description="dotted path to value: the sweep points that this is about; {} is all", examples=[{"seed": 0}]
@@ -43,7 +43,7 @@ def reference_of(document: Document) -> Reference | None:
 
 
 def read_reference(document: Document, problems: list[Problem]) -> Reference | None:
-    """Returns a document's reference, None where it has none or one that cannot be read, and notes its mistakes."""
+    """Returns a document's reference, None if it has none or an unreadable one; adds its mistakes to `problems`."""
     content = document.tree.get("reference")
     if content is None:
         return None

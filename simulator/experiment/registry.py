@@ -1,4 +1,4 @@
-"""Policies of one's own: what is registered under which name, and the section that names one."""
+"""Registry of user-defined policies, and the section that names one."""
 
 import contextlib
 import inspect
@@ -42,7 +42,7 @@ def register(section: Policy, name: str, factory: Factory) -> None:
 
     Args:
       section: of the experiment file.
-      name: what its `kind` says.
+      name: its `kind` in the file.
       factory: called with what `GIVEN` names and the section's `arguments`.
 
     Raises:
@@ -57,13 +57,13 @@ def register(section: Policy, name: str, factory: Factory) -> None:
 
 
 def registered(section: str) -> dict[str, Factory]:
-    """Returns one's own policies of a section by name, none of a section that has no policies."""
+    """Returns the registered policies of a section by name, none for a section without policies."""
     return {name: made for known, own in _REGISTERED.items() if known == section for name, made in own.items()}
 
 
 @contextlib.contextmanager
 def any_name() -> Iterator[None]:
-    """Has sections accept names that are not registered, as records of other programs have them."""
+    """Makes sections accept names that are not registered, as records of other programs have them."""
     token = _ANY_NAME.set(True)
     try:
         yield
@@ -72,7 +72,7 @@ def any_name() -> Iterator[None]:
 
 
 class NamedPolicy(Section):
-    """A registered policy of one's own."""
+    """A registered (user-defined) policy."""
 
     section: ClassVar[Policy]
 
@@ -83,7 +83,7 @@ class NamedPolicy(Section):
 
     @property
     def is_registered(self) -> bool:
-        """Whether this process knows what the name stands for."""
+        """Returns whether the name is registered in this process."""
         return self.kind in _REGISTERED[self.section]
 
     @model_validator(mode="after")
@@ -101,7 +101,7 @@ class NamedPolicy(Section):
 
 
 def kind_tag(section: Policy) -> Callable[[Any], str | None]:
-    """Returns what tells the members of a section's union apart: the kind of a built-in one, "named" of one's own."""
+    """Returns a function to the tag of a union's member: the kind of a built-in one, "named" of a registered one."""
 
     def _kind_tag(value: Any) -> str | None:
         if isinstance(value, NamedPolicy):
@@ -117,11 +117,11 @@ def kind_tag(section: Policy) -> Callable[[Any], str | None]:
 
 
 def build(policy: NamedPolicy, **given: Any) -> Any:
-    """Returns what a registered factory makes.
+    """Returns the policy that a registered factory makes.
 
     Args:
       policy: the section that names it.
-      **given: what `GIVEN` says of the section.
+      **given: the arguments that `GIVEN` names for the section.
 
     Raises:
       PolicyError: the name is not registered in this process, or the factory refuses its arguments or returns
@@ -139,7 +139,7 @@ def build(policy: NamedPolicy, **given: Any) -> Any:
 
 
 def factory_of(policy: NamedPolicy) -> Factory:
-    """Returns what a policy's name stands for, having looked at the names of its arguments.
+    """Returns the factory of a policy's name, having checked the names of its arguments.
 
     Raises:
       PolicyError: nothing is registered under the name in this process, or the arguments are not those of the factory.

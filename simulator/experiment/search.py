@@ -18,7 +18,7 @@ _SEED = "seed"
 
 
 class Search(Section):
-    """How an axis is searched, for every variant and every point of the other axes on its own.
+    """Search of an axis, for every variant and every point of the other axes on its own.
 
     All seeds of a point have the value that was best on one seed.
     """
@@ -79,7 +79,7 @@ def is_search(values: Any) -> bool:
 
 
 def searches_of(document: Document, problems: list[Problem]) -> dict[str, Search]:
-    """Returns the axes of a document's sweep that are searched, by path, and notes those that are not valid."""
+    """Returns the searched axes of a document's sweep, by path; adds invalid ones to `problems`."""
     sweep = document.tree.get("sweep")
     found: dict[str, Search] = {}
     for path, values in (sweep if isinstance(sweep, dict) else {}).items():

@@ -1,4 +1,4 @@
-"""The `sweep` of an experiment file: its axes, and what each of their values sets."""
+"""The `sweep` of an experiment file: its axes, and the settings of each of their values."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ class Setting:
 
     Attributes:
       origin: where it was written.
-      values: what it sets, by path.
-      shown: what it is called in records: the axis and the value's name where it has one, else `values`.
+      values: the settings, by path.
+      shown: its name in records: the axis and the value's name where it has one, else `values`.
     """
 
     origin: Key
@@ -32,7 +32,7 @@ class Setting:
 
 
 def axes_of(document: Document, problems: list[Problem]) -> list[list[Setting]]:
-    """Returns the settings along every axis of a document's sweep, and notes the axes that are not valid.
+    """Returns the settings along every axis of a document's sweep; adds invalid axes to `problems`.
 
     Axes that are searched are not among them.
     """

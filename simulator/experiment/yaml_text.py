@@ -69,7 +69,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Key, int], list[tuple[Key, str, int]
 def _index(
     node: yaml.Node, key: Key, lines: dict[Key, int], problems: list[tuple[Key, str, int]], *, limit: int
 ) -> None:
-    """Notes the line of every key and list element; keys that are not text, or stand twice, are noted and removed."""
+    """Collects the line of every key and list element; collects and removes keys that are not text, or stand twice."""
     if len(lines) > limit:  # without anchors there are fewer entries than characters
         raise yaml.YAMLError(f"it has over {limit} entries: anchors that multiply")
     if isinstance(node, yaml.MappingNode):
@@ -113,6 +113,6 @@ def parse_value(text: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Returns what PyYAML says is wrong, in one line."""
+    """Returns PyYAML's message in one line."""
     parts = [getattr(error, "context", None), getattr(error, "problem", None)]
     return ": ".join(part for part in parts if part) or str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""The cache folder, for what is prepared once."""
+"""The cache folder, for data that are prepared once."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from simulator.host.errors import SettingError
 
 
 def cache_folder() -> Path:
-    """Returns where prepared data are kept: $TARDIGRAD_CACHE, or `tardigrad` in the user's cache folder.
+    """Returns the folder of prepared data: $TARDIGRAD_CACHE, or `tardigrad` in the user's cache folder.
 
     Raises:
         SettingError: The user has no home folder, and none is chosen.

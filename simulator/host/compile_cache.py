@@ -4,8 +4,8 @@
       programs/CPU/KEY-cache    a compiled program, by all that determines it: its computation, compiler, flags, devices
       programs/CPU/KEY-atime    when it was last used; written last, so that an entry without it is torn
 
-A program that is read does what a program that is compiled does, bit for bit. What is read is run: the folder is the
-user's alone.
+A program that is read computes the same bits as one that is compiled. It is run as it is: so the folder is the user's
+alone.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ _ENTRY, _USED = "-cache", "-atime"
 
 
 def keep_compiled_programs() -> None:
-    """Has JAX keep compiled programs in the cache folder; has to be called before it compiles anything.
+    """Makes JAX keep compiled programs in the cache folder; to be called before it compiles anything.
 
-    JAX's own settings, such as the environment's JAX_COMPILATION_CACHE_DIR, go before. Where the folder cannot be used
-    there is a warning, and programs are compiled anew.
+    JAX's own settings, such as the environment's JAX_COMPILATION_CACHE_DIR, take precedence. Where the folder cannot be
+    used there is a warning, and programs are compiled anew.
     """
     if _FOLDER in os.environ or ("jax" in sys.modules and _chosen_in_jax()):
         return
@@ -72,7 +72,7 @@ def _chosen_in_jax() -> bool:
 
 
 def _cpu() -> str:
-    """Returns a name for what this CPU can do: machines that share the folder may differ."""
+    """Returns a name for this CPU's features: machines that share the folder may differ."""
     features = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):  # other systems than Linux have no such file
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -81,7 +81,7 @@ def _cpu() -> str:
 
 
 def _own(folder: Path) -> bool:
-    """Returns whether a folder is this user's and no other may write to it; where there are no such rights, it is."""
+    """Returns whether a folder is this user's and no other may write to it; True where there are no such rights."""
     if not hasattr(os, "getuid"):
         return True
     found = folder.stat()
@@ -89,7 +89,7 @@ def _own(folder: Path) -> bool:
 
 
 def _remove_torn(folder: Path) -> None:
-    """Removes what a process that was killed has left half-written: JAX would stumble over it again and again."""
+    """Removes half-written files of a process that was killed: JAX would stumble over them again and again."""
     with FileLock(folder / _LOCK_FILE):
         entries = {path.name.removesuffix(_ENTRY) for path in folder.glob(f"*{_ENTRY}")}
         used = {path.name.removesuffix(_USED) for path in folder.glob(f"*{_USED}") if path.stat().st_size}

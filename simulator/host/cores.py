@@ -9,11 +9,11 @@ _SETTING = "JAX_NUM_CPU_DEVICES"
 def use_cpu_cores(count: int | None = None) -> None:
     """Makes every core of the CPU a JAX device; has to be called before JAX computes anything.
 
-    A small model's round keeps one core busy and gains little from more, so that rounds side by side are faster.
-    The environment's JAX_NUM_CPU_DEVICES, or a number of host devices in XLA_FLAGS, goes before.
+    A small model's round keeps one core busy and gains little from more, so that rounds side by side are faster. The
+    environment's JAX_NUM_CPU_DEVICES, or a number of host devices in XLA_FLAGS, takes precedence.
 
     Args:
-      count: how many devices; the cores that this process may run on when absent.
+      count: number of devices; the cores that this process may run on when absent.
 
     Raises:
       RuntimeError: JAX has computed something already.
@@ -30,7 +30,7 @@ def use_cpu_cores(count: int | None = None) -> None:
 
 
 def available_cores() -> int:
-    """Returns how many cores this process may run on."""
+    """Returns the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

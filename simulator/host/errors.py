@@ -1,4 +1,4 @@
-"""A setting that cannot be had, whatever part of the program finds that out."""
+"""Error of a setting that cannot be had, whatever part of the program finds that out."""
 
 
 class SettingError(ValueError):
@@ -6,8 +6,8 @@ class SettingError(ValueError):
 
     Attributes:
       key: its dotted path in the experiment file, such as `data.files`, or the name of a variable of the environment.
-      value: what is written there, or what it stands for.
-      message: what is wrong, and what would be right.
+      value: as it is written there, or its meaning.
+      message: the mistake and the remedy.
     """
 
     def __init__(self, key: str, value: object, message: str):

@@ -1,4 +1,4 @@
-"""Numbers as people read them. What is not known (None, NaN, infinity) is a dash."""
+"""Numbers as people read them. Unknown ones (None, NaN, infinity) are a dash."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Names as people type them, and which of the valid ones they mean."""
+"""Valid names that are most like a mistyped one."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ def alike(name: object, names: Iterable[str], most: int = 1, cutoff: float = 0.6
     Those of which it is the last part come before others: `text` means `meta.text`.
 
     Args:
-        name: what was typed.
-        names: what there is.
-        most: how many to return at most.
+        name: as typed.
+        names: the valid ones.
+        most: number to return at most.
         cutoff: least similarity, from 0 to 1, of those that are not the same.
     """
     names = sorted(names)

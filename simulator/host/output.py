@@ -10,11 +10,11 @@ _GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that wa
 
 
 class UnreadError(Exception):
-    """Nobody reads standard output any more."""
+    """Standard output that nobody reads any more."""
 
 
 class _Standard(io.FileIO):
-    """Standard output or error. What cannot be written to standard error is lost: there is nowhere to say so.
+    """Standard output or error. Errors in writing to standard error are dropped: there is nowhere to report them.
 
     Attributes:
       needed: whether it is an error that nobody reads it.
@@ -27,7 +27,7 @@ class _Standard(io.FileIO):
         self._failed = False
 
     def write(self, content: Any, /) -> int:
-        """Writes bytes; once that has failed, what comes after it is lost.
+        """Writes bytes; after a failure, further bytes are dropped.
 
         Raises:
           UnreadError: nobody reads them.
@@ -46,7 +46,7 @@ class _Standard(io.FileIO):
 
 
 def open_standard_streams() -> None:
-    """Has standard output and error say when nobody reads them, and write what their encoding lacks as escapes.
+    """Makes standard output and error raise UnreadError without readers, and escape what their encoding lacks.
 
     One that is closed leads nowhere: else a file that is opened later would take its place.
     """
@@ -60,7 +60,7 @@ def open_standard_streams() -> None:
 
 
 def outlast_readers() -> None:
-    """Has a command go on to its end where nobody reads its standard output any more: what it makes are files."""
+    """Makes a command run to its end though nobody reads its standard output any more: its results are files."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _Standard):
         raw.needed = False

@@ -15,16 +15,16 @@ from simulator.host.errors import SettingError
 
 _SETTING = "JAX_PLATFORMS"
 _CUDA = {"cuda", "gpu"}
-_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # where there is none of them, JAX uses no CUDA either
+_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # without any of them JAX uses no CUDA either
 _DRIVER = "libcuda.so.1"
 _before: str | None = None  # what it said before CUDA was left alone
 
 
 def avoid_cuda_without_driver() -> None:
-    """Has JAX leave CUDA alone where it is installed and has no driver; has to be called before JAX computes anything.
+    """Makes JAX ignore CUDA that is installed without a driver; to be called before JAX computes anything.
 
-    JAX then uses what else JAX_PLATFORMS names, or the CPU where the user has chosen nothing. A choice of CUDA alone is
-    left as it is: `check_platform` tells.
+    JAX then uses other platforms of JAX_PLATFORMS, or the CPU where the user has chosen nothing. A choice of CUDA alone
+    is left as it is: `check_platform` reports it.
     """
     global _before
     names, plugins = _names(), _plugins()
@@ -47,12 +47,12 @@ def cuda_is_avoided() -> bool:
 
 
 def choice_of_user() -> str:
-    """Returns what the user has had JAX_PLATFORMS say, nothing where JAX is to choose."""
+    """Returns the user's JAX_PLATFORMS, nothing where JAX is to choose."""
     return _choice() if _before is None else _before
 
 
 def check_platform() -> str:
-    """Has JAX choose its platform, as it does when it is first needed, and returns its name.
+    """Makes JAX choose its platform, as it does when it is first needed, and returns its name.
 
     Raises:
       SettingError: what JAX_PLATFORMS names cannot be used here, or another of JAX's settings is wrong.

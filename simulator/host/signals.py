@@ -1,4 +1,4 @@
-"""Stopping a simulation on request, with its state written down."""
+"""Stopping a simulation on request, with its state checkpointed."""
 
 import signal
 import threading
@@ -36,11 +36,11 @@ _STOPPING = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)))
 
 
 class StopSignals:
-    """Hears that the process is to stop: at the first signal politely, at the second at once. Use it as a context.
+    """Catches the signals that stop a process: the first requests a stop, the second ends at once. Use it as a context.
 
-    A terminal that goes away sends several hang-ups, and a session that ends other signals besides: none of these makes
-    haste. Where hang-ups are ignored, as under nohup, they stay so. Python gives signals to the main thread alone: in
-    another it hears nothing.
+    A terminal that goes away sends several hang-ups, and a session that ends other signals besides: none of these
+    counts as a second one. Where hang-ups are ignored, as under nohup, they stay so. Python gives signals to the main
+    thread alone: in another nothing is caught.
 
     Args:
       numbers: of the signals.
@@ -55,14 +55,14 @@ class StopSignals:
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        """Begins to listen."""
+        """Installs the handlers."""
         for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
             if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
                 self._former[number] = signal.signal(number, self._heard)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back."""
+        """Restores the previous handlers."""
         for number, former in self._former.items():
             signal.signal(number, former)
 

@@ -1,4 +1,4 @@
-"""Text as it is shown: what could steer a terminal or hide text, in names from files of others, is written out."""
+"""Text for display: control and invisible characters of untrusted text are escaped, and errors described."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
 
 def system_error(error: OSError) -> str:
-    """Returns what the operating system has refused: the file or folder, the reason, and a remedy if one is known."""
+    """Returns the message of an operating system's error: file or folder, reason, and a remedy if one is known."""
     if error.errno is None or error.filename is None:
         return error.strerror or str(error)
     known = error.errno in _REMEDIES  # then libraries may have said it in other words

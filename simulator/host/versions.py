@@ -1,4 +1,4 @@
-"""The versions of what decides results."""
+"""Versions of the packages that decide results."""
 
 import importlib.metadata
 

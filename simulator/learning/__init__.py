@@ -1,4 +1,4 @@
-"""What training produces: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
+"""Training: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
 from simulator.learning import learner_state
 from simulator.learning.compiled_rounds import Programs

@@ -40,9 +40,9 @@ class Programs:
     states stay on the devices, so that lanes are neither masked nor filled up.
 
     Attributes:
-      recipe: what they compute.
-      devices: where.
-      compilations: how many were compiled so far.
+      recipe: of the rounds.
+      devices: that run them.
+      compilations: number of compilations so far.
     """
 
     def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None):
@@ -51,10 +51,11 @@ class Programs:
         self.compilations = 0
 
         def lanes(arrays: Arrays, key: jax.Array, given: list[_Lane], steps: jax.Array) -> list[RoundState]:
-            """What one device computes."""
+            """Computes the lanes of one device."""
             self.compilations += 1  # runs while tracing
             if len(given) == 1:
                 return [advance(recipe, arrays, key, given[0].inputs, given[0].state, steps)]
+            # Stacked inside of the program, which saves a dispatch and a copy for every leaf.
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
             batched = jax.vmap(lambda lane: advance(recipe, arrays, key, lane.inputs, lane.state, steps))(stacked)
             return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(given))]
@@ -84,7 +85,7 @@ class Programs:
           arrays: the data, on every one of the devices.
           key: root of the rounds' keys, likewise.
           inputs: the rounds, of any lengths and as many as may be side by side.
-          overhead: what starting a step costs, in lanes; see `segments`.
+          overhead: cost of starting a step, in lanes; see `launch_overhead`.
         """
         given = [self._first(each) for each in inputs]
         for segment in plan([int(each.steps) for each in inputs], len(self.devices), overhead):
@@ -93,7 +94,7 @@ class Programs:
         return [(self._at_home(each.state), each.state.opt_state if keep else ()) for each in given]
 
     def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
-        """Returns the bytes that XLA allocates on one device, besides what it is given, for rounds side by side."""
+        """Returns the bytes that XLA allocates on one device, besides its inputs, for rounds side by side."""
         given = [self._first(each) for each in inputs]
         found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
         assert found is not None, "this backend does not say"
@@ -109,6 +110,7 @@ class Programs:
 
     def _advance(self, arrays: Arrays, key: jax.Array, given: list[_Lane], segment: Segment) -> None:
         """Runs a segment; replaces the states of its rounds."""
+        # A lane that idles repeats some round, whose second result is dropped: a smaller one takes another program.
         filling = next(each for row in segment.places for each in row if each is not None)
         if len(self.devices) == 1:
             [places], [steps] = segment.places, segment.steps
@@ -125,6 +127,7 @@ class Programs:
         for row, states in zip(rows, moved, strict=True):
             for device, each in enumerate(row):
                 if each is not None:
+                    # No copy: the part stays on its device, where the round's next segment runs.
                     part = jax.tree.map(lambda leaf, device=device: leaf.addressable_data(device), states)
                     given[each] = given[each]._replace(state=self._drop_axis(part))
 
@@ -133,12 +136,13 @@ class Programs:
         keep, fresh = self.recipe.keep_state, all(lane.state.params is lane.inputs.params for lane in lanes)
         placed = []
         for (inputs, state), device in zip(lanes, self.devices, strict=True):
-            if fresh:  # the same arrays are not sent twice
+            if fresh:  # no segment has run: parameters are in the inputs and in the state, and are sent once
                 state = state._replace(params=None, opt_state=None if keep else state.opt_state)
             placed.append(self._add_axis(jax.device_put((inputs.params, inputs.opt_state, state), device)))
         params, opt_state, state = jax.tree.map(self._join, *placed)
         if fresh:
             state = state._replace(params=params, opt_state=opt_state if keep else state.opt_state)
+        # The other inputs are on the host, and stacked there: the call itself divides them among the devices.
         host = [lane.inputs._replace(params=None, opt_state=None) for lane in lanes]
         stacked: RoundInputs = jax.tree.map(lambda *leaves: np.stack(leaves), *host)
         return _Lane(stacked._replace(params=params, opt_state=opt_state), state)

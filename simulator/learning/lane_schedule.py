@@ -1,4 +1,4 @@
-"""Which rounds run side by side and for how many steps, so that no round waits for a longer one."""
+"""Schedule of lanes: the rounds that run side by side and their steps, so that no round waits for a longer one."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ LAUNCH_FLOPS = 1e11
 
 Neither number has to be exact: most models are far from it on either side."""
 
-_ENOUGH = 16  # lanes whose work is so many times what it takes to launch them leave little to be gained by more
+_ENOUGH = 16  # lanes whose work is this many times the cost of launching them gain little from more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Segment:
 
     Attributes:
       places: for each device the rounds in its lanes, equally many lanes everywhere; None in one that idles.
-      steps: for each device how many local steps all of its lanes do.
+      steps: for each device the number of local steps of all of its lanes.
     """
 
     places: tuple[tuple[int | None, ...], ...]
@@ -25,7 +25,7 @@ class Segment:
 
 
 def launch_overhead(backend: str, flops_per_step: float) -> float:
-    """Returns what starting a local step costs, in lanes: as many as could be computed meanwhile.
+    """Returns the cost of starting a local step, in lanes: as many as could be computed meanwhile.
 
     None on a CPU, where a program of m lanes takes at least m times as long as one of a single lane.
     """
@@ -33,23 +33,23 @@ def launch_overhead(backend: str, flops_per_step: float) -> float:
 
 
 def default_lanes(workers: int, devices: int, overhead: float) -> int:
-    """Returns how many rounds to run side by side: one for each device, or where starting them costs much, more."""
+    """Returns the number of rounds to run side by side: one for each device, or more if starting them costs much."""
     return lanes_of_use(devices * _power_of_two_from(_ENOUGH * overhead), workers, devices, overhead)
 
 
 def lanes_of_use(most: int, workers: int, devices: int, overhead: float) -> int:
-    """Returns how many lanes the largest program has that workers' rounds need, at most so many."""
+    """Returns the lanes of the largest program that the workers' rounds need, `most` at most."""
     needed = workers if workers < devices else devices * lanes_on_each(workers, devices, overhead)
     return min(whole_lanes(most, devices), needed)
 
 
 def whole_lanes(most: int, devices: int) -> int:
-    """Returns how many lanes a program can have, at most so many: a power of two on each device, or one on some."""
+    """Returns the largest possible number of lanes up to `most`: a power of two on each device, or one on some."""
     return most if most < devices else devices << ((most // devices).bit_length() - 1)
 
 
 def lanes_on_each(rounds: int, devices: int, overhead: float = 0.0) -> int:
-    """Returns how many lanes each device gets, a power of two: no more than there are rounds for, or a few more.
+    """Returns the number of lanes of each device, a power of two: no more than there are rounds for, or a few more.
 
     A step of m lanes costs overhead + m, whether they are all of use or not. Of the powers of two below and above the
     number of rounds for each device the one is taken that costs less for each step that is of use.
@@ -71,8 +71,8 @@ def plan(lengths: Sequence[int], devices: int = 1, overhead: float = 0.0) -> lis
 
     Args:
       lengths: local steps of each round.
-      devices: how many run the program at once, each with as many lanes as any other.
-      overhead: what starting a step costs, in lanes.
+      devices: number of devices that run the program at once, each with as many lanes as any other.
+      overhead: cost of starting a step, in lanes.
     """
     left = dict(enumerate(lengths))
     at: dict[int, int] = {}  # the device of each round that is in a lane
@@ -99,7 +99,7 @@ def plan(lengths: Sequence[int], devices: int = 1, overhead: float = 0.0) -> lis
 def _placed(
     chosen: Sequence[int], left: Mapping[int, int], at: Mapping[int, int], devices: int, lanes: int
 ) -> list[list[int]]:
-    """Returns the rounds on each device: where they were, else, the longest first, where the least is to be done."""
+    """Returns the rounds on each device: those under way stay, others, longest first, go where least is to be done."""
     places: list[list[int]] = [[] for _ in range(devices)]
     others = []
     for each in chosen:

@@ -1,4 +1,4 @@
-"""Everything that training has made and still needs, as named arrays, and back."""
+"""Saving and restoring the state of training as named arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class SnapshotError(ValueError):
 def take(
     server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Returns arrays by name, on the host, and what else it takes to put them back.
+    """Returns the state as arrays by name, on the host, and the facts that restore it with them.
 
     Args:
       server: its parameters and the outer optimizer's state.
@@ -35,7 +35,7 @@ def take(
 
 
 def size(server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]) -> int:
-    """Returns how many bytes `take` would return; takes nothing from the devices."""
+    """Returns the bytes of the arrays that `take` would return; takes nothing from the devices."""
     return sum(array.nbytes for array in _gathered(server, trainer, tickets)[0].values())
 
 

@@ -1,4 +1,4 @@
-"""What a simulation needs of the devices' memory, before it runs, and how many rounds side by side fit."""
+"""Estimate of the devices' memory that a simulation needs, and of the rounds side by side that fit."""
 
 import contextlib
 import dataclasses
@@ -22,23 +22,23 @@ _REMEDY = (
 
 
 class MemoryNeedError(SettingError):
-    """A simulation that does not fit; `needed` is how many bytes it takes at least."""
+    """A simulation that does not fit; `needed` is the least number of bytes for it."""
 
     needed = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What the estimate is made of, in bytes.
+    """Parts of the estimate, in bytes.
 
     Attributes:
       params: the model's parameters.
       inner: a worker's inner optimizer state.
       outer: the outer optimizer's state.
       data: the arrays that are on every device.
-      activations: what one lane's step keeps for the backward pass, logits included.
+      activations: arrays that one lane's step keeps for the backward pass, logits included.
       evaluation: the activations of a forward pass of the evaluation.
-      pretraining: all that pretraining takes besides the data, 0 where there is none.
+      pretraining: all that pretraining takes besides the data, 0 without it.
     """
 
     params: float
@@ -51,19 +51,19 @@ class Sizes:
 
     @property
     def lane(self) -> float:
-        """One lane: what the round carries, where it comes out, a gradient and the activations."""
+        """Bytes of one lane: the round's state and result, a gradient and the activations."""
         return 2 * (self.params + self.inner) + self.params + self.activations
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """Bytes by what they are for, on the device that needs most; on a CPU, whose devices share memory, on all."""
+    """Bytes by purpose, on the device that needs most; on a CPU, whose devices share memory, on all."""
 
     parts: Mapping[str, float]
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """Sum over all purposes."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:
@@ -72,12 +72,12 @@ class Needs:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What runs at once.
+    """Layout of the work that runs at once.
 
     Attributes:
-      workers: how many there are. Each may be at work on a version of its own, unless they start together.
+      workers: number of workers. Each may be at work on a version of its own, unless they start together.
       lanes: most rounds side by side, on all devices.
-      devices: how many devices there are.
+      devices: number of devices.
       barrier: whether workers start together, from one version.
       shared: whether the devices have one memory, as those of a CPU do.
       serial: whether every round is computed by itself, on the first device, when it is dispatched.
@@ -94,7 +94,7 @@ class Layout:
 
 
 def needs(sizes: Sizes, layout: Layout) -> Needs:
-    """Returns an upper estimate of what a simulation needs, in the phase that needs most."""
+    """Returns an upper estimate of a simulation's memory, in the phase that needs most."""
     workers, used = layout.workers, min(layout.lanes, layout.devices)
     together = used if layout.shared else 1  # of the devices that hold the data and evaluate
     training = 1 if layout.serial else used
@@ -120,7 +120,7 @@ def needs(sizes: Sizes, layout: Layout) -> Needs:
 
 
 def fitting_lanes(sizes: Sizes, limit: float, layout: Layout) -> int:
-    """Returns how many rounds may be side by side: as many as in the layout, or half of that, or half of that ...
+    """Returns the number of rounds that fit side by side: that of the layout, or half of it, or half of that ...
 
     Raises:
       MemoryNeedError: not even one fits into `limit` bytes.
@@ -181,9 +181,9 @@ def host_memory() -> float:
 
 
 def resident_bytes(of_host: float) -> float:
-    """Returns how much text is kept on a device unless an experiment says otherwise: a quarter of its memory.
+    """Returns the bytes of text to keep on a device unless an experiment says otherwise: a quarter of its memory.
 
-    CPU devices share what there is of the host's, and each has a copy of the text.
+    CPU devices share the host's memory, and each has a copy of the text.
     """
     if jax.default_backend() != "cpu":
         return device_memory() / 4
@@ -194,8 +194,8 @@ def memory_limit(allowed: float, of_host: float = 1.0) -> float:
     """Returns the bytes that a simulation may use of each device, of a CPU's devices together.
 
     Args:
-      allowed: bytes, or a share up to 1 of what there is.
-      of_host: what there is of the host's memory, where its CPU computes: bytes, or a share up to 1 of all.
+      allowed: bytes, or a share up to 1 of all.
+      of_host: the host's available memory, if its CPU computes: bytes, or a share up to 1 of all.
     """
     if allowed > 1:
         return allowed
@@ -221,7 +221,7 @@ def _bytes_of(leaf: Any) -> float:
 
 
 def _largest(jaxpr: Any) -> float:
-    """Returns the bytes of the largest array that a program makes on its way."""
+    """Returns the bytes of the largest intermediate array of a program."""
     found = 0.0
     for equation in jaxpr.eqns:
         parts = [getattr(each, "jaxpr", each) for each in jax.tree.leaves(equation.params)]

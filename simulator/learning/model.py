@@ -1,4 +1,4 @@
-"""The model of an experiment: its sizes from the file, a preset and the data, and what it costs."""
+"""The model of an experiment: its sizes from the file, a preset and the data, and its costs."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class ModelError(SettingError):
 
 @dataclasses.dataclass(frozen=True)
 class ModelCosts:
-    """What the cluster has to know of a model.
+    """Costs of a model, on which the cluster depends.
 
     Attributes:
       parameters: number of parameters, all of which are sent.
@@ -48,7 +48,7 @@ def build_model(experiment: Experiment, vocabulary: int) -> models.Model:
 
 
 def transformer_config(model: TransformerModel, vocabulary: int) -> models.TransformerConfig:
-    """Returns the sizes of a `model` section: the preset's where there is one, changed by what else is given.
+    """Returns the sizes of a `model` section: the preset's, if any, changed by the other settings.
 
     Raises:
       ModelError: sizes do not fit together.
@@ -75,6 +75,6 @@ def context_of(experiment: Experiment) -> int | None:
 
 
 def tokens_per_step(experiment: Experiment) -> int:
-    """Returns how many tokens (of a classifier, examples) one local step trains on."""
+    """Returns the number of tokens (of a classifier, examples) that one local step trains on."""
     context = context_of(experiment)
     return experiment.inner.batch_size * (context or 1)

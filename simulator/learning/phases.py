@@ -1,4 +1,4 @@
-"""Names of what a simulation does, for JAX's profiler."""
+"""Names of a simulation's phases, for JAX's profiler."""
 
 import functools
 from collections.abc import Callable

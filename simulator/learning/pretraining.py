@@ -29,7 +29,7 @@ def root_key(seed: int, purpose: str) -> jax.Array:
 
 
 def pretrain_inner(experiment: Experiment) -> Inner:
-    """Returns the optimizer settings of pretraining; what does not matter to it is always the same."""
+    """Returns the optimizer settings of pretraining; those that do not matter to it have fixed values."""
     pretrain, inner = experiment.pretrain, experiment.inner
     changes: dict[str, Any] = {"local_steps": 1, "schedule": ConstantSchedule(kind="constant"), "state": "keep"}
     changes["batch_size"] = pretrain.batch_size or inner.batch_size
@@ -41,7 +41,7 @@ def pretrain_inner(experiment: Experiment) -> Inner:
 
 
 def pretrain_recipe(recipe: Recipe, inner: Inner) -> Recipe:
-    """Returns how pretraining trains, from the recipe of the rounds and what `pretrain_inner` has found."""
+    """Returns the recipe of pretraining, from the recipe of the rounds and the optimizer of `pretrain_inner`."""
     return dataclasses.replace(recipe, optimizer=build_inner(inner, section="pretrain"), keep_state=True)
 
 
@@ -56,7 +56,7 @@ def pretrain_order(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.i
 
 
 def steps_seen(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Returns how many of every shard's local steps' data pretraining has seen, rounded up, int64 [shards]."""
+    """Returns the number of every shard's local steps whose data pretraining has seen, rounded up, int64 [shards]."""
     visits_S = np.bincount(pretrain_order(experiment, dataset)[0], minlength=experiment.shards)
     return -(-visits_S * pretrain_inner(experiment).batch_size // experiment.inner.batch_size)
 
@@ -75,9 +75,9 @@ def pretrained(
       experiment: whose `pretrain` section says how.
       params: fresh.
       recipe: of the rounds; optimizer and state are pretraining's own.
-      dataset: what to train on.
+      dataset: to train on.
       arrays: its arrays, on the device.
-      progress: told after every chunk.
+      progress: called after every chunk.
     """
     steps, warmup_steps = experiment.pretrain.steps, experiment.pretrain.warmup_steps
     inner = pretrain_inner(experiment)

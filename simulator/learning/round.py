@@ -18,7 +18,7 @@ Arrays = Mapping[str, jax.Array]
 
 
 class Assignment(Protocol):
-    """What a round depends on besides arrays; see `simulator.timeline.Round`."""
+    """Settings of a round besides arrays; see `simulator.timeline.Round`."""
 
     @property
     def id(self) -> int:
@@ -26,7 +26,7 @@ class Assignment(Protocol):
 
     @property
     def worker(self) -> int:
-        """Who does it."""
+        """Number of the worker."""
 
     @property
     def shard(self) -> int:
@@ -42,7 +42,7 @@ class Assignment(Protocol):
 
 
 class RoundResult(NamedTuple):
-    """What a round hands over.
+    """Result of a round.
 
     Attributes:
       pseudo_gradient: like the parameters.
@@ -56,15 +56,15 @@ class RoundResult(NamedTuple):
 
 
 class RoundInputs(NamedTuple):
-    """What one round takes besides the data.
+    """Inputs of one round besides the data.
 
     Attributes:
       params: pulled from the server.
       opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
-      examples: what the data set's `fetch` takes, of shape (longest round, batch, ...).
+      examples: inputs of the data set's `fetch`, of shape (longest round, batch, ...).
       rates: learning rate of every local step, float32 (longest round,).
-      steps: how many rows of `examples` to train on, int32 scalar.
-      id: what the round's key is folded from, int32 scalar.
+      steps: number of rows of `examples` to train on, int32 scalar.
+      id: number from which the round's key is folded, int32 scalar.
     """
 
     params: Params
@@ -76,13 +76,13 @@ class RoundInputs(NamedTuple):
 
 
 def pseudo_gradient(start: Params, end: Params) -> Params:
-    """theta_start - theta_end: what an outer optimizer takes for a gradient. The one place that fixes the sign."""
+    """theta_start - theta_end, which takes a gradient's place in an outer optimizer. Only here is its sign fixed."""
     return jax.tree.map(jnp.subtract, start, end)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is traced into a round's program: how to train, apart from data, randomness and learning rates.
+    """Recipe of a round's program: everything traced into it but data, randomness and learning rates.
 
     Attributes:
       loss: (params, batch, key) to the mean loss, float32 scalar.
@@ -102,13 +102,13 @@ class Recipe:
 
 
 class RoundState(NamedTuple):
-    """How far a round has come.
+    """Progress of a round.
 
     Attributes:
       params: of the worker; once the round is over, the pseudo-gradient.
       opt_state: the worker's inner optimizer state; once the round is over, what stays of it.
       loss: sum over the local steps that are done, float32 scalar; once the round is over, their mean.
-      done: how many local steps are, int32 scalar.
+      done: number of local steps done, int32 scalar.
       finite: whether all of the pseudo-gradient so far is, bool scalar.
     """
 
@@ -130,15 +130,15 @@ def advance(
     """Does some of a round's local steps: traced, so that rounds of any length share one program.
 
     Args:
-      recipe: how to train.
+      recipe: of the round.
       arrays: the data.
       key: root of the rounds' keys.
       inputs: the round.
-      state: how far it has come.
-      steps: how many local steps to do, int32 scalar; no more than the round has left.
+      state: before these steps.
+      steps: number of local steps to do, int32 scalar; no more than the round has left.
 
     Returns:
-      How far it has come then. A round whose pseudo-gradient is not finite leaves the worker's state as it was.
+      The state after these steps. A round whose pseudo-gradient is not finite leaves the worker's state as it was.
     """
     round_key = jax.random.fold_in(key, inputs.id)
 

@@ -1,4 +1,4 @@
-"""What rounds are fed with: the order of the data, and examples gathered on the host while the device computes."""
+"""Inputs of rounds: the order of the data, and examples gathered on the host while the device computes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Feed:
       rates: (shard, first_step, steps) to learning rates, float32 (steps,).
       longest_round: local steps of the longest round; the examples of shorter ones are filled up to it.
       key: root of the rounds' keys.
-      gather: addresses to what the data set's `fetch` takes, with more axes behind those of the addresses.
+      gather: addresses to inputs of the data set's `fetch`, with more axes behind those of the addresses.
     """
 
     arrays: Arrays
@@ -43,13 +43,13 @@ class Feed:
     _pool: ThreadPoolExecutor = dataclasses.field(default_factory=lambda: ThreadPoolExecutor(1, "gather"))
 
     def announce(self, assignment: Assignment) -> None:
-        """Begins to gather a round's examples, unless the device looks them up itself or enough are waiting."""
+        """Starts gathering a round's examples, unless the device looks them up itself or enough are waiting."""
         if not self.arrays and len(self._ahead.keys() - {assignment.worker}) < _AHEAD:
             rows = self._rows(assignment)
             self._ahead[assignment.worker] = assignment.id, self._pool.submit(self.gather, rows)
 
     def forget(self, assignment: Assignment) -> None:
-        """Says that a round will not be run."""
+        """Drops the examples of a round that will not be run."""
         if assignment.worker in self._ahead and self._ahead[assignment.worker][0] == assignment.id:
             del self._ahead[assignment.worker]
 

@@ -48,7 +48,7 @@ class OuterPrograms:
 
 
 def _masked(tree: Params, used: Any) -> tuple[Params, jax.Array]:
-    """Returns a tree, zeros where it is not used, and how many it counts for."""
+    """Returns a tree, zeros if it is not used, and its weight in a mean, 0 or 1."""
     return jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), tree), jnp.asarray(used, jnp.float32)
 
 
@@ -68,7 +68,7 @@ class Server:
 
     @phase("outer update")
     def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> jax.Array:
-        """One arrival: a step of the outer optimizer, or of what stands before it.
+        """Applies one arrival: a step of the outer optimizer, or of the transforms in front of it.
 
         Returns:
           Whether the pseudo-gradient was finite, bool scalar; one that is not changes neither parameters nor momentum.
@@ -79,7 +79,7 @@ class Server:
         return self.state.finite if isinstance(self.state, GuardState) else jnp.ones((), bool)
 
     def apply_mean(self, results: Sequence[RoundResult]) -> jax.Array:
-        """A synchronous round: one step on the mean, all of which started from the present parameters.
+        """Applies a synchronous round: one step on the mean of results that all started from the present parameters.
 
         Those that are not finite are left out, or, where they are not rejected one by one, there is no step.
 
@@ -107,15 +107,15 @@ class Evaluator:
         batch_size: int,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Divides the sets into batches of one size, and smaller ones of what is left over.
+        """Divides the sets into batches of one size, and smaller ones of the remainder.
 
         Args:
           loss: (params, batch, None) to the mean loss.
           fetch: (arrays, examples) to a batch.
           arrays: the data, on every one of the devices.
-          sets: of what `fetch` takes, each of shape (examples, ...); each has a mean of its own, NaN without examples.
+          sets: of inputs of `fetch`, each of shape (examples, ...); each has a mean of its own, NaN without examples.
           batch_size: most examples per forward pass.
-          devices: where; the first local one when absent.
+          devices: to evaluate on; the first local one when absent.
         """
         self._arrays = arrays
         self._devices = list(devices or jax.local_devices()[:1])
@@ -183,7 +183,7 @@ def batch_sizes(lengths: Sequence[int], most: int) -> list[list[int]]:
     or, where that made more sizes than there are powers of two, some batches whose sizes are such.
 
     Args:
-      lengths: how many examples each set has.
+      lengths: number of examples of each set.
       most: examples of a batch.
 
     Returns:

@@ -18,9 +18,9 @@ class Ticket:
     """A round that was dispatched, computed or not.
 
     Attributes:
-      assignment: what is to be done.
-      params: what the worker pulled; held until the result is taken, and never donated to a program.
-      result: once it is computed.
+      assignment: of the round.
+      params: as the worker pulled them; held until the result is taken, and never donated to a program.
+      result: None until it is computed.
       state: the worker's inner optimizer state after the round, likewise.
       forgotten: whether the worker has lost its state since.
     """
@@ -35,7 +35,7 @@ class Ticket:
 class Trainer(Protocol):
     """Computes rounds. Each worker's inner optimizer state stays here between its rounds.
 
-    A round leaves its mark on that state when its result is taken. One that is computed and never taken leaves none.
+    A round changes that state when its result is taken. One that is computed and never taken does not.
     """
 
     def submit(self, assignment: Assignment, params: Params) -> Ticket:
@@ -45,10 +45,10 @@ class Trainer(Protocol):
         """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
 
     def shorten(self, ticket: Ticket, assignment: Assignment) -> None:
-        """Says that a round has fewer steps than it was submitted with."""
+        """Shortens a round to fewer steps than it was submitted with."""
 
     def drop(self, ticket: Ticket) -> None:
-        """Says that nobody will ask for a round's result."""
+        """Drops a round whose result nobody will ask for."""
 
     def forget(self, worker: int) -> None:
         """Gives a worker the inner optimizer state of one that has not trained, for rounds submitted from now on."""
@@ -81,7 +81,7 @@ class _Workers:
         self._ahead: dict[int, list[Ticket]] = {}  # each worker's rounds that are computed and not taken, in order
 
     def announce(self, assignment: Assignment) -> None:
-        """Says that a round may be run before long."""
+        """Announces a round that may be run before long."""
         self._feed.announce(assignment)
 
     @phase("round")
@@ -108,7 +108,7 @@ class _Workers:
         return ticket.result
 
     def forget(self, worker: int) -> None:
-        """Has the worker's next round begin like its first."""
+        """Resets a worker's state, so that its next round begins like its first."""
         self.inner_states.pop(worker, None)
         for ticket in self._ahead.pop(worker, ()):
             ticket.forgotten = True
@@ -134,7 +134,7 @@ class _Workers:
 
 
 class _Keeping(ABC):
-    """What both trainers do alike with the workers' states."""
+    """Base of both trainers: the handling of the workers' states."""
 
     def __init__(self, programs: Programs, feed: Feed, overhead: float = 0.0):
         self._workers = _Workers(programs, feed, overhead)
@@ -157,11 +157,11 @@ class _Keeping(ABC):
         self._take_over([ticket for ticket in tickets if ticket.result is None])
 
     def drop(self, ticket: Ticket) -> None:
-        """Says that nobody will ask for a round's result."""
+        """Drops a round whose result nobody will ask for."""
         self._workers.drop(ticket)
 
     def shorten(self, ticket: Ticket, assignment: Assignment) -> None:
-        """Says that a round has fewer steps than it was submitted with."""
+        """Shortens a round to fewer steps than it was submitted with."""
         self.drop(ticket)
         ticket.assignment, ticket.result, ticket.state = assignment, None, None
         self._take_over([ticket])
@@ -173,7 +173,7 @@ class _Keeping(ABC):
 
     @abstractmethod
     def _compute(self, worker: int) -> None:
-        """Computes what is pending of a worker."""
+        """Computes the pending rounds of a worker."""
 
     @abstractmethod
     def _take_over(self, pending: Sequence[Ticket]) -> None:
@@ -202,7 +202,7 @@ class SerialTrainer(_Keeping):
 
 
 class BatchedTrainer(_Keeping):
-    """Lazy: a result that is needed is computed together with what else is pending, in one program of up to `lanes`.
+    """Lazy: a needed result is computed together with other pending ones, in one program of up to `lanes`.
 
     A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
     is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs are ever
@@ -212,7 +212,7 @@ class BatchedTrainer(_Keeping):
       programs: the compiled rounds.
       feed: their data.
       lanes: most lanes of one program, on all devices; where that is not a power of two on each, fewer are used.
-      overhead: what starting a step costs, in lanes; see `segments`.
+      overhead: cost of starting a step, in lanes; see `launch_overhead`.
     """
 
     def __init__(self, programs: Programs, feed: Feed, lanes: int, overhead: float = 0.0):
@@ -249,12 +249,12 @@ class BatchedTrainer(_Keeping):
             self._pending = [other for other in self._pending if other.result is None]
 
     def _compute(self, worker: int) -> None:
-        """Computes what is pending of a worker."""
+        """Computes the pending rounds of a worker."""
         for ticket in [each for each in self._pending if each.assignment.worker == worker]:
             self._ensure(ticket)
 
     def drop(self, ticket: Ticket) -> None:
-        """Says that nobody will ask for a round's result."""
+        """Drops a round whose result nobody will ask for."""
         super().drop(ticket)
         self._pending = [other for other in self._pending if other is not ticket]
 

@@ -1,4 +1,4 @@
-"""From an experiment to what it learns with; what several simulations have in common is made once."""
+"""Workshop: all that experiments learn with, made once for the simulations that share it."""
 
 import dataclasses
 import json
@@ -52,9 +52,9 @@ class Workshop:
     """Makes data, models, compiled programs and pretrained parameters, each once for all experiments that share it.
 
     Args:
-      progress: told how far the preparation of data is.
-      memory: what there is of the host's memory, where a CPU computes and states are kept: bytes, or a share up to 1,
-        as for one of several processes.
+      progress: called with the progress of preparing data.
+      memory: the host's available memory, where a CPU computes and states are kept: bytes, or a share up to 1, as for
+        one of several processes.
     """
 
     def __init__(self, progress: PrepareProgress | None = None, *, memory: float = 1.0) -> None:
@@ -88,7 +88,7 @@ class Workshop:
         return dataset
 
     def shard_sizes(self, experiment: Experiment) -> tuple[int, ...] | None:
-        """Returns how many examples each shard has, None where all have as many: then no data are read.
+        """Returns the number of examples of each shard, None if all have as many: then no data are read.
 
         Raises:
           DataError: the data cannot be read or do not suffice.
@@ -119,12 +119,12 @@ class Workshop:
         return self._once("model", make, *_data_and_model(experiment))
 
     def costs(self, experiment: Experiment) -> ModelCosts:
-        """Returns what a round and a message cost."""
+        """Returns the model's costs: its parameters, and the operations of a local step."""
         model = self.model(experiment)
         return ModelCosts(model.parameters, model.train_flops(experiment.inner.batch_size))
 
     def recipe(self, experiment: Experiment) -> Recipe:
-        """Returns how a round is trained.
+        """Returns the recipe of the rounds.
 
         Raises:
           OptimizerError: the inner optimizer is not known or does not take the given arguments.
@@ -156,7 +156,7 @@ class Workshop:
 
         Args:
           experiment: what to train.
-          lanes: how many rounds run side by side, on as many devices as there are; the experiment's when absent.
+          lanes: number of rounds side by side, on all devices; the experiment's when absent.
         """
         devices = jax.local_devices()[:lanes] if lanes else self._devices(experiment)
         return self._once(
@@ -187,7 +187,7 @@ class Workshop:
         )
 
     def lanes(self, experiment: Experiment) -> int:
-        """Returns how many lanes a program has at most: no more than the experiment says, as far as memory suffices.
+        """Returns the most lanes of a program: no more than the experiment says, as far as memory suffices.
 
         Raises:
           MemoryNeedError: it does not even suffice for one.
@@ -197,16 +197,16 @@ class Workshop:
 
     @property
     def host_bytes(self) -> float:
-        """What there is of the host's memory."""
+        """Available memory of the host, bytes."""
         return part_of_host(self._memory)
 
     def needs(self, experiment: Experiment) -> Needs:
-        """Returns an upper estimate of the memory that an experiment takes, by what it is for."""
+        """Returns an upper estimate of the memory of an experiment, by purpose."""
         layout = dataclasses.replace(self._layout(experiment), lanes=self.lanes(experiment))
         return needs(self.sizes(experiment), layout)
 
     def _layout(self, experiment: Experiment) -> Layout:
-        """Returns what would run at once if memory sufficed."""
+        """Returns the layout of the work that would run at once if memory sufficed."""
         workers, devices = experiment.cluster.workers, jax.local_device_count()
         most, overhead = experiment.compute.lanes, self._overhead(experiment)
         return Layout(
@@ -220,7 +220,7 @@ class Workshop:
         )
 
     def sizes(self, experiment: Experiment) -> Sizes:
-        """Returns what the estimate of an experiment's memory is made of."""
+        """Returns the parts of the estimate of an experiment's memory."""
         inner, evaluated = experiment.inner, experiment.evaluate
         plain = pretrain_inner(experiment) if experiment.pretrain.steps else None
 
@@ -255,7 +255,7 @@ class Workshop:
         return BatchedTrainer(programs, placed, self.lanes(experiment), self._overhead(experiment))
 
     def feed(self, experiment: Experiment) -> Feed:
-        """Returns the rounds' data, which go on behind those of pretraining in every shard's order."""
+        """Returns the rounds' data, which continue behind those of pretraining in every shard's order."""
         order = DataOrder(self.dataset(experiment), experiment.inner.batch_size, experiment.seed)
         skipped = steps_seen(experiment, self.dataset(experiment))
 
@@ -284,7 +284,7 @@ class Workshop:
     def server(
         self, experiment: Experiment, progress: PretrainProgress | None = None, params: Params | None = None
     ) -> Server:
-        """Returns a server that holds the experiment's starting point, or other parameters where they are given.
+        """Returns a server that holds the experiment's starting point, or `params` if given.
 
         Raises:
           OptimizerError: the outer optimizer is not known or does not take the given arguments.
@@ -309,7 +309,7 @@ class Workshop:
         return self._once("shapes", lambda: jax.eval_shape(model.init, jax.random.key(0)), *_data_and_model(experiment))
 
     def evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array]:
-        """Returns what evaluates the server's parameters: a float32 scalar in nats."""
+        """Returns the evaluator of the server's parameters: a float32 scalar in nats."""
 
         def make() -> Callable[[Params], jax.Array]:
             each = self._evaluator(experiment, [self._evaluated(experiment)])
@@ -318,7 +318,7 @@ class Workshop:
         return self._once("evaluator", make, *self._evaluation(experiment))
 
     def shard_evaluator(self, experiment: Experiment) -> Callable[[Params], jax.Array] | None:
-        """Returns what evaluates parameters on every shard's own validation examples, None where it is not asked for.
+        """Returns the evaluator of parameters on every shard's own validation examples, None if not requested.
 
         The losses are float32 (shards,), in nats; of a shard without any the loss is NaN.
         """
@@ -328,17 +328,17 @@ class Workshop:
         return self._once("shard evaluator", lambda: self._evaluator(experiment, sets), *self._evaluation(experiment))
 
     def evaluated_windows(self, experiment: Experiment) -> tuple[int, list[int] | None]:
-        """Returns how many windows an evaluation takes, and how many of each shard's own where that is asked for."""
+        """Returns the number of windows of an evaluation, and of each shard's own if requested."""
         per_shard = experiment.evaluate.per_shard
         of_shards = [len(own) for own in self._evaluated_of_shards(experiment)] if per_shard else None
         return len(self._evaluated(experiment)), of_shards
 
     def _evaluated(self, experiment: Experiment) -> np.ndarray:
-        """Returns the addresses of the windows that are evaluated: as many as are asked for, or as there are."""
+        """Returns the addresses of the windows that are evaluated: as many as requested, or as there are."""
         return self.dataset(experiment).validation[: experiment.evaluate.windows]
 
     def _evaluated_of_shards(self, experiment: Experiment) -> list[np.ndarray]:
-        """Returns the same of every shard's own."""
+        """Returns the addresses of every shard's own windows that are evaluated."""
         dataset = self.dataset(experiment)
         each_own = dataset.shard_validation or (dataset.validation,) * experiment.shards
         return [own[: experiment.evaluate.windows] for own in each_own]

@@ -1,4 +1,4 @@
-"""Live views: how far the preparation of data is, and where each simulation stands while it runs."""
+"""Live views: progress of preparing data, and of each simulation while it runs."""
 
 import time
 from types import TracebackType
@@ -33,7 +33,7 @@ class _Time(ProgressColumn):
 
 
 class PreparationView:
-    """Shows how far data are prepared, once there is something to prepare. Use it as a context.
+    """Shows the progress of preparing data, once there is something to prepare. Use it as a context.
 
     Args:
       console: where to draw; where it is not a terminal, a line is written now and then.
@@ -55,7 +55,7 @@ class PreparationView:
         self._task: TaskID | None = None
 
     def __enter__(self) -> "PreparationView":
-        """Begins; nothing is drawn yet."""
+        """Starts the view; nothing is drawn yet."""
         return self
 
     def __exit__(
@@ -88,7 +88,7 @@ class PreparationView:
         self._task = self._progress.add_task(f"data: {step}", total=None, done="", left_s=None)
 
     def _left_s(self, now_s: float, done: int, total: int | None) -> float | None:
-        """Returns the time left at the mean speed since the first amount: what a stopped one has kept is quick."""
+        """Returns the time left at the mean speed since the first amount: a stopped one's saved part is quick."""
         if total is None:
             return None
         first_s, first = self._first = self._first or (now_s, done)
@@ -107,8 +107,8 @@ class LiveView:
 
     Args:
       console: where to draw; nothing is drawn where it is neither a terminal nor a notebook.
-      runs: how many simulations there will be.
-      weight: what all of them take, in the unit of each one's own; their number when absent.
+      runs: number of simulations.
+      weight: cost of all of them, in the unit of each one's own; their number when absent.
 
     Attributes:
       detail: the line below the bars.
@@ -171,11 +171,11 @@ class LiveView:
         return run
 
     def began(self) -> None:
-        """Notes that a simulation advances: from now on time counts."""
+        """Starts counting time when the first simulation advances."""
         self._began_s = self._began_s or time.perf_counter()
 
     def ended(self, run: "RunView", *, failed: bool = False) -> None:
-        """Notes that a simulation is over; of many lines the oldest go."""
+        """Marks a simulation as over; of many lines the oldest are removed."""
         if run in self._running:
             self._running.remove(run)
             self._over.append(run)
@@ -186,12 +186,12 @@ class LiveView:
             self._shown.pop(0).hide()
 
     def lost(self, run: "RunView") -> None:
-        """Takes the line of a simulation away that is to begin again."""
+        """Removes the line of a simulation that starts again."""
         self._running.remove(run)
         run.hide()
 
     def changed(self) -> None:
-        """What is to be drawn has changed; terminals are drawn to by themselves."""
+        """Redraws the view in a notebook; terminals are redrawn by themselves."""
         if isinstance(self._live, NotebookView):
             self._live.changed()
 
@@ -206,7 +206,7 @@ class LiveView:
         return Group(*lines)
 
     def overall(self) -> str:
-        """Returns how many simulations are done, running and waiting, their speed and the time left for all."""
+        """Returns the number of simulations done, running and waiting, their speed and the time left for all."""
         done, running = len(self._over) - self._failed, len(self._running)
         waiting = self._runs - len(self._over) - running
         parts = [f"{done} of {self._runs} done"]
@@ -218,7 +218,7 @@ class LiveView:
         return " · ".join([*parts, *([] if left_s is None else [f"{duration(left_s)} left"])])
 
     def _left_s(self) -> float | None:
-        """Returns the time left at the mean speed so far: what was done before does not count."""
+        """Returns the time left at the mean speed so far: work done before does not count."""
         gained = self._gained + sum(run.gained() for run in self._running)
         if self._began_s is None or gained <= 0 or len(self._over) == self._runs:
             return None
@@ -230,7 +230,7 @@ class RunView:
     """Observer of one simulation that draws its line.
 
     Attributes:
-      weight: what the simulation takes, in proportion to others.
+      weight: cost of the simulation, in proportion to others.
       fraction: of its budget, from 0 to 1.
       tokens_per_s: its speed, None before it is known.
     """
@@ -246,13 +246,13 @@ class RunView:
         self._latest: tuple[float, Progress] | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Shows how far pretraining is."""
+        """Shows the progress of pretraining."""
         self._update(completed=steps / of if steps < of else 0.0)
         self._view.detail = f"pretraining: {count(steps)} of {count(of)} steps · loss {decimal(loss, 3)}"
         self._view.changed()
 
     def advanced(self, progress: Progress) -> None:
-        """Notes where the simulation stands; drawing it is left to the next refresh."""
+        """Stores the progress; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
         self.fraction = progress.fraction
         if self._first is None:
@@ -261,7 +261,7 @@ class RunView:
         self._view.changed()
 
     def gained(self) -> float:
-        """Returns how much of its weight was simulated here, since its first update."""
+        """Returns the part of its weight that was simulated here, since its first update."""
         return 0.0 if self._first is None else self.weight * (self.fraction - self._first[1].fraction)
 
     def refresh(self) -> None:
@@ -293,11 +293,11 @@ class RunView:
         self._view.ended(self, failed=True)
 
     def lost(self) -> None:
-        """Takes the line away: the simulation is to begin again."""
+        """Removes the line: the simulation starts again."""
         self._view.lost(self)
 
     def hide(self) -> None:
-        """Takes the line away."""
+        """Removes the line."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None

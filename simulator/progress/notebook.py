@@ -13,10 +13,10 @@ _FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code
 
 
 class NotebookView:
-    """Draws what a terminal would show into the output of a notebook's cell.
+    """Draws the view of a terminal into the output of a notebook's cell.
 
     Args:
-      draw: returns what to show.
+      draw: returns the object to show.
       width: in characters.
     """
 
@@ -26,7 +26,7 @@ class NotebookView:
         self._handle: Any = None
 
     def start(self) -> None:
-        """Begins; there is no output yet."""
+        """Starts the view; there is no output yet."""
 
     def changed(self) -> None:
         """Draws, unless that was done just before."""
@@ -48,12 +48,12 @@ class NotebookView:
         self.refresh()
 
     def html(self) -> str:
-        """Returns what is drawn."""
+        """Returns the drawing as HTML."""
         console = Console(file=io.StringIO(), record=True, width=self._width, force_jupyter=False)
         console.print(self._draw())
         return console.export_html(inline_styles=True, code_format=_FORMAT)
 
 
 def _outputs() -> Any:
-    """Returns IPython's module of outputs, which is there where there is a notebook."""
+    """Returns IPython's module of outputs, which a notebook always has."""
     return importlib.import_module("IPython.display")

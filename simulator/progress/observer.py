@@ -1,4 +1,4 @@
-"""Observers of a simulation, and what they are told."""
+"""Observers of a simulation, and the progress that they are given."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a simulation stands.
+    """Progress of a simulation.
 
     Attributes:
       simulated_s: the clock.
@@ -33,10 +33,10 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Watches a simulation; what it does has no influence on it."""
+    """Watches a simulation, without any influence on it."""
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Pretraining has come this far."""
+        """Receives the progress of pretraining."""
 
     def advanced(self, progress: Progress) -> None:
-        """The server has processed an update."""
+        """Receives the progress after a server update."""

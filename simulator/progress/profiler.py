@@ -39,17 +39,17 @@ class Profile:
         self._over = False
 
     def __enter__(self) -> "Profile":
-        """Begins; nothing is traced yet."""
+        """Starts; nothing is traced yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the trace where the simulation was over before."""
+        """Ends the trace if the simulation was over before."""
         self._end()
 
     def of(self, label: str, observer: Observer) -> Observer:
-        """Returns what observes a simulation, in place of its own observer: this for the first, that for any other."""
+        """Returns the observer of a simulation, in place of its own: this for the first, that for any other."""
         if self._label:
             self._end()
             return observer
@@ -57,7 +57,7 @@ class Profile:
         return self
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Passes on how far pretraining is."""
+        """Passes on the progress of pretraining."""
         assert self._observer is not None
         self._observer.pretrained(steps, of, loss)
 
@@ -75,7 +75,7 @@ class Profile:
             self._end()
 
     def report(self) -> str:
-        """Returns where the trace is and how to look at it."""
+        """Returns the trace's folder and how to look at it."""
         if self._first is not None and self._last is None:
             return f"no profile: it could not be written to {self._folder}"
         if self._first is None or self._last is None:
@@ -107,7 +107,7 @@ class Profile:
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
-        """Says so where the trace cannot be written."""
+        """Raises the error of the operating system, naming the folder, if the trace cannot be written."""
         try:
             yield
         except jax.errors.JaxRuntimeError as error:

@@ -1,7 +1,7 @@
-"""Trackers: TensorBoard and Weights & Biases are told of simulations while they run, and of what came out.
+"""Trackers: TensorBoard and Weights & Biases are sent simulations while they run, and their results.
 
 Every value is logged with three axes: simulated seconds, local steps (over all workers) and tokens. What is logged
-follows from the record alone: a simulation that was stopped and has gone on is logged as one that was not.
+follows from the record alone: a simulation that was stopped and has resumed is logged as one that was not.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _FLUSHED_EVERY_S = 30.0
 
 
 class At(NamedTuple):
-    """Where on the axes a value belongs."""
+    """Place of a value on the axes."""
 
     simulated_s: float
     local_steps: int
@@ -37,33 +37,33 @@ class Tracker(Protocol):
     """Follows simulations."""
 
     def begin(self, name: str, point: Point) -> "Log":
-        """Returns the log of a simulation that begins.
+        """Returns the log of a simulation that starts.
 
         Args:
           name: of the run, as a file name.
-          point: what is simulated.
+          point: to simulate.
         """
 
 
 class Log(Protocol):
-    """What one simulation is logged to. Values that are not finite are left out before."""
+    """Log of one simulation. Values that are not finite are left out before."""
 
     def write(self, group: str, values: Mapping[str, float], at: At) -> None:
         """Logs values of one moment. `group` is "update", "evaluation" or "pretraining" (`at` has its steps then)."""
 
     def begin_again(self) -> None:
-        """What was logged is incomplete at its beginning: all of it will be logged once more."""
+        """Discards the log, whose beginning is incomplete: all of it will be logged once more."""
 
     def close(self, record: RunRecord | None) -> None:
         """Logs the summary and ends; there is no record where the simulation failed."""
 
 
 class Tracked:
-    """Observer of one simulation that tells trackers, and another observer. Use it as a context.
+    """Observer of one simulation that notifies trackers, and another observer. Use it as a context.
 
     Args:
       logs: of the trackers.
-      observer: told of everything too.
+      observer: notified of everything too.
     """
 
     def __init__(self, logs: Sequence[Log], observer: Observer | None = None):
@@ -74,7 +74,7 @@ class Tracked:
         self._evaluated: set[tuple[float, int]] = set()
 
     def __enter__(self) -> "Tracked":
-        """Begins; the logs are open."""
+        """Starts; the logs are open."""
         return self
 
     def __exit__(
@@ -85,7 +85,7 @@ class Tracked:
             log.close(self._record)
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Logs how far pretraining is."""
+        """Logs the progress of pretraining."""
         if self._observer is not None:
             self._observer.pretrained(steps, of, loss)
         self._write("pretraining", {"loss": loss}, At(0.0, steps, 0))
@@ -105,12 +105,12 @@ class Tracked:
             self._evaluate(progress.evaluation)
 
     def finished(self, record: RunRecord) -> None:
-        """Logs what has not been logged yet. Call it once, at the end."""
+        """Logs the rest of the record. Call it once, at the end."""
         self._record = record
         if not self._logs:
             return
         updates = list(_updates(record))
-        if updates and self._first != updates[0][0].local_steps:  # it has gone on from a checkpoint
+        if updates and self._first != updates[0][0].local_steps:  # it has resumed from a checkpoint
             for log in self._logs:
                 log.begin_again()
             self._latest = None
@@ -141,7 +141,7 @@ class Tracked:
 
 
 def _updates(record: RunRecord) -> Iterator[tuple[At, Mapping[str, float], float]]:
-    """Yields where each update belongs, what is known of it, and its mean training loss."""
+    """Yields each update's place on the axes, its values, and its mean training loss."""
     rounds = record.rounds
     applied = rounds["outcome"] == "applied"
     together = applied & applied.shift(fill_value=False) & (rounds["version"] == rounds["version"].shift())
@@ -189,8 +189,8 @@ class TensorBoard:
     """Writes event files for TensorBoard, a folder for each run: `tensorboard --logdir FOLDER`.
 
     The step of a value is its number of local steps and its wall time is the simulated one in seconds, so that
-    TensorBoard's axis "relative" is simulated time. Under `over_tokens/` the same values have tokens as their step.
-    A run that is there under the same name is replaced.
+    TensorBoard's axis "relative" is simulated time. Under `over_tokens/` the same values have tokens as their step. An
+    earlier run of the same name is replaced.
 
     Args:
       folder: holds the runs' folders.
@@ -248,7 +248,7 @@ class _TensorBoardLog:
                     self._add(scalar(f"over_tokens/{group}_{name}", value), at.tokens, at.simulated_s)
 
     def begin_again(self) -> None:
-        """Starts from nothing."""
+        """Starts the log over."""
         with naming(self._folder):
             self._file.close()
             for file in self._files():
@@ -320,7 +320,7 @@ class _WandbLog:
         self._run.log({f"{group}/{name}": value for name, value in values.items()} | axes)
 
     def begin_again(self) -> None:
-        """Nothing is to be done: runs are not written over, and each process has its own."""
+        """Does nothing: runs are not written over, and each process has its own."""
 
     def close(self, record: RunRecord | None) -> None:
         """Logs the summary and ends."""
@@ -330,7 +330,7 @@ class _WandbLog:
 
 
 def _scalars(summary: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """Returns what of a summary is a finite number or text."""
+    """Returns the entries of a summary that are finite numbers or text."""
     return {
         name: value
         for name, value in summary.items()
@@ -345,15 +345,15 @@ def _plain(value: Any) -> bool | int | float | str:
 def track(
     trackers: Sequence[Tracker], name: str, simulated: Point | Experiment, observer: Observer | None = None
 ) -> Tracked:
-    """Returns the observer of a simulation that tells all trackers, as a context.
+    """Returns the observer of a simulation that notifies all trackers, as a context.
 
     Inside it, `simulate(experiment, observer=...)` is given the observer, and its record to the observer's `finished`.
 
     Args:
-      trackers: those to tell.
+      trackers: to notify.
       name: of the run, as a file name.
-      simulated: what is simulated.
-      observer: is told of everything too.
+      simulated: the simulation.
+      observer: notified of everything too.
     """
     if isinstance(simulated, Experiment):
         simulated = Point(simulated.variant or simulated.name, {}, simulated)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: the record, its tables, and the numbers that follow from them.
+"""Records of runs on disk: their tables, and the numbers that follow from these.
 
 Imports numpy, pandas and yaml only; pydantic when something is read, orbax when a checkpoint is written or read.
 """

@@ -1,4 +1,4 @@
-"""When workers were not there, from a record's table of faults."""
+"""Absences of workers, from a record's table of faults."""
 
 import pandas as pd
 
@@ -6,11 +6,11 @@ ABSENCES = ("crash", "preemption", "departure", "late")
 
 
 def absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:
-    """Returns when workers were not there, from when they went away until they were back or the simulation ended.
+    """Returns the absences of workers, from their start until the worker was back or the simulation ended.
 
     Args:
         faults: The table of faults, see `FAULT_COLUMNS`.
-        end_s: When the simulation ended, or before what is of interest.
+        end_s: End of the simulation, or of the part of interest.
 
     Returns:
         Columns worker, fault (crash, preemption, departure or late), first_s and last_s (simulated seconds), in order

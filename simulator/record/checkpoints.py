@@ -1,4 +1,4 @@
-"""Checkpoints: what a simulation needs to go on, in folders that are whole or not used.
+"""Checkpoints: the state that a simulation resumes from, in folders that are whole or not used.
 
     CHECKPOINTS/000000001234/     the state after 1,234 events
       arrays/                     written by orbax
@@ -35,7 +35,7 @@ class Checkpoint:
     """The state of a simulation after some of its events.
 
     Attributes:
-      events: how many.
+      events: number of events.
       arrays: by name; those without elements are not kept.
       facts: JSON.
     """
@@ -49,9 +49,9 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-      folder: where they are.
-      keep: how many of the newest stay.
-      warn: told of those that are damaged.
+      folder: that holds them.
+      keep: number of the newest that stay.
+      warn: called for each that is damaged.
     """
 
     def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]):
@@ -63,7 +63,7 @@ class Checkpoints:
         """Writes a checkpoint, and then removes the oldest.
 
         Raises:
-          OSError: it cannot be written; those that there are stay.
+          OSError: it cannot be written; earlier ones stay.
         """
         with naming(self._folder):
             self._save(checkpoint)
@@ -90,7 +90,7 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
-        """Returns the newest that is whole, None where there is none."""
+        """Returns the newest complete checkpoint, None if there is none."""
         for folder in _newest_first(self._folder):
             try:
                 return _read(folder)
@@ -135,7 +135,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def kept_updates(folder: Path) -> int | None:
-    """Returns how many server updates the newest checkpoint in a folder has, None where there is none.
+    """Returns the server updates of the newest checkpoint in a folder, None if there is none.
 
     Raises:
       RecordError: it cannot be read.
@@ -154,7 +154,7 @@ def _checkpointer() -> Any:
 
 
 def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes arrays; what the operating system refuses is an OSError, whatever the library makes of it."""
+    """Writes arrays; a failure of the operating system is an OSError, whatever the library makes of it."""
     kept = {name: np.atleast_1d(array) for name, array in arrays.items() if array.size}
     if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in kept.values()) + _BESIDE_ARRAYS:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # else the library's threads would fill the screen

@@ -34,7 +34,7 @@ _REFUSALS = (
 
 @contextmanager
 def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """Has errors of the operating system name a file or folder where they name none, or `instead_of` another."""
+    """Adds a file's or folder's name to the operating system's errors that lack one, or have `instead_of`."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
 
 
 def refusal(error: Exception, path: Path) -> OSError:
-    """Returns an error of the operating system, about `path`, that a library has told in words of its own."""
+    """Returns the operating system's error, about `path`, behind a library's own words."""
     code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), None)
     if code is None:
         return OSError(f"{path}: cannot be written: {error}")
@@ -102,7 +102,7 @@ def read_json(path: Path, kind: Any, remedy: str) -> Any:
 
 
 def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:
-    """Compares what was read from a file with what it has to be.
+    """Checks that the content of a file is of a kind.
 
     Raises:
         RecordError: It is something else.

@@ -1,4 +1,4 @@
-"""How records show themselves in notebooks: small tables and curves, without a library for figures."""
+"""HTML of records for notebooks: small tables and curves, without a library for figures."""
 
 import html
 import math
@@ -40,7 +40,7 @@ def shown(value: Any) -> str:
 
 
 def curve_svg(x: Sequence[float], y: Sequence[float], title: str) -> str:
-    """Returns a curve of the points that are finite, as SVG; nothing where there are fewer than two."""
+    """Returns a curve of the points that are finite, as SVG; nothing if there are fewer than two."""
     points = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
     if len(points) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""Kinds of what is read from the files of a record, as models of pydantic's; keys beyond theirs are not looked at.
+"""Pydantic models of the files of a record; keys beyond theirs are not looked at.
 
 Loaded when something is read: writing a record takes no pydantic.
 """
@@ -65,6 +65,6 @@ class Facts(pydantic.BaseModel):
 
 
 class Updates(pydantic.BaseModel):
-    """What of a checkpoint's facts tells how far its run is."""
+    """Server updates of a checkpoint, which tell how far its run is."""
 
     updates: int

@@ -84,7 +84,7 @@ class RoundLog(Log):
         self._waiting: list[int] = []
 
     def finish(self, waiting: Iterable[int]) -> None:
-        """Sets which workers were still waiting for their next round when the simulation ended."""
+        """Marks the workers that were still waiting for their next round when the simulation ended."""
         self._waiting = list(waiting)
 
     def frame(self) -> pd.DataFrame:
@@ -106,7 +106,7 @@ class EvaluationLog(Log):
     """Log of evaluations, see `EVALUATION_COLUMNS`; append them in order of simulated time.
 
     Args:
-        shards: How many shards have a loss of their own, in columns `loss_shard_0` and so on.
+        shards: Number of shards with a loss of their own, in columns `loss_shard_0` and so on.
     """
 
     def __init__(self, shards: int = 0) -> None:

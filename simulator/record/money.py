@@ -1,4 +1,4 @@
-"""What a run costs: the prices of its experiment applied to what its tables say was used."""
+"""Costs of a run: the prices of its experiment applied to the use that its tables show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Times = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bill:
-    """What one run has cost by any moment; call it with simulated seconds.
+    """Money that one run has spent by any moment; call it with simulated seconds.
 
     - A worker costs from the start, or from when it joins, to the end of the run, waiting included, but not while it is
       preempted or has left. While it has crashed it costs what it always does: the machine is still rented.
@@ -61,7 +61,7 @@ class Bill:
 
     @property
     def total(self) -> float:
-        """What the whole run costs."""
+        """Money that the whole run has spent."""
         return float(self(self.end_s))
 
 
@@ -81,10 +81,10 @@ def currency_named(experiment: Mapping[str, Any]) -> str:
 def bill_of(
     experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
 ) -> Bill:
-    """Returns what a run has cost by any moment.
+    """Returns the money that a run has spent by any moment.
 
     Args:
-        experiment: Resolved; what has no price in it is free.
+        experiment: Resolved; costs without a price are free.
         rounds: The table of rounds, see `ROUND_COLUMNS`.
         faults: That of faults, see `FAULT_COLUMNS`.
         workers: Number of workers.
@@ -115,7 +115,7 @@ def bill_of(
 def summarize_money(
     experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
 ) -> dict[str, Any]:
-    """Returns the part of a run's summary that tells what it has cost, nothing where its experiment gives no prices.
+    """Returns the money of a run's summary, nothing if its experiment gives no prices.
 
     The arguments are those of `bill_of`.
 
@@ -133,7 +133,7 @@ def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
-    """Returns the price of an hour of each worker, or of any, None where there is none."""
+    """Returns the price of an hour of each worker, or of any, None if there is none."""
     devices = cluster.get("devices") or {}
     accelerators = devices.get("accelerators") or ()
     if devices.get("price_per_hour") is None and any(each.get("price_per_hour") is not None for each in accelerators):
@@ -161,7 +161,7 @@ def _data_prices(cluster: Mapping[str, Any]) -> tuple[float | None, float | None
 
 
 def _sent(cluster: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame) -> tuple[Times, Times]:
-    """Returns when data were paid for, ascending, and how much money, each of shape (messages,)."""
+    """Returns the times of payments for data, ascending, and their amounts, each of shape (messages,)."""
     lost = faults[faults["fault"] == "lost"]
     times_s = np.concatenate([rounds["arrival_s"], lost["time_s"]])
     cost = np.zeros(len(times_s))

@@ -49,16 +49,16 @@ _Content = TypeVar("_Content")
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """Everything that a finished run leaves behind.
+    """Record of a finished run.
 
     Attributes:
         experiment: The resolved experiment as mappings, lists and scalars; has at least name, variant and seed.
-        summary: One object, see `SUMMARY_KEYS`; further keys are kept, among them `reused`: whose training was taken
-            over ("from", a label) and how much of it ("local_steps"), null where everything was trained; and
+        summary: One object, see `SUMMARY_KEYS`; further keys are kept, among them `reused`: the training that was
+            reused ("from", a label) and how much of it ("local_steps"), null where everything was trained; and
             `evaluated_windows`: how many windows a validation loss is the mean of.
         rounds: One row per round that arrived at the server, in order of arrival, see `ROUND_COLUMNS`.
         evaluations: One row per evaluation, in order of simulated time, see `EVALUATION_COLUMNS`.
-        faults: One row per thing that went wrong, see `FAULT_COLUMNS`; without rows where nothing did.
+        faults: One row per fault, see `FAULT_COLUMNS`; may have none.
 
     Raises:
         RecordError: If a key or a column is missing, or a column holds values of another kind.
@@ -91,7 +91,7 @@ class RunRecord:
         """Writes the record as five files and their checksums: all to temporary names first, then renamed.
 
         The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
-        interrupted write leaves what was there before. NaN and infinity become null in the summary.
+        interrupted write leaves the earlier files. NaN and infinity become null in the summary.
 
         Raises:
             RecordError: If the experiment or the summary holds something that a file cannot.

@@ -1,4 +1,4 @@
-"""What settings a run had: the resolved experiment by dotted paths, and in what two experiments differ."""
+"""Settings of a run: the resolved experiment by dotted paths, and the differences of two experiments."""
 
 import json
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what tells a run from those that are no repeats of it, by dotted path.
+    """Returns the settings that tell a run from those that are no repeats of it, by dotted path.
 
-    That is the resolved experiment without null values and without what changes no result: the seed, what things are
-    called, `checkpoint`. Files count by their content, where that is known, and the trainer is the one that there was:
-    see `FACTS`. What a sweep has set counts in any case, also under names of its own.
+    These are the settings of the resolved experiment, but for null ones and those that change no result: the seed,
+    names, `checkpoint`. Files count by their content, if known, and the trainer is the one that was used: see `FACTS`.
+    Settings of a sweep count in any case, also under names of their own.
 
     Args:
         experiment: Resolved.
@@ -56,7 +56,7 @@ def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> di
 
 
 def identity_of(settings: Mapping[str, Any]) -> str:
-    """Returns settings as something to compare and to hash."""
+    """Returns a hashable key of settings."""
     return json.dumps(settings, sort_keys=True, default=str)
 
 

@@ -1,4 +1,4 @@
-"""Where the workers' time went and how stale their rounds were: numbers that follow from the table of rounds."""
+"""Shares of the workers' time and staleness of their rounds, as they follow from the table of rounds."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from simulator.record.schema import ROUND_COLUMNS, RecordError, conform
 
 
 def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.DataFrame:
-    """Returns one row per worker: what it did and how it spent the time that the table covers.
+    """Returns one row per worker: its work, and its shares of the time that the table covers.
 
     The table holds rounds that arrived, so a worker's time is known from the start of the simulation until the server
     had processed its last arrival, or until the end if it was given no further round: `covered_s`. Later time, in
@@ -105,7 +105,7 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
 
 
 def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: float) -> dict[str, Any]:
-    """Returns the part of a run's summary that tells what came of its faults.
+    """Returns the part of a run's summary on the effects of its faults.
 
     Args:
         rounds: The table of rounds, see `ROUND_COLUMNS`.
@@ -130,7 +130,7 @@ def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: fl
 
 
 def failure(summary: Mapping[str, Any]) -> str | None:
-    """Returns why the losses of a run that has trained say nothing of its settings, None where they do.
+    """Returns why a trained run's losses say nothing of its settings, None if they do say something.
 
     Its last loss is not finite, at least half of the local steps that arrived did not enter the server's state because
     something was not finite, or all were dropped: then the loss is that of parameters that have hardly been trained.
@@ -156,7 +156,7 @@ def _last(rounds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _covered_s(last: pd.DataFrame, simulated_s: float) -> "pd.Series[float]":
-    """Returns how long the table of rounds covers each worker, from the last round of each."""
+    """Returns the seconds that the table of rounds covers of each worker, from the last round of each."""
     return last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
 
 

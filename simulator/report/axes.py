@@ -22,7 +22,7 @@ _MOST_LOG_TICKS = 7
 
 
 class Unit(NamedTuple):
-    """What an axis shows: values divided by `size`, under the name `unit`."""
+    """Unit of an axis: values are divided by `size` and named `unit`."""
 
     size: float
     unit: str

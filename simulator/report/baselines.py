@@ -1,4 +1,4 @@
-"""With which runs others are compared: those of one variant at the same sweep point, seed by seed."""
+"""Baselines, with which other runs are compared: those of one variant at the same sweep point, seed by seed."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def by_point(groups: Sequence[Group]) -> list[Group]:
 
 
 def _point(group: Group) -> str:
-    """Returns the experiment and sweep point of a group as something to compare."""
+    """Returns a hashable key of a group's experiment and sweep point."""
     own = {key: value.value for key, value in group.keys.items() if key not in ("variant", *group.settings)}
     return json.dumps(own, sort_keys=True)
 
@@ -102,5 +102,5 @@ def mates(groups: Sequence[Group], variant: str) -> dict[int, RunRecord]:
 
 
 def unequal(steps_ratio: float | None) -> bool:
-    """Returns whether a ratio of local steps is of unequal work: then what it took, or led to, tells of that too."""
+    """Returns whether a ratio of local steps means unequal work, of which other ratios then tell too."""
     return steps_ratio is not None and math.isfinite(steps_ratio) and abs(steps_ratio - 1) > _EQUAL_WORK

@@ -1,4 +1,4 @@
-"""One's own results beside published ones, as ratios to a baseline with a confidence interval over seeds."""
+"""Comparison of results with published ones, as ratios to a baseline with a confidence interval over seeds."""
 
 import html
 import math
@@ -37,7 +37,7 @@ def comparison(
     variants: Sequence[str] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Returns one row per sweep point and variant: what was published, and what was reached here.
+    """Returns one row per sweep point and variant: the published result, and the one reached here.
 
     A ratio is that of a variant's result to the baseline's of the same sweep point and seed; the interval around the
     mean over seeds is Student's t. A run that diverged makes the mean infinite, a baseline that did makes the ratio
@@ -54,7 +54,7 @@ def comparison(
         Columns point (the sweep's settings as text, and what else tells runs of a variant apart), variant, published,
         published_ratio, seeds (number of runs), value (mean), ratio (mean), ratio_low, ratio_high, time_ratio (mean, of
         simulated time), steps_ratio (mean, of local steps: where it is not 1, the other ratios are of unequal work).
-        What is not known is NaN; an interval needs two seeds.
+        Unknown values are NaN; an interval needs two seeds.
 
     Raises:
         ReportError: If no run of the baseline trained, or a summary is given twice.
@@ -106,7 +106,7 @@ def _trained(runs: Results, baseline: str, variants: Sequence[str] | None) -> li
 
 
 def _point(group: Group) -> str:
-    """Returns what tells a group from others besides its variant."""
+    """Returns the keys that tell a group from others besides its variant."""
     experiment = [group.keys["name"].shown] if "name" in group.keys else []
     return ", ".join([*experiment, *group.parts[1:]])
 

@@ -44,9 +44,9 @@ def perplexity_curves(
     """Returns the validation perplexity of each group of runs, on a logarithmic axis: `perplexity_table` as curves.
 
     The runs of a group make one curve: their mean, in a band from the smallest to the largest, up to where the shortest
-    ends. The lowest perplexity
-    that any model can reach is a horizontal line where the records know it. A ring marks the start where all curves
-    share it. More than seven groups that differ in a number are coloured by it, beside a scale.
+    ends. The lowest perplexity that any model can reach is a horizontal line where the records know it. A ring marks
+    the start where all curves share it. More than seven groups that differ in a number are coloured by it, beside a
+    scale.
 
     Args:
         records: Runs that trained something, one or several.
@@ -94,7 +94,7 @@ def perplexity_curves(
 
 
 def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) -> tuple[list[str], str]:
-    """Returns the legend's labels and its title, which says how many runs there are where all agree on it."""
+    """Returns the legend's labels and its title, with the number of runs if all agree on it."""
     runs = [int(curve["runs"].iloc[0]) for curve in curves]
     diverged = [int(curve["diverged"].iloc[0]) for curve in curves]
     cut = [_is_cut(curve, against) for curve in curves]
@@ -118,7 +118,7 @@ def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) 
 
 
 def _is_cut(curve: pd.DataFrame, against: Against) -> bool:
-    """Returns whether a run goes on for so long behind the end of its group's curve that it is to be said."""
+    """Returns whether a run continues so far behind the end of its group's curve that the figure has to say it."""
     first = curve.iloc[0]
     return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())
 

@@ -83,7 +83,7 @@ def save_table(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Returns a table as CSV, with a header; what is not known is empty."""
+    """Returns a table as CSV, with a header; unknown values are empty."""
     text = io.StringIO()
     flat(table).to_csv(text, index=False)
     return text.getvalue()
@@ -117,11 +117,11 @@ def write_figures(
 
     Args:
         records: The runs, one or several.
-        folder: Where to.
+        folder: For the files.
         against: See `drawings`.
         by: Dotted keys that tell groups apart, see `group_records`.
         targets: Perplexities to draw lines at.
-        figures: Which kinds.
+        figures: Kinds of figures.
         tables: Write the table that each figure draws beside it, in this format.
 
     Raises:
@@ -155,7 +155,7 @@ def drawings(
             money when absent.
         by: Dotted keys that tell groups apart, see `group_records`.
         targets: Perplexities to draw lines at.
-        figures: Which kinds.
+        figures: Kinds of figures.
 
     Raises:
         ReportError: If there is no record, or a key is unknown.
@@ -188,7 +188,7 @@ def drawings(
 
 
 def _legible(groups: Sequence[Group], most: int, *, scaled: bool = False) -> Iterator[tuple[str, Sequence[Group]]]:
-    """As few parts as can each be told apart in one figure, and what their file names end in.
+    """Returns as few parts as can each be told apart in one figure, and the endings of their file names.
 
     Args:
         groups: Of the runs; there may be none.

@@ -1,4 +1,4 @@
-"""Fonts for what figures write: one that comes with matplotlib, and installed ones for the characters that it lacks."""
+"""Fonts for the texts of figures: one that comes with matplotlib, and installed ones for characters that it lacks."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ _SHOWN = 10  # characters, in a message
 def families(texts: Iterable[str]) -> list[str]:
     """Returns the fonts in which texts can be written: each is for the characters that those before it lack.
 
-    Where no installed font has some characters, that is said once.
+    Characters that no installed font has are reported once.
     """
     missing = _lacking("".join(texts))
     found = [FAMILY]
@@ -46,7 +46,7 @@ def _lacking(text: str) -> set[int]:
 
 @contextlib.contextmanager
 def any_weight() -> Iterator[None]:
-    """Has matplotlib say nothing of fonts that have no bold letters, until the block ends."""
+    """Silences matplotlib's warnings of fonts that have no bold letters, until the block ends."""
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
     logger.setLevel(logging.ERROR)

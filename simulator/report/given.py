@@ -1,4 +1,4 @@
-"""What functions of reports take: one run, several, or groups of them; what is given by mistake is refused."""
+"""Arguments of reports: one run, several, or groups of them; anything else is refused."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs are grouped by: dotted keys of resolved experiments, axes of sweeps, keys of summaries."""
+"""Keys that group runs: dotted keys of resolved experiments, axes of sweeps, keys of summaries."""
 
 import json
 import math
@@ -21,12 +21,12 @@ class ReportError(ValueError):
 
 
 class KeyValue(NamedTuple):
-    """What a run has under a key.
+    """Value of a run under a key.
 
     Attributes:
         value: A number (of a quantity in seconds, bytes, bytes/s or FLOP/s), text, true or false; a list or a mapping
             as JSON; None where the run has nothing under the key.
-        shown: What to call it: as the sweep writes it, where it is swept.
+        shown: Its label: as the sweep writes it, where it is swept.
     """
 
     value: float | str | bool | None
@@ -42,13 +42,13 @@ def one_line(text: str) -> str:
 
 
 def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
-    """Returns what each run has under a key.
+    """Returns each run's value under a key.
 
     A key is an axis of the sweep by the name that the file gives it, a dotted path of the resolved experiment
     (`cluster.network.bandwidth`, `cluster.devices.accelerators.0.name`), or a key of the summary (`utilization`).
 
     Raises:
-        ReportError: If no run has it; names the nearest that there are.
+        ReportError: If no run has it; names the nearest keys.
     """
     values = [key_value(record, key) for record in records]
     if records and all(value is ABSENT for value in values):
@@ -58,7 +58,7 @@ def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
 
 
 def in_order(values: Sequence[KeyValue]) -> list[KeyValue]:
-    """Returns the distinct values: numbers in ascending order, others as they first appear, what is absent last."""
+    """Returns the distinct values: numbers in ascending order, others as they first appear, absent ones last."""
     distinct: dict[Any, KeyValue] = {}
     for value in values:
         distinct.setdefault(json.dumps(value.value), value)
@@ -74,7 +74,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def key_value(record: RunRecord, key: str) -> KeyValue:
-    """Returns what a run has under a key, `ABSENT` where it has nothing."""
+    """Returns a run's value under a key, `ABSENT` if it has none."""
     overrides = record.summary["overrides"]
     found = _look_up(record.experiment, key)
     if found is None:
@@ -89,7 +89,7 @@ def key_value(record: RunRecord, key: str) -> KeyValue:
 
 
 def _look_up(tree: Any, key: str) -> Any:
-    """Returns what is at a dotted path, None where there is nothing."""
+    """Returns the value at a dotted path, None if there is none."""
     for part in key.split("."):
         if isinstance(tree, Mapping):
             tree = tree.get(part)
@@ -118,7 +118,7 @@ def _shown(found: Any, value: float | str | bool | None) -> str:
 
 
 def nearest(key: str, names: Iterable[str]) -> str:
-    """Returns a hint that names those most like a key, by its end or as a whole, or lists what there is."""
+    """Returns a hint that names those most like a key, by its end or as a whole, or lists all."""
     names = sorted(set(names))
     last = key.rsplit(".", 1)[-1]
     close = alike(key, names, most=3)

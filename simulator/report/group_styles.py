@@ -1,4 +1,4 @@
-"""How groups of runs are told apart in a figure: by looks of their own, or by a scale where they differ in a number."""
+"""Styles that tell groups of runs apart in a figure: looks of their own, or a scale if they differ in a number."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Scale(NamedTuple):
     """A number by which curves are coloured.
 
     Attributes:
-        name: What it is called.
+        name: Its label.
         norm: From the number to 0 and 1.
         colors: From 0 and 1 to colours.
     """
@@ -36,11 +36,11 @@ class Scale(NamedTuple):
 
 
 class Dress(NamedTuple):
-    """How groups are drawn.
+    """Styles of groups.
 
     Attributes:
         looks: One per group.
-        entries: What a legend says of them: label and look; of a scale, what else tells groups apart.
+        entries: Of a legend: label and look; of a scale, what else tells groups apart.
         scale: None where every group has a look of its own.
     """
 
@@ -56,7 +56,7 @@ def sequential(lightest: float = 0.9) -> Colormap:
 
 
 def dress(groups: Sequence[Group]) -> Dress:
-    """Returns how groups are drawn.
+    """Returns the styles of groups.
 
     More groups than there are colours, which differ in a number, are coloured by it; what else tells them apart, four
     things at most, is the line style. Others have a line style and a marker of their own.
@@ -88,7 +88,7 @@ def is_scaled(groups: Sequence[Group]) -> bool:
 
 
 def draw_scale(figure: Figure, scale: Scale) -> None:
-    """Draws what the colours mean beside the axes."""
+    """Draws the colour bar beside the axes."""
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.colors), ax=figure.axes[0], pad=0.02, aspect=28)
     bar.set_label(drawable(scale.name))
     bar.outline.set_linewidth(0.5)
@@ -114,7 +114,7 @@ def _number(groups: Sequence[Group]) -> str | None:
 
 
 def _rests(groups: Sequence[Group], key: str) -> list[str]:
-    """Returns what tells each group from others besides a key; what all have in common is left out."""
+    """Returns the values that tell each group from others besides a key; those that all have in common are left out."""
     others = [other for other in dict.fromkeys(name for group in groups for name in group.keys) if other != key]
     shown = {other: [group.keys.get(other, ABSENT).shown for group in groups] for other in others}
     differ = [other for other in others if len(set(shown[other])) > 1]

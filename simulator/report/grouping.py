@@ -1,4 +1,4 @@
-"""Which runs belong together in a figure or a table: repeats of one another under several seeds, or what keys tell."""
+"""Groups of runs in a figure or a table: repeats of one another under several seeds, or runs that agree in keys."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from simulator.report.given import Records, Results, records_of, results_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
-_ALL_DIFFERENCES = 3  # settings that differ: so many are all named, of more as few as tell runs apart
+_ALL_DIFFERENCES = 3  # settings that differ: up to this many are all named, of more as few as tell runs apart
 _LONGEST_VALUE = 24  # characters, of a setting in a label
 MORE = "…"
 """Last part of a label that does not name all settings in which runs differ."""
@@ -26,11 +26,11 @@ class Group:
     """Runs that are taken together.
 
     Attributes:
-        label: What to call them, no two groups alike: the variant; the sweep point's overrides when there are any; and,
-            where those are not enough, the settings that differ. Or the values of the keys that were asked for.
+        label: Name, no two groups alike: the variant; the sweep point's overrides when there are any; and, where those
+            are not enough, the settings that differ. Or the values of the keys that were asked for.
         records: At least one, in the order given. Unless keys were asked for, all have the same settings, and no two
             the same seed.
-        keys: What tells the group from others: key to value.
+        keys: Those that tell the group from others: key to value.
         parts: Those of the label, the variant first.
         settings: Which of the keys are settings that differ without having been swept.
         repeats: Runs that have both the settings and the seed of one of the records: they count for nothing.
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def summaries(self) -> list[Mapping[str, Any]]:
-        """Those of the records."""
+        """Summaries of the records."""
         return [record.summary for record in self.records]
 
 
@@ -151,7 +151,7 @@ def each_run(groups: Sequence[Group]) -> list[Group]:
 
 
 def run_labels(records: Records) -> list[str]:
-    """Returns what to call each of some runs: the label of its group, with the seed where the group has several."""
+    """Returns the label of each run: that of its group, with the seed if the group has several."""
     given, labels = records_of(records), {}
     for group in group_records(given):
         several = len(group.records) > 1
@@ -167,7 +167,7 @@ def only(groups: Iterable[Group], condition: Callable[[RunRecord], bool]) -> lis
 
 
 def note_of_repeats(runs: Results) -> str:
-    """Returns that runs were given twice, where some were; else nothing."""
+    """Returns a note that runs were given twice, empty if none were."""
     number = sum(len(group.repeats) for group in group_results(runs))
     has = "has" if number == 1 else "have"
     return f"{plural(number, 'run')} {has} the settings and the seed of another: counted once" if number else ""
@@ -205,8 +205,8 @@ def _by_settings(alike: Sequence[Sequence[RunRecord]]) -> list[Group]:
             unclear.setdefault(group.label, []).append(number)
         for alike_named in unclear.values():
             if len(alike_named) > 1:
-                told = _told_apart([made[number] for number in alike_named])
-                made |= dict(zip(alike_named, told, strict=True))
+                separated = _told_apart([made[number] for number in alike_named])
+                made |= dict(zip(alike_named, separated, strict=True))
         groups |= made
     return [groups[number] for number in range(len(alike))]
 
@@ -231,15 +231,17 @@ def _shown_parts(keys: Sequence[str], values: Sequence[KeyValue]) -> list[str]:
 def _told_apart(groups: Sequence[Group]) -> list[Group]:
     """Returns groups of one variant and sweep point with the settings in which they differ."""
     keys, all_said = _telling(groups)
-    told = []
+    separated = []
     for group in groups:
         swept = [key for key in group.keys if key not in _SAID_ALONE]
         own = {key: _short(key_value(group.records[0], key)) for key in keys}
         shown = [*(group.keys[key] for key in swept), *own.values()]
         parts = (group.parts[0], *_shown_parts([*swept, *keys], shown), *([] if all_said else [MORE]))
         label = ", ".join(part for part in parts if part)
-        told.append(dataclasses.replace(group, label=label, keys={**group.keys, **own}, parts=parts, settings=keys))
-    return told
+        separated.append(
+            dataclasses.replace(group, label=label, keys={**group.keys, **own}, parts=parts, settings=keys)
+        )
+    return separated
 
 
 def _telling(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool]:
@@ -294,7 +296,7 @@ def _inner(value: Any) -> dict[str, Any] | None:
 
 
 def _classes(each: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
-    """Returns how many groups some keys tell apart."""
+    """Returns the number of groups that some keys tell apart."""
     return len({tuple(_hashable(own.get(key)) for key in keys) for own in each})
 
 

@@ -136,7 +136,7 @@ def heat_map_table(
 
     Returns:
         Rows by the keys `by` and `y`, columns by `x`; numbers in ascending order. Each cell is the mean over its runs,
-        infinite where one of them diverged or never reached the target, NaN where there is no run.
+        infinite where one of them diverged or never reached the target, NaN without a run.
 
     Raises:
         ReportError: If there is no record, a key or the value is unknown, no run has the value, a target is missing or
@@ -312,7 +312,7 @@ def _unit(value: str, largest: float) -> Unit:
 
 
 def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:
-    """Says what cells without a number mean, where there are any."""
+    """Draws the legend of cells without a number, if any."""
     entries: list[tuple[str, Patch]] = []
     if any(np.isnan(panel).any() for panel in pivot.cells):
         entries.append(("no run", Patch(**{**_MISSING, "linewidth": 0.4})))

@@ -1,4 +1,4 @@
-"""What the workers of one run were doing when, as a table."""
+"""Intervals of the phases of one run's workers, as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Excerpt:
     """A part of a run.
 
     Attributes:
-        label: What the run is called.
+        label: Name of the run.
         first_s: Its start, simulated seconds.
         last_s: Its end.
         end_s: Length of the run.
@@ -50,7 +50,7 @@ class Excerpt:
 def timeline_table(
     record: Records, *, first_s: float | None = None, last_s: float | None = None, max_workers: int = 16
 ) -> pd.DataFrame:
-    """Returns what the workers of one run were doing when, which `timeline` draws.
+    """Returns the intervals of the phases of one run's workers, which `timeline` draws.
 
     Args:
         record: A run in which at least one round arrived.
@@ -106,7 +106,7 @@ def sample_workers(table: pd.DataFrame, most: int) -> list[int]:
 
 
 def _excerpt_s(rounds: pd.DataFrame) -> float:
-    """Returns how long a readable excerpt is, seconds."""
+    """Returns the length of a readable excerpt, seconds."""
     cycle_s = (rounds["arrival_s"] - rounds["ready_s"]).groupby(rounds["worker"]).median()
     return float(min(_EXCERPT_ROUNDS * cycle_s.max(), _EXCERPT_BARS * cycle_s.min()))
 

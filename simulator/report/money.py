@@ -1,4 +1,4 @@
-"""What runs cost, group by group."""
+"""Costs of runs, group by group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def has_prices(record: Records) -> bool:
 
 
 def money(record: Records) -> Bill:
-    """Returns what a run has cost by any moment, from its record alone.
+    """Returns the bill of a run: the money spent by any moment, from its record alone.
 
     Args:
         record: Of an experiment that gives some price; what has none is free.
@@ -42,7 +42,7 @@ def money(record: Records) -> Bill:
 
 
 def cost_of(run: RunRecord | Result) -> float | None:
-    """Returns what a whole run has cost, None where there are no prices or nothing is known of them."""
+    """Returns the cost of a whole run, None without prices or if nothing is known of them."""
     if isinstance(run, RunRecord):
         return money(run).total if gives_prices(run.experiment) else None
     amount: float | None = run.summary.get("money")
@@ -50,7 +50,7 @@ def cost_of(run: RunRecord | Result) -> float | None:
 
 
 def money_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
-    """Returns what runs cost and for what, one row per group, the mean over its runs.
+    """Returns the costs of runs and their parts, one row per group, the mean over its runs.
 
     Args:
         records: Runs of experiments that give prices, one or several.

@@ -1,4 +1,4 @@
-"""Validation perplexity over what was spent to reach it, as a table: one curve per group of runs."""
+"""Validation perplexity over time, steps, data or money, as a table: one curve per group of runs."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def curves_of(groups: Sequence[Group], against: Against) -> pd.DataFrame:
 
 
 def refuse_impossible(targets: Sequence[float]) -> None:
-    """Refuses what no perplexity can be.
+    """Refuses targets that are no perplexity.
 
     Raises:
         ReportError: A target is not above 0.

@@ -44,20 +44,20 @@ class Runs(list[RunRecord]):
         return Runs(found) if isinstance(index, slice) else found
 
     def frame(self) -> pd.DataFrame:
-        """Returns one row per run: variant, seed, what tells it from others, then the summary.
+        """Returns one row per run: variant, seed, the keys that tell it from others, then the summary.
 
-        What tells runs apart is what a sweep set, by its dotted path, and else the settings in which they differ, see
+        These keys are the settings of a sweep, by their dotted paths, and else the settings in which runs differ, see
         `group_records`. Of the summary's keys (see `SUMMARY_KEYS`, `OF_FAULTS` and `OF_MONEY`), all that are one number
-        or text. What is not known is missing.
+        or text. Unknown values are missing.
         """
         return pd.DataFrame([own | _numbers(record) for own, record in zip(self._identities(), self, strict=True)])
 
     def evaluations(self) -> pd.DataFrame:
-        """Returns the evaluations of all runs, each with its run's variant, seed and what tells it from others."""
+        """Returns the evaluations of all runs, with their run's variant, seed and the keys that tell it from others."""
         return self._stacked("evaluations")
 
     def rounds(self) -> pd.DataFrame:
-        """Returns the rounds of all runs, each with its run's variant, seed and what tells it from others."""
+        """Returns the rounds of all runs, with their run's variant, seed and the keys that tell it from others."""
         return self._stacked("rounds")
 
     def compare(self, baseline: str) -> pd.DataFrame:
@@ -67,10 +67,10 @@ class Runs(list[RunRecord]):
           baseline: name of the variant to compare with, at the same sweep point.
 
         Returns:
-          Indexed by variant and what else tells groups apart: perplexity and perplexity_ratio, simulated_seconds and
-          time_ratio, local_steps and steps_ratio (ratios are a run's to the baseline's of the same seed where there is
-          one, else to the mean of the baseline's; where steps_ratio is not 1, the others are of unequal work),
-          staleness (mean, server updates), utilization, and runs, their number.
+          Indexed by variant and the other keys that tell groups apart: perplexity and perplexity_ratio,
+          simulated_seconds and time_ratio, local_steps and steps_ratio (ratios are a run's to the baseline's of the
+          same seed, if any, else to the mean of the baseline's; where steps_ratio is not 1, the others are of unequal
+          work), staleness (mean, server updates), utilization, and runs, their number.
 
         Raises:
           RecordError: no run is of the variant.
@@ -94,7 +94,7 @@ class Runs(list[RunRecord]):
         return table.rename(columns={"final_perplexity": "perplexity", "mean_staleness": "staleness"})
 
     def _identities(self) -> list[dict[str, Any]]:
-        """Returns what tells each run from others; what is called as a number of the summary is renamed."""
+        """Returns the keys that tell each run from others; one named like a number of the summary is renamed."""
         groups = group_records(self) if self else []
         found = {
             id(record): {"variant": record.summary["variant"], "seed": record.summary["seed"]}
@@ -122,7 +122,7 @@ class Runs(list[RunRecord]):
 
 
 def _identity(group: Group, record: RunRecord | None = None) -> dict[str, Any]:
-    """Returns what tells a group from others by name; what is called as a number of the summary is renamed."""
+    """Returns the keys that tell a group from others by name; one named like a number of the summary is renamed."""
     overrides: Mapping[str, Any] = (record or group.records[0]).summary["overrides"]
     own: dict[str, Any] = {}
     for key, value in group.keys.items():

@@ -1,4 +1,4 @@
-"""How stale the rounds of each worker were, or, of many workers, of each tenth of them by speed."""
+"""Staleness of each worker's rounds, or, of many workers, of each tenth of them by speed."""
 
 from collections.abc import Sequence
 

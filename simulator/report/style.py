@@ -1,4 +1,4 @@
-"""How figures look: one private set of matplotlib settings, applied for as long as a figure is built or written.
+"""Style of figures: one private set of matplotlib settings, applied for as long as a figure is built or written.
 
 Curves can be told apart without colour: each has its own pair of line style and marker.
 """
@@ -74,7 +74,7 @@ MOST_LOOKS = 36  # the least common multiple of 4 line styles and 9 markers
 
 
 class Look(NamedTuple):
-    """How one group of runs is drawn; the pair (linestyle, marker) is its own."""
+    """Style of one group of runs; the pair (linestyle, marker) is its own."""
 
     color: str
     linestyle: Any

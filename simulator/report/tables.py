@@ -1,4 +1,4 @@
-"""Tables for the terminal: what the variants of an experiment reached, and what the workers of one run did."""
+"""Tables for the terminal: results of an experiment's variants, and work of one run's workers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ def results_table(
     Several runs are shown as their mean and ± half their range. Factors, such as 1.06×, are relative to the baseline of
     the same sweep point: the variant named `baseline`, or else the first synchronous one (no round was ever stale), or
     else the first. That of the local steps is there where the work was not equal. Where nothing was trained, the
-    columns that tell of training are left out; money is there where there are prices, in one currency.
+    columns that tell of training are left out; money is there if there are prices, in one currency.
 
     Args:
         runs: Records, or summaries, see `SUMMARY_KEYS`; of these no more is known than what a sweep has set.
@@ -58,7 +58,7 @@ def results_table(
 
 
 def _signs(groups: Sequence[Group], references: Sequence[Sequence[Summary]], paid_in: Sequence[str]) -> str:
-    """Returns what signs in a table of results mean, and what else is to be said of it."""
+    """Returns the legend of the signs in a table of results, and further notes on it."""
     steps = [
         _ratio(group.summaries, reference, "local_steps") for group, reference in zip(groups, references, strict=True)
     ]
@@ -73,7 +73,7 @@ def _signs(groups: Sequence[Group], references: Sequence[Sequence[Summary]], pai
 
 
 def results_tables(runs: Results, *, title: str | None = None, by: Sequence[str] | None = None) -> Stack:
-    """Returns what there is to show of results: `results_table` and, where something was lost, `losses_table`.
+    """Returns the tables of results: `results_table` and, if something was lost, `losses_table`.
 
     Args:
         runs: Records, or summaries.
@@ -87,7 +87,7 @@ def results_tables(runs: Results, *, title: str | None = None, by: Sequence[str]
 
 
 def losses_table(runs: Results, *, by: Sequence[str] | None = None) -> Table | None:
-    """Returns what each group of runs lost to faults, the mean over its runs, None where none lost anything.
+    """Returns the losses of each group of runs to faults, the mean over its runs, None if none lost anything.
 
     Work counts as local steps: those that were computed in rounds that never arrived are lost, those of rounds that
     arrived and were dropped, because they were too stale or too late, are dropped.
@@ -216,7 +216,7 @@ def _relative(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -
 
 
 def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], str]) -> str:
-    """Returns the mean, half the range where there is one, and how many runs have a value where not all have."""
+    """Returns the mean, half the range, if any, and the number of runs with a value if not all have one."""
     values = _values(runs, key)
     lines = [show(_mean(values))]
     if values and max(values) > min(values):
@@ -227,7 +227,7 @@ def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], st
 
 
 def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | None = None) -> Table:
-    """Returns one row per worker: its speed, what it did, where its time went and how stale its rounds were.
+    """Returns one row per worker: its speed, its work, its shares of time and its staleness.
 
     Shares are of the time from the start of the simulation until the worker's last arrival was processed, see
     `worker_table`.

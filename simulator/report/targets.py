@@ -1,4 +1,4 @@
-"""How much time, work, data and money it took to reach a perplexity."""
+"""Time, work, data and money spent to reach a perplexity."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -43,11 +43,11 @@ def time_to_target(
     baseline: str | None = None,
     each: bool = False,
 ) -> pd.DataFrame:
-    """Returns what runs spent until their validation perplexity first reached a target.
+    """Returns the time, work, data and money of runs until their validation perplexity first reached a target.
 
     Between the last evaluation above the target and the first one that is not, everything is interpolated linearly in
-    the loss, as curves are drawn; a run that starts at the target has spent nothing. What was reached after a
-    perplexity was infinite or NaN does not count.
+    the loss, as curves are drawn; a run that starts at the target has spent nothing. Values after a perplexity was
+    infinite or NaN do not count.
 
     Args:
         records: Runs that trained something, one or several.
@@ -130,7 +130,7 @@ def _spent(row: Mapping[str, Any], name: Against) -> str:
 def _runs(
     groups: Sequence[Group], targets: Sequence[float], names: list[Against], of: Mapping[int, RunRecord]
 ) -> pd.DataFrame:
-    """Returns what each run spent: columns group, target, run, mate (of the baseline; 0 where there is none), names."""
+    """Returns the spendings of each run: columns group, target, run, mate (of the baseline; 0 without one), names."""
     rows = []
     for group in groups:
         for record in group.records:
@@ -148,7 +148,7 @@ def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
 
 
 def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:
-    """Returns what one run spent until its perplexity reached the target, by name; NaN where it never did."""
+    """Returns the spendings of one run until its perplexity reached the target, by name; NaN if it never did."""
     table = finite_part(record)
     losses = np.log(table["perplexity"].to_numpy(float))
     below = losses <= math.log(target)

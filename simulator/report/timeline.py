@@ -1,4 +1,4 @@
-"""What the workers were doing when: a Gantt chart of one run."""
+"""Gantt chart of the workers of one run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,8 +42,8 @@ def timeline(
 ) -> Figure:
     """Returns a row per worker with bars for wait, pull, compute and push, and marks for the server's updates.
 
-    Draws `timeline_table`. Where workers were not there, bars say so, and crosses mark when rounds were lost. Rounds
-    still on their way when the simulation ended are not in a record, so a row may end before the run does.
+    Draws `timeline_table`. Bars mark absences of workers, and crosses mark when rounds were lost. Rounds still on their
+    way when the simulation ended are not in a record, so a row may end before the run does.
 
     Args:
         record: A run in which at least one round arrived.
@@ -51,7 +51,7 @@ def timeline(
         last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, but
             no more than 40 rounds of the fastest.
         max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
-        title: What the run is called; its variant and sweep point when None.
+        title: Name of the run; its variant and sweep point when None.
         size: Width and height in inches.
 
     Raises:
@@ -80,7 +80,7 @@ def timeline(
 
 
 def _notes(part: Excerpt, *, lost: bool) -> str:
-    """Returns which part of the run and of the cluster is shown, and what blank space means where there is some."""
+    """Returns notes on the part of the run and of the cluster that is shown, and on blank space, if any."""
     start_s, stop_s, end_s = part.first_s, part.last_s, part.end_s
     if start_s <= 0 and stop_s >= end_s:
         lines = [f"the whole run, {duration(end_s)}"]
@@ -112,7 +112,7 @@ def _draw_bars(axes: Axes, what: str, spans: pd.DataFrame, row: "pd.Series[int]"
 
 
 def _draw_losses(axes: Axes, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> dict[str, Artist]:
-    """Draws when workers were not there and when rounds were lost; returns the legend's entries."""
+    """Draws absences of workers and losses of rounds; returns the legend's entries."""
     entries: dict[str, Artist] = {}
     if (spans["what"] == "absent").any():
         _draw_bars(axes, "absent", spans, row, unit)

@@ -56,7 +56,7 @@ class _Ids(NamedTuple):
 
 
 class _Slice(NamedTuple):
-    """Something that takes time, in microseconds."""
+    """An interval of a thread, in microseconds."""
 
     start: int
     end: int
@@ -169,7 +169,7 @@ def _opened(path: Path, *, compress: bool) -> Iterator[TextIO]:
 
 
 def _names(record: RunRecord, ids: _Ids, of_run: str) -> Iterator[Event]:
-    """Yields what names processes and threads, and orders them."""
+    """Yields the events that name and order processes and threads."""
     by_worker = record.rounds["worker"]
     computing_s = (record.rounds["push_start_s"] - record.rounds["compute_start_s"]).groupby(by_worker).sum()
     step_s = (computing_s / record.rounds["local_steps"].groupby(by_worker).sum()).to_dict()
@@ -214,7 +214,7 @@ def _of_workers(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event
 
 
 def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[_Slice]:
-    """Yields what a worker did in its rounds that arrived, and its wait after the last of them."""
+    """Yields the phases of a worker's rounds that arrived, and its wait after the last of them."""
     arguments = rounds.arguments(rows)
     for name, (first, last) in SPANS.items():
         starts, ends = (rounds.times[column][rows].tolist() for column in (first, last))
@@ -229,11 +229,13 @@ def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[
 
 
 def _absent(away: pd.DataFrame, faults: pd.DataFrame, phases: Sequence[_Slice]) -> Iterator[_Slice]:
-    """Yields when a worker was away, from a microsecond later in a phase that began with it: a flow begins before."""
+    """Yields a worker's absences, from a microsecond later in a phase that began with one: a flow begins before."""
     kinds = faults["fault"].astype(str)
     until = {each.start: each.end for each in phases}
     for row, first_s, last_s in zip(away.index, away["first_s"], away["last_s"], strict=True):
         start, end = _us([first_s, last_s])
+        # An absence that begins with a longer phase lies inside of it. The round's flow then begins at the phase's
+        # start, see `_sent`, where Perfetto would give it to the absence, the inner slice: so that begins later.
         start += until.get(start, start) > end
         if start < end:
             yield _Slice(start, end, "absent", {"fault": kinds[row]})
@@ -271,9 +273,11 @@ def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
 
 
 def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Event) -> Iterator[Event]:
-    """Yields where the flow of each round begins: in its last slice, before anything else that begins in there."""
+    """Yields the start of each round's flow: in its last slice, before anything else that begins in there."""
     last = {each.arguments["round"]: each for each in slices if "round" in each.arguments and each.name != "wait"}
     for number, each in last.items():
+        # Perfetto gives a flow to the innermost slice that is open then: at `end` this one is closed, so it begins a
+        # microsecond before; and at `start` if another event begins inside, to which the flow would go.
         alone = bisect.bisect_left(begins, each.end) - bisect.bisect_left(begins, each.start) == 1
         moment = each.end - 1 if alone else each.start
         yield {"name": "push", "cat": "flow", "ph": "s", "id": ids.flow(number), "ts": moment, **place}
@@ -325,7 +329,9 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
         )
         end, applied = updated[0], outcome == "applied"
         begin = min(end, max(busy_until, *arrived, end - takes if applied else end))
-        begin += begin == latest_instant < end  # what takes no time comes first
+        # An update that takes time would be put before one without, at the same microsecond: it begins one later, so
+        # that the arrows of both keep to their own.
+        begin += begin == latest_instant < end
         busy_until, latest_instant = end, end if begin == end else latest_instant
         arrows = [
             {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}
@@ -345,7 +351,7 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
 
 
 def _one_update(row: tuple[int, Any]) -> tuple[Any, str]:
-    """Returns what rounds have in common that make an update together; what is not applied is by itself."""
+    """Returns a key that the rounds of one update have in common; a round that is not applied has its own."""
     place, (_, _, version, outcome, *_) = row
     return ("version", version) if outcome == "applied" else ("row", place), outcome
 

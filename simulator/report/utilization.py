@@ -1,4 +1,4 @@
-"""Where the workers' time went: computing, transfers, waiting, absence and rounds that never arrived."""
+"""Shares of the workers' time: computing, transfers, waiting, absence and rounds that never arrived."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from simulator.report.worker_bins import ALL, MOST_IN_FULL, MOST_ROWS, Slots, sl
 def utilization(
     records: Records, *, by: Sequence[str] | None = None, size: tuple[float, float] | None = None
 ) -> Figure:
-    """Returns where the workers' time went, as shares stacked to 100 %: `utilization_table` drawn.
+    """Returns the shares of the workers' time, stacked to 100 %: `utilization_table` drawn.
 
     Up to twelve groups have a panel each, with a bar for each worker, or tenth of them, and one for all. More groups
     have one bar each, for all of their workers.
@@ -64,9 +64,9 @@ def utilization(
 
 
 def utilization_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
-    """Returns where the workers' time went, which `utilization` draws.
+    """Returns the shares of the workers' time, which `utilization` draws.
 
-    A worker's time is what the record covers of it, see `worker_table`: later time, in which a round was on its way
+    A worker's time is the part that the record covers, see `worker_table`: later time, in which a round was on its way
     when the run ended, is in no share. The times of all runs of a group are added up. Where a run has more than 12
     workers, or runs have different numbers of them, workers are ordered by their measured seconds per local step and
     taken together in tenths.
@@ -107,7 +107,7 @@ def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, Slots]:
 
 
 def _spent(record: RunRecord, slots: Slots) -> pd.DataFrame:
-    """Returns the seconds that each worker spent, by what on, with its place."""
+    """Returns the seconds that each worker spent on each purpose, with its place."""
     table = slots.tables[id(record)]
     absent = _absent_s(record, table["covered_s"].to_numpy(float))
     spent = table[list(absent.columns)].mul(table["covered_s"], axis=0)
@@ -116,7 +116,7 @@ def _spent(record: RunRecord, slots: Slots) -> pd.DataFrame:
 
 
 def _absent_s(record: RunRecord, covered_s: np.ndarray) -> pd.DataFrame:
-    """Returns how much of each of its phases, in seconds, a worker was absent: one row per worker.
+    """Returns the seconds of each of its phases in which a worker was absent: one row per worker.
 
     A worker that crashes before it has sent what it has finished is absent while its push takes longer.
     """

@@ -1,4 +1,4 @@
-"""Where workers stand in figures: each in a place of its own, or, where there are many, in tenths by speed."""
+"""Places of workers in figures: one of its own each, or, if there are many, tenths by speed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Slots:
         of_workers: For each record, by its id, the place of each of its workers, int64 of shape (workers,); -1 of those
             from which nothing arrived, where places are tenths.
         tables: For each record, by its id, its `worker_table`.
-        names: What is in each place: a worker's id, or which tenth.
+        names: Of each place: a worker's id, or its tenth.
         labels: The same for an axis, with the seconds per local step where all runs agree on them.
-        axis_label: What the places are.
+        axis_label: Of all places.
     """
 
     of_workers: Mapping[int, np.ndarray]
@@ -48,7 +48,7 @@ class Slots:
 
     @property
     def short_axis_label(self) -> str:
-        """What these are."""
+        """Label of an axis with short labels."""
         return "tenths of the workers, fastest first" if self._tenths else self.axis_label
 
 

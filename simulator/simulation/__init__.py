@@ -1,1 +1,1 @@
-"""One simulation: the clock decides when, training what; its record, its checkpoints, and going on from them."""
+"""One simulation: the clock joined with training, its record, its checkpoints, and resuming from them."""

@@ -18,11 +18,11 @@ class Checkpointer:
     Args:
       folder: theirs.
       experiment: whose `checkpoint` section says how often.
-      made_with: versions, devices and data: what decides results besides the experiment.
-      warn: told of damaged checkpoints.
+      made_with: versions, devices and data, which decide results besides the experiment.
+      warn: called for each damaged checkpoint.
 
     Attributes:
-      saved: what to go on from, None at the start.
+      saved: the checkpoint to resume from, None at the start.
 
     Raises:
       RecordError: the folder's checkpoints are those of another experiment, or were made with something else.

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment beyond its file, all at once or as soon as it shows."""
+"""Checks of an experiment beyond its file, of everything at once or as soon as it shows."""
 
 import contextlib
 import math
@@ -38,14 +38,14 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
 def check(
     experiment: Experiment | Point, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
 ) -> list[Problem]:
-    """Returns what is wrong with an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
+    """Returns the problems of an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
     Args:
-      experiment: what to check; of one that lacks sections, as `expand` gives of a file with mistakes, what can be told
-        without them.
+      experiment: to check; of one that lacks sections, as `expand` gives of a file with mistakes, everything that does
+        not need them.
       workshop: shares data and models with other experiments that were given the same one.
       data: whether to look at the data too.
-      memory: whether a lack of memory is wrong; if nothing else is, what training takes is looked at.
+      memory: whether a lack of memory is a problem; it is looked for if there is no other.
     """
     experiment = one_experiment(experiment)
     workshop = workshop or Workshop()
@@ -80,7 +80,7 @@ def check(
 
 
 class Shortages:
-    """What does not fit into the memory there is: of every size of model the simulation that needs most.
+    """Simulations that do not fit into memory: of every size of model the one that needs most.
 
     Args:
       workshop: in which the experiments were checked.
@@ -91,7 +91,7 @@ class Shortages:
         self._found: dict[int, tuple[float, Problem]] = {}
 
     def look(self, experiment: Experiment) -> None:
-        """Looks at an experiment in which nothing is wrong; of one that lacks sections nothing can be told."""
+        """Adds an experiment without problems if it does not fit; one that lacks sections is left out."""
         try:
             parameters = self._workshop.costs(experiment).parameters
             self._workshop.lanes(experiment)
@@ -108,18 +108,18 @@ class Shortages:
             self._found[parameters] = found
 
     def problems(self) -> list[Problem]:
-        """Returns one for every size, the smallest first."""
+        """Returns a problem for every size, the smallest first."""
         return [problem for _, (_, problem) in sorted(self._found.items())]
 
 
 def _try_steps(experiment: Experiment) -> None:
-    """Builds a choice of local steps of one's own."""
+    """Builds a registered choice of local steps."""
     if isinstance(experiment.local_steps, NamedSteps):
         registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
 
 
 def _try_shards(experiment: Experiment) -> None:
-    """Builds a choice of shards of one's own."""
+    """Builds a registered choice of shards."""
     if isinstance(experiment.shard_choice, NamedShards):
         registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
 
@@ -129,7 +129,7 @@ _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 
 def _problem(error: Any) -> Problem:
-    """Returns what an error says of the experiment; an error of JAX's that is not about memory is raised again."""
+    """Returns an error as a problem of the experiment; an error of JAX's that is not about memory is raised again."""
     if isinstance(error, _OUT_OF_MEMORY):
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise error
@@ -141,7 +141,7 @@ def _problem(error: Any) -> Problem:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Turns what the parts say of their own settings, and a lack of memory, into an `ExperimentError`."""
+    """Turns the parts' errors about their own settings, and a lack of memory, into an `ExperimentError`."""
     try:
         yield
     except (*_REPORTED, *_OUT_OF_MEMORY) as error:

@@ -1,4 +1,4 @@
-"""Learners: what follows the events of a simulation with training, with what was trained before, or with nothing."""
+"""Learners follow the events of a simulation: by training, by replaying earlier training, or by nothing."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,16 +20,16 @@ Losses = tuple[SupportsFloat | None, Iterable[SupportsFloat] | None]
 
 
 class Learner(Protocol):
-    """Follows the events of a simulation. What it reports may still be on its way: it waits for nothing."""
+    """Follows the events of a simulation. Its reports may still be on their way: it waits for nothing."""
 
     def dispatch(self, assignment: Round) -> None:
-        """A round begins from the server's parameters as they are."""
+        """Begins a round from the server's parameters as they are."""
 
     def fault(self, event: Shortened | Lost | Fault) -> None:
-        """Something goes wrong."""
+        """Follows a fault."""
 
     def update(self, event: Update) -> Trained | None:
-        """Applies an update and returns what is reported of its rounds, None if nothing is trained."""
+        """Applies an update and returns the report on its rounds, None if nothing is trained."""
 
     def evaluate(self) -> Losses:
         """Returns the losses of the server's parameters."""
@@ -56,11 +56,11 @@ class TrainingLearner:
     """Trains.
 
     Args:
-      experiment: what is trained.
+      experiment: to train.
       trainer: "batched" or "serial".
       workshop: makes data, model and programs.
-      progress: told how far pretraining is.
-      saved: whose parameters there are to begin with, if any; `resume` restores the rest.
+      progress: called with the progress of pretraining.
+      saved: checkpoint with the parameters to begin with, if any; `resume` restores the rest.
 
     Attributes:
       server: the parameters and the outer optimizer.

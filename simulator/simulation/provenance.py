@@ -1,4 +1,4 @@
-"""What decides results besides the experiment, and fingerprints of them."""
+"""Provenance of results: all that decides them besides the experiment, and fingerprints of parameters."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from simulator.host.versions import versions
 
 
 def made_with(trainer: str, data_hash: str | None, lanes: int | None) -> dict[str, Any]:
-    """Returns what summaries and checkpoints say of it: bits depend on devices too, and on what is in one program."""
+    """Returns the provenance for summaries and checkpoints: bits depend on devices too, and on a program's lanes."""
     return {
         "versions": versions(),
         "backend": jax.default_backend(),

@@ -1,4 +1,4 @@
-"""Keeps a simulation's record while it runs, and tells an observer how far it is."""
+"""Recorder of a simulation while it runs, which notifies an observer of its progress."""
 
 import math
 import statistics
@@ -14,12 +14,12 @@ from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Short
 
 
 class Trained(NamedTuple):
-    """What training reports of an update, on its way or there.
+    """Report of training on an update, whose arrays may still be on their way.
 
     Attributes:
       losses: of its rounds, in nats.
       finite: whether the rounds' pseudo-gradients were.
-      together: whether what they make together was.
+      together: whether their combined pseudo-gradient was.
     """
 
     losses: Sequence[SupportsFloat]
@@ -32,7 +32,7 @@ class NonFiniteError(SimulationError):
 
 
 class Recorder:
-    """Keeps the record. What training reports is fetched one event late, so that the loop never waits for it.
+    """Keeps the record. Reports of training are fetched one event late, so that the loop never waits for them.
 
     Attributes:
       rounds: processed so far, but for the last update's.
@@ -40,7 +40,7 @@ class Recorder:
       faults: so far.
       tokens: trained on in what was processed.
       server_updates: the server's version.
-      observer: told of every update, if there is one.
+      observer: notified of every update, if any.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Recorder:
         *,
         fatal: bool = False,
     ):
-        """Begins a record.
+        """Starts a record.
 
         Args:
-          budget: how long the simulation is.
+          budget: of the simulation.
           cluster: for the sizes of messages.
           tokens_per_step: in a local step.
-          observer: is told of every update.
-          shards: how many have losses of their own.
+          observer: notified of every update.
+          shards: number of shards with losses of their own.
           fatal: whether a pseudo-gradient that is not finite ends the simulation.
         """
         self.rounds, self.evaluations, self.faults = RoundLog(), EvaluationLog(shards), FaultLog()
@@ -79,7 +79,7 @@ class Recorder:
         self.tokens = self.server_updates = 0
 
     def update(self, event: Update, trained: Trained | None) -> None:
-        """Notes an update and what training reports of it, None where nothing was trained.
+        """Records an update and training's report on it, None if nothing was trained.
 
         Raises:
           NonFiniteError: of the update before this one, where that is fatal.
@@ -95,7 +95,7 @@ class Recorder:
     def evaluation(
         self, event: Evaluation, loss: SupportsFloat | None, shard_losses: Iterable[SupportsFloat] | None = None
     ) -> None:
-        """Notes an evaluation, its loss and those of the shards, None where nothing was trained."""
+        """Records an evaluation, its loss and those of the shards, None if nothing was trained."""
         self._settle_evaluation()
         row = {
             "simulated_s": seconds(event.time_ns),
@@ -107,7 +107,7 @@ class Recorder:
         self._late_evaluation = row, loss, shard_losses
 
     def fault(self, event: Fault | Lost | Shortened) -> None:
-        """Notes that something went wrong, or is right again."""
+        """Records a fault or its end."""
         match event:
             case Fault():
                 self.faults.append(
@@ -141,13 +141,14 @@ class Recorder:
                 )
 
     def _bytes_of(self, round: Arrival | Lost) -> tuple[int, int]:
-        """Returns what was sent for a round, down and up."""
+        """Returns the bytes sent for a round, down and up."""
         return round.pulls * self._bytes[0], round.pushes * self._bytes[1]
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
-        """Returns all that training has reported: losses and flags of rounds, losses of evaluations and their shards.
+        """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
 
-        Waits for what is still on its way, and settles nothing: the record is the same with and without this call.
+        Waits for reports that are still on their way, and settles nothing: the record is the same with and without this
+        call.
         """
         rounds = self.rounds.frame()["train_loss"].tolist()
         flags = list(self._flags)
@@ -165,7 +166,7 @@ class Recorder:
         return rounds, flags, evaluations
 
     def finish(self, event: Finished) -> None:
-        """Notes the end, and fetches what is still on its way."""
+        """Records the end, and fetches reports that are still on their way."""
         self._settle_update()
         self._settle_evaluation()
         self.rounds.finish(event.waiting)
@@ -242,7 +243,7 @@ class Recorder:
 
 
 def _non_finite(trained: Trained) -> list[int]:
-    """Returns 1 for each round that was not finite, or for all where what they make together was not."""
+    """Returns 1 for each round that was not finite, or for all if their combined pseudo-gradient was not."""
     flags = [int(not finite) for finite in trained.finite]
     return flags if trained.together else [1] * len(flags)
 

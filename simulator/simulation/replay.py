@@ -1,4 +1,4 @@
-"""Replaying what training has reported: of a run before its checkpoint, or of another run with the same events."""
+"""Replaying the reports of training: of a run before its checkpoint, or of another run with the same events."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from simulator.timeline import Fault, Lost, Round, Shortened, Update
 def training_log(
     rounds: npt.ArrayLike, non_finite: npt.ArrayLike, evaluations: npt.ArrayLike
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns what training has reported as arrays, from which a `ReplayLearner` replays it.
+    """Returns the reports of training as arrays, from which a `ReplayLearner` replays them.
 
     Args:
       rounds: losses, in the order in which rounds were processed.
@@ -29,7 +29,7 @@ def training_log(
 
 
 class ReplayLearner:
-    """Replays what training has reported.
+    """Replays the reports of training.
 
     Args:
       arrays: with those of `training_log` among them.
@@ -45,11 +45,11 @@ class ReplayLearner:
         self._evaluations = iter(arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
 
     def dispatch(self, assignment: Round) -> None:
-        """Notes that a round is under way."""
+        """Adds a round to those under way."""
         self.under_way[assignment.id] = assignment
 
     def fault(self, event: Shortened | Lost | Fault) -> None:
-        """Notes that a round is under way with fewer steps, or not any more."""
+        """Shortens or removes a round under way."""
         match event:
             case Shortened(round=task):
                 self.under_way[task.id] = task
@@ -57,7 +57,7 @@ class ReplayLearner:
                 del self.under_way[task.id]
 
     def update(self, event: Update) -> Trained:
-        """Returns what was reported of the rounds."""
+        """Returns the report on the rounds."""
         for arrival in event.arrivals:
             del self.under_way[arrival.round.id]
         count = len(event.arrivals)

@@ -42,10 +42,10 @@ class Run:
     """One run of a simulation, from the start or the last checkpoint to the end of its budget.
 
     Args:
-      simulation: what is run.
-      observer: told of the progress.
-      checkpoints: folder of its checkpoints, if there are to be any.
-      stop: asked after every event whether to write a checkpoint and stop.
+      simulation: to run.
+      observer: notified of the progress.
+      checkpoints: folder of its checkpoints, if any.
+      stop: asked after every event whether to checkpoint and stop.
       share: training shared with other simulations.
 
     Attributes:
@@ -181,7 +181,7 @@ class Run:
         training.resume(replayed.under_way, saved)
 
     def _from(self, source: str) -> dict[str, Any]:
-        """Returns what the summary says of training that was reused."""
+        """Returns the entry of the summary on reused training."""
         return {"from": source, "local_steps": self._recorder.tokens // tokens_per_step(self._experiment)}
 
     def _state(self, training: TrainingLearner) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -193,7 +193,7 @@ class Run:
         return arrays, facts
 
     def record(self, noted: Mapping[str, Any]) -> RunRecord:
-        """Returns the record, its summary with what is `noted`; `follow` comes before."""
+        """Returns the record, with `noted` in its summary; call `follow` first."""
         experiment, recorder, reused = self._experiment, self._recorder, self._reused
         taken = self._timer.so_far()
         rounds, evaluations, faults = recorder.rounds.frame(), recorder.evaluations.frame(), recorder.faults.frame()
@@ -238,7 +238,7 @@ class Run:
         return parameters_hash(self.training.server.params) if self.training else None
 
     def _evaluated(self) -> dict[str, Any]:
-        """Returns how many windows each loss is the mean of."""
+        """Returns the number of windows that each loss is the mean of."""
         of_all, of_shards = self._workshop.evaluated_windows(self._experiment)
         return {"evaluated_windows": of_all, **({} if of_shards is None else {"evaluated_shard_windows": of_shards})}
 

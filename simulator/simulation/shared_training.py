@@ -13,7 +13,7 @@ from simulator.simulation.replay import training_log
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """Trained simulation, whose losses another one with the same order of events takes over.
+    """Trained simulation, whose losses another one with the same order of events reuses.
 
     Attributes:
       source: label of the simulation that was trained.
@@ -25,7 +25,7 @@ class Trajectory:
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """What training reported."""
+        """Reports of training."""
         rounds, evaluations = self.record.rounds, self.record.evaluations
         shards = len(self.record.summary.get("final_shard_losses") or ())
         losses = evaluations[["loss", *shard_columns(shards)]].to_numpy()
@@ -33,7 +33,7 @@ class Trajectory:
 
     @property
     def parameters_hash(self) -> str:
-        """Of the parameters in the end."""
+        """Hash of the final parameters."""
         return str(self.record.summary["parameters_hash"])
 
     def was_made_with(self, what: Mapping[str, Any]) -> bool:
@@ -47,7 +47,7 @@ class Beginning:
 
     Attributes:
       source: label of that simulation.
-      checkpoint: the state; its number of events is that of the simulation that goes on.
+      checkpoint: the state; its number of events is that of the simulation that resumes from it.
     """
 
     source: str
@@ -60,10 +60,10 @@ class SharedTraining:
 
     Attributes:
       trajectory: all of it, None where it has to be trained.
-      beginning: where it goes on from, None where it starts from nothing.
-      wanted: after how many events its state is wanted.
-      room: bytes that there are for such states.
-      kept: the states of those that it came past, as far as there was room.
+      beginning: the state to resume from, None to start from nothing.
+      wanted: numbers of events after which to keep its state.
+      room: bytes available for such states.
+      kept: the wanted states that it has reached, as far as there was room.
     """
 
     trajectory: Trajectory | None = None
@@ -73,7 +73,7 @@ class SharedTraining:
     kept: dict[int, Checkpoint] = dataclasses.field(default_factory=dict)
 
     def takes(self, events: int, size: Callable[[], int]) -> bool:
-        """Returns whether the state after so many events is wanted and there is room for its bytes."""
+        """Returns whether the state after `events` events is wanted and there is room for its `size` bytes."""
         return events in self.wanted and size() <= self.room
 
     def keep(self, state: Checkpoint) -> None:
@@ -83,5 +83,5 @@ class SharedTraining:
 
 
 def state_bytes(state: Checkpoint) -> int:
-    """Returns how many bytes the arrays of a state take."""
+    """Returns the bytes of a state's arrays."""
     return sum(array.nbytes for array in state.arrays.values())

@@ -1,4 +1,4 @@
-"""Simulating one experiment: `simulate`, which joins the clock and training."""
+"""Simulation of one experiment: `simulate`, which joins the clock and training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,16 +31,16 @@ def simulate(
     """Simulates one experiment to the end of its budget.
 
     Args:
-      experiment: what to simulate; of a point, as `load` returns them, the overrides are noted too.
+      experiment: to simulate; of a point, as `load` returns them, the overrides are noted too.
       trainer: "batched", "serial", or "null" for the timeline alone; the experiment's own choice when None.
-      observer: is told of the progress.
+      observer: notified of the progress.
       workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
       overrides: what a sweep changed, noted in the record.
       tuned: what a search has found, likewise.
-      checkpoints: folder to write the state to now and then, as the experiment says, and to go on from where it has
-        one; the result is the same, bit for bit. Nothing is written down of a timeline alone.
-      share: what need not be trained because another simulation has, from `simulator.sweep.reuse_plan`.
-      stop: asked after every event whether to write the state down and stop.
+      checkpoints: folder for checkpoints, as often as the experiment says; resumes from the newest one, if any, with
+        the same result, bit for bit. A timeline alone is not checkpointed.
+      share: training shared with other simulations, from `simulator.sweep.reuse_plan`.
+      stop: asked after every event whether to checkpoint and stop.
 
     Returns:
       The record: rounds, evaluations and a summary.
@@ -52,6 +52,13 @@ def simulate(
       NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.
+
+    Example:
+      >>> from simulator import load, simulate
+      >>> [point] = load("experiments/quickstart.yaml", variant="sync DiLoCo")
+      >>> record = simulate(point, trainer="null")
+      >>> record.summary["server_updates"], round(record.summary["simulated_seconds"])
+      (20, 3332)
     """
     point = one_point(experiment)
     overrides, tuned = (point.overrides if overrides is None else overrides), tuned or point.tuned
@@ -63,10 +70,10 @@ class Simulation:
     """One experiment, ready to run.
 
     Attributes:
-      experiment: what is simulated.
+      experiment: to simulate.
       trainer: "batched", "serial" or "null".
       workshop: makes data, models and programs.
-      parameters: how many the model has.
+      parameters: number of the model's parameters.
       cluster: its cost model.
       timeline: its events.
       server: the parameters and the outer optimizer, once `run` has begun; None if nothing is trained.
@@ -100,7 +107,7 @@ class Simulation:
         stop: Callable[[], bool] = lambda: False,
         share: SharedTraining | None = None,
     ) -> RunRecord:
-        """Runs to the end of the budget and returns the record, its summary with what is `noted`. Call it once.
+        """Runs to the end of the budget and returns the record, with `noted` in its summary. Call it once.
 
         Raises:
           Exception: as `simulate`.

@@ -1,4 +1,4 @@
-"""What a sweep is going to cost, before it is simulated."""
+"""Cost of a sweep, estimated before it is simulated."""
 
 import dataclasses
 import math
@@ -28,16 +28,16 @@ _TIMELINE_S = 3.0  # of the host, at most for one point; nothing is said of one 
 _MEASURED_FLOPS = {"cpu": 2e11}  # about 2 s of a CPU
 _MEASURED_FLOPS_ELSEWHERE = 1e14
 _UNLIKE = 4  # times as large: a local step of which the speed is measured too
-_MOST_TIMES = 30  # so many times that much at most, where one local step takes more
+_MOST_TIMES = 30  # multiple of it at most, if one local step takes more
 
 
 @dataclasses.dataclass(frozen=True)
 class PointCost:
-    """What a point costs.
+    """Cost of a point.
 
     Attributes:
       run: the point.
-      shares: what it takes over: "all of" or "a part of" the training of a point, by its number from 1; "" if nothing.
+      shares: training that it reuses: "all of" or "a part of" that of a point, by its number from 1; "" if none.
       local_steps: over all workers, None where they are not known.
       tokens: likewise.
       simulated_s: of the clock in the end, None where it is not known.
@@ -45,7 +45,7 @@ class PointCost:
         it does not, infinite where there is no server update in a moment.
       memory: bytes, an upper estimate; None where it is more than there is.
       flops: of training and evaluating, pretraining included where no point before it has the same; None where not
-        known. What is taken over in part is counted in full.
+        known. Training reused in part is counted in full.
     """
 
     run: PlannedRun
@@ -59,13 +59,13 @@ class PointCost:
 
     @property
     def is_long(self) -> bool:
-        """Whether the clock alone takes long, so that it was not followed to the end."""
+        """Returns whether the clock alone takes long, so that it was not followed to the end."""
         return self.clock_s > 0
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepCost:
-    """What a sweep costs.
+    """Cost of a sweep.
 
     Attributes:
       points: each.
@@ -80,7 +80,7 @@ class SweepCost:
     step_s: float = 0.0
 
     def host_s(self, point: PointCost) -> float | None:
-        """Returns how long a point takes on the host, None where that is not known."""
+        """Returns the host seconds of a point, None if they are not known."""
         clock_s = point.clock_s if math.isfinite(point.clock_s) else 0.0
         if point.shares.startswith("all"):
             return clock_s
@@ -89,7 +89,7 @@ class SweepCost:
         return max(point.flops / self.flops_per_s, (point.local_steps or 0) * self.step_s, clock_s)
 
     def lines(self) -> Iterator[str]:
-        """Yields what there is to say of all points together."""
+        """Yields the lines on all points together."""
         trained = [point for point in self.points if not point.shares.startswith("all")]
         steps = sum(point.local_steps or 0 for point in trained)
         tokens = sum(point.tokens or 0 for point in trained)
@@ -109,7 +109,7 @@ class SweepCost:
         yield "a dry run: nothing is written"
 
     def _long(self) -> Iterator[str]:
-        """Yields what to do about points that take long whatever is trained."""
+        """Yields the remedies for points that take long whatever is trained."""
         long = [point for point in self.points if point.is_long]
         if long:
             longest = max(long, key=lambda point: point.clock_s)
@@ -128,13 +128,13 @@ class SweepCost:
 def estimate(
     points: "Sequence[Point]", workshop: Workshop, flops_per_s: float | None = None, *, reuse: bool = True
 ) -> SweepCost:
-    """Returns what points are going to cost; of a point that trains, a short piece may be trained to measure the speed.
+    """Returns the cost of points; of a point that trains, a short piece may be trained to measure the speed.
 
     Args:
-      points: what is to be simulated.
-      workshop: in which they were looked at.
+      points: to simulate.
+      workshop: in which they were checked.
       flops_per_s: the speed of training; measured when absent.
-      reuse: whether points take over what others have trained.
+      reuse: whether points reuse others' training.
     """
     runs, experiments = planned_runs(points), [point.experiment for point in points]
     plan = _plan(runs, experiments, workshop) if reuse else Reuse()
@@ -146,7 +146,7 @@ def estimate(
 
 
 def _plan(runs: Sequence[PlannedRun], experiments: Sequence[Experiment], workshop: Workshop) -> Reuse:
-    """Returns what points take over from each other, nothing where it takes long to know."""
+    """Returns the training that points reuse from each other, nothing where it takes long to know."""
     until_s = time.monotonic() + _TIMELINE_S * len(runs)
     try:
         return sharing(experiments, [run.label for run in runs], workshop, lambda: time.monotonic() > until_s)
@@ -180,16 +180,16 @@ def _cost(
 
 
 class _Furthest:
-    """Keeps how far a simulation has come."""
+    """Keeps the latest progress of a simulation."""
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Is not told: nothing is trained."""
+        """Ignores pretraining: nothing is trained."""
 
     def advanced(self, progress: Progress) -> None:
-        """The server has processed an update."""
+        """Keeps the progress after a server update."""
         self.progress = progress
 
 
@@ -258,7 +258,7 @@ def _measured(
 
 
 def _steps_per_s(experiment: Experiment, flops_per_step: float, workshop: Workshop) -> float | None:
-    """Returns how fast an experiment trains, for a moment; None where a moment does not suffice."""
+    """Returns the local steps per second of an experiment, from a moment; None if a moment does not suffice."""
     import jax
 
     enough = _MEASURED_FLOPS.get(jax.default_backend(), _MEASURED_FLOPS_ELSEWHERE)

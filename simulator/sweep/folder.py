@@ -1,4 +1,4 @@
-"""The output folder of a command: who may write to it, and what in it is finished."""
+"""The output folder of a command: its lock, and the finished runs in it."""
 
 import contextlib
 import os
@@ -26,17 +26,16 @@ _PLANS = {LOCK_FILE, SWEEP_FILE, PROGRESS_FILE}
 def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -> Iterator[Path]:
     """Yields a folder to write to, and keeps other processes out of it meanwhile.
 
-    It is one that holds no runs, or the one to go on in. Where the block fails before anything was run, what was
-    written there is removed, so that it does not hinder the next try.
+    It is one that holds no runs, or the one to resume in. If the block fails before anything was run, files written
+    there are removed, so that it does not hinder the next try.
 
     Args:
-      out: what the user chose; below `runs` when absent.
+      out: as the user chose; below `runs` when absent.
       name: of the experiment.
-      resume: whether to go on in a folder that there is; None where that cannot be asked for.
+      resume: whether to resume in an existing folder; None if that cannot be asked for.
 
     Raises:
-      ExperimentError: it holds runs and is not to be gone on with, or the other way round; another process is at work
-        there.
+      ExperimentError: it holds runs and is not to be resumed, or the other way round; another process is at work there.
       OSError: it cannot be written to.
     """
     folder = out or _below_runs(name, bool(resume))
@@ -82,7 +81,7 @@ def _is_no_text(folder: Path) -> bool:
 
 
 def _holds_no_run(folder: Path) -> bool:
-    """Returns whether there is nothing in a folder but what is written down before anything is run."""
+    """Returns whether a folder holds nothing but files that are written before anything is run."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -113,7 +112,7 @@ def _below_runs(name: str, resume: bool) -> Path:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder; the operating system lets them in when this one is killed.
+    """Locks a folder for this process; the operating system releases the lock if the process dies.
 
     Raises:
       ExperimentError: another one is at work there.
@@ -145,7 +144,7 @@ def taken(folder: Path) -> bool:
 
 
 def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
-    """Returns the record of a run that has finished, None where there is none.
+    """Returns the record of a run that has finished, None if there is none.
 
     Args:
       folder: the run's.

@@ -1,4 +1,4 @@
-"""What becomes of the points of a sweep, and the protocols of who simulates them and who watches."""
+"""Outcomes of a sweep's points, and the protocols of executors and watches."""
 
 import dataclasses
 import traceback
@@ -22,8 +22,8 @@ class Finished:
     """A point that is finished.
 
     Attributes:
-      run: which.
-      record: its, which is in its folder too.
+      run: the point.
+      record: of the point, which is in its folder too.
     """
 
     run: PlannedRun
@@ -35,10 +35,10 @@ class Failure:
     """A point that has failed.
 
     Attributes:
-      run: which.
+      run: the point.
       kind: name of the error.
       message: what went wrong.
-      details: where in the program, of an error that is not expected.
+      details: place in the program, of an unexpected error.
     """
 
     run: PlannedRun
@@ -48,7 +48,7 @@ class Failure:
 
     @classmethod
     def of(cls, run: PlannedRun, error: Exception) -> "Failure":
-        """Returns what an exception means for a point."""
+        """Returns the failure of a point that an exception means."""
         from simulator.record import RecordError
 
         expected = isinstance(error, SimulationError | ExperimentError | RecordError | OSError)
@@ -60,7 +60,7 @@ class Failure:
         return f"{self.run.label}: {self.message}"
 
     def write(self, folder: Path) -> None:
-        """Writes down in the point's folder what went wrong; `folder` is that of all.
+        """Saves the failure in the point's folder; `folder` is that of all.
 
         Raises:
           OSError: it cannot be written.
@@ -73,10 +73,10 @@ class Failure:
 
 
 def read_failure(folder: Path) -> Mapping[str, Any] | None:
-    """Returns what went wrong with the point of a folder, None where nothing is written down.
+    """Returns the failure that is saved in a point's folder, None if there is none.
 
     Raises:
-      RecordError: what is written down cannot be read.
+      RecordError: the file cannot be read.
     """
     from simulator.record import read_json
 
@@ -92,7 +92,7 @@ Outcome: TypeAlias = Finished | Failure
 
 
 class PointsFailedError(SimulationError):
-    """Some points of a sweep have failed; the others are finished.
+    """Failure of some points of a sweep; the others are finished.
 
     Attributes:
       records: of the points that are finished, in the order of the points, as `Runs`.
@@ -100,7 +100,7 @@ class PointsFailedError(SimulationError):
     """
 
     def __init__(self, failures: "Sequence[Failure]", records: "Sequence[RunRecord]", folder: Path | None = None):
-        """Makes the error; `folder` is where --resume goes on, if anywhere."""
+        """Makes the error; `folder` is the one that --resume resumes in, if any."""
         from simulator.report.runs import Runs
 
         self.failures, self.records = tuple(failures), Runs(records)
@@ -111,36 +111,35 @@ class PointsFailedError(SimulationError):
 
 
 class Watch(Protocol):
-    """Is told where the points stand."""
+    """Watches the progress of points."""
 
     def begin(self, run: PlannedRun) -> "Observer":
-        """A point is being simulated; returns what observes it."""
+        """Starts a point; returns its observer."""
 
     def lost(self, run: PlannedRun) -> None:
-        """The process that simulated a point is gone; the point waits again."""
+        """Follows the loss of a point's process: the point waits again."""
 
 
 class Executor(Protocol):
     """Simulates the points of tasks, wherever. Use it as a context.
 
-    Tasks may be submitted at any time, also between two outcomes, so that what is simulated next can follow from what
-    has been found.
+    Tasks may be submitted at any time, also between two outcomes, so that the next ones can follow from the outcomes.
     """
 
     def __enter__(self) -> "Executor":
-        """Begins."""
+        """Starts."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends what is still under way."""
+        """Ends the tasks that are still under way."""
 
     def submit(self, task: Task) -> None:
         """Adds a task."""
 
     def next(self) -> Outcome | None:
-        """Waits until another point is over and returns what became of it, None where no task is left.
+        """Waits until another point is over and returns its outcome, None if no task is left.
 
         Raises:
-          Interrupted: it was asked to stop; what was under way is written down.
+          Interrupted: it was asked to stop; points under way are checkpointed.
         """

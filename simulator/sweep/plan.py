@@ -33,11 +33,11 @@ class PlannedRun:
 
     Attributes:
       index: its place among the points, from 0.
-      label: what to call it: the variant and what the sweep set.
+      label: the variant and the sweep's settings.
       folder: name of its folder in the output folder.
       experiment: resolved, as JSON.
       overrides: what the sweep set.
-      tuned: what a search has found for it.
+      tuned: values that a search has found for it.
     """
 
     index: int
@@ -54,10 +54,10 @@ class Task:
 
     Attributes:
       runs: the points, in order.
-      reuse: whether each takes over what those before it have trained.
+      reuse: whether each reuses the training of those before it.
       start: equal for tasks that begin with the same parameters, which a process makes once.
-      attempt: how many processes were lost with it.
-      known: places of the points that are finished already: they are there for the others to take over from.
+      attempt: number of processes lost with it.
+      known: places of the points that are finished already, whose training the others may reuse.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -84,7 +84,7 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
 
 
 def names_of(points: "Sequence[Point]") -> list[str]:
-    """Returns a file name for each point: its variant and what the sweep set, by the last parts of clear paths."""
+    """Returns a file name for each point: its variant and the sweep's settings, by the last parts of clear paths."""
     from simulator.report import file_names
     from simulator.report.grouping import short_names
 
@@ -126,9 +126,9 @@ def tasks_of(
 
     Args:
       runs: all points.
-      groups: which of them have something from each other, each in order; every point is in one.
-      done: the points that are finished. They stay in the tasks of others, which may take over their training.
-      reuse: whether anything is taken over.
+      groups: points that share training, each in order; every point is in one.
+      done: the points that are finished. They stay in the tasks of others, which may reuse their training.
+      reuse: whether training is reused.
     """
     tasks = []
     for group in groups:
@@ -140,7 +140,7 @@ def tasks_of(
 
 
 def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) -> list[list[int]]:
-    """Returns which points have something from each other: those are to be simulated by one process.
+    """Returns the groups of points that share training: each is to be simulated by one process.
 
     Raises:
       ExperimentError: an experiment does not fit its data, model or optimizers.
@@ -154,14 +154,14 @@ def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) 
 
 
 def start_of(run: PlannedRun) -> str:
-    """Returns what decides the parameters that a simulation begins with."""
+    """Returns the settings that decide the parameters that a simulation begins with."""
     what = [run.experiment[section] for section in ("model", "data", "seed", "pretrain")]
     trained = run.experiment["inner"] if run.experiment["pretrain"]["steps"] else None
     return json.dumps([*what, trained], sort_keys=True)
 
 
 def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
-    """Writes down which points a sweep has, for `read_sweep`.
+    """Saves the list of a sweep's points for `read_sweep`.
 
     Raises:
       OSError: it cannot be written.
@@ -173,7 +173,7 @@ def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
 
 
 def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
-    """Returns the points with the folders that they have in the sweep that is there, so that their records are found.
+    """Returns the points with their folders in the existing sweep, so that their records are found.
 
     Points are known by their labels: a sweep may have got further ones, or another order. A list that is not there, or
     cannot be read, is written anew.
@@ -197,7 +197,7 @@ def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:
-    """Returns what `write_sweep` wrote: the name, and for each of the points its label, folder and overrides.
+    """Returns the list that `write_sweep` saved: the name, and for each of the points its label, folder and overrides.
 
     Raises:
       RecordError: there is no sweep in the folder, or its list cannot be read.

@@ -1,4 +1,4 @@
-"""Where the points of a sweep stand: shown live, and written down now and then for `tardigrad sweep status`."""
+"""Progress of a sweep's points: shown live, and saved now and then for `tardigrad sweep status`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ _Standings = dict[Annotated[str, pydantic.StringConstraints(pattern=r"^\d+$")], 
 
 
 class Board:
-    """Keeps where each point stands.
+    """Keeps the progress of each point.
 
     Args:
-      folder: the sweep's, to write it down in; None where it is not.
+      folder: the sweep's, to save it in; None not to save it.
       view: shows it.
-      weights: what each point takes, in proportion to the others.
+      weights: cost of each point, in proportion to the others.
     """
 
     def __init__(self, folder: Path | None, view: LiveView, weights: Sequence[float]):
@@ -53,7 +53,7 @@ class Board:
         return self._running[run.index]
 
     def lost(self, run: PlannedRun) -> None:
-        """Has a point wait again."""
+        """Marks a point as waiting again."""
         watched = self._running.pop(run.index, None)
         if watched is not None:
             watched.view.lost()
@@ -70,7 +70,7 @@ class Board:
         self.note(at_once=True)
 
     def note(self, *, at_once: bool = False) -> None:
-        """Writes down where the running points stand, if that was not done a moment ago."""
+        """Saves the progress of the running points, if that was not done a moment ago."""
         now_s = time.monotonic()
         if self._folder is None or not (at_once or now_s >= self._written_s + _WRITTEN_EVERY_S):
             return
@@ -90,7 +90,7 @@ class _Watched:
         self._pretrained = ""
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Passes on how far pretraining is."""
+        """Passes on the progress of pretraining."""
         self._pretrained = f"{steps:,} of {of:,}"
         self.view.pretrained(steps, of, loss)
         self._board.note()
@@ -102,7 +102,7 @@ class _Watched:
         self._board.note()
 
     def stands(self) -> dict[str, Any]:
-        """Returns what to write down."""
+        """Returns the progress to save."""
         if self._latest is None:
             return {"pretraining": self._pretrained}
         return {
@@ -114,10 +114,10 @@ class _Watched:
 
 
 def read_progress(folder: Path) -> Mapping[int, Mapping[str, Any]]:
-    """Returns where the points stood that were under way when it was last written down, by their places.
+    """Returns the progress of points that were under way when it was last saved, by their places.
 
     Raises:
-      RecordError: what was written down cannot be read.
+      RecordError: the file cannot be read.
     """
     remedy = "Remove it: a run that is under way writes it anew"
     try:

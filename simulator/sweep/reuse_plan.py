@@ -2,7 +2,7 @@
 
 A round is a pure function of what is known when it is dispatched, so training follows from the causal order of events
 and from the learning settings; how long things take does not enter. Where two simulations agree in both, one is trained
-and the other takes its losses at its own times. Where they agree up to an event, the second goes on from there, if that
+and the other takes its losses at its own times. Where they agree up to an event, the second resumes from there, if that
 saves enough and there is room for the state at which they part; else it is trained from the start, to the same bits.
 """
 
@@ -39,8 +39,8 @@ class Order:
     Attributes:
       fingerprints: of each event and all before it, uint64 of shape (events,).
       numbers: of each event among all of the simulation's, from 1, int64 of shape (events,).
-      learned: how many events it takes until something has been learned: those to the first update.
-      worthwhile: how many events it takes until so much has been learned that it is worth a state to have it.
+      learned: number of events to the first update.
+      worthwhile: number of events after which enough has been learned to be worth saving a state.
       whole: fingerprint of all.
     """
 
@@ -51,14 +51,14 @@ class Order:
     whole: str
 
     def common(self, other: "Order") -> int:
-        """Returns how many events two orders begin with in common."""
+        """Returns the number of events that two orders begin with in common."""
         length = min(len(self.fingerprints), len(other.fingerprints))
         differ = np.flatnonzero(self.fingerprints[:length] != other.fingerprints[:length])
         return int(differ[0]) if len(differ) else length
 
 
 def order_of(events: Iterable[Event]) -> Order | None:
-    """Returns the causal order of events, None where they end in nobody being able to make progress."""
+    """Returns the causal order of events, None if they end in a deadlock."""
     causal = CausalHash()
     last, fingerprints, numbers = causal.digest(), [], []
     learned = rounds = steps = 0
@@ -93,12 +93,13 @@ class _Source:
 
 
 class Reuse:
-    """Decides for the simulations of a sweep, in order, what each has from those before it.
+    """Decides, for the simulations of a sweep in order, which training of earlier ones each reuses.
 
     Args:
-      labels: what to call them.
-      settings: what decides their training besides the order of events.
-      orders: theirs; None where there is none, or where nobody has the same settings. Without any, nothing is reused.
+      labels: of the simulations.
+      settings: those that decide their training besides the order of events.
+      orders: of their events; None if there is none, or if no other has the same settings. Without any, nothing is
+        reused.
       room: bytes of the host's memory that states may take at a time.
     """
 
@@ -122,7 +123,7 @@ class Reuse:
                 self._place(index, alike[settings[index]], orders)
 
     def _place(self, index: int, trained: list[int], orders: Sequence[Order | None]) -> None:
-        """Finds where the training of a simulation comes from, among those with the same settings before it."""
+        """Finds the source of a simulation's training among the earlier ones with the same settings."""
         own = orders[index]
         assert own is not None
         longest, source = own.worthwhile - 1, None
@@ -147,10 +148,10 @@ class Reuse:
         return (self._part[index].index, False) if index in self._part else None
 
     def groups(self, count: int) -> list[list[int]]:
-        """Returns the simulations that have something from each other, in order; one that has nothing is by itself.
+        """Returns the groups of simulations that share training, in order; one that shares none is by itself.
 
         Args:
-          count: how many simulations there are.
+          count: number of simulations.
         """
         groups: dict[int, list[int]] = {}
         first: list[int] = []
@@ -161,9 +162,9 @@ class Reuse:
         return list(groups.values())
 
     def share(self, index: int) -> SharedTraining:
-        """Returns what a simulation has from those that are done, and what is wanted of it."""
+        """Returns the training that a simulation reuses from those that are done, and the states to keep of it."""
         wanted = frozenset(part.there for part in self._part.values() if part.index == index)
-        room = self._room - sum(map(state_bytes, self._kept.values()))  # with the one that it goes on from
+        room = self._room - sum(map(state_bytes, self._kept.values()))  # with the one that it resumes from
         record = self._records.get(self._whole.get(index, -1))
         if record is not None:
             return SharedTraining(Trajectory(self._labels[self._whole[index]], record))
@@ -178,12 +179,12 @@ class Reuse:
         )
 
     def done(self, index: int, record: RunRecord, kept: Mapping[int, Checkpoint] | None = None) -> None:
-        """Notes what a simulation has made, for those that want it.
+        """Takes a simulation's record and states, for those that reuse its training.
 
         Args:
-          index: which one.
-          record: its.
-          kept: states that were wanted of it.
+          index: of the simulation.
+          record: of the simulation.
+          kept: its states that were wanted.
         """
         if index in self._whole.values():
             self._records[index] = record
@@ -197,11 +198,11 @@ def sharing(
     workshop: Workshop,
     stop: Callable[[], bool] = lambda: False,
 ) -> Reuse:
-    """Returns what simulations can have from each other: those with the same learning settings are compared.
+    """Returns the plan of the training that simulations share: those with the same learning settings are compared.
 
     Args:
-      experiments: what to simulate, in order.
-      labels: what to call them in their records.
+      experiments: to simulate, in order.
+      labels: their names in records.
       workshop: theirs.
       stop: asked after every event of their timelines whether to stop.
 
@@ -217,7 +218,7 @@ def sharing(
 
 
 def _settings(workshop: Workshop, experiment: Experiment, unknown: str) -> str:
-    """Returns the learning settings, or that they are unknown: then the simulation itself says why it cannot begin."""
+    """Returns the learning settings, or `unknown`: then the simulation itself says why it cannot begin."""
     try:
         return workshop.learning_settings(experiment)
     except Exception:

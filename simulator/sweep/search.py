@@ -42,11 +42,11 @@ class _Searched(pydantic.BaseModel):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """Values that are tried.
+    """A trial: values to evaluate in a search.
 
     Attributes:
       values: path to value.
-      point: what is simulated.
+      point: to simulate.
       handle: Optuna's.
     """
 
@@ -59,17 +59,17 @@ class Study:
     """Searches for the values with which one variant, at one point of the listed axes, has the smallest final loss.
 
     A trial fails that ends with an error, or whose loss says nothing of its values because it has diverged. The values
-    follow from the seed and from what the trials before have found (a tree-structured Parzen estimator,
-    Bergstra et al., 2011), so that a search that is gone on with asks for the same.
+    follow from the seed and from the results of the trials before (a tree-structured Parzen estimator, Bergstra et al.,
+    2011), so that a resumed search asks for the same.
 
     Args:
       points: of all seeds.
-      before: what was tried before the search was stopped, in the form of `tried`.
+      before: trials before the search was stopped, in the form of `tried`.
 
     Attributes:
-      label: what to call it.
-      trials: how many there will be.
-      tried: what was found: for each trial its values, its seed, and its loss or what went wrong.
+      label: its name.
+      trials: number of trials.
+      tried: results: for each trial its values, its seed, and its loss or its error.
 
     Raises:
       ExperimentError: Optuna is not installed.
@@ -100,9 +100,10 @@ class Study:
     def ask(self) -> Iterator[Trial]:
         """Yields the next trials, none when there have been enough.
 
-        What was tried before, and what cannot be tried, is told at once, with the others that are asked for.
+        Optuna is given the results of known trials, and the errors of invalid ones, at once, with the others of their
+        batch.
         """
-        told: list[tuple[Any, dict[str, Any]]] = []
+        known_results: list[tuple[Any, dict[str, Any]]] = []
         some = False
         while self._asked < self.trials and not some:
             for _ in range(min(AT_ONCE, self.trials - self._asked)):
@@ -111,25 +112,25 @@ class Study:
                 values = {path: _rounded(value, self._searches[path]) for path, value in handle.params.items()}
                 known = next((trial for trial in self._before if trial["values"] == values), None)
                 if known is not None:
-                    told.append((handle, dict(known)))
+                    known_results.append((handle, dict(known)))
                     continue
                 try:
                     point = self._base.at({_SEED: self._seed, **values})
                 except pydantic.ValidationError as error:
                     failed = {"values": values, "seed": self._seed, "final_loss": None}
-                    told.append((handle, failed | {"error": error.errors()[0]["msg"]}))
+                    known_results.append((handle, failed | {"error": error.errors()[0]["msg"]}))
                     continue
                 some = True
                 yield Trial(values, point, handle)
-            for handle, found in told:
+            for handle, found in known_results:
                 self._note(handle, found)
-            told.clear()
+            known_results.clear()
 
     def tell(self, trial: Trial, loss: float | None, *, folder: str | None = None, error: str | None = None) -> None:
-        """Notes what a trial has found.
+        """Records the result of a trial.
 
         Args:
-          trial: which.
+          trial: as `ask` yielded it.
           loss: in the end, nats per token; None where the trial has failed.
           folder: of its record, if there is one.
           error: what went wrong.
@@ -158,7 +159,7 @@ class Study:
         return best
 
     def facts(self) -> dict[str, Any]:
-        """Returns all that there is to write down."""
+        """Returns the search and its results, to be saved as JSON."""
         finite = any(trial["final_loss"] is not None for trial in self.tried)
         chosen = self.chosen() if finite and len(self.tried) == self.trials else None
         searched = {path: search.model_dump(mode="json", exclude_none=True) for path, search in self._searches.items()}
@@ -187,8 +188,8 @@ class Study:
 def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
     """Simulates the trials of a sweep's searched axes.
 
-    Trials are kept in `tuning/` in the sweep's folder, a folder for every few; what was tried and chosen in
-    `tuning.json`, from which a search goes on: a trial that has failed is not tried again.
+    Trials are kept in `tuning/` in the sweep's folder, a folder for every few; trials and choices in `tuning.json`,
+    from which a search resumes: a trial that has failed is not tried again.
 
     Returns:
       The points with the values that were best, without those of which every trial has failed, and these by their
@@ -221,7 +222,7 @@ def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
 
 
 def number_of_trials(points: Sequence[Point]) -> int:
-    """Returns how many simulations the search takes before the points themselves are simulated."""
+    """Returns the number of simulations that the search takes before the points themselves are simulated."""
     return sum(study.trials for study in _studies(points, []))
 
 
@@ -248,7 +249,7 @@ def _listed(point: Point) -> dict[str, Any]:
 
 
 def _simulate(sweep: "Sweep", trials: Sequence[tuple[Study, Trial]], name: str) -> None:
-    """Simulates trials, and tells their studies in their order."""
+    """Simulates trials, and gives their results to their studies in order."""
     folder = sweep.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     part = dataclasses.replace(sweep, points=[trial.point for _, trial in trials], folder=folder, keep_going=True)
@@ -269,7 +270,7 @@ def _write(folder: Path, studies: Sequence[Study]) -> None:
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:
-    """Returns what `_write` has written, nothing where it has not.
+    """Returns the content that `_write` has saved, nothing if it has not.
 
     Raises:
       RecordError: it cannot be read.
@@ -284,7 +285,7 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
 
 def failed_trials(folder: Path) -> list[str]:
-    """Returns what went wrong with trials of the search in a folder."""
+    """Returns the failures of the trials of the search in a folder."""
     return [trial["error"] for study in _read(folder) for trial in study["trials"] if "error" in trial]
 
 

@@ -1,4 +1,4 @@
-"""Where the points of a sweep stand, from its output folder alone."""
+"""Status of a sweep's points, from its output folder alone."""
 
 import contextlib
 import dataclasses
@@ -23,13 +23,13 @@ STATES: tuple[State, ...] = get_args(State)
 
 @dataclasses.dataclass(frozen=True)
 class PointStatus:
-    """Where a point stands.
+    """Status of a point.
 
     Attributes:
-      label: what it is called.
-      state: "stopped" is one that nobody is at work on and that has a checkpoint to go on from, "damaged" one of which
+      label: of the point.
+      state: "stopped" is one that nobody is at work on and that has a checkpoint to resume from, "damaged" one of which
         a file cannot be read.
-      detail: how far it is, what it reached, or what went wrong.
+      detail: its progress, its result, or its error.
     """
 
     label: str
@@ -38,10 +38,10 @@ class PointStatus:
 
 
 def sweep_status(folder: Path) -> list[PointStatus]:
-    """Returns where each point of a sweep stands, and before them the trials of axes that are searched.
+    """Returns the status of each point of a sweep, and before them of the trials of axes that are searched.
 
     Raises:
-      RecordError: there is no sweep in the folder, or what it says of its points cannot be read.
+      RecordError: there is no sweep in the folder, or its list of points cannot be read.
     """
     at_work = taken(folder)
     batches = [file.parent for file in (folder / TRIALS_FOLDER).glob(f"*/{SWEEP_FILE}") if file.parent.name.isdecimal()]
@@ -111,7 +111,7 @@ def status_table(statuses: list[PointStatus]) -> "Table":
 
 
 def counted(statuses: list[PointStatus]) -> Iterator[str]:
-    """Yields how many points are in each state that some are in."""
+    """Yields the number of points in each state that occurs."""
     for state in STATES:
         number = sum(each.state == state for each in statuses)
         if number:

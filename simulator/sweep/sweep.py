@@ -34,8 +34,8 @@ class Local:
     """Points are simulated on this machine.
 
     Attributes:
-      jobs: in how many processes; in this one where it is 1.
-      retries: how often a task whose process is gone is tried again.
+      jobs: number of processes; 1 is this one.
+      retries: number of times that a task whose process is gone is tried again.
     """
 
     jobs: int = 1
@@ -48,10 +48,10 @@ class OnRay:
 
     Attributes:
       address: of the cluster; the one that Ray finds when absent.
-      cpus: how many CPUs a task asks for; as many as a process on this machine would use when absent.
-      gpus: how many GPUs, or which part of one.
+      cpus: number of CPUs that a task asks for; as many as a process on this machine would use when absent.
+      gpus: number of GPUs, or part of one.
       memory: bytes.
-      retries: how often a task whose machine or process is gone is tried again.
+      retries: number of times that a task whose machine or process is gone is tried again.
     """
 
     address: str | None = None
@@ -66,17 +66,17 @@ Engine: TypeAlias = Local | OnRay
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Points to simulate, and what they have in common.
+    """Points to simulate, and their common settings.
 
     Attributes:
-      points: what to simulate.
-      workshop: in which they were looked at.
+      points: to simulate.
+      workshop: in which they were checked.
       folder: for their records.
       engine: where they are simulated.
       trainer: of all; each one's own choice when None.
-      reuse: whether points take over what others have trained.
+      reuse: whether points reuse others' training.
       profile: traces the first that is trained, in this process.
-      trackers: told of every point that is simulated: meanwhile in this process, when they are finished elsewhere.
+      trackers: notified of every point that is simulated: meanwhile in this process, when they are finished elsewhere.
       keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
     """
 
@@ -91,13 +91,13 @@ class Sweep:
     keep_going: bool = False
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Simulates what is not finished; yields what becomes of each point, those that are finished first.
+        """Simulates the unfinished points; yields the outcome of each point, those that are finished first.
 
         Raises:
           ExperimentError: an experiment does not fit its data, or the engine does not fit the machine.
           RecordError: a point's folder holds a record that is damaged, or of another experiment.
           SimulationError: the only point has failed, or processes cannot be started.
-          Interrupted: a signal has come; what was under way is written down.
+          Interrupted: a signal has come; points under way are checkpointed.
           OSError: something cannot be written.
         """
         runs = where_they_were(planned_runs(self.points), self.folder)
@@ -126,14 +126,14 @@ class Sweep:
                 yield outcome
 
     def _track(self, outcome: Finished) -> None:
-        """Tells the trackers of a point that was simulated by another process."""
+        """Notifies the trackers of a point that was simulated by another process."""
         from simulator.progress.trackers import track
 
-        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as told:
-            told.finished(outcome.record)
+        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as tracked:
+            tracked.finished(outcome.record)
 
     def _weights(self) -> list[float]:
-        """Returns what each point takes: operations, as far as the budget tells."""
+        """Returns the cost of each point: operations, as far as the budget tells."""
         costs = [self.workshop.costs(point.experiment).flops_per_step for point in self.points]
         steps = [point.experiment.budget.local_steps for point in self.points]
         if any(each is None for each in steps):
@@ -174,10 +174,10 @@ class Sweep:
         )
 
     def run(self) -> "tuple[list[RunRecord], list[Failure]]":
-        """Simulates what is not finished, and keeps summary.json up to date meanwhile; axes that are searched first.
+        """Simulates the unfinished points, and keeps summary.json up to date meanwhile; searches axes first.
 
         Returns:
-          The records, and what has failed, each in the order of the points.
+          The records and the failures, each in the order of the points.
 
         Raises:
           Exception: as `outcomes` and `tuned`.
@@ -192,7 +192,7 @@ class Sweep:
     def _run_settled(
         self, settled: "list[Point]", hopeless: Mapping[int, SimulationError]
     ) -> "tuple[list[RunRecord], list[Failure]]":
-        """Runs the points for which a search has found something; the others have failed."""
+        """Runs the points for which a search has found values; the others have failed."""
         if not settled:
             raise next(iter(hopeless.values()))
         runs = planned_runs(self.points)
@@ -200,7 +200,7 @@ class Sweep:
         return records, [*(Failure.of(runs[place], error) for place, error in hopeless.items()), *failures]
 
     def by_place(self) -> "tuple[dict[int, RunRecord], dict[int, Failure]]":
-        """Does what `run` does for points of which nothing is searched; returns what became of each by its place."""
+        """Runs points of which nothing is searched, like `run`; returns the outcome of each by its place."""
         from simulator.record import write_summary
 
         records: dict[int, RunRecord] = {}
@@ -227,14 +227,14 @@ def run_points(
     """Simulates points into a folder, as `tardigrad run` does: in local processes, or on a Ray cluster.
 
     Args:
-      points: what to simulate, for instance from `load`, or as `simulate_all` takes it. Axes that are searched are
-        searched first.
+      points: to simulate, for instance from `load`, or as `simulate_all` takes it. Axes that are searched are searched
+        first.
       folder: for the records; empty or absent, unless `resume`.
       engine: where: `Local(jobs)` or `OnRay(address, cpus, gpus, memory)`; this machine when absent.
-      jobs: in how many local processes; 1 is this one. A script that uses more must call this under
-        `if __name__ == "__main__":`, and register its own outer optimizers above that.
-      resume: whether to go on in the folder; what is finished there is not simulated again.
-      reuse: whether points take over what others have trained.
+      jobs: number of local processes; 1 is this one. A script that uses more must call this under
+        `if __name__ == "__main__":`, and register its outer optimizers above that.
+      resume: whether to resume in the folder; finished points are not simulated again.
+      reuse: whether points reuse others' training.
 
     Returns:
       The records, in the order of the points; they are in the folder too.
@@ -242,10 +242,10 @@ def run_points(
     Raises:
       ExperimentError: an experiment does not fit its data, the folder cannot be used, or the engine does not fit.
       PointsFailedError: points have failed; the others are finished, and the error has their records.
-      RecordError: what is in the folder is of other points.
+      RecordError: the folder's records are of other points.
       SimulationError: the only point has failed, or processes cannot be started.
       ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
-      Interrupted: SIGINT, SIGTERM or SIGHUP has come; what was under way is written down.
+      Interrupted: SIGINT, SIGTERM or SIGHUP has come; points under way are checkpointed.
     """
     from simulator.learning import Workshop
     from simulator.report.runs import Runs

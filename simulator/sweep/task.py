@@ -29,12 +29,12 @@ class TaskRunner:
     Args:
       folder: that of all.
       workshop: shares data, compiled programs and pretraining between the points.
-      begin: told of every point that is simulated; returns its observer.
-      stop: asked after every event whether to write the state down and stop.
+      begin: called with every point that is simulated; returns its observer.
+      stop: asked after every event whether to checkpoint and stop.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
       profile: traces the first point that is trained.
-      trackers: told of every point that is simulated.
+      trackers: notified of every point that is simulated.
 
     Attributes:
       current: the point that is being simulated.
@@ -58,11 +58,11 @@ class TaskRunner:
         self._trainer, self._keep_going = trainer, keep_going
 
     def outcomes(self, task: Task) -> Iterator[Outcome]:
-        """Simulates the points of a task that are not finished; yields what became of each that was not known to be.
+        """Simulates the unfinished points of a task; yields the outcome of each that was not known.
 
         Raises:
           Stopped: it was asked to stop.
-          OSError: what went wrong cannot be written down.
+          OSError: a failure cannot be saved.
         """
         self.current = task.runs[0]
         try:
@@ -135,17 +135,17 @@ class TaskRunner:
 def simulate_point(
     point: "Point", name: str, observer: "Observer | None", trackers: "Sequence[Tracker]", **how: Any
 ) -> "RunRecord":
-    """Simulates a point under the eyes of trackers, to which it has a name; `how` is what `simulate` takes besides."""
+    """Simulates a point, notifying trackers under `name`; `how` is passed on to `simulate`."""
     from simulator.progress.trackers import track
     from simulator.simulation.simulate import simulate
 
-    with track(trackers, name, point, observer) as told:
-        record = simulate(point.experiment, observer=told, overrides=point.overrides, tuned=point.tuned, **how)
-        told.finished(record)
+    with track(trackers, name, point, observer) as tracked:
+        record = simulate(point.experiment, observer=tracked, overrides=point.overrides, tuned=point.tuned, **how)
+        tracked.finished(record)
     return record
 
 
 def _clean(folder: Path) -> None:
-    """Removes what a finished point needs no more."""
+    """Removes files that a finished point needs no more."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     (folder / ERROR_FILE).unlink(missing_ok=True)

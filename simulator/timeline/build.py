@@ -1,4 +1,4 @@
-"""From an experiment to its events."""
+"""Building the timeline of an experiment."""
 
 from collections.abc import Sequence
 
@@ -33,11 +33,11 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
 
     Args:
       experiment: whose events.
-      cluster: what they cost.
+      cluster: their durations.
       shard_sizes: relative sizes of the shards; all equal when absent.
 
     Raises:
-      PolicyError: a policy of one's own is not registered in this process, or refuses its arguments.
+      PolicyError: a user-defined policy is not registered in this process, or refuses its arguments.
     """
     outer, budget, evaluate = experiment.outer, experiment.budget, experiment.evaluate
     steps, measured = _steps(experiment, cluster)
@@ -82,7 +82,7 @@ def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:
 
 
 def _steps(experiment: Experiment, cluster: ClusterModel) -> tuple[list[int], StepsChoice | None]:
-    """Returns the local steps of every worker, and what chooses them anew for each round where that is asked for."""
+    """Returns the local steps of every worker, and the choice of them anew for each round, if any."""
     most = experiment.inner.local_steps
     fixed = fixed_steps(cluster.workers, most)
     match experiment.local_steps:

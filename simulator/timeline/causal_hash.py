@@ -57,7 +57,7 @@ class CausalHash:
 
 
 def _record(event: Event) -> bytes:
-    """Returns what is hashed of one of the rarer events."""
+    """Returns the hashed part of one of the rarer events."""
     match event:
         case Shortened(round=task):
             return _MARK.pack(b"s", task.id, task.steps)

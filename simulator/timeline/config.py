@@ -8,11 +8,11 @@ from simulator.timeline.policies.synchronization import StepsChoice, Synchroniza
 
 @dataclasses.dataclass(frozen=True)
 class TimelineConfig:
-    """Everything that decides the order of events; nothing of it is an array of parameters.
+    """Settings that decide the order of events; none of them is an array of parameters.
 
     Attributes:
-      synchronization: when groups restart.
-      shard_choice: which shard a round trains on.
+      synchronization: decides when groups restart.
+      shard_choice: decides which shard a round trains on.
       steps: local steps per round of each worker.
       shards: number of data shards.
       arrivals_per_update: asynchronous arrivals that are averaged into one server update (FedBuff).

@@ -1,4 +1,4 @@
-"""Detecting that nobody in the simulated cluster makes progress any more, and saying why."""
+"""Detection of deadlock and livelock in the simulated cluster."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,18 +11,18 @@ _NAMED = 5
 
 
 class NoProgressError(SimulationError):
-    """Nobody in the simulated cluster can make progress; the message says who waits for what."""
+    """Deadlock or livelock: nobody in the simulated cluster can make progress; the message says who waits for what."""
 
 
 class DeadlockDetector:
-    """Counts workers' failures, and knows whether anything can still come from them."""
+    """Detects deadlock and livelock from failures and arrivals."""
 
     def __init__(self, workers: Sequence[Worker]):
         self._workers = workers
         self._failures: dict[int, int] = {}  # since each worker's last round arrived
 
     def failed(self, worker: int, cause: str, time_ns: Nanoseconds) -> None:
-        """Notes that a worker went away or lost its round.
+        """Counts a failure: a worker that went away or lost its round.
 
         Raises:
           NoProgressError: everybody that tries has failed very often in a row.
@@ -36,7 +36,7 @@ class DeadlockDetector:
             )
 
     def arrived(self, worker: int) -> None:
-        """Notes that a worker's round has arrived."""
+        """Counts the arrival of a worker's round."""
         self._failures.pop(worker, None)
 
     def _hopeless(self) -> bool:
@@ -53,7 +53,7 @@ class DeadlockDetector:
         """Returns the error of a server to which nothing will ever come again.
 
         Args:
-          time_ns: when.
+          time_ns: of the deadlock.
           awaited: workers whose rounds the server waits for.
           ready: workers that wait for the server.
           advice: on the policy, what else could be given.

@@ -9,11 +9,11 @@ Outcome = Literal["applied", "buffered", "dropped"]
 
 
 class Round(NamedTuple):
-    """What a worker is told to do: all that its training depends on, fixed when it is dispatched.
+    """A worker's round: all that its training depends on, fixed when it is dispatched.
 
     Attributes:
       id: rounds are numbered in the order of dispatch.
-      worker: who does it.
+      worker: number of the worker.
       shard: data shard that it trains on.
       first_step: the shard's count of local steps assigned before this round.
       steps: number of local steps.
@@ -41,7 +41,7 @@ class Shortened(NamedTuple):
     Attributes:
       time_ns: when.
       round: as it is now.
-      given: how many steps it had.
+      given: number of steps it had.
     """
 
     time_ns: Nanoseconds
@@ -75,8 +75,8 @@ class Lost(NamedTuple):
     Attributes:
       time_ns: when it was lost.
       round: as it was by then.
-      cause: what took it.
-      computed: how many of its steps had been computed, in vain.
+      cause: of the loss.
+      computed: number of its steps that had been computed, in vain.
       pulls, pushes: messages that were sent for it.
     """
 
@@ -89,12 +89,12 @@ class Lost(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something has gone wrong in the cluster, or is right again.
+    """A fault in the cluster, or its end.
 
     Attributes:
       time_ns: when.
-      worker: whose; -1 of the server.
-      kind: what; "return" ends every absence, "late" is that of a worker that joins after the start.
+      worker: number of the worker; -1 is the server.
+      kind: of the fault; "return" ends every absence, "late" is that of a worker that joins after the start.
       forgets: whether the worker has lost its inner optimizer state.
       factor: how many times as long a step takes from now on, of "slow"; else NaN.
     """

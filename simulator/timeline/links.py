@@ -10,7 +10,7 @@ class Channel:
 
     Where the server has a link of its own, a message occupies it for a time, first come, first served. A worker's
     slower link and the latency come after that and hold up no one else. So it is known when a transfer will end as soon
-    as it is requested. What stands in the queue takes its turn, also if its worker is gone by then, and also if it is
+    as it is requested. A message in the queue takes its turn, also if its worker is gone by then, and also if it is
     going to be lost. While a worker's link or the server is down, its transfer stands still.
     """
 

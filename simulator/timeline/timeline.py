@@ -31,15 +31,15 @@ from simulator.timeline.worker import Process, Request, Worker
 
 
 class Timeline:
-    """Iterating runs the simulation and yields its events in causal order.
+    """Timeline of a simulation: iterating runs it and yields its events in causal order.
 
-    SimPy orders the events and never sees an array: whoever iterates may train what is dispatched, or nothing at all.
-    `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
+    SimPy orders the events and never sees an array: the iterating code may train the dispatched rounds, or nothing at
+    all. `causal_hash` fingerprints the order in which versions are pulled, arrivals processed and evaluations made: two
     timelines with the same hash train the same thing. Time is counted in whole nanoseconds.
 
     Attributes:
       env: the clock.
-      cluster: what everything costs.
+      cluster: durations of everything.
       down, up: the network.
       under_way: number of rounds that workers are at.
       stalled: number of workers that wait for something that never ends.
@@ -96,7 +96,7 @@ class Timeline:
 
     @property
     def causal_hash(self) -> str:
-        """Fingerprint of what has happened so far, hexadecimal."""
+        """Fingerprint of the events so far, hexadecimal."""
         return self._causal.hexdigest()
 
     @property
@@ -113,18 +113,18 @@ class Timeline:
                 self._finish(deadline_ns)
             else:
                 env.step()
-            if events:
+            if events:  # after each step, so that whoever iterates acts on an event before time goes by
                 self._causal.add(events)
                 yield from events
                 events.clear()
 
-    # What workers tell the server.
+    # Messages of workers to the server.
 
     def emit(self, event: Event) -> None:
-        """Notes that something has happened."""
+        """Queues an event to be yielded, and counts failures."""
         if isinstance(event, Lost):
             self._waiting.discard(event.round.worker)
-            if event.cause == "message":  # else the worker's going away is told too
+            if event.cause == "message":  # else the absence is a fault of its own, which counts
                 self._deadlock.failed(event.round.worker, event.cause, event.time_ns)
         elif isinstance(event, Fault) and event.kind in ABSENCES:
             self._waiting.discard(event.worker)
@@ -132,23 +132,23 @@ class Timeline:
         self._events.append(event)
 
     def receive(self, message: Arrival | Request) -> None:
-        """Takes in a pseudo-gradient or a request that has arrived."""
+        """Takes in a pseudo-gradient or a request that has arrived, and wakes the server."""
         self._inbox.append(message)
         self.wake()
 
     def forget(self, worker: int) -> None:
-        """Waits no more for a worker that has said that its round will not come."""
+        """Stops waiting for a worker that has announced that its round will not come."""
         self._awaited.pop(worker, None)
         self.wake()
 
     def expect(self, worker: Worker) -> None:
-        """Takes note of when a worker's round can arrive."""
+        """Updates the time at which a worker's round can arrive."""
         if self._looks_ahead and worker.expected_ns < math.inf:
             heapq.heappush(self._expected, (worker.expected_ns, worker.index))
         self.wake()
 
     def wake(self) -> None:
-        """Lets the server look again: what it waits for may have changed."""
+        """Wakes the server: the condition that it waits for may have changed."""
         if not self._news.triggered:
             self._news.succeed()
 
@@ -160,12 +160,15 @@ class Timeline:
     # The server.
 
     def _serve(self) -> Process:
-        """Processes what has arrived, restarts groups, evaluates."""
+        """Processes arrivals, restarts groups, evaluates."""
         yield self.env.event().succeed()  # after what befalls workers at the start
         yield from self._evaluate()
         self._restart(range(self.cluster.workers))
         while self._end_ns is None:
             yield from self._work(0)  # if it is down, until it is up
+            # One thing at a time, since each takes time in which messages come. The order decides ties: an evaluation
+            # that is due comes first; then messages that arrived before the timeout, which belong to the round that it
+            # ends; then a group that its policy closes restarts, before any message is processed that would join it.
             if self._tick_due:
                 self._tick_due = False
                 yield from self._evaluate()
@@ -177,7 +180,7 @@ class Timeline:
                 yield from self._process(self._inbox.popleft())
             else:
                 self._check_progress()
-                self._news = self.env.event()
+                self._news = self.env.event()  # made only when idle: wake() has no effect on a server at work
                 yield self._news
 
     def _in_time(self) -> bool:
@@ -186,7 +189,7 @@ class Timeline:
         return timeout_ns < math.inf and self._inbox[0].arrival_ns <= self._started_ns + timeout_ns
 
     def _work(self, work_ns: Nanoseconds) -> Process:
-        """Works for some time, not counting that in which the server is down."""
+        """Works for some time, not counting outages of the server."""
         if self.cluster.faults is not None:
             now_ns = self.env.now
             work_ns = self.cluster.faults.server.finished_ns(now_ns, work_ns) - now_ns
@@ -214,12 +217,13 @@ class Timeline:
     def _next_arrival_ns(self) -> Nanoseconds:
         """Returns when the next round can arrive, at the earliest."""
         expected = self._expected
+        # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
         while expected and self._workers[expected[0][1]].expected_ns != expected[0][0]:
             heapq.heappop(expected)
         return expected[0][0] if expected else math.inf
 
     def _process(self, message: Arrival | Request) -> Process:
-        """A worker joins the group, with what it has computed if it has; without a barrier that is an outer step."""
+        """Takes a worker into the group, with its finished round, if any; without a barrier that is an outer step."""
         if isinstance(message, Request):
             self._admit(message)
             return
@@ -238,7 +242,7 @@ class Timeline:
             yield from self._update((message,), late=self._averages)
 
     def _admit(self, request: Request) -> None:
-        """Takes up a worker without a round: behind a barrier, one that has lost its round does it again."""
+        """Admits a worker without a round: behind a barrier, one that has lost its round does it again."""
         if not self._workers[request.worker].asks(request):
             return  # its group restarted before the server came to this, or it is gone again
         lost = self._awaited.pop(request.worker, None)
@@ -262,7 +266,7 @@ class Timeline:
             self._restart(group)
 
     def _restart(self, workers: Iterable[int]) -> None:
-        """Gives rounds to who is there; behind a barrier nobody else is waited for any more."""
+        """Gives rounds to the workers that are there; behind a barrier the server stops waiting for others."""
         if self._averages:
             self._awaited.clear()
         self._started_ns = self.env.now
@@ -278,7 +282,7 @@ class Timeline:
         while (left_ns := self._started_ns + self._timeout_ns - self.env.now) > 0:
             yield self.env.timeout(left_ns)
             if self._started_ns + self._timeout_ns <= self.env.now:
-                yield self.env.timeout(0)
+                yield self.env.timeout(0)  # behind the arrivals of this very time, which are in the queue already
         self._alarm_is_on = False
         self.wake()
 
@@ -346,7 +350,7 @@ class Timeline:
         self.emit(Finished(time_ns, self._version, self._local_steps, tuple(sorted(self._waiting))))
 
     def _tell(self, worker: int, episodes: Episodes, begins: FaultKind, ends: FaultKind) -> Process:
-        """Tells of what only makes things slower."""
+        """Emits the beginnings and ends of episodes, which only make things slower."""
         for episode in episodes:
             yield from self.until(episode.start_ns)
             self.emit(Fault(self.env.now, worker, begins, factor=episode.factor if begins == "slow" else math.nan))
@@ -356,7 +360,7 @@ class Timeline:
             self.emit(Fault(self.env.now, worker, ends))
 
     def _check_progress(self) -> None:
-        """Checks that something can still come that the server waits for.
+        """Checks that the server can still receive something that it waits for.
 
         Raises:
           NoProgressError: nothing can.
@@ -364,6 +368,6 @@ class Timeline:
         if self.under_way > self.stalled or not self._deadlock.nothing_comes():
             return
         if self._group and self._closes(math.inf):
-            return
+            return  # time alone will close it, such as a timeout
         advice = "a synchronization.timeout and a quorum that can be reached, or " if self._averages else ""
         raise self._deadlock.deadlock(self.env.now, self._awaited, self._group, advice)

@@ -18,12 +18,12 @@ Process = Generator[simpy.Event, Any, None]
 
 
 class Request(NamedTuple):
-    """A worker without a round asks for one.
+    """A request for a round, of a worker without one.
 
     Attributes:
-      worker: who.
+      worker: its number.
       arrival_ns: when.
-      rounds: how many rounds it had been given by then.
+      rounds: number of rounds it had been given by then.
     """
 
     worker: int
@@ -33,15 +33,15 @@ class Request(NamedTuple):
 
 @dataclasses.dataclass(slots=True, eq=False)
 class RoundUnderWay:
-    """A round and how far it has got.
+    """A round and its progress.
 
     Attributes:
-      round: what is to be done.
+      round: its assignment.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
-      compute_ns: how long the steps take at full speed.
-      losses: how many times more the present message, of the pull at first, is going to be lost.
-      lost_pushes: how many times that of the push is.
-      message_ns: how long the last message takes.
+      compute_ns: time of the steps at full speed.
+      losses: number of times that the present message, of the pull at first, is still going to be lost.
+      lost_pushes: number of times that of the push is.
+      message_ns: time that the last message takes.
       pulls, pushes: messages that have been sent.
     """
 
@@ -59,14 +59,14 @@ class RoundUnderWay:
 
 
 class Worker:
-    """A SimPy process. A second one, of what befalls it, interrupts it when it is told to leave and when it goes.
+    """A worker as a SimPy process; a second process, of its absences, interrupts it at a notice and when it goes away.
 
     Attributes:
       index: its number.
       under_way: its round, None without one.
-      rounds: how many rounds it has been given.
+      rounds: number of rounds it has been given.
       absence: why it is away, None while it is there.
-      warned: whether it has been told to leave, and is given no more rounds.
+      warned: whether it has had notice to leave, and is given no more rounds.
       stalled: whether it waits for something that never ends.
       fated: whether it may still go away or come back.
       expected_ns: when its round will arrive if nobody gets in its way; infinite without one.
@@ -92,46 +92,47 @@ class Worker:
 
     @property
     def there(self) -> bool:
-        """Whether it can be given a round."""
+        """Returns whether it can be given a round."""
         return self.absence is None and not self.warned
 
     @property
     def returns(self) -> bool:
-        """Whether it is away and will be back."""
+        """Returns whether it is away and will be back."""
         return self.absence is not None and self.absence.end_ns < math.inf
 
     @property
     def comes(self) -> bool:
-        """Whether something will come from it, though it is not given a round."""
-        goes_on = self.under_way is not None and not self.stalled
-        return goes_on or self.warned or (self.stalled and self.fated) or self.returns
+        """Returns whether something will come from it, though it is not given a round."""
+        works = self.under_way is not None and not self.stalled
+        return works or self.warned or (self.stalled and self.fated) or self.returns
 
     def asks(self, request: Request) -> bool:
         """Returns whether a worker that has asked for a round is there and has not been given one since."""
         return self.there and self.rounds == request.rounds
 
     def state(self) -> str:
-        """Describes a worker from which nothing comes."""
+        """Describes a blocked worker for the message of a deadlock."""
         if self.absence is not None:
             return f"worker {self.index} ({self.absence.kind} at {seconds(self.absence.start_ns):g} s, never back)"
         return f"worker {self.index} ({'which can neither send nor receive' if self.stalled else 'idle'})"
 
     def give(self, round: Round) -> None:
-        """Gives it a round. What it pulls is sent at once, so that messages queue in the order of dispatch."""
+        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch."""
         compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, self._jitter))
         under_way = RoundUnderWay(round, self._ready_ns, self._env.now, compute_ns)
-        if self._faults is not None:
+        if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
         self.rounds += 1
         self._begin(under_way)
         self._send_pull(under_way)
-        given, self._given = self._given, self._env.event()
+        given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
 
     def _live(self) -> Process:
-        """Does one round after the other. What interrupts it is an absence, or None for a notice of one."""
-        kept: RoundUnderWay | None = None
+        """Does one round after the other. The cause of an interrupt is an absence, or None for a notice of one."""
+        kept: RoundUnderWay | None = None  # its finished steps are pushed after an absence
         while True:
+            # An interrupt can come at any yield below, also in the push of a kept round: so all are in one try.
             try:
                 if kept is None:
                     yield from self._round((yield self._given))
@@ -154,14 +155,14 @@ class Worker:
             under_way.push_start_ns = self._env.now
         except simpy.Interrupt as interrupt:
             if interrupt.cause is not None:
-                raise
+                raise  # an absence is for _live, which keeps or loses the round
             if not self._cut(under_way):
                 self._decline()
                 return
-        yield from self._push(under_way)
+        yield from self._push(under_way)  # outside of the try: no notice comes here, and an absence is for _live
 
     def _push(self, under_way: RoundUnderWay) -> Process:
-        """Sends what was computed; the worker is then ready for another round."""
+        """Sends the finished steps; the worker is then ready for another round."""
         under_way.losses = under_way.lost_pushes
         self._send_push(under_way)
         if not (yield from self._get_through(under_way, self._send_push)):
@@ -236,17 +237,17 @@ class Worker:
             self._timeline.expect(self)
 
     def _computing_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
-        """Returns how long steps take that take `work_ns` at full speed."""
+        """Returns the time of steps that take `work_ns` at full speed."""
         if self._faults is None or start_ns == math.inf:
             return work_ns
         return self._faults.slowdowns(self.index).finished_ns(start_ns, work_ns) - start_ns
 
     def _wait(self, duration_ns: Nanoseconds) -> Process:
-        """Lets time pass. What never ends can only be interrupted."""
+        """Lets time pass. An infinite wait can only be interrupted."""
         if duration_ns == math.inf:
             self.stalled = True
             self._timeline.stalled += 1
-            self._timeline.wake()
+            self._timeline.wake()  # an idle server then looks for a deadlock
             yield self._env.event()
         elif duration_ns > 0:
             yield self._env.timeout(duration_ns)
@@ -262,7 +263,7 @@ class Worker:
         self._expect(math.inf)
 
     def _go_on(self) -> None:
-        """Takes note that it waits no more for something that never ends, if it did."""
+        """Ends a stall, if any."""
         self._timeline.stalled -= self.stalled
         self.stalled = False
 
@@ -278,26 +279,26 @@ class Worker:
                 self.warned = True
                 timeline.emit(Fault(env.now, self.index, "notice"))
                 if self.under_way is not None and self.under_way.push_start_ns is None:
-                    self._process.interrupt(None)
+                    self._process.interrupt(None)  # a push under way is left alone: there is nothing to cut off
                 timeline.wake()
             yield from timeline.until(absence.start_ns)
             self.absence, self._back = absence, env.event()
             self._process.interrupt(absence)
             if absence.end_ns == math.inf:
                 break
-            yield self._back
+            yield self._back  # not `end_ns`: a notice at that very time has to come after the return
         self.fated = False
         timeline.wake()
 
     def _away(self, absence: Absence) -> Generator[simpy.Event, Any, RoundUnderWay | None]:
-        """Is away; returns with the finished steps of its round, or without a round."""
+        """Stays away; returns with the finished steps of its round, or without a round."""
         assert self._faults is not None
         self.warned = False
         under_way, kept = self.under_way, False
         if under_way is not None:
             kept = absence.delivers and self._cut(under_way)
             if kept:
-                self._end()
+                self._end()  # while it is away nothing is under way; the round begins again with its push
             else:
                 self._lose(absence.kind)
                 if absence.announced:
@@ -321,7 +322,7 @@ class Worker:
         self._timeline.receive(Request(self.index, self._env.now, self.rounds))
 
     def _decline(self) -> None:
-        """Gives up a round of which nothing is finished, because it has been told to leave, and says so."""
+        """Gives up a round of which nothing is finished, after a notice to leave, and notifies the server."""
         self._lose("preemption")
         self._timeline.forget(self.index)
 
@@ -337,7 +338,7 @@ class Worker:
         return finished > 0
 
     def _finished(self, under_way: RoundUnderWay) -> int:
-        """Returns how many steps of a round have been computed."""
+        """Returns the number of steps of a round that have been computed."""
         steps = under_way.round.steps
         if under_way.compute_start_ns is None:
             return 0
@@ -345,6 +346,7 @@ class Worker:
             return steps
         assert self._faults is not None
         worked_ns = self._faults.slowdowns(self.index).work_ns(under_way.compute_start_ns, self._env.now)
+        # In whole numbers, product first: rounding takes away no step that ends at this very time.
         return int(min(worked_ns * steps // under_way.compute_ns, steps))
 
     def _lose(self, cause: FaultKind) -> None:

@@ -1,4 +1,4 @@
-"""Recomputes from a record alone what must be true of it; knows the cluster's costs and nothing of the engine."""
+"""Verification of a record from itself alone; knows the cluster's costs and nothing of the engine."""
 
 import pydantic
 
@@ -14,7 +14,7 @@ __all__ = ["Violation", "unchecked", "verify"]
 def verify(record: RunRecord) -> list[Violation]:
     """Returns every violation: time, durations, faults, versions, staleness, steps, bytes, evaluations, final numbers.
 
-    What a policy of one's own may decide is not checked, see `unchecked`; it need not be registered here.
+    Decisions of a registered policy are not checked, see `unchecked`; it need not be registered here.
 
     Raises:
       RecordError: the record's experiment is none.
@@ -41,7 +41,7 @@ _DECIDES: dict[registry.Policy, str] = {
 
 
 def unchecked(record: RunRecord) -> list[str]:
-    """Returns what `verify` does not check of a record, because a policy that is not built in decides it."""
+    """Returns the parts of a record that `verify` does not check, because a registered policy decides them."""
     kinds = {section: lookup(record.experiment, (section, "kind")) for section in _DECIDES}
     return [
         f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"

@@ -1,4 +1,4 @@
-"""What is found in a record, and what does not hold of it."""
+"""A record under verification, and violations of its rules."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ class Violation:
       table: "rounds", "evaluations", "faults" or "summary".
       row: which one of the table, counted from 0; None in the summary.
       rule: its name.
-      message: what there is, and what there should be.
+      message: the value, and the right one.
     """
 
     table: str
@@ -45,12 +45,12 @@ def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int]
 
 
 def in_ns(time_s: float) -> Nanoseconds:
-    """Returns a record's time in whole nanoseconds; what is not finite stays as it is."""
+    """Returns a record's time in whole nanoseconds; infinity and NaN stay as they are."""
     return round(time_s * 1e9) if math.isfinite(time_s) else time_s
 
 
 class Cost(NamedTuple):
-    """What a round should have cost.
+    """Expected cost of a round.
 
     Attributes:
       compute_ns: its steps at full speed, with those that were cut off.
@@ -65,15 +65,15 @@ class Cost(NamedTuple):
 
 
 class Found:
-    """A record and what follows from its experiment.
+    """A record and the expectations that follow from its experiment.
 
     Attributes:
       rounds, evaluations, faults, summary: of the record.
       experiment: the record's.
-      barrier: whether several rounds make an update; of a policy of one's own, whether several ever did.
+      barrier: whether several rounds make an update; of a registered policy, whether several ever did.
       own_policy: whether the synchronization is not built in.
       length_s: of the simulation.
-      eps_s: what counts as the same time: less than a nanosecond, but for the rounding of times that are months long.
+      eps_s: tolerance of equal times: less than a nanosecond, but for the rounding of times that are months long.
       update: number of the update that each round is part of, int64 of shape (rounds,).
       lost, cut: the faults' rows of rounds that never arrived, and of those that were cut off.
     """
@@ -95,7 +95,7 @@ class Found:
         return bool(applied.duplicated().any())
 
     def _updates(self) -> npt.NDArray[np.int64]:
-        """Without a barrier every round is an update; with one, those that were applied together are."""
+        """Returns each round's update: its own without a barrier; with one, shared by the rounds applied together."""
         if not self.barrier or self.complete:
             return np.arange(len(self.rounds)) // (self.experiment.cluster.workers if self.barrier else 1)
         applied, same = self.column("outcome") == "applied", np.ones(max(len(self.rounds) - 1, 0), bool)
@@ -106,7 +106,7 @@ class Found:
 
     @property
     def complete(self) -> bool:
-        """Whether every update has a round of every worker."""
+        """Returns whether every update has a round of every worker."""
         synchronization = self.experiment.synchronization
         waits = isinstance(synchronization, BarrierSynchronization) and math.isinf(synchronization.timeout)
         return waits and self.experiment.cluster.faults is None
@@ -117,7 +117,7 @@ class Found:
 
     @functools.cached_property
     def fault_model(self) -> FaultModel | None:
-        """What goes wrong in the cluster, None where nothing does."""
+        """Faults of the cluster, None without any."""
         section = self.experiment.cluster.faults
         if self.cluster is not None:
             return self.cluster.faults
@@ -136,7 +136,7 @@ class Found:
 
     @functools.cached_property
     def costs(self) -> dict[int, Cost]:
-        """What rounds should have cost, by number: a worker's random numbers are used in the order of its rounds."""
+        """Expected costs of rounds, by number: a worker's random numbers are used in the order of its rounds."""
         cluster = self.cluster
         if cluster is None:
             return {}

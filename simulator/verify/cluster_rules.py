@@ -1,4 +1,4 @@
-"""What must be true of durations, messages and faults: they are those of the experiment's cluster."""
+"""Rules of durations, messages and faults: they are those of the experiment's cluster."""
 
 import bisect
 import heapq
@@ -49,7 +49,7 @@ def _steps_take_one_time(found: Found) -> Iterator[Violation]:
 
 
 def _computing(task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, eps_s: float) -> str | None:
-    """Returns what is wrong with the time that a round computed."""
+    """Returns the mistake in the time that a round computed, if any."""
     start_s, end_s, worker = task["compute_start_s"], task["push_start_s"], task["worker"]
     should_ns = cost.compute_ns
     if cluster.faults is not None:
@@ -74,7 +74,7 @@ def _sending(
     *,
     again: bool,
 ) -> str | None:
-    """Returns what is wrong with the time of a transfer. It may wait for others, or be sent again after a crash."""
+    """Returns the mistake in the time of a transfer, if any. It may wait for others, or be sent again after a crash."""
     first, last = ("pull_start_s", "compute_start_s") if name == "pull" else ("push_start_s", "arrival_s")
     start_s, took_s = task[first], task[last] - task[first]
     exact = link.shared_s is None and not again
@@ -151,7 +151,7 @@ def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]]
 
 
 def _times(found: Found, fault: str) -> dict[int, list[float]]:
-    """Returns when something happened to each worker, in order."""
+    """Returns the times of a fault of each worker, in order."""
     rows = found.faults[found.faults["fault"] == fault]
     return {int(str(worker)): sorted(own.tolist()) for worker, own in rows.groupby("worker")["time_s"]}
 
@@ -171,7 +171,7 @@ def _messages(row: int, task: Mapping[Any, Any], cost: Cost, cluster: ClusterMod
 
 
 def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
-    told = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
+    moments = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
     model, workers = found.fault_model, found.experiment.cluster.workers
     if model is None:
         yield from each("faults", "faults", np.ones(len(found.faults), bool), lambda row: "nothing can go wrong here")
@@ -180,7 +180,7 @@ def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
     should: dict[tuple[int, str], list[float]] = {}
     for time_s, worker, fault in _happening(model, workers, end_s):
         should.setdefault((worker, fault), []).append(time_s)
-    there = told[told["time_s"] < end_s].astype({"fault": str})
+    there = moments[moments["time_s"] < end_s].astype({"fault": str})
     for key in sorted(set(zip(there["worker"].tolist(), there["fault"].tolist(), strict=True))):
         own = there[(there["worker"] == key[0]) & (there["fault"] == key[1])]
         times_s = should.pop(key, [])
@@ -195,7 +195,7 @@ def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
 
 
 def _happening(model: FaultModel, workers: int, end_s: float) -> Iterator[tuple[float, int, str]]:
-    """Yields what goes wrong before the end."""
+    """Yields the faults before the end."""
     yield from _episodes(model.server, -1, "server down", "server up", end_s)
     for worker in range(workers):
         yield from _episodes(model.slowdowns(worker), worker, "slow", "normal", end_s)
@@ -224,7 +224,7 @@ def _episodes(
 
 
 def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
-    """A round is lost when its worker goes away or is told that it will, or when its messages are."""
+    """A round is lost when its worker goes away or has notice to, or when its messages are lost."""
     faults = found.experiment.cluster.faults
     reasons = found.faults[found.faults["fault"].isin(["crash", "preemption", "departure", "notice"])]
     known = set(zip(reasons["worker"].tolist(), reasons["time_s"].tolist(), strict=True))
@@ -261,7 +261,7 @@ def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
 
 
 def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
-    """A round that arrived did not span an absence, unless what was finished was sent after a crash."""
+    """A round that arrived did not span an absence, unless its finished steps were sent after a crash."""
     model = found.fault_model
     if model is None:
         return

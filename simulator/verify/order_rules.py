@@ -1,4 +1,4 @@
-"""What must be true of the order of things in a record, of steps, versions, bytes and the final numbers."""
+"""Rules of the order of events, of steps, versions, bytes and the final numbers of a record."""
 
 import itertools
 import math
@@ -180,7 +180,7 @@ def _perplexity(loss: float) -> float:
 
 
 def _same(there: Any, right: Any) -> bool:
-    """Returns whether numbers are the same but for rounding; what is not finite is null in a summary."""
+    """Returns whether numbers are the same but for rounding; those not finite are null in a summary."""
     known = [value is not None and math.isfinite(value) for value in (there, right)]
     return math.isclose(there, right, rel_tol=1e-9) if all(known) else not any(known)
 

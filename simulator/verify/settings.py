@@ -1,4 +1,4 @@
-"""Whether results were made with the settings of an experiment file."""
+"""Comparison of results' settings with those of an experiment file."""
 
 import dataclasses
 import json
@@ -19,10 +19,10 @@ AsUsed = Callable[[Experiment], Mapping[str, Any]]
 
 
 def other_settings(document: Document, results: Sequence[Result], as_used: AsUsed) -> Iterator[str]:
-    """Yields in what runs differ from the simulations that a file describes, at the same sweep point, seeds aside.
+    """Yields the settings in which runs differ from a file's simulations at the same sweep point, seeds aside.
 
     Args:
-      document: what was read of the file, without mistakes.
+      document: the file as read, without mistakes.
       results: of runs; of some the experiment may not be known.
       as_used: from an experiment to all its settings, those that a file leaves to defaults too.
     """
@@ -79,7 +79,7 @@ def _expected(document: Document, variant: str, swept: Mapping[str, Any]) -> Exp
 
 
 def _differences(result: Result, expected: Experiment, as_used: AsUsed) -> Iterator[str]:
-    """Yields the settings in which a run differs from what is expected, the first of many."""
+    """Yields the settings in which a run differs from the expected ones, the first of many."""
     settings = result.experiment
     try:
         with registry.any_name():

@@ -109,7 +109,7 @@ def test_resolved_experiments_fit():
 
 
 def test_descriptions_come_from_the_sections():
-    assert SCHEMA["$defs"]["Inner"]["description"].startswith("What a worker does in a round")
+    assert SCHEMA["$defs"]["Inner"]["description"].startswith("A worker's round: H local steps")
     assert SCHEMA["$defs"]["Inner"]["properties"]["clip_norm"]["description"] == "clip gradients to this global norm"
 
 

@@ -1,4 +1,4 @@
-"""Where documents come from. A source is opened without reading its text, and read as often as needed."""
+"""Sources of documents. A source is opened without reading its text, and read as often as needed."""
 
 from simulator.data.sources.corpus import Corpus, Document
 from simulator.data.sources.records import open_json_lines, open_parquet
@@ -38,6 +38,6 @@ def open_corpus(data: DocumentData) -> Corpus:
 
 
 def _group_field(data: DocumentData) -> str | None:
-    """Returns the field by which documents are grouped, None where another thing groups them."""
+    """Returns the field by which documents are grouped, None if they are not grouped by one."""
     groups = getattr(data.partition, "groups", None)
     return groups.field if isinstance(groups, FieldGroups) else None

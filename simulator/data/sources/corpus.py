@@ -1,4 +1,4 @@
-"""What every source offers: its documents in a fixed order, and a fingerprint that changes when they do."""
+"""Interface of every source: its documents in a fixed order, and a fingerprint that changes when they do."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ class Document(NamedTuple):
 
     Attributes:
         text: its bytes, undecoded; never only white space.
-        group: the folder it came from, or the value of the field that groups documents; empty where there is neither.
+        group: the folder it came from, or the value of the field that groups documents; empty without either.
         place: where it was found, for messages.
     """
 
@@ -29,10 +29,10 @@ class Corpus:
     """A source that has been opened.
 
     Attributes:
-        fingerprint: what tells it from any other source, and from itself when its files were changed; JSON.
+        fingerprint: identifies the source and the state of its files; JSON.
         documents: reads it from the start, always in the same order. Raises DataError where it cannot be read.
-        empty: what to say when it turns out to hold no text: the key, its value, and a message.
-        size: how much there is to read, in `unit`; None where that is not known beforehand.
+        empty: the error if it turns out to hold no text: the key, its value, and a message.
+        size: amount to read, in `unit`; None if not known beforehand.
         unit: "bytes" of text, or "documents".
         facts: for the run record.
     """

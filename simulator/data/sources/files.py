@@ -84,7 +84,7 @@ def _no_match(pattern: str, folders: Sequence[str]) -> DataError:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turns what goes wrong with a file into a DataError that names it and the remedy."""
+    """Turns errors of reading a file into a DataError that names the file and the remedy."""
     from pyarrow import ArrowInvalid, ArrowNotImplementedError
 
     try:
@@ -106,7 +106,7 @@ def _damaged(path: str, error: Exception) -> DataError:
 
 @contextmanager
 def open_bytes(path: str) -> Iterator[BinaryIO]:
-    """Opens a file of text, decompressing what is compressed by its name or by how it begins.
+    """Opens a text file, and decompresses it if its name or its first bytes say so.
 
     Raises:
         DataError: it is an archive, or holds text in another form.
@@ -164,7 +164,7 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
 
 
 def stamp(paths: Sequence[str]) -> list[Stamp]:
-    """Returns what tells files from others, and from themselves when they were changed.
+    """Returns a stamp that identifies files and their state.
 
     Raises:
         DataError: a file cannot be read.

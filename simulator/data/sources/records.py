@@ -96,7 +96,7 @@ def _group(record: dict[str, Any], field: str | None, path: str, place: str) -> 
 
 
 def _value(record: dict[str, Any], field: str, key: str, place: str) -> Any:
-    """Returns what is under a field of a record, nothing of an object that is null."""
+    """Returns the value of a field of a record, nothing for an object that is null."""
     found = _within(record, field)
     if found is _ABSENT:
         raise DataError(key, field, _no_such("key", field, list(_keys(record)), place))
@@ -104,7 +104,7 @@ def _value(record: dict[str, Any], field: str, key: str, place: str) -> Any:
 
 
 def _within(record: dict[str, Any], field: str) -> Any:
-    """Returns what is under a field: of this very name, or else in objects whose names come before dots."""
+    """Returns the value of a field: of this very name, or else in objects whose names come before dots."""
     if field in record:
         return record[field]
     for dot in (place for place, char in enumerate(field) if char == "."):
@@ -175,7 +175,7 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
 
 
 def _checked(path: str, field: str, group_field: str | None) -> tuple[int, Place, Place]:
-    """Returns the number of rows of a file, and where in it the columns are; that of the groups may be nowhere."""
+    """Returns a file's number of rows, and the places of its columns; that of the groups may be absent."""
     with reading(path):
         with open(path, "rb") as stream:
             if stream.read(len(_MAGIC)) != _MAGIC:
@@ -207,7 +207,7 @@ def _columns(fields: "Iterable[pa.Field]", outer: Place = ()) -> "Iterator[tuple
 def _place(
     columns: "Sequence[tuple[str, Place, pa.DataType]]", name: str, key: str, path: str
 ) -> "tuple[Place, pa.DataType]":
-    """Returns where a column is, that of this very name before one in a struct, and its type."""
+    """Returns the place and the type of a column, that of this very name before one in a struct."""
     named = [(at, kind) for each, at, kind in columns if each == name]
     found = [(at, kind) for at, kind in named if at == (name,)] or named
     if not found:

@@ -15,7 +15,7 @@ def open_text_files(patterns: Sequence[str], unit: Unit) -> Corpus:
 
     Args:
         patterns: glob patterns, `**` included; relative ones are relative to the working directory.
-        unit: what one document is. Paragraphs are separated by blank lines; the separating line ends belong to no
+        unit: extent of one document. Paragraphs are separated by blank lines; the separating line ends belong to no
             document. Documents of nothing but white space are skipped.
 
     Raises:

@@ -180,7 +180,7 @@ def _check_group(features: Any, name: str) -> None:
 
 
 def _kinds(features: Any) -> dict[str, str]:
-    """Returns the features by name, sorted, and what they are: of single values the data type."""
+    """Returns the features by name, sorted, and their kinds: the data type of single values."""
     import numpy as np
 
     kinds = {}
@@ -221,7 +221,7 @@ def _only(features: Any, names: Collection[str]) -> Any:
 
 
 def _within(example: Mapping[str, Any], name: str) -> Any:
-    """Returns what an example has under the name of a feature."""
+    """Returns an example's value of a feature."""
     if name in example:
         return example[name]
     first, _, rest = name.partition(".")
@@ -241,7 +241,7 @@ def _stamp(path: str) -> Stamp:
 
 
 def _mark(path: str) -> int:
-    """Returns what tells the states of a file apart whose storage tells epath no times, such as an ETag."""
+    """Returns a version mark, such as an ETag, of a file whose storage tells epath no times."""
     import fsspec
 
     storage, place = fsspec.core.url_to_fs(path)
@@ -305,7 +305,7 @@ def _nearby(path: str) -> Iterator[str]:
 
 @contextmanager
 def _reached(path: str) -> Iterator[None]:
-    """Turns what goes wrong between here and a file's storage into a DataError."""
+    """Turns errors of reaching a file's storage into a DataError."""
     try:
         yield
     except OSError as error:
@@ -317,7 +317,7 @@ def _reached(path: str) -> Iterator[None]:
 
 @contextmanager
 def _reading(data: TfdsData) -> Iterator[None]:
-    """Turns what goes wrong with a prepared file into a DataError; what reads them raises errors of many kinds."""
+    """Turns errors of reading a prepared file, which are of many kinds, into a DataError."""
     try:
         yield
     except (DataError, MemoryError):

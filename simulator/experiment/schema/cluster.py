@@ -314,7 +314,7 @@ def _with_columns(section: Mapping[str, Any], columns: Mapping[str, Any]) -> dic
 
 
 class Cluster(Section):
-    """Who takes part, how fast, and over which links."""
+    """Workers and server: devices, links, prices and faults."""
 
     devices: Devices = Field(description="the workers, and how fast each is")
     network: Network = Network()
@@ -335,7 +335,7 @@ class Cluster(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_files(cls, section: Any) -> Any:
-        """Replaces `file` of devices and network by what the file says, so that a record holds it."""
+        """Replaces `file` of devices and network by the file's values, so that a record holds them."""
         if not isinstance(section, Mapping):
             return section
         wrong, replaced = [], dict(section)

@@ -115,7 +115,7 @@ def _or_name(schema: dict[str, Any]) -> None:
 
 
 class TextSource(Section):
-    """What every source of text has."""
+    """Settings of every source of text."""
 
     tokenizer: Tokenizer = Field(
         ByteTokenizer(kind="bytes"),
@@ -135,7 +135,7 @@ class TextSource(Section):
 
     @property
     def even(self) -> bool:
-        """Whether all shards are of one length."""
+        """Returns whether all shards are of one length."""
         return isinstance(self.partition, IidPartition) and self.partition.sizes is None
 
     @field_validator("tokenizer", mode="before")

@@ -122,7 +122,7 @@ Decay = Literal["all", "matrices"]
 
 
 class Inner(Section):
-    """What a worker does in a round: H local steps on its shard."""
+    """A worker's round: H local steps on its shard."""
 
     optimizer: str = Field("adamw", description="any optax optimizer by name")
     learning_rate: Positive = Field(description="of the inner optimizer; its peak under a schedule", examples=[0.001])
@@ -171,7 +171,7 @@ class Pretrain(Section):
 
 
 class Budget(Section):
-    """When the simulation ends: whichever is reached first."""
+    """End of the simulation: whichever limit is reached first."""
 
     local_steps: Count | None = Field(None, description="over all workers, counted as they arrive", examples=[10000])
     simulated_time: PositiveDuration | None = Field(None, description="on the cluster's clock", examples=["2h"])
@@ -185,7 +185,7 @@ class Budget(Section):
 
 
 class Evaluate(Section):
-    """When the server's parameters are evaluated, besides at the start and at the end."""
+    """Evaluations of the server's parameters, besides those at the start and at the end."""
 
     every_local_steps: Count | None = Field(
         None, description="over all workers; not by them when absent", examples=[1000]
@@ -212,7 +212,7 @@ class Evaluate(Section):
 
 
 class Compute(Section):
-    """How the host computes; changes speed, not meaning."""
+    """Computing on the host; changes speed, not meaning."""
 
     trainer: Literal["batched", "serial"] = Field(
         "batched", description="rounds that do not depend on each other in one program, or one after the other"
@@ -228,7 +228,7 @@ class Compute(Section):
 
 
 class Checkpoint(Section):
-    """How often a run's state is written down, so that a run that is killed can go on; changes no result."""
+    """Checkpoints of a run, from which it resumes after it was killed; changes no result."""
 
     every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
     every_updates: Count | None = Field(None, description="server updates", examples=[100])
@@ -336,7 +336,7 @@ class Experiment(Section):
             yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
 
     def to_yaml(self) -> str:
-        """Returns the experiment as a file has it, without what is a default anyway."""
+        """Returns the experiment as YAML, without its defaults."""
         settings = self.model_dump(mode="json", exclude_unset=True)
         return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100))
 
@@ -346,7 +346,7 @@ class Experiment(Section):
 
     @property
     def _parts_are_equal(self) -> bool:
-        """Whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
+        """Returns whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
         uneven = isinstance(self.data, TextSource) and not self.data.even
         return not uneven or self.shard_choice.kind != "proportional"
 

@@ -48,7 +48,7 @@ class TraceEvent(NamedTuple):
 
 @functools.cache
 def _row_type() -> TypeAdapter[TraceEvent]:
-    """Returns what checks a row; made when there is one, since making it takes as long as reading a small file."""
+    """Returns the validator of a row; made on first use, since making it takes as long as reading a small file."""
     return TypeAdapter(TraceEvent)
 
 
@@ -74,7 +74,7 @@ def read_trace(trace: Any) -> Any:
 
 
 def _of_file(path: str) -> Iterable[tuple[str, Any]]:
-    """Yields where each row stands, and the row."""
+    """Yields each row's place, and the row."""
     if path.endswith(".parquet"):
         yield from _of_record(path)
         return

@@ -149,7 +149,7 @@ class MessageLoss(Section):
 
 
 class Faults(Section):
-    """What goes wrong in the cluster. Each worker and each kind of fault has random times of its own."""
+    """Faults of the cluster. Each worker and each kind of fault has random times of its own."""
 
     crashes: Crashes | None = None
     preemption: Preemption | None = None
@@ -177,7 +177,7 @@ class Faults(Section):
     )
 
     def conflicts(self, workers: int) -> list[tuple[str, str]]:
-        """Returns what does not fit a cluster of so many workers, as dotted keys and messages."""
+        """Returns the conflicts with a cluster of `workers` workers, as dotted keys and messages."""
         found = []
         if self.joins is not None and len(self.joins) != workers:
             message = f"has {len(self.joins)} values for {workers} workers: give one for each (0 for the start)"

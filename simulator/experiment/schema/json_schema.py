@@ -121,7 +121,7 @@ def _parts(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
 
 
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
-    """Has names of one's own be others than the built-in ones, whose settings are known."""
+    """Excludes built-in names from the schemas of registered policies."""
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
     for named in (NamedSynchronization, NamedSteps, NamedShards):
         definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
@@ -149,7 +149,7 @@ def _reference(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
 
 
 def _clean(schema: Any) -> Any:
-    """Returns what pydantic generated in the draft's own words and without its made-up titles.
+    """Returns pydantic's schema in the draft's own words and without made-up titles.
 
     A partial section may fit several members of a union, hence `anyOf`.
     """
@@ -176,7 +176,7 @@ def _clean(schema: Any) -> Any:
 
 
 def _worth_showing(default: Any) -> bool:
-    """Of a section's default only the kind: its own fields show theirs."""
+    """Returns whether to show a default: a section's only with a kind, as its fields show theirs."""
     return default is not None and (not isinstance(default, Mapping) or "kind" in default)
 
 

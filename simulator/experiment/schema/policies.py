@@ -26,7 +26,7 @@ class BarrierSynchronization(Section):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return True
 
 
@@ -38,7 +38,7 @@ class AsynchronousSynchronization(Section):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return False
 
 
@@ -49,7 +49,7 @@ class NamedSynchronization(NamedPolicy):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the mean of a group is one outer step; else each arrival is one."""
+        """Returns whether the mean of a group is one outer step; else each arrival is one."""
         return bool(build(self).averages_group)
 
 

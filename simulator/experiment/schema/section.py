@@ -1,4 +1,4 @@
-"""What every section of an experiment file has in common."""
+"""Base of every section of an experiment file."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -55,7 +55,7 @@ def _parse(
 
 
 def _meant(unit: str, units: Iterable[str]) -> str | None:
-    """Returns the unit that is most like what was written, None where none is."""
+    """Returns the unit most like the written one, None if none is."""
     for spelled in (_bits, str.casefold):
         same = [each for each in units if spelled(each) == spelled(unit)]
         if same:
@@ -169,7 +169,7 @@ def _not_bool(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Refuses what YAML has and JSON has not: dates, binary, sets, infinity and NaN."""
+    """Refuses values of YAML that JSON lacks: dates, binary, sets, infinity and NaN."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):

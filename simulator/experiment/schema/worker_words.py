@@ -19,7 +19,7 @@ _FORMULA = re.compile(r"(?=.*[*/^(])(?:[\s\d.*/+^()-]|sqrt|workers?)*")
 
 
 def in_numbers(settings: Mapping[str, Words] | None = None) -> BeforeValidator:
-    """Returns what puts numbers for words in a section that comes behind `cluster`, and anywhere in its `arguments`.
+    """Returns a validator that puts numbers for words in a section behind `cluster`, and anywhere in its `arguments`.
 
     In `arguments` a word always is its number; any other text is itself, unless it is a formula of a form that is none.
 

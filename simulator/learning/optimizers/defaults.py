@@ -1,4 +1,4 @@
-"""The resolved experiment with every argument of its optimizers and policies, those that its file does not say too."""
+"""The resolved experiment with every argument of its optimizers and policies, also those left to defaults."""
 
 import inspect
 import math

@@ -55,15 +55,16 @@ def delayed_nesterov(
 
     Raises:
       ValueError: a hyperparameter is out of its range.
+
+    Example:
+      >>> from simulator.learning.optimizers.delayed_nesterov import delayed_nesterov
+      >>> optimizer = delayed_nesterov(1.0, momentum=0.5, buffer=2)
+      >>> first, state = optimizer.update(0.2, optimizer.init(0.0))  # -0.2 / 2
+      >>> second, state = optimizer.update(0.4, state)  # m = (0.2 + 0.4) / 2; -(0.5 m + 0.4 / 2)
+      >>> print(f"{first:.2f} {second:.2f}")
+      -0.10 -0.35
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-    if not 0 < momentum < 1:
-        raise ValueError(f"momentum must be between 0 and 1, not {momentum}")
-    if buffer < 1:
-        raise ValueError(f"buffer must be at least 1, not {buffer}")
-    if not 0 <= c <= 1 / buffer:
-        raise ValueError(f"c must be from 0 to 1/buffer = {1 / buffer:.6g}, not {c}")
+    _check_ranges(learning_rate, momentum, buffer, c)
 
     def init(params: optax.Params) -> DelayedNesterovState:
         momentum, buffer = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
@@ -89,12 +90,23 @@ def delayed_nesterov(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _check_ranges(learning_rate: float, momentum: float, buffer: int, c: float) -> None:
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
+    if not 0 < momentum < 1:
+        raise ValueError(f"momentum must be between 0 and 1, not {momentum}")
+    if buffer < 1:
+        raise ValueError(f"buffer must be at least 1, not {buffer}")
+    if not 0 <= c <= 1 / buffer:
+        raise ValueError(f"c must be from 0 to 1/buffer = {1 / buffer:.6g}, not {c}")
+
+
 class BufferedState(NamedTuple):
     """State of `buffered`.
 
     Attributes:
       filled: pseudo-gradients in the buffer, int32 scalar.
-      used: how many of them are in the sum, float32 scalar.
+      used: number of them that are in the sum, float32 scalar.
       total: the sum, like the parameters.
       inner: state of the transform behind the buffer.
     """
@@ -116,7 +128,7 @@ def buffered(
       inner: the outer optimizer behind the buffer.
       size: pseudo-gradients per step of `inner`.
       reject: leaves those that are not finite out of the mean, as behind a barrier: it is that of the others, and not
-        finite where there are none. Else they are in it.
+        finite without any. Else they are in it.
 
     Raises:
       ValueError: `size` is below 1.

@@ -24,7 +24,7 @@ MASKS = ("mask", "weight_decay_mask")
 
 
 def learning_rates(schedule: Schedule, peak: float, steps: npt.NDArray[np.int64], total_steps: int) -> Rates:
-    """Returns the learning rates of some of a shard's local steps.
+    """Returns the learning rates of a shard's local steps.
 
     Args:
       schedule: its shape.
@@ -110,10 +110,10 @@ def build_inner(inner: Inner, section: str = "inner", params: Any = None) -> Inn
 
 
 def _mask(section: str, name: str, taken: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> str:
-    """Returns the argument that says which parameters decay.
+    """Returns the name of the argument that masks the weight decay.
 
     Raises:
-      OptimizerError: none do.
+      OptimizerError: no parameters decay.
     """
     mask = next((each for each in MASKS if each in taken), None)
     rates = [each for each in ("weight_decay", "weight_decay_rate") if each in taken]

@@ -29,15 +29,15 @@ class GuardState(NamedTuple):
 def guard(
     before: optax.GradientTransformation, inner: optax.GradientTransformation, *, endures: bool = False
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets `inner` see what `before` makes of each pseudo-gradient unless that is not finite.
+    """Passes the result of `before` for each pseudo-gradient to `inner` unless it is not finite.
 
-    What `before` makes is judged, because delay compensation may overflow, and then what `inner` makes of it. Where it
-    is not finite, parameters and `inner`'s state stay as they are.
+    The result of `before` is checked, because delay compensation may overflow, and then that of `inner`. If one is not
+    finite, parameters and `inner`'s state stay as they are.
 
     Args:
       before: stateless corrections.
       inner: the outer optimizer, or a buffer in front of it.
-      endures: whether `inner` is to see all of them.
+      endures: whether `inner` gets all of them.
     """
     before, inner = optax.with_extra_args_support(before), optax.with_extra_args_support(inner)
 

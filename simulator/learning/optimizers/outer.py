@@ -1,4 +1,4 @@
-"""Optimizers by name: the outer ones of an experiment file, one's own, and everything in optax."""
+"""Optimizers by name: the outer ones of an experiment file, registered ones, and everything in optax."""
 
 import functools
 import inspect
@@ -27,13 +27,13 @@ _REGISTERED: dict[str, Factory] = {}
 
 
 def register_outer(name: str, factory: Factory) -> Factory:
-    """Makes an outer optimizer of one's own usable by name in experiment files.
+    """Makes a user-defined outer optimizer usable by name in experiment files.
 
     Args:
-      name: what `outer.optimizer` says.
-      factory: called with `learning_rate` and what `outer.arguments` holds; returns an optax transform. Its `update`
-        is given those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that
-        it takes. Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
+      name: for `outer.optimizer`.
+      factory: called with `learning_rate` and `outer.arguments`; returns an optax transform. Its `update` is given
+        those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that it takes.
+        Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
         `GradientTransformationExtraArgs`, and to take all others as `**extra`.
 
     Returns:
@@ -42,6 +42,18 @@ def register_outer(name: str, factory: Factory) -> Factory:
     Raises:
       ValueError: the name is taken.
       TypeError: the factory cannot be called.
+
+    Example:
+      >>> import functools
+      >>> import optax
+      >>> from simulator import load, register_outer
+      >>> @functools.partial(register_outer, "signed")
+      ... def signed(learning_rate, decay=0.9):
+      ...     return optax.lion(learning_rate, b1=decay)
+      >>> outer = "outer={optimizer: signed, learning_rate: 0.01, arguments: {decay: 0.5}}"
+      >>> [point] = load("experiments/quickstart.yaml", outer, variant="async Nesterov")
+      >>> point.experiment.outer.arguments
+      {'decay': 0.5}
     """
     if not callable(factory):
         raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
@@ -81,7 +93,7 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
 
     Args:
       outer: the settings.
-      params: shapes and dtypes of the parameters, on which an optimizer of one's own is tried.
+      params: shapes and dtypes of the parameters, on which a registered optimizer is tried.
 
     Raises:
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot take a step.
@@ -121,9 +133,9 @@ def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraAr
     optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
     if not isinstance(outer, NamedOuter):
         return optax.with_extra_args_support(optimizer)
-    told = told_what_it_takes("outer", outer.optimizer, optimizer)
-    check_step("outer", outer.optimizer, told, params, outer=True)
-    return told
+    wrapped = told_what_it_takes("outer", outer.optimizer, optimizer)
+    check_step("outer", outer.optimizer, wrapped, params, outer=True)
+    return wrapped
 
 
 def optax_like(section: str, name: str, factory: Factory | None = None) -> Factory:
@@ -132,7 +144,7 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
     Args:
       section: "inner" or "outer".
       name: of the optimizer.
-      factory: what the name stands for; looked up in optax when None.
+      factory: of that name; looked up in optax when None.
     """
     found = factory or factory_of(section, name)
 
@@ -165,7 +177,7 @@ def check_arguments(section: str, name: str, factory: Factory, arguments: Mappin
 
 
 def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> None:
-    """Checks that `arguments` does not hold what has a key of its own.
+    """Checks that `arguments` does not repeat a setting that has a key of its own.
 
     Raises:
       OptimizerError: it does.
@@ -196,7 +208,7 @@ def check_values(section: str, name: str, factory: Factory, arguments: Mapping[s
 
 
 def factory_of(section: str, name: str) -> Factory:
-    """Returns what a name stands for: an outer optimizer of its own name, or one of optax.
+    """Returns the factory of a name: of a built-in or registered outer optimizer, or of one of optax.
 
     Raises:
       OptimizerError: it is not known.

@@ -1,4 +1,4 @@
-"""What an optimizer keeps to: how its `update` is called, and what comes of it, tried on shapes before a run."""
+"""Protocol of optimizers: the arguments and the results of `update`, tried on shapes before a run."""
 
 import inspect
 from typing import Any
@@ -21,10 +21,10 @@ class OptimizerError(SettingError):
 
 
 def told_what_it_takes(section: str, name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs:
-    """Returns an optimizer to which everything can be passed: its own `update` is given what its signature takes.
+    """Returns an optimizer that accepts every argument and passes on those in the signature of its own `update`.
 
-    That is the updates, the state, the parameters if there is a place for them, and what it names of `TOLD`, or all
-    where it takes any keyword argument.
+    These are the updates, the state, the parameters if it takes them, and those of `TOLD` that it names, or all if it
+    takes any keyword argument.
 
     Raises:
       OptimizerError: it is no optimizer, or its `update` needs something else.
@@ -63,7 +63,7 @@ def told_what_it_takes(section: str, name: str, optimizer: Any) -> optax.Gradien
 
 
 def _untold(update: Any) -> str | None:
-    """Returns the first of `TOLD` that a part of an `optax.chain` takes and optax does not pass on, if there is one."""
+    """Returns the first of `TOLD`, if any, that a part of an `optax.chain` takes and optax does not pass on."""
     pending, seen = [update], set()
     while pending:
         each = pending.pop()
@@ -88,9 +88,9 @@ def check_step(
     Args:
       section: of the experiment file.
       name: of the optimizer.
-      optimizer: what is tried; nothing is computed.
+      optimizer: to try; nothing is computed.
       params: shapes and dtypes of the parameters; of a matrix and a vector in float32 when absent.
-      outer: whether it is told what an outer optimizer is.
+      outer: whether it is given the keyword arguments of an outer optimizer.
 
     Raises:
       OptimizerError: it does not, for instance because it needs the loss, as line searches do.

@@ -1,4 +1,4 @@
-"""Corrections of a pseudo-gradient for what happened while it was computed, as optax transforms.
+"""Corrections of a pseudo-gradient for the server's updates while it was computed, as optax transforms.
 
 Each takes the keyword arguments `staleness` (int32 scalar: server updates between the worker's pull and its push) or
 `pulled_params` (the parameters that the worker started from) in its `update`.

@@ -1,4 +1,4 @@
-"""What came out, in words that follow from the records."""
+"""Answers in words that follow from the records."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def answers(groups: Sequence[Group]) -> list[str]:
 
 
 def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """Returns what was reached at each sweep point, where these are more than sentences can tell and not too many."""
+    """Returns the results at each sweep point, if these are more than sentences can tell and not too many."""
     reached, points = _reached(groups)
     if not SENTENCES < len(points) <= ANSWERS:
         return []
@@ -64,7 +64,7 @@ def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
 
 
 def _tally(groups: Sequence[Group], reached: dict[int, float], points: Mapping[int, Sequence[int]]) -> str:
-    """Returns at how many sweep points which variant was best."""
+    """Returns the number of sweep points at which each variant was best."""
     best = [(baseline, _best(groups, reached, members)) for baseline, members in points.items()]
     alone = Counter(_name(groups, each[0], of) for of, each in best if len(each) == 1).most_common()
     count = len({baseline for baseline in compared_with(groups) if baseline is not None})
@@ -99,14 +99,14 @@ def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Se
 
 
 def _point(groups: Sequence[Group], index: int) -> str:
-    """Returns what to call a group's sweep point, with its experiment where there are several."""
+    """Returns the name of a group's sweep point, with its experiment if there are several."""
     group = groups[index]
     experiment = [group.keys["name"].shown] if "name" in group.keys else []
     return ", ".join([*experiment, *group.parts[1:]])
 
 
 def _name(groups: Sequence[Group], index: int, baseline: int | None) -> str:
-    """Returns what to call a group beside others of its sweep point: its variant, and what else differs from it."""
+    """Returns the name of a group beside others of its sweep point: its variant, and other differences from it."""
     group = groups[index]
     if baseline is None:
         return group.label
@@ -180,7 +180,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_timelines(groups: Sequence[Group]) -> str:
-    """Returns what is to be said where nothing was trained, or everything diverged."""
+    """Returns the sentences of runs of which nothing was trained, or everything diverged."""
     if any(record.summary["trainer"] != "null" for group in groups for record in group.records):
         return "No variant has a finite final perplexity in all of its runs."
     known = {index: mean_of(group, "utilization") for index, group in enumerate(groups)}

@@ -1,4 +1,4 @@
-"""The losses of each run and what they can be drawn against."""
+"""The losses of each run, and the axes that they can be drawn against."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ _NOT_AXES = ("loss", "perplexity", "train_loss")
 
 
 def axes(records: Sequence[RunRecord]) -> list[dict[str, str]]:
-    """Returns what curves can be drawn against: key, label and kind of every axis that all trained runs have.
+    """Returns the axes of curves: key, label and kind of every axis that all trained runs have.
 
     Money is one where all their experiments give prices. Further columns of evaluations are axes too, if they hold
     numbers and none of them is a loss.
@@ -47,7 +47,7 @@ def axes(records: Sequence[RunRecord]) -> list[dict[str, str]]:
 
 
 def money_label(records: Sequence[RunRecord]) -> str:
-    """Returns what to call amounts of money, with the currency where there is one.
+    """Returns the label of amounts of money, with the currency, if any.
 
     Raises:
         ReportError: If there are several.
@@ -68,7 +68,7 @@ def _is_axis(name: str, tables: Sequence[pd.DataFrame]) -> bool:
 
 
 def curve(record: RunRecord, keys: Sequence[str], most: int) -> dict[str, Any] | None:
-    """Returns the losses of one run and where they stand on every axis, None where nothing was trained.
+    """Returns the losses of one run and their places on every axis, None if nothing was trained.
 
     Args:
         record: The run.
@@ -94,7 +94,7 @@ def curve(record: RunRecord, keys: Sequence[str], most: int) -> dict[str, Any] |
 
 
 def _values(record: RunRecord, table: pd.DataFrame, key: str) -> np.ndarray:
-    """Returns where some evaluations stand on an axis."""
+    """Returns the places of evaluations on an axis."""
     return money(record)(table["simulated_s"].to_numpy()) if key == MONEY else table[key].to_numpy()
 
 

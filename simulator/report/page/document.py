@@ -28,7 +28,7 @@ def write_report(records: Records, file: str | Path, *, unfinished: Sequence[str
 
     Args:
         records: The runs, one or several.
-        file: Where to.
+        file: To write.
         unfinished: Points of the sweep that are not finished, and what is known of them, to be named in the page.
 
     Returns:
@@ -87,7 +87,7 @@ def report_page(records: Records, *, unfinished: Sequence[str] = ()) -> str:
 
 
 def _data(groups: Sequence[Group]) -> str:
-    """Returns what the script draws as JSON that cannot end the element it stands in."""
+    """Returns the script's data as JSON that cannot end the element it stands in."""
     text = json.dumps(payload(groups), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,4 @@
-"""How much of the records goes into a page, so that one of thousands of runs still opens at once."""
+"""Limits of a page's size, so that one of thousands of runs still opens at once."""
 
 CURVE_POINTS = 80_000  # over all runs
 CURVE_POINTS_OF_A_RUN = 400
@@ -15,5 +15,5 @@ DIGITS = 6  # significant ones, of every number but whole ones
 
 
 def curve_points(runs: int) -> int:
-    """Returns how many evaluations of each of so many runs a page holds at most."""
+    """Returns the most evaluations of each of `runs` runs that a page holds."""
     return max(FEWEST_CURVE_POINTS_OF_A_RUN, min(CURVE_POINTS_OF_A_RUN, CURVE_POINTS // max(runs, 1)))

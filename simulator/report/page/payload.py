@@ -1,4 +1,4 @@
-"""What the page's script draws: one mapping of plain values, kept small."""
+"""Data of the page's script: one mapping of plain values, kept small."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,17 +42,17 @@ _UNSHOWN = ("seed", "best_loss")
 
 
 def payload(groups: Sequence[Group]) -> dict[str, Any]:
-    """Returns what the page's script draws.
+    """Returns the data of the page's script.
 
     Args:
         groups: Of all runs.
 
     Returns:
-        `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one)
-        and number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run;
-        `axes` and `curves`, one or null for each run; `thinned`, how many points a curve has at most where that is
-        fewer than there were, else false; `best`, the lowest loss that any model can reach, where known; `staleness`
-        of each group; `details`, of those groups whose timelines are held, by index of the group.
+        `groups`, each with its label, its name without the sweep point, index of its `baseline` (null without one) and
+        number of runs; `runs`, columns group and seed; `columns` of the results, each with its values by run; `axes`
+        and `curves`, one or null for each run; `thinned`, the most points of a curve if that is fewer than there were,
+        else false; `best`, the lowest loss that any model can reach, where known; `staleness` of each group; `details`,
+        of those groups whose timelines are held, by index of the group.
     """
     runs = [record for group in groups for record in group.records]
     number = {id(record): index for index, group in enumerate(groups) for record in group.records}
@@ -88,11 +88,11 @@ def compared_with(groups: Sequence[Group]) -> list[int | None]:
 
 
 def columns(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Returns the columns of the results: what tells runs apart, then what came of them, with a value for each run.
+    """Returns the columns of the results: keys that tell runs apart, then results, with a value for each run.
 
-    Numbers that are the same in all runs are left out, but for the most important, and tokens where they are so many
-    times the local steps. Numbers that a summary has under keys of its own are columns too, and so is money where
-    experiments give prices. Where variants have done unequal work, local steps are shown relative to the baseline too.
+    Numbers that are the same in all runs are left out, but for the most important, and tokens if they are a multiple of
+    the local steps. Numbers that a summary has under keys of its own are columns too, and so is money where experiments
+    give prices. Where variants have done unequal work, local steps are shown relative to the baseline too.
     """
     runs = [record for group in groups for record in group.records]
     found: list[dict[str, Any]] = []
@@ -146,7 +146,7 @@ def _is_further(key: str, value: Any) -> bool:
 
 
 def _kind(key: str) -> str:
-    """Returns how to write a number under a key that is not known here."""
+    """Returns the format of a number under a key that is not known here."""
     return "time" if key.endswith(("_s", "_seconds")) else "number"
 
 

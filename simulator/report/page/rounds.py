@@ -1,4 +1,4 @@
-"""What the workers of some runs did when, how their time was spent and how stale their rounds were."""
+"""Timelines, shares of time and staleness of the workers of some runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _FIRST_BARS = 40  # at most, of the fastest
 
 
 def workers_of(record: RunRecord) -> pd.DataFrame:
-    """Returns what the other functions take as `table`: one row per worker, see `worker_table`."""
+    """Returns the argument `table` of the other functions: one row per worker, see `worker_table`."""
     return worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
 
 
@@ -32,10 +32,10 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
         table: Of its workers.
 
     Returns:
-        `seed`; `end_s` of the run, `until_s` of what is held, `first_s` of what is shown at first; `workers`, each its
-        id and its seconds per local step, and how many there are `of`; `bars`, for each phase the columns row, start
-        and length in seconds, and round; `updates`, times of changes of the server's version; `lost`, columns row and
-        time; `absent`, columns row, start and length.
+        `seed`; `end_s` of the run, `until_s` of the part held, `first_s` of the part shown at first; `workers`, each
+        its id and its seconds per local step, and how many there are `of`; `bars`, for each phase the columns row,
+        start and length in seconds, and round; `updates`, times of changes of the server's version; `lost`, columns row
+        and time; `absent`, columns row, start and length.
     """
     end_s = float(record.summary["simulated_seconds"])
     shown = sample_workers(table, TIMELINE_WORKERS)
@@ -93,7 +93,7 @@ def _absences(faults: pd.DataFrame, row: "pd.Series[int]", until_s: float, end_s
 
 
 def shares(table: pd.DataFrame) -> dict[str, Any]:
-    """Returns where the time of some workers of a run went: ids, seconds per step and, for each of SHARES, its share.
+    """Returns the shares of the time of a run's workers: ids, seconds per step and, for each of SHARES, its share.
 
     Args:
         table: Of the run's workers.
@@ -108,7 +108,7 @@ def shares(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def staleness_counts(group: Group) -> dict[str, Any]:
-    """Returns how many rounds of a group's runs were how stale.
+    """Returns the histogram of the staleness of a group's rounds.
 
     Returns:
         `rounds` of each staleness, from none, in bars of `width` server updates each; without rounds where none
@@ -123,7 +123,7 @@ def staleness_counts(group: Group) -> dict[str, Any]:
 
 
 def staleness_by_worker(group: Group) -> dict[str, Any]:
-    """Returns how stale the rounds of each worker were, or, of many workers, of each tenth of them by speed.
+    """Returns the staleness of each worker's rounds, or, of many workers, of each tenth of them by speed.
 
     Args:
         group: Runs, in at least one of which a round arrived.
@@ -159,7 +159,7 @@ def _tenths(record: RunRecord) -> "pd.Series[int]":
 
 
 def fault_counts(groups: Sequence[Group]) -> pd.DataFrame:
-    """Returns how often each kind of fault occurred, the mean over the runs of each group.
+    """Returns the number of faults of each kind, the mean over the runs of each group.
 
     Returns:
         One row per group, in order; a column for each kind that occurred at all.

@@ -1,4 +1,4 @@
-"""Those parts of a page that need no script, as HTML; whatever comes from records is escaped."""
+"""Parts of a page that need no script, as HTML; everything from records is escaped."""
 
 import html
 from collections import Counter
@@ -126,7 +126,7 @@ def _breakable(text: str, *marks: str) -> str:
 
 
 def faults(groups: Sequence[Group]) -> str:
-    """Returns how often what went wrong, nothing where nothing did."""
+    """Returns the table of faults, nothing without any."""
     counts = fault_counts(groups)
     if counts.empty or not len(counts.columns):
         return ""
@@ -143,7 +143,7 @@ def faults(groups: Sequence[Group]) -> str:
 
 
 def environment(runs: Sequence[RunRecord]) -> str:
-    """Returns with what the runs were made."""
+    """Returns the environment table: versions, devices, host time."""
     summaries = [record.summary for record in runs]
     rows = [["runs", f"{len(runs):,}"]]
     rows += [[_title(key), _distinct(summaries, key)] for key in _ENVIRONMENT if any(key in s for s in summaries)]

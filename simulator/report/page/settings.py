@@ -1,4 +1,4 @@
-"""In what the runs' settings differ, and what they share."""
+"""Settings in which the runs differ, and those that they share."""
 
 import json
 from collections.abc import Mapping, Sequence

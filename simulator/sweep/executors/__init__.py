@@ -1,1 +1,1 @@
-"""Where the points of a sweep are simulated: in this process, in several, or on a Ray cluster."""
+"""Executors of a sweep's points: in this process, in several, or on a Ray cluster."""

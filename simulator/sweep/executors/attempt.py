@@ -1,4 +1,4 @@
-"""What is known of a task that another process carries out, and what remains of it when that process is lost."""
+"""Attempts at a task in another process, and its remainder when that process is lost."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """Keeps what a task's process has told.
+    """Ledger of a task, from the messages of its process.
 
     Args:
-      task: what it carries out.
-      watch: told of where the points stand.
+      task: of the process.
+      watch: notified of the progress of points.
 
     Attributes:
       task: the same.
-      stood: whether the process was stopped, and has written down where it stands.
+      stood: whether the process was stopped, and has saved its state.
     """
 
     def __init__(self, task: Task, watch: Watch):
@@ -39,14 +39,14 @@ class Ledger:
 
     @property
     def begun(self) -> bool:
-        """Whether a point has been begun."""
+        """Returns whether a point has been begun."""
         return self._current is not None
 
     def hear(self, message: Message, record_of: "Callable[[PlannedRun], RunRecord]") -> Outcome | None:
-        """Notes a message; returns what became of a point that is over.
+        """Follows a message; returns the outcome of a point that is over.
 
         Args:
-          message: what was told.
+          message: of the process.
           record_of: returns the record of a point that is finished.
         """
         match message:
@@ -70,20 +70,20 @@ class Ledger:
         return None
 
     def stands(self) -> list[str]:
-        """Returns where the point that was under way stands, as a list of one; empty where none was."""
+        """Describes the progress of the point under way, as a list of one; empty if none is."""
         if self._current is None or self._current.index in self._over:
             return []
         return [f"{self._current.label} stands after {plural(self._updates, 'server update')}"]
 
     def lost(self, why: str, retries: int) -> tuple[Failure | None, Task | None]:
-        """Decides what becomes of the points that are not over, when the process is lost.
+        """Divides the points that are not over, when the process is lost, into a failure and a task to retry.
 
         Args:
-          why: what became of it.
-          retries: how often a task is tried again; after that the point that was under way has failed.
+          why: reason of the loss.
+          retries: number of times that a task is tried again; after that the point that was under way has failed.
 
         Returns:
-          What has failed, and what is to be tried.
+          The failure and the task, if any.
         """
         left = [run for run in self.task.runs if run.index not in self._over]
         if not left:

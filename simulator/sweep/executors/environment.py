@@ -1,4 +1,4 @@
-"""What a process that simulates points has of its machine: devices, memory, and JAX's settings."""
+"""Environment of a process that simulates points: devices, memory, and JAX's settings."""
 
 import dataclasses
 import math
@@ -26,11 +26,11 @@ USED_OF_GPU = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Surroundings:
-    """What a process finds.
+    """Environment of a process.
 
     Attributes:
       environment: variables to set before JAX is loaded; those that are None are removed.
-      memory: what it has of the host's memory: bytes, or a share up to 1.
+      memory: its part of the host's memory: bytes, or a share up to 1.
       plugins: to run first; those of this process when absent.
     """
 
@@ -60,15 +60,15 @@ class Surroundings:
 
 
 def leave_memory_to_others() -> None:
-    """Has JAX take no more of a GPU's memory than it needs, in a process that only looks at experiments.
+    """Makes JAX take no more of a GPU's memory than it needs, in a process that only looks at experiments.
 
-    Has to be called before JAX computes anything. The environment's own setting goes before.
+    To be called before JAX computes anything. The environment's own setting takes precedence.
     """
     os.environ.setdefault(_PREALLOCATE, "false")
 
 
 def local_surroundings(processes: int) -> list[Surroundings]:
-    """Returns what each of several processes on this machine finds.
+    """Returns the environment of each of several processes on this machine.
 
     On a CPU each has as many JAX devices as this one, so that the same rounds share a program and results have the same
     bits; the operating system divides the cores. GPUs are divided: each process has some, or a part of one.
@@ -98,19 +98,19 @@ def local_surroundings(processes: int) -> list[Surroundings]:
 
 
 def local_cores() -> int:
-    """Returns how many JAX devices a CPU's task has where nothing is said: as many as this process would have."""
+    """Returns the default number of JAX devices of a CPU's task: as many as this process would have."""
     import jax
 
     return jax.local_device_count() if jax.default_backend() == "cpu" else available_cores()
 
 
 def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> Surroundings:
-    """Returns what a task finds on a machine of a cluster.
+    """Returns the environment of a task on a machine of a cluster.
 
     Args:
-      cpus: how many it has: on a CPU as many JAX devices, and threads of XLA's. When absent, what this machine has, so
-        that results have the same bits.
-      gpus: how many it has; a part of one has that part of its memory.
+      cpus: number of its CPUs: on a CPU as many JAX devices, and threads of XLA's. When absent, what this machine has,
+        so that results have the same bits.
+      gpus: number of its GPUs; a part of one has that part of its memory.
       memory: bytes of the host's.
     """
     devices, threads = (local_cores(), available_cores()) if cpus is None else (max(1, math.floor(cpus)),) * 2
@@ -126,11 +126,11 @@ def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> 
 
 
 def _cpu_devices(count: int) -> dict[str, str]:
-    """Returns what has JAX see so many devices of a CPU; nothing where XLA_FLAGS, which go along, say how many."""
+    """Returns the variables for `count` devices of a CPU; none if XLA_FLAGS, which go along, set the number."""
     return {} if _FORCED in os.environ.get("XLA_FLAGS", "") else {_CPU_DEVICES: str(count)}
 
 
 def _is_setting(name: str) -> bool:
-    """Returns whether a variable of the environment decides what JAX computes: not where this machine keeps things."""
+    """Returns whether an environment variable decides what JAX computes: not this machine's own paths."""
     ours = (_PLATFORMS, _CPU_DEVICES, _THREADS, _FRACTION, _PREALLOCATE)
     return (name.startswith("JAX_") or name == "XLA_FLAGS") and name not in ours and "_DIR" not in name

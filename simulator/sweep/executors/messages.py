@@ -1,4 +1,4 @@
-"""What a process that simulates points tells the one that waits for them."""
+"""Messages of a process that simulates points to the one that waits for them."""
 
 import dataclasses
 import time
@@ -28,7 +28,7 @@ class Begun:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Pretraining has come so far, as `Observer.pretrained` says."""
+    """Progress of pretraining, as `Observer.pretrained` receives it."""
 
     index: int
     steps: int
@@ -38,7 +38,7 @@ class Pretrained:
 
 @dataclasses.dataclass(frozen=True)
 class Advanced:
-    """A simulation has come so far."""
+    """Progress of a simulation."""
 
     index: int
     progress: "Progress"
@@ -53,7 +53,7 @@ class Over:
 
 @dataclasses.dataclass(frozen=True)
 class Stood:
-    """A point was stopped, with its state written down."""
+    """A point was stopped, with its state saved."""
 
     index: int
     updates: int
@@ -61,7 +61,7 @@ class Stood:
 
 @dataclasses.dataclass(frozen=True)
 class TaskDone:
-    """No point of the task is left."""
+    """End of a task: none of its points is left."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Piece:
     """A piece of a file that was made elsewhere.
 
     Attributes:
-      index: whose point's.
+      index: of the point.
       what: name of the checkpoint that the file belongs to; "" where it belongs to the record.
       path: of the file, from the folder of the checkpoint or the record.
       content: the bytes that follow those of the piece before.
@@ -87,12 +87,12 @@ Message: TypeAlias = Ready | Begun | Pretrained | Advanced | Over | Stood | Task
 
 
 class Teller:
-    """Observer of a point that tells another process of it, now and then.
+    """Observer of a point that sends its progress to another process now and then.
 
     Args:
       run: the point.
       tell: sends a message.
-      moreover: is called whenever something is told.
+      moreover: called whenever something is sent.
     """
 
     def __init__(self, run: PlannedRun, tell: Callable[[Any], None], moreover: Callable[[], None] = lambda: None):
@@ -101,11 +101,11 @@ class Teller:
         tell(Begun(run.index))
 
     def pretrained(self, steps: int, of: int, loss: float) -> None:
-        """Tells how far pretraining is."""
+        """Sends the progress of pretraining."""
         self._tell(Pretrained(self._index, steps, of, loss))
 
     def advanced(self, progress: "Progress") -> None:
-        """Tells where the simulation stands."""
+        """Sends the progress of the simulation."""
         now_s = time.monotonic()
         if now_s >= self._told_s + _TOLD_EVERY_S:
             self._told_s = now_s

@@ -29,14 +29,14 @@ _LEAVES_WITHIN_S = 10.0
 class Processes:
     """Simulates tasks in processes of their own, which share nothing but the folder.
 
-    A process that is killed is replaced, and the point that it was at goes on from its checkpoint.
+    A process that is killed is replaced, and its point resumes from its checkpoint.
 
     Args:
       folder: that of all points.
       surroundings: of each process; there are as many.
-      watch: told where the points stand.
+      watch: notified of the progress of points.
       stop: says when to stop.
-      retries: how often a task whose process is gone is tried again.
+      retries: number of times that a task whose process is gone is tried again.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Sends the processes away; those that are at work are killed, and what they have written down is kept."""
+        """Ends the processes; those that are at work are killed, and their checkpoints are kept."""
         for worker in self._workers:
             worker.leave()
         for worker in self._workers:
@@ -73,10 +73,10 @@ class Processes:
         self._waiting.append(task)
 
     def next(self) -> Outcome | None:
-        """Waits until another point is over and returns what became of it, None where no task is left.
+        """Waits until another point is over and returns its outcome, None if no task is left.
 
         Raises:
-          Interrupted: it was asked to stop; what was under way is written down.
+          Interrupted: it was asked to stop; points under way are checkpointed.
           SimulationError: processes cannot be started.
         """
         while not self._outcomes:
@@ -105,7 +105,7 @@ class Processes:
         raise Interrupted(self._stop.received, f"{stand}: go on with --resume --out {self._folder}")
 
     def _give_out(self) -> None:
-        """Gives waiting tasks to processes that have none, if they can to one that has made the same start."""
+        """Gives waiting tasks to idle processes, if possible to one that has made the same start."""
         while self._waiting and not self._stopping:
             idle = [worker for worker in self._workers if worker.ledger is None]
             if not idle and len(self._workers) < len(self._surroundings):
@@ -140,7 +140,7 @@ class Processes:
             self._outcomes.append(outcome)
 
     def _lost(self, worker: "_Worker") -> None:
-        """Replaces a process that is gone, and has its task tried again."""
+        """Replaces a process that is gone, and retries its task."""
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
@@ -163,12 +163,12 @@ class Processes:
 
 
 class _Worker:
-    """A process, as seen from here.
+    """A process, as its parent sees it.
 
     Attributes:
       process: it.
       connection: to it.
-      place: which of the processes.
+      place: index among the processes.
       ready: whether it has started.
       ledger: of its task, None where it has none.
       starts: those of the tasks that it has had.
@@ -194,7 +194,7 @@ class _Worker:
             self.connection.send(task)
 
     def leave(self) -> None:
-        """Has it end: at once where it is at work."""
+        """Ends the process, at once if it is at work."""
         if self.ledger is not None:
             self.process.kill()
             return
@@ -203,13 +203,13 @@ class _Worker:
 
 
 def _ignore_terminal() -> dict[int, Any]:
-    """Ignores Ctrl-C and hang-ups; returns what was done at them before."""
+    """Ignores Ctrl-C and hang-ups; returns the previous handlers."""
     return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, HANG_UP) if number is not None}
 
 
 @contextlib.contextmanager
 def _terminal_ignored() -> Iterator[None]:
-    """Has processes that are started ignore signals that a terminal sends to all: they are told by this one."""
+    """Makes processes that are started ignore a terminal's signals to all: this process forwards them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -229,7 +229,7 @@ def _ended(code: int | None) -> str:
 
 
 def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> None:
-    """What such a process does: simulates the tasks that it is given, until there are no more."""
+    """Main function of such a process: simulates the tasks that it is given, until there are no more."""
     _ignore_terminal()
     surroundings.enter()
     from simulator.host.compile_cache import keep_compiled_programs

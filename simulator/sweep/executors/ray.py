@@ -1,7 +1,7 @@
 """Points simulated by the machines of a Ray cluster, without a disk that they share.
 
-A mailbox, an actor beside this process, takes what tasks tell: progress, checkpoints as they are written, finished
-records. A task whose machine is lost is submitted again with what has come of it, and goes on from there.
+A mailbox, an actor beside this process, receives the messages of tasks: progress, checkpoints as they are written,
+finished records. A task whose machine is lost is submitted again with the files received of it, and resumes from there.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class _Attempt:
     """A task that was submitted.
 
     Attributes:
-      ledger: what is known of it.
+      ledger: of its messages.
       inboxes: of its points' files.
       cancelled: whether it was taken back before it began.
     """
@@ -56,8 +56,8 @@ class RayExecutor:
 
     Args:
       folder: that of all points, on this machine alone.
-      options: which cluster, and what a task asks for.
-      watch: told where the points stand.
+      options: the cluster, and the resources of a task.
+      watch: notified of the progress of points.
       stop: says when to stop.
 
     Raises:
@@ -99,7 +99,7 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends what is under way, and leaves the cluster."""
+        """Ends the tasks that are under way, and leaves the cluster."""
         for reference in self._attempts:
             self._ray.cancel(reference, force=True)
         self._ray.kill(self._mailbox)
@@ -127,7 +127,7 @@ class RayExecutor:
             waiting.cancel()
 
     def submit(self, task: Task) -> None:
-        """Adds a task, with what there is of its points already."""
+        """Adds a task, with the existing files of its points."""
         number = len(self._numbers)
         files = [
             (index, what, path, [self._ray.put(content) for content in pieces])
@@ -141,10 +141,10 @@ class RayExecutor:
         self._numbers[number] = reference
 
     def next(self) -> Outcome | None:
-        """Waits until another point is over and returns what became of it, None where no task is left.
+        """Waits until another point is over and returns its outcome, None if no task is left.
 
         Raises:
-          Interrupted: it was asked to stop; what was under way is written down.
+          Interrupted: it was asked to stop; points under way are checkpointed.
         """
         while not self._outcomes:
             self._ask_to_stop()
@@ -156,7 +156,7 @@ class RayExecutor:
             wait_s = 0.0 if ended else _HEARD_EVERY_S
             for number, message in self._ray.get(self._mailbox.take.remote(wait_s)):
                 self._hear(self._attempts.get(self._numbers[number]), pickle.loads(message))
-            for reference in ended:  # after all that they have told
+            for reference in ended:  # after all of their messages
                 self._ended(reference)
         return self._outcomes.popleft()
 
@@ -196,7 +196,7 @@ class RayExecutor:
             self._outcomes.append(outcome)
 
     def _ended(self, reference: Any) -> None:
-        """Notes how a task has ended; one whose machine is lost is submitted again."""
+        """Follows the end of a task; one whose machine is lost is submitted again."""
         errors = self._ray.exceptions
         attempt = self._attempts.pop(reference)
         why, retries, hopeless = "the process that simulated it ended without a word", 0, True
@@ -224,7 +224,7 @@ class RayExecutor:
             self.submit(again)
 
     def _warn_of_what_no_machine_has(self, asked: dict[str, Any]) -> None:
-        """Says so where a task asks for more than any machine has: it waits for one that may join."""
+        """Warns if a task asks for more than any machine has: it waits for one that may join."""
         wanted = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], "memory": asked.get("memory", 0)}
         machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(has.get(name, 0) >= amount for name, amount in wanted.items()) for has in machines):
@@ -237,8 +237,8 @@ def _check_answer(address: str, own_host: Callable[[], str]) -> None:
     """Asks whether anybody answers at an address, for which Ray itself waits for minutes.
 
     Args:
-      address: as Ray takes it; what has no port is left to Ray.
-      own_host: returns what Ray calls this machine, wherever the address does not say it.
+      address: as Ray takes it; one without a port is left to Ray.
+      own_host: returns Ray's name of this machine, for an address that lacks it.
 
     Raises:
       OSError: nobody does.
@@ -272,7 +272,7 @@ def _mailbox_class() -> type:
     """Returns the actor's class. Ray sends it by value, so that the actor's process needs nothing of this program."""
 
     class Mailbox:
-        """Takes messages until they are fetched; tells who sends some whether to stop."""
+        """Takes messages until they are fetched; answers senders whether to stop."""
 
         def __init__(self, most_bytes: int) -> None:
             import asyncio
@@ -310,7 +310,7 @@ def _mailbox_class() -> type:
 
 
 def _task_function() -> Any:
-    """Returns what Ray runs on a machine. It is sent by value, so that it can say what is missing there."""
+    """Returns the function that Ray runs on a machine, sent by value, so that it can say what is missing there."""
 
     def simulate_points(program: dict[str, str], sent: bytes, files: Any, mailbox: Any, number: int) -> None:
         import pickle

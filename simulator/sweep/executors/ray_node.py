@@ -1,4 +1,4 @@
-"""What a machine of a cluster does with a task: simulates it in a folder of its own, and sends what it has made.
+"""Work of a cluster's machine on a task: simulates it in a folder of its own, and sends the results.
 
 CHECKPOINTS as they are written, records when they are finished: files in pieces, so that no disk is shared
 """
@@ -38,8 +38,8 @@ def carry_out(
 
     Args:
       task: the points.
-      surroundings: what this process has of the machine.
-      files: what there is of the points already: place, checkpoint ("" of a record), path, pieces.
+      surroundings: environment of this process.
+      files: existing files of the points: place, checkpoint ("" of a record), path, pieces.
       send: sends a message; returns whether to stop.
 
     Raises:
@@ -70,7 +70,7 @@ def carry_out(
 
 
 class _Sender:
-    """Sends what becomes of a task's points.
+    """Sends the files and outcomes of a task's points.
 
     Attributes:
       stopping: whether to stop.
@@ -95,7 +95,7 @@ class _Sender:
         self._tell(Over(outcome.run.index))
 
     def stood(self, run: PlannedRun, updates: int) -> None:
-        """Sends where a point stands that was stopped."""
+        """Sends the progress of a stopped point."""
         self._ship(run)
         self._tell(Stood(run.index, updates))
 
@@ -125,7 +125,7 @@ def pieces_of(index: int, what: str, folder: Path) -> Iterator[Piece]:
 
 
 def files_of(index: int, folder: Path) -> Iterator[tuple[int, str, str, Iterator[bytes]]]:
-    """Yields what there is of a point, in the form in which `carry_out` takes it: its record, or its checkpoint."""
+    """Yields the existing files of a point, as `carry_out` takes them: its record, or its checkpoint."""
     if (folder / SUMMARY_FILE).exists():
         what, home = "", folder
     elif found := _checkpoints(folder):
@@ -150,11 +150,11 @@ def _put(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 class Inbox:
-    """Puts the pieces of a point's files together; what is not whole is not seen.
+    """Puts the pieces of a point's files together; incomplete files are not visible.
 
     Args:
       folder: the point's.
-      keep: how many of its newest checkpoints stay.
+      keep: number of its newest checkpoints that stay.
     """
 
     def __init__(self, folder: Path, keep: int):
@@ -206,7 +206,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def program() -> dict[str, str]:
-    """Returns what this program is: versions, and a fingerprint of its own sources."""
+    """Returns the identity of this program: versions, and a fingerprint of its own sources."""
     import models
     import simulator
 

@@ -25,12 +25,12 @@ class InProcess:
     Args:
       folder: that of all points.
       workshop: shares data, compiled programs and pretraining between them.
-      watch: told where they stand.
+      watch: notified of their progress.
       stop: says when to stop.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
       profile: traces the first point that is trained.
-      trackers: told of every point that is simulated.
+      trackers: notified of every point that is simulated.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class InProcess:
         self._waiting.append(task)
 
     def next(self) -> Outcome | None:
-        """Simulates the next point and returns what became of it, None where no task is left.
+        """Simulates the next point and returns its outcome, None if no task is left.
 
         Raises:
-          Interrupted: it was asked to stop; the point's state is written down.
+          Interrupted: it was asked to stop; the point is checkpointed.
         """
         try:
             while (outcome := next(self._under_way, None)) is None and self._waiting:

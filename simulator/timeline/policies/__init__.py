@@ -1,1 +1,1 @@
-"""Policies: when a meeting ends, how many local steps a round has, which shard it trains on; also registered ones."""
+"""Policies: when a group restarts, how many local steps a round has, which shard it trains on; also registered ones."""

@@ -1,4 +1,4 @@
-"""Policies of one's own: registering them, and keeping the counts that they need not keep themselves."""
+"""Registered (user-defined) policies; the simulator keeps step and shard counts for them."""
 
 import dataclasses
 import operator
@@ -19,11 +19,11 @@ ChooseShard = Callable[[int, npt.NDArray[np.int64], np.random.Generator], int]
 
 
 def register_synchronization(name: str, factory: Callable[..., Synchronization]) -> Callable[..., Synchronization]:
-    """Makes a synchronization policy of one's own usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined synchronization policy usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `synchronization.kind` says.
-      factory: called with what `synchronization.arguments` holds; returns an object with a `closes(view)`, see
+      name: for `synchronization.kind`.
+      factory: called with `synchronization.arguments`; returns an object with a `closes(view)`, see
         `SynchronizationPolicy`, from which a class may inherit the rest.
 
     Returns:
@@ -31,45 +31,77 @@ def register_synchronization(name: str, factory: Callable[..., Synchronization])
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import SynchronizationPolicy, load, register_synchronization, simulate
+      >>> @functools.partial(register_synchronization, "pairs")
+      ... class Pairs(SynchronizationPolicy):
+      ...     def closes(self, view):
+      ...         return view.group >= 2 or not view.outstanding
+      >>> [point] = load("experiments/quickstart.yaml", "synchronization={kind: pairs}", variant="async Nesterov")
+      >>> simulate(point, trainer="null").summary["server_updates"]
+      80
     """
     registry.register("synchronization", name, factory)
     return factory
 
 
 def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Callable[..., ChooseSteps]:
-    """Makes a choice of local steps of one's own usable by name: `local_steps: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined choice of local steps usable by name: `local_steps: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `local_steps.kind` says.
-      factory: called with `local_steps`, which is H, and what `local_steps.arguments` holds; returns a function of
-        (worker, step_s) that is asked at every dispatch for the round's local steps, from 1 to H. `step_s` has the
-        seconds per local step of every worker, shape (workers,): of its last round that arrived, and before that as
-        the cluster's devices are described.
+      name: for `local_steps.kind`.
+      factory: called with `local_steps`, which is H, and `local_steps.arguments`; returns a function of (worker,
+        step_s) that is asked at every dispatch for the round's local steps, from 1 to H. `step_s` has the seconds per
+        local step of every worker, shape (workers,): of its last round that arrived, and before that as the cluster's
+        devices are described.
 
     Returns:
       `factory`.
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import load, register_local_steps, simulate
+      >>> @functools.partial(register_local_steps, "fewer when slow")
+      ... def fewer_when_slow(local_steps, limit):
+      ...     return lambda worker, step_s: local_steps if step_s[worker] < limit else local_steps // 2
+      >>> choice = "local_steps={kind: fewer when slow, arguments: {limit: 1.0}}"
+      >>> [point] = load("experiments/quickstart.yaml", choice, variant="async Nesterov")
+      >>> simulate(point, trainer="null").rounds.groupby("worker")["local_steps"].max().tolist()
+      [50, 50, 25, 25]
     """
     registry.register("local_steps", name, factory)
     return factory
 
 
 def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Callable[..., ChooseShard]:
-    """Makes a choice of shards of one's own usable by name: `shard_choice: {kind: NAME, arguments: {...}}`.
+    """Makes a user-defined choice of shards usable by name: `shard_choice: {kind: NAME, arguments: {...}}`.
 
     Args:
-      name: what `shard_choice.kind` says.
-      factory: called with `sizes`, the relative sizes of the shards, and what `shard_choice.arguments` holds; returns a
-        function of (worker, assigned, random) that is asked at every dispatch for the round's shard. `assigned` has the
-        local steps that were assigned of every shard, shape (shards,); `random` is a numpy generator of its own.
+      name: for `shard_choice.kind`.
+      factory: called with `sizes`, the relative sizes of the shards, and `shard_choice.arguments`; returns a function
+        of (worker, assigned, random) that is asked at every dispatch for the round's shard. `assigned` has the local
+        steps assigned of every shard, shape (shards,); `random` is a numpy generator of its own.
 
     Returns:
       `factory`.
 
     Raises:
       ValueError: the name is taken.
+
+    Example:
+      >>> import functools
+      >>> from simulator import load, register_shard_choice, simulate
+      >>> @functools.partial(register_shard_choice, "least assigned")
+      ... def least_assigned(sizes):
+      ...     return lambda worker, assigned, random: int((assigned / sizes).argmin())
+      >>> [point] = load("experiments/quickstart.yaml", "shard_choice={kind: least assigned}", variant="async Nesterov")
+      >>> simulate(point, trainer="null").rounds.sort_values("round")["shard"].tolist()[:8]
+      [0, 1, 2, 3, 0, 1, 2, 3]
     """
     registry.register("shard_choice", name, factory)
     return factory
@@ -77,11 +109,11 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
 
 @dataclasses.dataclass(frozen=True)
 class OwnSynchronization:
-    """A synchronization policy of one's own.
+    """A registered (user-defined) synchronization policy.
 
     Attributes:
       name: under which it is registered.
-      policy: what its factory has made.
+      policy: made by its factory.
     """
 
     name: str
@@ -89,24 +121,24 @@ class OwnSynchronization:
 
     @property
     def averages_group(self) -> bool:
-        """Whether the group's mean is one server update."""
+        """Returns whether the group's mean is one server update."""
         return self.policy.averages_group
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the answer depends on when the next round can arrive."""
+        """Returns whether the answer depends on when the next round can arrive."""
         return self.policy.looks_ahead
 
     @property
     def timeout_s(self) -> float:
-        """How long after a restart the answer may change by itself."""
+        """Time after a restart at which the answer may change by itself."""
         return self.policy.timeout_s
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group restarts now.
 
         Raises:
-          SimulationError: the policy has no answer to that.
+          SimulationError: the policy answers neither True nor False.
         """
         answer: object = self.policy.closes(view)
         if not isinstance(answer, bool | np.bool_):
@@ -119,12 +151,12 @@ class OwnSynchronization:
 
 @dataclasses.dataclass(frozen=True)
 class OwnSteps:
-    """Local steps by a function of one's own.
+    """Local steps by a registered (user-defined) function.
 
     Attributes:
       name: under which it is registered.
       choose: the function.
-      step_s: what is assumed of workers from which nothing has arrived, seconds per local step.
+      step_s: seconds per local step, assumed of workers from which nothing has arrived.
       local_steps: H, the most.
     """
 
@@ -134,7 +166,7 @@ class OwnSteps:
     local_steps: int
 
     def begin(self) -> "_OwnSteps":
-        """Returns the choices of a simulation that begins."""
+        """Returns the choices of a new simulation."""
         return _OwnSteps(self)
 
 
@@ -151,7 +183,7 @@ class _OwnSteps(Speeds):
 
 @dataclasses.dataclass(frozen=True)
 class OwnChoice:
-    """Shards by a function of one's own.
+    """Shards by a registered (user-defined) function.
 
     Attributes:
       name: under which it is registered.
@@ -172,7 +204,7 @@ class _OwnChoice:
         self._seen = _read_only(assigned)
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the shard of a worker's next round, and how many of its steps were assigned before."""
+        """Returns the shard of a worker's next round, and the number of its steps assigned before."""
         chosen = self._of.choose(worker, self._seen, self._random)
         shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)
         before = int(self._assigned[shard])
@@ -188,7 +220,7 @@ def _read_only(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 
 def _whole(section: str, name: str, worker: int, chosen: object, least: int, most: int) -> int:
-    """Returns what a policy has chosen as an int.
+    """Returns the choice of a policy as an int.
 
     Raises:
       SimulationError: it is no whole number from `least` to `most`.

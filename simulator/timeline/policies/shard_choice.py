@@ -1,4 +1,4 @@
-"""Which shard a worker's next round trains on."""
+"""Choice of the shard that a worker's next round trains on."""
 
 import bisect
 import dataclasses
@@ -29,7 +29,7 @@ class Assignments(Protocol):
     """The local steps that were assigned of each shard."""
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the shard on which a worker's next round trains, and how many of its steps were assigned before.
+        """Returns the shard of a worker's next round, and the number of its steps assigned before.
 
         Args:
           worker: whose round.
@@ -39,7 +39,7 @@ class Assignments(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Proportional:
-    """Eq. 2: p_i proportional to max(|D_i| / sum |D| - n_i / sum n, 0), n_i = what was assigned of shard i.
+    """Eq. 2: p_i proportional to max(|D_i| / sum |D| - n_i / sum n, 0), n_i = steps assigned of shard i.
 
     Where all terms are zero, as at the start, p_i is proportional to |D_i|. The comparison is in whole numbers, so that
     equal shards that were used equally are exactly level. A choice costs O(log shards).
@@ -64,7 +64,7 @@ class Proportional:
 
 
 class _Behind:
-    """What `Proportional` knows: terms are max(|D_i| n - n_i |D|, 0), with n and |D| the sums.
+    """State of `Proportional`: terms are max(|D_i| n - n_i |D|, 0), with n and |D| the sums.
 
     A shard is behind where that is above 0; all others wait until n is so large that they are.
     """
@@ -84,7 +84,7 @@ class _Behind:
         return bisect.bisect_right(self._cumulative, self._random() * self._cumulative[-1])
 
     def _wait(self, shard: int, steps: int) -> None:
-        """Has a shard of which so many steps were assigned wait until it may be behind."""
+        """Queues a shard, of which `steps` were assigned, until it may be behind."""
         heapq.heappush(self._waiting, (steps * self._size // self._sizes[shard] + 1, shard))
 
 
@@ -98,7 +98,7 @@ class _FewShards(_Behind):
         self._steps: list[int] = []  # what was assigned of them
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns a sampled shard, and how many of its steps were assigned before."""
+        """Returns a sampled shard, and the number of its steps assigned before."""
         waiting, total, size = self._waiting, self._total, self._size
         while waiting and waiting[0][0] <= total:
             self._reconsider(heapq.heappop(waiting)[1])
@@ -147,7 +147,7 @@ class _ManyShards(_Behind):
         self._size_behind = self._steps_behind = 0
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns a sampled shard, and how many of its steps were assigned before."""
+        """Returns a sampled shard, and the number of its steps assigned before."""
         waiting, total, size, count = self._waiting, self._total, self._size, len(self._sizes)
         while waiting and waiting[0][0] <= total:
             self._reconsider(heapq.heappop(waiting)[1])
@@ -217,7 +217,7 @@ class _LeastVisited:
         self._take_fewest()
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns one of the shards with the fewest steps, and how many those are."""
+        """Returns one of the shards with the fewest steps, and their number."""
         shard, before = self._least.pop(self._random.integers(len(self._least))), self._fewest
         self._add(shard, before + steps)
         if not self._least:
@@ -249,7 +249,7 @@ class _OwnShard:
         self._assigned = list(assigned)
 
     def next(self, worker: int, steps: int) -> tuple[int, int]:
-        """Returns the worker's own shard, and how many of its steps were assigned before."""
+        """Returns the worker's fixed shard, and the number of its steps assigned before."""
         shard = worker % len(self._assigned)
         before = self._assigned[shard]
         self._assigned[shard] = before + steps

@@ -41,28 +41,28 @@ class Synchronization(Protocol):
 
     @property
     def averages_group(self) -> bool:
-        """Whether the group's mean is one server update; else each arrival is one."""
+        """Returns whether the group's mean is one server update; else each arrival is one."""
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the answer depends on when the next round can arrive."""
+        """Returns whether the answer depends on when the next round can arrive."""
 
     @property
     def timeout_s(self) -> float:
-        """How long after a restart the answer may change by itself; infinite where it does not."""
+        """Time after a restart at which the answer may change by itself; infinite if it does not."""
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group, which is not empty, restarts now."""
 
 
 class SynchronizationPolicy:
-    """Base of one's own synchronization policies: has an answer to everything but when a group restarts.
+    """Base of user-defined synchronization policies: answers everything but when a group restarts.
 
     Attributes:
       averages_group: whether the group's mean is one server update; else each arrival is one, as it comes. Where groups
         are averaged, a round that comes after the group it belongs to is dropped.
       looks_ahead: whether `closes` looks at `next_arrival_ns`.
-      timeout_s: how long after a restart `closes` is asked again though nothing has happened, in simulated seconds.
+      timeout_s: simulated seconds after a restart at which `closes` is asked again though nothing has happened.
     """
 
     averages_group: bool = False
@@ -143,17 +143,17 @@ def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
 
 
 class StepsChoice(Protocol):
-    """Decides how many local steps a worker's next round has."""
+    """Decides the number of local steps of a worker's next round."""
 
     def begin(self) -> "Steps":
-        """Returns the choices of a simulation that begins."""
+        """Returns the choices of a new simulation."""
 
 
 class Steps(Protocol):
     """The choices of one simulation."""
 
     def observe(self, worker: int, step_s: float) -> None:
-        """Notes how long each local step of a worker's last round has taken."""
+        """Takes into account the seconds of each local step of a worker's last round."""
 
     def steps(self, worker: int) -> int:
         """Returns the local steps of a worker's next round."""
@@ -164,7 +164,7 @@ class MeasuredSpeed:
     """Dynamic Local Updates by the speed that each worker has shown.
 
     Attributes:
-      step_s: what is assumed of workers from which nothing has arrived, seconds per local step.
+      step_s: seconds per local step, assumed of workers from which nothing has arrived.
       local_steps: H, the steps of the fastest.
     """
 
@@ -172,18 +172,18 @@ class MeasuredSpeed:
     local_steps: int
 
     def begin(self) -> "Speeds":
-        """Returns the speeds of a simulation that begins."""
+        """Returns the speeds of a new simulation."""
         return Speeds(np.array(self.step_s, float), self.local_steps)
 
 
 class Speeds:
-    """What is known of the workers' speeds."""
+    """Known speeds of the workers."""
 
     def __init__(self, step_s: np.ndarray, local_steps: int):
         self._step_s, self._local_steps = step_s, local_steps
 
     def observe(self, worker: int, step_s: float) -> None:
-        """Notes how long each local step of a worker's last round has taken; one that took no time tells nothing."""
+        """Takes into account the seconds of each local step of a worker's last round; 0 is ignored."""
         if step_s > 0:
             self._step_s[worker] = step_s
 
