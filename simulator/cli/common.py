@@ -142,6 +142,17 @@ def say_what(
         say(f"note: {note}")
 
 
+def few_windows(points: "Iterable[Point]", workshop: "Workshop") -> Iterator[str]:
+    """Yields a note for every point with fewer windows to evaluate on than requested."""
+    for point in points:
+        asked = point.experiment.evaluate.windows
+        of_all, of_shards = workshop.evaluated_windows(point.experiment)
+        if of_all < asked:
+            yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
+        if of_shards is not None and min(of_shards) < min(asked, of_all):
+            yield f"evaluate.windows = {asked}: shards have {', '.join(f'{own:,}' for own in of_shards)} of their own"
+
+
 class Checked(NamedTuple):
     """An experiment file without mistakes.
 
@@ -158,6 +169,7 @@ class Checked(NamedTuple):
     parameters: list[int]
     shortages: "list[Problem]"
     long: "list[tuple[Point, Length]]"
+    few: list[str]
 
 
 def check_points(file: Path, settings: Sequence[str] | None, variant: str | None, *, data: bool) -> Checked:
@@ -174,8 +186,9 @@ def check_points(file: Path, settings: Sequence[str] | None, variant: str | None
         (point, length_at_most(point.experiment, cluster_of(point.experiment, cost)))
         for point, cost in zip(points, costs, strict=True)
     ]
-    long = [each for each in lengths if each[1].is_long]
-    return Checked(document, points, [cost.parameters for cost in costs], look.shortages.problems(), long)
+    long, shortages = [each for each in lengths if each[1].is_long], look.shortages.problems()
+    few = list(few_windows(points, look.workshop)) if data and not shortages else []
+    return Checked(document, points, [cost.parameters for cost in costs], shortages, long, few)
 
 
 class _Look:

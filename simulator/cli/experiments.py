@@ -42,7 +42,7 @@ def validate(
     for scale in others:
         if scale != checked.points[0].experiment.scale:  # which has been checked, with its data
             check_points(file, [f"scale={scale}"], variant, data=False)
-    say_what(file, checked.points, checked.parameters, valid=True)
+    say_what(file, checked.points, checked.parameters, checked.few, valid=True)
     if checked.shortages:
         say("`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:")
     for shortage in checked.shortages:

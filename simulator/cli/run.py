@@ -2,13 +2,24 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.cli.common import File, Out, Plugin, Settings, Variant, read_points, say, say_what, use_plugins
+from simulator.cli.common import (
+    File,
+    Out,
+    Plugin,
+    Settings,
+    Variant,
+    few_windows,
+    read_points,
+    say,
+    say_what,
+    use_plugins,
+)
 from simulator.cli.executor_options import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
 from simulator.host.output import outlast_readers
 from simulator.host.text import plural
@@ -129,16 +140,7 @@ def timeline(
 def _say_what(file: Path, points: "Sequence[Point]", workshop: "Workshop", *, trains: bool = True) -> None:
     """Prints the simulations to run, and a note if there are fewer windows to evaluate on than requested."""
     parameters = (workshop.costs(point.experiment).parameters for point in points)
-    say_what(file, points, parameters, (note for point in points for note in _few(point, workshop)) if trains else ())
-
-
-def _few(point: "Point", workshop: "Workshop") -> "Iterator[str]":
-    asked = point.experiment.evaluate.windows
-    of_all, of_shards = workshop.evaluated_windows(point.experiment)
-    if of_all < asked:
-        yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
-    if of_shards is not None and min(of_shards) < min(asked, of_all):
-        yield f"evaluate.windows = {asked}: shards have {', '.join(f'{own:,}' for own in of_shards)} of their own"
+    say_what(file, points, parameters, few_windows(points, workshop) if trains else ())
 
 
 def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:

@@ -290,6 +290,8 @@ def _override(document: Document, key: str, value: Any) -> Key:
     section, _, rest = key.partition(".")
     if section == "scales":
         raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
+    if section == "extends":
+        raise ValueError("cannot be set here: write into the file what it extends, or give that file")
     if section not in ("variants", "select", "sweep", "reference"):
         document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
         return ()

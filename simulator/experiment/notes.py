@@ -10,6 +10,8 @@ from simulator.experiment.schema.cluster import Cluster, Network
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
 
+_ROUNDED_S = 1e-7  # below it, a nanosecond is more than a percent of a round
+
 
 def notes(experiment: Experiment) -> Iterator[str]:
     """Yields the notes on settings, each with its dotted key and its value."""
@@ -20,6 +22,7 @@ def notes(experiment: Experiment) -> Iterator[str]:
 def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     cluster, inner = experiment.cluster, experiment.inner
     yield from _of_network(cluster.network)
+    yield from _of_step_times(cluster, inner.local_steps)
     if cluster.currency and not _priced(cluster):
         yield "cluster.currency", cluster.currency, "has no effect: nothing has a price"
     faults = cluster.faults
@@ -35,6 +38,18 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     even = experiment.data.even if isinstance(experiment.data, TextSource) else True
     if experiment.evaluate.per_shard and even:
         yield "evaluate.per_shard", True, "tells nothing new: shards are alike, and each has the loss of all"
+
+
+def _of_step_times(cluster: Cluster, local_steps: int) -> Iterator[tuple[str, object, str]]:
+    """Yields a note on rounds so short that rounding to whole nanoseconds shows."""
+    given = getattr(cluster.devices, "seconds_per_step", None)
+    times = given if isinstance(given, tuple) else (given,)
+    shortest = min((time for time in times if time), default=math.inf)
+    if shortest * local_steps < _ROUNDED_S:
+        note = (
+            f"rounds of {shortest * local_steps:.3g} s are rounded to whole nanoseconds, at least one: unequal workers"
+        )
+        yield "cluster.devices.seconds_per_step", shortest, f"{note} may become equal"
 
 
 def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:

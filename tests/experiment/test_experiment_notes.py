@@ -58,6 +58,14 @@ def network(**settings: Any) -> dict[str, Any]:
         ),
         ({"pretrain": {"steps": 10, "learning_rate": 0.1, "warmup_steps": 5}}, []),
         (
+            {"cluster__devices": {"seconds_per_step": [1e-12, 2e-9]}, "inner__local_steps": 5},
+            [
+                "cluster.devices.seconds_per_step = 1e-12: rounds of 5e-12 s are rounded to whole nanoseconds, at least "
+                "one: unequal workers may become equal"
+            ],
+        ),
+        ({"cluster__devices": {"seconds_per_step": [1e-6, 2e-6]}}, []),
+        (
             {"evaluate": {"per_shard": True}},
             ["evaluate.per_shard = True: tells nothing new: shards are alike, and each has the loss of all"],
         ),

@@ -129,8 +129,11 @@ def _outer_tag(value: Any) -> str | None:
         return str(name)
     if not isinstance(name, str):
         return None
-    misspelt = isinstance(value, dict) and not set(value) <= set(NamedOuter.model_fields)
-    if misspelt and alike(name, BUILT_IN_OUTER, cutoff=0.8):
+    given = set(value) if isinstance(value, dict) else {"learning_rate"}
+    unfit = not given <= set(NamedOuter.model_fields)
+    if (unfit and alike(name, BUILT_IN_OUTER, cutoff=0.8)) or (
+        "learning_rate" not in given and alike(name, BUILT_IN_OUTER, cutoff=1.0)
+    ):
         return name  # a built-in one's settings under a name like it: refused, with the names that are valid
     return "named"
 
