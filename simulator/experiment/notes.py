@@ -46,10 +46,8 @@ def _of_step_times(cluster: Cluster, local_steps: int) -> Iterator[tuple[str, ob
     times = given if isinstance(given, tuple) else (given,)
     shortest = min((time for time in times if time), default=math.inf)
     if shortest * local_steps < _ROUNDED_S:
-        note = (
-            f"rounds of {shortest * local_steps:.3g} s are rounded to whole nanoseconds, at least one: unequal workers"
-        )
-        yield "cluster.devices.seconds_per_step", shortest, f"{note} may become equal"
+        note = f"rounds of {shortest * local_steps:.3g} s are rounded to whole nanoseconds, at least one: "
+        yield "cluster.devices.seconds_per_step", shortest, f"{note}unequal workers may become equal"
 
 
 def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:

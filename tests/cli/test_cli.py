@@ -548,6 +548,29 @@ def test_explanations_are_whole_in_a_narrow_terminal(tardigrad, monkeypatch, com
     assert short - set(re.findall(r"\w+", narrow)) == set()
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("extends=other.yaml", "extends = 'other.yaml': cannot be set here: write into the file what it extends"),
+        ("outer.optimizer=Nesterov", "outer.optimizer = 'Nesterov': unknown optimizer; did you mean 'nesterov'?"),
+        (
+            "outer={optimizer: Delayed-Nesterov}",
+            "outer.optimizer = 'Delayed-Nesterov': unknown optimizer; did you mean",
+        ),
+    ],
+)
+def test_a_name_is_told_before_what_it_lacks(tardigrad, setting, message):
+    code, _, err = tardigrad("validate", "experiment.yaml", setting, experiment=document())
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"tardigrad: {message}")
+
+
+def test_validate_says_where_there_are_fewer_windows_than_are_asked_for(tardigrad):
+    code, out, _ = tardigrad("validate", "experiment.yaml", "evaluate.windows=500000", experiment=document())
+    assert code == 0
+    assert re.search(r"^note: evaluate\.windows = 500000: there are [\d,]+, which are evaluated$", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("command", [["profiles"], ["models"], ["sweep", "status", "results"]])
 def test_lists_are_whole_in_a_narrow_terminal(tardigrad, tmp_path, monkeypatch, command):
     plan = [PlannedRun(0, "sync, inner.learning_rate=0.125, seed=1234567", "1", {}, {})]

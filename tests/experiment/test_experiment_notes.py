@@ -60,8 +60,8 @@ def network(**settings: Any) -> dict[str, Any]:
         (
             {"cluster__devices": {"seconds_per_step": [1e-12, 2e-9]}, "inner__local_steps": 5},
             [
-                "cluster.devices.seconds_per_step = 1e-12: rounds of 5e-12 s are rounded to whole nanoseconds, at least "
-                "one: unequal workers may become equal"
+                "cluster.devices.seconds_per_step = 1e-12: rounds of 5e-12 s are rounded to whole nanoseconds, "
+                "at least one: unequal workers may become equal"
             ],
         ),
         ({"cluster__devices": {"seconds_per_step": [1e-6, 2e-6]}}, []),
