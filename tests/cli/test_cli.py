@@ -211,7 +211,8 @@ FAST = {"devices": {"accelerators": [{"name": "A100", "count": 2}]}}
 )
 def test_validate_says_what_takes_very_long_and_refuses_nothing(tardigrad, changes, amounts):
     code, out, err = tardigrad("validate", "experiment.yaml", experiment=document(**changes))
-    first, second = out.splitlines()
+    first, *notes, second = out.splitlines()
+    assert all(note.startswith("note: evaluate.windows") for note in notes)
     assert (code, err, first) == (0, "", "experiment.yaml: valid; 2 simulations of 2 variants, 3,504 parameters")
     assert re.match(rf"[12] simulations? may take very long: {amounts}", second)
     assert second.endswith("`run --dry-run` says how long they take here")
