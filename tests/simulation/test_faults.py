@@ -106,7 +106,7 @@ def constant(value: float) -> dict[str, Any]:
     return {"kind": "constant", "value": value}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(failing())
 def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(experiment: Experiment):
     events: list[Any] = []
