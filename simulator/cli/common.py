@@ -68,7 +68,7 @@ def begin_jax() -> None:
     """Makes JAX choose its platform, and prints it where a driver is missing.
 
     Raises:
-      ExperimentError: it cannot.
+      SettingError: it cannot.
     """
     from simulator.host.platforms import check_platform, cuda_is_avoided
 
@@ -162,6 +162,7 @@ class Checked(NamedTuple):
       parameters: number of parameters of each one's model.
       shortages: simulations that do not fit into memory.
       long: simulations that may take very long, with their lengths.
+      few: notes on points with fewer windows to evaluate on than requested; none where memory is short.
     """
 
     document: "Document"

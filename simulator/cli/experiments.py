@@ -41,7 +41,7 @@ def validate(
     others = () if settings else checked.document.scales  # settings may be meant for one scale only
     for scale in others:
         if scale != checked.points[0].experiment.scale:  # which has been checked, with its data
-            check_points(file, [f"scale={scale}"], variant, data=False)
+            read_points(file, [f"scale={scale}"], variant, data="none")
     say_what(file, checked.points, checked.parameters, checked.few, valid=True)
     if checked.shortages:
         say("`run` refuses on this machine what does not fit into its memory; `timeline` needs none of it:")

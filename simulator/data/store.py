@@ -108,16 +108,6 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
     return _opened(folder, report)
 
 
-def prepared(data: DocumentData) -> TokenStore | None:
-    """Returns the tokens of a `data` section, None where they are not in the cache folder.
-
-    Raises:
-        DataError: the source cannot be opened, or the store in the cache folder is damaged or of another version.
-    """
-    folder = _folder(_key(data, open_corpus(data), ready(data.tokenizer)))
-    return _opened(folder, silent) if _made(folder) else None
-
-
 def encoder_of(data: DocumentData, store: TokenStore) -> Encoder:
     """Returns the tokenizer that a store was made with."""
     return ready(data.tokenizer) or _kept_tokenizer(store.folder)

@@ -1,6 +1,5 @@
 """Plain training before the simulation: on all shards by turns, as one replica would."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from simulator.data import DataOrder, Dataset
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import ConstantSchedule, Inner
 from simulator.learning.compiled_rounds import Programs
-from simulator.learning.optimizers.inner import build_inner, linear_warmup
+from simulator.learning.optimizers.inner import linear_warmup
 from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
 
 PretrainProgress = Callable[[int, int, float], None]
@@ -38,11 +37,6 @@ def pretrain_inner(experiment: Experiment) -> Inner:
         changes |= {name: getattr(pretrain, name) for name in ("optimizer", "weight_decay", "arguments")}
         changes["decay"] = pretrain.decay or "all"
     return inner.model_copy(update=changes)
-
-
-def pretrain_recipe(recipe: Recipe, inner: Inner) -> Recipe:
-    """Returns the recipe of pretraining, from the recipe of the rounds and the optimizer of `pretrain_inner`."""
-    return dataclasses.replace(recipe, optimizer=build_inner(inner, section="pretrain"), keep_state=True)
 
 
 def pretrain_order(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.int64]:
@@ -74,14 +68,13 @@ def pretrained(
     Args:
       experiment: whose `pretrain` section says how.
       params: fresh.
-      recipe: of the rounds; optimizer and state are pretraining's own.
+      recipe: of pretraining.
       dataset: to train on.
       arrays: its arrays, on the device.
       progress: called after every chunk.
     """
     steps, warmup_steps = experiment.pretrain.steps, experiment.pretrain.warmup_steps
     inner = pretrain_inner(experiment)
-    recipe = pretrain_recipe(recipe, inner)
     programs = Programs(recipe)
     order = DataOrder(dataset, inner.batch_size, experiment.seed)
     key = root_key(experiment.seed, "pretraining")

@@ -34,7 +34,6 @@ from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import (
     PretrainProgress,
     pretrain_inner,
-    pretrain_recipe,
     pretrained,
     root_key,
     steps_seen,
@@ -136,6 +135,10 @@ class Workshop:
             keep_state=experiment.inner.state == "keep",
         )
 
+    def _pretrain_recipe(self, experiment: Experiment) -> Recipe:
+        optimizer = self.inner(experiment, self.params_like(experiment), "pretrain")
+        return dataclasses.replace(self.recipe(experiment), optimizer=optimizer, keep_state=True)
+
     def inner(self, experiment: Experiment, params: Params | None, section: str = "inner") -> InnerOptimizer:
         """Returns the optimizer of the rounds, or of pretraining.
 
@@ -232,11 +235,10 @@ class Workshop:
             return sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
         def both() -> Sizes:
-            recipe = self.recipe(experiment)
-            sizes = measure(recipe, inner.batch_size)
+            sizes = measure(self.recipe(experiment), inner.batch_size)
             if plain is None:
                 return sizes
-            alone = measure(pretrain_recipe(recipe, plain), plain.batch_size)
+            alone = measure(self._pretrain_recipe(experiment), plain.batch_size)
             return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
 
         settings = [experiment.outer, evaluated.batch_size, evaluated.windows, inner.batch_size, plain]
@@ -366,7 +368,7 @@ class Workshop:
         params = jax.jit(self.model(experiment).init)(key)
         if not experiment.pretrain.steps:
             return params
-        recipe, dataset = self.recipe(experiment), self.dataset(experiment)
+        recipe, dataset = self._pretrain_recipe(experiment), self.dataset(experiment)
         return pretrained(experiment, params, recipe, dataset, self.arrays(experiment), progress)
 
 

@@ -129,12 +129,11 @@ def _outer_tag(value: Any) -> str | None:
         return str(name)
     if not isinstance(name, str):
         return None
-    given = set(value) if isinstance(value, dict) else {"learning_rate"}
-    unfit = not given <= set(NamedOuter.model_fields)
-    if (unfit and alike(name, BUILT_IN_OUTER, cutoff=0.8)) or (
-        "learning_rate" not in given and alike(name, BUILT_IN_OUTER, cutoff=1.0)
-    ):
-        return name  # a built-in one's settings under a name like it: refused, with the names that are valid
+    if isinstance(value, dict):  # a built-in one's settings under a name like it: refused, with the valid names
+        fits = set(value) <= set(NamedOuter.model_fields)
+        doubtful = not fits or "learning_rate" not in value
+        if doubtful and alike(name, BUILT_IN_OUTER, cutoff=1.0 if fits else 0.8):
+            return name
     return "named"
 
 
