@@ -2,17 +2,15 @@
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
-from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, ClusterError, profile_step_s, step_seconds
+from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
 from simulator.cluster.length import Length, length_at_most
-from simulator.cluster.random_streams import stream
 
 __all__ = [
     "AUTHORS_STEP_S",
     "PEAK_FLOPS",
     "PROFILES",
     "Absence",
-    "ClusterError",
     "ClusterModel",
     "Episode",
     "Episodes",
@@ -26,5 +24,4 @@ __all__ = [
     "profile_step_s",
     "seconds",
     "step_seconds",
-    "stream",
 ]

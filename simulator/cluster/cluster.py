@@ -8,8 +8,8 @@ import numpy as np
 
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
-from simulator.cluster.random_streams import stream
 from simulator.experiment.schema.cluster import Cluster, Network
+from simulator.host.random_streams import numpy_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ClusterModel:
 
     def jitter_stream(self, worker: int) -> np.random.Generator:
         """Returns the stream from which a worker's rounds draw their jitter, one number each."""
-        return stream(self.seed, "jitter", worker)
+        return numpy_stream(self.seed, "jitter", worker)
 
     def compute_s(self, worker: int, steps: int, jitter: np.random.Generator | None) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
@@ -86,7 +86,7 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
       seed: the experiment's seed.
 
     Raises:
-      ClusterError: a device is described by a name that is not known.
+      SettingError: a device is described by a name that is not known.
     """
     return ClusterModel(
         step_s=step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed),

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from simulator.cluster.random_streams import stream
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.cluster import (
     Accelerator,
@@ -20,6 +19,7 @@ from simulator.experiment.schema.cluster import (
     ZipfSpeed,
 )
 from simulator.host.errors import SettingError
+from simulator.host.random_streams import numpy_stream
 
 AUTHORS_STEP_S = (0.58, 0.75, 1.51, 3.33)
 """Seconds per step of the four workers in the authors' toy notebook."""
@@ -50,10 +50,6 @@ PEAK_FLOPS = {
 """Dense 16-bit peak of common accelerators in FLOP/s, from their makers' data sheets."""
 
 
-class ClusterError(SettingError):
-    """A cluster that cannot be built."""
-
-
 def profile_step_s(profile: str, workers: int) -> np.ndarray:
     """Returns the step times of a heterogeneity level, float64 of shape (workers,), in seconds, fastest first.
 
@@ -76,7 +72,7 @@ def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.nd
       seed: the experiment's seed, for speeds that are drawn.
 
     Raises:
-      ClusterError: an accelerator without a peak is not in the built-in table.
+      SettingError: an accelerator without a peak is not in the built-in table.
     """
     match devices:
         case TimedDevices():
@@ -94,7 +90,9 @@ def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.nd
                 ]
             )
         case DistributedDevices():
-            return np.array([_draw(devices, stream(seed, "device speed", worker)) for worker in range(devices.workers)])
+            return np.array(
+                [_draw(devices, numpy_stream(seed, "device speed", worker)) for worker in range(devices.workers)]
+            )
 
 
 def _peak(accelerator: Accelerator, index: int) -> float:
@@ -103,7 +101,7 @@ def _peak(accelerator: Accelerator, index: int) -> float:
     if accelerator.name not in PEAK_FLOPS:
         message = f"no built-in peak for this accelerator; {nearest(accelerator.name, PEAK_FLOPS)}"
         remedy = "otherwise give its peak, such as peak: 312TFLOP/s"
-        raise ClusterError(f"cluster.devices.accelerators.{index}.name", accelerator.name, f"{message}; {remedy}")
+        raise SettingError(f"cluster.devices.accelerators.{index}.name", accelerator.name, f"{message}; {remedy}")
     return PEAK_FLOPS[accelerator.name]
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
-from simulator.cluster.random_streams import stream
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.fault_trace import TraceEvent
 from simulator.experiment.schema.faults import (
@@ -25,6 +24,7 @@ from simulator.experiment.schema.faults import (
     UniformTime,
     WeibullTime,
 )
+from simulator.host.random_streams import numpy_stream
 
 AbsenceKind = Literal["crash", "preemption", "departure", "late"]
 _MOST_EPISODES = 100_000
@@ -150,7 +150,7 @@ class FaultModel:
 
     def loss_stream(self, worker: int) -> np.random.Generator:
         """Returns the stream of a worker's lost messages, two numbers for each of its rounds: pull and push."""
-        return stream(self._seed, "message loss", worker)
+        return numpy_stream(self._seed, "message loss", worker)
 
     def losses(self, random: np.random.Generator | None) -> int:
         """Returns the number of times in a row that a message is lost; that of all attempts when it never arrives."""
@@ -178,7 +178,7 @@ class FaultModel:
             yield (Absence(start_ns, end_ns, "preemption", max(start_ns - notice_ns, 0)) for start_ns, end_ns in spans)
         departures = faults.departures
         if departures is not None and _concerns(departures, worker):
-            start_ns = nanoseconds(draw(departures.after, stream(self._seed, "departures", worker)))
+            start_ns = nanoseconds(draw(departures.after, numpy_stream(self._seed, "departures", worker)))
             yield [Absence(start_ns, math.inf, "departure", start_ns)] if start_ns < math.inf else []
 
     def _slowdowns(self, worker: int) -> Episodes:
@@ -205,7 +205,7 @@ class FaultModel:
         if section is None or not _concerns(section, worker):
             return []
         lasts = getattr(section, {"crashes": "repair", "preemption": "absence"}.get(kind, "duration"))
-        return [_renewals(section.time_between, lasts, stream(self._seed, kind.replace("_", " "), worker))]
+        return [_renewals(section.time_between, lasts, numpy_stream(self._seed, kind.replace("_", " "), worker))]
 
     def _traced(self, who: int | str, begins: str, ends: str) -> Spans:
         """Returns the spans between a trace's begin and end events; an unfinished one lasts forever."""

@@ -2,7 +2,6 @@
 
 from simulator.data.batch_order import DataOrder
 from simulator.data.dataset import ClassificationDataset, Dataset, TextDataset
-from simulator.data.errors import DataError
 from simulator.data.info import CorpusInfo, corpus_info
 from simulator.data.load import load_dataset, vocabulary_of
 from simulator.data.progress import Progress as PrepareProgress
@@ -11,7 +10,6 @@ from simulator.data.store import token_store
 __all__ = [
     "ClassificationDataset",
     "CorpusInfo",
-    "DataError",
     "DataOrder",
     "Dataset",
     "PrepareProgress",

@@ -3,6 +3,7 @@
 import numpy as np
 
 from simulator.data.dataset import Addresses, Dataset
+from simulator.host.random_streams import data_stream
 
 
 class DataOrder:
@@ -62,7 +63,7 @@ class DataOrder:
         remembered = self._orders.get(slot)
         if remembered is None or remembered[0] != epoch:
             examples = self._shard_examples[shard]
-            random = np.random.default_rng([*b"data order", self.seed, shard, epoch])
+            random = data_stream("data order", self.seed, shard, epoch)
             remembered = epoch, random.permutation(examples)
             self._orders[slot] = remembered
         return remembered[1]

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.checksums import checksum
-from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
 from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.schema.data import DocumentData
 from simulator.host.cache import cache_folder
+from simulator.host.errors import SettingError
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
 _FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest
@@ -32,14 +32,14 @@ def cluster_documents(
     instead.
 
     Raises:
-        DataError: there are fewer documents than clusters.
+        SettingError: there are fewer documents than clusters.
     """
     import sklearn
 
     documents = store.meta["documents"]
     if documents < clusters:
         message = f"there are only {documents} documents: use fewer, or more text"
-        raise DataError("data.partition.groups.clusters", clusters, message)
+        raise SettingError("data.partition.groups.clusters", clusters, message)
     name = f"{store.folder.name}-{clusters}-{_METHOD}-sklearn{sklearn.__version__}.bin"
     path = cache_folder() / "clusters" / name
     kept = _kept(path, documents)

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 
 from simulator.data.dataset import ClassificationDataset
-from simulator.data.errors import DataError
-from simulator.data.randomness import named_generator
 from simulator.experiment.schema.data import ClustersData
+from simulator.host.errors import SettingError
+from simulator.host.random_streams import data_stream
 
 _BLOCK = 2**13  # points moved to their centers at a time
 
@@ -20,33 +20,31 @@ def load_clusters(data: ClustersData, *, shards: int) -> ClassificationDataset:
     authors do. Nothing depends on the experiment's seed.
 
     Raises:
-        DataError: fewer points than shards, or than evaluation points.
+        SettingError: fewer points than shards, or than evaluation points.
     """
     size = data.points // shards
     if size == 0:
-        raise DataError(
+        raise SettingError(
             "data.shards", shards, f"there are only {data.points} points: use fewer shards, or more data.points"
         )
     if data.evaluation_points > size * shards:
-        raise DataError(
+        raise SettingError(
             "data.evaluation_points",
             data.evaluation_points,
             f"only the {size * shards} training points in {shards} equal shards can be evaluated on: "
             "use at most so many, or more data.points",
         )
-    centers = named_generator("cluster centers").standard_normal(
-        (data.classes * data.clusters_per_class, data.dimension)
-    )
+    centers = data_stream("cluster centers").standard_normal((data.classes * data.clusters_per_class, data.dimension))
     centers = (centers / np.linalg.norm(centers, axis=1, keepdims=True)).astype(np.float32)
-    cluster = named_generator("clusters of points").permutation(np.arange(data.points) % len(centers))
-    inputs = named_generator("cluster noise").standard_normal((data.points, data.dimension), np.float32)
+    cluster = data_stream("clusters of points").permutation(np.arange(data.points) % len(centers))
+    inputs = data_stream("cluster noise").standard_normal((data.points, data.dimension), np.float32)
     inputs *= np.float32(data.noise)
     for first in range(0, data.points, _BLOCK):
         inputs[first : first + _BLOCK] += centers[cluster[first : first + _BLOCK]]
     labels = (cluster // data.clusters_per_class).astype(np.int32)
     digest = hashlib.sha256(inputs.data)
     digest.update(labels.data)
-    evaluated = named_generator("evaluated points").choice(size * shards, data.evaluation_points, replace=False)
+    evaluated = data_stream("evaluated points").choice(size * shards, data.evaluation_points, replace=False)
     rows = np.arange(size * shards, dtype=np.int32).reshape(shards, size)
     return ClassificationDataset(
         arrays={"inputs": inputs, "labels": labels},

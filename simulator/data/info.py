@@ -52,7 +52,7 @@ def corpus_info(data: DocumentData, *, shards: int, context: int) -> CorpusInfo:
     """Returns the statistics of a `data` section's corpus, whose tokens are prepared if necessary.
 
     Raises:
-        DataError: the corpus cannot be read, or is too small for the shards.
+        SettingError: the corpus cannot be read, or is too small for the shards.
     """
     store, division = divided_text(data, shards, context)
     streams = [StoredStream(store, documents) for documents in division.training]

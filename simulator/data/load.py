@@ -3,20 +3,20 @@
 import math
 
 from simulator.data.dataset import Dataset
-from simulator.data.errors import DataError
 from simulator.data.gaussian_clusters import load_clusters
 from simulator.data.progress import Progress
 from simulator.data.synthetic import load_synthetic
 from simulator.data.text import load_text
 from simulator.data.tokenizers import ready
 from simulator.experiment.schema.data import ClustersData, Data, SyntheticData, TrainedTokenizer
+from simulator.host.errors import SettingError
 
 
 def vocabulary_of(data: Data) -> int:
     """Returns the number of token ids, or of classes, without reading the data: the most of a tokenizer to be trained.
 
     Raises:
-        DataError: the tokenizer's file cannot be read, or is none.
+        SettingError: the tokenizer's file cannot be read, or is none.
     """
     match data:
         case ClustersData():
@@ -49,16 +49,16 @@ def load_dataset(
         progress: called with the progress of preparing tokens.
 
     Raises:
-        DataError: with the key, its value and the remedy.
+        SettingError: with the key, its value and the remedy.
     """
     if shards < 1:
-        raise DataError("data.shards", shards, "there must be at least one shard")
+        raise SettingError("data.shards", shards, "there must be at least one shard")
     if isinstance(data, ClustersData):
         if context is not None:
-            raise DataError("model.context", context, f"source {data.source} has no tokens: leave the context out")
+            raise SettingError("model.context", context, f"source {data.source} has no tokens: leave the context out")
         return load_clusters(data, shards=shards)
     if context is None or context < 1:
-        raise DataError("model.context", context, f"source {data.source} is text: give a context of at least 1 token")
+        raise SettingError("model.context", context, f"source {data.source} is text: give a context of 1 token or more")
     if isinstance(data, SyntheticData):
         return load_synthetic(data, shards=shards, context=context)
     return load_text(data, shards=shards, context=context, resident_bytes=resident_bytes, progress=progress)

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.document_clusters import cluster_documents
-from simulator.data.errors import DataError
 from simulator.data.progress import Progress
-from simulator.data.randomness import named_generator
 from simulator.data.store import TokenStore
 from simulator.experiment.schema.data import (
     ClusterGroups,
@@ -21,6 +19,8 @@ from simulator.experiment.schema.data import (
     Groups,
     IidPartition,
 )
+from simulator.host.errors import SettingError
+from simulator.host.random_streams import data_stream
 
 Indices = npt.NDArray[np.int64]
 _DRAWS = 1000
@@ -46,13 +46,13 @@ def check_groups(data: DocumentData) -> None:
     """Checks, before anything is read, that the source has the field or folders that group its documents.
 
     Raises:
-        DataError: it has not.
+        SettingError: it has not.
     """
     kind = getattr(getattr(data.partition, "groups", None), "kind", "clusters")
     absent, other = ("folder", "a field") if data.source == "tfds" else ("field", "folder")
     if kind == absent and data.source in ("tfds", "text", "python-stdlib"):
         message = f"source {data.source} has no {absent}s: group by {other} or by clusters"
-        raise DataError("data.partition.groups.kind", kind, message)
+        raise SettingError("data.partition.groups.kind", kind, message)
 
 
 def divide(
@@ -68,9 +68,9 @@ def divide(
         progress: called with the progress.
 
     Raises:
-        DataError: there are too few documents or groups.
+        SettingError: there are too few documents or groups.
     """
-    order = named_generator("split of documents").permutation(store.meta["documents"])
+    order = data_stream("split of documents").permutation(store.meta["documents"])
     held_out = max(1, round(data.validation_fraction * len(order)))
     validation, training = order[:held_out], order[held_out:]
     if len(training) < shards:
@@ -133,7 +133,7 @@ def _grouped(
     present = np.count_nonzero(sizes_G)
     if present < shards:
         message = f"every shard needs a group of its own, but there are only {present}: use at most as many shards, "
-        raise DataError("data.shards", shards, message + "other groups, or partition kind dirichlet")
+        raise SettingError("data.shards", shards, message + "other groups, or partition kind dirichlet")
     shards_G = np.empty(len(sizes_G), np.int64)
     for shard, hand in enumerate(deal(sizes_G.astype(np.int64), np.ones(shards))):
         shards_G[hand] = shard
@@ -150,7 +150,7 @@ def _dirichlet(
     least_tokens: int,
 ) -> npt.NDArray[np.int64]:
     """Returns the shard of every document, int64 [D]. Drawn again until every shard has enough tokens."""
-    random = named_generator("dirichlet partition")
+    random = data_stream("dirichlet partition")
     groups = int(groups_D.max()) + 1
     places_D = np.empty(len(groups_D))  # of a document's middle among all groups, each of length 1
     for documents in (training, validation):
@@ -163,7 +163,7 @@ def _dirichlet(
         if np.bincount(shards_D[training], weights=lengths_D[training], minlength=shards).min() >= least_tokens:
             return shards_D
     message = f"{_DRAWS} draws of the proportions all left a shard with next to nothing: use a larger alpha, fewer "
-    raise DataError("data.partition.alpha", alpha, message + "data.shards, more groups, or more text")
+    raise SettingError("data.partition.alpha", alpha, message + "data.shards, more groups, or more text")
 
 
 def _middles(groups_D: npt.NDArray[np.int32], lengths_D: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -177,7 +177,7 @@ def _middles(groups_D: npt.NDArray[np.int32], lengths_D: npt.NDArray[np.int64]) 
     return middles_D
 
 
-def _too_few_documents(data: DocumentData, shards: int, training: int, held_out: int) -> DataError:
+def _too_few_documents(data: DocumentData, shards: int, training: int, held_out: int) -> SettingError:
     finer = {"file": "paragraph", "paragraph": "line"}.get(getattr(data, "documents", ""))
     remedies = [f"at most {training} shards"] if training else []
     if finer is not None:
@@ -186,7 +186,7 @@ def _too_few_documents(data: DocumentData, shards: int, training: int, held_out:
         remedies.append(f"a smaller data.validation_fraction (now {data.validation_fraction})")
     remedies.append("source: text with more documents" if data.source == "python-stdlib" else "more files")
     absent = "" if data.shards else " (data.shards is absent: one for each worker)"
-    return DataError(
+    return SettingError(
         "data.shards",
         shards,
         f"every shard needs a document of its own{absent}, but only {training} of {training + held_out} are left for "

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from simulator.data.errors import DataError
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import CosineSchedule
+from simulator.host.errors import SettingError
 
 
 def check_sizes(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
@@ -15,7 +15,7 @@ def check_sizes(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
         shard_sizes: examples of each shard.
 
     Raises:
-        DataError: a shard does not suffice.
+        SettingError: a shard does not suffice.
     """
     _check_batch(experiment, shard_sizes)
     _check_warmup(experiment, shard_sizes)
@@ -35,7 +35,7 @@ def _check_batch(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
     ):
         if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
             message = f"the smallest of {len(shard_sizes)} shards has only {smallest} examples: use a smaller "
-            raise DataError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
+            raise SettingError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
 
 
 def _check_warmup(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
@@ -47,4 +47,4 @@ def _check_warmup(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
     if schedule.warmup_steps >= min(parts):
         message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
         message += "use a shorter one, a larger budget, or shards that are less uneven"
-        raise DataError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
+        raise SettingError("inner.schedule.warmup_steps", schedule.warmup_steps, message)

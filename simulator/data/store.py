@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.checksums import changed_file, checksum
-from simulator.data.errors import DataError
 from simulator.data.progress import Progress, silent
-from simulator.data.sources import Corpus, Document, open_corpus
+from simulator.data.sources import Corpus, TextDocument, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.schema.data import DocumentData, TrainedTokenizer
 from simulator.host.cache import cache_folder
+from simulator.host.errors import SettingError
 
 FORMAT = 2
 CHUNK_BYTES = 4_000_000
@@ -94,8 +94,8 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
             much is used, as the next ones are read meanwhile.
 
     Raises:
-        DataError: the source cannot be read or holds no text, the tokenizer does not fit it, the disk is full, or the
-            store in the cache folder is damaged or of another version.
+        SettingError: the source cannot be read or holds no text, the tokenizer does not fit it, the disk is full, or
+            the store in the cache folder is damaged or of another version.
     """
     corpus = open_corpus(data)
     encoder = ready(data.tokenizer)
@@ -116,7 +116,7 @@ def encoder_of(data: DocumentData, store: TokenStore) -> Encoder:
 def _kept_tokenizer(folder: Path) -> HuggingFace:
     try:
         return HuggingFace((folder / _TOKENIZER).read_bytes(), str(folder / _TOKENIZER))
-    except (OSError, DataError) as error:
+    except (OSError, SettingError) as error:
         raise _damaged(folder, f"{_TOKENIZER} cannot be read") from error
 
 
@@ -172,8 +172,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True).encode()
 
 
-def _damaged(folder: Path, what: str) -> DataError:
-    return DataError("data", str(folder), f"{what}: remove this folder, and it is made anew")
+def _damaged(folder: Path, what: str) -> SettingError:
+    return SettingError("data", str(folder), f"{what}: remove this folder, and it is made anew")
 
 
 def _dtype(column: str, vocabulary: int) -> np.dtype[Any]:
@@ -191,7 +191,7 @@ def _paths(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[Path, int]]
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns errors of the operating system into a DataError with the remedy; saved parts stay."""
+    """Turns errors of the operating system into a SettingError with the remedy; saved parts stay."""
     try:
         yield
     except OSError as error:
@@ -200,7 +200,7 @@ def writing(folder: Path) -> Iterator[None]:
         else:
             remedy = "make it a folder that can be written to"
         message = f"tokens cannot be written ({error.strerror or error}): {remedy}, or set TARDIGRAD_CACHE"
-        raise DataError("data", str(folder), f"{message} to another folder") from error
+        raise SettingError("data", str(folder), f"{message} to another folder") from error
 
 
 @contextmanager
@@ -247,7 +247,7 @@ class _Preparation:
         """Makes the missing parts, then the complete store visible at once."""
         self._cut()
         with ThreadPoolExecutor(1) as pool:  # reads on while a chunk is tokenised
-            waiting: tuple[list[Document], Future[Encoded]] | None = None
+            waiting: tuple[list[TextDocument], Future[Encoded]] | None = None
             for chunk in self._chunks(self._kept["documents"]):
                 if waiting is not None:
                     self._keep(waiting[0], waiting[1].result())
@@ -256,11 +256,11 @@ class _Preparation:
                 self._keep(waiting[0], waiting[1].result())
         if not self._kept["documents"]:
             shutil.rmtree(self._partial, ignore_errors=True)
-            raise DataError(*self._corpus.empty)
+            raise SettingError(*self._corpus.empty)
         if open_corpus(self._data).fingerprint != self._corpus.fingerprint:
             shutil.rmtree(self._partial, ignore_errors=True)
             message = "was changed while it was read, so its tokens may be of either state: start again"
-            raise DataError("data", self._data.source, message)
+            raise SettingError("data", self._data.source, message)
         self._finish()
 
     def _resumed(self) -> dict[str, Any]:
@@ -298,9 +298,9 @@ class _Preparation:
                 with open(path, "ab") as file:
                     file.truncate(size)
 
-    def _chunks(self, done: int) -> Iterator[list[Document]]:
+    def _chunks(self, done: int) -> Iterator[list[TextDocument]]:
         """Yields chunks of the documents that are not tokenised yet; all documents are counted and hashed."""
-        chunk: list[Document] = []
+        chunk: list[TextDocument] = []
         size = 0
         for number, document in enumerate(self._corpus.documents()):
             self._digest.update(len(document.text).to_bytes(8, "little"))
@@ -318,7 +318,7 @@ class _Preparation:
         if chunk:
             yield chunk
 
-    def _keep(self, documents: list[Document], encoded: Encoded) -> None:
+    def _keep(self, documents: list[TextDocument], encoded: Encoded) -> None:
         """Appends a chunk durably."""
         groups = np.array([self._groups[document.group] for document in documents])
         with writing(self._folder):

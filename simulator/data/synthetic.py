@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.dataset import TextDataset
-from simulator.data.errors import DataError
-from simulator.data.randomness import named_generator
 from simulator.data.token_streams import Tokens
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, check_addressable, cut_windows
 from simulator.experiment.schema.data import SyntheticData
+from simulator.host.errors import SettingError
+from simulator.host.random_streams import data_stream
 
 _BLOCK = 2**16  # uniform numbers drawn at a time
 _FEWER = "use fewer data.tokens"
@@ -84,20 +84,20 @@ def markov_source(data: SyntheticData) -> MarkovSource:
     """Returns the source: every row of transition probabilities is drawn from a symmetric Dirichlet distribution.
 
     Raises:
-        DataError: the concentration is so low (or so extreme) that the source does not visit all its parts in the
+        SettingError: the concentration is so low (or so extreme) that the source does not visit all its parts in the
             training text, so that its entropy rate says nothing about the text.
     """
     alpha = np.full(data.vocabulary, data.concentration)
-    transitions = named_generator("synthetic transitions").dirichlet(alpha, size=data.vocabulary)
+    transitions = data_stream("synthetic transitions").dirichlet(alpha, size=data.vocabulary)
     if not np.allclose(transitions.sum(axis=1), 1):  # also where they are not numbers
-        raise DataError(
+        raise SettingError(
             "data.concentration",
             data.concentration,
             "no probabilities can be drawn with a value so extreme: use one such as 0.1",
         )
     source = MarkovSource.of(transitions)
     if not source.settling_steps < data.tokens:
-        raise DataError(
+        raise SettingError(
             "data.concentration",
             data.concentration,
             "transitions so nearly certain trap the source in a part of its tokens: where it starts matters for about "
@@ -113,12 +113,12 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
     Neither the source nor the texts depend on the experiment's seed.
 
     Raises:
-        DataError: the texts are too short for the shards or the context, or the source has no best loss.
+        SettingError: the texts are too short for the shards or the context, or the source has no best loss.
     """
     check_addressable(data.tokens + data.validation_tokens, _FEWER)
     source = markov_source(data)
-    training = source.sample(named_generator("synthetic training text"), data.tokens)
-    validation = source.sample(named_generator("synthetic validation text"), data.validation_tokens)
+    training = source.sample(data_stream("synthetic training text"), data.tokens)
+    validation = source.sample(data_stream("synthetic validation text"), data.validation_tokens)
     digest = hashlib.sha256(training.astype(np.int32).data)
     digest.update(validation.astype(np.int32).data)
     chunk = len(training) // shards

@@ -23,7 +23,7 @@ def load_text(
     The held-out documents and their division do not depend on the experiment's seed.
 
     Raises:
-        DataError: the corpus cannot be read, or is too small for the shards or the context.
+        SettingError: the corpus cannot be read, or is too small for the shards or the context.
     """
     store, division = divided_text(data, shards, context, progress)
     alike = isinstance(data.partition, IidPartition)
@@ -62,7 +62,7 @@ def divided_text(
     """Returns the tokens of a corpus, prepared if necessary, and the division of its documents.
 
     Raises:
-        DataError: the corpus cannot be read, or has too few documents or groups.
+        SettingError: the corpus cannot be read, or has too few documents or groups.
     """
     check_groups(data)
     store = token_store(data, progress)

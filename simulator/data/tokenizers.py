@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from simulator.data.errors import DataError
-from simulator.data.sources import Document
+from simulator.data.sources import TextDocument
 from simulator.experiment.schema.data import (
     ByteTokenizer,
     FileTokenizer,
@@ -18,6 +17,7 @@ from simulator.experiment.schema.data import (
     Tokenizer,
     TrainedTokenizer,
 )
+from simulator.host.errors import SettingError
 from simulator.host.nearest import alike
 
 END_OF_TEXT = "<|endoftext|>"
@@ -50,11 +50,11 @@ class Encoder(Protocol):
     end_of_document: int
     hash: str
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[TextDocument]) -> Encoded:
         """Returns the documents' tokens.
 
         Raises:
-            DataError: a document is not valid UTF-8.
+            SettingError: a document is not valid UTF-8.
         """
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -75,7 +75,7 @@ class Bytes:
     vocabulary = 257
     hash = hashlib.sha256(b"bytes 0 ... 255, end of document 256").hexdigest()
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[TextDocument]) -> Encoded:
         """Returns the documents' bytes, of any encoding."""
         lengths_D = np.array([len(document.text) + 1 for document in documents], np.int64)
         ends_D = np.cumsum(lengths_D) - 1
@@ -103,7 +103,7 @@ class HuggingFace:
         end: the token that follows every document; looked for among the usual names when absent.
 
     Raises:
-        DataError: it is no tokenizer, or has no such token.
+        SettingError: it is no tokenizer, or has no such token.
     """
 
     def __init__(self, content: bytes, path: str, end: str | None = None):
@@ -114,7 +114,7 @@ class HuggingFace:
             self._tokens = Tokens.from_buffer(content)
         except Exception as error:  # the library raises nothing more special
             message = f"this is no tokenizer.json ({error}): give one that Hugging Face's tokenizers has written"
-            raise DataError("data.tokenizer.path", path, message) from error
+            raise SettingError("data.tokenizer.path", path, message) from error
         self._tokens.no_padding()
         self._tokens.no_truncation()
         if isinstance(self._tokens.model, models.BPE):
@@ -129,18 +129,18 @@ class HuggingFace:
         self.vocabulary = max(ids.values()) + 1
         self.hash = hashlib.sha256(found.encode() + b"\0" + content).hexdigest()
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[TextDocument]) -> Encoded:
         """Returns the documents' tokens.
 
         Raises:
-            DataError: a document is not valid UTF-8, or the tokenizer has no token for something in it.
+            SettingError: a document is not valid UTF-8, or the tokenizer has no token for something in it.
         """
         texts = list(_decoded(documents))
         try:
             encodings = self._tokens.encode_batch_fast(texts, add_special_tokens=False)
         except Exception as error:  # the library raises nothing more special
             message = f"this tokenizer cannot encode the documents ({error}): give one that encodes any text"
-            raise DataError("data.tokenizer.path", self._path, message) from error
+            raise SettingError("data.tokenizer.path", self._path, message) from error
         return _joined((encoding.ids for encoding in encodings), self.end_of_document, self.vocabulary)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -156,11 +156,11 @@ def _end(ids: Mapping[str, int], added: Sequence[str], path: str, name: str | No
         shown = ", ".join(sorted(added)[:_SHOWN]) + (", ..." if len(added) > _SHOWN else "")
         close = alike(name, added)
         remedy = f"did you mean {close[0]!r}?" if close else f"its special tokens are {shown or 'none'}"
-        raise DataError("data.tokenizer.end_of_document", name, f"{path} has no such token: {remedy}")
+        raise SettingError("data.tokenizer.end_of_document", name, f"{path} has no such token: {remedy}")
     found = next((usual for usual in _USUAL_ENDS if usual in ids), None)
     if found is None:
         message = f"is missing, and {path} has none of {', '.join(_USUAL_ENDS)}"
-        raise DataError(
+        raise SettingError(
             "data.tokenizer.end_of_document", None, f"{message}: name the token that is to follow every document"
         )
     return found
@@ -170,7 +170,7 @@ class SentencePiece:
     """A SentencePiece model.
 
     Raises:
-        DataError: the library is not installed, or the file is no model, or one without an end of sentence.
+        SettingError: the library is not installed, or the file is no model, or one without an end of sentence.
     """
 
     def __init__(self, content: bytes, path: str):
@@ -178,21 +178,21 @@ class SentencePiece:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
             message = "needs the library sentencepiece: install it with `pip install 'tardigrad[sentencepiece]'`"
-            raise DataError("data.tokenizer.kind", "sentencepiece", message) from error
+            raise SettingError("data.tokenizer.kind", "sentencepiece", message) from error
         self._pieces = SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(content)
         except RuntimeError as error:
             message = "this is no SentencePiece model: give the .model file that its trainer has written"
-            raise DataError("data.tokenizer.path", path, message) from error
+            raise SettingError("data.tokenizer.path", path, message) from error
         self.end_of_document: int = self._pieces.eos_id()
         if self.end_of_document < 0:
             message = "this model has no end of sentence, which is to follow every document: train it with eos_id"
-            raise DataError("data.tokenizer.path", path, message)
+            raise SettingError("data.tokenizer.path", path, message)
         self.vocabulary: int = self._pieces.vocab_size()
         self.hash = hashlib.sha256(content).hexdigest()
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[TextDocument]) -> Encoded:
         """Returns the documents' pieces."""
         return _joined(
             self._pieces.encode(list(_decoded(documents)), num_threads=-1), self.end_of_document, self.vocabulary
@@ -203,12 +203,12 @@ class SentencePiece:
         return str(self._pieces.decode([int(token) for token in tokens]))
 
 
-def _decoded(documents: Iterable[Document]) -> Iterator[str]:
+def _decoded(documents: Iterable[TextDocument]) -> Iterator[str]:
     for document in documents:
         try:
             yield document.text.decode()
         except UnicodeDecodeError as error:
-            raise DataError(
+            raise SettingError(
                 "data.tokenizer",
                 document.place,
                 f"this document is not valid UTF-8 (byte {error.start + 1}: {document.text[error.start]:#04x}): "
@@ -229,7 +229,7 @@ def _joined(ids: Iterable[Sequence[int]], end: int, vocabulary: int) -> Encoded:
     return Encoded(tokens_N, np.array(lengths, np.int64))
 
 
-def train_bpe(settings: TrainedTokenizer, documents: Iterable[Document]) -> bytes:
+def train_bpe(settings: TrainedTokenizer, documents: Iterable[TextDocument]) -> bytes:
     """Trains byte-level BPE on the first documents, as many as the settings say; the same ones give the same result.
 
     Args:
@@ -240,7 +240,7 @@ def train_bpe(settings: TrainedTokenizer, documents: Iterable[Document]) -> byte
         The content of a tokenizer.json.
 
     Raises:
-        DataError: a document is not valid UTF-8.
+        SettingError: a document is not valid UTF-8.
     """
     from tokenizers import Tokenizer as Tokens
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -258,7 +258,7 @@ def train_bpe(settings: TrainedTokenizer, documents: Iterable[Document]) -> byte
     return str(tokens.to_str()).encode()
 
 
-def _first(documents: Iterable[Document], size: float) -> Iterator[Document]:
+def _first(documents: Iterable[TextDocument], size: float) -> Iterator[TextDocument]:
     for document in documents:
         yield document
         size -= len(document.text)
@@ -270,7 +270,7 @@ def ready(settings: Tokenizer) -> Encoder | None:
     """Returns the tokenizer, None where it has to be trained first.
 
     Raises:
-        DataError: its file cannot be read, or is none.
+        SettingError: its file cannot be read, or is none.
     """
     match settings:
         case ByteTokenizer():
@@ -288,4 +288,4 @@ def _content(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         message = f"this file cannot be read ({error.strerror}): check the path"
-        raise DataError("data.tokenizer.path", path, message) from error
+        raise SettingError("data.tokenizer.path", path, message) from error

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.dataset import Addresses, HostWindows, TextDataset
-from simulator.data.errors import DataError
-from simulator.data.randomness import named_generator
 from simulator.data.token_streams import StoredStream, Stream
+from simulator.host.errors import SettingError
+from simulator.host.random_streams import data_stream
 
 MOST_ADDRESSES = 2**31 - 1
 
@@ -60,11 +60,11 @@ def check_addressable(count: int, remedy: str, what: str = "tokens") -> None:
     """Checks that everything has a 32-bit address.
 
     Raises:
-        DataError: there is too much.
+        SettingError: there is too much.
     """
     if count > MOST_ADDRESSES:
         message = f"at most {MOST_ADDRESSES} can be addressed: {remedy}"
-        raise DataError("data", f"{count} {what}", message)
+        raise SettingError("data", f"{count} {what}", message)
 
 
 def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> TextDataset:
@@ -80,7 +80,7 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         resident_bytes: what takes more stays on the host, and is gathered from there.
 
     Raises:
-        DataError: a stream is too short for one window, or the text too long for 32-bit addresses.
+        SettingError: a stream is too short for one window, or the text too long for 32-bit addresses.
     """
     _check_lengths(text, context)
     streams = [*text.shards, text.validation, *text.shard_validation]
@@ -105,9 +105,9 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         on_host=on_host,
         vocabulary=text.vocabulary,
         shard_examples=tuple(each[:shards]),
-        validation=named_generator("order of validation windows").permutation(each[shards]),
+        validation=data_stream("order of validation windows").permutation(each[shards]),
         shard_validation=tuple(
-            named_generator(f"order of validation windows, shard {shard}").permutation(own)
+            data_stream(f"order of validation windows, shard {shard}").permutation(own)
             for shard, own in enumerate(each[shards + 1 :])
         ),
         content_hash=text.content_hash,
@@ -157,7 +157,7 @@ def _check_lengths(text: Text, context: int) -> None:
         (len(text.validation), "the validation text", text.remedies.validation),
     ):
         if tokens < context + 1:
-            raise DataError(
+            raise SettingError(
                 "model.context",
                 context,
                 f"a window takes {context + 1} tokens, but {what} has only {tokens}: "

@@ -1,6 +1,5 @@
 """Plain training before the simulation: on all shards by turns, as one replica would."""
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from simulator.data import DataOrder, Dataset
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import ConstantSchedule, Inner
+from simulator.host.random_streams import jax_key
 from simulator.learning.compiled_rounds import Programs
 from simulator.learning.optimizers.inner import linear_warmup
 from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
@@ -19,12 +19,6 @@ from simulator.learning.round import Arrays, Params, Recipe, RoundInputs
 PretrainProgress = Callable[[int, int, float], None]
 """Called with (steps done, steps in all, mean loss of the last steps)."""
 PRETRAIN_CHUNK = 100
-
-
-def root_key(seed: int, purpose: str) -> jax.Array:
-    """Returns the key from which all of a purpose's are folded."""
-    number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "little") >> 1
-    return jax.random.fold_in(jax.random.key(seed), number)
 
 
 def pretrain_inner(experiment: Experiment) -> Inner:
@@ -77,7 +71,7 @@ def pretrained(
     inner = pretrain_inner(experiment)
     programs = Programs(recipe)
     order = DataOrder(dataset, inner.batch_size, experiment.seed)
-    key = root_key(experiment.seed, "pretraining")
+    key = jax_key(experiment.seed, "pretraining")
     state = recipe.initial_state(params)
     turns, chunk = pretrain_order(experiment, dataset).T, min(PRETRAIN_CHUNK, steps)
 

@@ -15,6 +15,7 @@ from simulator.data.size_checks import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import CosineSchedule, Inner
+from simulator.host.random_streams import jax_key
 from simulator.learning.compiled_rounds import Programs, everywhere
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.memory import (
@@ -35,7 +36,6 @@ from simulator.learning.pretraining import (
     PretrainProgress,
     pretrain_inner,
     pretrained,
-    root_key,
     steps_seen,
 )
 from simulator.learning.round import Arrays, Params, Recipe
@@ -72,7 +72,7 @@ class Workshop:
         """Returns the experiment's data set.
 
         Raises:
-          DataError: the data cannot be read or do not suffice.
+          SettingError: the data cannot be read or do not suffice.
         """
         context, shards = context_of(experiment), experiment.shards
 
@@ -90,7 +90,7 @@ class Workshop:
         """Returns the number of examples of each shard, None if all have as many: then no data are read.
 
         Raises:
-          DataError: the data cannot be read or do not suffice.
+          SettingError: the data cannot be read or do not suffice.
         """
         data = experiment.data
         return self.dataset(experiment).shard_sizes if isinstance(data, TextSource) and not data.even else None
@@ -264,7 +264,7 @@ class Workshop:
         def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
             return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
-        key = root_key(experiment.seed, "rounds")
+        key = jax_key(experiment.seed, "rounds")
         gather = self.dataset(experiment).gather
         rates = self._rates(experiment)
         return Feed(self.arrays(experiment), batches, rates, experiment.inner.local_steps, key, gather)
@@ -364,7 +364,7 @@ class Workshop:
         return self._once("start", lambda: jax.device_put(self._start(experiment, progress), home), *settings)
 
     def _start(self, experiment: Experiment, progress: PretrainProgress | None) -> Params:
-        key = root_key(experiment.seed, "initial parameters")
+        key = jax_key(experiment.seed, "initial parameters")
         params = jax.jit(self.model(experiment).init)(key)
         if not experiment.pretrain.steps:
             return params

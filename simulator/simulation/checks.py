@@ -7,16 +7,14 @@ from typing import Any
 
 import jax
 
-from simulator.cluster import ClusterError, ClusterModel, build_cluster
-from simulator.data import DataError
-from simulator.experiment import Experiment, ExperimentError, Point, PolicyError, Problem, one_experiment, registry
+from simulator.cluster import ClusterModel, build_cluster
+from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_experiment, registry
 from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
+from simulator.host.errors import SettingError
 from simulator.learning import (
     MemoryNeedError,
     ModelCosts,
-    ModelError,
-    OptimizerError,
     Workshop,
 )
 
@@ -25,7 +23,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
     """Returns the cost model of the experiment's cluster.
 
     Raises:
-      ClusterError: a device is described by a name that is not known.
+      SettingError: a device is described by a name that is not known.
     """
     return build_cluster(
         experiment.cluster,
@@ -60,7 +58,7 @@ def check(
             problem = _problem(error)
             problems.extend([problem] if memory else [])
             return None
-        except _REPORTED as error:
+        except SettingError as error:
             problems.append(_problem(error))
             return None
 
@@ -124,7 +122,6 @@ def _try_shards(experiment: Experiment) -> None:
         registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
 
 
-_REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError, PolicyError)
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 
@@ -144,5 +141,5 @@ def reported() -> Iterator[None]:
     """Turns the parts' errors about their own settings, and a lack of memory, into an `ExperimentError`."""
     try:
         yield
-    except (*_REPORTED, *_OUT_OF_MEMORY) as error:
+    except (SettingError, *_OUT_OF_MEMORY) as error:
         raise ExperimentError([_problem(error)]) from error

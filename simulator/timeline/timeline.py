@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import simpy
 
-from simulator.cluster import ClusterModel, Episodes, Nanoseconds, nanoseconds, seconds, stream
+from simulator.cluster import ClusterModel, Episodes, Nanoseconds, nanoseconds, seconds
+from simulator.host.random_streams import numpy_stream
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
@@ -65,7 +66,7 @@ class Timeline:
         self._last_version = math.inf if config.budget_updates is None else config.budget_updates
         self._next_evaluation = config.evaluate_every_steps or math.inf  # in local steps
         self._evaluated: tuple[Nanoseconds, int, int] | None = None  # time, version and local steps of the last one
-        self._shards = config.shard_choice.begin([0] * config.shards, stream(cluster.seed, "shard choice"))
+        self._shards = config.shard_choice.begin([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
         self._measured = None if config.measured is None else config.measured.begin()
 
         self._inbox: deque[Arrival | Request] = deque()

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.cluster import ClusterError, ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
+from simulator.cluster import ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
 from simulator.experiment import Experiment
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
+from simulator.host.errors import SettingError
 from simulator.record import RunRecord
 
 
@@ -130,7 +131,7 @@ class Found:
             parameters = int(self.summary["parameters"])
             seed = self.experiment.seed
             model = build_cluster(self.experiment.cluster, parameters=parameters, flops_per_step=math.nan, seed=seed)
-        except ClusterError:
+        except SettingError:
             return None
         return model if np.isfinite(model.step_s).all() else None
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.cluster import ClusterModel, Link, build_cluster, stream
+from simulator.cluster import ClusterModel, Link, build_cluster
 from simulator.experiment.schema.cluster import Cluster
+from simulator.host.random_streams import numpy_stream
 
 MILLION = 1_000_000
 
@@ -26,7 +27,7 @@ def transfers(link: Link) -> list[float]:
 
 def test_streams_are_children_of_one_seed_addressed_by_purpose_and_device():
     def draws(*address: Any) -> list[float]:
-        return stream(*address).random(4).tolist()
+        return numpy_stream(*address).random(4).tolist()
 
     assert draws(1, "jitter", 2) == draws(1, "jitter", 2)
     others = [(2, "jitter", 2), (1, "faults", 2), (1, "jitter", 3), (1, "jitter")]
@@ -66,7 +67,7 @@ def test_jitter_is_lognormal_of_mean_one():
 
 def test_jitter_takes_one_number_of_the_workers_own_stream_per_round():
     model = cluster(devices={"jitter": 0.3}, seed=7)
-    random, reference = model.jitter_stream(2), stream(7, "jitter", 2)
+    random, reference = model.jitter_stream(2), numpy_stream(7, "jitter", 2)
     for steps in (10, 1, 1000):
         expected = steps * 0.3 * math.exp(0.3 * reference.standard_normal() - 0.045)
         assert model.compute_s(2, steps, random) == pytest.approx(expected, rel=1e-14)

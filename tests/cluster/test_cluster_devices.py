@@ -6,16 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from simulator.cluster import (
-    AUTHORS_STEP_S,
-    PEAK_FLOPS,
-    PROFILES,
-    ClusterError,
-    build_cluster,
-    profile_step_s,
-    step_seconds,
-)
+from simulator.cluster import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, build_cluster, profile_step_s, step_seconds
 from simulator.experiment.schema.cluster import Cluster, Devices
+from simulator.host.errors import SettingError
 
 FLOPS_PER_STEP = 6e12
 
@@ -109,7 +102,7 @@ def test_a_peak_that_is_given_goes_before_the_table():
 )
 def test_an_unknown_accelerator(name: str, hint: str):
     cluster = Cluster.model_validate({"devices": {"accelerators": [{"name": "T4"}, {"name": name}]}})
-    with pytest.raises(ClusterError) as caught:
+    with pytest.raises(SettingError) as caught:
         build_cluster(cluster, parameters=1, flops_per_step=1.0, seed=0)
     assert (caught.value.key, caught.value.value) == ("cluster.devices.accelerators.1.name", name)
     assert caught.value.message == (

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from simulator.data import ClassificationDataset, DataError, load_dataset
+from simulator.data import ClassificationDataset, load_dataset
 from simulator.experiment.schema.data import ClustersData
+from simulator.host.errors import SettingError
 
 
 def small(**settings: object) -> ClustersData:
@@ -63,10 +64,10 @@ def test_the_same_settings_give_the_same_points():
 
 
 def test_too_few_points_are_errors():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load(small(points=3, evaluation_points=1))
     assert str(caught.value) == "data.shards = 4: there are only 3 points: use fewer shards, or more data.points"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load(small(points=403, evaluation_points=401))
     assert str(caught.value) == (
         "data.evaluation_points = 401: only the 400 training points in 4 equal shards can be evaluated on: "

@@ -2,8 +2,9 @@ import pickle
 
 import pytest
 
-from simulator.data import DataError, load_dataset
+from simulator.data import load_dataset
 from simulator.experiment.schema.data import ClustersData, SyntheticData
+from simulator.host.errors import SettingError
 
 TEXT = SyntheticData(source="synthetic", vocabulary=4, concentration=1.0, tokens=500, validation_tokens=100)
 POINTS = ClustersData(source="gaussian-clusters", dimension=2, points=100, evaluation_points=10)
@@ -19,12 +20,12 @@ POINTS = ClustersData(source="gaussian-clusters", dimension=2, points=100, evalu
     ],
 )
 def test_arguments_that_do_not_fit_the_source(data, shards, context, message):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load_dataset(data, shards=shards, context=context)
     assert str(caught.value) == message
 
 
 def test_an_error_survives_the_way_between_processes():
-    error = pickle.loads(pickle.dumps(DataError("data.files", "*.txt", "matches no file")))
+    error = pickle.loads(pickle.dumps(SettingError("data.files", "*.txt", "matches no file")))
     assert (error.key, error.value, error.message) == ("data.files", "*.txt", "matches no file")
     assert str(error) == "data.files = '*.txt': matches no file"

@@ -7,7 +7,7 @@ from corpora import COLOURS, json_lines, sentence, store_of, topics, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.data import DataError, TextDataset, document_clusters, load_dataset, token_store
+from simulator.data import TextDataset, document_clusters, load_dataset, token_store
 from simulator.data import text as text_module
 from simulator.data.document_clusters import cluster_documents
 from simulator.data.partition import Division, deal, divide, unigram_divergences
@@ -15,6 +15,7 @@ from simulator.data.store import TokenStore
 from simulator.data.text import divergences
 from simulator.data.token_streams import StoredStream
 from simulator.experiment.schema.data import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
+from simulator.host.errors import SettingError
 
 FOLDERS = {"kind": "folder"}
 GROUPED = {"kind": "grouped", "groups": FOLDERS}
@@ -160,7 +161,7 @@ def test_documents_are_grouped_by_the_value_of_a_field(tmp_path: Path):
 
 
 def test_fewer_groups_than_shards_are_an_error():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         divided(store_of([3] * 40, groups=[0, 1] * 20), GROUPED, shards=4)
     assert str(caught.value) == (
         "data.shards = 4: every shard needs a group of its own, but there are only 2: use at most as many shards, "
@@ -191,7 +192,7 @@ UNGROUPED: list[tuple[DocumentData, str]] = [
 
 @pytest.mark.parametrize(("grouped", "message"), UNGROUPED)
 def test_a_source_without_such_groups_is_refused_before_it_is_read(grouped, message):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load_dataset(grouped, shards=2, context=8)
     assert str(caught.value) == message
 
@@ -199,7 +200,9 @@ def test_a_source_without_such_groups_is_refused_before_it_is_read(grouped, mess
 def test_a_field_that_only_some_documents_have_is_an_error(tmp_path: Path):
     files = (str(json_lines(tmp_path / "a.jsonl", [{"text": "one", "topic": "x"}, {"text": "two"}])),)
     grouped = JsonLinesData(source="jsonl", files=files, partition=by("field", field="topic"))
-    with pytest.raises(DataError, match=r"^data\.partition\.groups\.field = 'topic': .*a\.jsonl, line 2 has no such"):
+    with pytest.raises(
+        SettingError, match=r"^data\.partition\.groups\.field = 'topic': .*a\.jsonl, line 2 has no such"
+    ):
         load_dataset(grouped, shards=1, context=1)
 
 
@@ -241,7 +244,7 @@ def test_every_document_is_in_one_shard_or_held_out_whatever_alpha(data):
 
 
 def test_an_alpha_too_small_for_the_text_is_an_error():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         divided(store_of([5] * 40, groups=[0, 1] * 20), dirichlet(1e-6), shards=3)
     assert str(caught.value) == (
         "data.partition.alpha = 1e-06: 1000 draws of the proportions all left a shard with next to nothing: use a "
@@ -304,13 +307,13 @@ def test_documents_that_are_all_alike_are_one_cluster(tmp_path: Path, texts: lis
     write(tmp_path, {f"{number}.txt": text for number, text in enumerate(texts)})
     _, labels = labels_of(tmp_path, 3)
     assert labels.tolist() == [0] * 6
-    with pytest.raises(DataError, match=r"^data\.shards = 2: every shard needs a group of its own, .* only 1: use"):
+    with pytest.raises(SettingError, match=r"^data\.shards = 2: every shard needs a group of its own, .* only 1: use"):
         load_dataset(data(by("clusters"), f"{tmp_path}/*.txt"), shards=2, context=1)
 
 
 def test_more_clusters_than_documents_are_an_error(tmp_path: Path):
     text = data(by("clusters", clusters=30), f"{topics(tmp_path, 2)}/*/*.txt")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load_dataset(text, shards=2, context=1)
     assert str(caught.value) == (
         "data.partition.groups.clusters = 30: there are only 10 documents: use fewer, or more text"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simulator.data import DataError, load_dataset
+from simulator.data import load_dataset
 from simulator.data.sources import Corpus, open_corpus
 from simulator.data.sources.records import open_json_lines, open_parquet
 from simulator.experiment.schema.data import (
@@ -21,6 +21,7 @@ from simulator.experiment.schema.data import (
     ParquetData,
     TextData,
 )
+from simulator.host.errors import SettingError
 
 BY_LANGUAGE = GroupedPartition(kind="grouped", groups=FieldGroups(kind="field", field="language"))
 
@@ -53,7 +54,7 @@ def texts(corpus: Corpus) -> list[bytes]:
 
 
 def mistake(corpus: Corpus) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         list(corpus.documents())
     return str(caught.value)
 
@@ -304,7 +305,7 @@ def test_fields_in_objects_are_among_the_names_of_a_message(tmp_path, opened, fi
     pq.write_table(pa.Table.from_pylist(NESTED), path)
     if opened is open_json_lines:
         write(tmp_path / "a", lines(*NESTED))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         list(opened([path], field, group).documents())
     place, what = (path, "column") if opened is open_parquet else (f"{path}, line 1", "key")
     assert message.format(place=place, what=what) in str(caught.value)
@@ -404,7 +405,7 @@ def test_a_file_that_vanished_after_it_was_found_is_named(tmp_path):
 
 @pytest.mark.parametrize("opened", [open_json_lines, open_parquet])
 def test_a_pattern_without_files_is_named(tmp_path, opened):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         opened([f"{tmp_path}/*.x"], "text")
     assert str(caught.value).startswith(f"data.files = '{tmp_path}/*.x': matches no file: check the path; ** stands")
 
@@ -423,7 +424,7 @@ def test_a_pattern_without_files_is_named(tmp_path, opened):
 )
 def test_a_file_that_is_not_parquet_is_named(tmp_path, content, message):
     path = write(tmp_path / "a.parquet", content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         open_parquet([path], "text")
     assert str(caught.value) == f"data.files = '{path}': {message}"
 
@@ -465,7 +466,7 @@ def test_a_parquet_file_damaged_inside_is_named_when_it_is_read(tmp_path):
 def test_a_column_that_is_not_there_or_no_text_is_named(tmp_path, columns, field, group, message):
     path = write_parquet(tmp_path / "b.parquet", columns)
     write_parquet(tmp_path / "a.parquet", {"text": ["fine"], "language": ["de"]})
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         open_parquet([f"{tmp_path}/*.parquet"], field, group)
     assert str(caught.value) == message.format(path=path)
 
@@ -473,7 +474,7 @@ def test_a_column_that_is_not_there_or_no_text_is_named(tmp_path, columns, field
 def test_two_columns_of_one_name_are_an_error(tmp_path):
     path = str(tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         open_parquet([path], "text")
     assert str(caught.value) == f"data.field = 'text': {path} has several columns of this name: rename all but one"
 
@@ -482,7 +483,7 @@ def test_the_message_for_files_without_any_text_is_kept_for_the_end(tmp_path):
     path = write(tmp_path / "a.jsonl", lines({"body": ""}))
     corpus = open_json_lines([path], "body")
     assert texts(corpus) == []
-    assert str(DataError(*corpus.empty)) == (
+    assert str(SettingError(*corpus.empty)) == (
         f"data.files = ['{path}']: all documents are empty: name files whose 'body' holds text"
     )
 

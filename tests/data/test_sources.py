@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.data import DataError
 from simulator.data.sources.stdlib import open_standard_library
 from simulator.data.sources.text import Unit, open_text_files
+from simulator.host.errors import SettingError
 
 
 def read_standard_library(root: Path | None = None) -> list[bytes]:
@@ -61,13 +61,15 @@ def test_the_interpreters_own_library_holds_its_modules():
 
 
 def test_a_library_without_sources_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"^data\.source = 'python-stdlib': no Python sources under .* source: text$"):
+    with pytest.raises(
+        SettingError, match=r"^data\.source = 'python-stdlib': no Python sources under .* source: text$"
+    ):
         read_standard_library(tmp_path)
 
 
 def test_an_unreadable_library_is_an_error(tmp_path):
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"data\.source .*gone\.py cannot be read \(No such file or directory\)"):
+    with pytest.raises(SettingError, match=r"data\.source .*gone\.py cannot be read \(No such file or directory\)"):
         read_standard_library(tmp_path)
 
 
@@ -103,7 +105,7 @@ def test_relative_patterns_start_at_the_working_directory(tmp_path, monkeypatch)
     write(tmp_path, {"texts/a.txt": b"1"})
     monkeypatch.chdir(tmp_path)
     assert read_text_files(["texts/*.txt"], "file") == [b"1"]
-    with pytest.raises(DataError, match=re.escape(f"matches no file (searched from {os.getcwd()}): check the path")):
+    with pytest.raises(SettingError, match=re.escape(f"matches no file (searched from {os.getcwd()}): check the path")):
         read_text_files(["text/*.txt"], "file")
 
 
@@ -113,7 +115,7 @@ def test_a_pattern_without_files_is_named(tmp_path):
         ("*.text", r"no file: check the path; \*\* stands for"),
         ("folder.md", "folders only: name the"),
     ):
-        with pytest.raises(DataError, match=f"matches {why}") as caught:
+        with pytest.raises(SettingError, match=f"matches {why}") as caught:
             read_text_files([f"{tmp_path}/*.txt", f"{tmp_path}/{missing}"], "file")
         assert (caught.value.key, caught.value.value) == ("data.files", f"{tmp_path}/{missing}")
         assert str(caught.value).startswith(f"data.files = '{tmp_path}/{missing}': ")
@@ -121,7 +123,9 @@ def test_a_pattern_without_files_is_named(tmp_path):
 
 def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"this file cannot be read \(No such file or directory\): make it") as caught:
+    with pytest.raises(
+        SettingError, match=r"this file cannot be read \(No such file or directory\): make it"
+    ) as caught:
         read_text_files([f"{tmp_path}/*.txt"], "file")
     assert (caught.value.key, caught.value.value) == ("data.files", f"{tmp_path}/gone.txt")
 
@@ -149,6 +153,6 @@ def test_a_path_that_looks_like_a_pattern_is_the_file_that_has_it(tmp_path):
 )
 def test_a_pattern_that_matches_no_file_says_why(tmp_path, pattern, message):
     write(tmp_path, {"texts/a.txt": b"a"})
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         open_text_files([f"{tmp_path}/{pattern}"], "file")
     assert caught.value.message == message.format(tmp_path)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.data import DataError, checksums, store, token_store
-from simulator.data.sources import Corpus, Document
+from simulator.data import checksums, store, token_store
+from simulator.data.sources import Corpus, TextDocument
 from simulator.data.store import TokenStore, encoder_of
 from simulator.data.tokenizers import Bytes, Encoded
 from simulator.experiment.schema.data import GroupedPartition, TextData
@@ -42,7 +42,7 @@ class Counting(Bytes):
     def __init__(self) -> None:
         self.documents = 0
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[TextDocument]) -> Encoded:
         self.documents += len(documents)
         return super().encode(documents)
 
@@ -54,11 +54,11 @@ def lines(folder: Path, *texts: bytes, tokenizer: object = "bytes", **more: Any)
     return TextData(source="text", files=str(folder / "*.txt"), documents="line", tokenizer=tokenizer, **more)
 
 
-def corpus(documents: Callable[[], Iterator[Document]], **more: Any) -> Corpus:
+def corpus(documents: Callable[[], Iterator[TextDocument]], **more: Any) -> Corpus:
     return Corpus(fingerprint={"source": "made up"}, documents=documents, empty=EMPTY, **more)
 
 
-def unreadable() -> Iterator[Document]:
+def unreadable() -> Iterator[TextDocument]:
     raise AssertionError("the source is read")
     yield
 
@@ -97,7 +97,7 @@ def stopped(cache: Path, data: TextData, after: int = 3) -> Path:
 
 
 def failure(data: TextData, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         token_store(data, **options)
     return str(caught.value)
 
@@ -203,7 +203,7 @@ def test_what_determines_the_tokens_determines_the_folder(tmp_path, cache):
 @pytest.mark.parametrize(("vocabulary", "itemsize"), [(256, 1), (257, 2), (65536, 2), (65537, 4)])
 def test_tokens_take_as_few_bytes_as_the_vocabulary_allows(tmp_path, cache, monkeypatch, vocabulary, itemsize):
     class Highest(Bytes):
-        def encode(self, documents: Sequence[Document]) -> Encoded:
+        def encode(self, documents: Sequence[TextDocument]) -> Encoded:
             return Encoded(np.array([0, vocabulary - 1]), np.array([2]))
 
     encoder = Highest()
@@ -236,7 +236,7 @@ def test_a_trained_tokenizer_that_is_damaged(tmp_path, cache):
     made = token_store(data)
     for damage in (lambda path: path.write_bytes(b"{"), os.remove):
         damage(made.folder / "tokenizer.json")
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(SettingError) as caught:
             encoder_of(data, made)
         assert str(caught.value) == (
             f"data = '{made.folder}': tokenizer.json cannot be read: remove this folder, and it is made anew"
@@ -260,7 +260,7 @@ def test_progress_is_told_chunk_by_chunk(tmp_path, cache, monkeypatch):
         ("tokenising", 8, 17, "bytes"),
         ("tokenising", 14, 17, "bytes"),
     ]
-    texts = [Document(text, "", "") for text in (b"a", b"b", b"c")]
+    texts = [TextDocument(text, "", "") for text in (b"a", b"b", b"c")]
     monkeypatch.setattr(store, "open_corpus", lambda data: corpus(lambda: iter(texts), size=5, unit="documents"))
     told.clear()
     token_store(lines(tmp_path / "texts", b"low"), lambda *news: told.append(news), chunk_bytes=400)
@@ -283,12 +283,12 @@ def test_at_most_two_chunks_of_documents_are_in_memory(tmp_path, cache, monkeypa
             nonlocal alive
             alive -= 1
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         nonlocal alive, most
         for _ in range(100):
             alive += 1
             most = max(most, alive)
-            yield Document(Text(100), "", "")
+            yield TextDocument(Text(100), "", "")
 
     monkeypatch.setattr(store, "open_corpus", lambda data: corpus(documents))
     assert token_store(lines(tmp_path / "texts", b""), chunk_bytes=3_000).meta["documents"] == 100
@@ -316,7 +316,7 @@ def test_a_source_without_text_leaves_nothing_behind(tmp_path, cache, tokenizer)
 def test_a_document_that_cannot_be_encoded_ends_the_preparation_and_what_was_before_it_is_kept(tmp_path, cache):
     data = lines(tmp_path / "texts", b"one", b"two", b"\xff", b"four", tokenizer=BPE)
     path = tmp_path / "bpe.json"
-    path.write_bytes(store.train_bpe(data.tokenizer, [Document(b"one", "", "")]))
+    path.write_bytes(store.train_bpe(data.tokenizer, [TextDocument(b"one", "", "")]))
     data = lines(tmp_path / "texts", b"one", b"two", b"\xff", b"four", tokenizer={"kind": "file", "path": str(path)})
     message = failure(data, chunk_bytes=ONE_BY_ONE)
     assert message.startswith(f"data.tokenizer = '{tmp_path}/texts/corpus.txt, line 3': this document is not valid UTF")
@@ -516,10 +516,10 @@ def test_of_two_threads_one_waits_while_the_other_makes_the_store(tmp_path, cach
     readings: list[str] = []
     waits = threading.Event()
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         readings.append("once")
         assert waits.wait(timeout=20)
-        yield Document(b"one", "", "")
+        yield TextDocument(b"one", "", "")
 
     def progress(doing: str, *_: object) -> None:
         if doing == "waiting for another process that prepares the same tokens":

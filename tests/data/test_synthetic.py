@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from simulator.data import DataError, TextDataset, load_dataset
+from simulator.data import TextDataset, load_dataset
 from simulator.data.synthetic import MarkovSource, markov_source
 from simulator.experiment.schema.data import SyntheticData
+from simulator.host.errors import SettingError
 
 
 def small(**settings: object) -> SyntheticData:
@@ -90,7 +91,7 @@ def test_the_same_settings_give_the_same_text_whatever_the_shards():
 @pytest.mark.parametrize(("vocabulary", "concentration", "steps"), [(8, 0.001, "inf"), (23, 0.01, r"\d\.\d+e\+04")])
 def test_a_source_that_falls_apart_is_an_error(vocabulary, concentration, steps):
     with pytest.raises(
-        DataError,
+        SettingError,
         match=rf"^data\.concentration = {concentration}: .* about {steps} tokens and the text has 6000, .* higher",
     ):
         load(small(vocabulary=vocabulary, concentration=concentration))
@@ -103,21 +104,21 @@ def test_parts_that_are_never_left_have_no_stationary_probabilities():
 
 
 def test_an_extreme_concentration_is_an_error():
-    with pytest.raises(DataError, match=r"data\.concentration = 1e\+308: no probabilities can be drawn"):
+    with pytest.raises(SettingError, match=r"data\.concentration = 1e\+308: no probabilities can be drawn"):
         load(small(concentration=1e308))
 
 
 def test_more_tokens_than_addresses_are_refused_before_they_are_drawn():
-    with pytest.raises(DataError, match=r"data = '2147484547 tokens': at most .* use fewer data\.tokens"):
+    with pytest.raises(SettingError, match=r"data = '2147484547 tokens': at most .* use fewer data\.tokens"):
         load(small(tokens=2**31 - 1))
 
 
 def test_texts_too_short_for_a_window_are_errors():
     with pytest.raises(
-        DataError, match=r"model\.context = 3000: .* shards has only 2000: .* or more data\.tokens \(now 6000\)"
+        SettingError, match=r"model\.context = 3000: .* shards has only 2000: .* or more data\.tokens \(now 6000\)"
     ):
         load(small(), context=3000)
     with pytest.raises(
-        DataError, match=r"model\.context = 1000: .* text has only 900: .* more data\.validation_tokens \(now 900\)"
+        SettingError, match=r"model\.context = 1000: .* text has only 900: .* more data\.validation_tokens \(now 900\)"
     ):
         load(small(), context=1000)

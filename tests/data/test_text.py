@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.data import DataError, TextDataset, load_dataset
+from simulator.data import TextDataset, load_dataset
 from simulator.data.partition import deal
-from simulator.data.sources import Document
+from simulator.data.sources import TextDocument
 from simulator.data.tokenizers import Bytes
 from simulator.experiment.schema.data import StdlibData, TextData
+from simulator.host.errors import SettingError
 
 END_OF_DOCUMENT = Bytes.end_of_document
 
@@ -131,7 +132,7 @@ def test_the_hash_is_of_the_documents_in_their_order(tmp_path):
 
 
 def test_tokens_by_hand():
-    encoded = Bytes().encode([Document(text, "", "") for text in (b"ab", b"\xff", b"c")])
+    encoded = Bytes().encode([TextDocument(text, "", "") for text in (b"ab", b"\xff", b"c")])
     np.testing.assert_array_equal(encoded.tokens, [97, 98, 256, 255, 256, 99, 256])
     np.testing.assert_array_equal(encoded.lengths, [3, 2, 2])
 
@@ -147,24 +148,26 @@ def test_the_deal_by_hand():
 
 def test_more_shards_than_documents_is_an_error(tmp_path):
     corpus(tmp_path, documents=4)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         load(tmp_path, shards=9)
     assert str(caught.value) == (
         "data.shards = 9: every shard needs a document of its own (data.shards is absent: one for each worker), but "
         "only 3 of 4 are left for training (1 held out for validation): use at most 3 shards, or data.documents: "
         "paragraph, which makes more documents of the same text, or more files"
     )
-    with pytest.raises(DataError, match=r"data\.documents: line, which"):
+    with pytest.raises(SettingError, match=r"data\.documents: line, which"):
         load(tmp_path, shards=900, documents="paragraph")
     corpus(tmp_path)
-    with pytest.raises(DataError, match=r"own, but only 20 of 40 .* a smaller data\.validation_fraction \(now 0\.5\)"):
+    with pytest.raises(
+        SettingError, match=r"own, but only 20 of 40 .* a smaller data\.validation_fraction \(now 0\.5\)"
+    ):
         load(tmp_path, shards=21, validation_fraction=0.5, configured=21)
 
 
 def test_a_single_document_leaves_nothing_to_train_on(tmp_path):
     corpus(tmp_path, documents=1)
     with pytest.raises(
-        DataError, match=r"only 0 of 1 are left for training \(1 held out .*\): use data\.documents: para"
+        SettingError, match=r"only 0 of 1 are left for training \(1 held out .*\): use data\.documents: para"
     ):
         load(tmp_path, shards=1)
 
@@ -172,11 +175,11 @@ def test_a_single_document_leaves_nothing_to_train_on(tmp_path):
 def test_a_context_longer_than_the_text_is_an_error(tmp_path):
     corpus(tmp_path)
     with pytest.raises(
-        DataError, match=r"model\.context = 5000: .* smallest of 3 shards .* or fewer data\.shards, or more"
+        SettingError, match=r"model\.context = 5000: .* smallest of 3 shards .* or fewer data\.shards, or more"
     ):
         load(tmp_path, context=5000)
     with pytest.raises(
-        DataError,
+        SettingError,
         match=r"model\.context = 400: .* the validation text .* a larger data\.validation_fraction \(now 0\.05\)",
     ):
         load(tmp_path, context=400)
@@ -191,5 +194,5 @@ def test_the_standard_library_as_a_corpus():
     assert dataset.facts["python_version"].startswith("3.")
     assert dataset.facts["unused_tokens"] < 0.01 * dataset.facts["bytes"]
     assert dataset.arrays["tokens"].max() == END_OF_DOCUMENT
-    with pytest.raises(DataError, match=r"data\.shards = 100000: .* or source: text with more documents"):
+    with pytest.raises(SettingError, match=r"data\.shards = 100000: .* or source: text with more documents"):
         load_dataset(data, shards=100_000, context=64)

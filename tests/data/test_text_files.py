@@ -12,9 +12,9 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from simulator.data import DataError
 from simulator.data.sources.records import open_json_lines
 from simulator.data.sources.text import open_text_files
+from simulator.host.errors import SettingError
 
 
 def zstandard(content: bytes) -> bytes:
@@ -99,7 +99,7 @@ def test_what_is_compressed_is_read_under_any_name(tmp_path, suffix, level):
 def test_a_compressed_file_that_is_damaged_is_named(tmp_path, suffix, damage):
     packed = CODECS[suffix](b"".join(b"line %d\n" % number for number in range(50_000)))
     (tmp_path / f"a{suffix}").write_bytes(damage(packed))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         list(open_text_files([f"{tmp_path}/*"], "line").documents())
     assert str(caught.value).startswith(f"data.files = '{tmp_path}/a{suffix}': this file is cut short or damaged (")
 
@@ -145,7 +145,7 @@ def test_an_archive_is_refused(tmp_path, name: str, content: Callable[[], bytes]
     path = tmp_path / name
     path.write_bytes(content())
     corpus = open_text_files([str(path)], "file") if opened == "text" else open_json_lines([str(path)], "text")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         list(corpus.documents())
     assert str(caught.value).startswith(f"data.files = '{path}': {message}")
     assert str(caught.value).endswith(", or write a pattern that leaves it out")

@@ -17,10 +17,11 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
 from simulator import load, simulate
-from simulator.data import DataError, load_dataset
-from simulator.data.sources import Corpus, Document, open_corpus
+from simulator.data import load_dataset
+from simulator.data.sources import Corpus, TextDocument, open_corpus
 from simulator.data.sources import tfds as sources_tfds
 from simulator.experiment.schema.data import FieldGroups, GroupedPartition, TextData, TfdsData
+from simulator.host.errors import SettingError
 
 TRAIN = [
     {
@@ -102,7 +103,7 @@ def texts(corpus: Corpus) -> list[bytes]:
 
 
 def mistake(data: TfdsData) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         list(open_corpus(data).documents())
     return str(caught.value)
 
@@ -131,7 +132,7 @@ def test_documents_come_in_the_order_in_which_they_were_written(prepared, monkey
     assert len(list(prepared.glob("notes/1.2.0/notes-train*"))) == 3
     corpus = open_corpus(section(prepared))
     assert list(corpus.documents()) == [
-        Document(text, "", f"notes, train, example {i}") for i, text in enumerate(TEXTS)
+        TextDocument(text, "", f"notes, train, example {i}") for i, text in enumerate(TEXTS)
     ]
     assert texts(corpus) == TEXTS
     assert (corpus.size, corpus.unit) == (25, "documents")
@@ -357,7 +358,9 @@ def test_a_file_that_is_missing_is_named(copied):
     data = section(copied.parent.parent)
     corpus = open_corpus(data)
     (copied / "notes-train.array_record-00002-of-00003").unlink()
-    with pytest.raises(DataError, match=r"incomplete \(open\(\) failed: No such file .*\): prepare it again, as array"):
+    with pytest.raises(
+        SettingError, match=r"incomplete \(open\(\) failed: No such file .*\): prepare it again, as array"
+    ):
         list(corpus.documents())
     missing = f"[Errno 2] No such file or directory: '{copied}/notes-train.array_record-00002-of-00003'"
     assert mistake(data) == (
@@ -514,7 +517,7 @@ def test_a_data_set_in_remote_storage_is_read_like_one_here(copied, bucket):
     assert texts(corpus) == TEXTS[5:]
     assert {str(path).split("/notes")[0] for path, *_ in corpus.fingerprint["files"]} == {where}
     assert [size for _, size, _ in corpus.fingerprint["files"]] == [131072] * len(corpus.fingerprint["files"])
-    with pytest.raises(DataError, match=f"is not prepared in {where} \\(did you mean 'notes:1.2.0'\\?\\)"):
+    with pytest.raises(SettingError, match=f"is not prepared in {where} \\(did you mean 'notes:1.2.0'\\?\\)"):
         open_corpus(TfdsData(source="tfds", name="note:1.2.0", data_dir=where))
 
 
@@ -540,14 +543,14 @@ def test_what_hinders_copying_from_remote_storage_is_no_damage(prepared, bucket,
 
     corpus = open_corpus(section(bucket(prepared)))
     monkeypatch.setattr(shutil, "copyfileobj", fail)
-    with pytest.raises(DataError, match=f"cannot be copied .*{message}"):
+    with pytest.raises(SettingError, match=f"cannot be copied .*{message}"):
         list(corpus.documents())
     assert list((cache / "remote").iterdir()) == []
 
 
 def test_remote_storage_that_cannot_be_opened_is_named_with_what_reads_it(monkeypatch):
     monkeypatch.setenv("EPATH_USE_TF", "false")
-    with pytest.raises(DataError, match=r"cannot be opened in s3://no .*install what reads it: gcsfs, s3fs, "):
+    with pytest.raises(SettingError, match=r"cannot be opened in s3://no .*install what reads it: gcsfs, s3fs, "):
         open_corpus(TfdsData(source="tfds", name="notes", data_dir="s3://no"))
 
 

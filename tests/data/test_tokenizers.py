@@ -13,8 +13,7 @@ import pytest
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Tokens
 
-from simulator.data import DataError
-from simulator.data.sources import Document
+from simulator.data.sources import TextDocument
 from simulator.data.tokenizers import Bytes, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.schema.data import (
     ByteTokenizer,
@@ -22,6 +21,7 @@ from simulator.experiment.schema.data import (
     SentencePieceTokenizer,
     TrainedTokenizer,
 )
+from simulator.host.errors import SettingError
 
 PROSE = [
     "low lower lowest; new newer newest; wide wider widest",
@@ -31,9 +31,9 @@ PROSE = [
 NOT_A_MODEL = [b"", b"garbage", bytes(range(256)), b'{"model": {}}']
 
 
-def documents(*texts: str | bytes) -> list[Document]:
+def documents(*texts: str | bytes) -> list[TextDocument]:
     return [
-        Document(text.encode() if isinstance(text, str) else text, "", f"corpus.txt, line {number}")
+        TextDocument(text.encode() if isinstance(text, str) else text, "", f"corpus.txt, line {number}")
         for number, text in enumerate(texts, start=1)
     ]
 
@@ -72,7 +72,7 @@ def encoded(encoder: Encoder, *texts: str | bytes) -> list[list[int]]:
 
 
 def message_of(tokenizer: FileTokenizer | SentencePieceTokenizer) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         ready(tokenizer)
     return str(caught.value)
 
@@ -159,11 +159,11 @@ def test_bpe_gives_back_any_text_and_never_joins_documents():
 
 TRAIN = """
 import sys
-from simulator.data.sources import Document
+from simulator.data.sources import TextDocument
 from simulator.data.tokenizers import train_bpe
 from simulator.experiment.schema.data import TrainedTokenizer
 texts = ["".join("abcdefgh "[i * i * seed % 9] for i in range(300)) for seed in range(1, 60)]
-documents = [Document(text.encode(), "", "") for text in texts]
+documents = [TextDocument(text.encode(), "", "") for text in texts]
 sys.stdout.buffer.write(train_bpe(TrainedTokenizer(kind="bpe", vocabulary=400), documents))
 """
 
@@ -302,7 +302,7 @@ def test_a_tokenizer_that_has_no_token_for_some_text(tmp_path):
     content = words("?", "low", "</s>")
     content["model"]["unk_token"] = "[UNK]"
     path = written(tmp_path, content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         from_file(path).encode(documents("low", "high"))
     assert str(caught.value) == (
         f"data.tokenizer.path = '{path}': this tokenizer cannot encode the documents (WordLevel error: "
@@ -381,7 +381,7 @@ def test_text_that_is_not_utf8_is_named_with_its_place_and_byte(sentence_model):
         lambda texts: train_bpe(settings, texts),
     ]
     for read in readers:
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(SettingError) as caught:
             read(texts)
         assert str(caught.value) == (
             "data.tokenizer = 'corpus.txt, line 2': this document is not valid UTF-8 (byte 4: 0xe9): convert it, "

@@ -7,11 +7,12 @@ from corpora import store_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from simulator.data import DataError, TextDataset, load_dataset, text, windows
+from simulator.data import TextDataset, load_dataset, text, windows
 from simulator.data.token_streams import StoredStream
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Remedies, Text, cut_windows
 from simulator.experiment.schema.data import TextData
+from simulator.host.errors import SettingError
 
 
 def cut(lengths: list[int], validation: int, context: int, **limit: Any) -> TextDataset:
@@ -54,7 +55,7 @@ def test_validation_windows_come_in_a_fixed_random_order():
 
 
 def test_a_shard_without_a_window_is_an_error():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         cut([9, 4], 9, context=4)
     assert str(caught.value) == (
         "model.context = 4: a window takes 5 tokens, but the smallest of 2 shards has only 4: "
@@ -63,7 +64,7 @@ def test_a_shard_without_a_window_is_an_error():
 
 
 def test_a_validation_text_without_a_window_is_an_error():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         cut([9, 9], 3, context=4)
     assert str(caught.value) == (
         "model.context = 4: a window takes 5 tokens, but the validation text has only 3: "
@@ -74,7 +75,7 @@ def test_a_validation_text_without_a_window_is_an_error():
 def test_more_tokens_than_addresses_are_an_error(monkeypatch):
     monkeypatch.setattr(windows, "MOST_ADDRESSES", 20)
     assert len(cut([9, 7], 5, context=3).arrays["tokens"]) == 18
-    with pytest.raises(DataError, match=r"^data = '21 tokens': at most 20 can be addressed: less text$"):
+    with pytest.raises(SettingError, match=r"^data = '21 tokens': at most 20 can be addressed: less text$"):
         cut([9, 7], 8, context=3)
 
 
@@ -196,5 +197,7 @@ def test_more_tokens_than_addresses_stay_on_the_host_unless_they_must_not(
     for module in (windows, text):
         monkeypatch.setattr(module, "MOST_ADDRESSES", 300)
     assert corpus_of(tmp_path, "auto", np.inf).on_host is not None
-    with pytest.raises(DataError, match=r"^data = '\d+ tokens': at most 300 can be addressed: use data\.feed: host$"):
+    with pytest.raises(
+        SettingError, match=r"^data = '\d+ tokens': at most 300 can be addressed: use data\.feed: host$"
+    ):
         corpus_of(tmp_path, "device", np.inf)

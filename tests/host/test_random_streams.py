@@ -2,21 +2,19 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.cluster import stream
 from simulator.data import DataOrder
-from simulator.data.randomness import named_generator
 from simulator.data.synthetic import load_synthetic
 from simulator.experiment.schema.data import SyntheticData
-from simulator.learning.pretraining import root_key
+from simulator.host.random_streams import data_stream, jax_key, numpy_stream
 
 
 def test_the_draws_of_a_device_stay_as_they_are():
-    assert stream(0, "jitter").integers(2**62, size=2).tolist() == [4004237252956217501, 469572094320764701]
-    assert stream(7, "message loss", 3).random(2).tolist() == [0.3702489321875764, 0.697239150129568]
+    assert numpy_stream(0, "jitter").integers(2**62, size=2).tolist() == [4004237252956217501, 469572094320764701]
+    assert numpy_stream(7, "message loss", 3).random(2).tolist() == [0.3702489321875764, 0.697239150129568]
 
 
 def test_the_draws_of_the_data_stay_as_they_are():
-    drawn = named_generator("clusters of points").integers(2**62, size=2).tolist()
+    drawn = data_stream("clusters of points").integers(2**62, size=2).tolist()
     assert drawn == [252637237941951833, 2466777038367707312]
 
 
@@ -35,4 +33,4 @@ def test_the_order_of_a_shard_stays_as_it_is():
     ],
 )
 def test_the_keys_of_training_stay_as_they_are(seed, purpose, key):
-    assert jax.random.key_data(root_key(seed, purpose)).tolist() == key
+    assert jax.random.key_data(jax_key(seed, purpose)).tolist() == key

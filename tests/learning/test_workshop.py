@@ -10,9 +10,10 @@ import optax
 import pytest
 
 import models
-from simulator.data import DataError, DataOrder
+from simulator.data import DataOrder
 from simulator.experiment import Experiment
 from simulator.experiment.schema.experiment import TransformerModel
+from simulator.host.errors import SettingError
 from simulator.learning import BatchedTrainer, ModelError, SerialTrainer, Workshop, pretraining
 from simulator.learning.model import context_of, transformer_config
 
@@ -280,7 +281,7 @@ def test_sizes_that_do_not_fit_together_are_a_model_error():
 
 
 def test_a_context_longer_than_the_data_is_refused(shop: Workshop):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         shop.dataset(tiny(model={"context": 500}))
     assert (caught.value.key, caught.value.value) == ("model.context", 500)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from simulator import ExperimentError, Workshop, check, simulate
-from simulator.data import DataError, DataOrder, TextDataset
+from simulator.data import DataOrder, TextDataset
+from simulator.host.errors import SettingError
 from simulator.learning import workshop
 from tests.experiments import outside, tiny
 
@@ -127,7 +128,7 @@ def test_a_warm_up_that_a_small_shard_would_not_get_beyond_is_refused(corpus):
     partition = {"partition": {"kind": "iid", "sizes": [1, 2, 5]}, "shards": 3}
     settings = {"inner": {"schedule": {"kind": "cosine", "warmup_steps": 130}}, "budget": {"local_steps": 1000}}
     with pytest.raises(
-        DataError, match=r"^inner\.schedule\.warmup_steps = 130: must be below 12\d, the part .* shard 0: "
+        SettingError, match=r"^inner\.schedule\.warmup_steps = 130: must be below 12\d, the part .* shard 0: "
     ):
         WORKSHOP.dataset(of_text(corpus, partition, **settings))
     WORKSHOP.dataset(of_text(corpus, partition, shard_choice={"kind": "fixed"}, **settings))
@@ -152,7 +153,7 @@ def test_the_timeline_of_even_shards_reads_no_data():
 )
 def test_a_batch_of_more_examples_than_a_shard_has_is_an_error(corpus, changes, key, value):
     experiment = of_text(corpus, {}, **changes)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingError) as caught:
         WORKSHOP.dataset(experiment)
     smallest = min(WORKSHOP.dataset(of_text(corpus, {})).shard_sizes)
     assert str(caught.value) == (
@@ -169,5 +170,5 @@ def test_a_batch_as_large_as_the_smallest_shard_is_enough(corpus):
         {"pretrain": {"steps": 0, "batch_size": smallest + 1}},
     ):
         WORKSHOP.dataset(of_text(corpus, {}, **changes))
-    with pytest.raises(DataError, match=f"^inner.batch_size = {smallest + 1}: "):
+    with pytest.raises(SettingError, match=f"^inner.batch_size = {smallest + 1}: "):
         WORKSHOP.dataset(of_text(corpus, {}, inner={"batch_size": smallest + 1}))

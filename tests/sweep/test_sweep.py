@@ -23,10 +23,10 @@ from simulator import (
     register_shard_choice,
     run_points,
 )
-from simulator.cluster import ClusterError
 from simulator.experiment import ExperimentError, Problem, SimulationError, registry
 from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
+from simulator.host.errors import SettingError
 from simulator.learning import Workshop
 from simulator.progress.observer import Progress
 from simulator.sweep import estimate as estimates
@@ -368,9 +368,9 @@ def test_errors_travel_between_processes_as_they_are():
     several = ExperimentError([Problem("a.b", "is wrong", 3), Problem("c", "is missing")])
     again = pickle.loads(pickle.dumps(several))
     assert (str(again), again.problems) == (str(several), several.problems)
-    setting = pickle.loads(pickle.dumps(ClusterError("cluster.devices", 4, "cannot be")))
+    setting = pickle.loads(pickle.dumps(SettingError("cluster.devices", 4, "cannot be")))
     assert (type(setting), setting.key, setting.value, str(setting)) == (
-        ClusterError,
+        SettingError,
         "cluster.devices",
         4,
         "cluster.devices = 4: cannot be",

@@ -1,6 +1,6 @@
 """Sources of documents. A source is opened without reading its text, and read as often as needed."""
 
-from simulator.data.sources.corpus import Corpus, Document
+from simulator.data.sources.corpus import Corpus, TextDocument
 from simulator.data.sources.records import open_json_lines, open_parquet
 from simulator.data.sources.stdlib import open_standard_library
 from simulator.data.sources.text import open_text_files
@@ -15,14 +15,14 @@ from simulator.experiment.schema.data import (
     TfdsData,
 )
 
-__all__ = ["Corpus", "Document", "open_corpus"]
+__all__ = ["Corpus", "TextDocument", "open_corpus"]
 
 
 def open_corpus(data: DocumentData) -> Corpus:
     """Returns the documents that a `data` section names.
 
     Raises:
-        DataError: there is nothing to read, or it has no such field.
+        SettingError: there is nothing to read, or it has no such field.
     """
     match data:
         case StdlibData():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
-class Document(NamedTuple):
+class TextDocument(NamedTuple):
     """One document.
 
     Attributes:
@@ -30,7 +30,7 @@ class Corpus:
 
     Attributes:
         fingerprint: identifies the source and the state of its files; JSON.
-        documents: reads it from the start, always in the same order. Raises DataError where it cannot be read.
+        documents: reads it from the start, always in the same order. Raises SettingError where it cannot be read.
         empty: the error if it turns out to hold no text: the key, its value, and a message.
         size: amount to read, in `unit`; None if not known beforehand.
         unit: "bytes" of text, or "documents".
@@ -38,7 +38,7 @@ class Corpus:
     """
 
     fingerprint: Mapping[str, Any]
-    documents: Callable[[], Iterator[Document]]
+    documents: Callable[[], Iterator[TextDocument]]
     empty: tuple[str, object, str]
     size: int | None = None
     unit: str = "bytes"

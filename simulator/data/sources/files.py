@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from simulator.data.errors import DataError
+from simulator.host.errors import SettingError
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -54,7 +54,7 @@ def matching_files(patterns: Sequence[str]) -> list[str]:
         patterns: glob patterns, `**` included, or paths of files; relative ones are relative to the working directory.
 
     Raises:
-        DataError: a pattern matches no file.
+        SettingError: a pattern matches no file.
     """
     paths: set[str] = set()
     for pattern in patterns:
@@ -70,21 +70,21 @@ def matching_files(patterns: Sequence[str]) -> list[str]:
     return list(first_of.values())
 
 
-def _no_match(pattern: str, folders: Sequence[str]) -> DataError:
+def _no_match(pattern: str, folders: Sequence[str]) -> SettingError:
     if folders:
         inside = os.path.join(folders[0], "**", "*.txt")
         message = f"matches folders only: name the files in them, for instance {inside}"
-        return DataError("data.files", pattern, message)
+        return SettingError("data.files", pattern, message)
     where = "" if os.path.isabs(pattern) else f" (searched from {os.getcwd()})"
     remedy = "check the path; ** stands for any depth of folders, as in texts/**/*.txt"
     if "[" in _QUOTED.sub("", pattern):
         remedy += ", and [[] for a bracket"
-    return DataError("data.files", pattern, f"matches no file{where}: {remedy}")
+    return SettingError("data.files", pattern, f"matches no file{where}: {remedy}")
 
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turns errors of reading a file into a DataError that names the file and the remedy."""
+    """Turns errors of reading a file into a SettingError that names the file and the remedy."""
     from pyarrow import ArrowInvalid, ArrowNotImplementedError
 
     try:
@@ -96,12 +96,12 @@ def reading(path: str) -> Iterator[None]:
             raise _damaged(path, error) from error
         reason = os.strerror(error.errno)
         message = f"this file cannot be read ({reason}): make it readable, or write a pattern that leaves it out"
-        raise DataError("data.files", path, message) from error
+        raise SettingError("data.files", path, message) from error
 
 
-def _damaged(path: str, error: Exception) -> DataError:
+def _damaged(path: str, error: Exception) -> SettingError:
     reason = str(error).rstrip(".")
-    return DataError("data.files", path, f"this file is cut short or damaged ({reason}): copy or download it again")
+    return SettingError("data.files", path, f"this file is cut short or damaged ({reason}): copy or download it again")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def open_bytes(path: str) -> Iterator[BinaryIO]:
     """Opens a text file, and decompresses it if its name or its first bytes say so.
 
     Raises:
-        DataError: it is an archive, or holds text in another form.
+        SettingError: it is an archive, or holds text in another form.
     """
     with open(path, "rb") as file:
         codec = _CODECS.get(os.path.splitext(path)[1]) or _codec(_head(file))
@@ -143,7 +143,7 @@ def _check_text(path: str, head: bytes) -> None:
     if found is not None:
         what, remedy = found
         message = f"is {what}, as it begins, and no text: {remedy}, or write a pattern that leaves it out"
-        raise DataError("data.files", path, message)
+        raise SettingError("data.files", path, message)
 
 
 def open_parquet_file(path: str) -> "ParquetFile":
@@ -167,7 +167,7 @@ def stamp(paths: Sequence[str]) -> list[Stamp]:
     """Returns a stamp that identifies files and their state.
 
     Raises:
-        DataError: a file cannot be read.
+        SettingError: a file cannot be read.
     """
     stamps = []
     for path in paths:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simulator.data.errors import DataError
-from simulator.data.sources.corpus import Corpus, Document, group_name
+from simulator.data.sources.corpus import Corpus, TextDocument, group_name
 from simulator.data.sources.files import matching_files, open_bytes, open_parquet_file, reading, stamp
 from simulator.experiment.problems import nearest
+from simulator.host.errors import SettingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,11 +35,11 @@ def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None
         group_field: key of the value by which documents are grouped; the files' folders when absent.
 
     Raises:
-        DataError: a pattern matches no file.
+        SettingError: a pattern matches no file.
     """
     stamps = stamp(matching_files(patterns))
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         for path, *_ in stamps:
             with reading(path), open_bytes(path) as stream:
                 for number, line in enumerate(stream, start=1):
@@ -48,7 +48,7 @@ def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None
                         record = _object(line, place)
                         text = _text(record, field, place)
                         if text.strip():
-                            yield Document(text, _group(record, group_field, path, place), place)
+                            yield TextDocument(text, _group(record, group_field, path, place), place)
 
     return Corpus(
         fingerprint={"source": "jsonl", "field": field, "group": group_field, "files": stamps},
@@ -63,13 +63,13 @@ def _object(line: bytes, place: str) -> dict[str, Any]:
         record = json.loads(line)
     except UnicodeDecodeError as error:
         message = f"is not valid UTF-8 (byte {error.start + 1} of the line): convert the file, for example with iconv"
-        raise DataError("data.files", place, message) from error
+        raise SettingError("data.files", place, message) from error
     except (ValueError, RecursionError) as error:
         where = f"{error.msg}, character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
         message = f"is no JSON ({where}): give files with one JSON object per line, or use source: text"
-        raise DataError("data.files", place, message) from error
+        raise SettingError("data.files", place, message) from error
     if not isinstance(record, dict):
-        raise DataError("data.files", place, f"holds no object but {_start(record)}: give one JSON object per line")
+        raise SettingError("data.files", place, f"holds no object but {_start(record)}: give one JSON object per line")
     return record
 
 
@@ -84,7 +84,7 @@ def _text(record: dict[str, Any], field: str, place: str) -> bytes:
         return b""
     if not isinstance(text, str):
         remedy = f"name a key in it: {_listed(field, _keys(text))}" if isinstance(text, dict) and text else _OTHER
-        raise DataError("data.field", field, f"is no text in {place} but {_start(text)}: {remedy}")
+        raise SettingError("data.field", field, f"is no text in {place} but {_start(text)}: {remedy}")
     try:
         return text.encode()
     except UnicodeEncodeError:  # half of a pair of escapes, which stands for nothing
@@ -99,7 +99,7 @@ def _value(record: dict[str, Any], field: str, key: str, place: str) -> Any:
     """Returns the value of a field of a record, nothing for an object that is null."""
     found = _within(record, field)
     if found is _ABSENT:
-        raise DataError(key, field, _no_such("key", field, list(_keys(record)), place))
+        raise SettingError(key, field, _no_such("key", field, list(_keys(record)), place))
     return found
 
 
@@ -145,12 +145,12 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
         group_field: column of the value by which documents are grouped; the files' folders when absent.
 
     Raises:
-        DataError: a pattern matches no file, a file is not Parquet, or has no such column.
+        SettingError: a pattern matches no file, a file is not Parquet, or has no such column.
     """
     stamps = stamp(matching_files(patterns))
     checked = [_checked(path, field, group_field) for path, *_ in stamps]
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         import pyarrow as pa
 
         for (path, *_), (_, text_at, group_at) in zip(stamps, checked, strict=True):
@@ -163,7 +163,7 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
                     for text, group in zip(texts, groups, strict=True):
                         row += 1
                         if text is not None and text.strip():
-                            yield Document(text, group_name(group), f"{path}, row {row}")
+                            yield TextDocument(text, group_name(group), f"{path}, row {row}")
 
     return Corpus(
         fingerprint={"source": "parquet", "field": field, "group": group_field, "files": stamps},
@@ -180,7 +180,7 @@ def _checked(path: str, field: str, group_field: str | None) -> tuple[int, Place
         with open(path, "rb") as stream:
             if stream.read(len(_MAGIC)) != _MAGIC:
                 message = "is no Parquet file: write a pattern that leaves it out, or another data.source"
-                raise DataError("data.files", path, message)
+                raise SettingError("data.files", path, message)
         with open_parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     columns = list(_columns(schema))
@@ -188,7 +188,7 @@ def _checked(path: str, field: str, group_field: str | None) -> tuple[int, Place
     if not _is_text(kind):
         inner = [name for name, at, _ in columns if at[:-1] == text_at]
         remedy = f"name a column in it: {', '.join(inner[:_MOST_NAMES])}" if inner else "name a column of text"
-        raise DataError("data.field", field, f"is no text in {path} but {kind}: {remedy}")
+        raise SettingError("data.field", field, f"is no text in {path} but {kind}: {remedy}")
     group_at = () if group_field is None else _place(columns, group_field, _GROUP, path)[0]
     return int(rows), text_at, group_at
 
@@ -211,9 +211,9 @@ def _place(
     named = [(at, kind) for each, at, kind in columns if each == name]
     found = [(at, kind) for at, kind in named if at == (name,)] or named
     if not found:
-        raise DataError(key, name, _no_such("column", name, [each for each, *_ in columns], path))
+        raise SettingError(key, name, _no_such("column", name, [each for each, *_ in columns], path))
     if len(found) > 1:
-        raise DataError(key, name, f"{path} has several columns of this name: rename all but one")
+        raise SettingError(key, name, f"{path} has several columns of this name: rename all but one")
     return found[0]
 
 

@@ -7,9 +7,9 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from simulator.data.errors import DataError
-from simulator.data.sources.corpus import Corpus, Document
+from simulator.data.sources.corpus import Corpus, TextDocument
 from simulator.data.sources.files import Stamp, stamp_of
+from simulator.host.errors import SettingError
 
 _OTHER_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "config-*")
 _OTHER_FILES = ("_sysconfigdata*", "sitecustomize.py", "usercustomize.py")
@@ -26,23 +26,23 @@ def open_standard_library(root: Path | None = None) -> Corpus:
         root: the library's folder; the running interpreter's when absent.
 
     Raises:
-        DataError: the interpreter has no sources.
+        SettingError: the interpreter has no sources.
     """
     root = Path(sysconfig.get_path("stdlib")) if root is None else root
     names = sorted(path.relative_to(root).as_posix() for path in _python_files(root))
     nothing = f"no Python sources under {root}: use an interpreter that comes with them, or source: text"
     if not names:
-        raise DataError("data.source", "python-stdlib", nothing)
+        raise SettingError("data.source", "python-stdlib", nothing)
     stamps = [_stamp(root, name) for name in names]
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         for name in names:
             try:
                 text = (root / name).read_bytes()
             except OSError as error:
                 raise _unreadable(error) from error
             if text.strip():
-                yield Document(text, name.split("/")[0] if "/" in name else ".", name)
+                yield TextDocument(text, name.split("/")[0] if "/" in name else ".", name)
 
     return Corpus(
         fingerprint={"source": "python-stdlib", "files": stamps},
@@ -61,9 +61,9 @@ def _stamp(root: Path, name: str) -> Stamp:
     return name, size, changed_ns
 
 
-def _unreadable(error: OSError) -> DataError:
+def _unreadable(error: OSError) -> SettingError:
     message = f"{error.filename} cannot be read ({error.strerror}): make it readable, or use source: text"
-    return DataError("data.source", "python-stdlib", message)
+    return SettingError("data.source", "python-stdlib", message)
 
 
 def _python_files(root: Path) -> Iterator[Path]:

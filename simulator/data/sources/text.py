@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Literal
 
-from simulator.data.sources.corpus import Corpus, Document
+from simulator.data.sources.corpus import Corpus, TextDocument
 from simulator.data.sources.files import matching_files, open_bytes, reading, stamp, text_size
 
 Unit = Literal["file", "paragraph", "line"]
@@ -19,17 +19,17 @@ def open_text_files(patterns: Sequence[str], unit: Unit) -> Corpus:
             document. Documents of nothing but white space are skipped.
 
     Raises:
-        DataError: a pattern matches no file, or a file cannot be read.
+        SettingError: a pattern matches no file, or a file cannot be read.
     """
     stamps = stamp(matching_files(patterns))
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         for path, *_ in stamps:
             folder = os.path.dirname(path)
             with reading(path), open_bytes(path) as stream:
                 for number, text in enumerate(_divided(stream, unit), start=1):
                     if text.strip():
-                        yield Document(text, folder, path if unit == "file" else f"{path}, {unit} {number}")
+                        yield TextDocument(text, folder, path if unit == "file" else f"{path}, {unit} {number}")
 
     return Corpus(
         fingerprint={"source": "text", "documents": unit, "files": stamps},

@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from simulator.data.errors import DataError
-from simulator.data.sources.corpus import Corpus, Document, group_name
+from simulator.data.sources.corpus import Corpus, TextDocument, group_name
 from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.data import TfdsData
 from simulator.host.cache import cache_folder
+from simulator.host.errors import SettingError
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
 _FORMATS = ("array_record", "parquet", "tfrecord")  # the first that there is is read
@@ -33,7 +33,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
         group_field: feature by which documents are grouped; `meta.id` is the feature `id` of those under `meta`.
 
     Raises:
-        DataError: it is not known or not prepared, has no such split or feature, or needs TensorFlow.
+        SettingError: it is not known or not prepared, has no such split or feature, or needs TensorFlow.
     """
     builder = _builder(data)
     file_format = _choose_format(builder.info, data)
@@ -45,12 +45,12 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
     with _reading(data):
         stamps = [_stamp(os.fspath(path)) for path in split.filepaths]
 
-    def documents() -> Iterator[Document]:
+    def documents() -> Iterator[TextDocument]:
         for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
             text = _within(example, field)
             if text is not None and text.strip():
                 group = "" if group_field is None else group_name(_within(example, group_field))
-                yield Document(text, group, f"{data.name}, {data.split}, example {number}")
+                yield TextDocument(text, group, f"{data.name}, {data.split}, example {number}")
 
     return Corpus(
         fingerprint={
@@ -72,7 +72,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
 def _builder(data: TfdsData) -> Any:
     if not _NAME.fullmatch(data.name):
         message = "is no name of a data set: write one such as lm1b, c4/en or c4/en:3.1.0"
-        raise DataError("data.name", data.name, message)
+        raise SettingError("data.name", data.name, message)
     import tensorflow_datasets as tfds
 
     folder = None if data.data_dir is None else os.path.expanduser(data.data_dir)
@@ -87,13 +87,13 @@ def _builder(data: TfdsData) -> Any:
             remedy = "check the address, which may begin with gs://, s3://, az:// or hf://, and install what reads it: "
             remedy += "gcsfs, s3fs, adlfs or huggingface_hub (with TensorFlow also set EPATH_USE_TF=false)"
         message = f"cannot be opened in {where} ({_reason(error)}): {remedy}"
-        raise DataError("data.name", data.name, message) from error
+        raise SettingError("data.name", data.name, message) from error
     if not builder.info.splits:
         raise _not_prepared(data.name, where, known=True)
     return builder
 
 
-def _not_prepared(name: str, where: str, *, known: bool) -> DataError:
+def _not_prepared(name: str, where: str, *, known: bool) -> SettingError:
     from etils import epath
 
     folder = epath.Path(where)
@@ -106,7 +106,7 @@ def _not_prepared(name: str, where: str, *, known: bool) -> DataError:
         remedy += " if it is one of TensorFlow Datasets' own, many of which are known only with the extra tf,"
     make = f"tfds.builder({name!r}, data_dir={where!r}, file_format='array_record').download_and_prepare()"
     message = f"is not prepared in {where} ({found}): {remedy} in Python: import tensorflow_datasets as tfds; {make}"
-    return DataError("data.name", name, message)
+    return SettingError("data.name", name, message)
 
 
 def _choose_format(info: Any, data: TfdsData) -> str:
@@ -116,9 +116,9 @@ def _choose_format(info: Any, data: TfdsData) -> str:
     again = "prepare the data set again with tfds.builder(..., file_format='array_record')"
     if chosen is None:
         message = f"is stored as {', '.join(sorted(stored))} files, which are not read: {again}"
-        raise DataError("data.name", data.name, message)
+        raise SettingError("data.name", data.name, message)
     if chosen == "tfrecord" and importlib.util.find_spec("tensorflow") is None:
-        raise DataError(
+        raise SettingError(
             "data.name",
             data.name,
             "is stored as tfrecord files, which only TensorFlow reads: install it with `pip install 'tardigrad[tf]'`, "
@@ -136,10 +136,10 @@ def _split(info: Any, data: TfdsData) -> Any:
         try:
             examples = info.splits[part].num_examples
         except (AssertionError, KeyError, ValueError) as error:
-            raise DataError("data.split", data.split, _no_such_split(info, part, name)) from error
+            raise SettingError("data.split", data.split, _no_such_split(info, part, name)) from error
         if examples < 1:  # the difference of its ends
             remedy = f"write a part that is larger, and begins before it ends, such as {name}[:10%]"
-            raise DataError("data.split", data.split, f"{info.full_name} has no examples in {part}: {remedy}")
+            raise SettingError("data.split", data.split, f"{info.full_name} has no examples in {part}: {remedy}")
     return info.splits[data.split]
 
 
@@ -159,24 +159,24 @@ def _text_feature(features: Any, data: TfdsData) -> str:
     if data.field is not None:
         if data.field not in texts:
             what = "is no text" if data.field in kinds else "there is no such feature"
-            raise DataError("data.field", data.field, f"{what}: {data.name} has {listed}")
+            raise SettingError("data.field", data.field, f"{what}: {data.name} has {listed}")
         return data.field
     if "text" in texts:
         return "text"
     if len(texts) == 1:
         return texts[0]
     if texts:
-        raise DataError("data.field", None, f"{data.name} has several texts: choose one of {', '.join(texts)}")
-    raise DataError("data.name", data.name, f"has no text feature, only {listed}: choose a data set with text")
+        raise SettingError("data.field", None, f"{data.name} has several texts: choose one of {', '.join(texts)}")
+    raise SettingError("data.name", data.name, f"has no text feature, only {listed}: choose a data set with text")
 
 
 def _check_group(features: Any, name: str) -> None:
     found = _named(features)
     if name not in found:
-        raise DataError("data.partition.groups.field", name, f"no such feature: {nearest(name, found)}")
+        raise SettingError("data.partition.groups.field", name, f"no such feature: {nearest(name, found)}")
     if not _is_single(found[name]):
         message = f"is no single value but {_kinds(features)[name]}: name a feature with one value per document"
-        raise DataError("data.partition.groups.field", name, message)
+        raise SettingError("data.partition.groups.field", name, message)
 
 
 def _kinds(features: Any) -> dict[str, str]:
@@ -305,26 +305,26 @@ def _nearby(path: str) -> Iterator[str]:
 
 @contextmanager
 def _reached(path: str) -> Iterator[None]:
-    """Turns errors of reaching a file's storage into a DataError."""
+    """Turns errors of reaching a file's storage into a SettingError."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = f"make room in {cache_folder()}, where it is copied to" if full else "check network and rights"
         message = f"this file cannot be copied ({_reason(error)}): {remedy}, and start again"
-        raise DataError("data.data_dir", path, message) from error
+        raise SettingError("data.data_dir", path, message) from error
 
 
 @contextmanager
 def _reading(data: TfdsData) -> Iterator[None]:
-    """Turns errors of reading a prepared file, which are of many kinds, into a DataError."""
+    """Turns errors of reading a prepared file, which are of many kinds, into a SettingError."""
     try:
         yield
-    except (DataError, MemoryError):
+    except (SettingError, MemoryError):
         raise
     except Exception as error:
         message = f"its files are damaged or incomplete ({_reason(error)}): prepare it again, as array_record files"
-        raise DataError("data.name", data.name, message) from error
+        raise SettingError("data.name", data.name, message) from error
 
 
 def _reason(error: Exception) -> str:
