@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.host.platforms import avoid_cuda_without_driver
+from simulator.host.jax_setup import avoid_cuda_without_driver
 
 if TYPE_CHECKING:
     from simulator.api import build_experiment, simulate_all, vary
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.experiment.plugins import import_plugins
-    from simulator.host.cores import use_cpu_cores
+    from simulator.host.jax_setup import use_cpu_cores
     from simulator.learning import Workshop, register_outer
     from simulator.progress.observer import Observer, Progress
     from simulator.progress.trackers import TensorBoard, WeightsAndBiases, track
@@ -57,7 +57,7 @@ _HOME = {
     "simulate": "simulator.simulation.simulate",
     "simulate_all": "simulator.api",
     "track": "simulator.progress.trackers",
-    "use_cpu_cores": "simulator.host.cores",
+    "use_cpu_cores": "simulator.host.jax_setup",
     "vary": "simulator.api",
 }
 

@@ -70,7 +70,7 @@ def begin_jax() -> None:
     Raises:
       SettingError: it cannot.
     """
-    from simulator.host.platforms import check_platform, cuda_is_avoided
+    from simulator.host.jax_setup import check_platform, cuda_is_avoided
 
     platform = check_platform()
     if cuda_is_avoided():

@@ -77,7 +77,7 @@ def schema(
     if out is None:
         sys.stdout.write(text)
     else:
-        from simulator.record import atomic_path
+        from simulator.host.files import atomic_path
 
         with atomic_path(out) as temporary:
             temporary.write_text(text, encoding="utf-8")

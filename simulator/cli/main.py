@@ -14,8 +14,8 @@ import typer
 
 from simulator.cli import experiments, records, run, sweeps
 from simulator.cli.common import EXIT_BAD_INPUT, EXIT_BROKEN, fail
-from simulator.host.cores import use_cpu_cores
 from simulator.host.errors import SettingError
+from simulator.host.jax_setup import use_cpu_cores
 from simulator.host.output import UnreadError, open_standard_streams
 from simulator.host.signals import Interrupted
 from simulator.host.text import system_error, visible

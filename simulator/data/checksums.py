@@ -7,7 +7,6 @@ has a new time of change, which nobody can set.
 
 import contextlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +50,8 @@ def changed_file(folder: Path, checksums: Mapping[str, int], report: Progress) -
                     report("checking the tokens", done, total, "bytes")
         if found != expected:
             return name
-    _write(note, stamps)
+    with contextlib.suppress(OSError):  # where nothing can be written, the files are read at every start
+        note.write_text(json.dumps(stamps), encoding="utf-8")  # half of it is none
     return None
 
 
@@ -65,10 +65,3 @@ def _noted(note: Path) -> object:
         return json.loads(note.read_bytes())
     except (OSError, ValueError):  # there is none yet, or it is damaged itself
         return None
-
-
-def _write(note: Path, stamps: Mapping[str, list[int]]) -> None:
-    new = note.with_suffix(".new")
-    with contextlib.suppress(OSError):  # where nothing can be written, the files are read at every start
-        new.write_text(json.dumps(stamps), encoding="utf-8")
-        os.replace(new, note)

@@ -1,7 +1,5 @@
 """Groups of documents that use the same words, as DiLoCo's non-iid shards are clusters of documents."""
 
-import os
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.schema.data import DocumentData
 from simulator.host.cache import cache_folder
 from simulator.host.errors import SettingError
+from simulator.host.files import write_file
 
 _METHOD = 1  # changes with what follows, so that clusters found otherwise are not taken for these
 _FITTED = 20_000  # documents that the clusters are found on; the rest are assigned to the nearest
@@ -47,11 +46,8 @@ def cluster_documents(
         return kept
     labels = _clustered(_Words(store, data), documents, clusters, progress or silent)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
         content = labels.astype("<i4").tobytes()
-        new.write_bytes(content + checksum(content).to_bytes(_CHECKSUM, "little"))
-        os.replace(new, path)
+        write_file(path, content + checksum(content).to_bytes(_CHECKSUM, "little"))
     return labels
 
 

@@ -58,7 +58,9 @@ def load_dataset(
             raise SettingError("model.context", context, f"source {data.source} has no tokens: leave the context out")
         return load_clusters(data, shards=shards)
     if context is None or context < 1:
-        raise SettingError("model.context", context, f"source {data.source} is text: give a context of 1 token or more")
+        raise SettingError(
+            "model.context", context, f"source {data.source} is text: give a context of at least 1 token"
+        )
     if isinstance(data, SyntheticData):
         return load_synthetic(data, shards=shards, context=context)
     return load_text(data, shards=shards, context=context, resident_bytes=resident_bytes, progress=progress)

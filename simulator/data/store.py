@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, toke
 from simulator.experiment.schema.data import DocumentData, TrainedTokenizer
 from simulator.host.cache import cache_folder
 from simulator.host.errors import SettingError
+from simulator.host.files import locked, put, write_file
 
 FORMAT = 2
 CHUNK_BYTES = 4_000_000
@@ -205,21 +206,13 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(folder: Path, report: Progress) -> Iterator[None]:
-    """Holds the folder's lock, which the operating system takes from a process that is killed."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder.with_suffix(".lock"))
-    with writing(folder), suppress(Timeout):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    if not lock.is_locked:
-        report("waiting for another process that prepares the same tokens", 0, None, "")
+    """Holds the folder's lock."""
+    with ExitStack() as stack:
         with writing(folder):
-            lock.acquire()
-    try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            waiting = "waiting for another process that prepares the same tokens", 0, None, ""
+            stack.enter_context(locked(folder.with_suffix(".lock"), lambda: report(*waiting)))
         yield
-    finally:
-        lock.release()
 
 
 class _Preparation:
@@ -273,7 +266,7 @@ class _Preparation:
             if self._partial.exists():
                 shutil.rmtree(self._partial)
             self._partial.mkdir()
-            _write_durably(self._partial / _PROGRESS, _json(_nothing()))
+            write_file(self._partial / _PROGRESS, _json(_nothing()))
         return _nothing()
 
     def _trained(self) -> Encoder:
@@ -283,7 +276,7 @@ class _Preparation:
             self._report("training the tokenizer", 0, None, "")
             content = train_bpe(self._data.tokenizer, self._corpus.documents())
             with writing(self._folder):
-                _write_durably(path, content)
+                write_file(path, content)
         return _kept_tokenizer(self._partial)
 
     def _cut(self) -> None:
@@ -332,7 +325,7 @@ class _Preparation:
             self._kept["documents"] += len(documents)
             self._kept["tokens"] += len(encoded.tokens)
             self._kept["bytes"] += sum(len(document.text) for document in documents)
-            _write_durably(self._partial / _PROGRESS, _json(self._kept))
+            write_file(self._partial / _PROGRESS, _json(self._kept))
         self._report("tokenising", self._kept[self._corpus.unit], self._corpus.size, self._corpus.unit)
 
     def _finish(self) -> None:
@@ -350,11 +343,10 @@ class _Preparation:
         }
         with writing(self._folder):
             whole = meta | {"checksum": checksum(_json(meta))}
-            _write_durably(self._partial / _META, json.dumps(whole, indent=1).encode())
-            (self._partial / _PROGRESS).unlink(missing_ok=True)
-            if self._folder.exists():  # without meta.json: not one of ours
-                shutil.rmtree(self._folder)
-            os.replace(self._partial, self._folder)
+            write_file(self._partial / _META, json.dumps(whole, indent=1).encode())
+            for path in (self._partial / _PROGRESS, *self._partial.glob(".*.tmp")):  # of writes that were cut short
+                path.unlink(missing_ok=True)
+            put(self._partial, self._folder)  # in place of a folder without meta.json, which is not one of ours
 
 
 def _nothing() -> dict[str, Any]:
@@ -372,13 +364,3 @@ def _account(path: Path) -> dict[str, Any] | None:
         return {"format": FORMAT, **counts, "checksums": checksums} if trusted else None
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Replaces a file's content: a reader finds the former or the new one, never half."""
-    new = path.with_suffix(".new")
-    with open(new, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)

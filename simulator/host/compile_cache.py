@@ -15,21 +15,15 @@ import os
 import platform
 import shutil
 import stat
-import sys
 import warnings
 from pathlib import Path
 
-from filelock import FileLock
-
 from simulator.host.cache import cache_folder
 from simulator.host.errors import SettingError
+from simulator.host.files import locked
+from simulator.host.jax_setup import jax_option, set_jax_option
 
-_FOLDER = "JAX_COMPILATION_CACHE_DIR"
-_SIZE = "JAX_COMPILATION_CACHE_MAX_SIZE"
-_SETTINGS = {
-    _SIZE: 2**31,  # bytes; what was not used for longest goes first
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.1,  # what is compiled faster is hardly read faster
-}
+_FOLDER, _SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 _LOCK_FILE = ".lockfile"  # JAX's
 _ROOM = 2**26  # bytes
 _ENTRY, _USED = "-cache", "-atime"
@@ -41,7 +35,7 @@ def keep_compiled_programs() -> None:
     JAX's own settings, such as the environment's JAX_COMPILATION_CACHE_DIR, take precedence. Where the folder cannot be
     used there is a warning, and programs are compiled anew.
     """
-    if _FOLDER in os.environ or ("jax" in sys.modules and _chosen_in_jax()):
+    if _FOLDER in os.environ or jax_option(_FOLDER):
         return
     try:
         folder = cache_folder() / "programs" / _cpu()
@@ -51,7 +45,7 @@ def keep_compiled_programs() -> None:
     try:
         for each in (folder.parent, folder):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)  # the mode is that of the last one alone
-        if not (_own(folder) and _own(folder.parent)):
+        if not (_is_users_alone(folder) and _is_users_alone(folder.parent)):
             raise PermissionError("others may write to it, and what is read there is run")
         if shutil.disk_usage(folder).free < _ROOM:  # else JAX would warn of every program
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -61,14 +55,13 @@ def keep_compiled_programs() -> None:
         what = f"{folder}: compiled programs are not kept ({error.strerror or error})"
         warnings.warn(f"{what}: make it a folder of your own, or set TARDIGRAD_CACHE to another", stacklevel=2)
         return
-    for name, value in {_FOLDER: folder, **_SETTINGS}.items():
-        _set(name, value)
-
-
-def _chosen_in_jax() -> bool:
-    import jax
-
-    return bool(jax.config.jax_compilation_cache_dir)  # type: ignore[attr-defined]
+    for name, value in {
+        _FOLDER: str(folder),
+        _SIZE: 2**31,  # bytes; what was not used for longest goes first
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.1,  # what is compiled faster is hardly read faster
+    }.items():
+        if name not in os.environ:
+            set_jax_option(name, value)
 
 
 def _cpu() -> str:
@@ -80,31 +73,19 @@ def _cpu() -> str:
     return hashlib.sha256("\n".join(features).encode()).hexdigest()[:12]
 
 
-def _own(folder: Path) -> bool:
+def _is_users_alone(folder: Path) -> bool:
     """Returns whether a folder is this user's and no other may write to it; True where there are no such rights."""
     if not hasattr(os, "getuid"):
         return True
-    found = folder.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _remove_torn(folder: Path) -> None:
     """Removes half-written files of a process that was killed: JAX would stumble over them again and again."""
-    with FileLock(folder / _LOCK_FILE):
+    with locked(folder / _LOCK_FILE):
         entries = {path.name.removesuffix(_ENTRY) for path in folder.glob(f"*{_ENTRY}")}
         used = {path.name.removesuffix(_USED) for path in folder.glob(f"*{_USED}") if path.stat().st_size}
         for key in entries ^ used:
             (folder / f"{key}{_ENTRY}").unlink(missing_ok=True)
             (folder / f"{key}{_USED}").unlink(missing_ok=True)
-
-
-def _set(name: str, value: object) -> None:
-    """Sets one of JAX's options, unless the environment does."""
-    if name in os.environ:
-        return
-    if "jax" in sys.modules:
-        import jax
-
-        jax.config.update(name.lower(), str(value) if isinstance(value, Path) else value)  # type: ignore[no-untyped-call]
-    else:
-        os.environ[name] = str(value)  # read when JAX is imported

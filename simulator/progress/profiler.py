@@ -8,8 +8,8 @@ from types import TracebackType
 
 import jax
 
+from simulator.host.files import refusal
 from simulator.progress.observer import Observer, Progress
-from simulator.record import refusal
 
 SKIPPED = 8  # server updates, in which programs are compiled; fewer in a simulation that is over soon
 TRACED = 8  # server updates, or more until the model has been evaluated

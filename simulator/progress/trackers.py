@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Protocol
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem
 from simulator.experiment.problems import nearest
+from simulator.host.files import naming
 from simulator.progress.observer import Observer, Progress
-from simulator.record import RunRecord, naming
+from simulator.record import RunRecord
 
 KINDS = ("tensorboard", "wandb")
 _FLUSHED_EVERY_S = 30.0

@@ -1,10 +1,10 @@
 """Records of runs on disk: their tables, and the numbers that follow from these.
 
-Imports numpy, pandas and yaml only; pydantic when something is read, orbax when a checkpoint is written or read.
+Orbax is loaded when a checkpoint is written or read.
 """
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
-from simulator.record.files import atomic_path, check_kind, naming, read_json, refusal, to_json, write_summary
+from simulator.record.files import check_kind, read_json, to_json, write_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
@@ -66,7 +66,6 @@ __all__ = [
     "Result",
     "RoundLog",
     "RunRecord",
-    "atomic_path",
     "bill_of",
     "check_kind",
     "currency_named",
@@ -76,11 +75,9 @@ __all__ = [
     "gives_prices",
     "identity_of",
     "kept_updates",
-    "naming",
     "read_json",
     "read_results",
     "read_summaries",
-    "refusal",
     "run_folders",
     "settings_of",
     "shard_columns",
@@ -89,5 +86,6 @@ __all__ = [
     "summarize_rounds",
     "to_json",
     "worker_table",
+    "write_json",
     "write_summary",
 ]

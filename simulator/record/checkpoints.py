@@ -5,7 +5,7 @@
       facts.json                  everything else
       manifest.json               the sha256 of every other file
 
-A checkpoint is written under another name, made durable and then renamed. One whose files are not those of its manifest
+A checkpoint is whole or absent. One whose files are not those of its manifest
 is passed over for the one before it.
 """
 
@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.record.files import digest_of, naming, read_json, refusal, to_json
+from simulator.host.files import atomic_path, naming, refusal
+from simulator.record.files import digest_of, read_json, to_json
+from simulator.record.kinds import Facts, Updates
 from simulator.record.schema import RecordError
 
 FORMAT = 1
@@ -65,27 +67,12 @@ class Checkpoints:
         Raises:
           OSError: it cannot be written; earlier ones stay.
         """
-        with naming(self._folder):
-            self._save(checkpoint)
-
-    def _save(self, checkpoint: Checkpoint) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        final = self._folder / f"{checkpoint.events:012d}"
-        new = self._folder / f".{final.name}.new"
-        shutil.rmtree(new, ignore_errors=True)
-        try:
-            new.mkdir()
+        folder = self._folder / f"{checkpoint.events:012d}"  # may be there: damaged, or of a run resumed before it
+        facts = {"format": FORMAT, "events": checkpoint.events, **checkpoint.facts}
+        with naming(self._folder), atomic_path(folder, directory=True) as new, naming(self._folder):
             _save_arrays(new / _ARRAYS, checkpoint.arrays)
-            facts = {"format": FORMAT, "events": checkpoint.events, **checkpoint.facts}
             (new / _FACTS).write_text(to_json(facts, _FACTS), encoding="utf-8")
             (new / _MANIFEST).write_text(to_json(_digests(new), _MANIFEST), encoding="utf-8")
-            _make_durable(new)
-            if final.exists():  # damaged, or of a run that went on from an earlier one
-                shutil.rmtree(final)
-            os.replace(new, final)
-            _sync(self._folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
         for old in _newest_first(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -120,8 +107,6 @@ def _read_facts(folder: Path, kind: Any) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> Checkpoint:
-    from simulator.record.kinds import Facts
-
     try:
         if read_json(folder / _MANIFEST, dict[str, str], _REMEDY) != _digests(folder):
             raise RecordError(f"{folder}: this checkpoint is damaged")
@@ -140,8 +125,6 @@ def kept_updates(folder: Path) -> int | None:
     Raises:
       RecordError: it cannot be read.
     """
-    from simulator.record.kinds import Updates
-
     newest = next(iter(_newest_first(folder)), None)
     return None if newest is None else int(_read_facts(newest, Updates)["updates"])
 
@@ -170,16 +153,3 @@ def _save_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 def _load_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
     with _checkpointer() as checkpointer:
         return dict(checkpointer.restore(folder.absolute()))
-
-
-def _make_durable(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

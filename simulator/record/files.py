@@ -1,81 +1,19 @@
-"""Files that a reader never sees half written."""
+"""JSON files of records: reading them with a check of what they are, and writing them."""
 
-import errno
 import functools
 import hashlib
 import json
 import math
-import os
 import reprlib
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pydantic
 
+from simulator.host.files import write_file
 from simulator.record.schema import RecordError
-
-if TYPE_CHECKING:
-    import pydantic
-
-_REFUSALS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-)
-
-
-@contextmanager
-def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """Adds a file's or folder's name to the operating system's errors that lack one, or have `instead_of`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, str(instead_of), instead_of):
-            error.filename = str(path)
-        raise
-
-
-def refusal(error: Exception, path: Path) -> OSError:
-    """Returns the operating system's error, about `path`, behind a library's own words."""
-    code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), None)
-    if code is None:
-        return OSError(f"{path}: cannot be written: {error}")
-    return OSError(code, os.strerror(code), str(path))
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
-
-    The folder is made when absent. A reader sees the old file or the new one, never a part of either. A link stays one:
-    the file that it leads to is replaced. A device or a pipe is written to as it is.
-
-    Raises:
-        OSError: It cannot be written; names `path`.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        with naming(path):
-            yield path
-        return
-    file = path.resolve() if path.is_symlink() else path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.parent / f".{uuid.uuid4().hex}.tmp"  # not its name: it may be as long as a name can be
-    with naming(path, instead_of=temporary):
-        try:
-            yield temporary
-            with temporary.open("rb+") as written:
-                os.fsync(written.fileno())
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path, kind: Any, remedy: str) -> Any:
@@ -107,8 +45,6 @@ def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:
     Raises:
         RecordError: It is something else.
     """
-    import pydantic
-
     try:
         _adapter(kind).validate_python(content, strict=True)
     except pydantic.ValidationError as error:
@@ -118,11 +54,7 @@ def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:
         raise RecordError(f"{path}: {found}{first['msg']}. {remedy}") from error
 
 
-@functools.cache
-def _adapter(kind: Any) -> "pydantic.TypeAdapter[Any]":
-    import pydantic
-
-    return pydantic.TypeAdapter(kind)
+_adapter = functools.cache(pydantic.TypeAdapter)
 
 
 def digest_of(path: Path) -> str:
@@ -170,12 +102,15 @@ def to_json(value: Any, where: str) -> str:
     return json.dumps(plain(value, where, finite=True), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` to a file that is whole or absent, see `to_json`."""
+    write_file(path, to_json(value, path.name))
+
+
 def write_summary(path: Path, summaries: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the summaries of several runs atomically as one JSON list; NaN and infinity become null.
+    """Writes the summaries of several runs as one JSON list; NaN and infinity become null.
 
     Raises:
         RecordError: If a summary holds something that JSON cannot.
     """
-    text = to_json(list(summaries), path.name)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_json(path, list(summaries))

@@ -1,7 +1,4 @@
-"""Pydantic models of the files of a record; keys beyond theirs are not looked at.
-
-Loaded when something is read: writing a record takes no pydantic.
-"""
+"""Pydantic models of the files of a record; keys beyond theirs are not looked at."""
 
 from collections.abc import Mapping
 from typing import Any

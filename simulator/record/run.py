@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
-from simulator.record.files import atomic_path, check_kind, digest_of, naming, plain, read_json, to_json
+from simulator.host.files import atomic_path, naming
+from simulator.record.files import check_kind, digest_of, plain, read_json, to_json
 from simulator.record.html import curve_svg, mapping_html
+from simulator.record.kinds import Described, Summary
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
@@ -120,8 +122,6 @@ class RunRecord:
         Raises:
             RecordError: If a file is missing, unreadable or not as it was written, or lacks a column or a key.
         """
-        from simulator.record.kinds import Described, Summary
-
         folder = Path(folder)
         known = _check_sums(folder)
         faults = {}
@@ -216,8 +216,6 @@ def read_summaries(paths: str | Path | Iterable[str | Path]) -> list[dict[str, A
     Raises:
         RecordError: If one cannot be read, or holds something else.
     """
-    from simulator.record.kinds import Summary
-
     summaries: list[dict[str, Any]] = []
     for path in paths_of(paths):
         file = path / SUMMARY_FILE if path.is_dir() else path
@@ -239,8 +237,6 @@ def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
     Raises:
         RecordError: As `read_summaries`, or an experiment cannot be read.
     """
-    from simulator.record.kinds import Described
-
     results = []
     for path in paths_of(paths):
         folder = path if path.is_dir() else path.parent

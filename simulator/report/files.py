@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 from matplotlib.figure import Figure
 
-from simulator.record import atomic_path
+from simulator.host.files import atomic_path
 from simulator.report.axes import Against
 from simulator.report.curves import perplexity_curves
 from simulator.report.given import Records

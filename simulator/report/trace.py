@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.host.files import atomic_path
 from simulator.host.format import significant
-from simulator.record import RunRecord, atomic_path
+from simulator.record import RunRecord
 from simulator.record.absences import absences
 from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ReportError

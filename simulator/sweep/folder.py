@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from simulator.experiment import ExperimentError, Problem
+from simulator.host.files import is_locked, locked, naming
 from simulator.host.signals import Interrupted
-from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, naming
+from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
@@ -117,30 +116,21 @@ def _alone_in(folder: Path) -> Iterator[None]:
     Raises:
       ExperimentError: another one is at work there.
     """
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
+
+    def refuse() -> None:
         message = "another process is at work in this folder: wait for its end, stop it, or choose another --out"
-        raise ExperimentError([Problem("--out", message, str(folder))]) from error
-    try:
-        yield
-    finally:
-        lock.release()
-        (folder / LOCK_FILE).unlink(missing_ok=True)
+        raise ExperimentError([Problem("--out", message, str(folder))])
+
+    with locked(folder / LOCK_FILE, refuse):
+        try:
+            yield
+        finally:
+            (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def taken(folder: Path) -> bool:
     """Returns whether a process is at work in a folder."""
-    if not (folder / LOCK_FILE).exists():
-        return False
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_locked(folder / LOCK_FILE)
 
 
 def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:

@@ -65,7 +65,8 @@ class Failure:
         Raises:
           OSError: it cannot be written.
         """
-        from simulator.record import atomic_path, to_json
+        from simulator.host.files import atomic_path
+        from simulator.record import to_json
 
         text = to_json({"error": self.kind, "message": self.message, "details": self.details}, ERROR_FILE)
         with atomic_path(folder / self.run.folder / ERROR_FILE) as temporary:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from simulator.record import RecordError, atomic_path, check_kind, read_json, to_json
+from simulator.host.files import atomic_path
+from simulator.record import RecordError, check_kind, read_json, to_json
 from simulator.sweep.folder import SWEEP_FILE
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
+from simulator.host.files import atomic_path
 from simulator.progress.live import LiveView, RunView
-from simulator.record import atomic_path, read_json, to_json
+from simulator.record import read_json, to_json
 from simulator.sweep.folder import PROGRESS_FILE
 from simulator.sweep.plan import PlannedRun
 

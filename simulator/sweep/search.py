@@ -12,9 +12,10 @@ import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.search import Search
+from simulator.host.files import atomic_path
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural
-from simulator.record import TRIALS_FOLDER, atomic_path, failure, read_json, to_json
+from simulator.record import TRIALS_FOLDER, failure, read_json, to_json
 from simulator.sweep.plan import planned_runs
 
 if TYPE_CHECKING:

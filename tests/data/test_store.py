@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import threading
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -363,7 +365,7 @@ def test_a_preparation_may_end_before_any_of_its_steps(tmp_path, monkeypatch, to
         assert content(cache) == expected
         assert after["tokenising"] <= 3 - before["tokenising"]
         assert after["training the tokenizer"] == (tokenizer == BPE and not trained)
-    assert 20 < most < 40
+    assert 20 < most < 60
 
 
 def test_a_stopped_preparation_goes_on_where_it_was(tmp_path, cache, counting, monkeypatch):
@@ -542,12 +544,16 @@ def test_a_full_disk_is_one_error_and_what_was_kept_stays(tmp_path, cache, count
     expected = undisturbed(monkeypatch, tmp_path / "undisturbed", data)
     partial = stopped(cache, data, after=3)
     before = content(cache)
-    (partial / "progress.new").symlink_to("/dev/full")
-    assert failure(data) == (
+    temporary = partial / ".full.tmp"
+    temporary.symlink_to("/dev/full")
+    with monkeypatch.context() as patch:
+        patch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex="full"))
+        message = failure(data)
+    assert message == (
         f"data = '{partial.with_suffix('')}': tokens cannot be written (No space left on device): make room and start "
         "again, which goes on from what has been kept, or set TARDIGRAD_CACHE to another folder"
     )
-    (partial / "progress.new").unlink()
+    assert not temporary.is_symlink()
     after = content(cache)
     assert after.keys() == before.keys()
     assert all(after[name].startswith(before[name]) for name in before)

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from simulator.experiment import Point
+from simulator.host.files import atomic_path, refusal
 from simulator.progress.trackers import TensorBoard
-from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, atomic_path, read_json, read_summaries
-from simulator.record.files import refusal, write_summary
+from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, read_json, read_summaries
+from simulator.record.files import write_summary
 from simulator.report import save_table, write_trace
 from simulator.report.page import write_report
 from simulator.sweep.executors.messages import Piece

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from simulator.host.files import atomic_path
 from simulator.record import (
     ROUND_COLUMNS,
     SUMMARY_KEYS,
     RecordError,
     RunRecord,
-    atomic_path,
     read_results,
     write_summary,
 )
@@ -277,7 +277,7 @@ def test_summary_of_the_builder_is_complete():
 def test_importing_records_imports_no_heavy_package():
     code = (
         "import sys, simulator.record; print(*{name.split('.')[0] for name in sys.modules}"
-        " & {'matplotlib', 'jax', 'simpy', 'rich', 'flax', 'pydantic'})"
+        " & {'matplotlib', 'jax', 'simpy', 'rich', 'flax', 'orbax'})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

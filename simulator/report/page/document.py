@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from simulator.record import atomic_path
+from simulator.host.files import atomic_path
 from simulator.report.given import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records

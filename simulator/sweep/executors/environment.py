@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from simulator.experiment import ExperimentError, Problem
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
-from simulator.host.cores import available_cores
-from simulator.host.platforms import choice_of_user
+from simulator.host.jax_setup import available_cores, choice_of_user
 
 _CPU_DEVICES, _FRACTION, _PREALLOCATE = (
     "JAX_NUM_CPU_DEVICES",

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from simulator.experiment import SimulationError
+from simulator.host.files import atomic_path, naming
 from simulator.host.signals import Stopped
 from simulator.host.versions import versions
-from simulator.record import SUMMARY_FILE, atomic_path, naming
+from simulator.record import SUMMARY_FILE
 from simulator.sweep.executors.environment import Surroundings
 from simulator.sweep.executors.messages import Message, Over, Piece, Stood, Teller
 from simulator.sweep.folder import CHECKPOINTS

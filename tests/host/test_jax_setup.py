@@ -1,4 +1,4 @@
-"""A machine whose JAX has a plugin for CUDA that crashes where there is no driver, as that of a login node does."""
+"""JAX's settings, also on a machine with a plugin for CUDA that crashes without a driver, as on a login node."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simulator.experiment.file import merge
-from simulator.host import platforms
+from simulator.host import jax_setup
 from simulator.sweep.executors.environment import node_surroundings
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
@@ -27,7 +27,7 @@ def initialize():
 CLI = "from simulator.cli.main import main; main()"
 SAID = "tardigrad: no NVIDIA driver was found: JAX computes on the CPU\n"
 without_driver = pytest.mark.skipif(
-    any(os.path.exists(device) for device in platforms._DEVICES), reason="there is an NVIDIA driver"
+    any(os.path.exists(device) for device in jax_setup.NVIDIA_DEVICES), reason="there is an NVIDIA driver"
 )
 
 
@@ -104,9 +104,9 @@ def test_another_setting_of_jaxs_that_is_wrong_is_one_message(tmp_path: Path):
 def test_a_driver_is_a_device_and_a_library(
     monkeypatch: pytest.MonkeyPatch, installed: list[str], devices: list[str], library: str, lacks: bool
 ):
-    monkeypatch.setattr(platforms, "_DEVICES", tuple(devices))
-    monkeypatch.setattr(platforms, "_DRIVER", library)
-    assert platforms._lacks_driver(installed) == lacks
+    monkeypatch.setattr(jax_setup, "NVIDIA_DEVICES", tuple(devices))
+    monkeypatch.setattr(jax_setup, "NVIDIA_DRIVER", library)
+    assert jax_setup.lacks_driver(installed) == lacks
 
 
 @pytest.mark.parametrize(
@@ -123,22 +123,54 @@ def test_a_driver_is_a_device_and_a_library(
 def test_what_is_chosen_where_cuda_has_no_driver(
     monkeypatch: pytest.MonkeyPatch, installed: list[str], choice: str, then: str
 ):
-    monkeypatch.setattr(platforms, "_plugins", lambda: installed)
-    monkeypatch.setattr(platforms, "_DEVICES", ())
-    monkeypatch.setattr(platforms, "_before", None)
+    monkeypatch.setattr(jax_setup, "jax_plugins", lambda: installed)
+    monkeypatch.setattr(jax_setup, "NVIDIA_DEVICES", ())
+    monkeypatch.setattr(jax_setup, "replaced_choice", None)
     monkeypatch.setenv("JAX_PLATFORMS", choice)
     monkeypatch.delitem(sys.modules, "jax", raising=False)
-    platforms.avoid_cuda_without_driver()
+    jax_setup.avoid_cuda_without_driver()
     assert os.environ["JAX_PLATFORMS"] == then
-    assert platforms.cuda_is_avoided() == (then != choice)
-    assert platforms.choice_of_user() == choice
+    assert jax_setup.cuda_is_avoided() == (then != choice)
+    assert jax_setup.choice_of_user() == choice
 
 
 def test_a_clusters_machines_do_not_have_to_do_without_cuda_too(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(platforms, "_choice", lambda: "cpu")
+    monkeypatch.setattr(jax_setup, "jax_option", lambda name: "cpu")
     assert node_surroundings(1, 1, None).environment["JAX_PLATFORMS"] == "cpu"  # the user's choice
-    monkeypatch.setattr(platforms, "_before", "")
+    monkeypatch.setattr(jax_setup, "replaced_choice", "")
     assert "JAX_PLATFORMS" not in node_surroundings(1, 1, None).environment
     assert node_surroundings(1, 0, None).environment["JAX_PLATFORMS"] == "cpu"
-    monkeypatch.setattr(platforms, "_before", "cuda,cpu")
+    monkeypatch.setattr(jax_setup, "replaced_choice", "cuda,cpu")
     assert node_surroundings(1, 1, None).environment["JAX_PLATFORMS"] == "cuda,cpu"
+
+
+SHOW = "import simulator; simulator.use_cpu_cores({}); import jax; print(jax.local_device_count())"
+LATE = "import jax, simulator; jax.numpy.ones(1).block_until_ready(); simulator.use_cpu_cores(3)"
+IN_TIME = "import jax, simulator; simulator.use_cpu_cores(3); print(jax.local_device_count())"
+
+
+def in_process(code, check=True, **environment):
+    kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    command = [sys.executable, "-c", code]
+    environment = kept | {"JAX_PLATFORMS": "cpu"} | environment
+    return subprocess.run(command, check=check, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("code", "environment", "devices"),
+    [
+        (SHOW.format(3), {}, 3),
+        (SHOW.format(""), {}, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        (SHOW.format(3), {"JAX_NUM_CPU_DEVICES": "2"}, 2),
+        (SHOW.format(3), {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, 2),
+        (IN_TIME, {}, 3),
+    ],
+)
+def test_cores_are_devices_unless_the_environment_says_otherwise(code, environment, devices):
+    assert in_process(code, **environment).stdout == f"{devices}\n"
+
+
+def test_it_is_an_error_once_jax_has_computed_something():
+    failed = in_process(LATE, check=False)
+    assert failed.returncode == 1
+    assert "RuntimeError" in failed.stderr

@@ -1,0 +1,139 @@
+"""Files and folders that are whole or absent, locks, and errors that name what they are about."""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+
+
+@contextmanager
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Adds a file's or folder's name to the operating system's errors that lack one, or have `instead_of`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(instead_of), instead_of):
+            error.filename = str(path)
+        raise
+
+
+def refusal(error: Exception, path: Path) -> OSError:
+    """Returns the operating system's error, about `path`, behind a library's own words."""
+    code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), None)
+    if code is None:
+        return OSError(f"{path}: cannot be written: {error}")
+    return OSError(code, os.strerror(code), str(path))
+
+
+@contextmanager
+def atomic_path(path: Path, *, directory: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
+
+    The folder around it is made when absent. A reader sees the old file or the new one, never a part of either, also
+    after a power failure. A link stays one: the file that it leads to is replaced. A device or a pipe is written to as
+    it is.
+
+    Args:
+        path: Of the file or folder.
+        directory: Whether it is a folder; then the temporary one is there already, in place of what a process that was
+            killed has left.
+
+    Raises:
+        OSError: It cannot be written; names `path`.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with naming(path):
+            yield path
+        return
+    target = path.resolve() if path.is_symlink() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = target.name if directory else uuid.uuid4().hex  # that of a file may be as long as a name can be
+    temporary = target.with_name(f".{name}.tmp")
+    with naming(path, instead_of=temporary):
+        try:
+            if directory:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+            yield temporary
+            put(temporary, target)
+        except BaseException:
+            if directory:
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def put(made: Path, path: Path) -> None:
+    """Makes a file, or a folder with all that is in it, durable and renames it to `path`, in place of what is there."""
+    for each in [*made.rglob("*"), made]:
+        _sync(each)
+    if made.is_dir() and path.is_dir():
+        shutil.rmtree(path)
+    made.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replaces a file's content, text as UTF-8, by way of `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(path: Path, occupied: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds a lock file, which the operating system releases if the process dies.
+
+    Args:
+        path: Of the lock file.
+        occupied: Called before another process that holds it is waited for; may raise an error instead.
+    """
+    from filelock import FileLock, Timeout  # takes long to load, for a command that only shows its help
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        occupied()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether a process holds a lock file."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
