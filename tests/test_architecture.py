@@ -2,6 +2,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,12 @@ FRONT_DOORS = {"__init__.py", "api.py"}  # the only modules that are in no room
 FORBIDDEN = {
     "simulator": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
     "simulator.experiment": {"jax", "simpy", "numpy"},
+    "simulator.experiment.schema.json_schema": {"jax", "simpy", "models"},
     "simulator.cluster": {"jax", "simpy"},
     "simulator.data": {"jax", "simpy"},
     "simulator.timeline": {"jax", "optax", "pandas"},
     "simulator.learning": {"simpy", "matplotlib"},
-    "simulator.record": {"jax", "simpy", "matplotlib"},
+    "simulator.record": {"jax", "simpy", "matplotlib", "rich", "orbax"},
     "simulator.report": {"jax", "simpy"},
     "simulator.host": {"jax", "numpy", "pandas", "simpy"},
     "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
@@ -153,6 +155,17 @@ def test_files_and_functions_stay_readable():
                 if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60:
                     long.append(f"{file}: {node.name} has {node.end_lineno - node.lineno} lines")
     assert not long
+
+
+TWICE = {"Checkpoint", "Finished", "Progress", "Workers"}  # each of these is about to get a name of its own
+
+
+def test_every_public_class_has_a_name_of_its_own():
+    files = [file for package in ("models", "simulator") for file in (ROOT / package).rglob("*.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef) and node.name[0] != "_")
+    assert len(names) > 200
+    assert {name for name, count in names.items() if count > 1} <= TWICE
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["explain"], ["data", "prepare"]])

@@ -3,7 +3,7 @@
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
-from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel
+from simulator.cluster.faults import Absence, Episodes, FaultModel
 from simulator.cluster.length import Length, length_at_most
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "PROFILES",
     "Absence",
     "ClusterModel",
-    "Episode",
     "Episodes",
     "FaultModel",
     "Length",

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,9 @@ from simulator.experiment.schema.faults import (
     UniformTime,
     WeibullTime,
 )
+from simulator.host.kinds import AbsenceKind
 from simulator.host.random_streams import numpy_stream
 
-AbsenceKind = Literal["crash", "preemption", "departure", "late"]
 _MOST_EPISODES = 100_000
 _FIRST: tuple[AbsenceKind, ...] = ("late", "departure", "preemption", "crash")  # of what begins at one time
 Spans = Iterator[tuple[Nanoseconds, Nanoseconds]]

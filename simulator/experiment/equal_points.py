@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from simulator.experiment.file import DISCRIMINATORS, Document, Tree, lookup
+from simulator.experiment.file import DISCRIMINATORS, Document, Tree
 from simulator.experiment.problems import Problem
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.sweep_axes import Setting
+from simulator.host.mappings import lookup
 
 
 def axes_without_effect(document: Document, settings: Sequence[Setting], tree: Tree) -> Iterator[Problem]:

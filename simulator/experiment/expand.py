@@ -11,17 +11,7 @@ from typing import Any
 import pydantic
 
 from simulator.experiment.equal_points import Seen, axes_without_effect, holds
-from simulator.experiment.file import (
-    DISCRIMINATORS,
-    DOCUMENT_KEYS,
-    MISSING,
-    Document,
-    Tree,
-    load_document,
-    lookup,
-    merge,
-    together,
-)
+from simulator.experiment.file import DISCRIMINATORS, DOCUMENT_KEYS, Document, Tree, load_document, merge, together
 from simulator.experiment.messages import Mistake, explain
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
@@ -30,6 +20,7 @@ from simulator.experiment.schema.section import Section
 from simulator.experiment.search import Search, searches_of
 from simulator.experiment.sweep_axes import Setting, axes_of
 from simulator.experiment.yaml_text import Key
+from simulator.host.mappings import MISSING, lookup
 from simulator.host.text import visible
 
 Check = Callable[[Experiment], Iterable[Problem]]

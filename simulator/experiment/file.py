@@ -12,13 +12,13 @@ from simulator.experiment.paths import anchor, anchor_files, expanded
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema.cluster import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
+from simulator.host.mappings import MISSING, lookup
 
 Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
 
 
 DOCUMENT_KEYS = ("variants", "select", "sweep", "scales", "extends", "reference")
-MISSING = object()
 
 
 @dataclasses.dataclass
@@ -62,18 +62,6 @@ class Document:
                 file, line = self.lines[key[:end]]
                 return Problem(shown or ".".join(key), message, value, file, line)
         return Problem(shown or ".".join(key), message, value, self.path)
-
-
-def lookup(tree: Any, key: Iterable[str]) -> Any:
-    """Returns the value at a dotted path of nested mappings and lists, or `MISSING`."""
-    for part in key:
-        if isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list | tuple) and part.isdecimal() and int(part) < len(tree):
-            tree = tree[int(part)]
-        else:
-            return MISSING
-    return tree
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:

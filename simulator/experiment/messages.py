@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from simulator.experiment.file import DOCUMENT_KEYS, MISSING, lookup
+from simulator.experiment.file import DOCUMENT_KEYS
 from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.registry import BUILT_IN, registered
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import ConflictError
 from simulator.experiment.yaml_text import Key
+from simulator.host.mappings import MISSING, lookup
 
 _EXTENSIBLE = (*BUILT_IN, "outer")
 """Sections that can be given names of one's own."""

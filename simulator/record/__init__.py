@@ -4,7 +4,7 @@ Orbax is loaded when a checkpoint is written or read.
 """
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
-from simulator.record.files import check_kind, read_json, to_json, write_json, write_summary
+from simulator.record.files import check_kind, read_json, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
@@ -26,7 +26,6 @@ from simulator.record.schema import (
     OUTCOMES,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
-    Column,
     RecordError,
     shard_columns,
 )
@@ -35,7 +34,6 @@ from simulator.record.settings import (
     FILES,
     NAMES,
     differences,
-    flattened,
     identity_of,
     settings_of,
 )
@@ -59,7 +57,6 @@ __all__ = [
     "Bill",
     "Checkpoint",
     "Checkpoints",
-    "Column",
     "EvaluationLog",
     "FaultLog",
     "RecordError",
@@ -71,7 +68,6 @@ __all__ = [
     "currency_named",
     "differences",
     "failure",
-    "flattened",
     "gives_prices",
     "identity_of",
     "kept_updates",
@@ -86,6 +82,5 @@ __all__ = [
     "summarize_rounds",
     "to_json",
     "worker_table",
-    "write_json",
     "write_summary",
 ]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-ABSENCES = ("crash", "preemption", "departure", "late")
+from simulator.host.kinds import ABSENCES
 
 
 def absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:

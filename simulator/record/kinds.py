@@ -17,28 +17,28 @@ Summary = pydantic.create_model(
 """Summary of a run."""
 
 
-class _Data(pydantic.BaseModel):
+class _DataPrices(pydantic.BaseModel):
     price_per_gigabyte: float | None = None
 
 
-class _Network(_Data):
-    down: _Data | None = None
-    up: _Data | None = None
+class _NetworkPrices(_DataPrices):
+    down: _DataPrices | None = None
+    up: _DataPrices | None = None
 
 
-class _Accelerator(pydantic.BaseModel):
+class _AcceleratorPrices(pydantic.BaseModel):
     count: int = 1
     price_per_hour: float | None = None
 
 
-class _Devices(pydantic.BaseModel):
+class _DevicePrices(pydantic.BaseModel):
     price_per_hour: float | list[float] | None = None
-    accelerators: list[_Accelerator] | None = None
+    accelerators: list[_AcceleratorPrices] | None = None
 
 
-class _Cluster(pydantic.BaseModel):
-    devices: _Devices | None = None
-    network: _Network | None = None
+class _ClusterPrices(pydantic.BaseModel):
+    devices: _DevicePrices | None = None
+    network: _NetworkPrices | None = None
     server_update_time: float | None = None
     server_price_per_hour: float | None = None
     currency: str | None = None
@@ -51,7 +51,7 @@ class Described(pydantic.BaseModel):
     variant: str | None
     seed: int
     description: str | None = None
-    cluster: _Cluster | None = None
+    cluster: _ClusterPrices | None = None
 
 
 class Facts(pydantic.BaseModel):

@@ -21,7 +21,7 @@ _FORMATS = {"integer": "q", "real": "d", "outcome": "b", "fault": "b"}
 _CODES = {kind: {name: code for code, name in enumerate(names)} for kind, names in CATEGORIES.items()}
 
 
-class Log:
+class TableLog:
     """Rows of declared columns, packed one after another into one growing buffer.
 
     Args:
@@ -75,7 +75,7 @@ class Log:
         return pd.DataFrame(series)
 
 
-class RoundLog(Log):
+class RoundLog(TableLog):
     """Log of rounds, see `ROUND_COLUMNS`; append them in order of arrival."""
 
     def __init__(self) -> None:
@@ -95,14 +95,14 @@ class RoundLog(Log):
         return frame
 
 
-class FaultLog(Log):
+class FaultLog(TableLog):
     """Log of faults, see `FAULT_COLUMNS`; append them in order of simulated time."""
 
     def __init__(self) -> None:
         super().__init__(FAULT_COLUMNS, "FAULT_COLUMNS")
 
 
-class EvaluationLog(Log):
+class EvaluationLog(TableLog):
     """Log of evaluations, see `EVALUATION_COLUMNS`; append them in order of simulated time.
 
     Args:

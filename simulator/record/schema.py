@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
-OUTCOMES = ("applied", "buffered", "dropped")
+from simulator.host.kinds import Outcome
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 FAULTS: Mapping[str, str] = {
     "crash": "a worker went away without a warning",
     "preemption": "a worker was taken away",

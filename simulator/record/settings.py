@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.host.mappings import flattened
+
 NAMES = ("name", "description", "variant", "scale", "seed")
 """What an experiment and its repeats are called."""
 
@@ -14,17 +16,6 @@ FACTS = ("trainer", "data_hash", "data.tokenizer_hash")
 """What a summary has of what was trained, and on what."""
 
 _OF_NO_RESULT = ("checkpoint", "compute.trainer")
-
-
-def flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted path to value: mappings are opened, lists and empty mappings are values."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= {f"{key}.{path}": inner for path, inner in flattened(value).items()}
-        else:
-            flat[str(key)] = value
-    return flat
 
 
 def settings_of(experiment: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:

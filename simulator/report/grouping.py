@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pandas as pd
 
+from simulator.host.mappings import flattened
 from simulator.host.text import plural
-from simulator.record import FACTS, FILES, RunRecord, flattened, identity_of, settings_of
+from simulator.record import FACTS, FILES, RunRecord, identity_of, settings_of
 from simulator.report.given import Records, Results, records_of, results_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
 

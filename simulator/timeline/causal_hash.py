@@ -5,7 +5,8 @@ import struct
 from collections.abc import Iterable
 from typing import get_args
 
-from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Outcome, Shortened, Update
+from simulator.host.kinds import Outcome
+from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
 
 _ROUND = struct.Struct("<cqqqqq")
 _MARK = struct.Struct("<cqq")

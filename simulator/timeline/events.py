@@ -1,11 +1,10 @@
 """Events of the simulated world, in causal order. Times are in whole nanoseconds."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from simulator.cluster import Nanoseconds
-
-Outcome = Literal["applied", "buffered", "dropped"]
+from simulator.host.kinds import FaultKind, Outcome
 
 
 class Round(NamedTuple):
@@ -47,26 +46,6 @@ class Shortened(NamedTuple):
     time_ns: Nanoseconds
     round: Round
     given: int
-
-
-FaultKind = Literal[
-    "crash",
-    "preemption",
-    "departure",
-    "late",
-    "notice",
-    "return",
-    "slow",
-    "normal",
-    "disconnect",
-    "reconnect",
-    "server down",
-    "server up",
-    "message",
-]
-
-
-ABSENCES: tuple[FaultKind, ...] = ("crash", "preemption", "departure", "late")
 
 
 class Lost(NamedTuple):

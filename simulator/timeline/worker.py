@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import simpy
 
 from simulator.cluster import Absence, Nanoseconds, nanoseconds, seconds
-from simulator.timeline.events import Arrival, Fault, FaultKind, Lost, Round, Shortened
+from simulator.host.kinds import FaultKind
+from simulator.timeline.events import Arrival, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import pydantic
 
 from simulator.experiment import Experiment, registry
-from simulator.experiment.file import lookup
+from simulator.host.mappings import lookup
 from simulator.record import RecordError, RunRecord
 from simulator.verify import cluster_rules, order_rules
-from simulator.verify.checked_run import Found, Violation
+from simulator.verify.checked_run import CheckedRun, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
@@ -29,8 +29,8 @@ def verify(record: RunRecord) -> list[Violation]:
         first = error.errors()[0]
         where = "".join(f"{key}: " for key in first["loc"])
         raise RecordError(f"the record's experiment is not valid: {where}{first['msg']}") from error
-    found = Found(record, experiment)
-    return [violation for rule in (*order_rules.ALL, *cluster_rules.ALL) for violation in rule(found)]
+    run = CheckedRun(record, experiment)
+    return [violation for rule in (*order_rules.ALL, *cluster_rules.ALL) for violation in rule(run)]
 
 
 _DECIDES: dict[registry.Policy, str] = {

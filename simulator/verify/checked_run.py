@@ -65,7 +65,7 @@ class Cost(NamedTuple):
     lost_pushes: int
 
 
-class Found:
+class CheckedRun:
     """A record and the expectations that follow from its experiment.
 
     Attributes:

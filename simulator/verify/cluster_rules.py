@@ -10,40 +10,40 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
-from simulator.verify.checked_run import Cost, Found, Violation, each, in_ns
+from simulator.verify.checked_run import CheckedRun, Cost, Violation, each, in_ns
 
 
-def _durations_are_the_clusters(found: Found) -> Iterator[Violation]:
-    cluster, expected = found.cluster, found.costs
+def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
+    cluster, expected = run.cluster, run.costs
     if cluster is None:  # by FLOP/s: then every step of a worker takes as long as any other
-        yield from _steps_take_one_time(found)
+        yield from _steps_take_one_time(run)
         return
-    crashes = _times(found, "crash")
-    for row, task in enumerate(found.rounds.to_dict("records")):
+    crashes = _times(run, "crash")
+    for row, task in enumerate(run.rounds.to_dict("records")):
         if task["round"] not in expected:
             continue
         cost = expected[task["round"]]
         resent = _between(crashes.get(task["worker"], ()), task["push_start_s"], task["arrival_s"])
         for message in (
-            _computing(task, cost, cluster, found.eps_s),
-            _sending("pull", cluster.down, task, cost.lost_pulls, found, cluster, again=False),
-            _sending("push", cluster.up, task, cost.lost_pushes, found, cluster, again=resent > 0),
+            _computing(task, cost, cluster, run.eps_s),
+            _sending("pull", cluster.down, task, cost.lost_pulls, run, cluster, again=False),
+            _sending("push", cluster.up, task, cost.lost_pushes, run, cluster, again=resent > 0),
         ):
             if message:
                 yield Violation("rounds", row, "durations", message)
         yield from _messages(row, task, cost, cluster, resent)
 
 
-def _steps_take_one_time(found: Found) -> Iterator[Violation]:
-    faults = found.experiment.cluster.faults
-    if found.experiment.cluster.devices.jitter > 0 or (faults and (faults.slowdowns or faults.trace)):
+def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
+    faults = run.experiment.cluster.faults
+    if run.experiment.cluster.devices.jitter > 0 or (faults and (faults.slowdowns or faults.trace)):
         return
-    whole = ~found.rounds["round"].isin(found.cut["round"])
-    rounds = found.rounds[whole]
+    whole = ~run.rounds["round"].isin(run.cut["round"])
+    rounds = run.rounds[whole]
     compute_s = rounds["push_start_s"] - rounds["compute_start_s"]
     step_s = compute_s / rounds["local_steps"]
     typical = step_s.groupby(rounds["worker"]).transform("median")
-    wrong = (step_s - typical).abs() * rounds["local_steps"] > found.eps_s
+    wrong = (step_s - typical).abs() * rounds["local_steps"] > run.eps_s
     for row in rounds.index[wrong].tolist():
         yield Violation("rounds", row, "durations", "its steps took another time")
 
@@ -69,7 +69,7 @@ def _sending(
     link: Link,
     task: Mapping[Any, Any],
     lost: int,
-    found: Found,
+    run: CheckedRun,
     cluster: ClusterModel,
     *,
     again: bool,
@@ -80,8 +80,8 @@ def _sending(
     exact = link.shared_s is None and not again
     alone_s = seconds(_alone_ns(link, task["worker"], in_ns(start_s), lost, cluster, outages=exact))
     if not exact:
-        return None if took_s >= alone_s - found.eps_s else f"the {name} took less than it takes alone"
-    right = abs(took_s - alone_s) <= found.eps_s
+        return None if took_s >= alone_s - run.eps_s else f"the {name} took less than it takes alone"
+    right = abs(took_s - alone_s) <= run.eps_s
     return None if right else f"{name} took {took_s} s and should take {alone_s} s"
 
 
@@ -99,9 +99,9 @@ def _alone_ns(
     return end_ns - start_ns
 
 
-def _links_carry_no_more_than_they_can(found: Found) -> Iterator[Violation]:
+def _links_carry_no_more_than_they_can(run: CheckedRun) -> Iterator[Violation]:
     """Messages over a shared link fit in between their rounds' begin and end of the transfer, one after the other."""
-    cluster = found.cluster
+    cluster = run.cluster
     if cluster is None:
         return
     server = cluster.faults.server if cluster.faults is not None else Episodes([])
@@ -113,14 +113,14 @@ def _links_carry_no_more_than_they_can(found: Found) -> Iterator[Violation]:
             continue
         shared_ns = nanoseconds(link.shared_s)
         transfers = []
-        for row, task in enumerate(found.rounds.to_dict("records")):
+        for row, task in enumerate(run.rounds.to_dict("records")):
             begin_ns, end_ns = in_ns(task[begin]), in_ns(task[end])
             if 0 <= begin_ns <= end_ns < math.inf and task["worker"] in range(cluster.workers):
                 rest_ns = max(nanoseconds(link.transfer_s(task["worker"])) - shared_ns, 0)
                 left_ns = max(server.work_ns(0, end_ns - rest_ns), 0)  # of the time in which the link works
                 work_ns = task[sent] // link.message_bytes * shared_ns
                 transfers.append((server.work_ns(0, begin_ns), left_ns, work_ns, row))
-        late = _too_late(transfers, 1 + 1e9 * found.eps_s)
+        late = _too_late(transfers, 1 + 1e9 * run.eps_s)
         if late is not None:
             message = f"the server's link {name} cannot have carried this message and the others beside it by then"
             yield Violation("rounds", late, "links", message)
@@ -150,9 +150,9 @@ def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]]
     return None
 
 
-def _times(found: Found, fault: str) -> dict[int, list[float]]:
+def _times(run: CheckedRun, fault: str) -> dict[int, list[float]]:
     """Returns the times of a fault of each worker, in order."""
-    rows = found.faults[found.faults["fault"] == fault]
+    rows = run.faults[run.faults["fault"] == fault]
     return {int(str(worker)): sorted(own.tolist()) for worker, own in rows.groupby("worker")["time_s"]}
 
 
@@ -170,13 +170,13 @@ def _messages(row: int, task: Mapping[Any, Any], cost: Cost, cluster: ClusterMod
             yield Violation("rounds", row, "bytes", f"{name} is {sent}; a message has {link.message_bytes}")
 
 
-def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
-    moments = found.faults[~found.faults["fault"].isin(["lost", "cut"])]
-    model, workers = found.fault_model, found.experiment.cluster.workers
+def _faults_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
+    moments = run.faults[~run.faults["fault"].isin(["lost", "cut"])]
+    model, workers = run.fault_model, run.experiment.cluster.workers
     if model is None:
-        yield from each("faults", "faults", np.ones(len(found.faults), bool), lambda row: "nothing can go wrong here")
+        yield from each("faults", "faults", np.ones(len(run.faults), bool), lambda row: "nothing can go wrong here")
         return
-    end_s = found.length_s - found.eps_s  # what happens at the end may come after it
+    end_s = run.length_s - run.eps_s  # what happens at the end may come after it
     should: dict[tuple[int, str], list[float]] = {}
     for time_s, worker, fault in _happening(model, workers, end_s):
         should.setdefault((worker, fault), []).append(time_s)
@@ -186,7 +186,7 @@ def _faults_are_the_clusters(found: Found) -> Iterator[Violation]:
         times_s = should.pop(key, [])
         rows: list[Any] = own.index.tolist()
         for row, time_s, right_s in itertools.zip_longest(rows, own["time_s"].tolist(), times_s):
-            if row is None or right_s is None or abs(time_s - right_s) > found.eps_s:
+            if row is None or right_s is None or abs(time_s - right_s) > run.eps_s:
                 message = f"{key[1]} of worker {key[0]} at {time_s} s should be at {right_s} s"
                 yield Violation("faults", row, "faults", message)
                 break
@@ -223,57 +223,57 @@ def _episodes(
             yield seconds(episode.end_ns), worker, ends
 
 
-def _what_is_lost_has_a_reason(found: Found) -> Iterator[Violation]:
+def _what_is_lost_has_a_reason(run: CheckedRun) -> Iterator[Violation]:
     """A round is lost when its worker goes away or has notice to, or when its messages are lost."""
-    faults = found.experiment.cluster.faults
-    reasons = found.faults[found.faults["fault"].isin(["crash", "preemption", "departure", "notice"])]
+    faults = run.experiment.cluster.faults
+    reasons = run.faults[run.faults["fault"].isin(["crash", "preemption", "departure", "notice"])]
     known = set(zip(reasons["worker"].tolist(), reasons["time_s"].tolist(), strict=True))
     by_message = faults is not None and faults.message_loss is not None
-    for row, worker, time_s, fault in found.faults[["worker", "time_s", "fault"]].itertuples():
+    for row, worker, time_s, fault in run.faults[["worker", "time_s", "fault"]].itertuples():
         if fault in ("lost", "cut") and (worker, time_s) not in known and not (by_message and fault == "lost"):
             yield Violation("faults", row, "faults", f"nothing befell worker {worker} at {time_s} s")
-    arrived = set(found.rounds["round"].tolist())
-    for row, number in found.lost["round"].items():
+    arrived = set(run.rounds["round"].tolist())
+    for row, number in run.lost["round"].items():
         if number in arrived:
             yield Violation("faults", int(str(row)), "faults", f"round {number} was lost and arrived")
-    times_s = found.faults["time_s"].to_numpy()
+    times_s = run.faults["time_s"].to_numpy()
     back = np.append(False, np.diff(times_s) < 0)[: len(times_s)]
     yield from each("faults", "time", back, lambda row: "happens before the row above it")
 
 
-def _what_is_lost_is_bounded(found: Found) -> Iterator[Violation]:
-    cluster, version = found.cluster, np.append(0, found.column("version"))
-    for row, lost in found.lost.iterrows():
+def _what_is_lost_is_bounded(run: CheckedRun) -> Iterator[Violation]:
+    cluster, version = run.cluster, np.append(0, run.column("version"))
+    for row, lost in run.lost.iterrows():
         at = int(str(row))
         if not 0 <= lost["computed_steps"] <= lost["local_steps"]:
             yield Violation("faults", at, "faults", f"{lost['computed_steps']} of {lost['local_steps']} steps done")
         if not 0 <= lost["pulled_version"] <= version.max():
             yield Violation("faults", at, "versions", f"there was no version {lost['pulled_version']}")
-        cost = found.costs.get(lost["round"])
+        cost = run.costs.get(lost["round"])
         if cluster is None or cost is None:
             continue
         for name, link, tries in (
             ("bytes_down", cluster.down, cost.lost_pulls + 1),
-            ("bytes_up", cluster.up, (cost.lost_pushes + 1) * (1 + len(found.faults))),
+            ("bytes_up", cluster.up, (cost.lost_pushes + 1) * (1 + len(run.faults))),
         ):
             if not 0 <= lost[name] <= tries * link.message_bytes or lost[name] % link.message_bytes:
                 yield Violation("faults", at, "bytes", f"{name} is {lost[name]}; a message has {link.message_bytes}")
 
 
-def _nobody_works_while_absent(found: Found) -> Iterator[Violation]:
+def _nobody_works_while_absent(run: CheckedRun) -> Iterator[Violation]:
     """A round that arrived did not span an absence, unless its finished steps were sent after a crash."""
-    model = found.fault_model
+    model = run.fault_model
     if model is None:
         return
-    for worker, own in found.rounds.groupby("worker"):
+    for worker, own in run.rounds.groupby("worker"):
         starts_s = []
         for absence in model.absences(int(str(worker))):
-            if seconds(absence.start_ns) > found.length_s:
+            if seconds(absence.start_ns) > run.length_s:
                 break
             if not absence.delivers:
                 starts_s.append(seconds(absence.start_ns))
-        first = np.searchsorted(starts_s, own["pull_start_s"].to_numpy() + found.eps_s)
-        last = np.searchsorted(starts_s, own["arrival_s"].to_numpy() - found.eps_s)
+        first = np.searchsorted(starts_s, own["pull_start_s"].to_numpy() + run.eps_s)
+        last = np.searchsorted(starts_s, own["arrival_s"].to_numpy() - run.eps_s)
         for row in own.index[first < last].tolist():
             yield Violation("rounds", row, "faults", f"worker {worker} went away before this round could arrive")
 

@@ -5,7 +5,8 @@ import yaml
 from experiment_files import SMALL, messages
 
 from simulator.experiment import Document, ExperimentError, load, load_document
-from simulator.experiment.file import lookup, merge, parse_value
+from simulator.experiment.file import merge, parse_value
+from simulator.host.mappings import lookup
 
 
 def write(folder: Path, text: str | bytes, name: str = "file.yaml") -> Path:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.host.kinds import FaultKind
 from simulator.record import (
     FAULT_COLUMNS,
     FAULTS,
@@ -20,7 +21,6 @@ from simulator.record import (
     summarize_faults,
 )
 from simulator.report import read_runs
-from simulator.timeline import FaultKind
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
 BASE = build_record(local_steps=400)

@@ -2,8 +2,6 @@ import json
 import math
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -272,15 +270,6 @@ def test_summary_file_is_valid_json(tmp_path):
 
 def test_summary_of_the_builder_is_complete():
     assert set(build_record().summary) == set(SUMMARY_KEYS)
-
-
-def test_importing_records_imports_no_heavy_package():
-    code = (
-        "import sys, simulator.record; print(*{name.split('.')[0] for name in sys.modules}"
-        " & {'matplotlib', 'jax', 'simpy', 'rich', 'flax', 'orbax'})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
 
 
 def test_results_have_their_experiments_where_run_folders_are_beside_them(tmp_path):

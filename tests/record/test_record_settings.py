@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.record import differences, flattened, identity_of, settings_of
+from simulator.host.mappings import flattened
+from simulator.record import differences, identity_of, settings_of
 
 SUMMARY = {"overrides": {}, "trainer": "batched", "data_hash": "da7a", "data": {"tokenizer_hash": "70"}}
 FACTS = {"trainer": "batched", "data_hash": "da7a", "data.tokenizer_hash": "70"}

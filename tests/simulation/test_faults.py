@@ -15,12 +15,12 @@ from simulator import Workshop, simulate
 from simulator.cluster import nanoseconds
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
+from simulator.host.kinds import ABSENCES
 from simulator.record import RunRecord
 from simulator.simulation.run import Run
 from simulator.simulation.shared_training import SharedTraining
 from simulator.simulation.simulate import Simulation, TrainerKind
 from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Update
-from simulator.timeline.events import ABSENCES
 from simulator.verify import verify
 from tests import killed_runs
 from tests.experiments import tiny

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simulator.host.mappings import flattened as by_path
 from simulator.record import NAMES
-from simulator.record import flattened as by_path
 from simulator.report.grouping import Group
 
 _ABSENT = "–"  # noqa: RUF001 - an en dash, as tables print a missing value
