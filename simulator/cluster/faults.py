@@ -29,7 +29,6 @@ from simulator.host.random_streams import numpy_stream
 
 _MOST_EPISODES = 100_000
 _FIRST: tuple[AbsenceKind, ...] = ("late", "departure", "preemption", "crash")  # of what begins at one time
-Spans = Iterator[tuple[Nanoseconds, Nanoseconds]]
 
 
 class Absence(NamedTuple):
@@ -60,7 +59,7 @@ class Episode(NamedTuple):
 
     start_ns: Nanoseconds
     end_ns: Nanoseconds
-    factor: float
+    factor: float = math.inf
 
 
 class Episodes:
@@ -144,7 +143,7 @@ class FaultModel:
         self._trace: dict[Any, list[TraceEvent]] = defaultdict(list)
         for event in faults.trace or ():
             self._trace[event.worker].append(event)
-        self.server = Episodes(_merged([*self._spans("server_outages", 0), self._traced("server", "down", "up")]))
+        self.server = Episodes(_merged([self._spans("server_outages", 0), self._traced("server", "down", "up")]))
         self.slowdowns = functools.cache(self._slowdowns)
         self.own_link, self.link = functools.cache(self._own_link), functools.cache(self._link)
 
@@ -168,49 +167,40 @@ class FaultModel:
         yield self._traced_absences(worker)
         if faults.joins is not None and faults.joins[worker] > 0:
             yield [Absence(0, nanoseconds(faults.joins[worker]), "late", 0)]
-        for spans in self._spans("crashes", worker):
-            assert faults.crashes is not None
-            delivers = faults.crashes.in_flight == "delivered"
-            yield (Absence(start_ns, end_ns, "crash", start_ns, delivers) for start_ns, end_ns in spans)
-        for spans in self._spans("preemption", worker):
-            assert faults.preemption is not None
-            notice_ns = nanoseconds(faults.preemption.notice)
-            yield (Absence(start_ns, end_ns, "preemption", max(start_ns - notice_ns, 0)) for start_ns, end_ns in spans)
+        delivers = faults.crashes is not None and faults.crashes.in_flight == "delivered"
+        spans = self._spans("crashes", worker, "repair")
+        yield (Absence(start_ns, end_ns, "crash", start_ns, delivers) for start_ns, end_ns, _ in spans)
+        notice_ns = nanoseconds(faults.preemption.notice) if faults.preemption else 0
+        spans = self._spans("preemption", worker, "absence")
+        yield (Absence(start_ns, end_ns, "preemption", max(start_ns - notice_ns, 0)) for start_ns, end_ns, _ in spans)
         departures = faults.departures
         if departures is not None and _concerns(departures, worker):
             start_ns = nanoseconds(draw(departures.after, numpy_stream(self._seed, "departures", worker)))
             yield [Absence(start_ns, math.inf, "departure", start_ns)] if start_ns < math.inf else []
 
     def _slowdowns(self, worker: int) -> Episodes:
-        faults = self._faults
-        sources: list[Iterator[Episode]] = [iter(self._traced_slowdowns(worker))]
-        for spans in self._spans("slowdowns", worker):
-            assert faults.slowdowns is not None
-            factor = faults.slowdowns.factor
-            sources.append(Episode(start_ns, end_ns, factor) for start_ns, end_ns in spans)
-        return Episodes(_product(sources))
+        factor = self._faults.slowdowns.factor if self._faults.slowdowns else 1.0
+        random = (each._replace(factor=factor) for each in self._spans("slowdowns", worker))
+        return Episodes(_product([self._traced_slowdowns(worker), random]))
 
     def _own_link(self, worker: int) -> Episodes:
-        traced = self._traced(worker, "disconnect", "reconnect")
-        return Episodes(_merged([*self._spans("link_outages", worker), traced]))
+        return Episodes(_merged([self._spans("link_outages", worker), self._traced(worker, "disconnect", "reconnect")]))
 
     def _link(self, worker: int) -> Episodes:
-        spans = ((each.start_ns, each.end_ns) for each in self.own_link(worker))
-        server = ((each.start_ns, each.end_ns) for each in self.server)
-        return Episodes(_merged([spans, server]))
+        return Episodes(_merged([self.own_link(worker), self.server]))
 
-    def _spans(self, kind: str, worker: int) -> list[Spans]:
-        """Returns the random spans of one kind of fault of a worker, none if it has none."""
+    def _spans(self, kind: str, worker: int, lasts: str = "duration") -> Iterator[Episode]:
+        """Returns the random standstills of one kind of fault of a worker; `lasts` is the setting of their length."""
         section = getattr(self._faults, kind)
         if section is None or not _concerns(section, worker):
-            return []
-        lasts = getattr(section, {"crashes": "repair", "preemption": "absence"}.get(kind, "duration"))
-        return [_renewals(section.time_between, lasts, numpy_stream(self._seed, kind.replace("_", " "), worker))]
+            return iter(())
+        random = numpy_stream(self._seed, kind.replace("_", " "), worker)
+        return _renewals(section.time_between, getattr(section, lasts), random)
 
-    def _traced(self, who: int | str, begins: str, ends: str) -> Spans:
-        """Returns the spans between a trace's begin and end events; an unfinished one lasts forever."""
+    def _traced(self, who: int | str, begins: str, ends: str) -> Iterator[Episode]:
+        """Returns the standstills between a trace's begin and end events; an unfinished one lasts forever."""
         times_ns = [nanoseconds(event.time) for event in self._trace.get(who, ()) if event.event in (begins, ends)]
-        return itertools.zip_longest(times_ns[::2], times_ns[1::2], fillvalue=math.inf)
+        return itertools.starmap(Episode, itertools.zip_longest(times_ns[::2], times_ns[1::2], fillvalue=math.inf))
 
     def _traced_slowdowns(self, worker: int) -> Iterator[Episode]:
         changes = [event for event in self._trace.get(worker, ()) if event.event in ("slow", "normal")]
@@ -263,28 +253,28 @@ def draw(time: RandomTime, random: np.random.Generator) -> float:
             return float(mean) * float(random.exponential())  # a bare duration
 
 
-def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generator) -> Spans:
+def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generator) -> Iterator[Episode]:
     now_ns: Nanoseconds = 0
     while now_ns < math.inf:
         start_ns = now_ns + max(nanoseconds(draw(between, random)), 1)
         if start_ns == math.inf:
             return
         now_ns = start_ns + max(nanoseconds(draw(lasts, random)), 1)
-        yield start_ns, now_ns
+        yield Episode(start_ns, now_ns)
 
 
-def _merged(sources: Iterable[Spans]) -> Iterator[Episode]:
-    """Yields the union of all spans, as standstills."""
+def _merged(sources: Iterable[Iterable[Episode]]) -> Iterator[Episode]:
+    """Yields the union of all standstills."""
     spans = heapq.merge(*sources)
     current = next(spans, None)
     while current is not None:
-        start_ns, end_ns = current
+        start_ns, end_ns, _ = current
         current = next(spans, None) if end_ns < math.inf else None
-        while current is not None and current[0] <= end_ns:
-            end_ns = max(end_ns, current[1])
+        while current is not None and current.start_ns <= end_ns:
+            end_ns = max(end_ns, current.end_ns)
             current = next(spans, None) if end_ns < math.inf else None
         if end_ns > start_ns:
-            yield Episode(start_ns, end_ns, math.inf)
+            yield Episode(start_ns, end_ns)
 
 
 def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:

@@ -58,7 +58,6 @@ class DataOrder:
         return np.concatenate(pieces).reshape(steps, self.batch_size)
 
     def _epoch(self, shard: int, epoch: int) -> Addresses:
-        """Returns a shard's addresses in the order of one epoch."""
         slot = shard, epoch % 2
         remembered = self._orders.get(slot)
         if remembered is None or remembered[0] != epoch:

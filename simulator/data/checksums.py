@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from simulator.data.progress import Progress
+from simulator.data.progress import PrepareProgress
 
 _READ = 2**22  # bytes at a time
 _REPORTED = 2**28  # bytes between reports: less takes no time
@@ -22,7 +22,7 @@ def checksum(content: bytes | memoryview, before: int = 0) -> int:
     return zlib.crc32(content, before)
 
 
-def changed_file(folder: Path, checksums: Mapping[str, int], report: Progress) -> str | None:
+def changed_file(folder: Path, checksums: Mapping[str, int], report: PrepareProgress) -> str | None:
     """Returns the name of a changed or missing file, None if all files match their checksums.
 
     Args:

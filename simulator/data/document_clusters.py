@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.checksums import checksum
-from simulator.data.progress import Progress, silent
+from simulator.data.progress import PrepareProgress, silent
 from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.schema.data import DocumentData
 from simulator.host.cache import cache_folder
@@ -23,15 +23,12 @@ _CHECKSUM = 4  # bytes
 
 
 def cluster_documents(
-    store: TokenStore, data: DocumentData, clusters: int, progress: Progress | None = None
+    store: TokenStore, data: DocumentData, clusters: int, progress: PrepareProgress | None = None
 ) -> npt.NDArray[np.int32]:
     """Returns each document's cluster, int32 [D]: k-means of TF-IDF vectors of words after a latent semantic analysis.
 
     Kept in the cache folder. DiLoCo (Douillard et al., arXiv 2311.08105) clusters the features of a pretrained model
     instead.
-
-    Raises:
-        SettingError: there are fewer documents than clusters.
     """
     import sklearn
 
@@ -62,8 +59,6 @@ def _kept(path: Path, documents: int) -> npt.NDArray[np.int32] | None:
 
 
 class _Words:
-    """Texts of a store's documents."""
-
     def __init__(self, store: TokenStore, data: DocumentData):
         self._store, self._encoder = store, encoder_of(data, store)
 
@@ -71,7 +66,7 @@ class _Words:
         return (self._encoder.decode(self._store.document(int(index))[:_READ_TOKENS].tolist()) for index in documents)
 
 
-def _clustered(words: _Words, documents: int, clusters: int, report: Progress) -> npt.NDArray[np.int32]:
+def _clustered(words: _Words, documents: int, clusters: int, report: PrepareProgress) -> npt.NDArray[np.int32]:
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
     from sklearn.exceptions import ConvergenceWarning

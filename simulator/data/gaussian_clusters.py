@@ -18,9 +18,6 @@ def load_clusters(data: ClustersData, *, shards: int) -> ClassificationDataset:
     The centers are random unit vectors, the first `clusters_per_class` of them those of class 0, and so on. Shards are
     consecutive rows, which are independent draws. Evaluation is on a random choice of the shards' own points, as the
     authors do. Nothing depends on the experiment's seed.
-
-    Raises:
-        SettingError: fewer points than shards, or than evaluation points.
     """
     size = data.points // shards
     if size == 0:

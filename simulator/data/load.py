@@ -4,7 +4,7 @@ import math
 
 from simulator.data.dataset import Dataset
 from simulator.data.gaussian_clusters import load_clusters
-from simulator.data.progress import Progress
+from simulator.data.progress import PrepareProgress
 from simulator.data.synthetic import load_synthetic
 from simulator.data.text import load_text
 from simulator.data.tokenizers import ready
@@ -37,7 +37,7 @@ def load_dataset(
     shards: int,
     context: int | None,
     resident_bytes: float = math.inf,
-    progress: Progress | None = None,
+    progress: PrepareProgress | None = None,
 ) -> Dataset:
     """Reads or draws the data and divides it into shards. The same arguments give the same data set.
 

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.document_clusters import cluster_documents
-from simulator.data.progress import Progress
+from simulator.data.progress import PrepareProgress
 from simulator.data.store import TokenStore
 from simulator.experiment.schema.data import (
     ClusterGroups,
     DirichletPartition,
     DocumentData,
     GroupedPartition,
-    Groups,
     IidPartition,
 )
 from simulator.host.errors import SettingError
@@ -56,7 +55,7 @@ def check_groups(data: DocumentData) -> None:
 
 
 def divide(
-    store: TokenStore, data: DocumentData, shards: int, least_tokens: int, progress: Progress | None = None
+    store: TokenStore, data: DocumentData, shards: int, least_tokens: int, progress: PrepareProgress | None = None
 ) -> Division:
     """Holds documents out and divides the rest into shards. Neither depends on the experiment's seed.
 
@@ -66,9 +65,6 @@ def divide(
         shards: number of shards.
         least_tokens: least number of tokens of a shard.
         progress: called with the progress.
-
-    Raises:
-        SettingError: there are too few documents or groups.
     """
     order = data_stream("split of documents").permutation(store.meta["documents"])
     held_out = max(1, round(data.validation_fraction * len(order)))
@@ -79,12 +75,15 @@ def divide(
         case IidPartition(sizes=sizes):
             hands = deal(store.lengths[training], np.array(sizes or [1.0] * shards))
             return Division(tuple(training[hand] for hand in hands), validation, (validation,) * shards)
-        case GroupedPartition(groups=groups):
-            groups_D = _groups_of(store, data, groups, shards, progress)
-            shards_D = _grouped(groups_D, store.lengths, training, shards)
-        case DirichletPartition(groups=groups, alpha=alpha):
-            groups_D = _groups_of(store, data, groups, shards, progress)
-            shards_D = _dirichlet(groups_D, store.lengths, training, validation, shards, alpha, least_tokens)
+        case GroupedPartition(groups=groups) | DirichletPartition(groups=groups):
+            groups_D = store.groups
+            if isinstance(groups, ClusterGroups):
+                groups_D = cluster_documents(store, data, groups.clusters or shards, progress)
+    if isinstance(data.partition, DirichletPartition):
+        alpha = data.partition.alpha
+        shards_D = _dirichlet(groups_D, store.lengths, training, validation, shards, alpha, least_tokens)
+    else:
+        shards_D = _grouped(groups_D, store.lengths, training, shards)
 
     def of_shards(documents: Indices) -> tuple[Indices, ...]:
         sizes_S = np.bincount(shards_D[documents], minlength=shards)
@@ -114,15 +113,6 @@ def deal(lengths: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> li
         totals[shard] += int(lengths[index])
         heapq.heapreplace(filled, (totals[shard] - float(shares[shard]), shard))
     return [np.array(sorted(hand), np.int64) for hand in hands]
-
-
-def _groups_of(
-    store: TokenStore, data: DocumentData, groups: Groups, shards: int, progress: Progress | None
-) -> npt.NDArray[np.int32]:
-    """Returns the group of every document, int32 [D]."""
-    if isinstance(groups, ClusterGroups):
-        return cluster_documents(store, data, groups.clusters or shards, progress)
-    return store.groups
 
 
 def _grouped(

@@ -1,8 +1,8 @@
-"""Progress callbacks of long work on data."""
+"""PrepareProgress callbacks of long work on data."""
 
 from collections.abc import Callable
 
-Progress = Callable[[str, int, int | None, str], None]
+PrepareProgress = Callable[[str, int, int | None, str], None]
 """Called with what is being done, how much is done, of how much (None where unknown), and the unit."""
 
 

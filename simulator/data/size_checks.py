@@ -17,17 +17,6 @@ def check_sizes(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
     Raises:
         SettingError: a shard does not suffice.
     """
-    _check_batch(experiment, shard_sizes)
-    _check_warmup(experiment, shard_sizes)
-
-
-def parts_of_budget(experiment: Experiment, shard_sizes: Sequence[int]) -> list[int]:
-    """Returns each shard's local steps of the budget: in proportion to its size where shards are chosen by it."""
-    sizes = shard_sizes if experiment.shard_choice.kind == "proportional" else [1] * experiment.shards
-    return [-(-(experiment.budget.local_steps or 0) * size // sum(sizes)) for size in sizes]
-
-
-def _check_batch(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
     smallest = min(shard_sizes)
     for key, batch in (
         ("inner.batch_size", experiment.inner.batch_size),
@@ -36,15 +25,16 @@ def _check_batch(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
         if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
             message = f"the smallest of {len(shard_sizes)} shards has only {smallest} examples: use a smaller "
             raise SettingError(key, batch, message + "batch, a shorter model.context, fewer data.shards, or more data")
-
-
-def _check_warmup(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
-    """Checks that the cosine schedule of every shard outlasts its warm-up."""
-    schedule = experiment.inner.schedule
+    schedule, parts = experiment.inner.schedule, parts_of_budget(experiment, shard_sizes)
     if not isinstance(schedule, CosineSchedule) or schedule.total_steps is not None:
         return
-    parts = parts_of_budget(experiment, shard_sizes)
     if schedule.warmup_steps >= min(parts):
         message = f"must be below {min(parts)}, the part of budget.local_steps of shard {parts.index(min(parts))}: "
         message += "use a shorter one, a larger budget, or shards that are less uneven"
         raise SettingError("inner.schedule.warmup_steps", schedule.warmup_steps, message)
+
+
+def parts_of_budget(experiment: Experiment, shard_sizes: Sequence[int]) -> list[int]:
+    """Returns each shard's local steps of the budget: in proportion to its size where shards are chosen by it."""
+    sizes = shard_sizes if experiment.shard_choice.kind == "proportional" else [1] * experiment.shards
+    return [-(-(experiment.budget.local_steps or 0) * size // sum(sizes)) for size in sizes]

@@ -12,6 +12,7 @@ tokenises only what is missing.
 
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.data.checksums import changed_file, checksum
-from simulator.data.progress import Progress, silent
+from simulator.data.progress import PrepareProgress, silent
 from simulator.data.sources import Corpus, TextDocument, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.schema.data import DocumentData, TrainedTokenizer
@@ -85,7 +86,9 @@ class TokenStore:
         return self.tokens[start : start + int(self.lengths[index])]
 
 
-def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_bytes: int = CHUNK_BYTES) -> TokenStore:
+def token_store(
+    data: DocumentData, progress: PrepareProgress | None = None, *, chunk_bytes: int = CHUNK_BYTES
+) -> TokenStore:
     """Returns the tokens of a `data` section, made now if they are not in the cache folder.
 
     Args:
@@ -101,7 +104,8 @@ def token_store(data: DocumentData, progress: Progress | None = None, *, chunk_b
     corpus = open_corpus(data)
     encoder = ready(data.tokenizer)
     key = _key(data, corpus, encoder)
-    folder, report = _folder(key), progress or silent
+    folder = cache_folder() / "tokens" / hashlib.sha256(_json(key)).hexdigest()[:24]
+    report = progress or silent
     if not _made(folder):
         with _alone(folder, report):
             if not _made(folder):  # else another process has made it in the meantime
@@ -121,19 +125,10 @@ def _kept_tokenizer(folder: Path) -> HuggingFace:
         raise _damaged(folder, f"{_TOKENIZER} cannot be read") from error
 
 
-def _folder(key: Mapping[str, Any]) -> Path:
-    return cache_folder() / "tokens" / hashlib.sha256(_json(key)).hexdigest()[:24]
-
-
 def _key(data: DocumentData, corpus: Corpus, encoder: Encoder | None) -> dict[str, Any]:
     """Returns all that determines a store's content."""
-    if encoder is not None:
-        tokenizer: Any = encoder.hash
-    else:
-        import tokenizers
-
-        tokenizer = [data.tokenizer.model_dump(mode="json"), tokenizers.__version__]
-    return {"format": FORMAT, "source": corpus.fingerprint, "tokenizer": tokenizer}
+    trained = [data.tokenizer.model_dump(mode="json"), importlib.metadata.version("tokenizers")]
+    return {"format": FORMAT, "source": corpus.fingerprint, "tokenizer": encoder.hash if encoder else trained}
 
 
 def _made(folder: Path) -> bool:
@@ -141,9 +136,9 @@ def _made(folder: Path) -> bool:
         return (folder / _META).exists()
 
 
-def _opened(folder: Path, report: Progress) -> TokenStore:
+def _opened(folder: Path, report: PrepareProgress) -> TokenStore:
     meta = _meta(folder)
-    for path, size in _paths(folder, _sizes(meta, meta["vocabulary"])):
+    for path, size in _sizes(folder, meta, meta["vocabulary"]).items():
         if not path.exists() or path.stat().st_size != size:
             raise _damaged(folder, f"{path.name} is not as long as {_META} says")
     changed = changed_file(folder, meta["checksums"], report)
@@ -181,13 +176,10 @@ def _dtype(column: str, vocabulary: int) -> np.dtype[Any]:
     return np.dtype({"lengths": "<i8", "groups": "<i4"}.get(column) or token_dtype(vocabulary))
 
 
-def _sizes(counts: Mapping[str, int], vocabulary: int) -> dict[str, int]:
-    """Returns the bytes of every column."""
-    return {name: counts[what] * _dtype(name, vocabulary).itemsize for name, what in _COLUMNS.items()}
-
-
-def _paths(folder: Path, sizes: Mapping[str, int]) -> Iterator[tuple[Path, int]]:
-    return ((folder / f"{name}.bin", size) for name, size in sizes.items())
+def _sizes(folder: Path, counts: Mapping[str, int], vocabulary: int) -> dict[Path, int]:
+    """Returns the bytes of every column's file."""
+    bytes_of = {name: counts[what] * _dtype(name, vocabulary).itemsize for name, what in _COLUMNS.items()}
+    return {folder / f"{name}.bin": size for name, size in bytes_of.items()}
 
 
 @contextmanager
@@ -205,8 +197,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path, report: Progress) -> Iterator[None]:
-    """Holds the folder's lock."""
+def _alone(folder: Path, report: PrepareProgress) -> Iterator[None]:
     with ExitStack() as stack:
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -216,8 +207,6 @@ def _alone(folder: Path, report: Progress) -> Iterator[None]:
 
 
 class _Preparation:
-    """One store in the making."""
-
     def __init__(
         self,
         data: DocumentData,
@@ -225,7 +214,7 @@ class _Preparation:
         encoder: Encoder | None,
         key: Mapping[str, Any],
         folder: Path,
-        report: Progress,
+        report: PrepareProgress,
         chunk_bytes: int,
     ):
         self._data, self._corpus, self._key = data, corpus, key
@@ -249,7 +238,7 @@ class _Preparation:
                 self._keep(waiting[0], waiting[1].result())
         if not self._kept["documents"]:
             shutil.rmtree(self._partial, ignore_errors=True)
-            raise SettingError(*self._corpus.empty)
+            raise self._corpus.empty
         if open_corpus(self._data).fingerprint != self._corpus.fingerprint:
             shutil.rmtree(self._partial, ignore_errors=True)
             message = "was changed while it was read, so its tokens may be of either state: start again"
@@ -282,12 +271,11 @@ class _Preparation:
     def _cut(self) -> None:
         """Cuts off data behind the last account; starts over if there are less than it says."""
         with writing(self._folder):
-            columns = list(_paths(self._partial, _sizes(self._kept, self._encoder.vocabulary)))
-            if any(size and (not path.exists() or path.stat().st_size < size) for path, size in columns):
+            sizes = _sizes(self._partial, self._kept, self._encoder.vocabulary)
+            if any(size and (not path.exists() or path.stat().st_size < size) for path, size in sizes.items()):
                 (self._partial / _META).unlink(missing_ok=True)
-                self._kept = _nothing()
-                columns = [(path, 0) for path, _ in columns]
-            for path, size in columns:
+                self._kept, sizes = _nothing(), dict.fromkeys(sizes, 0)
+            for path, size in sizes.items():
                 with open(path, "ab") as file:
                     file.truncate(size)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from simulator.data.dataset import TextDataset
 from simulator.data.token_streams import Tokens
 from simulator.data.tokenizers import token_dtype
-from simulator.data.windows import Remedies, Text, check_addressable, cut_windows
+from simulator.data.windows import Text, check_addressable, cut_windows
 from simulator.experiment.schema.data import SyntheticData
 from simulator.host.errors import SettingError
 from simulator.host.random_streams import data_stream
@@ -111,9 +111,6 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
     """Returns windows of a sampled text; shards are its consecutive chunks, and validation is a text of its own.
 
     Neither the source nor the texts depend on the experiment's seed.
-
-    Raises:
-        SettingError: the texts are too short for the shards or the context, or the source has no best loss.
     """
     check_addressable(data.tokens + data.validation_tokens, _FEWER)
     source = markov_source(data)
@@ -129,10 +126,8 @@ def load_synthetic(data: SyntheticData, *, shards: int, context: int) -> TextDat
         content_hash=digest.hexdigest(),
         best_loss=source.entropy_rate,
         facts={"drawn_training_tokens": data.tokens, "drawn_validation_tokens": data.validation_tokens},
-        remedies=Remedies(
-            training=f"fewer data.shards, or more data.tokens (now {data.tokens})",
-            validation=f"more data.validation_tokens (now {data.validation_tokens})",
-            total=_FEWER,
-        ),
+        longer_training=f"fewer data.shards, or more data.tokens (now {data.tokens})",
+        longer_validation=f"more data.validation_tokens (now {data.validation_tokens})",
+        shorter=_FEWER,
     )
     return cut_windows(text, context=context)

@@ -6,24 +6,21 @@ import numpy as np
 
 from simulator.data.dataset import TextDataset
 from simulator.data.partition import Division, check_groups, divide, unigram_divergences
-from simulator.data.progress import Progress
+from simulator.data.progress import PrepareProgress
 from simulator.data.store import TokenStore, token_store
 from simulator.data.token_streams import StoredStream
-from simulator.data.windows import MOST_ADDRESSES, Remedies, Text, cut_windows
+from simulator.data.windows import MOST_ADDRESSES, Text, cut_windows
 from simulator.experiment.schema.data import DocumentData, IidPartition
 
 _COUNTED = 2**22  # tokens of a shard from which its unigrams are counted
 
 
 def load_text(
-    data: DocumentData, *, shards: int, context: int, resident_bytes: float, progress: Progress | None = None
+    data: DocumentData, *, shards: int, context: int, resident_bytes: float, progress: PrepareProgress | None = None
 ) -> TextDataset:
     """Returns the windows of a corpus, training and validation windows from different documents.
 
     The held-out documents and their division do not depend on the experiment's seed.
-
-    Raises:
-        SettingError: the corpus cannot be read, or is too small for the shards or the context.
     """
     store, division = divided_text(data, shards, context, progress)
     alike = isinstance(data.partition, IidPartition)
@@ -45,11 +42,9 @@ def load_text(
             "tokenizer_hash": store.meta["tokenizer_hash"],
             "shard_divergence_bits": divergences(store, streams)[1],
         },
-        remedies=Remedies(
-            training=f"fewer data.shards, or {more}",
-            validation=f"a larger data.validation_fraction (now {data.validation_fraction}), or {more}",
-            total="use data.feed: host",
-        ),
+        longer_training=f"fewer data.shards, or {more}",
+        longer_validation=f"a larger data.validation_fraction (now {data.validation_fraction}), or {more}",
+        shorter="use data.feed: host",
     )
     addressable_bytes = MOST_ADDRESSES * store.tokens.dtype.itemsize
     resident = {"auto": min(resident_bytes, addressable_bytes), "device": np.inf, "host": 0}[data.feed]
@@ -57,13 +52,9 @@ def load_text(
 
 
 def divided_text(
-    data: DocumentData, shards: int, context: int, progress: Progress | None = None
+    data: DocumentData, shards: int, context: int, progress: PrepareProgress | None = None
 ) -> tuple[TokenStore, Division]:
-    """Returns the tokens of a corpus, prepared if necessary, and the division of its documents.
-
-    Raises:
-        SettingError: the corpus cannot be read, or has too few documents or groups.
-    """
+    """Returns the tokens of a corpus, prepared if necessary, and the division of its documents."""
     check_groups(data)
     store = token_store(data, progress)
     return store, divide(store, data, shards, context + 1, progress)

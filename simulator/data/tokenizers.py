@@ -51,11 +51,7 @@ class Encoder(Protocol):
     hash: str
 
     def encode(self, documents: Sequence[TextDocument]) -> Encoded:
-        """Returns the documents' tokens.
-
-        Raises:
-            SettingError: a document is not valid UTF-8.
-        """
+        """Returns the documents' tokens."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns readable text."""
@@ -130,11 +126,7 @@ class HuggingFace:
         self.hash = hashlib.sha256(found.encode() + b"\0" + content).hexdigest()
 
     def encode(self, documents: Sequence[TextDocument]) -> Encoded:
-        """Returns the documents' tokens.
-
-        Raises:
-            SettingError: a document is not valid UTF-8, or the tokenizer has no token for something in it.
-        """
+        """Returns the documents' tokens."""
         texts = list(_decoded(documents))
         try:
             encodings = self._tokens.encode_batch_fast(texts, add_special_tokens=False)
@@ -238,9 +230,6 @@ def train_bpe(settings: TrainedTokenizer, documents: Iterable[TextDocument]) -> 
 
     Returns:
         The content of a tokenizer.json.
-
-    Raises:
-        SettingError: a document is not valid UTF-8.
     """
     from tokenizers import Tokenizer as Tokens
     from tokenizers import decoders, models, pre_tokenizers, trainers

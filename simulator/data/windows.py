@@ -15,21 +15,6 @@ MOST_ADDRESSES = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Remedies:
-    """Remedies for a stream that does not fit the windows, besides a shorter context.
-
-    Attributes:
-        training: when the smallest shard is too short.
-        validation: when the validation text is too short.
-        total: when there is more text than addresses.
-    """
-
-    training: str
-    validation: str
-    total: str
-
-
-@dataclass(frozen=True)
 class Text:
     """Parts of a text data set.
 
@@ -41,7 +26,8 @@ class Text:
         vocabulary: number of token ids.
         content_hash: sha256 of the content.
         facts: for the run record.
-        remedies: for messages.
+        longer_training, longer_validation: remedies, besides a shorter context, where these are too short.
+        shorter: remedy where there is more text than addresses.
         best_loss: in nats per token, if known.
     """
 
@@ -50,7 +36,9 @@ class Text:
     vocabulary: int
     content_hash: str
     facts: Mapping[str, int | str | float]
-    remedies: Remedies
+    longer_training: str
+    longer_validation: str
+    shorter: str
     shard_validation: Sequence[Stream] = ()
     uneven: bool = False
     best_loss: float | None = None
@@ -78,9 +66,6 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
         text: the streams; those of a store where they may stay on the host.
         context: input tokens of a window.
         resident_bytes: what takes more stays on the host, and is gathered from there.
-
-    Raises:
-        SettingError: a stream is too short for one window, or the text too long for 32-bit addresses.
     """
     _check_lengths(text, context)
     streams = [*text.shards, text.validation, *text.shard_validation]
@@ -91,7 +76,7 @@ def cut_windows(text: Text, *, context: int, resident_bytes: float = np.inf) -> 
     resident = sum(lengths) * item <= resident_bytes
     arrays, on_host = {}, None
     if resident:
-        check_addressable(sum(lengths), text.remedies.total)
+        check_addressable(sum(lengths), text.shorter)
         firsts = _starts(lengths)
         arrays["tokens"] = np.concatenate([stream[:length] for stream, length in zip(streams, lengths, strict=True)])
     else:
@@ -153,8 +138,8 @@ def _stored(streams: Sequence[Stream]) -> tuple[StoredStream, ...]:
 def _check_lengths(text: Text, context: int) -> None:
     shortest = min(len(stream) for stream in text.shards)
     for tokens, what, remedy in (
-        (shortest, f"the smallest of {len(text.shards)} shards", text.remedies.training),
-        (len(text.validation), "the validation text", text.remedies.validation),
+        (shortest, f"the smallest of {len(text.shards)} shards", text.longer_training),
+        (len(text.validation), "the validation text", text.longer_validation),
     ):
         if tokens < context + 1:
             raise SettingError(

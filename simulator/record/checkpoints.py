@@ -87,7 +87,6 @@ class Checkpoints:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Returns the folders of checkpoints in a folder."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
 

@@ -5,15 +5,18 @@ import hashlib
 import json
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
+import yaml
 
 from simulator.host.files import write_file
 from simulator.record.schema import RecordError
+
+_Content = TypeVar("_Content")
 
 
 def read_json(path: Path, kind: Any, remedy: str) -> Any:
@@ -28,15 +31,25 @@ def read_json(path: Path, kind: Any, remedy: str) -> Any:
         FileNotFoundError: There is none.
         RecordError: It cannot be read, or is something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RecordError(f"{path}: cannot be read: {reason}. {remedy}") from error
+    content = read(path, load_json, remedy)
     check_kind(content, kind, path, remedy)
     return content
+
+
+def read(path: Path, load: Callable[[Path], _Content], remedy: str) -> _Content:
+    """Returns what `load` makes of a file; raises what `read_json` does."""
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecordError(f"{path}: cannot be read: {reason}. {remedy}") from error
+
+
+def load_json(path: Path) -> Any:
+    """Returns the content of a JSON file; raises what its libraries do."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check_kind(content: Any, kind: Any, path: Path, remedy: str) -> None:

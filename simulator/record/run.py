@@ -1,6 +1,5 @@
 """The record of one run, and reading many of them."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import pandas as pd
 import yaml
 
 from simulator.host.files import atomic_path, naming
-from simulator.record.files import check_kind, digest_of, plain, read_json, to_json
+from simulator.record.files import check_kind, digest_of, load_json, plain, read, read_json, to_json
 from simulator.record.html import curve_svg, mapping_html
 from simulator.record.kinds import Described, Summary
 from simulator.record.logs import FaultLog
@@ -22,6 +21,7 @@ from simulator.record.schema import (
     OF_MONEY,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
+    Column,
     RecordError,
     conform,
 )
@@ -124,18 +124,17 @@ class RunRecord:
         """
         folder = Path(folder)
         known = _check_sums(folder)
-        faults = {}
-        if FAULTS_FILE in known or (folder / FAULTS_FILE).exists():  # older records have none
-            path = folder / FAULTS_FILE
-            faults["faults"] = conform(_read(path, _load_table), FAULT_COLUMNS, str(path))
+
+        def table(name: str, columns: Mapping[str, Column]) -> pd.DataFrame:
+            return conform(_read(folder / name, _load_table), columns, str(folder / name))
+
+        has_faults = FAULTS_FILE in known or (folder / FAULTS_FILE).exists()  # older records have none
         return cls(
             experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS, Described),
-            summary=_read_mapping(folder / SUMMARY_FILE, _load_json, SUMMARY_KEYS, Summary),
-            rounds=conform(_read(folder / ROUNDS_FILE, _load_table), ROUND_COLUMNS, str(folder / ROUNDS_FILE)),
-            evaluations=conform(
-                _read(folder / EVALUATIONS_FILE, _load_table), EVALUATION_COLUMNS, str(folder / EVALUATIONS_FILE)
-            ),
-            **faults,
+            summary=_read_mapping(folder / SUMMARY_FILE, load_json, SUMMARY_KEYS, Summary),
+            rounds=table(ROUNDS_FILE, ROUND_COLUMNS),
+            evaluations=table(EVALUATIONS_FILE, EVALUATION_COLUMNS),
+            **({"faults": table(FAULTS_FILE, FAULT_COLUMNS)} if has_faults else {}),
         )
 
 
@@ -232,18 +231,14 @@ def read_summaries(paths: str | Path | Iterable[str | Path]) -> list[dict[str, A
 
 
 def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
-    """Reads what `read_summaries` reads, with the resolved experiments of runs whose folders are there too.
-
-    Raises:
-        RecordError: As `read_summaries`, or an experiment cannot be read.
-    """
+    """Reads what `read_summaries` reads, with the resolved experiments of runs whose folders are there too."""
     results = []
     for path in paths_of(paths):
         folder = path if path.is_dir() else path.parent
         beside = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
         runs = [each for each in beside if (each / EXPERIMENT_FILE).exists() and (each / SUMMARY_FILE).exists()]
         experiment_of = {
-            to_json(_read(run / SUMMARY_FILE, _load_json), SUMMARY_FILE): run / EXPERIMENT_FILE
+            to_json(_read(run / SUMMARY_FILE, load_json), SUMMARY_FILE): run / EXPERIMENT_FILE
             for run in runs
             if path.is_dir() or path.name == SUMMARY_FILE
         }
@@ -259,7 +254,7 @@ def _check_sums(folder: Path) -> Collection[str]:
     file = folder / CHECKSUMS_FILE
     if not file.exists():
         return ()
-    sums = _read_mapping(file, _load_json, (), dict[str, str])
+    sums = _read_mapping(file, load_json, (), dict[str, str])
     for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, SUMMARY_FILE):
         if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
             raise RecordError(
@@ -277,12 +272,9 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _read(path: Path, load: Callable[[Path], _Content]) -> _Content:
     try:
-        return load(path)
+        return read(path, load, _AGAIN)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file, so the run did not finish. Simulate it again") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RecordError(f"{path}: cannot be read: {reason}. {_AGAIN}") from error
 
 
 def _read_mapping(path: Path, load: Callable[[Path], Any], keys: Iterable[str], kind: Any) -> dict[str, Any]:
@@ -317,7 +309,3 @@ def _load_yaml(path: Path) -> Any:
 def _load_table(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:  # pyarrow itself takes no path that is not UTF-8
         return pd.read_parquet(file)
-
-
-def _load_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

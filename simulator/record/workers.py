@@ -83,9 +83,6 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
         workers, simulated_seconds, local_steps, server_updates (the last version), mean_staleness and max_staleness
         (server updates, over all rounds that arrived, dropped ones included), utilization and bytes_sent (both
         directions, of the rounds that arrived). Staleness and utilization are None without any round.
-
-    Raises:
-        RecordError: As `worker_table`.
     """
     rounds = conform(rounds, ROUND_COLUMNS, "rounds")
     _check(rounds, workers, simulated_s)

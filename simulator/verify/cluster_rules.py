@@ -151,7 +151,6 @@ def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]]
 
 
 def _times(run: CheckedRun, fault: str) -> dict[int, list[float]]:
-    """Returns the times of a fault of each worker, in order."""
     rows = run.faults[run.faults["fault"] == fault]
     return {int(str(worker)): sorted(own.tolist()) for worker, own in rows.groupby("worker")["time_s"]}
 
@@ -195,7 +194,6 @@ def _faults_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
 
 
 def _happening(model: FaultModel, workers: int, end_s: float) -> Iterator[tuple[float, int, str]]:
-    """Yields the faults before the end."""
     yield from _episodes(model.server, -1, "server down", "server up", end_s)
     for worker in range(workers):
         yield from _episodes(model.slowdowns(worker), worker, "slow", "normal", end_s)

@@ -483,7 +483,7 @@ def test_the_message_for_files_without_any_text_is_kept_for_the_end(tmp_path):
     path = write(tmp_path / "a.jsonl", lines({"body": ""}))
     corpus = open_json_lines([path], "body")
     assert texts(corpus) == []
-    assert str(SettingError(*corpus.empty)) == (
+    assert str(corpus.empty) == (
         f"data.files = ['{path}']: all documents are empty: name files whose 'body' holds text"
     )
 

@@ -31,7 +31,7 @@ from tests.data import killing
 
 BPE = {"kind": "bpe", "vocabulary": 300}
 ONE_BY_ONE = 1  # bytes of a chunk
-EMPTY = ("data.files", "*.txt", "hold no text: name others")
+EMPTY = SettingError("data.files", "*.txt", "hold no text: name others")
 
 
 class Stopped(BaseException):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simulator.data import TextDataset, load_dataset, text, windows
 from simulator.data.token_streams import StoredStream
 from simulator.data.tokenizers import token_dtype
-from simulator.data.windows import Remedies, Text, cut_windows
+from simulator.data.windows import Text, cut_windows
 from simulator.experiment.schema.data import TextData
 from simulator.host.errors import SettingError
 
@@ -18,8 +18,12 @@ from simulator.host.errors import SettingError
 def cut(lengths: list[int], validation: int, context: int, **limit: Any) -> TextDataset:
     """Streams that count up, each from another hundred."""
     *shards, held_out = (100 * i + np.arange(n, dtype=np.int32) for i, n in enumerate([*lengths, validation]))
-    remedies = Remedies(training="more training text", validation="more held-out text", total="less text")
-    text = Text(shards, held_out, vocabulary=1000, content_hash="hash", facts={"documents": 3}, remedies=remedies)
+    remedies = {
+        "longer_training": "more training text",
+        "longer_validation": "more held-out text",
+        "shorter": "less text",
+    }
+    text = Text(shards, held_out, vocabulary=1000, content_hash="hash", facts={"documents": 3}, **remedies)
     return cut_windows(text, context=context, **limit)
 
 
@@ -102,7 +106,9 @@ def stored(lengths: list[list[int]], shards: int, *, context: int, resident_byte
         vocabulary=2**16,
         content_hash="hash",
         facts={},
-        remedies=Remedies("", "", ""),
+        longer_training="",
+        longer_validation="",
+        shorter="",
     )
     return cut_windows(text, context=context, resident_bytes=resident_bytes)
 

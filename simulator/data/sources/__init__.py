@@ -38,6 +38,5 @@ def open_corpus(data: DocumentData) -> Corpus:
 
 
 def _group_field(data: DocumentData) -> str | None:
-    """Returns the field by which documents are grouped, None if they are not grouped by one."""
     groups = getattr(data.partition, "groups", None)
     return groups.field if isinstance(groups, FieldGroups) else None

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from simulator.host.errors import SettingError
+
 
 class TextDocument(NamedTuple):
     """One document.
@@ -31,7 +33,7 @@ class Corpus:
     Attributes:
         fingerprint: identifies the source and the state of its files; JSON.
         documents: reads it from the start, always in the same order. Raises SettingError where it cannot be read.
-        empty: the error if it turns out to hold no text: the key, its value, and a message.
+        empty: the error if it turns out to hold no text.
         size: amount to read, in `unit`; None if not known beforehand.
         unit: "bytes" of text, or "documents".
         facts: for the run record.
@@ -39,7 +41,7 @@ class Corpus:
 
     fingerprint: Mapping[str, Any]
     documents: Callable[[], Iterator[TextDocument]]
-    empty: tuple[str, object, str]
+    empty: SettingError
     size: int | None = None
     unit: str = "bytes"
     facts: Mapping[str, int | str | float] = field(default_factory=dict)

@@ -164,11 +164,7 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
 
 
 def stamp(paths: Sequence[str]) -> list[Stamp]:
-    """Returns a stamp that identifies files and their state.
-
-    Raises:
-        SettingError: a file cannot be read.
-    """
+    """Returns a stamp that identifies files and their state."""
     stamps = []
     for path in paths:
         with reading(path):

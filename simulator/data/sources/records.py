@@ -33,9 +33,6 @@ def open_json_lines(patterns: Sequence[str], field: str, group_field: str | None
         patterns: glob patterns, as for text files.
         field: key of the text; `meta.text` is the key `text` of the object under `meta`.
         group_field: key of the value by which documents are grouped; the files' folders when absent.
-
-    Raises:
-        SettingError: a pattern matches no file.
     """
     stamps = stamp(matching_files(patterns))
 
@@ -132,8 +129,8 @@ def _no_such(what: str, name: str, names: Collection[str], place: str) -> str:
     return f"{place} has no such {what}: {nearest(name, names)}" if names else f"{place} has no {what} at all"
 
 
-def _nothing(patterns: Sequence[str], field: str) -> tuple[str, object, str]:
-    return "data.files", list(patterns), f"all documents are empty: name files whose {field!r} holds text"
+def _nothing(patterns: Sequence[str], field: str) -> SettingError:
+    return SettingError("data.files", list(patterns), f"all documents are empty: name files whose {field!r} holds text")
 
 
 def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = None) -> Corpus:
@@ -143,9 +140,6 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
         patterns: glob patterns, as for text files.
         field: column of the text; `meta.text` is the field `text` of the struct `meta`.
         group_field: column of the value by which documents are grouped; the files' folders when absent.
-
-    Raises:
-        SettingError: a pattern matches no file, a file is not Parquet, or has no such column.
     """
     stamps = stamp(matching_files(patterns))
     checked = [_checked(path, field, group_field) for path, *_ in stamps]

@@ -5,10 +5,11 @@ import os
 import platform
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from simulator.data.sources.corpus import Corpus, TextDocument
-from simulator.data.sources.files import Stamp, stamp_of
+from simulator.data.sources.files import stamp_of
 from simulator.host.errors import SettingError
 
 _OTHER_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "config-*")
@@ -24,45 +25,41 @@ def open_standard_library(root: Path | None = None) -> Corpus:
 
     Args:
         root: the library's folder; the running interpreter's when absent.
-
-    Raises:
-        SettingError: the interpreter has no sources.
     """
     root = Path(sysconfig.get_path("stdlib")) if root is None else root
     names = sorted(path.relative_to(root).as_posix() for path in _python_files(root))
-    nothing = f"no Python sources under {root}: use an interpreter that comes with them, or source: text"
+    nothing = _refusal(f"no Python sources under {root}: use an interpreter that comes with them, or source: text")
     if not names:
-        raise SettingError("data.source", "python-stdlib", nothing)
-    stamps = [_stamp(root, name) for name in names]
+        raise nothing
+    with _reading():
+        stamps = [(name, *stamp_of(root / name)[1:]) for name in names]
 
     def documents() -> Iterator[TextDocument]:
         for name in names:
-            try:
+            with _reading():
                 text = (root / name).read_bytes()
-            except OSError as error:
-                raise _unreadable(error) from error
             if text.strip():
                 yield TextDocument(text, name.split("/")[0] if "/" in name else ".", name)
 
     return Corpus(
         fingerprint={"source": "python-stdlib", "files": stamps},
         documents=documents,
-        empty=("data.source", "python-stdlib", nothing),
+        empty=nothing,
         size=sum(size for _, size, _ in stamps),
         facts={"python_version": platform.python_version()},
     )
 
 
-def _stamp(root: Path, name: str) -> Stamp:
+@contextmanager
+def _reading() -> Iterator[None]:
     try:
-        _, size, changed_ns = stamp_of(root / name)
+        yield
     except OSError as error:
-        raise _unreadable(error) from error
-    return name, size, changed_ns
+        message = f"{error.filename} cannot be read ({error.strerror}): make it readable, or use source: text"
+        raise _refusal(message) from error
 
 
-def _unreadable(error: OSError) -> SettingError:
-    message = f"{error.filename} cannot be read ({error.strerror}): make it readable, or use source: text"
+def _refusal(message: str) -> SettingError:
     return SettingError("data.source", "python-stdlib", message)
 
 

@@ -6,6 +6,7 @@ from typing import BinaryIO, Literal
 
 from simulator.data.sources.corpus import Corpus, TextDocument
 from simulator.data.sources.files import matching_files, open_bytes, reading, stamp, text_size
+from simulator.host.errors import SettingError
 
 Unit = Literal["file", "paragraph", "line"]
 
@@ -17,11 +18,9 @@ def open_text_files(patterns: Sequence[str], unit: Unit) -> Corpus:
         patterns: glob patterns, `**` included; relative ones are relative to the working directory.
         unit: extent of one document. Paragraphs are separated by blank lines; the separating line ends belong to no
             document. Documents of nothing but white space are skipped.
-
-    Raises:
-        SettingError: a pattern matches no file, or a file cannot be read.
     """
     stamps = stamp(matching_files(patterns))
+    nothing = "the matching files hold no text: name files that are not empty"
 
     def documents() -> Iterator[TextDocument]:
         for path, *_ in stamps:
@@ -34,7 +33,7 @@ def open_text_files(patterns: Sequence[str], unit: Unit) -> Corpus:
     return Corpus(
         fingerprint={"source": "text", "documents": unit, "files": stamps},
         documents=documents,
-        empty=("data.files", list(patterns), "the matching files hold no text: name files that are not empty"),
+        empty=SettingError("data.files", list(patterns), nothing),
         size=text_size(stamps),
     )
 

@@ -31,9 +31,6 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
     Args:
         data: which one.
         group_field: feature by which documents are grouped; `meta.id` is the feature `id` of those under `meta`.
-
-    Raises:
-        SettingError: it is not known or not prepared, has no such split or feature, or needs TensorFlow.
     """
     builder = _builder(data)
     file_format = _choose_format(builder.info, data)
@@ -42,6 +39,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
     if group_field is not None:
         _check_group(builder.info.features, group_field)
     wanted = _only(builder.info.features, [name for name in (field, group_field) if name is not None])
+    nothing = f"all documents of {data.name} are empty: name another feature or split"
     with _reading(data):
         stamps = [_stamp(os.fspath(path)) for path in split.filepaths]
 
@@ -62,7 +60,7 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
             "files": stamps,
         },
         documents=documents,
-        empty=("data.field", field, f"all documents of {data.name} are empty: name another feature or split"),
+        empty=SettingError("data.field", field, nothing),
         size=split.num_examples,
         unit="documents",
         facts={"tfds_name": builder.info.full_name},
@@ -110,7 +108,6 @@ def _not_prepared(name: str, where: str, *, known: bool) -> SettingError:
 
 
 def _choose_format(info: Any, data: TfdsData) -> str:
-    """Returns the format to read of those in which a data set is stored."""
     stored = {file_format.value for file_format in info.available_file_formats()}
     chosen = next((name for name in _FORMATS if name in stored), None)
     again = "prepare the data set again with tfds.builder(..., file_format='array_record')"
@@ -305,7 +302,6 @@ def _nearby(path: str) -> Iterator[str]:
 
 @contextmanager
 def _reached(path: str) -> Iterator[None]:
-    """Turns errors of reaching a file's storage into a SettingError."""
     try:
         yield
     except OSError as error:
@@ -317,7 +313,6 @@ def _reached(path: str) -> Iterator[None]:
 
 @contextmanager
 def _reading(data: TfdsData) -> Iterator[None]:
-    """Turns errors of reading a prepared file, which are of many kinds, into a SettingError."""
     try:
         yield
     except (SettingError, MemoryError):
