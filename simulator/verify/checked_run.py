@@ -39,7 +39,7 @@ class Violation:
         return f"{place}: {self.rule}: {self.message}"
 
 
-def each(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int], str]) -> Iterator[Violation]:
+def violations(table: str, rule: str, wrong: npt.NDArray[Any], message: Callable[[int], str]) -> Iterator[Violation]:
     """Yields a violation for each row that is wrong."""
     for row in np.flatnonzero(wrong).tolist():
         yield Violation(table, row, rule, message(row))

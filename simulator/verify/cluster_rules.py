@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
-from simulator.verify.checked_run import CheckedRun, Cost, Violation, each, in_ns
+from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns, violations
 
 
 def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
@@ -173,7 +173,9 @@ def _faults_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
     moments = run.faults[~run.faults["fault"].isin(["lost", "cut"])]
     model, workers = run.fault_model, run.experiment.cluster.workers
     if model is None:
-        yield from each("faults", "faults", np.ones(len(run.faults), bool), lambda row: "nothing can go wrong here")
+        yield from violations(
+            "faults", "faults", np.ones(len(run.faults), bool), lambda row: "nothing can go wrong here"
+        )
         return
     end_s = run.length_s - run.eps_s  # what happens at the end may come after it
     should: dict[tuple[int, str], list[float]] = {}
@@ -236,7 +238,7 @@ def _what_is_lost_has_a_reason(run: CheckedRun) -> Iterator[Violation]:
             yield Violation("faults", int(str(row)), "faults", f"round {number} was lost and arrived")
     times_s = run.faults["time_s"].to_numpy()
     back = np.append(False, np.diff(times_s) < 0)[: len(times_s)]
-    yield from each("faults", "time", back, lambda row: "happens before the row above it")
+    yield from violations("faults", "time", back, lambda row: "happens before the row above it")
 
 
 def _what_is_lost_is_bounded(run: CheckedRun) -> Iterator[Violation]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from simulator.record import RecordError, shard_columns, summarize_faults, summarize_money, summarize_rounds
-from simulator.verify.checked_run import CheckedRun, Violation, each
+from simulator.verify.checked_run import CheckedRun, Violation, violations
 
 _PHASES = ("ready_s", "pull_start_s", "compute_start_s", "push_start_s", "arrival_s", "update_s")
 
@@ -19,27 +19,27 @@ def _time_goes_on(run: CheckedRun) -> Iterator[Violation]:
     for earlier, later in itertools.pairwise(_PHASES):
         first, second = run.column(earlier), run.column(later)
         text = f"{later} is before {earlier}"
-        yield from each("rounds", "time", ~(first <= second), lambda row, text=text: text)  # type: ignore[misc]
+        yield from violations("rounds", "time", ~(first <= second), lambda row, text=text: text)  # type: ignore[misc]
     update_s, evaluated_s = run.column("update_s"), run.evaluations["simulated_s"].to_numpy()
     for table, times in (("rounds", update_s), ("evaluations", evaluated_s)):
         back = np.append(False, np.diff(times) < 0)
-        yield from each(table, "time", back, lambda row: "is processed before the row above it")
+        yield from violations(table, "time", back, lambda row: "is processed before the row above it")
         late = times > run.length_s + run.eps_s
-        yield from each(table, "time", late, lambda row: f"is after the end at {run.length_s} s")
+        yield from violations(table, "time", late, lambda row: f"is after the end at {run.length_s} s")
 
 
 def _workers_do_one_thing_at_a_time(run: CheckedRun) -> Iterator[Violation]:
     workers = run.experiment.cluster.workers
     unknown = ~run.rounds["worker"].between(0, workers - 1).to_numpy()
-    yield from each("rounds", "workers", unknown, lambda row: f"there are only {workers} workers")
+    yield from violations("rounds", "workers", unknown, lambda row: f"there are only {workers} workers")
     before = run.rounds.groupby("worker")["arrival_s"].shift(fill_value=0.0).to_numpy()
     ready = run.column("ready_s")
     apart = (np.abs(ready - before) > run.eps_s) & ~((ready > before) & _free_again(run))
-    yield from each(
+    yield from violations(
         "rounds", "workers", apart, lambda row: f"ready_s is {ready[row]}, its last round arrived at {before[row]}"
     )
     twice = run.rounds["round"].duplicated().to_numpy()
-    yield from each("rounds", "workers", twice, lambda row: "this round has arrived before")
+    yield from violations("rounds", "workers", twice, lambda row: "this round has arrived before")
     yield from _under_way_at_the_end(run, workers)
 
 
@@ -72,20 +72,22 @@ def _versions_and_staleness(run: CheckedRun) -> Iterator[Violation]:
     version = after + (applied & ~last)  # rows of one update have its version
     before = version - applied
     given = run.column("version")
-    yield from each(
+    yield from violations(
         "rounds", "versions", given != version, lambda row: f"version is {given[row]} and should be {version[row]}"
     )
     stale = run.column("staleness")
     right = before - run.column("pulled_version")
-    yield from each(
+    yield from violations(
         "rounds", "staleness", stale != right, lambda row: f"staleness is {stale[row]} and should be {right[row]}"
     )
     if run.barrier and not run.own_policy:
         fresh = stale == 0
         wrong = applied & ~fresh | ~applied & fresh
-        yield from each("rounds", "staleness", wrong, lambda row: "a barrier applies what is fresh and drops the rest")
+        yield from violations(
+            "rounds", "staleness", wrong, lambda row: "a barrier applies what is fresh and drops the rest"
+        )
     flags = run.rounds["non_finite"].to_numpy() if "non_finite" in run.rounds else np.zeros(len(stale), int)
-    yield from each("rounds", "non_finite", ~np.isin(flags, (0, 1)), lambda row: f"is {flags[row]}, not 0 or 1")
+    yield from violations("rounds", "non_finite", ~np.isin(flags, (0, 1)), lambda row: f"is {flags[row]}, not 0 or 1")
     by_update = run.rounds.groupby(run.update)["worker"]
     if (by_update.nunique() != by_update.size()).any():
         yield Violation("rounds", None, "versions", "an update has several rounds of one worker")
@@ -99,7 +101,7 @@ def _pulls_are_of_the_present(run: CheckedRun) -> Iterator[Violation]:
     oldest = version[update_s.searchsorted(pull_s - run.eps_s, side="left")]
     newest = version[update_s.searchsorted(pull_s + run.eps_s, side="right")]
     wrong = (pulled < oldest) | (pulled > newest)
-    yield from each(
+    yield from violations(
         "rounds", "versions", wrong, lambda row: f"pulled version {pulled[row]} when the server was at {newest[row]}"
     )
 
@@ -116,11 +118,11 @@ def _steps_are_conserved(run: CheckedRun) -> Iterator[Violation]:
         for table, row in own[["table", "row"]][1:][overlap].itertuples(index=False):
             yield Violation(table, row, "steps", "the shard had given some of these steps to another round")
     shards = ~run.rounds["shard"].between(0, run.experiment.shards - 1).to_numpy()
-    yield from each("rounds", "steps", shards, lambda row: f"there are only {run.experiment.shards} shards")
+    yield from violations("rounds", "steps", shards, lambda row: f"there are only {run.experiment.shards} shards")
     if run.experiment.local_steps.kind == "fixed":
         cut = run.rounds["round"].map(run.cut.groupby("round")["local_steps"].sum()).fillna(0).to_numpy()
         steps, chosen = run.column("local_steps") + cut, run.experiment.inner.local_steps
-        yield from each("rounds", "steps", steps != chosen, lambda row: f"a round has {chosen} local steps")
+        yield from violations("rounds", "steps", steps != chosen, lambda row: f"a round has {chosen} local steps")
 
 
 def _evaluations_follow(run: CheckedRun) -> Iterator[Violation]:

@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pandas as pd
 import pytest
 
 from simulator.experiment import Point
-from simulator.host.files import atomic_path, refusal
 from simulator.progress.trackers import TensorBoard
 from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, read_json, read_summaries
 from simulator.record.files import write_summary
@@ -91,43 +89,11 @@ def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path: Path, mo
     assert checkpoints.latest() is not None
 
 
-@pytest.mark.parametrize(
-    ("told", "code"),
-    [
-        ("RESOURCE_EXHAUSTED: /x/vm.xplane.pb; No space left on device", errno.ENOSPC),
-        ("Error opening [OS error 13: EACCES Permission denied]", errno.EACCES),
-        ("nobody knows", None),
-    ],
-)
-def test_what_a_library_says_in_its_own_words_is_understood(told: str, code: int | None):
-    error = refusal(RuntimeError(told), Path("here"))
-    assert (error.errno, "here" in str(error)) == (code, True)
-
-
 def test_a_name_that_is_too_long_is_named(tmp_path: Path):
     path = tmp_path / ("x" * 300)
     with pytest.raises(OSError, match="File name too long") as refused:
         write_summary(path / "summary.json", [])
     assert refused.value.filename.startswith(str(path))
-
-
-def test_links_and_pipes_stay_what_they_are(tmp_path: Path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/file").write_text("old")
-    (tmp_path / "link").symlink_to(tmp_path / "there/file")
-    os.mkfifo(tmp_path / "pipe")
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
-    reader.start()
-    for name in ("link", "pipe"):
-        with atomic_path(tmp_path / name) as temporary:
-            temporary.write_text("new")
-    reader.join()
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "there/file").read_text() == "new"
-    assert (tmp_path / "pipe").is_fifo()
-    assert read == ["new"]
-    assert len(list(tmp_path.rglob("*"))) == 4
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator.host.files import atomic_path
 from simulator.record import (
     ROUND_COLUMNS,
     SUMMARY_KEYS,
@@ -170,27 +169,6 @@ def test_paths_without_runs_are_named(tmp_path):
         read_runs([tmp_path / "nowhere"])
     with pytest.raises(RecordError, match="no folder given"):
         read_runs([])
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def interrupted():
-        with atomic_path(path) as temporary:
-            temporary.write_text("half of the n")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert os.listdir(tmp_path) == ["file"]
-    assert path.read_text() == "old"
-    with atomic_path(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == tmp_path
-    assert os.listdir(tmp_path) == ["file"]
-    assert path.read_text() == "new"
 
 
 def test_an_interrupted_record_leaves_all_of_the_old_one(tmp_path, monkeypatch):

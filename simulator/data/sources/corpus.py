@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from simulator.host.errors import SettingError
+from simulator.host.mappings import MISSING
 
 
 class TextDocument(NamedTuple):
@@ -24,6 +25,21 @@ class TextDocument(NamedTuple):
 def group_name(value: object) -> str:
     """Returns the group of a document from the field that groups documents."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def value_within(record: Mapping[str, Any], field: str) -> Any:
+    """Returns the value of a field: of this very name, or else in objects whose names come before dots.
+
+    It is None in an object that is null, and `MISSING` where there is no such field.
+    """
+    if field in record:
+        return record[field]
+    for dot in (place for place, char in enumerate(field) if char == "."):
+        inner = record.get(field[:dot], MISSING)
+        found = value_within(inner, field[dot + 1 :]) if isinstance(inner, Mapping) else MISSING
+        if inner is None or found is not MISSING:
+            return None if inner is None else found
+    return MISSING
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simulator.data.sources.corpus import Corpus, TextDocument, group_name
+from simulator.data.sources.corpus import Corpus, TextDocument, group_name, value_within
 from simulator.data.sources.files import matching_files, open_bytes, open_parquet_file, reading, stamp
 from simulator.experiment.problems import nearest
 from simulator.host.errors import SettingError
+from simulator.host.mappings import MISSING
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +23,6 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _MAGIC = b"PAR1"  # how a Parquet file begins
 _MOST_NAMES = 20
 _OTHER = "name the key of the text"
-_ABSENT = object()
 _ROWS = 64  # of a Parquet file at a time: books are long
 
 
@@ -94,22 +94,10 @@ def _group(record: dict[str, Any], field: str | None, path: str, place: str) -> 
 
 def _value(record: dict[str, Any], field: str, key: str, place: str) -> Any:
     """Returns the value of a field of a record, nothing for an object that is null."""
-    found = _within(record, field)
-    if found is _ABSENT:
+    found = value_within(record, field)
+    if found is MISSING:
         raise SettingError(key, field, _no_such("key", field, list(_keys(record)), place))
     return found
-
-
-def _within(record: dict[str, Any], field: str) -> Any:
-    """Returns the value of a field: of this very name, or else in objects whose names come before dots."""
-    if field in record:
-        return record[field]
-    for dot in (place for place, char in enumerate(field) if char == "."):
-        inner = record.get(field[:dot], _ABSENT)
-        found = _within(inner, field[dot + 1 :]) if isinstance(inner, dict) else _ABSENT
-        if inner is None or found is not _ABSENT:
-            return None if inner is None else found
-    return _ABSENT
 
 
 def _keys(record: dict[str, Any]) -> Iterator[str]:

@@ -8,11 +8,11 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from simulator.data.sources.corpus import Corpus, TextDocument, group_name
+from simulator.data.sources.corpus import Corpus, TextDocument, group_name, value_within
 from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.data import TfdsData
@@ -45,9 +45,9 @@ def open_tfds(data: TfdsData, group_field: str | None = None) -> Corpus:
 
     def documents() -> Iterator[TextDocument]:
         for number, example in enumerate(_examples(split.file_instructions, file_format, wanted, data)):
-            text = _within(example, field)
+            text = value_within(example, field)
             if text is not None and text.strip():
-                group = "" if group_field is None else group_name(_within(example, group_field))
+                group = "" if group_field is None else group_name(value_within(example, group_field))
                 yield TextDocument(text, group, f"{data.name}, {data.split}, example {number}")
 
     return Corpus(
@@ -215,14 +215,6 @@ def _only(features: Any, names: Collection[str]) -> Any:
     return FeaturesDict(
         {name: _only(features[name], rests) if all(rests) else features[name] for name, rests in inner.items()}
     )
-
-
-def _within(example: Mapping[str, Any], name: str) -> Any:
-    """Returns an example's value of a feature."""
-    if name in example:
-        return example[name]
-    first, _, rest = name.partition(".")
-    return _within(example[first], rest)
 
 
 def _stamp(path: str) -> Stamp:
