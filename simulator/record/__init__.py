@@ -27,6 +27,7 @@ from simulator.record.schema import (
     ROUND_COLUMNS,
     SUMMARY_KEYS,
     RecordError,
+    perplexity_of,
     shard_columns,
 )
 from simulator.record.settings import (
@@ -71,6 +72,7 @@ __all__ = [
     "gives_prices",
     "identity_of",
     "kept_updates",
+    "perplexity_of",
     "read_json",
     "read_results",
     "read_summaries",

@@ -124,6 +124,14 @@ def shard_columns(shards: int) -> Mapping[str, Column]:
     return {f"loss_shard_{shard}": Column("real", meaning.format(shard)) for shard in range(shards)}
 
 
+def perplexity_of(loss: float) -> float:
+    """Returns exp(loss), infinite where that is beyond float64."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
 class Key(NamedTuple):
     """One key of a summary."""
 

@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.record import RecordError, shard_columns, summarize_faults, summarize_money, summarize_rounds
+from simulator.record import (
+    RecordError,
+    perplexity_of,
+    shard_columns,
+    summarize_faults,
+    summarize_money,
+    summarize_rounds,
+)
 from simulator.verify.checked_run import CheckedRun, Violation, violations
 
 _PHASES = ("ready_s", "pull_start_s", "compute_start_s", "push_start_s", "arrival_s", "update_s")
@@ -139,7 +146,7 @@ def _evaluations_follow(run: CheckedRun) -> Iterator[Violation]:
         for name, there, right in (
             ("server_updates", evaluation["server_updates"], version[updates]),
             ("bytes_sent", evaluation["bytes_sent"], sent[updates]),
-            ("perplexity", evaluation["perplexity"], _perplexity(evaluation["loss"])),
+            ("perplexity", evaluation["perplexity"], perplexity_of(evaluation["loss"])),
         ):
             if not _same(there, right):
                 yield Violation("evaluations", row, name, f"is {there} and should be {right}")
@@ -175,10 +182,6 @@ def _summary_follows(run: CheckedRun) -> Iterator[Violation]:
             yield Violation("summary", None, name, f"is missing and should be {right}")
         elif not _same(summary[name], right):
             yield Violation("summary", None, name, f"is {summary[name]} and should be {right}")
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(loss) if loss < 709 else math.inf  # NaN stays NaN
 
 
 def _same(there: Any, right: Any) -> bool:

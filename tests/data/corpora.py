@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from simulator.data.sources import Corpus
 from simulator.data.store import TokenStore
 
 COLOURS = ("red green blue yellow", "one two three four", "mon tue wed thu", "oak elm ash fir")
@@ -22,12 +24,27 @@ def store_of(lengths: Sequence[int], groups: Sequence[int] = ()) -> TokenStore:
     return store
 
 
-def write(folder: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        write_file(folder / name, content.encode() if isinstance(content, str) else content)
     return folder
+
+
+def write_file(path: Path, content: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def zstandard(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def texts(corpus: Corpus) -> list[bytes]:
+    return [document.text for document in corpus.documents()]
 
 
 def sentence(words: str, number: int, length: int = 60) -> str:

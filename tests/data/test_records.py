@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpora import texts, write_file, zstandard
 
 from simulator.data import load_dataset
 from simulator.data.sources import Corpus, open_corpus
@@ -30,27 +31,10 @@ def lines(*records: object) -> bytes:
     return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
-def zstandard(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return sink.getvalue().to_pybytes()
-
-
-def write(path: Path, content: bytes) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return str(path)
-
-
 def write_parquet(path: Path, columns: dict[str, Iterable[object]], row_group_size: int = 1000) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
     return str(path)
-
-
-def texts(corpus: Corpus) -> list[bytes]:
-    return [document.text for document in corpus.documents()]
 
 
 def mistake(corpus: Corpus) -> str:
@@ -72,7 +56,7 @@ def mistake(corpus: Corpus) -> str:
 def test_json_lines_are_read_plain_and_compressed(tmp_path, name, packed):
     first = lines({"text": "one", "id": 1}, {"text": "zwei\nZeilen", "id": 2})
     second = lines({"text": "trois é", "id": 3})
-    path = write(tmp_path / name, packed(first, second))
+    path = write_file(tmp_path / name, packed(first, second))
     assert [*open_json_lines([path], "text").documents()] == [
         (b"one", str(tmp_path), f"{path}, line 1"),
         (b"zwei\nZeilen", str(tmp_path), f"{path}, line 2"),
@@ -84,12 +68,12 @@ def test_json_lines_are_read_plain_and_compressed(tmp_path, name, packed):
 def test_lines_longer_than_any_buffer_are_whole(tmp_path, packed):
     suffix = {bytes: "", gzip.compress: ".gz", zstandard: ".zst"}[packed]
     long = "0123456789" * 300_000
-    path = write(tmp_path / f"a.jsonl{suffix}", packed(lines({"text": long}, {"text": "end"})))
+    path = write_file(tmp_path / f"a.jsonl{suffix}", packed(lines({"text": long}, {"text": "end"})))
     assert texts(open_json_lines([path], "text")) == [long.encode(), b"end"]
 
 
 def test_blank_lines_and_empty_texts_are_no_documents(tmp_path):
-    path = write(
+    path = write_file(
         tmp_path / "a.jsonl",
         b"\n  \r\n"
         + lines({"text": ""}, {"text": " \n\t"}, {"text": None}, {"text": " kept "})
@@ -104,12 +88,14 @@ def test_blank_lines_and_empty_texts_are_no_documents(tmp_path):
 
 
 def test_a_byte_order_mark_and_escaped_half_characters_are_read(tmp_path):
-    path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "first"}\n{"text": "\\ud83d\\ude00 \\ud83d"}\n')
+    path = write_file(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "first"}\n{"text": "\\ud83d\\ude00 \\ud83d"}\n')
     assert texts(open_json_lines([path], "text")) == [b"first", b"\xf0\x9f\x98\x80 \xef\xbf\xbd"]
 
 
 def test_the_section_names_the_key_of_the_text_and_the_key_of_the_group(tmp_path):
-    path = write(tmp_path / "a.jsonl", lines({"text": "no", "body": "yes", "language": "de"}, {"body": "2", "text": 0}))
+    path = write_file(
+        tmp_path / "a.jsonl", lines({"text": "no", "body": "yes", "language": "de"}, {"body": "2", "text": 0})
+    )
     section = {"source": "jsonl", "files": (path,), "field": "body"}
     corpus = open_corpus(JsonLinesData(**section))
     assert texts(corpus) == [b"yes", b"2"]
@@ -122,8 +108,8 @@ def test_the_section_names_the_key_of_the_text_and_the_key_of_the_group(tmp_path
 
 def test_groups_are_values_of_a_key_or_else_folders(tmp_path):
     records = lines({"text": "a", "k": "x"}, {"text": "b", "k": 7}, {"text": "c", "k": None}, {"text": "d", "k": "7"})
-    write(tmp_path / "one" / "a.jsonl", records)
-    write(tmp_path / "two" / "a.jsonl", lines({"text": "e", "k": "x"}))
+    write_file(tmp_path / "one" / "a.jsonl", records)
+    write_file(tmp_path / "two" / "a.jsonl", lines({"text": "e", "k": "x"}))
     by_key = open_json_lines([f"{tmp_path}/*/*.jsonl"], "text", "k")
     assert [document.group for document in by_key.documents()] == ["x", "7", "None", "7", "x"]
     by_folder = open_json_lines([f"{tmp_path}/*/*.jsonl"], "text")
@@ -131,8 +117,8 @@ def test_groups_are_values_of_a_key_or_else_folders(tmp_path):
 
 
 def test_files_come_in_the_order_of_their_paths_and_may_be_read_again(tmp_path):
-    write(tmp_path / "b.jsonl", lines({"text": "3"}))
-    write(tmp_path / "a" / "z.jsonl.gz", gzip.compress(lines({"text": "1"}, {"text": "2"})))
+    write_file(tmp_path / "b.jsonl", lines({"text": "3"}))
+    write_file(tmp_path / "a" / "z.jsonl.gz", gzip.compress(lines({"text": "1"}, {"text": "2"})))
     corpus = open_json_lines([f"{tmp_path}/b.jsonl", f"{tmp_path}/**/*.jsonl*"], "text")
     assert texts(corpus) == texts(corpus) == [b"1", b"2", b"3"]
 
@@ -145,7 +131,7 @@ def test_the_fingerprint_is_of_the_files_the_field_and_the_group(tmp_path, kind)
 
     def rewrite(name: str, text: str, seconds: int) -> None:
         if kind == "jsonl":
-            write(tmp_path / name, lines({"text": text, "title": text}))
+            write_file(tmp_path / name, lines({"text": text, "title": text}))
         else:
             write_parquet(tmp_path / name, {"text": [text], "title": [text]})
         os.utime(tmp_path / name, (seconds, seconds))
@@ -240,7 +226,7 @@ def test_a_dot_leads_into_objects_and_structs(tmp_path, opened):
     if opened is open_parquet:
         pq.write_table(pa.Table.from_pylist(NESTED), path)
     else:
-        write(tmp_path / "a", lines(*NESTED))
+        write_file(tmp_path / "a", lines(*NESTED))
     found = [(document.text, document.group) for document in opened([path], "meta.text").documents()]
     assert found == [(text, str(tmp_path)) for text in (b"one", b"two", b"five")]
     by_language = opened([path], "meta.text", "meta.source.language")
@@ -254,7 +240,7 @@ def test_a_dot_leads_into_objects_and_structs(tmp_path, opened):
 
 
 def test_a_field_in_an_object_groups_documents_of_a_section(tmp_path):
-    path = write(tmp_path / "a", lines(*NESTED[:2]))
+    path = write_file(tmp_path / "a", lines(*NESTED[:2]))
     by = GroupedPartition(kind="grouped", groups=FieldGroups(kind="field", field="meta.source.language"))
     section = JsonLinesData(source="jsonl", files=path, field="meta.text", partition=by)
     assert [document.group for document in open_corpus(section).documents()] == ["de", "en"]
@@ -277,11 +263,11 @@ def test_of_a_struct_only_the_field_is_read(tmp_path, monkeypatch):
 
 def test_a_key_whose_name_has_a_dot_goes_before_one_in_an_object(tmp_path):
     both = {"a.b": "right", "a": {"b": "wrong"}}
-    assert texts(open_json_lines([write(tmp_path / "a.jsonl", lines(both))], "a.b")) == [b"right"]
+    assert texts(open_json_lines([write_file(tmp_path / "a.jsonl", lines(both))], "a.b")) == [b"right"]
     pq.write_table(pa.Table.from_pylist([both]), tmp_path / "a.parquet")
     assert texts(open_parquet([str(tmp_path / "a.parquet")], "a.b")) == [b"right"]
     inner = {"a": {"b.c": "deep"}}
-    assert texts(open_json_lines([write(tmp_path / "b.jsonl", lines(inner))], "a.b.c")) == [b"deep"]
+    assert texts(open_json_lines([write_file(tmp_path / "b.jsonl", lines(inner))], "a.b.c")) == [b"deep"]
     pq.write_table(pa.Table.from_pylist([inner]), tmp_path / "b.parquet")
     assert texts(open_parquet([str(tmp_path / "b.parquet")], "a.b.c")) == [b"deep"]
 
@@ -304,7 +290,7 @@ def test_fields_in_objects_are_among_the_names_of_a_message(tmp_path, opened, fi
     path = str(tmp_path / "a")
     pq.write_table(pa.Table.from_pylist(NESTED), path)
     if opened is open_json_lines:
-        write(tmp_path / "a", lines(*NESTED))
+        write_file(tmp_path / "a", lines(*NESTED))
     with pytest.raises(SettingError) as caught:
         list(opened([path], field, group).documents())
     place, what = (path, "column") if opened is open_parquet else (f"{path}, line 1", "key")
@@ -365,12 +351,12 @@ def test_of_a_large_row_group_only_a_part_is_in_memory(tmp_path):
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(tmp_path, content, key, message):
-    path = write(tmp_path / "a.jsonl", content)
+    path = write_file(tmp_path / "a.jsonl", content)
     assert mistake(open_json_lines([path], "text")) == f"{key}: {message}".format(path=path)
 
 
 def test_a_line_nested_too_deeply_is_named(tmp_path):
-    path = write(tmp_path / "a.jsonl", b"[" * 100_000)
+    path = write_file(tmp_path / "a.jsonl", b"[" * 100_000)
     assert mistake(open_json_lines([path], "text")).startswith(
         f"data.files = '{path}, line 1': is no JSON (maximum rec"
     )
@@ -386,7 +372,7 @@ def test_a_damaged_compressed_file_is_named(tmp_path, kind):
         "flipped": packed[:middle] + bytes([packed[middle] ^ 255]) + packed[middle + 1 :],
         "plain": plain,
     }
-    path = write(tmp_path / f"a.jsonl.{kind}", damaged[kind.split(".")[0]])
+    path = write_file(tmp_path / f"a.jsonl.{kind}", damaged[kind.split(".")[0]])
     message = mistake(open_json_lines([path], "text"))
     assert message.startswith(f"data.files = '{path}': this file is cut short or damaged (")
     assert message.endswith("): copy or download it again")
@@ -394,7 +380,7 @@ def test_a_damaged_compressed_file_is_named(tmp_path, kind):
 
 def test_a_file_that_vanished_after_it_was_found_is_named(tmp_path):
     for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst"):
-        path = write(tmp_path / name, b"")
+        path = write_file(tmp_path / name, b"")
         corpus = open_json_lines([path], "text")
         os.remove(path)
         assert mistake(corpus) == (
@@ -423,7 +409,7 @@ def test_a_pattern_without_files_is_named(tmp_path, opened):
     ],
 )
 def test_a_file_that_is_not_parquet_is_named(tmp_path, content, message):
-    path = write(tmp_path / "a.parquet", content)
+    path = write_file(tmp_path / "a.parquet", content)
     with pytest.raises(SettingError) as caught:
         open_parquet([path], "text")
     assert str(caught.value) == f"data.files = '{path}': {message}"
@@ -480,7 +466,7 @@ def test_two_columns_of_one_name_are_an_error(tmp_path):
 
 
 def test_the_message_for_files_without_any_text_is_kept_for_the_end(tmp_path):
-    path = write(tmp_path / "a.jsonl", lines({"body": ""}))
+    path = write_file(tmp_path / "a.jsonl", lines({"body": ""}))
     corpus = open_json_lines([path], "body")
     assert texts(corpus) == []
     assert str(corpus.empty) == (
@@ -491,8 +477,8 @@ def test_the_message_for_files_without_any_text_is_kept_for_the_end(tmp_path):
 def test_the_same_documents_give_the_same_data_set_from_any_kind_of_file(tmp_path):
     documents = [f"{i}: " + "äöü."[i % 4] * (20 + i) for i in range(30)]
     sources = (
-        TextData(source="text", documents="line", files=write(tmp_path / "a.txt", "\n".join(documents).encode())),
-        JsonLinesData(source="jsonl", files=write(tmp_path / "a", lines(*({"text": text} for text in documents)))),
+        TextData(source="text", documents="line", files=write_file(tmp_path / "a.txt", "\n".join(documents).encode())),
+        JsonLinesData(source="jsonl", files=write_file(tmp_path / "a", lines(*({"text": text} for text in documents)))),
         ParquetData(source="parquet", files=write_parquet(tmp_path / "a.parquet", {"text": documents})),
     )
     expected, *others = (load_dataset(data, shards=3, context=5) for data in sources)

@@ -4,6 +4,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from corpora import texts, write
 
 from simulator.data.sources.stdlib import open_standard_library
 from simulator.data.sources.text import Unit, open_text_files
@@ -11,19 +12,11 @@ from simulator.host.errors import SettingError
 
 
 def read_standard_library(root: Path | None = None) -> list[bytes]:
-    return [document.text for document in open_standard_library(root).documents()]
+    return texts(open_standard_library(root))
 
 
 def read_text_files(patterns: list[str], unit: Unit) -> list[bytes]:
-    return [document.text for document in open_text_files(patterns, unit).documents()]
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
+    return texts(open_text_files(patterns, unit))
 
 
 def test_the_standard_library_is_read_in_path_order_without_tests_and_packages(tmp_path):

@@ -11,18 +11,11 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from corpora import zstandard
 
 from simulator.data.sources.records import open_json_lines
 from simulator.data.sources.text import open_text_files
 from simulator.host.errors import SettingError
-
-
-def zstandard(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return bytes(sink.getvalue().to_pybytes())
-
 
 CODECS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard, ".bz2": bz2.compress, ".xz": lzma.compress}
 

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
+from corpora import texts
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
 from simulator import load, simulate
 from simulator.data import load_dataset
-from simulator.data.sources import Corpus, TextDocument, open_corpus
+from simulator.data.sources import TextDocument, open_corpus
 from simulator.data.sources import tfds as sources_tfds
 from simulator.experiment.schema.data import FieldGroups, GroupedPartition, TextData, TfdsData
 from simulator.host.errors import SettingError
@@ -96,10 +97,6 @@ def section(data_dir: Path | str, **settings: Any) -> TfdsData:
 
 def grouped(by: str) -> GroupedPartition:
     return GroupedPartition(kind="grouped", groups=FieldGroups(kind="field", field=by))
-
-
-def texts(corpus: Corpus) -> list[bytes]:
-    return [document.text for document in corpus.documents()]
 
 
 def mistake(data: TfdsData) -> str:

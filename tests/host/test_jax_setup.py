@@ -24,6 +24,7 @@ def initialize():
     if not chosen or "cuda" in chosen.split(","):
         os.kill(os.getpid(), signal.SIGSEGV)
 """
+_SETTINGS = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
 CLI = "from simulator.cli.main import main; main()"
 SAID = "tardigrad: no NVIDIA driver was found: JAX computes on the CPU\n"
 without_driver = pytest.mark.skipif(
@@ -32,7 +33,7 @@ without_driver = pytest.mark.skipif(
 
 
 def run(code: str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in outside().items() if name != "JAX_PLATFORMS"}
+    kept = {name: value for name, value in outside().items() if name not in _SETTINGS}
     kept["PYTHONPATH"] = os.pathsep.join([str(folder), kept["PYTHONPATH"]])
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=kept | environment, cwd=folder)
@@ -149,13 +150,6 @@ LATE = "import jax, simulator; jax.numpy.ones(1).block_until_ready(); simulator.
 IN_TIME = "import jax, simulator; simulator.use_cpu_cores(3); print(jax.local_device_count())"
 
 
-def in_process(code, check=True, **environment):
-    kept = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
-    command = [sys.executable, "-c", code]
-    environment = kept | {"JAX_PLATFORMS": "cpu"} | environment
-    return subprocess.run(command, check=check, capture_output=True, text=True, env=environment)
-
-
 @pytest.mark.parametrize(
     ("code", "environment", "devices"),
     [
@@ -166,11 +160,11 @@ def in_process(code, check=True, **environment):
         (IN_TIME, {}, 3),
     ],
 )
-def test_cores_are_devices_unless_the_environment_says_otherwise(code, environment, devices):
-    assert in_process(code, **environment).stdout == f"{devices}\n"
+def test_cores_are_devices_unless_the_environment_says_otherwise(tmp_path, code, environment, devices):
+    assert run(code, folder=tmp_path, JAX_PLATFORMS="cpu", **environment).stdout == f"{devices}\n"
 
 
-def test_it_is_an_error_once_jax_has_computed_something():
-    failed = in_process(LATE, check=False)
+def test_it_is_an_error_once_jax_has_computed_something(tmp_path):
+    failed = run(LATE, folder=tmp_path, JAX_PLATFORMS="cpu")
     assert failed.returncode == 1
     assert "RuntimeError" in failed.stderr

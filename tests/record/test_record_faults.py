@@ -3,11 +3,8 @@ import math
 from dataclasses import replace
 from typing import get_args
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from simulator.host.kinds import FaultKind
 from simulator.record import (
@@ -24,7 +21,6 @@ from simulator.report import read_runs
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
 BASE = build_record(local_steps=400)
-_DTYPES = {"integer": "int64", "real": "float64"}
 LOST = {
     "round": 7,
     "shard": 1,
@@ -50,32 +46,7 @@ def _forget_faults(folder):
     (folder / "checksums.json").write_text(json.dumps(sums))
 
 
-def _values(kind):
-    if kind == "integer":
-        return st.integers(-(2**63), 2**63 - 1)
-    return st.sampled_from(list(FAULTS)) if kind == "fault" else st.floats(width=64)
-
-
 # The log and the schema.
-
-
-@settings(max_examples=50)
-@given(st.lists(st.fixed_dictionaries({name: _values(column.kind) for name, column in FAULT_COLUMNS.items()})))
-def test_log_holds_what_a_list_of_rows_would(rows):
-    log = FaultLog()
-    for row in rows:
-        log.append(**row)
-    frame = log.frame()
-    assert list(frame.columns) == list(FAULT_COLUMNS)
-    assert len(frame) == len(log) == len(rows)
-    for name, column in FAULT_COLUMNS.items():
-        expected = [row[name] for row in rows]
-        if column.kind == "fault":
-            assert frame[name].tolist() == expected
-            assert tuple(frame[name].cat.categories) == tuple(FAULTS)
-        else:
-            assert frame[name].dtype == _DTYPES[column.kind]
-            np.testing.assert_array_equal(frame[name], np.array(expected, _DTYPES[column.kind]))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -8,36 +8,47 @@ from hypothesis import strategies as st
 
 from simulator.record import (
     EVALUATION_COLUMNS,
+    FAULT_COLUMNS,
+    FAULTS,
     OUTCOMES,
     ROUND_COLUMNS,
     EvaluationLog,
+    FaultLog,
     RecordError,
     RoundLog,
 )
 from tests.record.builders import round_log, round_row
 
 _DTYPES = {"integer": "int64", "real": "float64"}
-APPENDED = {name: column for name, column in ROUND_COLUMNS.items() if name != "waited_to_end"}
+_NAMES = {"outcome": OUTCOMES, "fault": tuple(FAULTS)}
+_VALUES = {
+    "integer": st.integers(-(2**63), 2**63 - 1),
+    "real": st.floats(width=64),
+    **{kind: st.sampled_from(names) for kind, names in _NAMES.items()},
+}
 
 
-def _values(kind: str) -> st.SearchStrategy[object]:
-    if kind == "integer":
-        return st.integers(-(2**63), 2**63 - 1)
-    return st.sampled_from(OUTCOMES) if kind == "outcome" else st.floats(width=64)
-
-
+@pytest.mark.parametrize(
+    ("kind", "columns"), [(RoundLog, ROUND_COLUMNS), (FaultLog, FAULT_COLUMNS), (EvaluationLog, EVALUATION_COLUMNS)]
+)
 @settings(max_examples=50)
-@given(st.lists(st.fixed_dictionaries({name: _values(column.kind) for name, column in APPENDED.items()})))
-def test_log_holds_what_a_list_of_rows_would(rows):
-    frame = round_log(rows).frame()
-    assert list(frame.columns) == list(ROUND_COLUMNS)
-    assert len(frame) == len(rows)
-    assert frame["waited_to_end"].tolist() == [0] * len(rows)
-    for name, column in APPENDED.items():
-        expected = [row[name] for row in rows]
-        if column.kind == "outcome":
+@given(st.data())
+def test_log_holds_what_a_list_of_rows_would(kind, columns, data):
+    appended = {name: column for name, column in columns.items() if name != "waited_to_end"}
+    row = st.fixed_dictionaries({name: _VALUES[column.kind] for name, column in appended.items()})
+    rows, log = data.draw(st.lists(row)), kind()
+    for each in rows:
+        log.append(**each)
+    frame = log.frame()
+    assert list(frame.columns) == list(columns)
+    assert len(frame) == len(log) == len(rows)
+    if kind is RoundLog:
+        assert frame["waited_to_end"].tolist() == [0] * len(rows)
+    for name, column in appended.items():
+        expected = [each[name] for each in rows]
+        if column.kind in _NAMES:
             assert frame[name].tolist() == expected
-            assert tuple(frame[name].cat.categories) == OUTCOMES
+            assert tuple(frame[name].cat.categories) == _NAMES[column.kind]
         else:
             assert frame[name].dtype == _DTYPES[column.kind]
             np.testing.assert_array_equal(frame[name], np.array(expected, _DTYPES[column.kind]))
