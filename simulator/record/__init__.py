@@ -30,14 +30,7 @@ from simulator.record.schema import (
     perplexity_of,
     shard_columns,
 )
-from simulator.record.settings import (
-    FACTS,
-    FILES,
-    NAMES,
-    differences,
-    identity_of,
-    settings_of,
-)
+from simulator.record.settings import FACTS, FILES, NAMES, differences, identity_of, settings_of
 from simulator.record.workers import failure, summarize_faults, summarize_rounds, worker_table
 
 __all__ = [

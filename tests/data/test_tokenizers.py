@@ -15,12 +15,7 @@ from tokenizers import Tokenizer as Tokens
 
 from simulator.data.sources import TextDocument
 from simulator.data.tokenizers import Bytes, Encoder, HuggingFace, ready, token_dtype, train_bpe
-from simulator.experiment.schema.data import (
-    ByteTokenizer,
-    FileTokenizer,
-    SentencePieceTokenizer,
-    TrainedTokenizer,
-)
+from simulator.experiment.schema.data import ByteTokenizer, FileTokenizer, SentencePieceTokenizer, TrainedTokenizer
 from simulator.host.errors import SettingError
 
 PROSE = [

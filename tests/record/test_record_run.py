@@ -9,14 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator.record import (
-    ROUND_COLUMNS,
-    SUMMARY_KEYS,
-    RecordError,
-    RunRecord,
-    read_results,
-    write_summary,
-)
+from simulator.record import ROUND_COLUMNS, SUMMARY_KEYS, RecordError, RunRecord, read_results, write_summary
 from simulator.report import read_runs
 from tests.record.builders import build_record
 
