@@ -6,7 +6,6 @@ from experiment_files import SMALL, messages
 
 from simulator.experiment import Document, ExperimentError, load, load_document
 from simulator.experiment.file import merge, parse_value
-from simulator.host.mappings import lookup
 
 
 def write(folder: Path, text: str | bytes, name: str = "file.yaml") -> Path:
@@ -465,15 +464,6 @@ def test_edits_of_a_variant_on_the_command_line_all_have_their_effect_in_any_ord
         [point] = load(file, *order)
         outer = point.experiment.outer.model_dump(exclude_unset=True)
         assert outer == {"optimizer": "nesterov", "learning_rate": 1.0, "momentum": 0.5, "weight": 0.5}
-
-
-def test_lookup_follows_mappings_and_lists():
-    tree = {"a": [{"b": None}]}
-    assert lookup(tree, ["a", "0", "b"]) is None
-    assert lookup(tree, []) is tree
-    for key in (["b"], ["a", "1"], ["a", "x"], ["a", "0", "b", "c"], ["a", "-1"]):
-        assert lookup(tree, key) is not None
-        assert lookup(tree, key) is lookup(tree, ["missing"])
 
 
 def test_the_small_file_is_valid(tmp_path: Path):

@@ -13,11 +13,6 @@ def _settings(experiment, **summary):
     return {key: value for key, value in found.items() if FACTS.get(key) != value}
 
 
-def test_mappings_are_opened_and_lists_are_values():
-    tree = {"a": {"b": {"c": 1, "d": [1, 2]}, "e": {}}, "f": None}
-    assert flattened(tree) == {"a.b.c": 1, "a.b.d": [1, 2], "a.e": {}, "f": None}
-
-
 def test_what_changes_no_result_is_no_setting():
     same = {"description": "why", "scale": "paper", "seed": 3, "variant": "w", "name": "y", "outer": {"buffer": None}}
     assert _settings(same | {"checkpoint": {"keep": 3}, "compute": {"trainer": "serial", "lanes": 2}}) == {
