@@ -72,12 +72,8 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
 
     Utilization is the time that workers spent computing rounds that arrived, divided by the time that the table covers,
     see `worker_table`. A worker from which nothing arrived is in neither. Hence waiting for the slowest worker counts,
-    and a round on its way when the simulation ends counts neither as work nor as idleness.
-
-    Args:
-        rounds: The table of rounds, see `ROUND_COLUMNS`.
-        workers: Number of workers.
-        simulated_s: Length of the simulation, seconds.
+    and a round on its way when the simulation ends counts neither as work nor as idleness. The arguments and errors are
+    those of `worker_table`.
 
     Returns:
         workers, simulated_seconds, local_steps, server_updates (the last version), mean_staleness and max_staleness
@@ -102,16 +98,7 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
 
 
 def summarize_faults(rounds: pd.DataFrame, faults: pd.DataFrame, simulated_s: float) -> dict[str, Any]:
-    """Returns the part of a run's summary on the effects of its faults.
-
-    Args:
-        rounds: The table of rounds, see `ROUND_COLUMNS`.
-        faults: The table of faults, see `FAULT_COLUMNS`.
-        simulated_s: Length of the simulation, seconds.
-
-    Returns:
-        See `OF_FAULTS`.
-    """
+    """Returns the part of a run's summary on the effects of its faults, see `OF_FAULTS`, from its tables."""
     lost = faults[faults["fault"] == "lost"]
     dropped = rounds["outcome"] == "dropped"
     non_finite = rounds["non_finite"] == 1 if "non_finite" in rounds else pd.Series(False, rounds.index)
