@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pydantic
 
-from simulator.experiment.equal_points import Seen, axes_without_effect, holds
 from simulator.experiment.file import (
     DISCRIMINATORS,
     DOCUMENT_KEYS,
@@ -20,60 +18,27 @@ from simulator.experiment.file import (
     load_document,
     lookup,
     merge,
+    on_command_line,
     together,
 )
 from simulator.experiment.messages import Mistake, explain
+from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import Section
-from simulator.experiment.search import Search, searches_of
-from simulator.experiment.sweep_axes import Setting, axes_of
-from simulator.experiment.yaml_text import Key
-from simulator.host.text import visible
+from simulator.experiment.sweep import (
+    Search,
+    Setting,
+    axes_of,
+    axes_without_effect,
+    experiment_key,
+    holds,
+    same_run,
+    searches_of,
+)
 
 Check = Callable[[Experiment], Iterable[Problem]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One simulation of a document.
-
-    Attributes:
-      variant: its name under `variants`, or the experiment's own name without any.
-      overrides: settings of the sweep for this point: dotted path to value, or axis to the name of a value that has
-        one.
-      experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
-      searches: the axes that are searched, by path; `at` gives them values.
-      tuned: the values that a search has found, by path.
-    """
-
-    variant: str
-    overrides: Mapping[str, Any]
-    experiment: Experiment
-    searches: Mapping[str, Search] = dataclasses.field(default_factory=dict)
-    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def at(self, values: Mapping[str, Any]) -> "Point":
-        """Returns the point with other settings, which its overrides name; nothing is searched any more.
-
-        Args:
-          values: dotted path to value.
-
-        Raises:
-          pydantic.ValidationError: the experiment takes no such value.
-        """
-        tree = merge(self.experiment.model_dump(mode="json"), together(values))
-        return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
-
-    @property
-    def label(self) -> str:
-        """Label: the variant, and the sweep's settings."""
-        return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
-
-    def _repr_html_(self) -> str:
-        """Shows the label and the experiment in a notebook."""
-        return f"<b>{html.escape(self.label)}</b>{self.experiment._repr_html_()}"
 
 
 def load(
@@ -128,13 +93,10 @@ def expand(
     elif variant is not None:
         variants = {variant: variants[variant]}
     axes, searches = axes_of(document, problems), searches_of(document, problems)
-    seen = Seen()
-    if searches and not searched:
-        message = (
-            "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
-        )
-        problems += [document.problem(("sweep", path), message) for path in searches]
+    message = "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
+    problems += [document.problem(("sweep", path), message) for path in searches if not searched]
     points = []
+    first: dict[str, tuple[Setting, ...]] = {}  # by experiment, the settings of the first point that has it
     for name, change in variants.items():
         for listed in itertools.product(*axes):
             for number, ends in enumerate(_ends(searches)):
@@ -146,7 +108,8 @@ def expand(
                 if number == 0:
                     problems += without_effect
                     if axes and not mistakes and not without_effect:
-                        problems += seen.problems(document, point.experiment, settings)
+                        others = first.setdefault(experiment_key(point.experiment), settings)
+                        problems += same_run(document, settings, others)
                     points.append(dataclasses.replace(point, searches=searches))
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
@@ -162,19 +125,21 @@ def _ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
 
 def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
     tree = document.tree
-    variants = {} if tree.get("variants") is None else tree["variants"]
+    written = {} if tree.get("variants") is None else tree["variants"]
     message = "expected a mapping from each variant's name to a mapping of what it changes"
-    if not isinstance(variants, dict):
-        problems.append(document.problem(("variants",), message, variants))
-        variants = {}
-    for name in [name for name, change in variants.items() if not isinstance(change, dict)]:
-        problems.append(document.problem(("variants", name), message, variants[name]))
-    variants = {name: change for name, change in variants.items() if isinstance(change, dict)}
-    for name, change in variants.items():
+    if not isinstance(written, dict):
+        problems.append(document.problem(("variants",), message, written))
+        written = {}
+    variants: dict[str, Tree] = {}
+    for name, change in written.items():
+        if not isinstance(change, dict):
+            problems.append(document.problem(("variants", name), message, change))
+            continue
+        variants[name] = {key: value for key, value in change.items() if key not in DOCUMENT_KEYS}
         for key in change:
             if key in DOCUMENT_KEYS or key in ("name", "variant", "scale"):
-                message = "cannot be set by a variant: move it to the top level"
-                problems.append(document.problem(("variants", name, key), message))
+                refused = "cannot be set by a variant: move it to the top level"
+                problems.append(document.problem(("variants", name, key), refused))
     own = document.overrides.get("variant", tree.get("variant"))
     if own is not None and not isinstance(own, str):
         problems.append(document.problem(("variant",), "expected text (quotes make text of anything)", own))
@@ -183,7 +148,7 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
     if own is not None:
         message = "is set from the names under variants: leave it out (--variant chooses one)"
         problems.append(document.problem(("variant",), message, own))
-    return {name: {k: v for k, v in change.items() if k not in DOCUMENT_KEYS} for name, change in variants.items()}
+    return variants
 
 
 def _selected(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
@@ -209,19 +174,12 @@ def _point(
 
     Its overrides are those that hold: the command line may have overwritten some.
     """
-    tree = merge(base, change)
-    overrides: dict[str, Any] = {}
-    swept: dict[str, Any] = {}
-    for setting in settings:
-        overrides |= setting.shown
-        swept |= setting.values
-    layers = [base, change]
-    for settings_of_layer in (swept, document.overrides):
-        layers.append(together(settings_of_layer))
-        tree = merge(tree, layers[-1])
-    tree["variant"] = name
+    swept = {path: value for setting in settings for path, value in setting.values.items()}
+    shown = {path: value for setting in settings for path, value in setting.shown.items()}
+    layers = [base, change, together(swept), together(document.overrides)]
+    tree = functools.reduce(merge, layers) | {"variant": name}
     without_effect = list(axes_without_effect(document, settings, tree))
-    overrides = {key: value for key, value in overrides.items() if key not in swept or holds(key, value, tree)}
+    overrides = {key: value for key, value in shown.items() if key not in swept or holds(key, value, tree)}
     try:
         return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
@@ -274,20 +232,21 @@ def _place(document: Document, variant: str, settings: tuple[Setting, ...], mist
     dotted = ".".join(key)
     for path, setting in document.overrides.items():
         if _sets(path, setting, mistake, document):
-            return Problem(dotted, f"{message} (set on the command line)", value)
-    for origin, path, setting in ((axis.origin, *item) for axis in settings for item in axis.values.items()):
-        if _sets(path, setting, mistake, document):
-            return document.problem(origin, message, value, shown=dotted)
+            return on_command_line(dotted, message, value)
+    for setting in settings:
+        if any(_sets(*item, mistake, document) for item in setting.values.items()):
+            return document.problem(setting.origin, message, value, shown=dotted)
+    own, in_own = ("variants", variant), f"variants.{variant}.{dotted}"
     absent = mistake.kind in ("missing", "dropped")  # then it is the mapping around it that has a line
-    for candidate in _ancestors(key[:-1] if absent else key):
-        if document.writes(("variants", variant, *candidate)):
-            return document.problem(("variants", variant, *candidate), message, value, f"variants.{variant}.{dotted}")
-        if candidate in document.lines:
-            return document.problem(candidate, message, value, shown=dotted)
+    for end in range(len(key) - absent, 0, -1):
+        if (*own, *key[:end]) in document.lines:
+            return document.problem((*own, *key[:end]), message, value, in_own)
+        if key[:end] in document.lines:
+            return document.problem(key[:end], message, value, shown=dotted)
     variants = document.tree.get("variants")
     others = variants.values() if isinstance(variants, dict) else ()
     if any(key[0] in change for change in others if isinstance(change, dict)):  # it is this variant that lacks it
-        return document.problem(("variants", variant), message, value, f"variants.{variant}.{dotted}")
+        return document.problem(own, message, value, in_own)
     return Problem(dotted, message, value, document.path)
 
 
@@ -300,7 +259,3 @@ def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
         return parts[-1] in DISCRIMINATORS and parts[:-1] == key[:-1]
     around = key[len(parts) : -1] if mistake.kind == "missing" else key[len(parts) :]
     return parts == key[: len(parts)] and lookup(value, around) is not MISSING
-
-
-def _ancestors(key: Key) -> Iterator[Key]:
-    return (key[:end] for end in range(len(key), 0, -1))

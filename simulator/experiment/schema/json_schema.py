@@ -11,7 +11,7 @@ from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
-from simulator.experiment.search import Search
+from simulator.experiment.sweep import Search
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _NOT_OF_A_VARIANT = ("name", "variant", "scale")

@@ -1,21 +1,51 @@
-"""Explanations of keys of the experiment file, as tables."""
+"""Format and keys of experiment files: `schema` and `explain`."""
 
+import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.experiment.explain import Explanation, Meaning, Row
+from simulator.cli.plugins import use_plugins
+from simulator.experiment.explain import Explanation, Keys, Meaning, Row
 from simulator.experiment.key_tree import ANY
+from simulator.experiment.schema.json_schema import file_schema
+from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.host.text import visible
+from simulator.record import atomic_path
 from simulator.report.fitted import FittedTable
 
 _OF_ANY = f"{ANY} stands for a name of your own"
 _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
 
 
-def all_keys(rows: Sequence[Row]) -> Group:
+def schema(out: Path | None) -> None:
+    """Prints the JSON Schema of experiment files, or writes it to a file."""
+    unicode = out is not None or sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=not unicode) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        with atomic_path(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def explain(key: str | None, plugin: list[str] | None) -> None:
+    """Prints the explanation of a key, or a table of all keys."""
+    use_plugins(plugin)
+    own = {}
+    if plugin:
+        from simulator.learning.optimizers.outer import outer_optimizers  # loads JAX, as only plugins need
+
+        own = {name: factory for name, factory in outer_optimizers().items() if name not in BUILT_IN_OUTER}
+    keys = Keys(own)
+    Console().print(_explained(keys.explain(key)) if key else _all_keys(keys.rows()))
+
+
+def _all_keys(rows: Sequence[Row]) -> Group:
     """Returns the sections of an experiment file with their keys."""
     sections = {row.key: row for row in rows if "." not in row.key}
     below = {key: [row for row in rows if row.key.startswith(f"{key}.")] for key in sections}
@@ -27,7 +57,7 @@ def all_keys(rows: Sequence[Row]) -> Group:
     return Group(*parts, Text(f"{_OF_ANY}; {_MORE}"))
 
 
-def explained(explanation: Explanation) -> Group:
+def _explained(explanation: Explanation) -> Group:
     """Returns the meanings of a key, and the kinds and keys of a section."""
     parts: list[RenderableType] = []
     for meaning in explanation.meanings:

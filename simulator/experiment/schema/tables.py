@@ -1,19 +1,17 @@
-"""CSV files that an experiment names: read whole, with a message that says where each mistake stands."""
+"""Tables that an experiment names: files read whole, with a message that says where each mistake stands."""
 
 import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 MOST_BYTES = 64 * 2**20
 
 
 def read_bytes(path: str, what: str) -> bytes:
-    """Returns the content of a file.
-
-    Args:
-      path: of the file.
-      what: name of the file in messages, such as "the trace".
+    """Returns the content of a file, which messages call `what`, such as "the trace".
 
     Raises:
       ValueError: it cannot be read, or is too large.
@@ -53,3 +51,9 @@ def read_rows(path: str, what: str) -> Iterator[tuple[str, list[str]]]:
             yield where, cells
     except csv.Error as error:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Returns the first of pydantic's messages, as the end of a sentence."""
+    message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
