@@ -46,7 +46,6 @@ def explain(key: str | None, plugin: list[str] | None) -> None:
 
 
 def _all_keys(rows: Sequence[Row]) -> Group:
-    """Returns the sections of an experiment file with their keys."""
     sections = {row.key: row for row in rows if "." not in row.key}
     below = {key: [row for row in rows if row.key.startswith(f"{key}.")] for key in sections}
     plain = _keys("keys without a section", (row for key, row in sections.items() if not below[key]))
@@ -58,7 +57,6 @@ def _all_keys(rows: Sequence[Row]) -> Group:
 
 
 def _explained(explanation: Explanation) -> Group:
-    """Returns the meanings of a key, and the kinds and keys of a section."""
     parts: list[RenderableType] = []
     for meaning in explanation.meanings:
         parts += [*_meaning(explanation.key, meaning), ""]

@@ -130,14 +130,14 @@ COMMANDS: tuple[tuple[typer.Typer, str, str, Callable[..., None]], ...] = (
     (app, "report", "figures", commands.report),
     (app, "trace", "figures", commands.trace),
     (app, "compare", "compare", commands.compare),
-    (app, "validate", "check", commands.validate),
+    (app, "validate", "experiments", commands.validate),
     (app, "schema", "keys", commands.schema),
     (app, "explain", "keys", commands.explain),
     (app, "verify", "records", commands.verify),
     (app, "profiles", "catalogue", commands.profiles),
     (app, "models", "catalogue", commands.presets),
-    (data_app, "prepare", "data", commands.prepare),
-    (data_app, "info", "data", commands.info),
+    (data_app, "prepare", "experiments", commands.prepare),
+    (data_app, "info", "experiments", commands.info),
     (sweep_app, "status", "records", commands.status),
 )
 """Each command: where it stands, its name, the module that does it, and its options."""

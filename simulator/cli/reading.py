@@ -73,14 +73,7 @@ def read_file(
 
 
 def say_size(file: Path, reading: Reading, further: Iterable[str] = (), *, valid: bool = False) -> None:
-    """Prints the number and the sizes of a file's simulations, and notes on its settings.
-
-    Args:
-      file: the experiment file.
-      reading: of it.
-      further: further notes.
-      valid: whether to say that nothing is wrong.
-    """
+    """Prints the number and the sizes of a file's simulations, with notes on its settings and further ones."""
     points = reading.points
     variants = {point.variant for point in points}
     sizes = sorted({reading.workshop.costs(point.experiment).parameters for point in points})

@@ -113,11 +113,7 @@ def _engine(
     gpus: float | None,
     memory: str | None,
 ) -> Engine:
-    """Returns the settings of the executor.
-
-    Raises:
-      ExperimentError: an option belongs to the other engine, or has no such value.
-    """
+    """Returns the executor, unless an option belongs to the other one or has no such value."""
     problems = []
     if engine == "ray" and jobs is not None:
         message = "is for local processes: leave it out, as many points run on the cluster as it has room for"
@@ -172,7 +168,6 @@ def _report(document: Document, variants: Sequence[str], records: Sequence[RunRe
 
 
 def _estimate(reading: Reading, rate: str | None, *, reuse: bool) -> None:
-    """Prints the points and their estimated cost."""
     points = reading.points
     found = estimate(points, reading.workshop, read_rate(rate), reuse=reuse)
     Console().print(estimate_table(found))

@@ -94,8 +94,7 @@ class Search(Section):
         None, description="of the trials; the experiment's, or the first that is swept, if absent", examples=[0]
     )
 
-    def conflicts(self) -> Conflicts:
-        """Returns that the range, or the values of a choice, are missing or wrong."""
+    def _conflicts(self) -> Conflicts:
         low, high = self.low, self.high
         if self.search == "choice":
             if not self.values:

@@ -50,8 +50,7 @@ class TimedDevices(_Devices):
     )
     workers: Members | None = Field(None, description="how many, where seconds_per_step is one value", examples=[2])
 
-    def conflicts(self) -> Conflicts:
-        """Returns that there are two numbers of workers, or none."""
+    def _conflicts(self) -> Conflicts:
         if self.seconds_per_step == ():
             yield "seconds_per_step", "is empty: a cluster needs at least one worker"
         elif isinstance(self.seconds_per_step, tuple):
@@ -97,8 +96,7 @@ class FlopsDevices(_Devices):
 
     accelerators: tuple[Accelerator, ...] = Field(min_length=1, description="kinds of devices, and how many of each")
 
-    def conflicts(self) -> Conflicts:
-        """Returns prices that are there twice, or not for all."""
+    def _conflicts(self) -> Conflicts:
         priced = [accelerator.price_per_hour is not None for accelerator in self.accelerators]
         if any(priced) and self.price_per_hour is not None:
             yield "price_per_hour", "is given here and for each of the accelerators: leave one of them out"
@@ -150,8 +148,7 @@ class MixtureSpeed(Section):
         None, description="how often each is drawn; all alike when absent", examples=[[3, 1]]
     )
 
-    def conflicts(self) -> Conflicts:
-        """Returns that there are too few or too many weights."""
+    def _conflicts(self) -> Conflicts:
         if self.weights is not None and len(self.weights) != (times := len(self.seconds_per_step)):
             yield "weights", f"has {len(self.weights)} values for {times} seconds_per_step: give one for each"
 
@@ -161,8 +158,7 @@ class _LongTail(Section):
     shortest: PositiveDuration = Field(description="of the step times")
     longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
 
-    def conflicts(self) -> Conflicts:
-        """Returns that the limits are not in order."""
+    def _conflicts(self) -> Conflicts:
         if self.longest is not None and self.longest < self.shortest:
             yield "longest", f"must be at least shortest, which is {self.shortest} s"
 
@@ -306,8 +302,7 @@ class Cluster(Section):
             raise ConflictError(*wrong)
         return replaced
 
-    def conflicts(self) -> Conflicts:
-        """Returns lists with too few or too many values for the workers."""
+    def _conflicts(self) -> Conflicts:
         links = {"network": self.network, "network.down": self.network.down, "network.up": self.network.up}
         lists: dict[str, object] = {
             f"{where}.{name}": getattr(link, name) for where, link in links.items() for name in ("latency", "bandwidth")

@@ -62,8 +62,7 @@ class TransformerModel(Section):
     )
     attention: Literal["auto", "plain", "fused"] = Field("auto", description="plain on a CPU, fused elsewhere")
 
-    def conflicts(self) -> Conflicts:
-        """Returns that sizes are missing, or do not fit."""
+    def _conflicts(self) -> Conflicts:
         missing = [name for name in ("layers", "width", "heads", "context") if getattr(self, name) is None]
         if self.preset is not None:
             return
@@ -108,8 +107,7 @@ class CosineSchedule(Section):
         False, description="every round's first step at the highest rate, as the authors' toy notebook has it"
     )
 
-    def conflicts(self) -> Conflicts:
-        """Returns that the warmup is too long."""
+    def _conflicts(self) -> Conflicts:
         if self.total_steps is not None and self.warmup_steps >= self.total_steps:
             yield "warmup_steps", f"must be below total_steps, which is {self.total_steps}"
 
@@ -160,8 +158,7 @@ class Pretrain(Section):
         description="step t, from 0, has (t + 1)/warmup_steps of the learning rate: unlike in Eq. 3 the first has some",
     )
 
-    def conflicts(self) -> Conflicts:
-        """Returns settings of an optimizer that is not given."""
+    def _conflicts(self) -> Conflicts:
         for name in ("weight_decay", "decay", "arguments"):
             if self.optimizer is None and getattr(self, name) not in (None, {}):
                 yield name, "belongs to pretrain.optimizer: give that too, or leave this out"
@@ -174,8 +171,7 @@ class Budget(Section):
     simulated_time: PositiveDuration | None = Field(None, description="on the cluster's clock", examples=["2h"])
     server_updates: Count | None = Field(None, description="outer steps", examples=[1000])
 
-    def conflicts(self) -> Conflicts:
-        """Returns that there is no limit."""
+    def _conflicts(self) -> Conflicts:
         if self.local_steps is None and self.simulated_time is None and self.server_updates is None:
             yield "", "give at least one of local_steps, simulated_time, server_updates"
 
@@ -200,8 +196,7 @@ class Evaluate(Section):
         False, description="also record the loss on held-out documents like those of each shard, `windows` for each"
     )
 
-    def conflicts(self) -> Conflicts:
-        """Returns that evaluations take too long."""
+    def _conflicts(self) -> Conflicts:
         if self.every_simulated is not None and self.takes >= self.every_simulated:
             yield "takes", "leaves the server no time: choose less than every_simulated"
 
@@ -273,8 +268,7 @@ class Experiment(Section):
                 raise AbsentSectionError(name)
             return super().__getattr__(name)
 
-    def conflicts(self) -> Conflicts:
-        """Returns the settings of different sections that do not go together."""
+    def _conflicts(self) -> Conflicts:
         if isinstance(self.data, ClustersData) == isinstance(self.model, TransformerModel):
             remedy = "a transformer takes text, an mlp takes gaussian-clusters"
             yield "model.kind", f"cannot learn from data source {self.data.source!r}: {remedy}"

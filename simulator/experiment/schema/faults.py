@@ -47,8 +47,7 @@ class UniformTime(Section):
     low: PositiveDuration = Field(description="shortest time")
     high: PositiveDuration = Field(description="longest time")
 
-    def conflicts(self) -> Conflicts:
-        """Returns that the limits are not in order."""
+    def _conflicts(self) -> Conflicts:
         if self.high < self.low:
             yield "high", f"must be at least low, which is {self.low} s"
 

@@ -102,8 +102,7 @@ class DelayedNesterovOuter(_Outer):
     )
     c: NonNegative = Field(0.0, description="share of momentum in every step, from 0 to 1/N")
 
-    def conflicts(self) -> Conflicts:
-        """Returns that c is out of range."""
+    def _conflicts(self) -> Conflicts:
         if self.c > 1 / self.buffer:
             yield "c", f"is above 1/buffer = {1 / self.buffer:.6g}: choose c from 0 to 1/buffer"
 

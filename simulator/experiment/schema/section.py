@@ -26,13 +26,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid", use_attribute_docstrings=False)
 
-    def conflicts(self) -> Conflicts:
+    def _conflicts(self) -> Conflicts:
         """Returns the settings that are valid one by one but not together."""
         return ()
 
     @model_validator(mode="after")
     def _without_conflicts(self) -> Self:
-        conflicts = tuple(self.conflicts())
+        conflicts = tuple(self._conflicts())
         if conflicts:
             raise ConflictError(*conflicts)
         return self
