@@ -21,7 +21,7 @@ from simulator.experiment.file import (
     on_command_line,
     together,
 )
-from simulator.experiment.messages import Mistake, explain
+from simulator.experiment.messages import Mistake, mistakes_of
 from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
@@ -152,7 +152,6 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
 
 
 def _selected(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
-    """Returns the variants that the document selects, in its order; all where it does not."""
     names = document.tree.get("select")
     if names is None:
         return variants
@@ -183,7 +182,7 @@ def _point(
     try:
         return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
-        mistakes = [_dropped(mistake, tree, layers) for mistake in explain(error, tree, Experiment)]
+        mistakes = [_dropped(mistake, tree, layers) for mistake in mistakes_of(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
         return Point(name, overrides, _without(faulty, tree)), mistakes, without_effect
 
@@ -201,7 +200,6 @@ def _without(faulty: Set[str], tree: Tree) -> Experiment:
 
 @functools.cache
 def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
-    """Returns a model that validates some of an experiment's sections, each on its own."""
     fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in names}
     return pydantic.create_model("Sections", **fields)
 

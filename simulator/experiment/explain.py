@@ -43,12 +43,7 @@ class Row(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Meaning of a key under some kinds.
-
-    Attributes:
-      under: kinds of sections that it is there under; "" where it always is.
-      facts: label to text: meaning, value, unit, default, choices, example.
-    """
+    """Meaning of a key under some kinds of sections; its facts are the meaning, value, unit, default, choices, example."""
 
     under: str
     facts: dict[str, str]
@@ -112,7 +107,6 @@ class Keys:
                 yield place.key, example
 
     def _places(self, key: str) -> list[Place]:
-        """Returns the places of a key, or of the whole file for ""."""
         places = [self._tree.root]
         for part in key.split(".") if key else ():
             found = [child for place in places for child in self._tree.named(place, part)]

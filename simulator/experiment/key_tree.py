@@ -167,7 +167,6 @@ class KeyTree:
         )
 
     def _kind(self, place: Place, members: list[Member], name: str) -> Place:
-        """Returns the key that chooses among the kinds of a section."""
         schema = self.resolved(place.schema)
         choices = [member.choice.value for member in members if member.choice]
         own: dict[str, Any] = {"description": either(choices), "enum": choices}
@@ -252,7 +251,6 @@ def types_of(schema: Schema) -> list[str]:
 
 
 def _lacks(value: Any) -> bool:
-    """Returns whether there is no example of a part of a value."""
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return value is None or any(map(_lacks, parts))
 

@@ -52,10 +52,10 @@ class Mistake(NamedTuple):
     kind: str
 
 
-def explain(
+def mistakes_of(
     error: pydantic.ValidationError, tree: Mapping[str, Any], model: type[pydantic.BaseModel]
 ) -> Iterator[Mistake]:
-    """Yields every mistake; `tree` is the input that `model` refused."""
+    """Yields every mistake that pydantic found; `tree` is the input that `model` refused."""
     details = error.errors(include_url=False)
     for detail in details:
         kind, location = detail["type"], detail["loc"]
@@ -125,7 +125,6 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
 
 
 def _discriminator(detail: Any) -> str:
-    """Returns the key that says which member of a union is meant."""
     name = detail["ctx"]["discriminator"].strip("'")
     return {"_outer_tag()": "optimizer", "_time_tag()": "kind", "_kind_tag()": "kind"}.get(name, str(name))
 

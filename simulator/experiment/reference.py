@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from simulator.experiment.file import Document
-from simulator.experiment.messages import explain
+from simulator.experiment.messages import mistakes_of
 from simulator.experiment.problems import Problem, nearest
 from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import Arguments, Positive
@@ -51,7 +51,7 @@ def read_reference(document: Document, problems: list[Problem]) -> Reference | N
     try:
         reference = Reference.model_validate(content)
     except pydantic.ValidationError as error:
-        for key, message, value, _ in explain(error, content if isinstance(content, dict) else {}, Reference):
+        for key, message, value, _ in mistakes_of(error, content if isinstance(content, dict) else {}, Reference):
             problems.append(document.problem(("reference", *key), message, value))
         return None
     variants = document.tree.get("variants") or {document.tree.get("name"): {}}

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from simulator.experiment.file import DISCRIMINATORS, Document, Tree, lookup, on_command_line
-from simulator.experiment.messages import explain
+from simulator.experiment.messages import mistakes_of
 from simulator.experiment.problems import Problem, nearest
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import Conflicts, Section
@@ -147,7 +147,7 @@ def searches_of(document: Document, problems: list[Problem]) -> dict[str, Search
         try:
             found[path] = Search.model_validate(values)
         except pydantic.ValidationError as error:
-            for mistake in explain(error, values, Search):
+            for mistake in mistakes_of(error, values, Search):
                 at = (*key, *mistake.key)
                 where = at if at in document.lines else key
                 problems.append(document.problem(where, mistake.message, mistake.value, shown=".".join(at)))
@@ -198,7 +198,7 @@ def same_run(document: Document, settings: Sequence[Setting], others: Sequence[S
 
 
 def _overwriting(document: Document, path: str) -> str | None:
-    """Returns the setting of the command line that overwrites a path, None if there is none."""
+    """Returns the setting of the command line that overwrites a path."""
     return next((key for key, value in document.overrides.items() if _sets(key, value, path)), None)
 
 

@@ -79,7 +79,6 @@ def read_trace(trace: Any) -> Any:
 
 
 def _of_file(path: str) -> Iterable[tuple[str, Any]]:
-    """Yields each row's place, and the row."""
     if path.endswith(".parquet"):
         yield from _of_record(path)
         return

@@ -112,7 +112,6 @@ def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
 
 
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
-    """Excludes built-in names from the schemas of registered policies."""
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
     for named in (NamedSynchronization, NamedSteps, NamedShards):
         definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}

@@ -11,11 +11,7 @@ MOST_BYTES = 64 * 2**20
 
 
 def read_bytes(path: str, what: str) -> bytes:
-    """Returns the content of a file, which messages call `what`, such as "the trace".
-
-    Raises:
-      ValueError: it cannot be read, or is too large.
-    """
+    """Returns the content of a file, which messages call `what`; a ValueError says why it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -29,10 +25,7 @@ def read_bytes(path: str, what: str) -> bytes:
 def read_rows(path: str, what: str) -> Iterator[tuple[str, list[str]]]:
     """Yields each row's place, as PATH:LINE, and its cells without spaces around them; the header comes first.
 
-    Empty rows and those that begin with # are left out.
-
-    Raises:
-      ValueError: the file cannot be read or is no CSV file, or a row has another number of cells than the header.
+    Empty rows and those that begin with # are left out; a ValueError says where the file is no table.
     """
     try:
         text = read_bytes(path, what).decode("utf-8-sig")

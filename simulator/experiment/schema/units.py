@@ -29,7 +29,6 @@ for _power, _prefix in enumerate("KMGT", start=1):
 
 
 def _meant(unit: str, units: Iterable[str]) -> str | None:
-    """Returns the unit most like the written one, None if none is."""
     for spelled in (_bits, str.casefold):
         same = [each for each in units if spelled(each) == spelled(unit)]
         if same:
