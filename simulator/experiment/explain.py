@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Meaning of a key under some kinds of sections; its facts are the meaning, value, unit, default, choices, example."""
+    """Meaning of a key under some kinds of sections, "" under all; facts by label, such as unit, default, example."""
 
     under: str
     facts: dict[str, str]
