@@ -19,7 +19,7 @@ from simulator.experiment import (
     one_experiment,
     points_of,
 )
-from simulator.experiment.file import merge, plain_tree, together
+from simulator.experiment.file import merge, plain_tree, tree_of
 from simulator.experiment.paths import anchor_files
 from simulator.experiment.sweep import experiment_key
 from simulator.progress.trackers import Tracker
@@ -54,7 +54,7 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
       10
     """
     tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
-    tree = merge(tree, together(settings, plain_tree))
+    tree = merge(tree, tree_of(settings, plain_tree))
     points = load({"name": "experiment"} | tree)
     if len(points) > 1:
         message = "this describes several experiments: load(...) returns all of them"

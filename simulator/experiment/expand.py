@@ -19,7 +19,7 @@ from simulator.experiment.file import (
     lookup,
     merge,
     on_command_line,
-    together,
+    tree_of,
 )
 from simulator.experiment.messages import Mistake, mistakes_of
 from simulator.experiment.point import Point
@@ -87,7 +87,7 @@ def expand(
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
     problems = list(document.problems)
     read_reference(document, problems)
-    variants = _selected(document, _variants(document, problems), problems)
+    variants = _select_variants(document, _read_variants(document, problems), problems)
     if variant is not None and variant not in variants:
         problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
     elif variant is not None:
@@ -99,9 +99,9 @@ def expand(
     first: dict[str, tuple[Setting, ...]] = {}  # by experiment, the settings of the first point that has it
     for name, change in variants.items():
         for listed in itertools.product(*axes):
-            for number, ends in enumerate(_ends(searches)):
+            for number, ends in enumerate(_settings_of_ends(searches)):
                 settings = (*listed, *ends)
-                point, mistakes, without_effect = _point(document, base, name, change, settings)
+                point, mistakes, without_effect = _make_point(document, base, name, change, settings)
                 for problem in check(point.experiment) if check else ():
                     mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
                 problems += [_place(document, name, settings, mistake) for mistake in mistakes]
@@ -116,14 +116,14 @@ def expand(
     return points
 
 
-def _ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
+def _settings_of_ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
     """Yields settings with which every axis that is searched has each of its ends, or values, once; at least one."""
     ends = {path: search.ends for path, search in searches.items()}
     for number in range(max(map(len, ends.values()), default=1)):
         yield tuple(Setting(("sweep", path), {path: values[number % len(values)]}, {}) for path, values in ends.items())
 
 
-def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
+def _read_variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
     tree = document.tree
     written = {} if tree.get("variants") is None else tree["variants"]
     message = "expected a mapping from each variant's name to a mapping of what it changes"
@@ -151,7 +151,7 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
     return variants
 
 
-def _selected(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
+def _select_variants(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
     names = document.tree.get("select")
     if names is None:
         return variants
@@ -166,7 +166,7 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
     return {name: variants[name] for name in known} or variants
 
 
-def _point(
+def _make_point(
     document: Document, base: Tree, name: str, change: Tree, settings: tuple[Setting, ...]
 ) -> tuple[Point, list[Mistake], list[Problem]]:
     """Returns a simulation, its mistakes (then without the sections that have them), and axes without effect on it.
@@ -175,19 +175,19 @@ def _point(
     """
     swept = {path: value for setting in settings for path, value in setting.values.items()}
     shown = {path: value for setting in settings for path, value in setting.shown.items()}
-    layers = [base, change, together(swept), together(document.overrides)]
+    layers = [base, change, tree_of(swept), tree_of(document.overrides)]
     tree = functools.reduce(merge, layers) | {"variant": name}
     without_effect = list(axes_without_effect(document, settings, tree))
     overrides = {key: value for key, value in shown.items() if key not in swept or holds(key, value, tree)}
     try:
         return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
-        mistakes = [_dropped(mistake, tree, layers) for mistake in mistakes_of(error, tree, Experiment)]
+        mistakes = [_explain_missing(mistake, tree, layers) for mistake in mistakes_of(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
-        return Point(name, overrides, _without(faulty, tree)), mistakes, without_effect
+        return Point(name, overrides, _valid_sections(faulty, tree)), mistakes, without_effect
 
 
-def _without(faulty: Set[str], tree: Tree) -> Experiment:
+def _valid_sections(faulty: Set[str], tree: Tree) -> Experiment:
     """Returns the sections that are as they should be, without the faulty ones; single settings have their defaults."""
     kept = {name: tree[name] for name in Experiment.model_fields if name in tree and name not in faulty}
     sections = _sections(tuple(kept)).model_validate(kept)
@@ -204,7 +204,7 @@ def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
     return pydantic.create_model("Sections", **fields)
 
 
-def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
+def _explain_missing(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
     """Returns a mistake; a key that is missing though written was in a mapping that a later layer replaced."""
     if mistake.kind != "missing" or all(lookup(layer, mistake.key) is MISSING for layer in layers):
         return mistake
@@ -212,7 +212,7 @@ def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
     name = next((name for name in DISCRIMINATORS if name in around), None)
     reason = f"{name} {around[name]!r}" if name else "another form"
     return mistake._replace(
-        message=f"is missing: {reason} replaced the whole mapping, so give it again", kind="dropped"
+        message=f"is missing: {reason} replaced the whole mapping, so give it again", kind="replaced"
     )
 
 
@@ -235,7 +235,7 @@ def _place(document: Document, variant: str, settings: tuple[Setting, ...], mist
         if any(_sets(*item, mistake, document) for item in setting.values.items()):
             return document.problem(setting.origin, message, value, shown=dotted)
     own, in_own = ("variants", variant), f"variants.{variant}.{dotted}"
-    absent = mistake.kind in ("missing", "dropped")  # then it is the mapping around it that has a line
+    absent = mistake.kind in ("missing", "replaced")  # then it is the mapping around it that has a line
     for end in range(len(key) - absent, 0, -1):
         if (*own, *key[:end]) in document.lines:
             return document.problem((*own, *key[:end]), message, value, in_own)
@@ -253,7 +253,7 @@ def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
     key, parts = mistake.key, tuple(path.split("."))
     if parts[: len(key)] == key:  # the mistake is at what was set, or around it, where nothing else has been written
         return parts == key or (key not in document.lines and mistake.kind == "extra_forbidden")
-    if mistake.kind == "dropped":
+    if mistake.kind == "replaced":
         return parts[-1] in DISCRIMINATORS and parts[:-1] == key[:-1]
     around = key[len(parts) : -1] if mistake.kind == "missing" else key[len(parts) :]
     return parts == key[: len(parts)] and lookup(value, around) is not MISSING

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from simulator.experiment.paths import anchor, anchor_files, expanded
+from simulator.experiment.paths import anchor, anchor_files, expand_path
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema.cluster import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
@@ -91,7 +91,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
 _OF_A_PRESET = ("layers", "width", "heads", "context", "head_width", "feed_forward", "vocabulary", "tied")
 
 
-def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda value, key: value) -> Tree:
+def tree_of(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda value, key: value) -> Tree:
     """Returns the one mapping that sets dotted paths, whatever their order: none replaces what another has set.
 
     Args:
@@ -101,15 +101,15 @@ def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda
     tree = Tree()
     for path, value in settings.items():
         key = tuple(path.split("."))
-        tree = _joined(tree, nested(key, of(value, key)))
+        tree = _join(tree, nested(key, of(value, key)))
     return tree
 
 
-def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+def _join(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     tree = dict(one)
     for key, value in other.items():
         below = tree.get(key)
-        tree[key] = _joined(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        tree[key] = _join(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return tree
 
 
@@ -174,19 +174,19 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
         message = f"{type(path).__name__} is given, and a file is needed, or a mapping with its keys"
         raise ExperimentError([Problem("", message)])
     problems = [problem for layer in layers for problem in layer.problems]
-    settings = _settings(overrides, problems)
-    names = _scales(layers, problems)
-    scale = _chosen(layers, names, settings, problems)
-    document = _at_scale(layers, scale)
+    settings = _read_settings(overrides, problems)
+    names = _read_scales(layers, problems)
+    scale = _choose_scale(layers, names, settings, problems)
+    document = _lay_over(layers, scale)
     document.scales, document.problems = names, problems
     if names:
         document.tree["scale"] = scale or names[0]
     settings.pop("scale", None)
-    _set(document, settings)
+    _apply_settings(document, settings)
     return document
 
 
-def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
+def _read_settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
     settings = {}
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -201,7 +201,7 @@ def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, An
     return settings
 
 
-def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
+def _read_scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
     """Returns the names of the scales; adds their mistakes to `problems`, and leaves out those that are no mappings."""
     names: dict[str, None] = {}
     for layer in layers:
@@ -221,7 +221,7 @@ def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, .
     return tuple(names)
 
 
-def _chosen(
+def _choose_scale(
     layers: Sequence[Document], names: Sequence[str], settings: Mapping[str, Any], problems: list[Problem]
 ) -> str | None:
     """Returns the name of the chosen scale, None if there is nothing to choose from or no valid choice."""
@@ -240,7 +240,7 @@ def _chosen(
     return None
 
 
-def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
+def _lay_over(layers: Sequence[Document], scale: str | None) -> Document:
     """Lays the files over each other, extended ones first, and over each the chosen one of its scales."""
     document = Document(layers[-1].path, {})
     at = ("scales", scale)
@@ -258,7 +258,7 @@ def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
 _EDITED = ("variants", "select", "sweep", "reference")
 
 
-def _set(document: Document, settings: Mapping[str, Any]) -> None:
+def _apply_settings(document: Document, settings: Mapping[str, Any]) -> None:
     """Adds settings to those that are applied last; those of `_EDITED` change the document's tree.
 
     A whole section of these, or an axis, is replaced; of the others none replaces what another has set.
@@ -270,7 +270,7 @@ def _set(document: Document, settings: Mapping[str, Any]) -> None:
             document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
             continue
         try:
-            path = _edited(document.tree, section, rest)
+            path = _key_of_edit(document.tree, section, rest)
         except ValueError as error:
             document.problems.append(on_command_line(key, str(error), value))
             continue
@@ -281,12 +281,12 @@ def _set(document: Document, settings: Mapping[str, Any]) -> None:
             below = document.tree = document.tree | {section: whole}
             laid.pop(section, None)
         else:
-            laid = _joined(laid, change)
+            laid = _join(laid, change)
             document.tree = merge(below, laid)
-        document.lines |= dict.fromkeys(_keys(path, value))
+        document.lines |= dict.fromkeys(_keys_within(path, value))
 
 
-def _edited(tree: Tree, section: str, rest: str) -> Key:
+def _key_of_edit(tree: Tree, section: str, rest: str) -> Key:
     """Returns the key that a setting changes; an axis is itself a dotted path, and a variant's name may have dots.
 
     Raises:
@@ -309,12 +309,12 @@ def _edited(tree: Tree, section: str, rest: str) -> Key:
     return (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
 
 
-def _keys(key: Key, value: Any) -> Iterator[Key]:
+def _keys_within(key: Key, value: Any) -> Iterator[Key]:
     """Yields the key of a value, and those of all that is in it."""
     yield key
     parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
-        yield from _keys((*key, str(name)), part)
+        yield from _keys_within((*key, str(name)), part)
 
 
 def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:
@@ -341,7 +341,7 @@ def _with_extended(document: Document, folder: Path, chain: tuple[Path, ...]) ->
     blame = functools.partial(document.problem, ("extends",), value=name)
     if not isinstance(name, str) or not name:
         raise ExperimentError([blame("expected the path of an experiment file, relative to this one")])
-    return [*_load(folder / expanded(name), chain, blame), document]
+    return [*_load(folder / expand_path(name), chain, blame), document]
 
 
 def _parse(path: Path, text: str) -> Document:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from simulator.experiment.file import merge, together
+from simulator.experiment.file import merge, tree_of
 from simulator.experiment.problems import ExperimentError, Problem
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.sweep import Search
@@ -41,7 +41,7 @@ class Point:
         Raises:
           pydantic.ValidationError: the experiment takes no such value.
         """
-        tree = merge(self.experiment.model_dump(mode="json"), together(values))
+        tree = merge(self.experiment.model_dump(mode="json"), tree_of(values))
         return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
 
     @property

@@ -78,8 +78,8 @@ RandomTime = Annotated[
 """A bare duration is the mean of an exponential distribution."""
 
 
-_Between = Annotated[RandomTime, Field(description="from the end of one to the start of the next", examples=["4h"])]
-_Lasting = Annotated[RandomTime, Field(description="of each; a bare duration is the mean", examples=["1min"])]
+_TimeBetween = Annotated[RandomTime, Field(description="from the end of one to the start of the next", examples=["4h"])]
+_Duration = Annotated[RandomTime, Field(description="of each; a bare duration is the mean", examples=["1min"])]
 
 
 class _OfWorkers(Section):
@@ -121,23 +121,23 @@ class Departures(_OfWorkers):
 class Slowdowns(_OfWorkers):
     """Workers compute slower for a while, for instance because someone else uses the machine."""
 
-    time_between: _Between
-    duration: _Lasting
+    time_between: _TimeBetween
+    duration: _Duration
     factor: Positive = Field(description="on the time of a step", examples=[2.5])
 
 
 class LinkOutages(_OfWorkers):
     """Workers' own links are down for a while; transfers under way wait."""
 
-    time_between: _Between
-    duration: _Lasting
+    time_between: _TimeBetween
+    duration: _Duration
 
 
 class ServerOutages(Section):
     """The server is down for a while: transfers wait, nothing is processed, nothing is forgotten."""
 
-    time_between: _Between
-    duration: _Lasting
+    time_between: _TimeBetween
+    duration: _Duration
 
 
 class MessageLoss(Section):

@@ -78,7 +78,7 @@ def file_schema(*, partial: bool = True) -> dict[str, Any]:
     for model in (Experiment, Search, Reference):
         own = model.model_json_schema()
         generated |= own.pop("$defs", {}) | {model.__name__: own}
-    whole = {"Search"} | _listed(generated)
+    whole = {"Search"} | _sections_in_lists(generated)
     definitions: dict[str, Any] = {name: _clean(section) for name, section in generated.items()}
     for name, section in definitions.items():
         if partial and name not in whole:
@@ -160,13 +160,13 @@ def _worth_showing(default: Any) -> bool:
     return default is not None and (not isinstance(default, Mapping) or "kind" in default)
 
 
-def _listed(schema: Any) -> set[str]:
+def _sections_in_lists(schema: Any) -> set[str]:
     """Returns the sections that stand in lists, which are replaced as a whole and so are complete."""
     if isinstance(schema, list):
-        return {name for item in schema for name in _listed(item)}
+        return {name for item in schema for name in _sections_in_lists(item)}
     if not isinstance(schema, Mapping):
         return set()
-    found = {name for value in schema.values() for name in _listed(value)}
+    found = {name for value in schema.values() for name in _sections_in_lists(value)}
     items = schema.get("items")
     if isinstance(items, Mapping) and "$ref" in items:
         found.add(items["$ref"].rpartition("/")[2])

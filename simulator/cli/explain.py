@@ -1,9 +1,6 @@
-"""Format and keys of experiment files: `schema` and `explain`."""
+"""Keys of experiment files: `explain`."""
 
-import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -12,25 +9,12 @@ from rich.text import Text
 from simulator.cli.plugins import use_plugins
 from simulator.experiment.explain import Explanation, Keys, Meaning, Row
 from simulator.experiment.key_tree import ANY
-from simulator.experiment.schema.json_schema import file_schema
 from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.host.text import visible
-from simulator.record import atomic_path
 from simulator.report.fitted import FittedTable
 
 _OF_ANY = f"{ANY} stands for a name of your own"
 _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
-
-
-def schema(out: Path | None) -> None:
-    """Prints the JSON Schema of experiment files, or writes it to a file."""
-    unicode = out is not None or sys.stdout.encoding.lower().startswith("utf")
-    text = json.dumps(file_schema(), indent=2, ensure_ascii=not unicode) + "\n"
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        with atomic_path(out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 def explain(key: str | None, plugin: list[str] | None) -> None:
