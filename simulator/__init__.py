@@ -1,5 +1,8 @@
 """tardigrad: simulates heterogeneous clusters on one host and trains a real model as they would."""
 
+# ruff: noqa: F401 (imported for editors and type checkers, which then know the names that are loaded late)
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from simulator.host.jax_setup import avoid_cuda_without_driver
@@ -61,40 +64,7 @@ _HOME = {
     "vary": "simulator.api",
 }
 
-__all__ = [
-    "Experiment",
-    "ExperimentError",
-    "Local",
-    "Observer",
-    "OnRay",
-    "Point",
-    "PointsFailedError",
-    "Progress",
-    "RunRecord",
-    "Runs",
-    "ServerView",
-    "Simulation",
-    "SynchronizationPolicy",
-    "TensorBoard",
-    "WeightsAndBiases",
-    "Workshop",
-    "build_experiment",
-    "check",
-    "expand",
-    "import_plugins",
-    "load",
-    "read_runs",
-    "register_local_steps",
-    "register_outer",
-    "register_shard_choice",
-    "register_synchronization",
-    "run_points",
-    "simulate",
-    "simulate_all",
-    "track",
-    "use_cpu_cores",
-    "vary",
-]
+__all__ = list(_HOME)
 
 avoid_cuda_without_driver()  # before anything loads JAX
 
@@ -103,6 +73,4 @@ def __getattr__(name: str) -> Any:
     """Imports public names when they are first used, so that the timeline works without loading JAX."""
     if name not in _HOME:
         raise AttributeError(f"module 'simulator' has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -11,17 +11,17 @@ from simulator.experiment import (
     Document,
     Experiment,
     ExperimentError,
+    Experiments,
     Point,
     Problem,
-    Simulated,
     expand,
     load,
     one_experiment,
     points_of,
 )
-from simulator.experiment.equal_points import experiment_key
-from simulator.experiment.file import merge, plain_tree, together
+from simulator.experiment.file import merge, plain_tree, tree_of
 from simulator.experiment.paths import anchor_files
+from simulator.experiment.sweep import experiment_key
 from simulator.progress.trackers import Tracker
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
       10
     """
     tree = plain_tree(base or {}) if base is None or isinstance(base, Mapping) else _tree(one_experiment(base))
-    tree = merge(tree, together(settings, plain_tree))
+    tree = merge(tree, tree_of(settings, plain_tree))
     points = load({"name": "experiment"} | tree)
     if len(points) > 1:
         message = "this describes several experiments: load(...) returns all of them"
@@ -62,7 +62,7 @@ def build_experiment(base: Experiment | Point | Mapping[str, Any] | None = None,
     return points[0].experiment
 
 
-def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **more: Any) -> list[Point]:
+def vary(experiments: Experiments, axes: Mapping[str, Any] | None = None, /, **more: Any) -> list[Point]:
     """Returns the points of a sweep over one or several experiments, as a file's `sweep` makes them.
 
     Args:
@@ -108,7 +108,7 @@ def vary(experiments: Simulated, axes: Mapping[str, Any] | None = None, /, **mor
 
 
 def simulate_all(
-    experiments: Simulated,
+    experiments: Experiments,
     *,
     trainer: Literal["batched", "serial", "null"] | None = None,
     workshop: Any = None,

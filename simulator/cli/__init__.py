@@ -1,1 +1,1 @@
-"""The commands of `tardigrad`, as plain functions: `simulator.cli.main` turns their errors into messages."""
+"""The `tardigrad` command: `main` starts it, `commands` has the options, every other module does some commands."""

@@ -1,10 +1,23 @@
-"""Tables of the names that an experiment file can use: profiles, accelerators and model presets."""
+"""Names that an experiment file can use: `profiles` and `models`."""
 
+from rich.console import Console
 from rich.table import Table
 
 import models
+from simulator.cli.plugins import begin_jax
 from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
 from simulator.report.fitted import FittedTable
+
+
+def profiles() -> None:
+    """Prints the heterogeneity profiles and the accelerators."""
+    Console().print(profiles_table(), "", accelerators_table())
+
+
+def presets() -> None:
+    """Prints the model presets."""
+    begin_jax()
+    Console().print(presets_table())
 
 
 def profiles_table() -> Table:

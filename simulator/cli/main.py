@@ -2,18 +2,20 @@
 
 import contextlib
 import functools
+import importlib
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from simulator.cli import experiments, records, run, sweeps
-from simulator.cli.common import EXIT_BAD_INPUT, EXIT_BROKEN, fail
+from simulator.cli import commands
+from simulator.cli.output import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.host.errors import SettingError
 from simulator.host.jax_setup import use_cpu_cores
 from simulator.host.output import UnreadError, open_standard_streams
@@ -49,7 +51,7 @@ def _messages() -> Iterator[None]:
 
 def _exit_code(error: Exception) -> int | None:
     """Returns the exit code of an error whose message says it all, None of any other."""
-    from simulator.experiment import ExperimentError, SimulationError
+    from simulator.experiment import ExperimentError, SimulationError  # loads pydantic, which help does not need
 
     if isinstance(error, SimulationError):
         return EXIT_BROKEN
@@ -57,21 +59,23 @@ def _exit_code(error: Exception) -> int | None:
         return EXIT_BAD_INPUT
     if not isinstance(error, ValueError):
         return None
-    from simulator.record import RecordError
+    from simulator.record import RecordError  # loads pandas
     from simulator.report import ReportError
 
     return EXIT_BAD_INPUT if isinstance(error, SettingError | RecordError | ReportError) else None
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns a function as a command, whose mistakes end in messages and whose paths may begin with ~.
+def _command(module: str, options: Callable[..., None]) -> Callable[..., None]:
+    """Returns a command with the options of a function; the function of the same name in a module does it.
 
-    Shells put a home folder there at the start of a word alone, and not in --out=~/runs.
+    Its mistakes end in messages. Its paths may begin with ~: shells put a home folder there at the start of a word
+    alone, and not in --out=~/runs.
     """
 
-    @functools.wraps(function)
+    @functools.wraps(options)
     def command(**arguments: Any) -> None:
         with _messages():  # else typer ends at KeyboardInterrupt without a word
+            function = getattr(importlib.import_module(f"simulator.cli.{module}"), options.__name__)
             function(**{name: _expanded(value) for name, value in arguments.items()})
 
     return command
@@ -92,8 +96,6 @@ def _leave(code: int) -> None:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
         sys.stdout.write(f"tardigrad {version('tardigrad')}\n")
         raise typer.Exit
 
@@ -121,24 +123,26 @@ app.add_typer(data_app, name="data")
 sweep_app = typer.Typer(help="Look at sweeps that `run` has made, or is making.", no_args_is_help=True)
 app.add_typer(sweep_app, name="sweep")
 
-for function in (
-    run.run,
-    run.timeline,
-    records.plot,
-    records.report,
-    records.trace,
-    records.compare,
-    experiments.validate,
-    experiments.schema,
-    experiments.explain,
-    records.verify,
-    experiments.profiles,
-):
-    app.command()(_command(function))
-app.command(name="models")(_command(experiments.list_models))
-data_app.command()(_command(experiments.prepare))
-data_app.command()(_command(experiments.info))
-sweep_app.command()(_command(sweeps.status))
+COMMANDS: tuple[tuple[typer.Typer, str, str, Callable[..., None]], ...] = (
+    (app, "run", "run", commands.run),
+    (app, "timeline", "run", commands.timeline),
+    (app, "plot", "figures", commands.plot),
+    (app, "report", "figures", commands.report),
+    (app, "trace", "figures", commands.trace),
+    (app, "compare", "compare", commands.compare),
+    (app, "validate", "validate", commands.validate),
+    (app, "schema", "schema", commands.schema),
+    (app, "explain", "explain", commands.explain),
+    (app, "verify", "records", commands.verify),
+    (app, "profiles", "catalogue", commands.profiles),
+    (app, "models", "catalogue", commands.presets),
+    (data_app, "prepare", "data", commands.prepare),
+    (data_app, "info", "data", commands.info),
+    (sweep_app, "status", "records", commands.status),
+)
+"""Each command: where it stands, its name, the module that does it, and its options."""
+for group, name, module, options in COMMANDS:
+    group.command(name)(_command(module, options))
 
 
 def _formatted(

@@ -4,98 +4,72 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
 
-from simulator.cli.common import (
-    File,
-    Out,
-    Plugin,
-    Settings,
-    Variant,
-    few_windows,
-    read_points,
-    say,
-    say_what,
-    use_plugins,
-)
-from simulator.cli.executor_options import Address, Cpus, EngineOption, Gpus, Jobs, Memory, Retries, engine_of
+from simulator.cli.output import say
+from simulator.cli.plugins import use_plugins
+from simulator.cli.reading import Reading, few_windows, read_file, say_size
+from simulator.experiment import Document, ExperimentError, Problem
+from simulator.experiment.reference import reference_of
+from simulator.experiment.schema.units import Size
+from simulator.host.compile_cache import keep_compiled_programs
 from simulator.host.output import outlast_readers
 from simulator.host.text import plural
-
-if TYPE_CHECKING:
-    from simulator.experiment import Document, Point
-    from simulator.learning import Workshop
-    from simulator.progress.profiler import Profile
-    from simulator.progress.trackers import Tracker
-    from simulator.record import RunRecord
-
-ProfileOption = Annotated[
-    bool, typer.Option("--profile", help="trace a few rounds with JAX's profiler, into the output folder")
-]
-TrackerOption = Annotated[
-    list[str] | None,
-    typer.Option(help="also log to this: tensorboard or wandb; with simulated time as an axis", show_default=False),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="show the points and an estimate of what they cost; simulate nothing")
-]
-Rate = Annotated[
-    str | None,
-    typer.Option(help="dry run: speed of training, such as 5TFLOP/s; measured when absent", show_default=False),
-]
+from simulator.progress.profiler import Profile
+from simulator.progress.trackers import tracker as tracker_of
+from simulator.record import RunRecord
+from simulator.report import comparison, comparison_table, results_tables, worker_rich_table, write_figures
+from simulator.report.grouping import run_labels
+from simulator.sweep.estimate import estimate, estimate_table, read_rate
+from simulator.sweep.executors.environment import leave_memory_to_others
+from simulator.sweep.folder import output_folder
+from simulator.sweep.outcomes import PointsFailedError
+from simulator.sweep.search import TUNING_FILE, failed_trials, number_of_trials
+from simulator.sweep.sweep import Engine, Local, OnRay, Sweep
 
 
 def run(
-    file: File,
-    settings: Settings = None,
-    out: Out = None,
-    variant: Variant = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on in the output folder: what is finished there is not run again")
-    ] = False,
-    reuse: Annotated[
-        bool, typer.Option(help="take over what a simulation with the same order of events has trained")
-    ] = True,
-    profile: ProfileOption = False,
-    plugin: Plugin = None,
-    tracker: TrackerOption = None,
-    jobs: Jobs = None,
-    engine: EngineOption = "local",
-    address: Address = None,
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-    memory: Memory = None,
-    retries: Retries = 2,
-    dry_run: DryRun = False,
-    rate: Rate = None,
+    file: Path,
+    settings: list[str] | None,
+    out: Path | None,
+    variant: str | None,
+    *,
+    resume: bool,
+    reuse: bool,
+    profile: bool,
+    plugin: list[str] | None,
+    tracker: list[str] | None,
+    dry_run: bool,
+    rate: str | None,
+    **executor: Any,
 ) -> None:
-    """Simulate and train every variant and sweep point of an experiment file."""
-    from simulator.host.compile_cache import keep_compiled_programs
-    from simulator.sweep.executors.environment import leave_memory_to_others
-    from simulator.sweep.folder import output_folder
-    from simulator.sweep.outcomes import PointsFailedError
-    from simulator.sweep.sweep import Local, Sweep
-
+    """Simulates and trains every point of a file; `executor` has the options of `_engine`."""
     outlast_readers()
-    where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)
-    here = where == Local(1, retries)
+    engine = _engine(**executor)
+    here = engine == Local(1, executor["retries"])
     _refuse_together(profile=profile, dry_run=dry_run, rate=rate, here=here)
     if not here:
         leave_memory_to_others()
     keep_compiled_programs()
     use_plugins(plugin)
-    memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
-    document, points, workshop = read_points(file, settings, variant, train=True, memory=memory_here)
-    _say_what(file, points, workshop)
+    memory = 1.0 if isinstance(engine, Local) else math.inf  # of the cluster's machines nothing is known yet
+    reading = read_file(file, settings, variant, train=True, memory=memory)
+    document, points, workshop, shortages = reading
+    if shortages:
+        raise ExperimentError(
+            document.problem(tuple(each.key.split(".")), each.message, each.value) for each in shortages
+        )
+    say_size(file, reading, few_windows(reading))
     if dry_run:
-        _estimate(points, workshop, rate, reuse=reuse)
+        _estimate(reading, rate, reuse=reuse)
         return
     with output_folder(out, points[0].experiment.name, resume=resume) as folder:
-        traced = _profile(folder) if profile else None
-        trackers = _trackers(tracker, folder)
-        sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced, trackers=trackers)
+        traced = Profile(folder / "profile") if profile else None
+        trackers = [tracker_of(kind, folder) for kind in dict.fromkeys(tracker or ())]
+        sweep = Sweep(points, workshop, folder, engine, reuse=reuse, profile=traced, trackers=trackers)
         records, failures = sweep.run()
         if records:
             _report(document, [point.variant for point in points], records, folder)
@@ -106,51 +80,62 @@ def run(
 
 
 def timeline(
-    file: File, settings: Settings = None, out: Out = None, variant: Variant = None, plugin: Plugin = None
+    file: Path, settings: list[str] | None, out: Path | None, variant: str | None, plugin: list[str] | None
 ) -> None:
-    """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
-    from rich.console import Console
-
-    from simulator.report import results_tables, worker_rich_table, write_figures
-    from simulator.report.grouping import run_labels
-    from simulator.sweep.folder import output_folder
-    from simulator.sweep.outcomes import PointsFailedError
-    from simulator.sweep.sweep import Sweep
-
+    """Simulates the cluster alone."""
     outlast_readers()
     use_plugins(plugin)
-    _, points, workshop = read_points(file, settings, variant, data="uneven")
-    _say_what(file, points, workshop, trains=False)
-    for path, search in points[0].searches.items():
+    reading = read_file(file, settings, variant, data="uneven")
+    say_size(file, reading)
+    points = [dataclasses.replace(point, searches={}) for point in reading.points]
+    for path, search in reading.points[0].searches.items():
         say(f"{path} is searched: these are timelines at {search.ends[0]}")
-    points = [dataclasses.replace(point, searches={}) for point in points]
-    with output_folder(out, f"{points[0].experiment.name}-timeline", resume=None) as folder:
-        records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
+    name = points[0].experiment.name
+    with output_folder(out, f"{name}-timeline", resume=None) as folder:
+        records, failures = Sweep(points, reading.workshop, folder, trainer="null", reuse=False).run()
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):
         console.print(worker_rich_table(record, title=label), "")
     if records:
-        console.print(results_tables(records, title=points[0].experiment.name))
+        console.print(results_tables(records, title=name))
         figures = write_figures(records, folder)
         say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
     if failures:
         raise PointsFailedError(failures, records)
 
 
-def _say_what(file: Path, points: "Sequence[Point]", workshop: "Workshop", *, trains: bool = True) -> None:
-    """Prints the simulations to run, and a note if there are fewer windows to evaluate on than requested."""
-    parameters = (workshop.costs(point.experiment).parameters for point in points)
-    say_what(file, points, parameters, few_windows(points, workshop) if trains else ())
+def _engine(
+    engine: str,
+    jobs: int | None,
+    retries: int,
+    address: str | None,
+    cpus: float | None,
+    gpus: float | None,
+    memory: str | None,
+) -> Engine:
+    """Returns the executor, unless an option belongs to the other one or has no such value."""
+    problems = []
+    if engine == "ray" and jobs is not None:
+        message = "is for local processes: leave it out, as many points run on the cluster as it has room for"
+        problems.append(Problem("--jobs", message, jobs))
+    if engine == "local":
+        of_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus, "--memory": memory}
+        message = "is for a cluster: add --engine ray, or leave it out"
+        problems += [Problem(name, message, value) for name, value in of_ray.items() if value is not None]
+    for name, number in (("--cpus", cpus), ("--gpus", gpus)):
+        if number is not None and (number < 0 or (number > 1 and number != int(number))):
+            problems.append(Problem(name, "expected a whole number, or a part of 1", number))
+    size = None
+    try:
+        size = None if memory is None else TypeAdapter(Size).validate_python(memory)
+    except ValidationError as error:
+        problems.append(Problem("--memory", error.errors()[0]["msg"].removeprefix("Value error, "), memory))
+    if problems:
+        raise ExperimentError(problems)
+    return OnRay(address, cpus, gpus or 0.0, size, retries) if engine == "ray" else Local(jobs or 1, retries)
 
 
 def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:
-    """Refuses options that do not go together.
-
-    Raises:
-      ExperimentError: some do not.
-    """
-    from simulator.experiment import ExperimentError, Problem
-
     problems = []
     if profile and not here:
         problems.append(Problem("--profile", "traces this process alone: leave it out, or --jobs and --engine"))
@@ -160,14 +145,8 @@ def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bo
         raise ExperimentError(problems)
 
 
-def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[RunRecord]", folder: Path) -> None:
+def _report(document: Document, variants: Sequence[str], records: Sequence[RunRecord], folder: Path) -> None:
     """Prints the results and draws the figures."""
-    from rich.console import Console
-
-    from simulator.experiment.reference import reference_of
-    from simulator.report import comparison, comparison_table, results_tables, write_figures
-    from simulator.sweep.search import TUNING_FILE, failed_trials
-
     console = Console()
     summaries = [record.summary for record in records]
     console.print(results_tables(records, title=records[0].experiment["name"]))
@@ -188,34 +167,13 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
         say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
 
 
-def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> None:
-    """Prints the points and their estimated cost."""
-    from rich.console import Console
-
-    from simulator.sweep.estimate import estimate, estimate_table, read_rate
-
-    found = estimate(points, workshop, read_rate(rate), reuse=reuse)
+def _estimate(reading: Reading, rate: str | None, *, reuse: bool) -> None:
+    points = reading.points
+    found = estimate(points, reading.workshop, read_rate(rate), reuse=reuse)
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)
     if any(point.searches for point in points):
-        from simulator.sweep.search import number_of_trials
-
         trials = number_of_trials(points)
         about = f", about {trials / len(points):.1f} times as much" if trials else ""
         say(f"not counted: {plural(trials, 'trial')} of the axes that are searched, before these{about}")
-
-
-def _trackers(kinds: "Sequence[str] | None", folder: Path) -> "list[Tracker]":
-    """Returns the requested trackers, each once."""
-    if not kinds:
-        return []
-    from simulator.progress.trackers import tracker
-
-    return [tracker(kind, folder) for kind in dict.fromkeys(kinds)]
-
-
-def _profile(folder: Path) -> "Profile":
-    from simulator.progress.profiler import Profile
-
-    return Profile(folder / "profile")

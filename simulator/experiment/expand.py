@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -10,61 +9,35 @@ from typing import Any
 
 import pydantic
 
-from simulator.experiment.equal_points import Seen, axes_without_effect, holds
-from simulator.experiment.file import DISCRIMINATORS, DOCUMENT_KEYS, Document, Tree, load_document, merge, together
-from simulator.experiment.messages import Mistake, explain
+from simulator.experiment.file import (
+    DISCRIMINATORS,
+    DOCUMENT_KEYS,
+    Document,
+    Tree,
+    load_document,
+    merge,
+    on_command_line,
+    tree_of,
+)
+from simulator.experiment.messages import Mistake, mistakes_of
+from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import Section
-from simulator.experiment.search import Search, searches_of
-from simulator.experiment.sweep_axes import Setting, axes_of
-from simulator.experiment.yaml_text import Key
+from simulator.experiment.sweep import (
+    Search,
+    Setting,
+    axes_of,
+    axes_without_effect,
+    experiment_key,
+    holds,
+    same_run,
+    searches_of,
+)
 from simulator.host.mappings import MISSING, lookup
-from simulator.host.text import visible
 
 Check = Callable[[Experiment], Iterable[Problem]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One simulation of a document.
-
-    Attributes:
-      variant: its name under `variants`, or the experiment's own name without any.
-      overrides: settings of the sweep for this point: dotted path to value, or axis to the name of a value that has
-        one.
-      experiment: everything, resolved and checked. Where axes are searched, with the first value of each range.
-      searches: the axes that are searched, by path; `at` gives them values.
-      tuned: the values that a search has found, by path.
-    """
-
-    variant: str
-    overrides: Mapping[str, Any]
-    experiment: Experiment
-    searches: Mapping[str, Search] = dataclasses.field(default_factory=dict)
-    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def at(self, values: Mapping[str, Any]) -> "Point":
-        """Returns the point with other settings, which its overrides name; nothing is searched any more.
-
-        Args:
-          values: dotted path to value.
-
-        Raises:
-          pydantic.ValidationError: the experiment takes no such value.
-        """
-        tree = merge(self.experiment.model_dump(mode="json"), together(values))
-        return Point(self.variant, {**self.overrides, **values}, Experiment.model_validate(tree))
-
-    @property
-    def label(self) -> str:
-        """Label: the variant, and the sweep's settings."""
-        return visible(", ".join([self.variant, *(f"{path}={value}" for path, value in self.overrides.items())]))
-
-    def _repr_html_(self) -> str:
-        """Shows the label and the experiment in a notebook."""
-        return f"<b>{html.escape(self.label)}</b>{self.experiment._repr_html_()}"
 
 
 def load(
@@ -113,59 +86,59 @@ def expand(
     base = {key: value for key, value in document.tree.items() if key not in DOCUMENT_KEYS}
     problems = list(document.problems)
     read_reference(document, problems)
-    variants = _selected(document, _variants(document, problems), problems)
+    variants = _select_variants(document, _read_variants(document, problems), problems)
     if variant is not None and variant not in variants:
         problems.append(Problem("--variant", nearest(variant, variants), variant, document.path))
     elif variant is not None:
         variants = {variant: variants[variant]}
     axes, searches = axes_of(document, problems), searches_of(document, problems)
-    seen = Seen()
-    if searches and not searched:
-        message = (
-            "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
-        )
-        problems += [document.problem(("sweep", path), message) for path in searches]
+    message = "is searched, and has no value before: use `run_points` on load(..., searched=True), or `tardigrad run`"
+    problems += [document.problem(("sweep", path), message) for path in searches if not searched]
     points = []
+    first: dict[str, tuple[Setting, ...]] = {}  # by experiment, the settings of the first point that has it
     for name, change in variants.items():
         for listed in itertools.product(*axes):
-            for number, ends in enumerate(_ends(searches)):
+            for number, ends in enumerate(_settings_of_ends(searches)):
                 settings = (*listed, *ends)
-                point, mistakes, without_effect = _point(document, base, name, change, settings)
+                point, mistakes, without_effect = _make_point(document, base, name, change, settings)
                 for problem in check(point.experiment) if check else ():
                     mistakes.append(Mistake(tuple(problem.key.split(".")), problem.message, problem.value, ""))
                 problems += [_place(document, name, settings, mistake) for mistake in mistakes]
                 if number == 0:
                     problems += without_effect
                     if axes and not mistakes and not without_effect:
-                        problems += seen.problems(document, point.experiment, settings)
+                        others = first.setdefault(experiment_key(point.experiment), settings)
+                        problems += same_run(document, settings, others)
                     points.append(dataclasses.replace(point, searches=searches))
     if problems:
         raise ExperimentError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
     return points
 
 
-def _ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
+def _settings_of_ends(searches: Mapping[str, Search]) -> Iterator[tuple[Setting, ...]]:
     """Yields settings with which every axis that is searched has each of its ends, or values, once; at least one."""
     ends = {path: search.ends for path, search in searches.items()}
     for number in range(max(map(len, ends.values()), default=1)):
         yield tuple(Setting(("sweep", path), {path: values[number % len(values)]}, {}) for path, values in ends.items())
 
 
-def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
+def _read_variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]:
     tree = document.tree
-    variants = {} if tree.get("variants") is None else tree["variants"]
+    written = {} if tree.get("variants") is None else tree["variants"]
     message = "expected a mapping from each variant's name to a mapping of what it changes"
-    if not isinstance(variants, dict):
-        problems.append(document.problem(("variants",), message, variants))
-        variants = {}
-    for name in [name for name, change in variants.items() if not isinstance(change, dict)]:
-        problems.append(document.problem(("variants", name), message, variants[name]))
-    variants = {name: change for name, change in variants.items() if isinstance(change, dict)}
-    for name, change in variants.items():
+    if not isinstance(written, dict):
+        problems.append(document.problem(("variants",), message, written))
+        written = {}
+    variants: dict[str, Tree] = {}
+    for name, change in written.items():
+        if not isinstance(change, dict):
+            problems.append(document.problem(("variants", name), message, change))
+            continue
+        variants[name] = {key: value for key, value in change.items() if key not in DOCUMENT_KEYS}
         for key in change:
             if key in DOCUMENT_KEYS or key in ("name", "variant", "scale"):
-                message = "cannot be set by a variant: move it to the top level"
-                problems.append(document.problem(("variants", name, key), message))
+                refused = "cannot be set by a variant: move it to the top level"
+                problems.append(document.problem(("variants", name, key), refused))
     own = document.overrides.get("variant", tree.get("variant"))
     if own is not None and not isinstance(own, str):
         problems.append(document.problem(("variant",), "expected text (quotes make text of anything)", own))
@@ -174,11 +147,10 @@ def _variants(document: Document, problems: list[Problem]) -> Mapping[str, Tree]
     if own is not None:
         message = "is set from the names under variants: leave it out (--variant chooses one)"
         problems.append(document.problem(("variant",), message, own))
-    return {name: {k: v for k, v in change.items() if k not in DOCUMENT_KEYS} for name, change in variants.items()}
+    return variants
 
 
-def _selected(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
-    """Returns the variants that the document selects, in its order; all where it does not."""
+def _select_variants(document: Document, variants: Mapping[str, Tree], problems: list[Problem]) -> Mapping[str, Tree]:
     names = document.tree.get("select")
     if names is None:
         return variants
@@ -193,35 +165,28 @@ def _selected(document: Document, variants: Mapping[str, Tree], problems: list[P
     return {name: variants[name] for name in known} or variants
 
 
-def _point(
+def _make_point(
     document: Document, base: Tree, name: str, change: Tree, settings: tuple[Setting, ...]
 ) -> tuple[Point, list[Mistake], list[Problem]]:
     """Returns a simulation, its mistakes (then without the sections that have them), and axes without effect on it.
 
     Its overrides are those that hold: the command line may have overwritten some.
     """
-    tree = merge(base, change)
-    overrides: dict[str, Any] = {}
-    swept: dict[str, Any] = {}
-    for setting in settings:
-        overrides |= setting.shown
-        swept |= setting.values
-    layers = [base, change]
-    for settings_of_layer in (swept, document.overrides):
-        layers.append(together(settings_of_layer))
-        tree = merge(tree, layers[-1])
-    tree["variant"] = name
+    swept = {path: value for setting in settings for path, value in setting.values.items()}
+    shown = {path: value for setting in settings for path, value in setting.shown.items()}
+    layers = [base, change, tree_of(swept), tree_of(document.overrides)]
+    tree = functools.reduce(merge, layers) | {"variant": name}
     without_effect = list(axes_without_effect(document, settings, tree))
-    overrides = {key: value for key, value in overrides.items() if key not in swept or holds(key, value, tree)}
+    overrides = {key: value for key, value in shown.items() if key not in swept or holds(key, value, tree)}
     try:
         return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
     except pydantic.ValidationError as error:
-        mistakes = [_dropped(mistake, tree, layers) for mistake in explain(error, tree, Experiment)]
+        mistakes = [_explain_missing(mistake, tree, layers) for mistake in mistakes_of(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
-        return Point(name, overrides, _without(faulty, tree)), mistakes, without_effect
+        return Point(name, overrides, _valid_sections(faulty, tree)), mistakes, without_effect
 
 
-def _without(faulty: Set[str], tree: Tree) -> Experiment:
+def _valid_sections(faulty: Set[str], tree: Tree) -> Experiment:
     """Returns the sections that are as they should be, without the faulty ones; single settings have their defaults."""
     kept = {name: tree[name] for name in Experiment.model_fields if name in tree and name not in faulty}
     sections = _sections(tuple(kept)).model_validate(kept)
@@ -234,12 +199,11 @@ def _without(faulty: Set[str], tree: Tree) -> Experiment:
 
 @functools.cache
 def _sections(names: tuple[str, ...]) -> type[pydantic.BaseModel]:
-    """Returns a model that validates some of an experiment's sections, each on its own."""
     fields: Any = {name: (Experiment.model_fields[name].annotation, Experiment.model_fields[name]) for name in names}
     return pydantic.create_model("Sections", **fields)
 
 
-def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
+def _explain_missing(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
     """Returns a mistake; a key that is missing though written was in a mapping that a later layer replaced."""
     if mistake.kind != "missing" or all(lookup(layer, mistake.key) is MISSING for layer in layers):
         return mistake
@@ -247,7 +211,7 @@ def _dropped(mistake: Mistake, tree: Tree, layers: list[Tree]) -> Mistake:
     name = next((name for name in DISCRIMINATORS if name in around), None)
     reason = f"{name} {around[name]!r}" if name else "another form"
     return mistake._replace(
-        message=f"is missing: {reason} replaced the whole mapping, so give it again", kind="dropped"
+        message=f"is missing: {reason} replaced the whole mapping, so give it again", kind="replaced"
     )
 
 
@@ -265,20 +229,21 @@ def _place(document: Document, variant: str, settings: tuple[Setting, ...], mist
     dotted = ".".join(key)
     for path, setting in document.overrides.items():
         if _sets(path, setting, mistake, document):
-            return Problem(dotted, f"{message} (set on the command line)", value)
-    for origin, path, setting in ((axis.origin, *item) for axis in settings for item in axis.values.items()):
-        if _sets(path, setting, mistake, document):
-            return document.problem(origin, message, value, shown=dotted)
-    absent = mistake.kind in ("missing", "dropped")  # then it is the mapping around it that has a line
-    for candidate in _ancestors(key[:-1] if absent else key):
-        if document.writes(("variants", variant, *candidate)):
-            return document.problem(("variants", variant, *candidate), message, value, f"variants.{variant}.{dotted}")
-        if candidate in document.lines:
-            return document.problem(candidate, message, value, shown=dotted)
+            return on_command_line(dotted, message, value)
+    for setting in settings:
+        if any(_sets(*item, mistake, document) for item in setting.values.items()):
+            return document.problem(setting.origin, message, value, shown=dotted)
+    own, in_own = ("variants", variant), f"variants.{variant}.{dotted}"
+    absent = mistake.kind in ("missing", "replaced")  # then it is the mapping around it that has a line
+    for end in range(len(key) - absent, 0, -1):
+        if (*own, *key[:end]) in document.lines:
+            return document.problem((*own, *key[:end]), message, value, in_own)
+        if key[:end] in document.lines:
+            return document.problem(key[:end], message, value, shown=dotted)
     variants = document.tree.get("variants")
     others = variants.values() if isinstance(variants, dict) else ()
     if any(key[0] in change for change in others if isinstance(change, dict)):  # it is this variant that lacks it
-        return document.problem(("variants", variant), message, value, f"variants.{variant}.{dotted}")
+        return document.problem(own, message, value, in_own)
     return Problem(dotted, message, value, document.path)
 
 
@@ -287,11 +252,7 @@ def _sets(path: str, value: Any, mistake: Mistake, document: Document) -> bool:
     key, parts = mistake.key, tuple(path.split("."))
     if parts[: len(key)] == key:  # the mistake is at what was set, or around it, where nothing else has been written
         return parts == key or (key not in document.lines and mistake.kind == "extra_forbidden")
-    if mistake.kind == "dropped":
+    if mistake.kind == "replaced":
         return parts[-1] in DISCRIMINATORS and parts[:-1] == key[:-1]
     around = key[len(parts) : -1] if mistake.kind == "missing" else key[len(parts) :]
     return parts == key[: len(parts)] and lookup(value, around) is not MISSING
-
-
-def _ancestors(key: Key) -> Iterator[Key]:
-    return (key[:end] for end in range(len(key), 0, -1))

@@ -1,7 +1,9 @@
 """Keys of the experiment file, explained from its schema: meaning, unit, default, choices and an example."""
 
+import contextlib
 import inspect
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +25,12 @@ _TYPES = {
     "array": "a list",
     "object": "a mapping",
 }
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
 _IN_PYTHON = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
 
 
@@ -35,12 +43,7 @@ class Row(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Meaning of a key under some kinds.
-
-    Attributes:
-      under: kinds of sections that it is there under; "" where it always is.
-      facts: label to text: meaning, value, unit, default, choices, example.
-    """
+    """Meaning of a key under some kinds of sections, "" under all; facts by label, such as unit, default, example."""
 
     under: str
     facts: dict[str, str]
@@ -71,10 +74,10 @@ class Keys:
 
     def rows(self, section: str = "", depth: int = 3) -> list[Row]:
         """Returns the keys below a section, the whole file at first, as deep as `depth` names."""
-        found: dict[str, list[Place]] = {}
+        found: defaultdict[str, list[Place]] = defaultdict(list)
         for start in self._places(section):
             for place in self._tree.below(start, depth):
-                found.setdefault(place.key, []).append(place)
+                found[place.key].append(place)
         return [self._row(key, places) for key, places in found.items()]
 
     def explain(self, key: str) -> Explanation:
@@ -84,9 +87,9 @@ class Keys:
           ExperimentError: there is no such key; the message has the nearest one.
         """
         places = self._places(key)
-        same: dict[str, list[Place]] = {}
+        same: defaultdict[str, list[Place]] = defaultdict(list)
         for place in places:
-            same.setdefault(json.dumps([place.schema, place.required], sort_keys=True, default=repr), []).append(place)
+            same[json.dumps([place.schema, place.required], sort_keys=True, default=repr)].append(place)
         meanings = tuple(Meaning(_under(each), self._facts(each[0])) for each in same.values())
         section, _, name = key.rpartition(".")
         kinds: dict[str, str] = {}
@@ -104,11 +107,6 @@ class Keys:
                 yield place.key, example
 
     def _places(self, key: str) -> list[Place]:
-        """Returns the places of a key, or of the whole file for "".
-
-        Raises:
-          ExperimentError: there is no such key.
-        """
         places = [self._tree.root]
         for part in key.split(".") if key else ():
             found = [child for place in places for child in self._tree.named(place, part)]
@@ -121,9 +119,9 @@ class Keys:
     def _hint(self, key: str, part: str, names: Iterable[str]) -> str:
         """Returns the nearest name beside it, or the key elsewhere whose last name is the same or like it."""
         last = key.rpartition(".")[2]
-        ends: dict[str, list[str]] = {}
+        ends: defaultdict[str, list[str]] = defaultdict(list)
         for place in self._tree.below(self._tree.root):
-            ends.setdefault(place.name, []).append(place.key)
+            ends[place.name].append(place.key)
         elsewhere = alike(last, ends)
         if elsewhere and (elsewhere == [last] or not alike(part, names)):
             return f"did you mean {alike(key, ends[elsewhere[0]], cutoff=0)[0]!r}?"
@@ -136,7 +134,6 @@ class Keys:
         return Row(key, "; or: ".join(dict.fromkeys(text for text in texts if text)), _under(own))
 
     def _facts(self, place: Place) -> dict[str, str]:
-        """Returns what there is to say of a key at one place, label to text."""
         schema = self._tree.resolved(place.schema)
         facts = {"meaning": self._tree.description(schema), "value": self._values(place.schema)}
         quantity = quantity_of(schema)
@@ -167,13 +164,12 @@ class Keys:
             texts = dict.fromkeys(self._values(each) for each in schema["anyOf"] if each.get("type") != "null")
             return ", or ".join(text for text in texts if text)
         if "items" in schema:
-            others = [_TYPES[each] for each in types_of(schema["type"]) if each != "array"]
+            others = [_TYPES[each] for each in types_of(schema) if each != "array"]
             return ", or ".join([f"a list, each {self._values(schema['items'])}", *others])
         if "properties" in schema:
             return _MAPPING
-        types = schema.get("type", ())
-        words = [_TYPES.get(each, "") for each in types_of(types)]
-        return f"{' or '.join(word for word in words if word)}{_bounds(schema)}"
+        words = [_TYPES[each] for each in types_of(schema) if each in _TYPES]
+        return f"{' or '.join(words)}{_bounds(schema)}"
 
 
 def _add_own(
@@ -212,56 +208,43 @@ def _arguments_of(name: str, factory: Factory, given: Iterable[str]) -> dict[str
         if default is empty:
             schema["required"].append(parameter.name)
             own["examples"] = [None]  # only the factory knows which values it takes
-        elif _is_plain(default):
-            own |= {"default": default, "examples": [default]}
         else:
-            own["description"] += f", {getattr(default, '__qualname__', repr(default))} when absent"
+            with contextlib.suppress(yaml.YAMLError):  # of values that a file cannot have
+                as_yaml(default)
+                own |= {"default": default, "examples": [default]}
+            if "default" not in own:
+                own["description"] += f", {getattr(default, '__qualname__', repr(default))} when absent"
         schema["properties"][parameter.name] = own
     taken = ", ".join(schema["properties"]) or "none"
     return schema | {"description": f"arguments of {name}: {taken}"}
 
 
-def _is_plain(value: Any) -> bool:
-    """Returns whether a file can have a value."""
-    try:
-        as_yaml(value)
-    except yaml.YAMLError:
-        return False
-    return True
-
-
 def _under(places: Iterable[Place]) -> str:
     """Returns in words the kinds under which a key is at some places, "" where it is under all."""
-    found: dict[tuple[str, str], tuple[list[str], Choice]] = {}
-    name = ""
+    found: defaultdict[tuple[str, str], dict[str, Choice]] = defaultdict(dict)
+    key = ""
     for place in places:
-        name = place.key
+        key = place.key
         for choice in place.under:
-            values, _ = found.setdefault((choice.section, choice.by), ([], choice))
-            if choice.value not in values:
-                values.append(choice.value)
-    return "; ".join(text for values, choice in found.values() if (text := _kinds(name, values, choice)))
+            found[choice.section, choice.by].setdefault(choice.value, choice)
+    return "; ".join(text for choices in found.values() if (text := _kinds(key, list(choices.values()))))
 
 
-def _kinds(key: str, values: list[str], choice: Choice) -> str:
-    if set(values) >= set(choice.of):
+def _kinds(key: str, choices: list[Choice]) -> str:
+    section, by, _, of = choices[0]
+    values = [choice.value for choice in choices]
+    if set(values) >= set(of):
         return ""
-    if choice.by:
-        return f"{choice.section}.{choice.by} is {either(values)}"
-    given = [f"{choice.section}.{value}" for value in values]
+    if by:
+        return f"{section}.{by} is {either(values)}"
+    given = [f"{section}.{value}" for value in values]
     if key.startswith(tuple(f"{each}." for each in given)):
         return ""
     if key in given:
-        return f"in place of {either([value for value in choice.of if value not in values])}"
+        return f"in place of {either([value for value in of if value not in values])}"
     return f"beside {either(given)}"
 
 
 def _bounds(schema: Schema) -> str:
-    words: Mapping[str, str] = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-    }
     small = 2**31  # above which they are those of the computer
-    return "".join(f", {word} {schema[key]:,}" for key, word in words.items() if schema.get(key, small) < small)
+    return "".join(f", {word} {schema[key]:,}" for key, word in _BOUNDS.items() if schema.get(key, small) < small)

@@ -1,18 +1,18 @@
 """Reading an experiment file: safe YAML with line numbers, `extends`, and settings from the command line."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from simulator.experiment.paths import anchor, anchor_files, expanded
+from simulator.experiment.paths import anchor, anchor_files, expand_path
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema.cluster import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
-from simulator.host.mappings import MISSING, lookup
 
 Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
@@ -28,40 +28,32 @@ class Document:
     Attributes:
       path: the file, or None when it was made in Python.
       tree: the content with `extends` and `scales` resolved; `variants`, `select`, `sweep` and `reference` still in it.
-      lines: dotted path, as a tuple, to (file, 1-based line).
+      lines: dotted path, as a tuple, to (file, 1-based line), or None where the command line has set it.
       overrides: dotted path to value, applied last to every variant and sweep point.
-      edits: changes of the command line to `variants`, `select`, `sweep` and `reference`; they are in the tree already.
       problems: keys and settings that are left out because they cannot be understood; `expand` reports them.
       scales: names of those that it could have been read at.
     """
 
     path: Path | None
     tree: Tree
-    lines: dict[Key, tuple[Path, int]] = dataclasses.field(default_factory=dict)
+    lines: dict[Key, tuple[Path, int] | None] = dataclasses.field(default_factory=dict)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
-    edits: dict[Key, Any] = dataclasses.field(default_factory=dict)
     problems: list[Problem] = dataclasses.field(default_factory=list)
     scales: tuple[str, ...] = ()
 
-    def writes(self, key: Key) -> bool:
-        """Returns whether the file, or an edit of it on the command line, has this key."""
-        return key in self.lines or self._edited(key)
-
-    def _edited(self, key: Key) -> bool:
-        return any(
-            key[: len(edit)] == edit and lookup(value, key[len(edit) :]) is not MISSING
-            for edit, value in self.edits.items()
-        )
-
     def problem(self, key: Key, message: str, value: Any = None, shown: str | None = None) -> Problem:
         """Returns a problem placed at `key`, or at its closest ancestor that has a line."""
-        for end in range(len(key), 0, -1):
-            if self._edited(key[:end]):
-                return Problem(shown or ".".join(key), f"{message} (set on the command line)", value)
-            if key[:end] in self.lines:
-                file, line = self.lines[key[:end]]
-                return Problem(shown or ".".join(key), message, value, file, line)
-        return Problem(shown or ".".join(key), message, value, self.path)
+        name = shown or ".".join(key)
+        around = next((key[:end] for end in range(len(key), 0, -1) if key[:end] in self.lines), None)
+        if around is None:
+            return Problem(name, message, value, self.path)
+        place = self.lines[around]
+        return on_command_line(name, message, value) if place is None else Problem(name, message, value, *place)
+
+
+def on_command_line(key: str, message: str, value: Any) -> Problem:
+    """Returns a problem of a setting of the command line."""
+    return Problem(key, f"{message} (set on the command line)", value)
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
@@ -86,7 +78,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
 _OF_A_PRESET = ("layers", "width", "heads", "context", "head_width", "feed_forward", "vocabulary", "tied")
 
 
-def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda value, key: value) -> Tree:
+def tree_of(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda value, key: value) -> Tree:
     """Returns the one mapping that sets dotted paths, whatever their order: none replaces what another has set.
 
     Args:
@@ -96,15 +88,15 @@ def together(settings: Mapping[str, Any], of: Callable[[Any, Key], Any] = lambda
     tree = Tree()
     for path, value in settings.items():
         key = tuple(path.split("."))
-        tree = _joined(tree, nested(key, of(value, key)))
+        tree = _join(tree, nested(key, of(value, key)))
     return tree
 
 
-def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+def _join(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     tree = dict(one)
     for key, value in other.items():
         below = tree.get(key)
-        tree[key] = _joined(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        tree[key] = _join(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return tree
 
 
@@ -162,42 +154,26 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
     """
     if isinstance(path, Mapping):
         layers = _with_extended(Document(None, anchor_files(plain_tree(path), Path())), Path(), ())
-    elif not isinstance(path, str | os.PathLike):
-        message = f"{type(path).__name__} is given, and a file is needed, or a mapping with its keys"
-        raise ExperimentError([Problem("", message)])
-    else:
+    elif isinstance(path, str | os.PathLike):
         file = Path(path)
         layers = _load(file, (), lambda message: Problem("", message, file=file))
+    else:
+        message = f"{type(path).__name__} is given, and a file is needed, or a mapping with its keys"
+        raise ExperimentError([Problem("", message)])
     problems = [problem for layer in layers for problem in layer.problems]
-    settings = _settings(overrides, problems)
-    names = _scales(layers, problems)
-    scale = _chosen(layers, names, settings, problems)
-    document = _at_scale(layers, scale)
+    settings = _read_settings(overrides, problems)
+    names = _read_scales(layers, problems)
+    scale = _choose_scale(layers, names, settings, problems)
+    document = _lay_over(layers, scale)
     document.scales, document.problems = names, problems
     if names:
         document.tree["scale"] = scale or names[0]
-    below, laid = document.tree, Tree()  # without and with the edits of single settings
-    for key, value in settings.items():
-        if key == "scale":
-            continue  # it has been chosen
-        try:
-            parts = _override(document, key, value)
-        except ValueError as error:
-            problems.append(Problem(key, f"{error} (set on the command line)", value))
-            continue
-        if not parts:
-            continue
-        if len(parts) == 1 or parts[0] == "sweep":
-            below = document.tree
-            laid.pop(parts[0], None)
-        else:
-            laid = _joined(laid, anchor_files(nested(parts, value), Path()))
-            document.tree = merge(below, laid)
+    settings.pop("scale", None)
+    _apply_settings(document, settings)
     return document
 
 
-def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
-    """Returns the values of settings of the form `key.path=value`; adds malformed ones to `problems`."""
+def _read_settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:
     settings = {}
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -208,12 +184,11 @@ def _settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, An
         try:
             settings[key.strip()] = parse_value(value)
         except yaml.YAMLError as error:
-            message = f"not a YAML value: {reason(error)} (set on the command line)"
-            problems.append(Problem(key.strip(), message, value))
+            problems.append(on_command_line(key.strip(), f"not a YAML value: {reason(error)}", value))
     return settings
 
 
-def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
+def _read_scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, ...]:
     """Returns the names of the scales; adds their mistakes to `problems`, and leaves out those that are no mappings."""
     names: dict[str, None] = {}
     for layer in layers:
@@ -233,7 +208,7 @@ def _scales(layers: Sequence[Document], problems: list[Problem]) -> tuple[str, .
     return tuple(names)
 
 
-def _chosen(
+def _choose_scale(
     layers: Sequence[Document], names: Sequence[str], settings: Mapping[str, Any], problems: list[Problem]
 ) -> str | None:
     """Returns the name of the chosen scale, None if there is nothing to choose from or no valid choice."""
@@ -246,14 +221,13 @@ def _chosen(
     if isinstance(chosen, str) and chosen in names:
         return chosen
     message = f"{'is missing' if chosen is None else 'no such scale'}; {nearest(chosen, names)}"
-    if "scale" in settings:
-        problems.append(Problem("scale", f"{message} (set on the command line)", chosen))
-    else:
-        problems.append(written.problem(("scale",), message, chosen))
+    set_here = "scale" in settings
+    problem = on_command_line("scale", message, chosen) if set_here else written.problem(("scale",), message, chosen)
+    problems.append(problem)
     return None
 
 
-def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
+def _lay_over(layers: Sequence[Document], scale: str | None) -> Document:
     """Lays the files over each other, extended ones first, and over each the chosen one of its scales."""
     document = Document(layers[-1].path, {})
     at = ("scales", scale)
@@ -268,42 +242,66 @@ def _at_scale(layers: Sequence[Document], scale: str | None) -> Document:
     return document
 
 
-def _override(document: Document, key: str, value: Any) -> Key:
-    """Adds a setting that is applied last, or an edit of the file itself (variants, select, sweep, reference).
+_EDITED = ("variants", "select", "sweep", "reference")
 
-    Returns:
-      The path of an edit, () of other settings. A setting that replaces a whole section of the file, or an axis, is in
-      the tree.
+
+def _apply_settings(document: Document, settings: Mapping[str, Any]) -> None:
+    """Adds settings to those that are applied last; those of `_EDITED` change the document's tree.
+
+    A whole section of these, or an axis, is replaced; of the others none replaces what another has set.
     """
-    section, _, rest = key.partition(".")
+    below, laid = document.tree, Tree()
+    for key, value in settings.items():
+        section, _, rest = key.partition(".")
+        if section not in (*_EDITED, "scales", "extends"):
+            document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
+            continue
+        try:
+            path = _key_of_edit(document.tree, section, rest)
+        except ValueError as error:
+            document.problems.append(on_command_line(key, str(error), value))
+            continue
+        change = anchor_files(nested(path, value), Path())
+        if section == "sweep" or not rest:
+            axes = document.tree.get(section) if rest else None
+            whole = {**(axes if isinstance(axes, Mapping) else {}), **change[section]} if rest else change[section]
+            below = document.tree = document.tree | {section: whole}
+            laid.pop(section, None)
+        else:
+            laid = _join(laid, change)
+            document.tree = merge(below, laid)
+        document.lines |= dict.fromkeys(_keys_within(path, value))
+
+
+def _key_of_edit(tree: Tree, section: str, rest: str) -> Key:
+    """Returns the key that a setting changes; an axis is itself a dotted path, and a variant's name may have dots.
+
+    Raises:
+      ValueError: it cannot be changed.
+    """
     if section == "scales":
         raise ValueError("set the key itself, without scales and their name in front: it wins over every scale")
     if section == "extends":
         raise ValueError("cannot be set here: write into the file what it extends, or give that file")
-    if section not in ("variants", "select", "sweep", "reference"):
-        document.overrides[key] = anchor(value, tuple(key.split(".")), Path())
-        return ()
-    parts: Key = (section,)
-    if section == "sweep" and rest:  # an axis is itself a dotted path
-        parts = (section, rest)
-    elif section == "reference" and rest:
-        parts = tuple(key.split("."))
-    elif rest:  # a variant's name may have dots in it
-        variants = document.tree.get(section)
-        names = [str(name) for name in variants] if isinstance(variants, Mapping) else []
-        name = next((name for name in names if f"{rest}.".startswith(f"{name}.")), None)
-        if name is None and "." in rest:
-            hint = nearest(rest.split(".")[0], names) if names else "the file has none"
-            raise ValueError(f"there is no such variant; {hint}")
-        parts = (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
-    change = anchor_files(nested(parts, value), Path())
-    if section == "sweep" and rest:  # values of an axis replace those of the file, also those that have names
-        axes = document.tree.get(section)
-        document.tree = document.tree | {section: {**(axes if isinstance(axes, Mapping) else {}), **change[section]}}
-    elif parts == (section,):
-        document.tree = document.tree | change
-    document.edits[parts] = value
-    return parts
+    if not rest or section == "sweep":
+        return (section, rest) if rest else (section,)
+    if section == "reference":
+        return (section, *rest.split("."))
+    variants = tree.get(section)
+    names = [str(name) for name in variants] if isinstance(variants, Mapping) else []
+    name = next((name for name in names if f"{rest}.".startswith(f"{name}.")), None)
+    if name is None and "." in rest:
+        hint = nearest(rest.split(".")[0], names) if names else "the file has none"
+        raise ValueError(f"there is no such variant; {hint}")
+    return (section, rest) if name is None else (section, name, *rest.removeprefix(name).split(".")[1:])
+
+
+def _keys_within(key: Key, value: Any) -> Iterator[Key]:
+    """Yields the key of a value, and those of all that is in it."""
+    yield key
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _keys_within((*key, str(name)), part)
 
 
 def _load(path: Path, chain: tuple[Path, ...], blame: Callable[[str], Problem]) -> list[Document]:
@@ -327,11 +325,10 @@ def _with_extended(document: Document, folder: Path, chain: tuple[Path, ...]) ->
     if "extends" not in document.tree:
         return [document]
     name = document.tree.pop("extends")
+    blame = functools.partial(document.problem, ("extends",), value=name)
     if not isinstance(name, str) or not name:
-        message = "expected the path of an experiment file, relative to this one"
-        raise ExperimentError([document.problem(("extends",), message, name)])
-    below = _load(folder / expanded(name), chain, lambda message: document.problem(("extends",), message, name))
-    return [*below, document]
+        raise ExperimentError([blame("expected the path of an experiment file, relative to this one")])
+    return [*_load(folder / expand_path(name), chain, blame), document]
 
 
 def _parse(path: Path, text: str) -> Document:
@@ -345,9 +342,5 @@ def _parse(path: Path, text: str) -> Document:
         raise ExperimentError([Problem("", f"not valid YAML: {reason(error)}", file=path, line=line)]) from error
     if not isinstance(tree, dict):
         raise ExperimentError([Problem("", "expected a mapping with name, model, data, cluster, …", file=path)])
-    return Document(
-        path,
-        tree,
-        {key: (path, line) for key, line in lines.items()},
-        problems=[Problem(".".join(key), message, file=path, line=line) for key, message, line in problems],
-    )
+    wrong = [Problem(".".join(key), message, file=path, line=line) for key, message, line in problems]
+    return Document(path, tree, {key: (path, line) for key, line in lines.items()}, problems=wrong)

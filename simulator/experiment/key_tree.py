@@ -34,22 +34,22 @@ class Choice(NamedTuple):
     of: tuple[str, ...]
 
 
-class Frame(NamedTuple):
-    """Mapping around a value in an example: the key's name, what has to stand beside it, and whether in a list."""
-
-    name: str
-    beside: Mapping[str, Any]
-    listed: bool
-
-
 class Place(NamedTuple):
-    """Key at one place of the schema: its value, and the kinds of the sections around it."""
+    """Key at one place of the schema: its value, and the kinds of the sections around it.
+
+    Attributes:
+      key: dotted.
+      schema: of its value.
+      required: whether it has no default.
+      under: kinds of the sections around it.
+      within: puts an example of its value into the mappings around it.
+    """
 
     key: str
     schema: Schema
     required: bool = False
     under: tuple[Choice, ...] = ()
-    frames: tuple[Frame, ...] = ()
+    within: Callable[[Any], Any] = lambda value: value
 
     @property
     def name(self) -> str:
@@ -86,38 +86,35 @@ class KeyTree:
 
     def named(self, place: Place, name: str) -> list[Place]:
         """Returns the children of a name, of any name where the mapping is open; a number is a place in a list."""
-        children = list(self.children(place))
-        found = [child for child in children if child.name == name]
-        if found:
-            return found
-        if name.isdecimal() and _is_list(self.resolved(place.schema)):
+        found = [child for child in self.children(place) if child.name == name]
+        if not found and name.isdecimal() and _is_list(self.resolved(place.schema)):
             return [place]
-        return [
-            child._replace(key=f"{child.key.removesuffix(ANY)}{name}", frames=_renamed(child.frames, name))
-            for child in children
-            if child.name == ANY
-        ] or [
-            Place(f"{place.key}.{name}", {"description": self.description(place.schema)}, under=place.under)
-            for member in self.members(place)
-            if member.schema.get("additionalProperties") is True
-        ]
+        return (
+            found
+            or [child for child in self.children(place, any_name=name) if child.name == name]
+            or [
+                Place(f"{place.key}.{name}", {"description": self.description(place.schema)}, under=place.under)
+                for member in self.members(place)
+                if member.schema.get("additionalProperties") is True
+            ]
+        )
 
-    def children(self, place: Place) -> Iterator[Place]:
+    def children(self, place: Place, any_name: str = ANY) -> Iterator[Place]:
         """Yields the keys of the mappings that a key's value can be, that which chooses among them once."""
-        kinds: list[Member] = []
-        for member in self.members(place):
-            choice, properties = member.choice, member.schema.get("properties", {})
-            required = member.schema.get("required", ())
-            for name, schema in properties.items():
-                if choice and name == choice.by:
-                    kinds.append(member)
-                    if len(kinds) == 1:
-                        yield self._kind_key(place, name)
-                    continue
-                yield self._child(place, name, schema, member, required=name in required)
-            more = member.schema.get("additionalProperties")
+        members = self.members(place)
+        for member in members:
+            for name, schema in member.schema.get("properties", {}).items():
+                if not member.choice or name != member.choice.by:
+                    yield self._child(place, member, name, schema)
+                elif member is members[0]:
+                    yield self._kind(place, members, name)
+            more, in_example = member.schema.get("additionalProperties"), any_name
             if isinstance(more, Mapping):
-                yield self._child(place, ANY, more, member)
+                more = {"description": self.description(more) or self.description(place.schema), **more}
+                for example, value in (member.schema.get("examples") or ({},))[0].items():
+                    more["examples"] = [value]
+                    in_example = example if any_name == ANY else any_name
+                yield self._child(place, member, any_name, more, in_example)
 
     def members(self, place: Place) -> list[Member]:
         """Returns the mappings that a key's value can be, by kind where there are several."""
@@ -138,10 +135,7 @@ class KeyTree:
 
     def example(self, place: Place) -> str | None:
         """Returns a line of YAML, from the top of a file, that gives a key a value; None where none is known."""
-        value = self._value(place.schema)
-        for frame in reversed(place.frames):
-            value = {**frame.beside, frame.name: value}
-            value = [value] if frame.listed else value
+        value = place.within(self._value(place.schema))
         return None if _lacks(value) else as_yaml(value).removeprefix("{").removesuffix("}")
 
     def resolved(self, schema: Schema) -> Schema:
@@ -157,33 +151,30 @@ class KeyTree:
         found = (schema.get("description"), *map(self.description, schema.get("anyOf", ())))
         return next((each for each in found if each), "")
 
-    def _child(self, place: Place, name: str, schema: Schema, member: Member, *, required: bool = False) -> Place:
-        under, choice, in_example = place.under, member.choice, name
+    def _child(self, place: Place, member: Member, name: str, schema: Schema, in_example: str = "") -> Place:
+        under, choice = place.under, member.choice
         if choice and name == "file":  # which stands for the columns of any form
             choice = choice._replace(value=name, of=(*choice.of, name))
-        if name == ANY:
-            schema = {"description": self.description(schema) or self.description(place.schema), **schema}
-            if "examples" in member.schema:
-                in_example, value = next(iter(member.schema["examples"][0].items()))
-                schema["examples"] = [value]
         # A mapping of another kind, in a list, or that may be absent has to be complete.
         complete = (choice or member.listed or not place.required) and place.key and name != "file"
-        frame = Frame(in_example, self._needed(member.schema) if complete else {}, member.listed)
-        under += (choice,) if choice else ()
-        return Place(f"{place.key}.{name}".lstrip("."), schema, required, under, (*place.frames, frame))
+        beside = self._needed(member.schema) if complete else {}
+        return Place(
+            f"{place.key}.{name}".lstrip("."),
+            schema,
+            name in member.schema.get("required", ()),
+            (*under, choice) if choice else under,
+            _within(place, member.listed, in_example or name, beside),
+        )
 
-    def _kind_key(self, place: Place, name: str) -> Place:
-        """Returns the key that chooses among the kinds of a section."""
+    def _kind(self, place: Place, members: list[Member], name: str) -> Place:
         schema = self.resolved(place.schema)
-        members = self.members(place)
         choices = [member.choice.value for member in members if member.choice]
         own: dict[str, Any] = {"description": either(choices), "enum": choices}
         if name in (schema.get("default") or ()):
             own["default"] = schema["default"][name]
-        chosen = next(member for member in members if member.choice and member.choice.value == self._value(own))
-        frame = Frame(name, self._needed(chosen.schema), chosen.listed)
-        key = f"{place.key}.{name}".lstrip(".")
-        return Place(key, own, "default" not in own, place.under, (*place.frames, frame))
+        chosen = members[choices.index(self._value(own))]
+        within = _within(place, chosen.listed, name, self._needed(chosen.schema))
+        return Place(f"{place.key}.{name}".lstrip("."), own, "default" not in own, place.under, within)
 
     def _mappings(self, schema: Schema, *, listed: bool = False) -> Iterator[tuple[Schema, bool]]:
         schema = self.resolved(schema)
@@ -207,9 +198,7 @@ class KeyTree:
         if "anyOf" in schema:
             return self._value(schema["anyOf"][0])
         if "properties" in schema:
-            return self._needed(
-                schema, at_least=2 if any(name in schema["properties"] for name in DISCRIMINATORS) else 1
-            )
+            return self._needed(schema, at_least=2 if set(DISCRIMINATORS) & set(schema["properties"]) else 1)
         if "items" in schema:
             item = self._value(schema["items"])
             return None if item is None else [item]
@@ -226,6 +215,16 @@ class KeyTree:
         return {name: self._value(properties[name]) for name in chosen}
 
 
+def _within(place: Place, listed: bool, name: str, beside: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Returns a function that puts the value of a child into an example, with what has to stand beside it."""
+
+    def within(value: Any) -> Any:
+        mapping = {**beside, name: value}
+        return place.within([mapping] if listed else mapping)
+
+    return within
+
+
 def either(names: list[str]) -> str:
     """Returns names as alternatives: "a, b or c"."""
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
@@ -235,28 +234,23 @@ def _number(schema: Schema) -> Any:
     """Returns a number within the bounds of a schema, None where it is none."""
     low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
     high = schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
-    kinds: Mapping[str, Callable[[], Any]] = {
-        "integer": lambda: max(low, 1),
-        "number": lambda: low + 1.0 if high > low + 1 else (low + high) / 2,
-    }
-    return next((kinds[each]() for each in types_of(schema.get("type", ())) if each in kinds), None)
+    types = types_of(schema)
+    if "integer" in types:
+        return max(low, 1)
+    return (low + 1.0 if high > low + 1 else (low + high) / 2) if "number" in types else None
 
 
 def _is_list(schema: Schema) -> bool:
-    return "array" in types_of(schema.get("type", ())) or any(map(_is_list, schema.get("anyOf", ())))
+    return "array" in types_of(schema) or any(map(_is_list, schema.get("anyOf", ())))
 
 
-def types_of(types: Any) -> list[str]:
-    """Returns a schema's types, of which it may have one or a list."""
+def types_of(schema: Schema) -> list[str]:
+    """Returns the types of a schema, which may have one or a list."""
+    types = schema.get("type", ())
     return [types] if isinstance(types, str) else list(types)
 
 
-def _renamed(frames: tuple[Frame, ...], name: str) -> tuple[Frame, ...]:
-    return (*frames[:-1], frames[-1]._replace(name=name))
-
-
 def _lacks(value: Any) -> bool:
-    """Returns whether there is no example of a part of a value."""
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return value is None or any(map(_lacks, parts))
 

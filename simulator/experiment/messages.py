@@ -1,5 +1,6 @@
 """Translation of pydantic's errors to dotted keys, plain sentences and the nearest valid name."""
 
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from simulator.experiment.file import DOCUMENT_KEYS
 from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.registry import BUILT_IN, registered
 from simulator.experiment.schema.experiment import Experiment
-from simulator.experiment.schema.section import ConflictError
+from simulator.experiment.schema.section import ConflictError, Conflicts
 from simulator.experiment.yaml_text import Key
 from simulator.host.mappings import MISSING, lookup
 
@@ -52,26 +53,23 @@ class Mistake(NamedTuple):
     kind: str
 
 
-def explain(
+def mistakes_of(
     error: pydantic.ValidationError, tree: Mapping[str, Any], model: type[pydantic.BaseModel]
 ) -> Iterator[Mistake]:
-    """Yields every mistake; `tree` is the input that `model` refused."""
+    """Yields every mistake that pydantic found; `tree` is the input that `model` refused."""
     details = error.errors(include_url=False)
     for detail in details:
         kind, location = detail["type"], detail["loc"]
         if kind == "too_short" and any(location == other["loc"][: len(location)] != other["loc"] for other in details):
             continue  # not empty: its elements were refused
-        keys = [_key(location, tree, model, keep_last=kind in ("missing", "extra_forbidden"))]
-        messages = [_message(kind, detail, location, model)]
         conflict = detail.get("ctx", {}).get("error")
-        if kind in _TAG_ERRORS and isinstance(detail["input"], Mapping):
-            keys = [(*keys[0], _discriminator(detail))]
-        elif isinstance(conflict, ConflictError):
-            keys, messages = (
-                [(*keys[0], *at.split(".")) for at, _ in conflict.mistakes],
-                [m for _, m in conflict.mistakes],
-            )
-        for key, message in zip(keys, messages, strict=True):
+        tagless = kind in _TAG_ERRORS and isinstance(detail["input"], Mapping)
+        found: Conflicts = [(_discriminator(detail) if tagless else "", _message(kind, detail, location, model))]
+        if isinstance(conflict, ConflictError):
+            found = conflict.mistakes
+        around = _key(location, tree, model, keep_last=kind in ("missing", "extra_forbidden"))
+        for below, message in found:
+            key = (*around, *below.split(".")) if below else around
             value = lookup(tree, key)
             yield Mistake(key, message, None if value is MISSING else value, kind)
 
@@ -102,12 +100,15 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
         of_file = model is Experiment and len(location) == 1
-        names = [*_fields(model, location[:-1]), *(DOCUMENT_KEYS if of_file else ())]
+        names = [name for member in _models(_at(model, location[:-1])) for name in member.model_fields]
+        names += DOCUMENT_KEYS if of_file else ()
         return f"unknown key; {nearest(location[-1], names)}"
     if kind in _TAG_ERRORS:
         if not isinstance(detail["input"], Mapping):
             return _SENTENCES["dict_type"]
-        names = sorted({*_choices(model, location), *registered(str(location[-1]))})
+        union = _at(model, location)
+        tags = {tag for member in _models(union) for tag in _tags(union, member)}
+        names = sorted(tags - {"named"} | {*registered(str(location[-1]))})
         value = detail["input"].get(_discriminator(detail))
         if value is not None:
             own = f" {OF_PLUGINS}" if location[-1] in _EXTENSIBLE else ""
@@ -125,25 +126,13 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
 
 
 def _discriminator(detail: Any) -> str:
-    """Returns the key that says which member of a union is meant."""
     name = detail["ctx"]["discriminator"].strip("'")
     return {"_outer_tag()": "optimizer", "_time_tag()": "kind", "_kind_tag()": "kind"}.get(name, str(name))
 
 
-def _choices(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    """Returns the valid values of a union's discriminator."""
-    annotation: Any = model
-    for part in location:
-        annotation = _descend(annotation, part)
-    return {tag for member in _models(annotation) for tag in _tags(annotation, member)} - {"named"}
-
-
-def _fields(model: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Returns the names that are valid at a location, following fields, list elements and union tags."""
-    annotation: Any = model
-    for part in location:
-        annotation = _descend(annotation, part)
-    return [name for member in _models(annotation) for name in member.model_fields]
+def _at(model: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> Any:
+    """Returns the annotation at a location, following fields, list elements and union tags."""
+    return functools.reduce(_descend, location, model)
 
 
 def _descend(annotation: Any, part: int | str) -> Any:

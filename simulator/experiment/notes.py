@@ -51,7 +51,6 @@ def _of_step_times(cluster: Cluster, local_steps: int) -> Iterator[tuple[str, ob
 
 
 def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:
-    """Yields the notes on the links: on settings for both directions, or for one."""
     links = [network.direction("down"), network.direction("up")]
     given = (
         ("network", network, links),

@@ -23,7 +23,7 @@ _PATHS: tuple[Key, ...] = (
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
-def expanded(path: str, quote: Callable[[str], str] = str) -> str:
+def expand_path(path: str, quote: Callable[[str], str] = str) -> str:
     """Returns a path with a home folder for ~ or ~user at its start, and the environment's value for $NAME or ${NAME}.
 
     Unknown users and variables stay as they are.
@@ -60,7 +60,7 @@ def anchor_files(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
 def anchor(value: Any, at: Key, folder: Path) -> Any:
     """Returns a copy of the value at a key, with the paths in it anchored. Aliases share one object."""
     if at in _PATHS:
-        of_one = functools.partial(_anchored, folder=folder, pattern=at == _PATTERNS)
+        of_one = functools.partial(_anchor_path, folder=folder, pattern=at == _PATTERNS)
         return [of_one(item) for item in value] if isinstance(value, list) else of_one(value)
     if isinstance(value, dict) and _may_hold_path(at):
         return {name: anchor(item, (*at, *str(name).split(".")), folder) for name, item in value.items()}
@@ -82,9 +82,9 @@ def _may_hold_path(key: Key) -> bool:
     return any(path[: len(key)] == key for path in _PATHS)
 
 
-def _anchored(path: Any, *, folder: Path, pattern: bool) -> Any:
+def _anchor_path(path: Any, *, folder: Path, pattern: bool) -> Any:
     """Returns a path from the working directory; characters that a pattern did not say itself are literal in it."""
     if not isinstance(path, str) or "://" in path:
         return path
     quote = glob.escape if pattern else str
-    return str(Path(quote(str(folder))) / expanded(path, quote))
+    return str(Path(quote(str(folder))) / expand_path(path, quote))

@@ -1,6 +1,7 @@
 """The `reference` of an experiment file: published results to compare with."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -8,11 +9,11 @@ import pydantic
 from pydantic import Field
 
 from simulator.experiment.file import Document
-from simulator.experiment.messages import explain
+from simulator.experiment.messages import mistakes_of
 from simulator.experiment.problems import Problem, nearest
 from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import Arguments, Positive
-from simulator.experiment.sweep_axes import axes_of
+from simulator.experiment.sweep import axes_of
 
 
 class ReferenceRow(Section):
@@ -50,7 +51,7 @@ def read_reference(document: Document, problems: list[Problem]) -> Reference | N
     try:
         reference = Reference.model_validate(content)
     except pydantic.ValidationError as error:
-        for key, message, value, _ in explain(error, content if isinstance(content, dict) else {}, Reference):
+        for key, message, value, _ in mistakes_of(error, content if isinstance(content, dict) else {}, Reference):
             problems.append(document.problem(("reference", *key), message, value))
         return None
     variants = document.tree.get("variants") or {document.tree.get("name"): {}}
@@ -60,17 +61,17 @@ def read_reference(document: Document, problems: list[Problem]) -> Reference | N
     for key, name in named:
         if isinstance(variants, dict) and name not in variants:
             problems.append(document.problem(("reference", *key), f"no such variant; {nearest(name, variants)}", name))
-    if not any(key[0] == "sweep" for key in document.edits):  # which the published results are not expected to follow
-        problems.extend(_mistakes_of_points(document, reference))
+    if not any(key[:1] == ("sweep",) and place is None for key, place in document.lines.items()):
+        problems.extend(_mistakes_of_points(document, reference))  # which need not follow the command line
     return reference
 
 
 def _mistakes_of_points(document: Document, reference: Reference) -> Iterator[Problem]:
     """Yields the settings of published results that no sweep point has."""
-    swept: dict[str, list[Any]] = {}
+    swept: defaultdict[str, list[Any]] = defaultdict(list)
     for setting in itertools.chain.from_iterable(axes_of(document, [])):  # whoever expands the document notes mistakes
         for path, value in setting.shown.items():
-            swept.setdefault(path, []).append(value)
+            swept[path].append(value)
     swept.pop("seed", None)  # over which results are averaged
     for number, row in enumerate(reference.results):
         for path, value in row.at.items():

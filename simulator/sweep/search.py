@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
-from simulator.experiment.search import Search
+from simulator.experiment.sweep import Search
 from simulator.host.files import atomic_path
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural

@@ -18,7 +18,7 @@ from simulator.sweep.plan import PlannedRun, Task, groups_of, planned_runs, task
 from simulator.sweep.progress_file import Board
 
 if TYPE_CHECKING:
-    from simulator.experiment import Point, Simulated
+    from simulator.experiment import Experiments, Point
     from simulator.learning import Workshop
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
@@ -216,7 +216,7 @@ class Sweep:
 
 
 def run_points(
-    points: "Simulated",
+    points: "Experiments",
     folder: str | Path,
     *,
     engine: Engine | None = None,

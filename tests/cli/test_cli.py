@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import json
 import re
 import signal
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from simulator import Workshop, read_runs
+from simulator.cli import main
 from simulator.experiment import Experiment
 from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.data.corpora import topics
@@ -595,3 +598,9 @@ def test_the_points_of_a_dry_run_are_whole_in_a_narrow_terminal(tardigrad, monke
     assert max(map(len, table.splitlines())) <= 40
     for text in ("12,345", "395 k", "memory,", "cost", "delayed", "[Nesterov]"):
         assert text in table
+
+
+@pytest.mark.parametrize(("name", "module", "options"), [command[1:] for command in main.COMMANDS])
+def test_a_command_passes_on_all_of_its_options_and_nothing_else(name, module, options):
+    function = getattr(importlib.import_module(f"simulator.cli.{module}"), options.__name__)
+    inspect.signature(function).bind(**dict.fromkeys(inspect.signature(options).parameters))

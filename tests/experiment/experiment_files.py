@@ -9,7 +9,7 @@ import yaml
 
 from simulator.experiment import Document, Experiment, ExperimentError, Point, expand
 from simulator.experiment.file import merge, nested
-from simulator.experiment.messages import explain
+from simulator.experiment.messages import mistakes_of
 
 SMALL = """\
 name: small
@@ -56,7 +56,7 @@ def mistakes(content: dict[str, Any]) -> list[tuple[str, str]]:
     try:
         Experiment.model_validate(content)
     except pydantic.ValidationError as error:
-        return [(".".join(mistake.key), mistake.message) for mistake in explain(error, content, Experiment)]
+        return [(".".join(mistake.key), mistake.message) for mistake in mistakes_of(error, content, Experiment)]
     return []
 
 

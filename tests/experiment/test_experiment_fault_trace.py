@@ -191,7 +191,7 @@ def test_a_file_that_is_not_text(tmp_path: Path):
 
 
 def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("simulator.experiment.csv_file.MOST_BYTES", 2**20)
+    monkeypatch.setattr("simulator.experiment.schema.tables.MOST_BYTES", 2**20)
     fits = HEADER + "#\n" * ((2**20 - len(HEADER)) // 2)
     assert trace_of(write(tmp_path, fits)) == ()
     assert said(tmp_path, fits + "0,1,crash\n") == "the trace is larger than 1 MiB"
@@ -210,7 +210,7 @@ def test_two_factors_are_refused(tmp_path: Path):
 
 
 def test_a_file_of_long_letters_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("simulator.experiment.csv_file.MOST_BYTES", 2**20)
+    monkeypatch.setattr("simulator.experiment.schema.tables.MOST_BYTES", 2**20)
     assert said(tmp_path, HEADER + "é" * 2**20) == "the trace is larger than 1 MiB"
 
 

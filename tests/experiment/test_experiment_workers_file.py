@@ -89,3 +89,10 @@ def test_a_column_that_is_given_beside_the_file_is_refused(tmp_path: Path):
     cluster = {"devices": {"file": "workers.csv", "price_per_hour": 1.0}}
     [found] = said(tmp_path, FILE, cluster)
     assert found.endswith("workers.csv has a column price_per_hour, which is given beside it too: leave one out")
+
+
+@pytest.mark.parametrize("down", [3, "fast", [1]])
+def test_a_direction_that_is_no_mapping_is_refused_as_without_a_file(tmp_path: Path, down: Any):
+    network = {"file": "workers.csv", "down": down}
+    found = said(tmp_path, FILE, {"devices": {"file": "workers.csv"}, "network": network})
+    assert found == ["cluster.network.down: expected a mapping of keys to values"]

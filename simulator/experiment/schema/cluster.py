@@ -1,12 +1,12 @@
 """The `cluster` section: devices, network and server."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simulator.experiment.schema.faults import Faults, UniformTime
-from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.section import ConflictError, Conflicts, Section
 from simulator.experiment.schema.units import (
     Bandwidth,
     FiniteDuration,
@@ -19,35 +19,23 @@ from simulator.experiment.schema.units import (
     Sigma,
     Size,
 )
-from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, read_workers
+from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, with_workers
 
 
 def _one_or_each(value: Any) -> str:
     return "<each>" if isinstance(value, list | tuple) else "<one>"
 
 
-LatencyPerWorker = Annotated[
-    Annotated[FiniteDuration, Tag("<one>")] | Annotated[tuple[FiniteDuration, ...], Tag("<each>")],
-    Discriminator(_one_or_each),
-]
-BandwidthPerWorker = Annotated[
-    Annotated[Bandwidth, Tag("<one>")] | Annotated[tuple[Bandwidth, ...], Tag("<each>")], Discriminator(_one_or_each)
-]
-StepTimes = Annotated[
-    Annotated[PositiveDuration, Tag("<one>")] | Annotated[tuple[PositiveDuration, ...], Tag("<each>")],
-    Discriminator(_one_or_each),
-]
-PricePerWorker = Annotated[
-    Annotated[NonNegative, Tag("<one>")] | Annotated[tuple[NonNegative, ...], Tag("<each>")],
-    Discriminator(_one_or_each),
-]
+T = TypeVar("T")
+PerWorker = Annotated[Annotated[T, Tag("<one>")] | Annotated[tuple[T, ...], Tag("<each>")], Discriminator(_one_or_each)]
+"""One value for all workers, or a list."""
 
 
 class _Devices(Section):
     jitter: Sigma = Field(
         0.0, description="sigma of a log-normal factor of mean 1 on each round's compute time", examples=[0.1]
     )
-    price_per_hour: PricePerWorker | None = Field(
+    price_per_hour: PerWorker[NonNegative] | None = Field(
         None,
         description="of a worker; one for all workers, or a list; decides what a run costs and nothing else",
         examples=[2.5],
@@ -57,24 +45,19 @@ class _Devices(Section):
 class TimedDevices(_Devices):
     """Devices by measured seconds per local step."""
 
-    seconds_per_step: StepTimes = Field(
+    seconds_per_step: PerWorker[PositiveDuration] = Field(
         description="of each local step; one for all workers, or a list", examples=[[0.5, "800ms"]]
     )
     workers: Members | None = Field(None, description="how many, where seconds_per_step is one value", examples=[2])
 
-    @model_validator(mode="after")
-    def _count(self) -> "TimedDevices":
-        if isinstance(self.seconds_per_step, tuple):
-            if not self.seconds_per_step:
-                raise ConflictError(("seconds_per_step", "is empty: a cluster needs at least one worker"))
-            if self.workers is not None and self.workers != len(self.seconds_per_step):
-                given = len(self.seconds_per_step)
-                raise ConflictError(
-                    ("workers", f"seconds_per_step has {given} values: leave workers out, or make them equal")
-                )
+    def _conflicts(self) -> Conflicts:
+        if self.seconds_per_step == ():
+            yield "seconds_per_step", "is empty: a cluster needs at least one worker"
+        elif isinstance(self.seconds_per_step, tuple):
+            if self.workers not in (None, self.count):
+                yield "workers", f"seconds_per_step has {self.count} values: leave workers out, or make them equal"
         elif self.workers is None:
-            raise ConflictError(("seconds_per_step", "is one value for all workers: also give workers, or a list"))
-        return self
+            yield "seconds_per_step", "is one value for all workers: also give workers, or a list"
 
     @property
     def count(self) -> int:
@@ -113,16 +96,13 @@ class FlopsDevices(_Devices):
 
     accelerators: tuple[Accelerator, ...] = Field(min_length=1, description="kinds of devices, and how many of each")
 
-    @model_validator(mode="after")
-    def _priced_once(self) -> "FlopsDevices":
+    def _conflicts(self) -> Conflicts:
         priced = [accelerator.price_per_hour is not None for accelerator in self.accelerators]
         if any(priced) and self.price_per_hour is not None:
-            message = "is given here and for each of the accelerators: leave one of them out"
-            raise ConflictError(("price_per_hour", message))
-        if any(priced) and not all(priced):
-            where = f"accelerators.{priced.index(False)}.price_per_hour"
-            raise ConflictError((where, "is missing, and other accelerators have one: give all a price (0 is free)"))
-        return self
+            yield "price_per_hour", "is given here and for each of the accelerators: leave one of them out"
+        elif any(priced) and not all(priced):
+            missing = "is missing, and other accelerators have one: give all a price (0 is free)"
+            yield f"accelerators.{priced.index(False)}.price_per_hour", missing
 
     @property
     def count(self) -> int:
@@ -168,47 +148,33 @@ class MixtureSpeed(Section):
         None, description="how often each is drawn; all alike when absent", examples=[[3, 1]]
     )
 
-    @model_validator(mode="after")
-    def _same_length(self) -> "MixtureSpeed":
-        if self.weights is not None and len(self.weights) != len(self.seconds_per_step):
-            times = len(self.seconds_per_step)
-            raise ConflictError(
-                ("weights", f"has {len(self.weights)} values for {times} seconds_per_step: give one for each")
-            )
-        return self
+    def _conflicts(self) -> Conflicts:
+        if self.weights is not None and len(self.weights) != (times := len(self.seconds_per_step)):
+            yield "weights", f"has {len(self.weights)} values for {times} seconds_per_step: give one for each"
 
 
-class ParetoSpeed(Section):
+class _LongTail(Section):
+    kind: str
+    shortest: PositiveDuration = Field(description="of the step times")
+    longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
+
+    def _conflicts(self) -> Conflicts:
+        if self.longest is not None and self.longest < self.shortest:
+            yield "longest", f"must be at least shortest, which is {self.shortest} s"
+
+
+class ParetoSpeed(_LongTail):
     """Step times `shortest` * u^(-1/shape), u uniform in (0, 1]: few workers are very slow."""
 
     kind: Literal["pareto"]
-    shortest: PositiveDuration = Field(description="of the step times")
     shape: Positive = Field(description="the smaller, the more workers are slow; below 1 the mean is infinite")
-    longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "ParetoSpeed":
-        _at_least(self.shortest, self.longest)
-        return self
 
 
-class ZipfSpeed(Section):
+class ZipfSpeed(_LongTail):
     """Step times k * `shortest`, k = 1, 2, ... with a probability in proportion to k^-exponent."""
 
     kind: Literal["zipf"]
-    shortest: PositiveDuration = Field(description="of the step times")
     exponent: Annotated[Positive, Field(gt=1)] = Field(description="the smaller, the more workers are slow")
-    longest: PositiveDuration | None = Field(None, description="longer step times are as long as this")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "ZipfSpeed":
-        _at_least(self.shortest, self.longest)
-        return self
-
-
-def _at_least(shortest_s: float, longest_s: float | None) -> None:
-    if longest_s is not None and longest_s < shortest_s:
-        raise ConflictError(("longest", f"must be at least shortest, which is {shortest_s} s"))
 
 
 class DistributedDevices(_Devices):
@@ -251,8 +217,8 @@ Devices = Annotated[
 class Direction(Section):
     """One direction of the workers' links; what is absent is taken from `network`."""
 
-    latency: LatencyPerWorker | None = Field(None, description="of each transfer; the network's when absent")
-    bandwidth: BandwidthPerWorker | None = Field(None, description="of each link; the network's when absent")
+    latency: PerWorker[FiniteDuration] | None = Field(None, description="of each transfer; the network's when absent")
+    bandwidth: PerWorker[Bandwidth] | None = Field(None, description="of each link; the network's when absent")
     bytes_per_parameter: Positive | None = Field(None, description="on the wire; the network's when absent")
     message_size: Size | None = Field(None, description="of one transfer; the network's when absent")
     efficiency: Fraction | None = Field(None, description="share of the bandwidth; the network's when absent")
@@ -271,8 +237,8 @@ class ServerLink(Section):
 class Network(Section):
     """Links between workers and server: one value for all workers, or one per worker."""
 
-    latency: LatencyPerWorker = Field(0.0, description="of each transfer; one for all workers, or a list")
-    bandwidth: BandwidthPerWorker = Field(
+    latency: PerWorker[FiniteDuration] = Field(0.0, description="of each transfer; one for all workers, or a list")
+    bandwidth: PerWorker[Bandwidth] = Field(
         float("inf"), description="of each worker's link; one for all workers, or a list; unlimited when absent"
     )
     bytes_per_parameter: Positive = Field(
@@ -297,20 +263,6 @@ class Network(Section):
                 for name in Direction.model_fields
             }
         )
-
-
-def _with_columns(section: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a section with a file's columns, by their dotted names, in place of `file`."""
-    filled = {key: value for key, value in section.items() if key != "file"}
-    for path, values in columns.items():
-        within, _, name = path.rpartition(".")
-        if within:
-            filled[within] = dict(filled.get(within) or {})
-        target = filled[within] if within else filled
-        if name in target:
-            raise ValueError(f"{section['file']} has a column {path}, which is given beside it too: leave one out")
-        target[name] = values
-    return filled
 
 
 class Cluster(Section):
@@ -343,31 +295,20 @@ class Cluster(Section):
             inner = section.get(name)
             if isinstance(inner, Mapping) and "file" in inner:
                 try:
-                    replaced[name] = _with_columns(inner, read_workers(inner["file"], columns))
+                    replaced[name] = with_workers(inner, columns)
                 except ValueError as error:
                     wrong.append((f"{name}.file", str(error)))
         if wrong:
             raise ConflictError(*wrong)
         return replaced
 
-    @model_validator(mode="after")
-    def _fits_the_workers(self) -> "Cluster":
-        sections = {"network": self.network, "network.down": self.network.down, "network.up": self.network.up}
-        wrong = [
-            (
-                f"{where}.{name}",
-                f"has {len(value)} values for {self.workers} workers: give one for all, or one for each",
-            )
-            for where, section in sections.items()
-            for name in ("latency", "bandwidth")
-            if isinstance(value := getattr(section, name), tuple) and len(value) != self.workers
-        ]
-        prices = self.devices.price_per_hour
-        if isinstance(prices, tuple) and len(prices) != self.workers:
-            message = f"has {len(prices)} values for {self.workers} workers: give one for all, or one for each"
-            wrong.append(("devices.price_per_hour", message))
+    def _conflicts(self) -> Conflicts:
+        links = {"network": self.network, "network.down": self.network.down, "network.up": self.network.up}
+        lists: dict[str, object] = {
+            f"{where}.{name}": getattr(link, name) for where, link in links.items() for name in ("latency", "bandwidth")
+        }
+        for key, value in {**lists, "devices.price_per_hour": self.devices.price_per_hour}.items():
+            if isinstance(value, tuple) and len(value) != self.workers:
+                yield key, f"has {len(value)} values for {self.workers} workers: give one for all, or one for each"
         if self.faults is not None:
-            wrong += [(f"faults.{key}", message) for key, message in self.faults.conflicts(self.workers)]
-        if wrong:
-            raise ConflictError(*wrong)
-        return self
+            yield from ((f"faults.{key}", message) for key, message in self.faults.conflicts_with(self.workers))

@@ -2,11 +2,10 @@
 
 import html
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import ClustersData, Data, TextSource
@@ -20,7 +19,7 @@ from simulator.experiment.schema.policies import (
     ShardChoice,
     Synchronization,
 )
-from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import (
     Arguments,
     Count,
@@ -63,14 +62,14 @@ class TransformerModel(Section):
     )
     attention: Literal["auto", "plain", "fused"] = Field("auto", description="plain on a CPU, fused elsewhere")
 
-    @model_validator(mode="after")
-    def _sizes_given(self) -> "TransformerModel":
+    def _conflicts(self) -> Conflicts:
         missing = [name for name in ("layers", "width", "heads", "context") if getattr(self, name) is None]
-        if self.preset is None and missing:
-            raise ValueError(f"also give {', '.join(missing)}, or a preset (20m, 60m, 150m)")
-        if self.preset is None and self.head_width is None and self.width and self.heads and self.width % self.heads:
-            raise ConflictError(("width", f"does not divide into {self.heads} heads: change one, or give head_width"))
-        return self
+        if self.preset is not None:
+            return
+        if missing:
+            yield "", f"also give {', '.join(missing)}, or a preset (20m, 60m, 150m)"
+        elif self.head_width is None and self.width and self.heads and self.width % self.heads:
+            yield "width", f"does not divide into {self.heads} heads: change one, or give head_width"
 
 
 class MLPModel(Section):
@@ -108,11 +107,9 @@ class CosineSchedule(Section):
         False, description="every round's first step at the highest rate, as the authors' toy notebook has it"
     )
 
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> "CosineSchedule":
+    def _conflicts(self) -> Conflicts:
         if self.total_steps is not None and self.warmup_steps >= self.total_steps:
-            raise ConflictError(("warmup_steps", f"must be below total_steps, which is {self.total_steps}"))
-        return self
+            yield "warmup_steps", f"must be below total_steps, which is {self.total_steps}"
 
 
 Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
@@ -161,13 +158,10 @@ class Pretrain(Section):
         description="step t, from 0, has (t + 1)/warmup_steps of the learning rate: unlike in Eq. 3 the first has some",
     )
 
-    @model_validator(mode="after")
-    def _decay_of_an_optimizer(self) -> "Pretrain":
-        given = [name for name in ("weight_decay", "decay", "arguments") if getattr(self, name) not in (None, {})]
-        if given and self.optimizer is None:
-            message = "belongs to pretrain.optimizer: give that too, or leave this out"
-            raise ConflictError(*((name, message) for name in given))
-        return self
+    def _conflicts(self) -> Conflicts:
+        for name in ("weight_decay", "decay", "arguments"):
+            if self.optimizer is None and getattr(self, name) not in (None, {}):
+                yield name, "belongs to pretrain.optimizer: give that too, or leave this out"
 
 
 class Budget(Section):
@@ -177,11 +171,9 @@ class Budget(Section):
     simulated_time: PositiveDuration | None = Field(None, description="on the cluster's clock", examples=["2h"])
     server_updates: Count | None = Field(None, description="outer steps", examples=[1000])
 
-    @model_validator(mode="after")
-    def _some(self) -> "Budget":
+    def _conflicts(self) -> Conflicts:
         if self.local_steps is None and self.simulated_time is None and self.server_updates is None:
-            raise ValueError("give at least one of local_steps, simulated_time, server_updates")
-        return self
+            yield "", "give at least one of local_steps, simulated_time, server_updates"
 
 
 class Evaluate(Section):
@@ -204,11 +196,9 @@ class Evaluate(Section):
         False, description="also record the loss on held-out documents like those of each shard, `windows` for each"
     )
 
-    @model_validator(mode="after")
-    def _leaves_time(self) -> "Evaluate":
+    def _conflicts(self) -> Conflicts:
         if self.every_simulated is not None and self.takes >= self.every_simulated:
-            raise ConflictError(("takes", "leaves the server no time: choose less than every_simulated"))
-        return self
+            yield "takes", "leaves the server no time: choose less than every_simulated"
 
 
 class Compute(Section):
@@ -278,32 +268,21 @@ class Experiment(Section):
                 raise AbsentSectionError(name)
             return super().__getattr__(name)
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Experiment":
-        conflicts = [
-            *self._model_conflicts(),
-            *self._data_conflicts(),
-            *self._barrier_conflicts(),
-            *self._schedule_conflicts(),
-        ]
-        if conflicts:
-            raise ConflictError(*conflicts)
-        return self
-
-    def _model_conflicts(self) -> Iterator[tuple[str, str]]:
-        language = not isinstance(self.data, ClustersData)
-        if language != isinstance(self.model, TransformerModel):
+    def _conflicts(self) -> Conflicts:
+        if isinstance(self.data, ClustersData) == isinstance(self.model, TransformerModel):
             remedy = "a transformer takes text, an mlp takes gaussian-clusters"
             yield "model.kind", f"cannot learn from data source {self.data.source!r}: {remedy}"
-
-    def _data_conflicts(self) -> Iterator[tuple[str, str]]:
         sizes = getattr(self.data.partition, "sizes", None) if isinstance(self.data, TextSource) else None
         if sizes is not None and len(sizes) != self.shards:
             absent = "" if self.data.shards else ", one for each worker"
             message = f"has {len(sizes)} values for {self.shards} shards{absent}: give one for each"
             yield "data.partition.sizes", message
+        yield from self._barrier_conflicts()
+        yield from self._schedule_conflicts()
+        if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
+            yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
 
-    def _barrier_conflicts(self) -> Iterator[tuple[str, str]]:
+    def _barrier_conflicts(self) -> Conflicts:
         if isinstance(self.synchronization, BarrierSynchronization):
             if self.synchronization.quorum > self.cluster.workers:
                 yield "synchronization.quorum", f"is more than there are workers, {self.cluster.workers}: choose fewer"
@@ -323,17 +302,18 @@ class Experiment(Section):
         if self.outer.delay_compensation > 0:
             yield "outer.delay_compensation", nothing
 
-    def _schedule_conflicts(self) -> Iterator[tuple[str, str]]:
+    def _schedule_conflicts(self) -> Conflicts:
         schedule = self.inner.schedule
         if isinstance(schedule, CosineSchedule) and schedule.total_steps is None:
             if self.budget.local_steps is None:
                 remedy = "give it, or budget.local_steps from which it follows"
                 yield "inner.schedule.total_steps", f"is missing, so the cosine has no end: {remedy}"
-            elif self._parts_are_equal and schedule.warmup_steps >= (total := self._equal_part):
+                return
+            uneven = isinstance(self.data, TextSource) and not self.data.even
+            total = -(-self.budget.local_steps // self.shards)  # of a shard, where all have as many
+            if schedule.warmup_steps >= total and not (uneven and self.shard_choice.kind == "proportional"):
                 source = f"budget.local_steps {self.budget.local_steps} over {self.shards} shards"
                 yield "inner.schedule.warmup_steps", f"must be below total_steps, which is {total} ({source})"
-        if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
-            yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
 
     def to_yaml(self) -> str:
         """Returns the experiment as YAML, without its defaults."""
@@ -343,17 +323,6 @@ class Experiment(Section):
     def _repr_html_(self) -> str:
         """Shows the file in a notebook."""
         return f"<pre>{html.escape(self.to_yaml())}</pre>"
-
-    @property
-    def _parts_are_equal(self) -> bool:
-        """Returns whether every shard has as many steps of the budget as any other; else it goes by their sizes."""
-        uneven = isinstance(self.data, TextSource) and not self.data.even
-        return not uneven or self.shard_choice.kind != "proportional"
-
-    @property
-    def _equal_part(self) -> int:
-        """A shard's local steps of the budget where all have as many."""
-        return -(-(self.budget.local_steps or 0) // self.shards)
 
     @property
     def shards(self) -> int:

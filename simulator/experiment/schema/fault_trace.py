@@ -7,22 +7,25 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from simulator.experiment.csv_file import read_bytes, read_rows
+from simulator.experiment.schema.tables import first_mistake, read_bytes, read_rows
 from simulator.experiment.schema.units import FiniteDuration, Int, Positive
 
-WorkerEvent = Literal["crash", "notice", "preempt", "leave", "join", "slow", "normal", "disconnect", "reconnect"]
-WORKER_EVENTS: dict[str, str] = {
-    "crash": "fails without a warning",
-    "notice": "is told that it will be preempted, sends what it has finished and is given no more",
-    "preempt": "is taken away",
-    "leave": "leaves and says so",
-    "join": "is there (again)",
-    "slow": "computes slower from now on: slow 2.5 takes 2.5 times as long",
-    "normal": "computes at its usual speed again",
-    "disconnect": "loses its link; transfers wait",
-    "reconnect": "has its link back",
+_STATES = {  # event -> states in which it can come, and the one after it; a worker has one state of each kind
+    "crash": ("presence", ("there", "warned"), "gone"),  # without a warning
+    "notice": ("presence", ("there",), "warned"),  # that it will be preempted: it sends what it has, gets nothing more
+    "preempt": ("presence", ("there", "warned"), "gone"),
+    "leave": ("presence", ("there", "warned"), "gone"),  # and says so
+    "join": ("presence", ("gone",), "there"),
+    "slow": ("speed", ("normal", "slow"), "slow"),  # slow 2.5: from now on steps take 2.5 times as long
+    "normal": ("speed", ("slow",), "normal"),
+    "disconnect": ("link", ("up",), "down"),  # transfers wait
+    "reconnect": ("link", ("down",), "up"),
+    "down": ("server", ("up",), "down"),  # it neither sends, receives nor processes
+    "up": ("server", ("down",), "up"),
 }
-SERVER_EVENTS = {"down": "neither sends, receives nor processes", "up": "goes on"}
+_FIRST = {"presence": "there", "speed": "normal", "link": "up", "server": "up"}
+WORKER_EVENTS = tuple(event for event, (kind, *_) in _STATES.items() if kind != "server")
+SERVER_EVENTS = tuple(event for event, (kind, *_) in _STATES.items() if kind == "server")
 _NAMES = {  # of a record's faults
     **{fault: fault for fault in ("crash", "notice", "slow", "normal", "disconnect", "reconnect")},
     **{"preemption": "preempt", "departure": "leave", "return": "join", "server down": "down", "server up": "up"},
@@ -42,7 +45,9 @@ class TraceEvent(NamedTuple):
 
     worker: Annotated[Int, Field(ge=0)] | Literal["server"]
     time: FiniteDuration
-    event: WorkerEvent | Literal["down", "up"]
+    event: Literal[
+        "crash", "notice", "preempt", "leave", "join", "slow", "normal", "disconnect", "reconnect", "down", "up"
+    ]
     factor: Positive | None = None
 
 
@@ -74,7 +79,6 @@ def read_trace(trace: Any) -> Any:
 
 
 def _of_file(path: str) -> Iterable[tuple[str, Any]]:
-    """Yields each row's place, and the row."""
     if path.endswith(".parquet"):
         yield from _of_record(path)
         return
@@ -130,8 +134,7 @@ def _event(where: str, row: Any) -> TraceEvent:
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False)
         column = TraceEvent._fields[int(first["loc"][0])]
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise ValueError(f"{where}: {column} = {first['input']!r:.60}: {said[0].lower()}{said[1:]}") from error
+        raise ValueError(f"{where}: {column} = {first['input']!r:.60}: {first_mistake(error)}") from error
 
 
 def _number(where: str, text: str) -> float:
@@ -139,22 +142,6 @@ def _number(where: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{where}: 'slow {text}': expected a number, as in 'slow 2.5'") from None
-
-
-_STATES = {  # event -> states in which it can come, and the one after it; a worker has one state of each kind
-    "crash": ("presence", ("there", "warned"), "gone"),
-    "notice": ("presence", ("there",), "warned"),
-    "preempt": ("presence", ("there", "warned"), "gone"),
-    "leave": ("presence", ("there", "warned"), "gone"),
-    "join": ("presence", ("gone",), "there"),
-    "slow": ("speed", ("normal", "slow"), "slow"),
-    "normal": ("speed", ("slow",), "normal"),
-    "disconnect": ("link", ("up",), "down"),
-    "reconnect": ("link", ("down",), "up"),
-    "down": ("server", ("up",), "down"),
-    "up": ("server", ("down",), "up"),
-}
-_FIRST = {"presence": "there", "speed": "normal", "link": "up", "server": "up"}
 
 
 def _check_order(events: Iterable[tuple[str, TraceEvent]]) -> None:

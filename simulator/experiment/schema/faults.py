@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from simulator.experiment.schema.fault_trace import TraceEvent, read_trace
-from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import (
     FiniteDuration,
     NonNegativeInt,
@@ -47,11 +47,9 @@ class UniformTime(Section):
     low: PositiveDuration = Field(description="shortest time")
     high: PositiveDuration = Field(description="longest time")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "UniformTime":
+    def _conflicts(self) -> Conflicts:
         if self.high < self.low:
-            raise ConflictError(("high", f"must be at least low, which is {self.low} s"))
-        return self
+            yield "high", f"must be at least low, which is {self.low} s"
 
 
 class ConstantTime(Section):
@@ -78,6 +76,10 @@ RandomTime = Annotated[
     Discriminator(_time_tag),
 ]
 """A bare duration is the mean of an exponential distribution."""
+
+
+_TimeBetween = Annotated[RandomTime, Field(description="from the end of one to the start of the next", examples=["4h"])]
+_Duration = Annotated[RandomTime, Field(description="of each; a bare duration is the mean", examples=["1min"])]
 
 
 class _OfWorkers(Section):
@@ -119,23 +121,23 @@ class Departures(_OfWorkers):
 class Slowdowns(_OfWorkers):
     """Workers compute slower for a while, for instance because someone else uses the machine."""
 
-    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
-    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
+    time_between: _TimeBetween
+    duration: _Duration
     factor: Positive = Field(description="on the time of a step", examples=[2.5])
 
 
 class LinkOutages(_OfWorkers):
     """Workers' own links are down for a while; transfers under way wait."""
 
-    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
-    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
+    time_between: _TimeBetween
+    duration: _Duration
 
 
 class ServerOutages(Section):
     """The server is down for a while: transfers wait, nothing is processed, nothing is forgotten."""
 
-    time_between: RandomTime = Field(description="from the end of one to the start of the next", examples=["4h"])
-    duration: RandomTime = Field(description="of each; a bare duration is the mean", examples=["1min"])
+    time_between: _TimeBetween
+    duration: _Duration
 
 
 class MessageLoss(Section):
@@ -176,21 +178,16 @@ class Faults(Section):
         "reset", description="what becomes of the inner optimizer state of a worker that goes away"
     )
 
-    def conflicts(self, workers: int) -> list[tuple[str, str]]:
-        """Returns the conflicts with a cluster of `workers` workers, as dotted keys and messages."""
-        found = []
+    def conflicts_with(self, workers: int) -> Conflicts:
+        """Returns the conflicts with a cluster of `workers` workers."""
         if self.joins is not None and len(self.joins) != workers:
-            message = f"has {len(self.joins)} values for {workers} workers: give one for each (0 for the start)"
-            found.append(("joins", message))
+            yield "joins", f"has {len(self.joins)} values for {workers} workers: give one for each (0 for the start)"
+        ids = f"{workers} workers have the ids 0 to {workers - 1}"
         for name in ("crashes", "preemption", "departures", "slowdowns", "link_outages"):
             chosen = getattr(getattr(self, name), "workers", None) or ()
             if any(worker >= workers for worker in chosen):
-                message = f"names worker {max(chosen)}, but {workers} workers have the ids 0 to {workers - 1}"
-                found.append((f"{name}.workers", message))
+                yield f"{name}.workers", f"names worker {max(chosen)}, but {ids}"
         for event in self.trace or ():
             if event.worker != "server" and event.worker >= workers:
-                message = f"{workers} workers have the ids 0 to {workers - 1}"
-                whose = f"names worker {event.worker} ({event.event} at {event.time:g} s), but"
-                found.append(("trace", f"{whose} {message}"))
+                yield "trace", f"names worker {event.worker} ({event.event} at {event.time:g} s), but {ids}"
                 break
-        return found

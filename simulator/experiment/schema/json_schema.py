@@ -11,19 +11,13 @@ from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
-from simulator.experiment.search import Search
+from simulator.experiment.sweep import Search
 
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
-_NOT_OF_A_VARIANT = ("name", "variant", "scale")
-_EXTENDS = "another experiment file, relative to this one, over which this one is laid"
-_VARIANTS = "name of each variant: what it changes of the rest of the file"
-_SELECT = "names of the variants to simulate, in this order; all when absent"
-_SCALES = "name of each scale: what it changes of the rest of the file; `scale` chooses one"
-_SWEEP = (
-    "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths to values, "
-    "in a list or each by a name of its own, or a dotted path with a search for its best value"
-)
-_SETTING = "name of a value of this axis: what it changes, from dotted paths to values"
+_SETTING = {
+    "type": "object",
+    "description": "name of a value of this axis: what it changes, from dotted paths to values",
+}
 _AXES = [
     {"type": "array", "minItems": 1},
     {"$ref": "#/$defs/Search"},
@@ -31,9 +25,44 @@ _AXES = [
         "type": "object",
         "examples": [{"small": {"model.width": 64}}],
         "minProperties": 1,
-        "additionalProperties": {"type": "object", "description": _SETTING},
+        "additionalProperties": _SETTING,
     },
 ]
+_EXTENDS = {
+    "type": "string",
+    "description": "another experiment file, relative to this one, over which this one is laid",
+    "examples": ["base.yaml"],
+}
+_PARTS = {
+    "variants": {
+        "type": "object",
+        "description": "name of each variant: what it changes of the rest of the file",
+        "examples": [{"barrier": {"synchronization": {"kind": "barrier"}}}],
+        "additionalProperties": {"$ref": "#/$defs/Variant"},
+    },
+    "select": {
+        "type": "array",
+        "description": "names of the variants to simulate, in this order; all when absent",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "examples": [["barrier"]],
+    },
+    "sweep": {
+        "type": "object",
+        "description": "axes, all combined: a dotted path with its values, or any name with mappings from dotted paths "
+        "to values, in a list or each by a name of its own, or a dotted path with a search for its best value",
+        "examples": [{"inner.learning_rate": [0.001, 0.01]}],
+        "additionalProperties": {"anyOf": _AXES},
+    },
+    "reference": {"$ref": "#/$defs/Reference"},
+}
+"""Keys that make several experiments of a file."""
+_SCALES = {
+    "type": "object",
+    "description": "name of each scale: what it changes of the rest of the file; `scale` chooses one",
+    "examples": [{"laptop": {"budget": {"local_steps": 1000}}}],
+    "additionalProperties": {"$ref": "#/$defs/Scale"},
+}
 
 
 def file_schema(*, partial: bool = True) -> dict[str, Any]:
@@ -45,44 +74,32 @@ def file_schema(*, partial: bool = True) -> dict[str, Any]:
     Args:
       partial: else sections say which of their keys have no default.
     """
-    generated = Experiment.model_json_schema()
-    definitions = {name: _clean(section) for name, section in generated["$defs"].items()}
+    generated: dict[str, Any] = {}
+    for model in (Experiment, Search, Reference):
+        own = model.model_json_schema()
+        generated |= own.pop("$defs", {}) | {model.__name__: own}
+    whole = {"Search"} | _sections_in_lists(generated)
+    definitions: dict[str, Any] = {name: _clean(section) for name, section in generated.items()}
     for name, section in definitions.items():
-        if partial and name not in _listed(generated):
+        if partial and name not in whole:
             section.pop("required", None)
     _keep_built_in_names(definitions)
     _add_files(definitions)
-    definitions["Search"] = _clean(Search.model_json_schema())
-    settings = _clean(generated)["properties"]
-    definitions["Variant"] = {
-        "type": "object",
-        "description": "What this variant changes.",
-        "properties": {name: value for name, value in settings.items() if name not in _NOT_OF_A_VARIANT},
-        "additionalProperties": False,
-    }
-    parts = _parts(definitions, partial=partial)
-    definitions["Scale"] = definitions["Variant"] | {
-        "description": "What this scale changes.",
-        "properties": definitions["Variant"]["properties"] | parts,
-    }
+    experiment = definitions.pop("Experiment")
+    settings = experiment["properties"]
+    changes = {name: value for name, value in settings.items() if name not in ("name", "variant", "scale")}
+    for name, more in (("Variant", {}), ("Scale", _PARTS)):
+        definitions[name] = {
+            "type": "object",
+            "description": f"What this {name.lower()} changes.",
+            "properties": changes | more,
+            "additionalProperties": False,
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tardigrad experiment",
-        "description": generated["description"],
-        "type": "object",
-        "properties": settings
-        | {
-            "extends": {"type": "string", "description": _EXTENDS, "examples": ["base.yaml"]},
-            **parts,
-            "scales": {
-                "type": "object",
-                "description": _SCALES,
-                "examples": [{"laptop": {"budget": {"local_steps": 1000}}}],
-                "additionalProperties": {"$ref": "#/$defs/Scale"},
-            },
-        },
-        "additionalProperties": False,
-        **({} if partial else {"required": generated["required"]}),
+        **experiment,
+        "properties": settings | {"extends": _EXTENDS, **_PARTS, "scales": _SCALES},
         "$defs": definitions,
     }
 
@@ -94,34 +111,7 @@ def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
     return next((each for each in found if each is not None), None)
 
 
-def _parts(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
-    """Returns the keys that make several experiments of a file; what they refer to is added to the definitions."""
-    return {
-        "variants": {
-            "type": "object",
-            "description": _VARIANTS,
-            "examples": [{"barrier": {"synchronization": {"kind": "barrier"}}}],
-            "additionalProperties": {"$ref": "#/$defs/Variant"},
-        },
-        "select": {
-            "type": "array",
-            "description": _SELECT,
-            "items": {"type": "string"},
-            "minItems": 1,
-            "examples": [["barrier"]],
-        },
-        "sweep": {
-            "type": "object",
-            "description": _SWEEP,
-            "examples": [{"inner.learning_rate": [0.001, 0.01]}],
-            "additionalProperties": {"anyOf": _AXES},
-        },
-        "reference": _reference(definitions, partial=partial),
-    }
-
-
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
-    """Excludes built-in names from the schemas of registered policies."""
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
     for named in (NamedSynchronization, NamedSteps, NamedShards):
         definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
@@ -136,16 +126,6 @@ def _add_files(definitions: dict[str, Any]) -> None:
             "description": description,
             "examples": ["workers.csv"],
         }
-
-
-def _reference(definitions: dict[str, Any], *, partial: bool) -> dict[str, Any]:
-    """Returns the section of published results; what it refers to is added to the definitions."""
-    generated = Reference.model_json_schema()
-    definitions |= {name: _clean(section) for name, section in generated.pop("$defs").items()}
-    cleaned: dict[str, Any] = _clean(generated)
-    if partial:
-        cleaned.pop("required")  # the rest may come from `extends`
-    return cleaned
 
 
 def _clean(schema: Any) -> Any:
@@ -180,13 +160,13 @@ def _worth_showing(default: Any) -> bool:
     return default is not None and (not isinstance(default, Mapping) or "kind" in default)
 
 
-def _listed(schema: Any) -> set[str]:
+def _sections_in_lists(schema: Any) -> set[str]:
     """Returns the sections that stand in lists, which are replaced as a whole and so are complete."""
     if isinstance(schema, list):
-        return {name for item in schema for name in _listed(item)}
+        return {name for item in schema for name in _sections_in_lists(item)}
     if not isinstance(schema, Mapping):
         return set()
-    found = {name for value in schema.values() for name in _listed(value)}
+    found = {name for value in schema.values() for name in _sections_in_lists(value)}
     items = schema.get("items")
     if isinstance(items, Mapping) and "$ref" in items:
         found.add(items["$ref"].rpartition("/")[2])

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
-from simulator.experiment.schema.section import ConflictError, Section
+from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
 from simulator.experiment.schema.worker_words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
 from simulator.host.nearest import alike
@@ -102,11 +102,9 @@ class DelayedNesterovOuter(_Outer):
     )
     c: NonNegative = Field(0.0, description="share of momentum in every step, from 0 to 1/N")
 
-    @model_validator(mode="after")
-    def _c_in_range(self) -> "DelayedNesterovOuter":
+    def _conflicts(self) -> Conflicts:
         if self.c > 1 / self.buffer:
-            raise ConflictError(("c", f"is above 1/buffer = {1 / self.buffer:.6g}: choose c from 0 to 1/buffer"))
-        return self
+            yield "c", f"is above 1/buffer = {1 / self.buffer:.6g}: choose c from 0 to 1/buffer"
 
 
 class NamedOuter(_Outer):

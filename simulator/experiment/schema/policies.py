@@ -1,6 +1,6 @@
 """The sections of policies: when workers restart together, how many steps they do, and on which shard."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -13,6 +13,8 @@ from simulator.experiment.schema.worker_words import in_numbers
 class BarrierSynchronization(Section):
     """Synchronous rounds: the mean of all workers' pseudo-gradients, one outer step."""
 
+    averages_group: ClassVar = True  # the mean of a group is one outer step
+
     kind: Literal["barrier"]
     timeout: Duration = Field(
         float("inf"),
@@ -24,22 +26,14 @@ class BarrierSynchronization(Section):
         description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
     )
 
-    @property
-    def averages_group(self) -> bool:
-        """Returns whether the mean of a group is one outer step; else each arrival is one."""
-        return True
-
 
 class AsynchronousSynchronization(Section):
     """Algorithms 2, 4 and 5: one outer step per arrival; who arrives within the grace window restarts together."""
 
+    averages_group: ClassVar = False  # each arrival is an outer step
+
     kind: Literal["asynchronous"]
     grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round", examples=["2s"])
-
-    @property
-    def averages_group(self) -> bool:
-        """Returns whether the mean of a group is one outer step; else each arrival is one."""
-        return False
 
 
 class NamedSynchronization(NamedPolicy):

@@ -1,9 +1,10 @@
 """Quantities as people write them (`50ms`, `1Gbit/s`, `312TFLOP/s`), held in seconds, bytes, bytes/s and FLOP/s."""
 
+import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -27,35 +28,7 @@ for _power, _prefix in enumerate("KMGT", start=1):
     _BANDWIDTH_BYTES_PER_S[f"{_prefix}iB/s"] = 1024.0**_power
 
 
-def _parse(
-    value: Any, *, what: str, units: dict[str, float], bare_unit: str | None, unbounded: str | None, example: str
-) -> Any:
-    """Returns the number in base units; anything that is not a quantity raises a ValueError with the remedy."""
-    if unbounded is not None and (value == unbounded or (isinstance(value, float) and value == math.inf)):
-        return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a {what} such as {example}")
-    if not isinstance(value, str):
-        if bare_unit is None:
-            raise ValueError(f"a {what} needs its unit: write for instance {example}")
-        return _float(value)
-    match = _QUANTITY.fullmatch(value)
-    if match is None and unbounded is not None and value.strip().casefold() == unbounded:
-        raise ValueError(f"did you mean {unbounded!r}?")
-    if match is None:
-        raise ValueError(f"not a {what}: write a number and a unit, such as {example}")
-    number, unit = float(match[1]), match[2].replace(*_MICROS) if match[2] else bare_unit
-    if unit is None:
-        raise ValueError(f"a {what} needs its unit: write for instance {example}")
-    if unit not in units:
-        near = _meant(unit, units)
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise ValueError(f"{unit!r} is not a unit of {what}{hint} (units: {', '.join(units)})")
-    return number * units[unit]
-
-
 def _meant(unit: str, units: Iterable[str]) -> str | None:
-    """Returns the unit most like the written one, None if none is."""
     for spelled in (_bits, str.casefold):
         same = [each for each in units if spelled(each) == spelled(unit)]
         if same:
@@ -70,83 +43,86 @@ def _bits(unit: str) -> str:
     return f"{unit.casefold()}{'B' in unit}"
 
 
-def _float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("is too large") from None
-
-
-class Quantity(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Quantity:
     """Quantity that is written with a unit.
 
     Attributes:
       name: of its kind, such as duration.
-      units: that it can be written in.
+      units: that it can be written in, each with its size in the base unit.
+      example: as alternatives: "a, b or c".
       bare_unit: of a number without one, None where it needs one.
-      unbounded: word for infinity, None where it has to be finite.
+      infinity: word for it, None where there is none.
+      finite: whether infinity is refused all the same; its word is known for the message.
     """
 
     name: str
-    units: tuple[str, ...]
-    bare_unit: str | None
-    unbounded: str | None
+    units: Mapping[str, float]
+    example: str
+    bare_unit: str | None = None
+    infinity: str | None = None
+    finite: bool = False
+
+    @property
+    def unbounded(self) -> str | None:
+        """Word for infinity, None where it has to be finite."""
+        return None if self.finite else self.infinity
+
+    def annotations(self) -> tuple[BeforeValidator, PlainSerializer, WithJsonSchema]:
+        """Returns how pydantic reads, writes and describes it."""
+        names = "|".join(re.escape(unit).replace(_MICROS[1], f"[{''.join(_MICROS)}]") for unit in self.units)
+        pattern = rf"^\s*{_NUMBER}\s*({names}){'?' if self.bare_unit else ''}\s*$"
+        pattern += f"|^{self.unbounded}$" if self.unbounded else ""
+        QUANTITIES[pattern] = self
+        schema: dict[str, Any] = {
+            "description": f"a {self.name}, such as {self.example}",
+            "type": ["number", "string"] if self.bare_unit else "string",
+            "pattern": pattern,
+            "examples": re.split(", | or ", self.example),
+        }
+        return BeforeValidator(self._parse), PlainSerializer(self._serialize), WithJsonSchema(schema)
+
+    def _serialize(self, value: float) -> Any:
+        if math.isinf(value):
+            return self.infinity
+        return value if self.bare_unit else f"{value!r} {next(unit for unit, size in self.units.items() if size == 1)}"
+
+    def _parse(self, value: Any) -> Any:
+        """Returns the number in base units; anything that is not a quantity raises a ValueError with the remedy."""
+        if self.infinity and (value == self.infinity or (isinstance(value, float) and value == math.inf)):
+            return math.inf
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"expected a {self.name} such as {self.example}")
+        number, unit = value, self.bare_unit
+        if isinstance(value, str):
+            match = _QUANTITY.fullmatch(value)
+            if match is None and self.infinity and value.strip().casefold() == self.infinity:
+                raise ValueError(f"did you mean {self.infinity!r}?")
+            if match is None:
+                raise ValueError(f"not a {self.name}: write a number and a unit, such as {self.example}")
+            number, unit = match[1], match[2].replace(*_MICROS) if match[2] else unit
+        if unit is None:
+            raise ValueError(f"a {self.name} needs its unit: write for instance {self.example}")
+        if unit not in self.units:
+            near = _meant(unit, self.units)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ValueError(f"{unit!r} is not a unit of {self.name}{hint} (units: {', '.join(self.units)})")
+        try:
+            return float(number) * self.units[unit]
+        except OverflowError:
+            raise ValueError("is too large") from None
 
 
 QUANTITIES: dict[str, Quantity] = {}
 """Quantities by the pattern that they have in a JSON Schema."""
 
-
-def _quantity(
-    *,
-    what: str,
-    units: dict[str, float],
-    example: str,
-    bare_unit: str | None = None,
-    unbounded: str | None = None,
-    finite: bool = False,
-    write: Callable[[float], Any] = lambda value: value,
-) -> tuple[BeforeValidator, PlainSerializer, WithJsonSchema]:
-    def parse(value: Any) -> Any:
-        return _parse(value, what=what, units=units, bare_unit=bare_unit, unbounded=unbounded, example=example)
-
-    def serialize(value: float) -> Any:
-        return unbounded if math.isinf(value) else write(value)
-
-    names = "|".join(re.escape(unit).replace(_MICROS[1], f"[{''.join(_MICROS)}]") for unit in units)
-    text = rf"^\s*{_NUMBER}\s*({names}){'' if bare_unit is None else '?'}\s*$"
-    word = None if finite else unbounded
-    pattern = text if word is None else f"{text}|^{word}$"
-    QUANTITIES[pattern] = Quantity(what, tuple(units), bare_unit, word)
-    schema: dict[str, Any] = {
-        "description": f"a {what}, such as {example}",
-        "type": "string" if bare_unit is None else ["number", "string"],
-        "pattern": pattern,
-        "examples": re.split(", | or ", example),
-    }
-    return BeforeValidator(parse), PlainSerializer(serialize), WithJsonSchema(schema)
-
-
 _duration, _finite_duration = (
-    _quantity(
-        what="duration",
-        units=_DURATION_S,
-        bare_unit="s",
-        unbounded="infinite",  # known where it is refused, for the message
-        finite=finite,
-        example="50ms, 0.5s or 2h",
-    )
+    Quantity("duration", _DURATION_S, "50ms, 0.5s or 2h", "s", "infinite", finite).annotations()
     for finite in (False, True)
 )
-_size = _quantity(what="size", units=_SIZE_BYTES, bare_unit="B", example="500MB or 2GiB")
-_bandwidth = _quantity(
-    what="bandwidth",
-    units=_BANDWIDTH_BYTES_PER_S,
-    unbounded="unlimited",
-    example="1Gbit/s or 125MB/s",
-    write=lambda value: f"{value!r} B/s",
-)
-_flops = _quantity(what="speed", units=_FLOPS, example="312TFLOP/s", write=lambda value: f"{value!r} FLOP/s")
+_size = Quantity("size", _SIZE_BYTES, "500MB or 2GiB", "B").annotations()
+_bandwidth = Quantity("bandwidth", _BANDWIDTH_BYTES_PER_S, "1Gbit/s or 125MB/s", infinity="unlimited").annotations()
+_flops = Quantity("speed", _FLOPS, "312TFLOP/s").annotations()
 
 Duration = Annotated[float, Field(ge=0), *_duration]
 """Seconds; a bare number is in seconds; `infinite` is allowed."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from simulator.experiment.csv_file import read_rows
+from simulator.experiment.schema.tables import first_mistake, read_rows
 from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, PositiveDuration
 
 DEVICE_COLUMNS: Mapping[str, Any] = {
@@ -22,18 +22,34 @@ LINK_COLUMNS: Mapping[str, Any] = {
 _COLUMNS = {**DEVICE_COLUMNS, **LINK_COLUMNS}
 
 
-def read_workers(path: Any, columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns the settings of each worker, as an experiment file has them, in those of the columns that the file has.
+def with_workers(section: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the section of devices or links, with columns of its `file` in place of that.
 
     The file may have all columns of devices and links, and one called worker, which counts from 0.
 
     Args:
-      path: of the file.
-      columns: `DEVICE_COLUMNS` or `LINK_COLUMNS`.
+      section: as an experiment file has it.
+      columns: those for the section: `DEVICE_COLUMNS` or `LINK_COLUMNS`.
 
     Raises:
       ValueError: the file cannot be read, has none of the columns, or a value is wrong; the message says where.
     """
+    filled = {key: value for key, value in section.items() if key != "file"}
+    for path, values in _read(section["file"], columns).items():
+        within, _, name = path.rpartition(".")
+        target = filled
+        if within:
+            own = filled.get(within) or {}
+            if not isinstance(own, Mapping):  # which is refused with the section
+                continue
+            target = filled[within] = dict(own)
+        if name in target:
+            raise ValueError(f"{section['file']} has a column {path}, which is given beside it too: leave one out")
+        target[name] = values
+    return filled
+
+
+def _read(path: Any, columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     if not isinstance(path, str):
         raise ValueError(f"expected the path of a CSV file with columns such as {', '.join([*columns][:3])}")
     rows = read_rows(path, "the file")
@@ -66,5 +82,4 @@ def _value(place: str, name: str, cell: str) -> Any:
     try:
         return _type(name).dump_python(_type(name).validate_python(cell))
     except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{place}: {name} = {cell!r}: {message[0].lower()}{message[1:]}") from error
+        raise ValueError(f"{place}: {name} = {cell!r}: {first_mistake(error)}") from error

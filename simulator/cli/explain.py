@@ -1,13 +1,15 @@
-"""Explanations of keys of the experiment file, as tables."""
+"""Keys of experiment files: `explain`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.experiment.explain import Explanation, Meaning, Row
+from simulator.cli.plugins import use_plugins
+from simulator.experiment.explain import Explanation, Keys, Meaning, Row
 from simulator.experiment.key_tree import ANY
+from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.host.text import visible
 from simulator.report.fitted import FittedTable
 
@@ -15,8 +17,19 @@ _OF_ANY = f"{ANY} stands for a name of your own"
 _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
 
 
-def all_keys(rows: Sequence[Row]) -> Group:
-    """Returns the sections of an experiment file with their keys."""
+def explain(key: str | None, plugin: list[str] | None) -> None:
+    """Prints the explanation of a key, or a table of all keys."""
+    use_plugins(plugin)
+    own = {}
+    if plugin:
+        from simulator.learning.optimizers.outer import outer_optimizers  # loads JAX, as only plugins need
+
+        own = {name: factory for name, factory in outer_optimizers().items() if name not in BUILT_IN_OUTER}
+    keys = Keys(own)
+    Console().print(_explained(keys.explain(key)) if key else _all_keys(keys.rows()))
+
+
+def _all_keys(rows: Sequence[Row]) -> Group:
     sections = {row.key: row for row in rows if "." not in row.key}
     below = {key: [row for row in rows if row.key.startswith(f"{key}.")] for key in sections}
     plain = _keys("keys without a section", (row for key, row in sections.items() if not below[key]))
@@ -27,8 +40,7 @@ def all_keys(rows: Sequence[Row]) -> Group:
     return Group(*parts, Text(f"{_OF_ANY}; {_MORE}"))
 
 
-def explained(explanation: Explanation) -> Group:
-    """Returns the meanings of a key, and the kinds and keys of a section."""
+def _explained(explanation: Explanation) -> Group:
     parts: list[RenderableType] = []
     for meaning in explanation.meanings:
         parts += [*_meaning(explanation.key, meaning), ""]

@@ -1,23 +1,17 @@
-"""CSV files that an experiment names: read whole, with a message that says where each mistake stands."""
+"""Tables that an experiment names: files read whole, with a message that says where each mistake stands."""
 
 import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 MOST_BYTES = 64 * 2**20
 
 
 def read_bytes(path: str, what: str) -> bytes:
-    """Returns the content of a file.
-
-    Args:
-      path: of the file.
-      what: name of the file in messages, such as "the trace".
-
-    Raises:
-      ValueError: it cannot be read, or is too large.
-    """
+    """Returns the content of a file, which messages call `what`; a ValueError says why it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -31,10 +25,7 @@ def read_bytes(path: str, what: str) -> bytes:
 def read_rows(path: str, what: str) -> Iterator[tuple[str, list[str]]]:
     """Yields each row's place, as PATH:LINE, and its cells without spaces around them; the header comes first.
 
-    Empty rows and those that begin with # are left out.
-
-    Raises:
-      ValueError: the file cannot be read or is no CSV file, or a row has another number of cells than the header.
+    Empty rows and those that begin with # are left out; a ValueError says where the file is no table.
     """
     try:
         text = read_bytes(path, what).decode("utf-8-sig")
@@ -53,3 +44,9 @@ def read_rows(path: str, what: str) -> Iterator[tuple[str, list[str]]]:
             yield where, cells
     except csv.Error as error:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Returns the first of pydantic's messages, as the end of a sentence."""
+    message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"

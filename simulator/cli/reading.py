@@ -1,0 +1,97 @@
+"""Reading of an experiment file by a command, and what is said of its simulations."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rich.console import Console
+
+from simulator.cli.output import say
+from simulator.cli.plugins import begin_jax
+from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
+from simulator.experiment.notes import notes
+from simulator.host.text import plural
+from simulator.learning import Workshop
+from simulator.progress.live import PreparationView
+from simulator.simulation.checks import Shortages, check
+
+
+class Reading(NamedTuple):
+    """Experiment file without mistakes.
+
+    Attributes:
+      document: the file as read.
+      points: its simulations.
+      workshop: their data and models.
+      shortages: simulations that are to be trained and do not fit into memory.
+    """
+
+    document: Document
+    points: list[Point]
+    workshop: Workshop
+    shortages: list[Problem]
+
+
+def read_file(
+    file: Path,
+    settings: Sequence[str] | None,
+    variant: str | None,
+    *,
+    data: Literal["all", "uneven", "none"] = "all",
+    train: bool = False,
+    memory: float = 1.0,
+) -> Reading:
+    """Reads a file and reports everything that is wrong, before anything is simulated.
+
+    Args:
+      file: the experiment file.
+      settings: those of the command line.
+      variant: only this one.
+      data: points whose data are read; a timeline depends on those of "uneven" shards.
+      train: whether the points are to be trained.
+      memory: the host's available memory, as a `Workshop` takes it.
+
+    Raises:
+      ExperimentError: with everything that is wrong.
+    """
+    document = load_document(file, settings or ())
+    begin_jax()
+    with PreparationView(Console(stderr=True)) as view:
+        workshop = Workshop(view, memory=memory)
+        shortages = Shortages(workshop)
+
+        def mistakes(experiment: Experiment) -> list[Problem]:
+            even = getattr(getattr(experiment, "data", None), "even", True)
+            looked_at = data == "all" or (data == "uneven" and not even)
+            found = check(experiment, workshop, data=looked_at, memory=False)
+            if train and not found:
+                shortages.look(experiment)
+            return found
+
+        points = expand(document, variant=variant, check=mistakes)
+    return Reading(document, points, workshop, shortages.problems())
+
+
+def say_size(file: Path, reading: Reading, further: Iterable[str] = (), *, valid: bool = False) -> None:
+    """Prints the number and the sizes of a file's simulations, with notes on its settings and further ones."""
+    points = reading.points
+    variants = {point.variant for point in points}
+    sizes = sorted({reading.workshop.costs(point.experiment).parameters for point in points})
+    several = f"{sizes[0]:,} to " if len(sizes) > 1 else ""
+    size = f"{several}{plural(sizes[-1], 'parameter')}"
+    what = f"{plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}, {size}"
+    say(f"{file}: {'valid; ' if valid else ''}{what}")
+    found = [note for point in points for note in notes(point.experiment)]
+    for note in dict.fromkeys([*found, *further]):
+        say(f"note: {note}")
+
+
+def few_windows(reading: Reading) -> Iterator[str]:
+    """Yields a note for every point with fewer windows to evaluate on than requested."""
+    for point in reading.points:
+        asked = point.experiment.evaluate.windows
+        of_all, of_shards = reading.workshop.evaluated_windows(point.experiment)
+        if of_all < asked:
+            yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
+        if of_shards is not None and min(of_shards) < min(asked, of_all):
+            yield f"evaluate.windows = {asked}: shards have {', '.join(f'{own:,}' for own in of_shards)} of their own"
