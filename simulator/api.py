@@ -134,7 +134,7 @@ def simulate_all(
       PointsFailedError: some of several failed; the error has the records of the others. A single one's error is raised
         itself.
     """
-    from simulator.report.runs import Runs
+    from simulator.report.runs import Runs  # here and below: varying experiments loads no JAX
     from simulator.sweep.outcomes import Failure, PointsFailedError
     from simulator.sweep.plan import names_of, planned_runs
     from simulator.sweep.reuse_plan import Reuse, sharing
@@ -142,28 +142,27 @@ def simulate_all(
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
+    labels, names = [point.label for point in points], names_of(points)
     runs, failures = Runs(), list[tuple[int, Exception]]()
     with _view(len(points), progress) as view:
-        each = [point.experiment for point in points], [point.label for point in points]
-        plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
-        for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
-            observer = view.begin(point.label) if view else None
-            share = plan.share(index)
-            try:
-                record = simulate_point(
-                    point, name, observer, trackers, trainer=trainer, workshop=workshop, share=share
-                )
-            except Exception as error:  # whatever it is, it is this point's
+        shared = reuse and trainer is None
+        plan = sharing([point.experiment for point in points], labels, workshop) if shared else Reuse()
+        observers: list[Any] = []
+
+        def record_of(index: int, share: Any) -> Any:
+            observers.append(view.begin(labels[index]) if view else None)
+            how = {"trainer": trainer, "workshop": workshop, "share": share}
+            return simulate_point(points[index], names[index], observers[-1], trackers, **how)
+
+        for index, result in plan.simulated(len(points), record_of):
+            if isinstance(result, Exception):  # whatever it is, it is this point's
                 if len(points) == 1:
-                    raise
-                failures.append((index, error))
-                if observer is not None:
-                    observer.failed()
-                continue
-            plan.done(index, record, share.kept)
-            if observer is not None:
-                observer.finished()
-            runs.append(record)
+                    raise result
+                failures.append((index, result))
+            else:
+                runs.append(result)
+            if view:
+                observers[-1].failed() if isinstance(result, Exception) else observers[-1].finished()
     if failures:
         planned = planned_runs(points)
         raise PointsFailedError([Failure.of(planned[i], e) for i, e in failures], runs) from failures[0][1]

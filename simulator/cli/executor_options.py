@@ -6,7 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from simulator.experiment import Problem
-    from simulator.sweep.sweep import Engine
+    from simulator.sweep.engines import Engine
 
 EngineName = Literal["local", "ray"]
 Jobs = Annotated[
@@ -39,7 +39,7 @@ def engine_of(
       ExperimentError: an option belongs to the other engine, or has no such value.
     """
     from simulator.experiment import ExperimentError, Problem
-    from simulator.sweep.sweep import Local, OnRay
+    from simulator.sweep.engines import Local, OnRay
 
     of_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus, "--memory": memory}
     problems = []

@@ -73,10 +73,11 @@ def run(
 ) -> None:
     """Simulate and train every variant and sweep point of an experiment file."""
     from simulator.host.compile_cache import keep_compiled_programs
+    from simulator.sweep.engines import Local
     from simulator.sweep.executors.environment import leave_memory_to_others
     from simulator.sweep.folder import output_folder
     from simulator.sweep.outcomes import PointsFailedError
-    from simulator.sweep.sweep import Local, Sweep
+    from simulator.sweep.sweep import Sweep
 
     outlast_readers()
     where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)

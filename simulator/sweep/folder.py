@@ -1,23 +1,22 @@
-"""The output folder of a command: its lock, and the finished runs in it."""
+"""The output folder of a command, and its lock."""
 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from simulator.experiment import ExperimentError, Problem
 from simulator.host.signals import Interrupted
-from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord, naming
+from simulator.record import TRIALS_FOLDER, naming
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
 ERROR_FILE = "error.json"
-SWEEP_FILE = "sweep.json"
 PROGRESS_FILE = "progress.json"
+SWEEP_FILE = "sweep.json"
 _PLANS = {LOCK_FILE, SWEEP_FILE, PROGRESS_FILE}
 """Files that are written before anything is run."""
 
@@ -99,7 +98,7 @@ def _remove_plans(folder: Path, *, new: bool) -> None:
 
 def _below_runs(name: str, resume: bool) -> Path:
     """Returns the newest folder of that name, or the one behind it."""
-    from simulator.report import file_names
+    from simulator.report import file_names  # loads matplotlib, as in `simulator.sweep.plan`
 
     base = Path("runs") / file_names([name])[0]
     folder, number = base, 1
@@ -143,24 +142,8 @@ def taken(folder: Path) -> bool:
     return False
 
 
-def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
-    """Returns the record of a run that has finished, None if there is none.
-
-    Args:
-      folder: the run's.
-      experiment: the resolved experiment.
-
-    Raises:
-      RecordError: the record is damaged, or of another experiment.
-    """
-    from simulator.experiment import Experiment
-    from simulator.learning import as_used
-    from simulator.simulation.checkpointer import check_same_simulation, result_settings
-
-    if not (folder / SUMMARY_FILE).exists():
-        return None
-    record = RunRecord.read(folder)
-    used = as_used(Experiment.model_validate(experiment))
-    settings = [{"experiment": result_settings(each)} for each in (record.experiment, used)]
-    check_same_simulation(str(folder), *settings)
-    return record
+def remove_interim_files(folder: Path) -> None:
+    """Removes files that a finished point, whose folder it is, needs no more."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (ERROR_FILE, PROGRESS_FILE):
+        (folder / name).unlink(missing_ok=True)
