@@ -42,7 +42,7 @@ FORBIDDEN = {
     "simulator.report": {"jax", "simpy"},
     "simulator.host": {"jax", "numpy", "pandas", "simpy"},
     "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
-    "simulator.sweep.executors.worker": {"jax", "matplotlib"},  # the same, and it draws nothing
+    "simulator.sweep.executors.task_process": {"jax", "matplotlib"},  # the same, and it draws nothing
     "simulator.cli.main": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
     "models": {"simpy", "simulator"},
 }

@@ -133,13 +133,11 @@ def taken(folder: Path) -> bool:
     """Returns whether a process is at work in a folder."""
     if not (folder / LOCK_FILE).exists():
         return False
-    lock = FileLock(folder / LOCK_FILE)
     try:
-        lock.acquire(blocking=False)
+        with FileLock(folder / LOCK_FILE).acquire(blocking=False):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False
 
 
 def remove_interim_files(folder: Path) -> None:

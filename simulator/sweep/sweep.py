@@ -18,10 +18,10 @@ from simulator.record import RunRecord, write_summary
 from simulator.report.runs import Runs
 from simulator.simulation.simulate import TrainerKind
 from simulator.sweep.engines import Engine, Local, OnRay
-from simulator.sweep.executors.attempt import Workers, follow
+from simulator.sweep.executors.attempt import Pool, simulate_elsewhere
 from simulator.sweep.executors.environment import local_environments
-from simulator.sweep.executors.processes import Processes
-from simulator.sweep.executors.ray import Machines
+from simulator.sweep.executors.processes import ProcessPool
+from simulator.sweep.executors.ray import RayPool
 from simulator.sweep.folder import PROGRESS_FILE, output_folder
 from simulator.sweep.outcomes import Failure, Outcome, PointFinished, PointsFailedError
 from simulator.sweep.plan import PlannedRun, Task, planned_runs, tasks_of, where_they_were, write_sweep
@@ -103,17 +103,17 @@ class Sweep:
         groups = [[run.index for run in runs]] if here else groups_of(runs, self.workshop, reuse=self.reuse)
         tasks = tasks_of(runs, groups, known, reuse=self.reuse)
         if isinstance(engine, OnRay):
-            yield from self._elsewhere(tasks, Machines(self.folder, engine), views)
+            yield from self._elsewhere(tasks, RayPool(self.folder, engine), views)
         elif (processes := min(engine.jobs, len(tasks))) > 1:
-            yield from self._elsewhere(tasks, Processes(self.folder, local_environments(processes)), views)
+            yield from self._elsewhere(tasks, ProcessPool(self.folder, local_environments(processes)), views)
         else:
             yield from self._here(tasks, views)
 
     def _elsewhere(
-        self, tasks: Sequence[Task], workers: contextlib.AbstractContextManager[Workers], views: PointViews
+        self, tasks: Sequence[Task], pool: contextlib.AbstractContextManager[Pool], views: PointViews
     ) -> Iterator[Outcome]:
-        with workers as started, StopSignals() as stop:  # behind Ray, which listens to signals itself
-            for outcome in follow(tasks, started, self.folder, views, stop, self.engine.retries):
+        with pool as started, StopSignals() as stop:  # behind Ray, which listens to signals itself
+            for outcome in simulate_elsewhere(tasks, started, self.folder, views, stop, self.engine.retries):
                 if isinstance(outcome, PointFinished):
                     with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as tracked:
                         tracked.finished(outcome.record)
@@ -151,7 +151,7 @@ class Sweep:
           Exception: as `outcomes` and `tuned`.
         """
         if not any(point.searches for point in self.points):
-            outcomes = self.by_place()
+            outcomes = self.in_order()
             records = [each.record for each in outcomes if isinstance(each, PointFinished)]
             return records, [each for each in outcomes if isinstance(each, Failure)]
         settled, hopeless = tuned(self.points, self.folder, self._trials)
@@ -161,7 +161,7 @@ class Sweep:
         records, failures = dataclasses.replace(self, points=settled).run()
         return records, [*(Failure.of(runs[place], error) for place, error in hopeless.items()), *failures]
 
-    def by_place(self) -> list[Outcome]:
+    def in_order(self) -> list[Outcome]:
         """Runs points of which nothing is searched, like `run`; returns the outcome of each, in their order."""
         found: dict[int, Outcome] = {}
         for outcome in self.outcomes():
@@ -173,7 +173,7 @@ class Sweep:
         return [found[index] for index in sorted(found)]
 
     def _trials(self, points: Sequence[Point], folder: Path) -> list[Outcome]:
-        return dataclasses.replace(self, points=points, folder=folder, keep_going=True).by_place()
+        return dataclasses.replace(self, points=points, folder=folder, keep_going=True).in_order()
 
 
 def run_points(

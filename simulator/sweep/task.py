@@ -88,23 +88,25 @@ def simulate_task(
         raise PointStopped(task.runs[0], stopped.updates) from stopped
     for position, result in plan.simulated(len(task.runs), record_of):
         run = task.runs[position]
-        if not isinstance(result, Stopped):
-            (folder / run.folder / PROGRESS_FILE).unlink(missing_ok=True)
-        match result:
-            case RunRecord():
-                outcome: Outcome = PointFinished(run, result)
-                remove_interim_files(folder / run.folder)
-            case Stopped(updates=updates):
-                raise PointStopped(run, updates) from result
-            case SimulationError() if not keep_going:
-                raise SimulationError(f"{run.label}: {result}") from result
-            case _ if not keep_going:
-                raise result
-            case _:  # whatever it is, it is this point's
-                outcome = Failure.of(run, result)
-                outcome.write(folder)
+        outcome = _outcome(run, result, folder, keep_going=keep_going)
         if run.index not in task.known:
             yield outcome
+
+
+def _outcome(run: PlannedRun, result: RunRecord | Exception, folder: Path, *, keep_going: bool) -> Outcome:
+    if isinstance(result, Stopped):
+        raise PointStopped(run, result.updates) from result
+    (folder / run.folder / PROGRESS_FILE).unlink(missing_ok=True)
+    if isinstance(result, RunRecord):
+        remove_interim_files(folder / run.folder)
+        return PointFinished(run, result)
+    if keep_going:  # whatever it is, it is this point's
+        failure = Failure.of(run, result)
+        failure.write(folder)
+        return failure
+    if isinstance(result, SimulationError):
+        raise SimulationError(f"{run.label}: {result}") from result
+    raise result
 
 
 def _plan(task: Task, workshop: Workshop, stop: Callable[[], bool]) -> Reuse:

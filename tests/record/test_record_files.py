@@ -20,7 +20,7 @@ from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, at
 from simulator.record.files import refusal, write_summary
 from simulator.report import save_table, write_trace
 from simulator.report.page import write_report
-from simulator.sweep.executors.ray_node import Inbox
+from simulator.sweep.executors.ray_node import FileReceiver
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import PlannedRun, write_sweep
 from simulator.sweep.progress import ProgressFile
@@ -53,7 +53,7 @@ WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a report": (lambda folder: write_report([build_record()], folder / "report.html"), "report.html"),
     "a trace": (lambda folder: write_trace([build_record()], folder / "trace.json.gz"), "trace.json.gz"),
     "a log": (log_much, "run"),
-    "a piece": (lambda folder: Inbox(folder, 1).add("1/f", b"x"), ".incoming/1/f"),
+    "a piece": (lambda folder: FileReceiver(folder, 1).add("1/f", b"x"), ".incoming/1/f"),
     "progress": (ProgressFile, "progress.json"),
 }
 

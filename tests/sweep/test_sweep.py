@@ -35,7 +35,7 @@ from simulator.progress.observer import Progress
 from simulator.sweep import estimate as estimates
 from simulator.sweep import task as tasks
 from simulator.sweep.estimate import PointCost, SweepCost, estimate
-from simulator.sweep.executors.attempt import Attempt, Loss
+from simulator.sweep.executors.attempt import Attempt, LostProcess
 from simulator.sweep.executors.environment import node_environment
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import (
@@ -184,13 +184,13 @@ def test_what_is_left_of_a_lost_task_is_tried_again_and_then_has_failed(tmp_path
     assert list(attempt.outcomes()) == []
     assert attempt.has_begun
     assert (views.of(runs[2]).fraction, views.of(runs[3]).fraction) == (0.5, 0.0)
-    assert attempt.state() == [f"{runs[2].label} stands after 0 server updates"]
-    failures, again = attempt.after(Loss("it was killed"), retries=1)
+    assert attempt.describe() == [f"{runs[2].label} stands after 0 server updates"]
+    failures, again = attempt.retry(LostProcess("it was killed"), retries=1)
     assert failures == []
     assert again is not None
     assert (again.attempt, again.known, len(again.runs)) == (1, {0, 1}, 4)
     assert not (tmp_path / runs[2].folder / "progress.json").exists()
-    [failure], again = Attempt(again, tmp_path, views).after(Loss("it was killed"), retries=1)
+    [failure], again = Attempt(again, tmp_path, views).retry(LostProcess("it was killed"), retries=1)
     assert str(failure) == f"{runs[2].label}: it was killed, 2 times in all"
     assert again is not None
     assert ([run.index for run in again.runs], again.attempt) == ([0, 1, 3], 0)
@@ -198,16 +198,16 @@ def test_what_is_left_of_a_lost_task_is_tried_again_and_then_has_failed(tmp_path
     assert list(attempt.outcomes()) == []
     Failure(runs[3], "E", "no").write(tmp_path)
     assert list(attempt.outcomes()) == [Failure(runs[3], "E", "no")]
-    assert attempt.after(Loss("it was killed"), retries=1) == ([], None)
+    assert attempt.retry(LostProcess("it was killed"), retries=1) == ([], None)
 
 
 def test_a_process_that_was_asked_to_stop_has_not_failed(tmp_path: Path, views: PointViews):
     attempt = Attempt(Task((run_of(0), run_of(1)), attempt=5), tmp_path, views)
-    failures, again = attempt.after(None, retries=1)
+    failures, again = attempt.retry(None, retries=1)
     assert failures == []
     assert again is not None
     assert len(again.runs) == 2
-    failures, again = attempt.after(Loss("no such program", is_final=True), retries=9)
+    failures, again = attempt.retry(LostProcess("no such program", is_final=True), retries=9)
     assert [str(failure) for failure in failures] == ["run 0: no such program", "run 1: no such program"]
     assert again is None
 

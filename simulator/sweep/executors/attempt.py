@@ -19,12 +19,12 @@ _LOOKED_EVERY_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class LostProcess:
     """Loss of the process of a task.
 
     Attributes:
-      reason: of it.
-      is_final: whether it would only come again.
+      reason: of the loss.
+      is_final: whether the task would only be lost again.
     """
 
     reason: str
@@ -77,7 +77,7 @@ class Attempt:
             self._left.pop(0)
             yield outcome
 
-    def state(self) -> list[str]:
+    def describe(self) -> list[str]:
         """Describes the progress of the point under way, as a list of one; empty if none is."""
         for run in self._left[:1]:
             if (self._folder / run.folder / PROGRESS_FILE).exists():
@@ -85,7 +85,7 @@ class Attempt:
                 return [f"{run.label} stands after {plural(updates, 'server update')}"]
         return []
 
-    def after(self, loss: Loss | None, retries: int) -> tuple[list[Failure], Task | None]:
+    def retry(self, loss: LostProcess | None, retries: int) -> tuple[list[Failure], Task | None]:
         """Divides the points that are left, when the process is gone, into failures and a task to retry.
 
         Args:
@@ -118,13 +118,13 @@ class Attempt:
             return None
 
 
-class Workers(Protocol):
+class Pool(Protocol):
     """Processes that simulate tasks, wherever they are. Use it as a context, which ends them."""
 
     def start(self, waiting: deque[Attempt]) -> Attempt | None:
         """Takes an attempt out of those that are waiting and begins it; returns it, None if there is no room."""
 
-    def ended(self, timeout_s: float) -> Iterable[tuple[Attempt, Loss | None]]:
+    def ended(self, timeout_s: float) -> Iterable[tuple[Attempt, LostProcess | None]]:
         """Waits for ends of attempts; returns those that have ended, with the losses of their processes.
 
         Raises:
@@ -135,14 +135,14 @@ class Workers(Protocol):
         """Asks for checkpoints of the points under way, and the ends of their attempts."""
 
 
-def follow(
-    tasks: Sequence[Task], workers: Workers, folder: Path, views: PointViews, stop: StopSignals, retries: int
+def simulate_elsewhere(
+    tasks: Sequence[Task], pool: Pool, folder: Path, views: PointViews, stop: StopSignals, retries: int
 ) -> Iterator[Outcome]:
     """Has tasks simulated by other processes; yields the outcomes of their points.
 
     Args:
       tasks: to simulate.
-      workers: the processes.
+      pool: the processes.
       folder: that of all points.
       views: show the progress of the points.
       stop: says when to stop.
@@ -158,18 +158,18 @@ def follow(
     while under_way or (waiting and not stopping):
         if not stopping and stop():
             stopping = True
-            workers.ask_to_stop()
-        while not stopping and waiting and (attempt := workers.start(waiting)) is not None:
+            pool.ask_to_stop()
+        while not stopping and waiting and (attempt := pool.start(waiting)) is not None:
             under_way.append(attempt)
-        ended = list(workers.ended(_LOOKED_EVERY_S)) if under_way else []
+        ended = list(pool.ended(_LOOKED_EVERY_S)) if under_way else []
         for attempt in under_way:
             yield from attempt.outcomes()
         for attempt, loss in ended:
             under_way.remove(attempt)
             if stopping:
-                states += attempt.state()
+                states += attempt.describe()
                 continue
-            failures, again = attempt.after(loss, retries)
+            failures, again = attempt.retry(loss, retries)
             for failure in failures:
                 failure.write(folder)
                 yield failure

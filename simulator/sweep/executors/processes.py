@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from simulator.experiment import SimulationError
-from simulator.sweep.executors.attempt import Attempt, Loss
+from simulator.sweep.executors.attempt import Attempt, LostProcess
 from simulator.sweep.executors.environment import ProcessEnvironment
-from simulator.sweep.executors.worker import depend_on_parent, ignore_terminal, simulate_until_terminated
+from simulator.sweep.executors.task_process import depend_on_parent, ignore_terminal, simulate_until_terminated
 
 
-class Processes:
+class ProcessPool:
     """Processes that share nothing but the folder; one that is gone is replaced. Use it as a context.
 
     Args:
@@ -32,7 +32,7 @@ class Processes:
         self._idle: list[_Process] = []
         self._busy: dict[Future[None], tuple[_Process, Attempt]] = {}
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "ProcessPool":
         """Starts nothing yet: processes come with the tasks."""
         return self
 
@@ -54,7 +54,7 @@ class Processes:
         self._busy[process.simulate(attempt, self._folder)] = process, attempt
         return attempt
 
-    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, Loss | None]]:
+    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, LostProcess | None]]:
         """Yields the attempts that have ended.
 
         Raises:
@@ -64,11 +64,12 @@ class Processes:
         done, _ = concurrent.futures.wait(self._busy, timeout_s, concurrent.futures.FIRST_COMPLETED)
         for future in done:
             process, attempt = self._busy.pop(future)
-            try:
-                future.result()
-            except BrokenProcessPool:
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
                 self._free.append(process.environment)
-                yield attempt, Loss(f"the process that simulated it {process.end()}")
+                yield attempt, LostProcess(f"the process that simulated it {process.end()}")
+            elif error is not None:
+                raise error
             else:
                 self._idle.append(process)
                 yield attempt, None

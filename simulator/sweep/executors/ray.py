@@ -18,16 +18,16 @@ from typing import Any
 from simulator.experiment import ExperimentError, Problem
 from simulator.host.text import visible
 from simulator.sweep.engines import OnRay
-from simulator.sweep.executors.attempt import Attempt, Loss
+from simulator.sweep.executors.attempt import Attempt, LostProcess
 from simulator.sweep.executors.environment import local_cores, node_environment
-from simulator.sweep.executors.ray_node import Inbox, files_of, pieces_of, program
+from simulator.sweep.executors.ray_node import FileReceiver, files_of, pieces_of, program
 
 _ANSWERS_WITHIN_S = 5.0
 _SAID_AFTER_S = 5.0
 _MOST_PIECES = 16  # in the queue; who sends more waits
 
 
-class Machines:
+class RayPool:
     """Machines of a Ray cluster. Use it as a context.
 
     Args:
@@ -42,13 +42,13 @@ class Machines:
         self._ray = _ray()
         self._folder, self._options = folder, options
         self._attempts: dict[Any, tuple[int, Attempt]] = {}  # by what Ray calls them, with their numbers
-        self._inboxes: dict[int, dict[str, Inbox]] = {}  # of attempts by their numbers, by their points' folders
+        self._receivers: dict[int, dict[str, FileReceiver]] = {}  # by attempt, by its points' folders
         self._numbers = itertools.count()
         self._program = program()
         self._environment = node_environment(options.cpus, options.gpus, options.memory)
         self._connected = False
 
-    def __enter__(self) -> "Machines":
+    def __enter__(self) -> "RayPool":
         """Connects to the cluster.
 
         Raises:
@@ -113,22 +113,22 @@ class Machines:
         sent = self._ray.put((task, self._environment))
         reference = self._remote.remote(self._program, [sent], files, number, self._pieces, self._stop)
         self._attempts[reference] = number, attempt
-        self._inboxes[number] = {
-            run.folder: Inbox(self._folder / run.folder, int(run.experiment["checkpoint"]["keep"]))
+        self._receivers[number] = {
+            run.folder: FileReceiver(self._folder / run.folder, int(run.experiment["checkpoint"]["keep"]))
             for run in task.runs
             if run.index not in task.known
         }
         return attempt
 
-    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, Loss | None]]:
+    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, LostProcess | None]]:
         """Takes the files that have come; yields the attempts that have ended, after all of their files."""
         ended, _ = self._ray.wait(list(self._attempts), timeout=timeout_s)
         for number, point, path, content in self._pieces.get_nowait_batch(self._pieces.qsize()):
-            if number in self._inboxes:  # else of a machine that was given up
-                self._inboxes[number][point].add(path, content)
+            if number in self._receivers:  # else of a machine that was given up
+                self._receivers[number][point].add(path, content)
         for reference in ended:
             number, attempt = self._attempts.pop(reference)
-            del self._inboxes[number]
+            del self._receivers[number]
             yield attempt, self._loss(reference)
 
     def ask_to_stop(self) -> None:
@@ -138,17 +138,17 @@ class Machines:
             if not attempt.has_begun:
                 self._ray.cancel(reference)
 
-    def _loss(self, reference: Any) -> Loss | None:
+    def _loss(self, reference: Any) -> LostProcess | None:
         errors = self._ray.exceptions
         try:
             self._ray.get(reference)
         except errors.RayTaskError as error:  # of the program
-            return Loss(str(error.cause), is_final=True)
+            return LostProcess(str(error.cause), is_final=True)
         except (errors.RuntimeEnvSetupError, errors.TaskUnschedulableError) as error:
-            return Loss(f"the cluster cannot run it: {error}", is_final=True)
+            return LostProcess(f"the cluster cannot run it: {error}", is_final=True)
         except errors.RayError as error:
             first = (str(error).strip().splitlines() or [""])[0]
-            return Loss(f"its machine or process was lost ({type(error).__name__}: {first})")
+            return LostProcess(f"its machine or process was lost ({type(error).__name__}: {first})")
         return None
 
     def _warn_of_what_no_machine_has(self, asked: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Progress and checkpoints as they are written, errors and records when points are
 
 import contextlib
 import hashlib
+import importlib.util
 import platform
 import shutil
 import tempfile
@@ -13,13 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-import models
-import simulator
 from simulator.experiment import SimulationError
 from simulator.host.versions import versions
 from simulator.record import SUMMARY_FILE, naming
 from simulator.sweep.executors.environment import ProcessEnvironment
-from simulator.sweep.executors.worker import simulate
+from simulator.sweep.executors.task_process import simulate
 from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, PROGRESS_FILE, remove_interim_files
 from simulator.sweep.plan import Task
 
@@ -58,14 +57,14 @@ def carry_out(
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             with naming(folder / path), (folder / path).open("wb") as file:
                 file.writelines(pieces)
-        outbox, stopping = Outbox(task, folder, send), threading.Event()
+        sender, stopping = FileSender(task, folder, send), threading.Event()
         with ThreadPoolExecutor(1) as thread:
             simulation = thread.submit(simulate, task, folder, environment, stopping.is_set)
             try:
                 over = False
                 while not over:
                     over = bool(wait([simulation], _LOOKED_EVERY_S).done)
-                    outbox.send_new()
+                    sender.send_new()
                     if stop():
                         stopping.set()
             finally:
@@ -73,7 +72,7 @@ def carry_out(
             simulation.result()
 
 
-class Outbox:
+class FileSender:
     """Sends the files of a task's points, each once.
 
     Args:
@@ -143,7 +142,7 @@ def checkpoints(point: Path) -> list[Path]:
     return []
 
 
-class Inbox:
+class FileReceiver:
     """Puts the pieces of a point's files together; incomplete files are not visible.
 
     Args:
@@ -191,9 +190,11 @@ class Inbox:
 def program() -> dict[str, str]:
     """Returns the identity of this program: versions, and a fingerprint of its own sources."""
     digest = hashlib.sha256()
-    for package in (models, simulator):
-        assert package.__file__ is not None
-        home = Path(package.__file__).parent
+    for name in ("models", "simulator"):
+        package = importlib.util.find_spec(name)  # to import the models would load JAX
+        assert package is not None
+        assert package.origin is not None
+        home = Path(package.origin).parent
         for path in sorted(home.rglob("*.py")):
             digest.update(path.relative_to(home).as_posix().encode())
             digest.update(path.read_bytes())
