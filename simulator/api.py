@@ -137,35 +137,36 @@ def simulate_all(
     from simulator.report.runs import Runs  # here and below: varying experiments loads no JAX
     from simulator.sweep.outcomes import Failure, PointsFailedError
     from simulator.sweep.plan import names_of, planned_runs
+    from simulator.sweep.progress import PointViews
     from simulator.sweep.reuse_plan import Reuse, sharing
     from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
-    labels, names = [point.label for point in points], names_of(points)
-    runs, failures = Runs(), list[tuple[int, Exception]]()
+    planned, names = planned_runs(points), names_of(points)
+    runs, failures = Runs(), list[tuple[Failure, Exception]]()
     with _view(len(points), progress) as view:
+        views = PointViews(view, [1.0] * len(points)) if view else None
+        simulated = [point.experiment for point in points]
         shared = reuse and trainer is None
-        plan = sharing([point.experiment for point in points], labels, workshop) if shared else Reuse()
-        observers: list[Any] = []
+        plan = sharing(simulated, [point.label for point in points], workshop) if shared else Reuse()
 
         def record_of(index: int, share: Any) -> Any:
-            observers.append(view.begin(labels[index]) if view else None)
             how = {"trainer": trainer, "workshop": workshop, "share": share}
-            return simulate_point(points[index], names[index], observers[-1], trackers, **how)
+            observer = views.of(planned[index]) if views else None
+            return simulate_point(points[index], names[index], observer, trackers, **how)
 
         for index, result in plan.simulated(len(points), record_of):
-            if isinstance(result, Exception):  # whatever it is, it is this point's
-                if len(points) == 1:
-                    raise result
-                failures.append((index, result))
-            else:
+            if views:
+                views.close(planned[index], failed=isinstance(result, Exception))
+            if not isinstance(result, Exception):
                 runs.append(result)
-            if view:
-                observers[-1].failed() if isinstance(result, Exception) else observers[-1].finished()
+            elif len(points) == 1:
+                raise result
+            else:  # whatever it is, it is this point's
+                failures.append((Failure.of(planned[index], result), result))
     if failures:
-        planned = planned_runs(points)
-        raise PointsFailedError([Failure.of(planned[i], e) for i, e in failures], runs) from failures[0][1]
+        raise PointsFailedError([failure for failure, _ in failures], runs) from failures[0][1]
     return runs
 
 

@@ -5,12 +5,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from simulator.experiment import ExperimentError, Problem
 from simulator.host.signals import Interrupted
-from simulator.record import TRIALS_FOLDER, naming
+from simulator.record import TRIALS_FOLDER, atomic_path, naming, to_json
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
@@ -138,6 +139,17 @@ def taken(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically; NaN and infinity become null.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    text = to_json(content, path.name)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def remove_interim_files(folder: Path) -> None:

@@ -10,8 +10,8 @@ import pydantic
 
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.host.text import plural, system_error
-from simulator.record import RecordError, RunRecord, atomic_path, read_json, to_json
-from simulator.sweep.folder import ERROR_FILE
+from simulator.record import RecordError, RunRecord, read_json
+from simulator.sweep.folder import ERROR_FILE, write_json
 from simulator.sweep.plan import PlannedRun
 
 
@@ -61,9 +61,8 @@ class Failure:
         Raises:
           OSError: it cannot be written.
         """
-        text = to_json({"error": self.kind, "message": self.message, "details": self.details}, ERROR_FILE)
-        with atomic_path(folder / self.run.folder / ERROR_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        content = {"error": self.kind, "message": self.message, "details": self.details}
+        write_json(folder / self.run.folder / ERROR_FILE, content)
 
 
 class _SavedFailure(pydantic.BaseModel):

@@ -9,8 +9,8 @@ from typing import Any
 import pydantic
 
 from simulator.experiment import Experiment, Point, SimulationError
-from simulator.record import RecordError, atomic_path, check_kind, read_json, to_json
-from simulator.sweep.folder import SWEEP_FILE
+from simulator.record import RecordError, check_kind, read_json
+from simulator.sweep.folder import SWEEP_FILE, write_json
 
 _FORMAT = 1
 
@@ -144,9 +144,7 @@ def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
       OSError: it cannot be written.
     """
     points = [{"label": run.label, "folder": run.folder, "overrides": dict(run.overrides)} for run in runs]
-    text = to_json({"format": _FORMAT, "name": name, "points": points}, SWEEP_FILE)
-    with atomic_path(folder / SWEEP_FILE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_json(folder / SWEEP_FILE, {"format": _FORMAT, "name": name, "points": points})
 
 
 def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:

@@ -11,8 +11,8 @@ import pydantic
 
 from simulator.progress.live import LiveView, RunView
 from simulator.progress.observer import Observer, Progress
-from simulator.record import atomic_path, read_json, to_json
-from simulator.sweep.folder import PROGRESS_FILE
+from simulator.record import read_json
+from simulator.sweep.folder import PROGRESS_FILE, write_json
 from simulator.sweep.plan import PlannedRun
 
 _SAVED_EVERY_S = 1.0
@@ -103,8 +103,7 @@ class ProgressFile:
         return time.monotonic() >= self._saved_s + _SAVED_EVERY_S
 
     def _save(self, content: Mapping[str, Any]) -> None:
-        with atomic_path(self._file) as temporary:
-            temporary.write_text(to_json(content, PROGRESS_FILE), encoding="utf-8")
+        write_json(self._file, content)
         self._saved_s = time.monotonic()
 
 

@@ -14,7 +14,8 @@ from simulator.experiment import ExperimentError, Point, Problem, SimulationErro
 from simulator.experiment.search import Search
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural
-from simulator.record import TRIALS_FOLDER, atomic_path, failure, read_json, to_json
+from simulator.record import TRIALS_FOLDER, failure, read_json
+from simulator.sweep.folder import write_json
 from simulator.sweep.outcomes import Outcome, PointFinished
 
 TUNING_FILE = "tuning.json"
@@ -263,8 +264,7 @@ def _simulate(trials: Sequence[tuple[Study, Trial]], folder: Path, name: str, si
 
 
 def _write(folder: Path, studies: Sequence[Study]) -> None:
-    with atomic_path(folder / TUNING_FILE) as temporary:
-        temporary.write_text(to_json([study.facts() for study in studies], TUNING_FILE), encoding="utf-8")
+    write_json(folder / TUNING_FILE, [study.facts() for study in studies])
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:

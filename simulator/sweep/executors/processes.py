@@ -30,7 +30,7 @@ class ProcessPool:
     def __init__(self, folder: Path, environments: Sequence[ProcessEnvironment]):
         self._folder, self._free = folder, list(environments)
         self._idle: list[_Process] = []
-        self._busy: dict[Future[None], tuple[_Process, Attempt]] = {}
+        self._busy: dict[Future[bool], tuple[_Process, Attempt]] = {}
 
     def __enter__(self) -> "ProcessPool":
         """Starts nothing yet: processes come with the tasks."""
@@ -68,11 +68,15 @@ class ProcessPool:
             if isinstance(error, BrokenProcessPool):
                 self._free.append(process.environment)
                 yield attempt, LostProcess(f"the process that simulated it {process.end()}")
-            elif error is not None:
+                continue
+            self._idle.append(process)
+            if error is not None:
                 raise error
-            else:
-                self._idle.append(process)
-                yield attempt, None
+            if not future.result():  # somebody has told it to end
+                self._idle.remove(process)
+                process.kill()
+                self._free.append(process.environment)
+            yield attempt, None
 
     def ask_to_stop(self) -> None:
         """Makes busy processes write their states down and end their tasks."""
@@ -107,12 +111,12 @@ class _Process:
         with _terminal_ignored():
             self._started = self._pool.submit(os.getpid)
 
-    def simulate(self, attempt: Attempt, folder: Path) -> Future[None]:
+    def simulate(self, attempt: Attempt, folder: Path) -> Future[bool]:
         self.starts.add(attempt.task.start)
         try:
             return self._pool.submit(simulate_until_terminated, attempt.task, folder, self.environment)
         except BrokenProcessPool as error:  # it went while it was idle
-            future: Future[None] = Future()
+            future: Future[bool] = Future()
             future.set_exception(error)
             return future
 

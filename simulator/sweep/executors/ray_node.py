@@ -6,6 +6,7 @@ Progress and checkpoints as they are written, errors and records when points are
 import contextlib
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import tempfile
@@ -92,11 +93,11 @@ class FileSender:
         while self._left:
             point = self._folder / self._left[0]
             if (point / SUMMARY_FILE).exists():
-                self._send_all(point, "", [path for path in point.iterdir() if path.is_file()])
+                self._send_all(point, "", point, [path for path in point.iterdir() if path.is_file()])
             elif (point / ERROR_FILE).exists():
-                self._send_all(point, "", [point / ERROR_FILE])
+                self._send_all(point, "", point, [point / ERROR_FILE])
             else:
-                with contextlib.suppress(FileNotFoundError):  # it is over, or its next checkpoint is there
+                with contextlib.suppress(FileNotFoundError, shutil.Error):  # it is over, or there is a newer checkpoint
                     self._send_state(point)
                 return
             self._left.pop(0)
@@ -105,19 +106,23 @@ class FileSender:
     def _send_state(self, point: Path) -> None:
         newest = next(iter(checkpoints(point)), None)
         if newest is not None and newest not in self._sent:
-            home = newest.relative_to(point).as_posix()
-            self._send_all(point, home, [path for path in newest.rglob("*") if path.is_file()])
+            with tempfile.TemporaryDirectory(dir=self._folder) as links:  # the simulation removes it at any time
+                whole = Path(shutil.copytree(newest, Path(links, newest.name), copy_function=os.link))
+                if checkpoints(point)[:1] != [newest]:  # some of it may have been removed already
+                    return
+                files = [path for path in whole.rglob("*") if path.is_file()]
+                self._send_all(point, newest.relative_to(point).as_posix(), whole, files)
             self._sent.add(newest)
         progress = (point / PROGRESS_FILE).read_bytes()
         if progress != self._progress:
-            self._send_all(point, "", [point / PROGRESS_FILE])
+            self._send_all(point, "", point, [point / PROGRESS_FILE])
             self._progress = progress
 
-    def _send_all(self, point: Path, home: str, files: list[Path]) -> None:
-        for path in files:
-            for piece in pieces_of(path):
-                self._send(point.name, path.relative_to(point).as_posix(), piece)
-        self._send(point.name, home, None)
+    def _send_all(self, point: Path, path: str, home: Path, files: Iterable[Path]) -> None:
+        for file in files:
+            for piece in pieces_of(file):
+                self._send(point.name, Path(path, file.relative_to(home)).as_posix(), piece)
+        self._send(point.name, path, None)
 
 
 def files_of(point: Path) -> list[Path]:

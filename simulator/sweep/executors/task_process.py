@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulator.learning import Workshop
 
 
-def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Callable[[], bool]) -> None:
+def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Callable[[], bool]) -> bool:
     """Simulates the points of a task into their folders, where their outcomes and their progress are found.
 
     Args:
@@ -29,6 +29,9 @@ def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Ca
       folder: that of all.
       environment: of this process.
       stop: asked after every event whether to checkpoint and stop.
+
+    Returns:
+      Whether it has come to the end: it was not asked to stop.
 
     Raises:
       ExperimentError: a plugin cannot be run.
@@ -43,7 +46,8 @@ def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Ca
         for _ in simulate_task(task, folder, _workshop(environment.memory), stop):
             pass
     except Stopped:
-        pass
+        return False
+    return True
 
 
 @functools.cache
@@ -54,10 +58,10 @@ def _workshop(memory: float) -> "Workshop":
     return Workshop(memory=memory)
 
 
-def simulate_until_terminated(task: Task, folder: Path, environment: ProcessEnvironment) -> None:
+def simulate_until_terminated(task: Task, folder: Path, environment: ProcessEnvironment) -> bool:
     """Simulates like `simulate`, until this process gets a SIGTERM."""
     with StopSignals([signal.SIGTERM]) as stop:
-        simulate(task, folder, environment, stop)
+        return simulate(task, folder, environment, stop)
 
 
 def depend_on_parent() -> None:
