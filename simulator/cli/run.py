@@ -77,7 +77,6 @@ def run(
     from simulator.sweep.executors.environment import leave_memory_to_others
     from simulator.sweep.folder import output_folder
     from simulator.sweep.outcomes import PointsFailedError
-    from simulator.sweep.sweep import Sweep
 
     outlast_readers()
     where = engine_of(engine, jobs, retries, address, cpus, gpus, memory)
@@ -93,6 +92,8 @@ def run(
     if dry_run:
         _estimate(points, workshop, rate, reuse=reuse)
         return
+    from simulator.sweep.sweep import Sweep  # loads JAX, which an option that is refused does not need
+
     with output_folder(out, points[0].experiment.name, resume=resume) as folder:
         traced = _profile(folder) if profile else None
         trackers = _trackers(tracker, folder)
