@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from simulator.report.runs import Runs, read_runs
     from simulator.simulation.checks import check
     from simulator.simulation.simulate import Simulation, simulate
+    from simulator.sweep.engines import Local, OnRay
     from simulator.sweep.outcomes import PointsFailedError
-    from simulator.sweep.sweep import Local, OnRay, run_points
+    from simulator.sweep.sweep import run_points
     from simulator.timeline import (
         ServerView,
         SynchronizationPolicy,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 _HOME = {
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
-    "Local": "simulator.sweep.sweep",
+    "Local": "simulator.sweep.engines",
     "Observer": "simulator.progress.observer",
-    "OnRay": "simulator.sweep.sweep",
+    "OnRay": "simulator.sweep.engines",
     "Point": "simulator.experiment",
     "PointsFailedError": "simulator.sweep.outcomes",
     "Progress": "simulator.progress.observer",

@@ -134,39 +134,39 @@ def simulate_all(
       PointsFailedError: some of several failed; the error has the records of the others. A single one's error is raised
         itself.
     """
-    from simulator.report.runs import Runs
+    from simulator.report.runs import Runs  # here and below: varying experiments loads no JAX
     from simulator.sweep.outcomes import Failure, PointsFailedError
     from simulator.sweep.plan import names_of, planned_runs
+    from simulator.sweep.progress import PointViews
     from simulator.sweep.reuse_plan import Reuse, sharing
     from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))
     workshop = _checked(points, workshop, data=trainer != "null")
-    runs, failures = Runs(), list[tuple[int, Exception]]()
+    planned, names = planned_runs(points), names_of(points)
+    runs, failures = Runs(), list[tuple[Failure, Exception]]()
     with _view(len(points), progress) as view:
-        each = [point.experiment for point in points], [point.label for point in points]
-        plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
-        for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
-            observer = view.begin(point.label) if view else None
-            share = plan.share(index)
-            try:
-                record = simulate_point(
-                    point, name, observer, trackers, trainer=trainer, workshop=workshop, share=share
-                )
-            except Exception as error:  # whatever it is, it is this point's
-                if len(points) == 1:
-                    raise
-                failures.append((index, error))
-                if observer is not None:
-                    observer.failed()
-                continue
-            plan.done(index, record, share.kept)
-            if observer is not None:
-                observer.finished()
-            runs.append(record)
+        views = PointViews(view, [1.0] * len(points)) if view else None
+        simulated = [point.experiment for point in points]
+        shared = reuse and trainer is None
+        plan = sharing(simulated, [point.label for point in points], workshop) if shared else Reuse()
+
+        def record_of(index: int, share: Any) -> Any:
+            how = {"trainer": trainer, "workshop": workshop, "share": share}
+            observer = views.of(planned[index]) if views else None
+            return simulate_point(points[index], names[index], observer, trackers, **how)
+
+        for index, result in plan.simulated(len(points), record_of):
+            if views:
+                views.close(planned[index], failed=isinstance(result, Exception))
+            if not isinstance(result, Exception):
+                runs.append(result)
+            elif len(points) == 1:
+                raise result
+            else:  # whatever it is, it is this point's
+                failures.append((Failure.of(planned[index], result), result))
     if failures:
-        planned = planned_runs(points)
-        raise PointsFailedError([Failure.of(planned[i], e) for i, e in failures], runs) from failures[0][1]
+        raise PointsFailedError([failure for failure, _ in failures], runs) from failures[0][1]
     return runs
 
 

@@ -8,20 +8,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from ray.cluster_utils import Cluster
 
 from simulator import OnRay, load, run_points
-from simulator.sweep.executors.attempt import Ledger
-from simulator.sweep.executors.messages import Advanced
+from simulator.progress.live import LiveView, RunView
+from simulator.progress.observer import Progress
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
 
 class Told:
-    """Notes what ledgers are told.
+    """Notes what is shown of points.
 
     Attributes:
       lost: labels of the points that are tried again.
@@ -31,20 +30,24 @@ class Told:
     def __init__(self) -> None:
         self.lost: list[str] = []
         self.resumed: dict[str, int] = {}
-        lost, hear = Ledger.lost, Ledger.hear
+        labels: dict[RunView, str] = {}
+        begin, lose, advanced = LiveView.begin, LiveView.lost, RunView.advanced
 
-        def hearing(ledger: Ledger, message: Any, record_of: Any) -> Any:
-            if ledger.task.attempt and isinstance(message, Advanced):
-                label = next(run.label for run in ledger.task.runs if run.index == message.index)
-                self.resumed.setdefault(label, message.progress.server_updates)
-            return hear(ledger, message, record_of)
+        def beginning(view: LiveView, name: str, weight: float = 1.0) -> RunView:
+            run = begin(view, name, weight)
+            labels[run] = name
+            return run
 
-        def noting(ledger: Ledger, why: str, retries: int) -> Any:
-            failure, again = lost(ledger, why, retries)
-            self.lost += [] if again is None else [run.label for run in again.runs if run.index not in again.known]
-            return failure, again
+        def losing(view: LiveView, run: RunView) -> None:
+            self.lost.append(labels[run])
+            lose(view, run)
 
-        Ledger.lost, Ledger.hear = noting, hearing  # type: ignore[method-assign]
+        def advancing(run: RunView, progress: Progress) -> None:
+            if labels[run] in self.lost:
+                self.resumed.setdefault(labels[run], progress.server_updates)
+            advanced(run, progress)
+
+        LiveView.begin, LiveView.lost, RunView.advanced = beginning, losing, advancing  # type: ignore[method-assign]
 
 
 def main(file: str, folder: Path) -> None:

@@ -44,7 +44,7 @@ FORBIDDEN = {
     "simulator.report": {"jax", "simpy"},
     "simulator.host": {"jax", "numpy", "pandas", "simpy"},
     "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
-    "simulator.sweep.executors.processes": {"jax"},
+    "simulator.sweep.executors.task_process": {"jax", "matplotlib"},  # the same, and it draws nothing
     "simulator.cli.main": {"jax", "simpy", "numpy", "pandas", "matplotlib"},
     "models": {"simpy", "simulator"},
 }
@@ -91,6 +91,15 @@ def test_a_room_imports_only_rooms_below_it(room):
 
 def test_rooms_stand_above_what_they_import():
     assert list(graphlib.TopologicalSorter(ALLOWED).static_order())  # raises at a circle
+
+
+def test_modules_of_a_sweep_do_not_import_each_other_in_circles():
+    def name_of(file):
+        return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+    modules = {name_of(file): file for file in files_of("sweep")}
+    needs = {name: set(imported(file)) & set(modules) - {name} for name, file in modules.items()}
+    assert list(graphlib.TopologicalSorter(needs).static_order())  # raises at a circle
 
 
 def test_only_the_simulation_knows_both_the_clock_and_training():

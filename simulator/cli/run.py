@@ -23,12 +23,13 @@ from simulator.progress.trackers import tracker as tracker_of
 from simulator.record import RunRecord
 from simulator.report import comparison, comparison_table, results_tables, worker_rich_table, write_figures
 from simulator.report.grouping import run_labels
+from simulator.sweep.engines import Engine, Local, OnRay
 from simulator.sweep.estimate import estimate, estimate_table, read_rate
 from simulator.sweep.executors.environment import leave_memory_to_others
 from simulator.sweep.folder import output_folder
 from simulator.sweep.outcomes import PointsFailedError
 from simulator.sweep.search import TUNING_FILE, failed_trials, number_of_trials
-from simulator.sweep.sweep import Engine, Local, OnRay, Sweep
+from simulator.sweep.sweep import Sweep
 
 
 def run(

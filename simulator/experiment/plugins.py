@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import NamedTuple
 
 from simulator.experiment import ExperimentError, Problem
@@ -27,24 +26,19 @@ class Plugin(NamedTuple):
     source: str | None
 
 
-class _Carried(importlib.abc.InspectLoader):
-    """Runs the source of a plugin whose file is on another machine."""
+class _Loader(importlib.abc.SourceLoader):
+    """Runs the source of a plugin, whose file may be on another machine."""
 
-    def __init__(self, plugin: Plugin):
-        self._plugin = plugin
+    def __init__(self, source: str, file: str):
+        self._source, self._file = source, file
 
-    def is_package(self, fullname: str) -> bool:
-        """Returns False: a plugin is no package."""
-        return False
+    def get_filename(self, fullname: str) -> str:
+        """Returns the name that the file has on its own machine."""
+        return self._file
 
-    def get_source(self, fullname: str) -> str | None:
+    def get_data(self, path: str | bytes) -> bytes:
         """Returns the source that was carried."""
-        return self._plugin.source
-
-    def get_code(self, fullname: str) -> CodeType | None:
-        """Returns the source compiled, under the name that its file has on its own machine."""
-        assert self._plugin.source is not None
-        return self.source_to_code(self._plugin.source, self._plugin.name)
+        return self._source.encode()
 
 
 _RUN: dict[str, Plugin] = {}
@@ -68,15 +62,11 @@ def run_plugins(plugins: Iterable[Plugin]) -> None:
         if source is None:
             import_plugins([name])
             continue
-        loader = _Carried(plugin)
-        module = ModuleType(_known_as(Path(name)))
-        module.__file__ = name
-        sys.modules[module.__name__] = module
         try:
-            loader.exec_module(module)
-            _RUN[name] = plugin
+            _run(name, source, name)
         except (Exception, SystemExit) as error:
             raise ExperimentError([Problem("--plugin", _reason(name, error), name)]) from error
+        _RUN[name] = plugin
 
 
 def import_plugins(names: str | Iterable[str]) -> None:
@@ -108,24 +98,28 @@ def _import(name: str) -> Plugin:
             raise ModuleNotFoundError(name=name)
         importlib.import_module(name)
         return Plugin(name, None)
-    known = _known_as(path)
-    if known in sys.modules and name in _RUN:
+    if _known_as(path) in sys.modules and name in _RUN:
         return _RUN[name]
     try:
         plugin = Plugin(name, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise SyntaxError("it is not UTF-8 text", (name, None, None, None)) from error
-    spec = importlib.util.spec_from_file_location(known, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[known]
-        raise
+    _run(name, plugin.source or "", str(path.absolute()))
     return plugin
+
+
+def _run(name: str, source: str, file: str) -> None:
+    """Runs the source of a plugin as a module, whose file is called `file`."""
+    loader = _Loader(source, file)
+    spec = importlib.util.spec_from_loader(_known_as(Path(name)), loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
 
 
 def _reason(name: str, error: BaseException) -> str:

@@ -4,25 +4,26 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from simulator.experiment import Experiment, ExperimentError, Problem, SimulationError
+import jax
+from pydantic import TypeAdapter, ValidationError
+from rich.table import Table
+from rich.text import Text
+
+from simulator.experiment import Experiment, ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
 from simulator.experiment.schema.policies import AsynchronousSynchronization
+from simulator.experiment.schema.units import Flops
 from simulator.host.format import byte_count, count, duration, short_count
 from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
 from simulator.progress.observer import Progress
+from simulator.report.fitted import FittedTable
 from simulator.simulation.simulate import simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
 from simulator.sweep.reuse_plan import Reuse, sharing
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from simulator.experiment import Point
 
 _TIMELINE_S = 3.0  # of the host, at most for one point; nothing is said of one that takes longer
 _MEASURED_FLOPS = {"cpu": 2e11}  # about 2 s of a CPU
@@ -126,7 +127,7 @@ class SweepCost:
 
 
 def estimate(
-    points: "Sequence[Point]", workshop: Workshop, flops_per_s: float | None = None, *, reuse: bool = True
+    points: Sequence[Point], workshop: Workshop, flops_per_s: float | None = None, *, reuse: bool = True
 ) -> SweepCost:
     """Returns the cost of points; of a point that trains, a short piece may be trained to measure the speed.
 
@@ -259,8 +260,6 @@ def _measured(
 
 def _steps_per_s(experiment: Experiment, flops_per_step: float, workshop: Workshop) -> float | None:
     """Returns the local steps per second of an experiment, from a moment; None if a moment does not suffice."""
-    import jax
-
     enough = _MEASURED_FLOPS.get(jax.default_backend(), _MEASURED_FLOPS_ELSEWHERE)
     rounds = 2 * workshop.lanes(experiment)
     steps = int(min(experiment.inner.local_steps, max(1, enough / flops_per_step / rounds)))
@@ -300,10 +299,6 @@ def read_rate(text: str | None) -> float | None:
     Raises:
       ExperimentError: it is none.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    from simulator.experiment.schema.units import Flops
-
     if text is None:
         return None
     try:
@@ -314,12 +309,8 @@ def read_rate(text: str | None) -> float | None:
     return rate
 
 
-def estimate_table(cost: SweepCost) -> "Table":
+def estimate_table(cost: SweepCost) -> Table:
     """Returns a row per point."""
-    from rich.text import Text
-
-    from simulator.report.fitted import FittedTable
-
     table = FittedTable(keys=2)
     table.add_numbers("")
     table.add_words("point")

@@ -1,22 +1,22 @@
-"""The output folder of a command: its lock, and the finished runs in it."""
+"""The output folder of a command, and its lock."""
 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from simulator.experiment import ExperimentError, Problem
-from simulator.host.files import is_locked, locked, naming
+from simulator.host.files import atomic_path, is_locked, locked, naming
 from simulator.host.signals import Interrupted
-from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RunRecord
+from simulator.record import TRIALS_FOLDER, to_json
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
 ERROR_FILE = "error.json"
-SWEEP_FILE = "sweep.json"
 PROGRESS_FILE = "progress.json"
+SWEEP_FILE = "sweep.json"
 _PLANS = {LOCK_FILE, SWEEP_FILE, PROGRESS_FILE}
 """Files that are written before anything is run."""
 
@@ -98,7 +98,7 @@ def _remove_plans(folder: Path, *, new: bool) -> None:
 
 def _below_runs(name: str, resume: bool) -> Path:
     """Returns the newest folder of that name, or the one behind it."""
-    from simulator.report import file_names
+    from simulator.report import file_names  # loads matplotlib, as in `simulator.sweep.plan`
 
     base = Path("runs") / file_names([name])[0]
     folder, number = base, 1
@@ -133,24 +133,19 @@ def taken(folder: Path) -> bool:
     return is_locked(folder / LOCK_FILE)
 
 
-def finished(folder: Path, experiment: Mapping[str, Any]) -> Any:
-    """Returns the record of a run that has finished, None if there is none.
-
-    Args:
-      folder: the run's.
-      experiment: the resolved experiment.
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically; NaN and infinity become null.
 
     Raises:
-      RecordError: the record is damaged, or of another experiment.
+      OSError: it cannot be written.
     """
-    from simulator.experiment import Experiment
-    from simulator.learning import as_used
-    from simulator.simulation.checkpointer import check_same_simulation, result_settings
+    text = to_json(content, path.name)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
-    if not (folder / SUMMARY_FILE).exists():
-        return None
-    record = RunRecord.read(folder)
-    used = as_used(Experiment.model_validate(experiment))
-    settings = [{"experiment": result_settings(each)} for each in (record.experiment, used)]
-    check_same_simulation(str(folder), *settings)
-    return record
+
+def remove_interim_files(folder: Path) -> None:
+    """Removes files that a finished point, whose folder it is, needs no more."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (ERROR_FILE, PROGRESS_FILE):
+        (folder / name).unlink(missing_ok=True)

@@ -1,24 +1,22 @@
-"""Outcomes of a sweep's points, and the protocols of executors and watches."""
+"""Outcomes of a sweep's points."""
 
 import dataclasses
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TypeAlias
+
+import pydantic
 
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.host.text import plural, system_error
-from simulator.sweep.folder import ERROR_FILE
-from simulator.sweep.plan import PlannedRun, Task
-
-if TYPE_CHECKING:
-    from simulator.progress.observer import Observer
-    from simulator.record import RunRecord
+from simulator.record import RecordError, RunRecord, read_json
+from simulator.sweep.folder import ERROR_FILE, write_json
+from simulator.sweep.plan import PlannedRun
 
 
 @dataclasses.dataclass(frozen=True)
-class Finished:
+class PointFinished:
     """A point that is finished.
 
     Attributes:
@@ -27,7 +25,7 @@ class Finished:
     """
 
     run: PlannedRun
-    record: "RunRecord"
+    record: RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +47,6 @@ class Failure:
     @classmethod
     def of(cls, run: PlannedRun, error: Exception) -> "Failure":
         """Returns the failure of a point that an exception means."""
-        from simulator.record import RecordError
-
         expected = isinstance(error, SimulationError | ExperimentError | RecordError | OSError)
         message = system_error(error) if isinstance(error, OSError) else str(error) or "no message"
         details = "".join(traceback.format_exception(error))
@@ -65,31 +61,32 @@ class Failure:
         Raises:
           OSError: it cannot be written.
         """
-        from simulator.host.files import atomic_path
-        from simulator.record import to_json
-
-        text = to_json({"error": self.kind, "message": self.message, "details": self.details}, ERROR_FILE)
-        with atomic_path(folder / self.run.folder / ERROR_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        content = {"error": self.kind, "message": self.message, "details": self.details}
+        write_json(folder / self.run.folder / ERROR_FILE, content)
 
 
-def read_failure(folder: Path) -> Mapping[str, Any] | None:
-    """Returns the failure that is saved in a point's folder, None if there is none.
+class _SavedFailure(pydantic.BaseModel):
+    error: str
+    message: str
+    details: str
+
+
+def read_failure(folder: Path) -> Mapping[str, str] | None:
+    """Returns the error, message and details that are saved in a point's folder, None if there are none.
 
     Raises:
       RecordError: the file cannot be read.
     """
-    from simulator.record import read_json
-
-    remedy = "Remove it: `run --resume` tries again"
     try:
-        found: Mapping[str, Any] = read_json(folder / ERROR_FILE, dict[str, str], remedy)
+        found: Mapping[str, str] = read_json(
+            folder / ERROR_FILE, _SavedFailure, "Remove it: `run --resume` tries again"
+        )
     except FileNotFoundError:
         return None
     return found
 
 
-Outcome: TypeAlias = Finished | Failure
+Outcome: TypeAlias = PointFinished | Failure
 
 
 class PointsFailedError(SimulationError):
@@ -100,47 +97,12 @@ class PointsFailedError(SimulationError):
       failures: of the others.
     """
 
-    def __init__(self, failures: "Sequence[Failure]", records: "Sequence[RunRecord]", folder: Path | None = None):
+    def __init__(self, failures: Sequence[Failure], records: Sequence[RunRecord], folder: Path | None = None):
         """Makes the error; `folder` is the one that --resume resumes in, if any."""
-        from simulator.report.runs import Runs
+        from simulator.report.runs import Runs  # loads matplotlib, as in `simulator.sweep.plan`
 
         self.failures, self.records = tuple(failures), Runs(records)
         number = len(failures) + len(records)
         lines = "".join(f"\n  {failure}" for failure in failures)
         rest = f" (--resume tries those that failed again in {folder})" if folder else ""
         super().__init__(f"{len(failures)} of {plural(number, 'point')} failed{rest}:{lines}")
-
-
-class Watch(Protocol):
-    """Watches the progress of points."""
-
-    def begin(self, run: PlannedRun) -> "Observer":
-        """Starts a point; returns its observer."""
-
-    def lost(self, run: PlannedRun) -> None:
-        """Follows the loss of a point's process: the point waits again."""
-
-
-class Executor(Protocol):
-    """Simulates the points of tasks, wherever. Use it as a context.
-
-    Tasks may be submitted at any time, also between two outcomes, so that the next ones can follow from the outcomes.
-    """
-
-    def __enter__(self) -> "Executor":
-        """Starts."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends the tasks that are still under way."""
-
-    def submit(self, task: Task) -> None:
-        """Adds a task."""
-
-    def next(self) -> Outcome | None:
-        """Waits until another point is over and returns its outcome, None if no task is left.
-
-        Raises:
-          Interrupted: it was asked to stop; points under way are checkpointed.
-        """

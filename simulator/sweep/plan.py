@@ -4,17 +4,13 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
-from simulator.host.files import atomic_path
-from simulator.record import RecordError, check_kind, read_json, to_json
-from simulator.sweep.folder import SWEEP_FILE
-
-if TYPE_CHECKING:
-    from simulator.experiment import Experiment, Point
-    from simulator.learning import Workshop
+from simulator.experiment import Experiment, Point, SimulationError
+from simulator.record import RecordError, check_kind, read_json
+from simulator.sweep.folder import SWEEP_FILE, write_json
 
 _FORMAT = 1
 
@@ -68,7 +64,7 @@ class Task:
     known: frozenset[int] = frozenset()
 
 
-def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
+def planned_runs(points: Sequence[Point]) -> list[PlannedRun]:
     """Returns the points in the form in which they travel; their folders sort as the points do."""
     digits = len(str(len(points)))
     return [
@@ -84,9 +80,9 @@ def planned_runs(points: "Sequence[Point]") -> list[PlannedRun]:
     ]
 
 
-def names_of(points: "Sequence[Point]") -> list[str]:
+def names_of(points: Sequence[Point]) -> list[str]:
     """Returns a file name for each point: its variant and the sweep's settings, by the last parts of clear paths."""
-    from simulator.report import file_names
+    from simulator.report import file_names  # loads matplotlib, which processes that simulate tasks do without
     from simulator.report.grouping import short_names
 
     labels = []
@@ -97,12 +93,8 @@ def names_of(points: "Sequence[Point]") -> list[str]:
     return file_names(labels)
 
 
-def experiment_of(run: PlannedRun) -> "Experiment":
+def experiment_of(run: PlannedRun) -> Experiment:
     """Returns the experiment, checked again."""
-    import pydantic
-
-    from simulator.experiment import Experiment, SimulationError
-
     try:
         return Experiment.model_validate(run.experiment)
     except pydantic.ValidationError as error:
@@ -112,10 +104,8 @@ def experiment_of(run: PlannedRun) -> "Experiment":
         raise SimulationError(f"{message} ({first})") from error
 
 
-def point_of(run: PlannedRun) -> "Point":
+def point_of(run: PlannedRun) -> Point:
     """Returns the point as which it was planned."""
-    from simulator.experiment import Point
-
     experiment = experiment_of(run)
     return Point(experiment.variant or experiment.name, run.overrides, experiment, tuned=run.tuned)
 
@@ -140,20 +130,6 @@ def tasks_of(
     return tasks
 
 
-def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) -> list[list[int]]:
-    """Returns the groups of points that share training: each is to be simulated by one process.
-
-    Raises:
-      ExperimentError: an experiment does not fit its data, model or optimizers.
-    """
-    if not reuse:
-        return [[run.index] for run in runs]
-    from simulator.sweep.reuse_plan import sharing
-
-    experiments = [experiment_of(run) for run in runs]
-    return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))
-
-
 def start_of(run: PlannedRun) -> str:
     """Returns the settings that decide the parameters that a simulation begins with."""
     what = [run.experiment[section] for section in ("model", "data", "seed", "pretrain")]
@@ -168,9 +144,7 @@ def write_sweep(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
       OSError: it cannot be written.
     """
     points = [{"label": run.label, "folder": run.folder, "overrides": dict(run.overrides)} for run in runs]
-    text = to_json({"format": _FORMAT, "name": name, "points": points}, SWEEP_FILE)
-    with atomic_path(folder / SWEEP_FILE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_json(folder / SWEEP_FILE, {"format": _FORMAT, "name": name, "points": points})
 
 
 def where_they_were(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:

@@ -21,6 +21,7 @@ from simulator.learning import Workshop
 from simulator.record import Checkpoint, RunRecord
 from simulator.simulation.shared_training import Beginning, SharedTraining, Trajectory, state_bytes
 from simulator.simulation.simulate import Simulation
+from simulator.sweep.plan import PlannedRun, experiment_of
 from simulator.timeline import CausalHash, Event, NoProgressError, Update
 
 KEPT_OF_HOST = 0.1
@@ -178,6 +179,28 @@ class Reuse:
             None, Beginning(self._labels[part.index], dataclasses.replace(kept, events=part.here)), wanted, room
         )
 
+    def simulated(
+        self, count: int, simulate: Callable[[int, SharedTraining], RunRecord]
+    ) -> Iterator[tuple[int, RunRecord | Exception]]:
+        """Makes the simulations in order, each with the training that it reuses.
+
+        Args:
+          count: number of simulations.
+          simulate: makes the one of an index.
+
+        Yields:
+          The index of each, and its record, or its error, which is none of the others'.
+        """
+        for index in range(count):
+            share = self.share(index)
+            try:
+                record = simulate(index, share)
+            except Exception as error:
+                yield index, error
+            else:
+                self.done(index, record, share.kept)
+                yield index, record
+
     def done(self, index: int, record: RunRecord, kept: Mapping[int, Checkpoint] | None = None) -> None:
         """Takes a simulation's record and states, for those that reuse its training.
 
@@ -215,6 +238,18 @@ def sharing(
         if settings.count(settings[index]) > 1:
             orders[index] = _order(workshop, experiment, stop)
     return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
+
+
+def groups_of(runs: Sequence[PlannedRun], workshop: Workshop, *, reuse: bool) -> list[list[int]]:
+    """Returns the groups of points that share training: each is to be simulated by one process.
+
+    Raises:
+      ExperimentError: an experiment does not fit its data, model or optimizers.
+    """
+    if not reuse:
+        return [[run.index] for run in runs]
+    experiments = [experiment_of(run) for run in runs]
+    return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))
 
 
 def _settings(workshop: Workshop, experiment: Experiment, unknown: str) -> str:

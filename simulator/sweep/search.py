@@ -4,26 +4,26 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import pydantic
 
 from simulator.experiment import ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.sweep import Search
-from simulator.host.files import atomic_path
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural
-from simulator.record import TRIALS_FOLDER, failure, read_json, to_json
-from simulator.sweep.plan import planned_runs
-
-if TYPE_CHECKING:
-    from simulator.sweep.sweep import Sweep
+from simulator.record import TRIALS_FOLDER, failure, read_json
+from simulator.sweep.folder import write_json
+from simulator.sweep.outcomes import Outcome, PointFinished
 
 TUNING_FILE = "tuning.json"
 AT_ONCE = 4
 """Trials of a study that are simulated before the next are chosen, however many processes there are."""
+
+Simulate: TypeAlias = Callable[[Sequence[Point], Path], list[Outcome]]
+"""Simulates points into a folder; returns the outcome of each, in their order."""
 
 _SEED = "seed"
 _DIGITS = 4
@@ -186,7 +186,7 @@ class Study:
         return found
 
 
-def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
+def tuned(points: Sequence[Point], folder: Path, simulate: Simulate) -> tuple[list[Point], dict[int, SimulationError]]:
     """Simulates the trials of a sweep's searched axes.
 
     Trials are kept in `tuning/` in the sweep's folder, a folder for every few; trials and choices in `tuning.json`,
@@ -201,17 +201,17 @@ def tuned(sweep: "Sweep") -> tuple[list[Point], dict[int, SimulationError]]:
       Interrupted: a signal has come.
       OSError: something cannot be written.
     """
-    studies = _studies(sweep.points, _read(sweep.folder))
+    studies = _studies(points, _read(folder))
     try:
         while trials := [(study, trial) for study in studies for trial in study.ask()]:
             done = sum(1 for study in studies for _ in study.tried)
-            _simulate(sweep, trials, f"{TRIALS_FOLDER}/{done + 1}")
-            _write(sweep.folder, studies)
+            _simulate(trials, folder, f"{TRIALS_FOLDER}/{done + 1}", simulate)
+            _write(folder, studies)
     except Interrupted as stopped:
-        raise Interrupted(stopped.number, f"a search goes on with --resume --out {sweep.folder}") from stopped
+        raise Interrupted(stopped.number, f"a search goes on with --resume --out {folder}") from stopped
     study_of = {id(point): study for study in studies for point in study.points}
     settled, hopeless = [], {}
-    for place, point in enumerate(sweep.points):
+    for place, point in enumerate(points):
         if id(point) not in study_of:
             settled.append(point)
             continue
@@ -249,25 +249,22 @@ def _listed(point: Point) -> dict[str, Any]:
     return {path: value for path, value in point.overrides.items() if path != _SEED}
 
 
-def _simulate(sweep: "Sweep", trials: Sequence[tuple[Study, Trial]], name: str) -> None:
+def _simulate(trials: Sequence[tuple[Study, Trial]], folder: Path, name: str, simulate: Simulate) -> None:
     """Simulates trials, and gives their results to their studies in order."""
-    folder = sweep.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    part = dataclasses.replace(sweep, points=[trial.point for _, trial in trials], folder=folder, keep_going=True)
-    records, failures = part.by_place()
-    folders = [run.folder for run in planned_runs(part.points)]
-    for place, (study, trial) in enumerate(trials):
-        if place in records:
-            summary, folder_of = records[place].summary, f"{name}/{folders[place]}"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    outcomes = simulate([trial.point for _, trial in trials], folder / name)
+    for (study, trial), outcome in zip(trials, outcomes, strict=True):
+        if isinstance(outcome, PointFinished):
+            summary = outcome.record.summary
             why = failure(summary)
-            study.tell(trial, None if why else summary["final_loss"], folder=folder_of, error=why)
+            loss = None if why else summary["final_loss"]
+            study.tell(trial, loss, folder=f"{name}/{outcome.run.folder}", error=why)
         else:
-            study.tell(trial, None, error=failures[place].message)
+            study.tell(trial, None, error=outcome.message)
 
 
 def _write(folder: Path, studies: Sequence[Study]) -> None:
-    with atomic_path(folder / TUNING_FILE) as temporary:
-        temporary.write_text(to_json([study.facts() for study in studies], TUNING_FILE), encoding="utf-8")
+    write_json(folder / TUNING_FILE, [study.facts() for study in studies])
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:

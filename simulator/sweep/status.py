@@ -2,20 +2,23 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
+
+from rich.table import Table
+from rich.text import Text
 
 from simulator.host.format import count, percent, perplexity
+from simulator.host.text import visible
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
 from simulator.record.kinds import Summary
+from simulator.report.fitted import FittedTable
 from simulator.sweep.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.sweep.outcomes import read_failure
 from simulator.sweep.plan import read_sweep
-from simulator.sweep.progress_file import read_progress
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from simulator.sweep.progress import SavedProgress, read_progress
 
 State = Literal["finished", "running", "stopped", "failed", "waiting", "damaged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -55,52 +58,47 @@ def sweep_status(folder: Path) -> list[PointStatus]:
 
 
 def _statuses(folder: Path, *, at_work: bool) -> list[PointStatus]:
-    points, running = read_sweep(folder)["points"], read_progress(folder)
-    return [
-        _status(folder / point["folder"], point["label"], running.get(index), at_work)
-        for index, point in enumerate(points)
-    ]
+    return [_status(folder / point["folder"], point["label"], at_work) for point in read_sweep(folder)["points"]]
 
 
-def _status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
+def _status(folder: Path, label: str, at_work: bool) -> PointStatus:
     try:
-        return _read_status(folder, label, stands, at_work)
+        return _read_status(folder, label, at_work)
     except RecordError as error:
         return PointStatus(label, "damaged", str(error))
 
 
-def _read_status(folder: Path, label: str, stands: Mapping[str, Any] | None, at_work: bool) -> PointStatus:
+def _read_status(folder: Path, label: str, at_work: bool) -> PointStatus:
     with contextlib.suppress(FileNotFoundError):
         summary = read_json(folder / SUMMARY_FILE, Summary, f"Remove {folder} and go on with `run --resume`")
         return PointStatus(label, "finished", f"perplexity {perplexity(summary['final_perplexity'])}")
-    if at_work and stands is not None:
-        return PointStatus(label, "running", _how_far(stands))
+    progress = read_progress(folder) if at_work else None
+    if progress is not None:
+        return PointStatus(label, "running", _how_far(progress))
     failure = read_failure(folder)
     if failure is not None:
-        return PointStatus(label, "failed", str(failure["message"]))
+        return PointStatus(label, "failed", failure["message"])
     updates = kept_updates(folder / CHECKPOINTS)
     if updates is None:
         return PointStatus(label, "waiting")
     return PointStatus(label, "waiting" if at_work else "stopped", f"checkpoint after {count(updates)} server updates")
 
 
-def _how_far(stands: Mapping[str, Any]) -> str:
-    if "fraction" not in stands:
-        steps = stands.get("pretraining")
-        return f"pretraining: {steps} steps" if steps else "preparing"
-    parts = [percent(stands["fraction"]), f"{count(stands['server_updates'])} server updates"]
-    if stands["perplexity"] is not None:
-        parts.append(f"perplexity {perplexity(stands['perplexity'])}")
+def _how_far(progress: SavedProgress) -> str:
+    if progress.pretraining is not None:
+        steps, of, _ = progress.pretraining
+        return f"pretraining: {steps:,} of {of:,} steps"
+    if progress.simulation is None:
+        return "preparing"
+    known = progress.simulation
+    parts = [percent(known.fraction), f"{count(known.server_updates)} server updates"]
+    if not math.isnan(known.perplexity):
+        parts.append(f"perplexity {perplexity(known.perplexity)}")
     return ", ".join(parts)
 
 
-def status_table(statuses: list[PointStatus]) -> "Table":
+def status_table(statuses: list[PointStatus]) -> Table:
     """Returns a row per point."""
-    from rich.text import Text
-
-    from simulator.host.text import visible
-    from simulator.report.fitted import FittedTable
-
     table = FittedTable()
     table.add_words("point")
     table.add_words("state", narrowest=max(map(len, STATES)))

@@ -2,66 +2,33 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
-from simulator.experiment import SimulationError, points_of
-from simulator.host.signals import StopSignals
+from simulator.experiment import Experiments, Point, points_of
+from simulator.host.signals import Interrupted, StopSignals
+from simulator.host.text import plural
+from simulator.learning import Workshop
 from simulator.progress.live import LiveView
-from simulator.sweep.executors.serial import InProcess
-from simulator.sweep.folder import finished
-from simulator.sweep.outcomes import Executor, Failure, Finished, Outcome
-from simulator.sweep.plan import PlannedRun, Task, groups_of, planned_runs, tasks_of, where_they_were, write_sweep
-from simulator.sweep.progress_file import Board
-
-if TYPE_CHECKING:
-    from simulator.experiment import Experiments, Point
-    from simulator.learning import Workshop
-    from simulator.progress.profiler import Profile
-    from simulator.progress.trackers import Tracker
-    from simulator.record import RunRecord
-    from simulator.report.runs import Runs
-    from simulator.simulation.simulate import TrainerKind
-
-RETRIES = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Local:
-    """Points are simulated on this machine.
-
-    Attributes:
-      jobs: number of processes; 1 is this one.
-      retries: number of times that a task whose process is gone is tried again.
-    """
-
-    jobs: int = 1
-    retries: int = RETRIES
-
-
-@dataclasses.dataclass(frozen=True)
-class OnRay:
-    """Points are simulated by the machines of a Ray cluster.
-
-    Attributes:
-      address: of the cluster; the one that Ray finds when absent.
-      cpus: number of CPUs that a task asks for; as many as a process on this machine would use when absent.
-      gpus: number of GPUs, or part of one.
-      memory: bytes.
-      retries: number of times that a task whose machine or process is gone is tried again.
-    """
-
-    address: str | None = None
-    cpus: float | None = None
-    gpus: float = 0.0
-    memory: float | None = None
-    retries: int = RETRIES
-
-
-Engine: TypeAlias = Local | OnRay
+from simulator.progress.profiler import Profile
+from simulator.progress.trackers import Tracker, track
+from simulator.record import RunRecord, write_summary
+from simulator.report.runs import Runs
+from simulator.simulation.simulate import TrainerKind
+from simulator.sweep.engines import Engine, Local, OnRay
+from simulator.sweep.executors.attempt import Pool, simulate_elsewhere
+from simulator.sweep.executors.environment import local_environments
+from simulator.sweep.executors.processes import ProcessPool
+from simulator.sweep.executors.ray import RayPool
+from simulator.sweep.folder import PROGRESS_FILE, output_folder
+from simulator.sweep.outcomes import Failure, Outcome, PointFinished, PointsFailedError
+from simulator.sweep.plan import PlannedRun, Task, planned_runs, tasks_of, where_they_were, write_sweep
+from simulator.sweep.progress import PointViews
+from simulator.sweep.reuse_plan import groups_of
+from simulator.sweep.search import tuned
+from simulator.sweep.task import PointStopped, finished, simulate_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +47,14 @@ class Sweep:
       keep_going: whether the error of an only point is reported like that of one of several; else it is raised.
     """
 
-    points: "Sequence[Point]"
-    workshop: "Workshop"
+    points: Sequence[Point]
+    workshop: Workshop
     folder: Path
-    engine: Engine = Local()
-    trainer: "TrainerKind | None" = None
+    engine: Engine = dataclasses.field(default_factory=Local)
+    trainer: TrainerKind | None = None
     reuse: bool = True
-    profile: "Profile | None" = None
-    trackers: "Sequence[Tracker]" = ()
+    profile: Profile | None = None
+    trackers: Sequence[Tracker] = ()
     keep_going: bool = False
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -106,31 +73,16 @@ class Sweep:
         if self.trainer is None:
             write_sweep(self.folder, self.points[0].experiment.name, runs)
         weights = self._weights()
-        stop = StopSignals()
         with contextlib.ExitStack() as opened:
-            view = opened.enter_context(LiveView(Console(stderr=True), len(runs), sum(weights)))
-            board = Board(self.folder if self.trainer is None else None, view, weights)
-            tasks, executor = self._tasks_and_executor(runs, known, board, stop)
+            views = PointViews(opened.enter_context(LiveView(Console(stderr=True), len(runs), sum(weights))), weights)
             opened.enter_context(self.profile or contextlib.nullcontext())
-            opened.enter_context(executor)
-            opened.enter_context(stop)  # behind the executor, which may listen to signals itself
+            outcomes = opened.enter_context(contextlib.closing(self._simulated(runs, known, views)))
             for index, record in known.items():
-                board.over(runs[index])
-                yield Finished(runs[index], record)
-            for task in tasks:
-                executor.submit(task)
-            while (outcome := executor.next()) is not None:
-                board.over(outcome.run, failed=isinstance(outcome, Failure))
-                if isinstance(outcome, Finished) and not isinstance(executor, InProcess):
-                    self._track(outcome)
+                views.close(runs[index], failed=False)
+                yield PointFinished(runs[index], record)
+            for outcome in outcomes:
+                views.close(outcome.run, failed=isinstance(outcome, Failure))
                 yield outcome
-
-    def _track(self, outcome: Finished) -> None:
-        """Notifies the trackers of a point that was simulated by another process."""
-        from simulator.progress.trackers import track
-
-        with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as tracked:
-            tracked.finished(outcome.record)
 
     def _weights(self) -> list[float]:
         """Returns the cost of each point: operations, as far as the budget tells."""
@@ -140,40 +92,56 @@ class Sweep:
             return costs
         return [cost * (each or 0) for cost, each in zip(costs, steps, strict=True)]
 
-    def _tasks_and_executor(
-        self, runs: Sequence[PlannedRun], known: "Mapping[int, RunRecord]", board: Board, stop: StopSignals
-    ) -> tuple[list[Task], Executor]:
+    def _simulated(
+        self, runs: Sequence[PlannedRun], known: Mapping[int, RunRecord], views: PointViews
+    ) -> Generator[Outcome, None, None]:
+        """Yields the outcomes of the points that are not known."""
         engine = self.engine
-        if isinstance(engine, Local) and engine.jobs == 1:
-            everything = [[run.index for run in runs]]
-            return tasks_of(runs, everything, known, reuse=self.reuse), self._in_process(board, stop)
-        groups = groups_of(runs, self.workshop, reuse=self.reuse)
+        for run in runs:
+            (self.folder / run.folder / PROGRESS_FILE).unlink(missing_ok=True)  # of a process that was killed
+        here = isinstance(engine, Local) and engine.jobs == 1
+        groups = [[run.index for run in runs]] if here else groups_of(runs, self.workshop, reuse=self.reuse)
         tasks = tasks_of(runs, groups, known, reuse=self.reuse)
         if isinstance(engine, OnRay):
-            from simulator.sweep.executors.ray import RayExecutor
+            yield from self._elsewhere(tasks, RayPool(self.folder, engine), views)
+        elif (processes := min(engine.jobs, len(tasks))) > 1:
+            yield from self._elsewhere(tasks, ProcessPool(self.folder, local_environments(processes)), views)
+        else:
+            yield from self._here(tasks, views)
 
-            return tasks, RayExecutor(self.folder, engine, board, stop)
-        processes = min(engine.jobs, len(tasks))
-        if processes <= 1:
-            return tasks, self._in_process(board, stop)
-        from simulator.sweep.executors.environment import local_surroundings
-        from simulator.sweep.executors.processes import Processes
+    def _elsewhere(
+        self, tasks: Sequence[Task], pool: contextlib.AbstractContextManager[Pool], views: PointViews
+    ) -> Iterator[Outcome]:
+        with pool as started, StopSignals() as stop:  # behind Ray, which listens to signals itself
+            for outcome in simulate_elsewhere(tasks, started, self.folder, views, stop, self.engine.retries):
+                if isinstance(outcome, PointFinished):
+                    with track(self.trackers, outcome.run.folder, self.points[outcome.run.index]) as tracked:
+                        tracked.finished(outcome.record)
+                yield outcome
 
-        return tasks, Processes(self.folder, local_surroundings(processes), board, stop, engine.retries)
+    def _here(self, tasks: Sequence[Task], views: PointViews) -> Iterator[Outcome]:
+        with StopSignals() as stop:
+            try:
+                for task in tasks:
+                    yield from simulate_task(
+                        task,
+                        self.folder,
+                        self.workshop,
+                        stop,
+                        observer_of=views.of,
+                        trainer=self.trainer,
+                        keep_going=self.keep_going or len(self.points) > 1,
+                        profile=self.profile,
+                        trackers=self.trackers,
+                    )
+            except PointStopped as stopped:
+                assert stop.received is not None
+                kept = self.trainer != "null"
+                rest = f"go on with --resume --out {self.folder}" if kept else "what is not finished is not kept"
+                state = f"{stopped.run.label} stands after {plural(stopped.updates, 'server update')}"
+                raise Interrupted(stop.received, f"{state}: {rest}") from stopped
 
-    def _in_process(self, board: Board, stop: StopSignals) -> InProcess:
-        return InProcess(
-            self.folder,
-            self.workshop,
-            board,
-            stop,
-            trainer=self.trainer,
-            keep_going=self.keep_going or len(self.points) > 1,
-            profile=self.profile,
-            trackers=self.trackers,
-        )
-
-    def run(self) -> "tuple[list[RunRecord], list[Failure]]":
+    def run(self) -> tuple[list[RunRecord], list[Failure]]:
         """Simulates the unfinished points, and keeps summary.json up to date meanwhile; searches axes first.
 
         Returns:
@@ -182,48 +150,41 @@ class Sweep:
         Raises:
           Exception: as `outcomes` and `tuned`.
         """
-        if any(point.searches for point in self.points):
-            from simulator.sweep.search import tuned
-
-            return self._run_settled(*tuned(self))
-        records, failures = self.by_place()
-        return [records[index] for index in sorted(records)], [failures[index] for index in sorted(failures)]
-
-    def _run_settled(
-        self, settled: "list[Point]", hopeless: Mapping[int, SimulationError]
-    ) -> "tuple[list[RunRecord], list[Failure]]":
-        """Runs the points for which a search has found values; the others have failed."""
+        if not any(point.searches for point in self.points):
+            outcomes = self.in_order()
+            records = [each.record for each in outcomes if isinstance(each, PointFinished)]
+            return records, [each for each in outcomes if isinstance(each, Failure)]
+        settled, hopeless = tuned(self.points, self.folder, self._trials)
         if not settled:
             raise next(iter(hopeless.values()))
         runs = planned_runs(self.points)
         records, failures = dataclasses.replace(self, points=settled).run()
         return records, [*(Failure.of(runs[place], error) for place, error in hopeless.items()), *failures]
 
-    def by_place(self) -> "tuple[dict[int, RunRecord], dict[int, Failure]]":
-        """Runs points of which nothing is searched, like `run`; returns the outcome of each by its place."""
-        from simulator.record import write_summary
-
-        records: dict[int, RunRecord] = {}
-        failures: dict[int, Failure] = {}
+    def in_order(self) -> list[Outcome]:
+        """Runs points of which nothing is searched, like `run`; returns the outcome of each, in their order."""
+        found: dict[int, Outcome] = {}
         for outcome in self.outcomes():
-            if isinstance(outcome, Failure):
-                failures[outcome.run.index] = outcome
-            else:
-                records[outcome.run.index] = outcome.record
-                summaries = [records[index].summary for index in sorted(records)]
+            found[outcome.run.index] = outcome
+            if isinstance(outcome, PointFinished):
+                ordered = [found[index] for index in sorted(found)]
+                summaries = [each.record.summary for each in ordered if isinstance(each, PointFinished)]
                 write_summary(self.folder / "summary.json", summaries)
-        return records, failures
+        return [found[index] for index in sorted(found)]
+
+    def _trials(self, points: Sequence[Point], folder: Path) -> list[Outcome]:
+        return dataclasses.replace(self, points=points, folder=folder, keep_going=True).in_order()
 
 
 def run_points(
-    points: "Experiments",
+    points: Experiments,
     folder: str | Path,
     *,
     engine: Engine | None = None,
     jobs: int = 1,
     resume: bool = False,
     reuse: bool = True,
-) -> "Runs":
+) -> Runs:
     """Simulates points into a folder, as `tardigrad run` does: in local processes, or on a Ray cluster.
 
     Args:
@@ -247,11 +208,6 @@ def run_points(
       ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
       Interrupted: SIGINT, SIGTERM or SIGHUP has come; points under way are checkpointed.
     """
-    from simulator.learning import Workshop
-    from simulator.report.runs import Runs
-    from simulator.sweep.folder import output_folder
-    from simulator.sweep.outcomes import PointsFailedError
-
     given = points_of(points)
     if not given:
         raise ValueError("points is empty: give at least one")

@@ -1,151 +1,148 @@
 """The simulation of a task's points, one after another: the same in every process, on every machine."""
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simulator.experiment import SimulationError
+from simulator.experiment import Experiment, Point, SimulationError
 from simulator.host.signals import Stopped
-from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, finished
-from simulator.sweep.outcomes import Failure, Finished, Outcome
+from simulator.learning import Workshop, as_used
+from simulator.progress.observer import Observer
+from simulator.progress.profiler import Profile
+from simulator.progress.trackers import Tracker, track
+from simulator.record import SUMMARY_FILE, RunRecord
+from simulator.simulation.checkpointer import check_same_simulation, result_settings
+from simulator.simulation.shared_training import SharedTraining
+from simulator.simulation.simulate import TrainerKind, simulate
+from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, PROGRESS_FILE, remove_interim_files
+from simulator.sweep.outcomes import Failure, Outcome, PointFinished
 from simulator.sweep.plan import PlannedRun, Task, experiment_of, point_of
-
-if TYPE_CHECKING:
-    from simulator.experiment import Point
-    from simulator.learning import Workshop
-    from simulator.progress.observer import Observer
-    from simulator.progress.profiler import Profile
-    from simulator.progress.trackers import Tracker
-    from simulator.record import RunRecord
-    from simulator.simulation.shared_training import SharedTraining
-    from simulator.simulation.simulate import TrainerKind
-    from simulator.sweep.reuse_plan import Reuse
+from simulator.sweep.progress import ProgressFile
+from simulator.sweep.reuse_plan import Reuse, sharing
 
 
-class TaskRunner:
-    """Simulates points into their folders.
+class PointStopped(Stopped):
+    """A point was asked to stop.
+
+    Attributes:
+      run: the point.
+    """
+
+    def __init__(self, run: PlannedRun, updates: int):
+        super().__init__(updates)
+        self.run = run
+
+
+def simulate_task(
+    task: Task,
+    folder: Path,
+    workshop: Workshop,
+    stop: Callable[[], bool],
+    *,
+    observer_of: Callable[[PlannedRun], Observer | None] = lambda _: None,
+    trainer: TrainerKind | None = None,
+    keep_going: bool = True,
+    profile: Profile | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> Iterator[Outcome]:
+    """Simulates the unfinished points of a task into their folders; yields the outcome of each that was not known.
 
     Args:
+      task: the points.
       folder: that of all.
       workshop: shares data, compiled programs and pretraining between the points.
-      begin: called with every point that is simulated; returns its observer.
       stop: asked after every event whether to checkpoint and stop.
+      observer_of: called with every point that is simulated; returns its observer.
       trainer: of all points; each one's own choice when None.
       keep_going: whether a point that fails is reported; else its error is raised.
       profile: traces the first point that is trained.
       trackers: notified of every point that is simulated.
 
-    Attributes:
-      current: the point that is being simulated.
+    Raises:
+      PointStopped: it was asked to stop.
+      OSError: a failure cannot be saved.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        workshop: "Workshop",
-        begin: "Callable[[PlannedRun], Observer]",
-        stop: Callable[[], bool],
-        *,
-        trainer: "TrainerKind | None" = None,
-        keep_going: bool = True,
-        profile: "Profile | None" = None,
-        trackers: "Sequence[Tracker]" = (),
-    ):
-        self._profile, self._trackers = profile, trackers
-        self.current: PlannedRun | None = None
-        self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
-        self._trainer, self._keep_going = trainer, keep_going
-
-    def outcomes(self, task: Task) -> Iterator[Outcome]:
-        """Simulates the unfinished points of a task; yields the outcome of each that was not known.
-
-        Raises:
-          Stopped: it was asked to stop.
-          OSError: a failure cannot be saved.
-        """
-        self.current = task.runs[0]
-        try:
-            plan = self._plan(task)
-        except Stopped:
-            raise
-        except Exception as error:
-            if not self._keep_going:
-                raise
-            failed = [Failure.of(run, error) for run in task.runs if run.index not in task.known]
-            for failure in failed:
-                failure.write(self._folder)
-            yield from failed
-            return
-        for position, run in enumerate(task.runs):
-            self.current = run
-            share = plan.share(position)
-            outcome = self._outcome(run, share)
-            if isinstance(outcome, Finished):
-                plan.done(position, outcome.record, share.kept)
-                _clean(self._folder / run.folder)
-            else:  # here, what the point had made is free again
-                outcome.write(self._folder)
-            if run.index not in task.known:
-                yield outcome
-
-    def _plan(self, task: Task) -> "Reuse":
-        from simulator.sweep.reuse_plan import Reuse, sharing
-
-        if not task.reuse:
-            return Reuse()
-        labels = [run.label for run in task.runs]
-        return sharing([experiment_of(run) for run in task.runs], labels, self._workshop, self._stop)
-
-    def _outcome(self, run: PlannedRun, share: "SharedTraining") -> Outcome:
-        try:
-            record = finished(self._folder / run.folder, run.experiment)
-            return Finished(run, self._simulate(run, share) if record is None else record)
-        except Stopped:
-            raise
-        except SimulationError as error:
-            if not self._keep_going:
-                raise SimulationError(f"{run.label}: {error}") from error
-            return Failure.of(run, error)
-        except Exception as error:  # whatever it is, it is this point's
-            if not self._keep_going:
-                raise
-            return Failure.of(run, error)
-
-    def _simulate(self, run: PlannedRun, share: "SharedTraining") -> "RunRecord":
-        observer = self._begin(run)
-        if self._profile is not None and share.trajectory is None:  # else nothing is trained
-            observer = self._profile.of(run.label, observer)
-        (self._folder / run.folder / ERROR_FILE).unlink(missing_ok=True)
+    def record_of(position: int, share: SharedTraining) -> RunRecord:
+        run = task.runs[position]
+        home = folder / run.folder
+        record = finished(home, run.experiment)
+        if record is not None:
+            return record
+        (home / ERROR_FILE).unlink(missing_ok=True)
+        observer = observer_of(run)
+        if trainer is None:  # a timeline alone has no status
+            observer = ProgressFile(home, observer)
+        if profile is not None and observer is not None and share.trajectory is None:  # else nothing is trained
+            observer = profile.of(run.label, observer)
+        settings = {"trainer": trainer, "workshop": workshop, "share": share, "stop": stop}
         record = simulate_point(
-            point_of(run),
-            run.folder,
-            observer,
-            self._trackers,
-            trainer=self._trainer,
-            workshop=self._workshop,
-            checkpoints=self._folder / run.folder / CHECKPOINTS,
-            share=share,
-            stop=self._stop,
+            point_of(run), run.folder, observer, trackers, checkpoints=home / CHECKPOINTS, **settings
         )
-        record.write(self._folder / run.folder)
+        record.write(home)
         return record
+
+    try:
+        plan = _plan(task, workshop, stop)
+    except Stopped as stopped:
+        raise PointStopped(task.runs[0], stopped.updates) from stopped
+    for position, result in plan.simulated(len(task.runs), record_of):
+        run = task.runs[position]
+        outcome = _outcome(run, result, folder, keep_going=keep_going)
+        if run.index not in task.known:
+            yield outcome
+
+
+def _outcome(run: PlannedRun, result: RunRecord | Exception, folder: Path, *, keep_going: bool) -> Outcome:
+    if isinstance(result, Stopped):
+        raise PointStopped(run, result.updates) from result
+    (folder / run.folder / PROGRESS_FILE).unlink(missing_ok=True)
+    if isinstance(result, RunRecord):
+        remove_interim_files(folder / run.folder)
+        return PointFinished(run, result)
+    if keep_going:  # whatever it is, it is this point's
+        failure = Failure.of(run, result)
+        failure.write(folder)
+        return failure
+    if isinstance(result, SimulationError):
+        raise SimulationError(f"{run.label}: {result}") from result
+    raise result
+
+
+def _plan(task: Task, workshop: Workshop, stop: Callable[[], bool]) -> Reuse:
+    if not task.reuse:
+        return Reuse()
+    try:
+        experiments = [experiment_of(run) for run in task.runs]
+    except SimulationError:  # its point fails with it
+        return Reuse()
+    return sharing(experiments, [run.label for run in task.runs], workshop, stop)
 
 
 def simulate_point(
-    point: "Point", name: str, observer: "Observer | None", trackers: "Sequence[Tracker]", **how: Any
-) -> "RunRecord":
+    point: Point, name: str, observer: Observer | None, trackers: Sequence[Tracker], **how: Any
+) -> RunRecord:
     """Simulates a point, notifying trackers under `name`; `how` is passed on to `simulate`."""
-    from simulator.progress.trackers import track
-    from simulator.simulation.simulate import simulate
-
     with track(trackers, name, point, observer) as tracked:
         record = simulate(point.experiment, observer=tracked, overrides=point.overrides, tuned=point.tuned, **how)
         tracked.finished(record)
     return record
 
 
-def _clean(folder: Path) -> None:
-    """Removes files that a finished point needs no more."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / ERROR_FILE).unlink(missing_ok=True)
+def finished(folder: Path, experiment: Mapping[str, Any]) -> RunRecord | None:
+    """Returns the record of a run that has finished, None if there is none.
+
+    Args:
+      folder: the run's.
+      experiment: the resolved experiment.
+
+    Raises:
+      RecordError: the record is damaged, or of another experiment.
+    """
+    if not (folder / SUMMARY_FILE).exists():
+        return None
+    record = RunRecord.read(folder)
+    used = as_used(Experiment.model_validate(experiment))
+    settings = [{"experiment": result_settings(each)} for each in (record.experiment, used)]
+    check_same_simulation(str(folder), *settings)
+    return record

@@ -444,7 +444,7 @@ def test_an_interruption_while_jax_computes_ends_without_a_crash(tmp_path):
 
 
 def test_runs_that_finished_survive_an_interruption(tardigrad, tmp_path, monkeypatch):
-    from simulator.simulation import simulate as module
+    from simulator.sweep import task as module
 
     simulate = module.simulate
 

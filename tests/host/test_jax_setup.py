@@ -11,7 +11,7 @@ import yaml
 
 from simulator.experiment.file import merge
 from simulator.host import jax_setup
-from simulator.sweep.executors.environment import node_surroundings
+from simulator.sweep.executors.environment import node_environment
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 
@@ -137,12 +137,12 @@ def test_what_is_chosen_where_cuda_has_no_driver(
 
 def test_a_clusters_machines_do_not_have_to_do_without_cuda_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jax_setup, "jax_option", lambda name: "cpu")
-    assert node_surroundings(1, 1, None).environment["JAX_PLATFORMS"] == "cpu"  # the user's choice
+    assert node_environment(1, 1, None).variables["JAX_PLATFORMS"] == "cpu"  # the user's choice
     monkeypatch.setattr(jax_setup, "replaced_choice", "")
-    assert "JAX_PLATFORMS" not in node_surroundings(1, 1, None).environment
-    assert node_surroundings(1, 0, None).environment["JAX_PLATFORMS"] == "cpu"
+    assert "JAX_PLATFORMS" not in node_environment(1, 1, None).variables
+    assert node_environment(1, 0, None).variables["JAX_PLATFORMS"] == "cpu"
     monkeypatch.setattr(jax_setup, "replaced_choice", "cuda,cpu")
-    assert node_surroundings(1, 1, None).environment["JAX_PLATFORMS"] == "cuda,cpu"
+    assert node_environment(1, 1, None).variables["JAX_PLATFORMS"] == "cuda,cpu"
 
 
 SHOW = "import simulator; simulator.use_cpu_cores({}); import jax; print(jax.local_device_count())"

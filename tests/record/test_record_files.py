@@ -19,10 +19,10 @@ from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, re
 from simulator.record.files import write_summary
 from simulator.report import save_table, write_trace
 from simulator.report.page import write_report
-from simulator.sweep.executors.messages import Piece
-from simulator.sweep.executors.ray_node import Inbox
+from simulator.sweep.executors.ray_node import FileReceiver
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import PlannedRun, write_sweep
+from simulator.sweep.progress import ProgressFile
 from tests.experiments import tiny
 from tests.record.builders import build_record
 
@@ -52,7 +52,8 @@ WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a report": (lambda folder: write_report([build_record()], folder / "report.html"), "report.html"),
     "a trace": (lambda folder: write_trace([build_record()], folder / "trace.json.gz"), "trace.json.gz"),
     "a log": (log_much, "run"),
-    "a piece": (lambda folder: Inbox(folder, 1).add(Piece(0, "1", "f", b"x", True)), ".incoming/1/f"),
+    "a piece": (lambda folder: FileReceiver(folder, 1).add("1/f", b"x"), ".incoming/1/f"),
+    "progress": (ProgressFile, "progress.json"),
 }
 
 

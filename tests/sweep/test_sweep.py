@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import pickle
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 from simulator import (
     Local,
@@ -28,23 +30,25 @@ from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.host.errors import SettingError
 from simulator.learning import Workshop
+from simulator.progress.live import LiveView
 from simulator.progress.observer import Progress
 from simulator.sweep import estimate as estimates
+from simulator.sweep import task as tasks
 from simulator.sweep.estimate import PointCost, SweepCost, estimate
-from simulator.sweep.executors.attempt import Ledger
-from simulator.sweep.executors.environment import node_surroundings
-from simulator.sweep.executors.messages import Advanced, Begun, Over, Stood
+from simulator.sweep.executors.attempt import Attempt, LostProcess
+from simulator.sweep.executors.environment import node_environment
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import (
     PlannedRun,
     Task,
     experiment_of,
-    groups_of,
     planned_runs,
     tasks_of,
     where_they_were,
     write_sweep,
 )
+from simulator.sweep.progress import PointViews, ProgressFile
+from simulator.sweep.reuse_plan import groups_of
 from tests.experiments import TINY, tiny
 from tests.killed_runs import CLASSIFIER
 
@@ -106,16 +110,14 @@ def test_a_point_that_fails_does_not_stop_the_others(tardigrad: Any, tmp_path: P
 
 
 def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from simulator.simulation import simulate as module
-
-    simulate = module.simulate
+    simulate = tasks.simulate
 
     def faulty(experiment: Any, **kwargs: Any) -> Any:
         if experiment.seed == 0:
             raise ZeroDivisionError("no such luck")
         return simulate(experiment, **kwargs)
 
-    monkeypatch.setattr(module, "simulate", faulty)
+    monkeypatch.setattr(tasks, "simulate", faulty)
     points = points_of(tmp_path, sweep={"seed": [0, 1]})
     with pytest.raises(PointsFailedError, match="seed=0: ZeroDivisionError: no such luck") as failed:
         run_points(points, tmp_path / "a")
@@ -134,18 +136,16 @@ def test_an_error_of_any_kind_is_its_points_own(tmp_path: Path, monkeypatch: pyt
 
 
 def test_points_are_found_again_when_a_sweep_has_got_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from simulator.simulation import simulate as module
-
     out = tmp_path / "a"
     run_points(points_of(tmp_path, sweep={"seed": [1, 2]}), out)
     simulated = []
-    simulate = module.simulate
+    simulate = tasks.simulate
 
     def noted(experiment: Any, **kwargs: Any) -> Any:
         simulated.append(experiment.seed)
         return simulate(experiment, **kwargs)
 
-    monkeypatch.setattr(module, "simulate", noted)
+    monkeypatch.setattr(tasks, "simulate", noted)
     records = run_points(points_of(tmp_path, sweep={"seed": [0, 2, 1, 3]}), out, resume=True)
     assert [record.summary["seed"] for record in records] == [0, 2, 1, 3]
     assert simulated == [0, 3]
@@ -161,58 +161,55 @@ def test_points_are_found_again_when_a_sweep_has_got_others(tmp_path: Path, monk
     assert [run.folder for run in where_they_were(runs, out)] == ["0", "1-2"]
 
 
-class Watching:
-    """Notes what a watch is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def begin(self, run: PlannedRun) -> "Watching":
-        self.told.append(f"begin {run.index}")
-        return self
-
-    def lost(self, run: PlannedRun) -> None:
-        self.told.append(f"lost {run.index}")
-
-    def pretrained(self, steps: int, of: int, loss: float) -> None:
-        self.told.append("pretrained")
-
-    def advanced(self, progress: Progress) -> None:
-        self.told.append(f"at {progress.server_updates}")
+PROGRESS = Progress(1.0, 10, 10, 7, 0.0, math.nan, 2.0, 0.5)
 
 
-def test_what_is_left_of_a_lost_task_is_tried_again_and_then_has_failed():
-    watching = Watching()
-    ledger = Ledger(Task(tuple(map(run_of, range(4))), known=frozenset({0})), watching)
-    record: Any = object()
-    ledger.hear(Begun(1), lambda run: record)
-    assert ledger.hear(Over(1), lambda run: record).record is record  # type: ignore[union-attr]
-    ledger.hear(Begun(2), lambda run: record)
-    ledger.hear(Advanced(2, Progress(1.0, 10, 10, 7, 0.0, 1.0, 2.0, 0.5)), lambda run: record)
-    assert ledger.stands() == ["run 2 stands after 7 server updates"]
-    failure, again = ledger.lost("it was killed", retries=1)
-    assert failure is None
+@pytest.fixture
+def views() -> Iterator[PointViews]:
+    """Views of five points, of which nothing is drawn."""
+    with LiveView(Console(quiet=True), 5) as view:
+        yield PointViews(view, [1.0] * 5)
+
+
+@pytest.mark.usefixtures("mixed_dtypes")
+def test_what_is_left_of_a_lost_task_is_tried_again_and_then_has_failed(tmp_path: Path, views: PointViews):
+    runs = planned_runs(points_of(tmp_path, sweep={"seed": [0, 1, 2, 3]}))
+    Failure(runs[3], "E", "of a former try").write(tmp_path)
+    attempt = Attempt(Task(tuple(runs), known=frozenset({0})), tmp_path, views)
+    assert not attempt.has_begun
+    run_points(points_of(tmp_path, seed=1), tmp_path / "out")
+    (tmp_path / "out/1-tiny").rename(tmp_path / runs[1].folder)
+    ProgressFile(tmp_path / runs[2].folder).advanced(PROGRESS)
+    assert [outcome.run.index for outcome in attempt.outcomes()] == [1]
+    assert list(attempt.outcomes()) == []
+    assert attempt.has_begun
+    assert (views.of(runs[2]).fraction, views.of(runs[3]).fraction) == (0.5, 0.0)
+    assert attempt.describe() == [f"{runs[2].label} stands after 0 server updates"]
+    failures, again = attempt.retry(LostProcess("it was killed"), retries=1)
+    assert failures == []
     assert again is not None
     assert (again.attempt, again.known, len(again.runs)) == (1, {0, 1}, 4)
-    assert watching.told == ["begin 1", "begin 2", "at 7", "lost 2"]
-    ledger = Ledger(again, watching)
-    ledger.hear(Begun(2), lambda run: record)
-    failure, again = ledger.lost("it was killed", retries=1)
-    assert str(failure) == "run 2: it was killed, 2 times in all"
+    assert not (tmp_path / runs[2].folder / "progress.json").exists()
+    [failure], again = Attempt(again, tmp_path, views).retry(LostProcess("it was killed"), retries=1)
+    assert str(failure) == f"{runs[2].label}: it was killed, 2 times in all"
     assert again is not None
     assert ([run.index for run in again.runs], again.attempt) == ([0, 1, 3], 0)
-    ledger = Ledger(again, watching)
-    assert ledger.hear(Failure(run_of(3), "E", "no"), lambda run: record) == Failure(run_of(3), "E", "no")
-    assert ledger.lost("it was killed", retries=1) == (None, None)
+    attempt = Attempt(again, tmp_path, views)
+    assert list(attempt.outcomes()) == []
+    Failure(runs[3], "E", "no").write(tmp_path)
+    assert list(attempt.outcomes()) == [Failure(runs[3], "E", "no")]
+    assert attempt.retry(LostProcess("it was killed"), retries=1) == ([], None)
 
 
-def test_a_process_that_was_asked_to_stop_has_not_failed():
-    ledger = Ledger(Task((run_of(0),), attempt=5), Watching())
-    ledger.hear(Begun(0), lambda run: None)  # type: ignore[arg-type,return-value]
-    ledger.hear(Stood(0, 3), lambda run: None)  # type: ignore[arg-type,return-value]
-    failure, again = ledger.lost("it ended", retries=1)
-    assert failure is None
+def test_a_process_that_was_asked_to_stop_has_not_failed(tmp_path: Path, views: PointViews):
+    attempt = Attempt(Task((run_of(0), run_of(1)), attempt=5), tmp_path, views)
+    failures, again = attempt.retry(None, retries=1)
+    assert failures == []
     assert again is not None
+    assert len(again.runs) == 2
+    failures, again = attempt.retry(LostProcess("no such program", is_final=True), retries=9)
+    assert [str(failure) for failure in failures] == ["run 0: no such program", "run 1: no such program"]
+    assert again is None
 
 
 def test_status_tells_running_stopped_and_waiting_points(tardigrad: Any, tmp_path: Path):
@@ -224,8 +221,8 @@ def test_status_tells_running_stopped_and_waiting_points(tardigrad: Any, tmp_pat
         checkpoint = folder / "checkpoints/000000000123"
         checkpoint.mkdir(parents=True)
         (checkpoint / "facts.json").write_text('{"updates": 17}')
-    stands = {"0": {"fraction": 0.5, "server_updates": 20, "local_steps": 100, "perplexity": 5.0}}
-    (tmp_path / "a/progress.json").write_text(json.dumps(stands))
+    progress = dataclasses.replace(PROGRESS, server_updates=20, perplexity=5.0)
+    ProgressFile(folders[0]).advanced(progress)
     code, out, _ = tardigrad("sweep", "status", "a")
     assert (code, "1 finished, 2 stopped of 3 in a" in out) == (0, True)
     assert out.count("checkpoint after 17 server updates") == 2
@@ -233,6 +230,16 @@ def test_status_tells_running_stopped_and_waiting_points(tardigrad: Any, tmp_pat
         _, out, _ = tardigrad("sweep", "status", "a")
     assert "1 finished, 1 running, 1 waiting of 3 in a" in out
     assert "50.0 %, 20 server updates, perplexity 5.000" in out
+    for saved, shown in (("pretrained", "pretraining: 1,000 of 2,000 steps"), (None, "preparing")):
+        observer = ProgressFile(folders[0])
+        if saved:
+            observer.pretrained(1000, 2000, 1.5)
+        with FileLock(tmp_path / "a/.lock"):
+            assert shown in tardigrad("sweep", "status", "a")[1]
+    (folders[0] / "progress.json").write_text('{"simulation": {"fraction": 1}}')
+    with FileLock(tmp_path / "a/.lock"):
+        _, out, _ = tardigrad("sweep", "status", "a")
+    assert "1 finished, 1 waiting, 1 damaged of 3 in a" in out
     code, _, err = tardigrad("sweep", "status", "a/1-tiny-seed-0")
     assert (code, "no sweep here: give the output folder of `tardigrad run`" in err) == (2, True)
 
@@ -335,13 +342,13 @@ def test_a_part_of_a_gpu_has_that_part_of_its_memory(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "here")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    found = node_surroundings(cpus=3, gpus=0.25, memory=4e9)
+    found = node_environment(cpus=3, gpus=0.25, memory=4e9)
     assert found.memory == 4e9
-    assert found.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.225"
-    assert found.environment["JAX_NUM_CPU_DEVICES"] == "3"
-    assert found.environment["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
-    assert not {"JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS"} & set(found.environment)
-    none = node_surroundings(cpus=None, gpus=0, memory=None).environment
+    assert found.variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.225"
+    assert found.variables["JAX_NUM_CPU_DEVICES"] == "3"
+    assert found.variables["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    assert not {"JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS"} & set(found.variables)
+    none = node_environment(cpus=None, gpus=0, memory=None).variables
     assert none["JAX_PLATFORMS"] == "cpu"
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in none
     assert OnRay().gpus == 0

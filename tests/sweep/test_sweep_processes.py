@@ -66,18 +66,18 @@ def test_processes_make_the_same_records_and_a_failure_stops_no_other(tmp_path: 
     assert names[0] == names[1]
 
 
-def test_a_process_that_is_killed_is_replaced_and_its_point_goes_on(tmp_path: Path):
+def test_a_process_that_is_killed_or_told_to_end_is_replaced_and_its_point_goes_on(tmp_path: Path):
     points = points_of(tmp_path, sweep={"seed": [0, 1]}, budget={"local_steps": 4_000})
     killed: list[int] = []
 
     def kill() -> None:
-        """Kills every process once that has written a checkpoint down."""
+        """Kills a process, and tells the other to end, once there is a checkpoint."""
         while not killed and running.is_set():
             if list((tmp_path / "two").glob("1-*/checkpoints/0*/manifest.json")):
                 children = multiprocessing.active_children()
                 killed.extend(child.pid for child in children if child.pid is not None)
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
+                for pid, number in zip(killed, (signal.SIGKILL, signal.SIGTERM), strict=True):
+                    os.kill(pid, number)
             time.sleep(0.02)
 
     running = threading.Event()

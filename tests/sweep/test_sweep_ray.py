@@ -1,6 +1,7 @@
-"""A Ray cluster of two nodes on this machine: a node is killed, and every point is as if simulated here."""
+"""A Ray cluster of two nodes on this machine: a node is killed, and every point is as if simulated here; its files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from simulator import load, read_runs, simulate
 from simulator.experiment.file import merge
 from simulator.learning import Workshop
+from simulator.sweep.executors import ray_node
+from simulator.sweep.executors.ray_node import FileReceiver, FileSender
+from simulator.sweep.plan import PlannedRun, Task
+from simulator.sweep.progress import ProgressFile
 from tests.experiments import TINY, outside
 from tests.killed_runs import CLASSIFIER
 
@@ -42,3 +47,39 @@ def test_points_of_a_node_that_dies_go_on_elsewhere_to_the_records_that_are_made
             assert record.summary[key] == alone.summary[key]
         for name in ("rounds", "evaluations", "faults"):
             pd.testing.assert_frame_equal(getattr(record, name), getattr(alone, name), check_exact=True)
+
+
+def test_files_of_a_point_arrive_whole_whatever_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_node, "PIECE_BYTES", 4)
+    there, here = tmp_path / "there/1-a", tmp_path / "here/1-a"
+    receiver = FileReceiver(here, keep=1)
+
+    def send(point: str, path: str, content: bytes | None) -> None:
+        assert point == "1-a"
+        receiver.add(path, content)
+        if content is not None:
+            assert not (here / path).exists() or path == "progress.json"
+            shutil.rmtree(there / "checkpoints", ignore_errors=True)
+
+    def files(folder: Path) -> dict[str, bytes]:
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+    sender = FileSender(Task((PlannedRun(0, "a", "1-a", {}, {}),)), tmp_path / "there", send)
+    sender.send_new()
+    assert not here.exists()
+    ProgressFile(there)
+    for name in ("000000000001", "000000000002"):
+        checkpoint = there / "checkpoints" / name
+        (checkpoint / "arrays").mkdir(parents=True)
+        (checkpoint / "arrays/long").write_bytes(b"0123456789")
+        (checkpoint / "facts.json").write_bytes(b"")
+        written = files(there)
+        sender.send_new()
+        assert files(here) == written
+    (there / "rounds.parquet").write_bytes(b"table")
+    (there / "summary.json").write_bytes(b"{}")
+    (there / "progress.json").unlink()
+    sender.send_new()
+    assert files(here) == files(there) == {"rounds.parquet": b"table", "summary.json": b"{}"}
+    sender.send_new()  # no more

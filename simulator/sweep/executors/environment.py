@@ -1,4 +1,7 @@
-"""Environment of a process that simulates points: devices, memory, and JAX's settings."""
+"""Environment of a process that simulates points: devices, memory, and JAX's settings.
+
+JAX is imported where it is asked: some settings are made before it is loaded.
+"""
 
 import dataclasses
 import math
@@ -24,16 +27,16 @@ USED_OF_GPU = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
-class Surroundings:
+class ProcessEnvironment:
     """Environment of a process.
 
     Attributes:
-      environment: variables to set before JAX is loaded; those that are None are removed.
+      variables: to set before JAX is loaded; those that are None are removed.
       memory: its part of the host's memory: bytes, or a share up to 1.
       plugins: to run first; those of this process when absent.
     """
 
-    environment: Mapping[str, str | None]
+    variables: Mapping[str, str | None]
     memory: float = 1.0
     plugins: tuple[Plugin, ...] = dataclasses.field(default_factory=plugins_so_far)
 
@@ -44,12 +47,12 @@ class Surroundings:
           ExperimentError: a plugin cannot be run.
           RuntimeError: JAX computes already, with other settings.
         """
-        for name, value in self.environment.items():
+        for name, value in self.variables.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        cores = self.environment.get(_CPU_DEVICES)
+        cores = self.variables.get(_CPU_DEVICES)
         if cores is not None and "jax" in sys.modules:  # by a script that multiprocessing has read again
             import jax
 
@@ -66,7 +69,7 @@ def leave_memory_to_others() -> None:
     os.environ.setdefault(_PREALLOCATE, "false")
 
 
-def local_surroundings(processes: int) -> list[Surroundings]:
+def local_environments(processes: int) -> list[ProcessEnvironment]:
     """Returns the environment of each of several processes on this machine.
 
     On a CPU each has as many JAX devices as this one, so that the same rounds share a program and results have the same
@@ -79,7 +82,7 @@ def local_surroundings(processes: int) -> list[Surroundings]:
 
     backend, devices = jax.default_backend(), jax.local_device_count()
     if backend == "cpu":
-        return [Surroundings(_cpu_devices(devices), 1 / processes)] * processes
+        return [ProcessEnvironment(_cpu_devices(devices), 1 / processes)] * processes
     if backend not in ("gpu", "cuda", "rocm"):
         message = f"a {backend.upper()} belongs to one process: use --jobs 1, or --engine ray on several machines"
         raise ExperimentError([Problem("--jobs", message, processes)])
@@ -89,10 +92,10 @@ def local_surroundings(processes: int) -> list[Surroundings]:
     for place in range(processes):
         first = place % devices if sharing > 1 else place * each
         own = ",".join(visible[first : first + each])
-        environment = {_VISIBLE: own, _PREALLOCATE: None}
+        variables = {_VISIBLE: own, _PREALLOCATE: None}
         if sharing > 1 and _FRACTION not in os.environ:
-            environment[_FRACTION] = f"{USED_OF_GPU / sharing:.3f}"
-        found.append(Surroundings(environment, 1 / processes))
+            variables[_FRACTION] = f"{USED_OF_GPU / sharing:.3f}"
+        found.append(ProcessEnvironment(variables, 1 / processes))
     return found
 
 
@@ -103,7 +106,7 @@ def local_cores() -> int:
     return jax.local_device_count() if jax.default_backend() == "cpu" else available_cores()
 
 
-def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> Surroundings:
+def node_environment(cpus: float | None, gpus: float, memory: float | None) -> ProcessEnvironment:
     """Returns the environment of a task on a machine of a cluster.
 
     Args:
@@ -113,15 +116,15 @@ def node_surroundings(cpus: float | None, gpus: float, memory: float | None) -> 
       memory: bytes of the host's.
     """
     devices, threads = (local_cores(), available_cores()) if cpus is None else (max(1, math.floor(cpus)),) * 2
-    environment: dict[str, str | None] = {_THREADS: str(threads), _PREALLOCATE: None, **_cpu_devices(devices)}
-    environment |= {name: value for name, value in os.environ.items() if _is_setting(name)}
+    variables: dict[str, str | None] = {_THREADS: str(threads), _PREALLOCATE: None, **_cpu_devices(devices)}
+    variables |= {name: value for name, value in os.environ.items() if _is_setting(name)}
     if choice := choice_of_user():
-        environment[_PLATFORMS] = choice
+        variables[_PLATFORMS] = choice
     if 0 < gpus < 1:
-        environment[_FRACTION] = f"{USED_OF_GPU * gpus:.3f}"
+        variables[_FRACTION] = f"{USED_OF_GPU * gpus:.3f}"
     if gpus == 0:
-        environment.setdefault(_PLATFORMS, "cpu")
-    return Surroundings(environment, memory or 1.0)
+        variables.setdefault(_PLATFORMS, "cpu")
+    return ProcessEnvironment(variables, memory or 1.0)
 
 
 def _cpu_devices(count: int) -> dict[str, str]:

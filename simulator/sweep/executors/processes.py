@@ -1,210 +1,150 @@
-"""Points simulated by several processes of this machine."""
+"""Processes of this machine that simulate tasks."""
 
+import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from simulator.experiment import SimulationError
-from simulator.host.signals import HANG_UP, Interrupted, StopSignals
-from simulator.sweep.executors.attempt import Ledger
-from simulator.sweep.executors.environment import Surroundings
-from simulator.sweep.executors.messages import Message, Ready, TaskDone
-from simulator.sweep.folder import finished
-from simulator.sweep.outcomes import Outcome, Watch
-from simulator.sweep.plan import Task
-
-_HEARD_EVERY_S = 0.2
-_LEAVES_WITHIN_S = 10.0
+from simulator.sweep.executors.attempt import Attempt, LostProcess
+from simulator.sweep.executors.environment import ProcessEnvironment
+from simulator.sweep.executors.task_process import depend_on_parent, ignore_terminal, simulate_until_terminated
 
 
-class Processes:
-    """Simulates tasks in processes of their own, which share nothing but the folder.
-
-    A process that is killed is replaced, and its point resumes from its checkpoint.
+class ProcessPool:
+    """Processes that share nothing but the folder; one that is gone is replaced. Use it as a context.
 
     Args:
       folder: that of all points.
-      surroundings: of each process; there are as many.
-      watch: notified of the progress of points.
-      stop: says when to stop.
-      retries: number of times that a task whose process is gone is tried again.
+      environments: of each process; there are as many.
     """
 
-    def __init__(
-        self, folder: Path, surroundings: Sequence[Surroundings], watch: Watch, stop: StopSignals, retries: int
-    ):
-        self._folder, self._surroundings, self._watch, self._stop = folder, surroundings, watch, stop
-        self._retries = retries
-        self._waiting: deque[Task] = deque()
-        self._outcomes: deque[Outcome] = deque()
-        self._workers: list[_Worker] = []
-        self._stopping = False
-        self._stood: list[str] = []
+    def __init__(self, folder: Path, environments: Sequence[ProcessEnvironment]):
+        self._folder, self._free = folder, list(environments)
+        self._idle: list[_Process] = []
+        self._busy: dict[Future[bool], tuple[_Process, Attempt]] = {}
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "ProcessPool":
         """Starts nothing yet: processes come with the tasks."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends the processes; those that are at work are killed, and their checkpoints are kept."""
-        for worker in self._workers:
-            worker.leave()
-        for worker in self._workers:
-            worker.process.join(_LEAVES_WITHIN_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.connection.close()
-        self._workers.clear()
+    def __exit__(self, *_: object) -> None:
+        """Kills the processes; the checkpoints of those that are at work are kept."""
+        for process in [*self._idle, *(process for process, _ in self._busy.values())]:
+            process.kill()
 
-    def submit(self, task: Task) -> None:
-        """Adds a task."""
-        self._waiting.append(task)
+    def start(self, waiting: deque[Attempt]) -> Attempt | None:
+        """Gives an attempt to an idle process, if possible to one that has made the same start."""
+        if not self._idle and self._free:
+            self._idle.append(_Process(self._free.pop(0)))
+        if not self._idle:
+            return None
+        made = ((each, process) for process in self._idle for each in waiting if each.task.start in process.starts)
+        attempt, process = next(made, (waiting[0], self._idle[0]))
+        waiting.remove(attempt)
+        self._idle.remove(process)
+        self._busy[process.simulate(attempt, self._folder)] = process, attempt
+        return attempt
 
-    def next(self) -> Outcome | None:
-        """Waits until another point is over and returns its outcome, None if no task is left.
+    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, LostProcess | None]]:
+        """Yields the attempts that have ended.
 
         Raises:
-          Interrupted: it was asked to stop; points under way are checkpointed.
           SimulationError: processes cannot be started.
+          Exception: of a process, where it is none of a point's.
         """
-        while not self._outcomes:
-            self._ask_to_stop()
-            self._give_out()
-            busy = [worker for worker in self._workers if worker.ledger is not None]
-            if not busy:
-                if self._stopping:
-                    self._interrupt()
-                return None
-            for connection in wait([worker.connection for worker in busy], timeout=_HEARD_EVERY_S):
-                self._hear(next(worker for worker in busy if worker.connection is connection))
-        return self._outcomes.popleft()
+        done, _ = concurrent.futures.wait(self._busy, timeout_s, concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            process, attempt = self._busy.pop(future)
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                self._free.append(process.environment)
+                yield attempt, LostProcess(f"the process that simulated it {process.end()}")
+                continue
+            self._idle.append(process)
+            if error is not None:
+                raise error
+            if not future.result():  # somebody has told it to end
+                self._idle.remove(process)
+                process.kill()
+                self._free.append(process.environment)
+            yield attempt, None
 
-    def _ask_to_stop(self) -> None:
-        if self._stopping or not self._stop():
-            return
-        self._stopping = True
-        for worker in self._workers:
-            if worker.ledger is not None:
-                worker.process.terminate()  # it writes the state down and leaves
-
-    def _interrupt(self) -> None:
-        assert self._stop.received is not None
-        stand = "; ".join(self._stood) or "nothing was under way"
-        raise Interrupted(self._stop.received, f"{stand}: go on with --resume --out {self._folder}")
-
-    def _give_out(self) -> None:
-        """Gives waiting tasks to idle processes, if possible to one that has made the same start."""
-        while self._waiting and not self._stopping:
-            idle = [worker for worker in self._workers if worker.ledger is None]
-            if not idle and len(self._workers) < len(self._surroundings):
-                taken = {worker.place for worker in self._workers}
-                place = next(place for place in range(len(self._surroundings)) if place not in taken)
-                idle = [_Worker(self._folder, self._surroundings[place], place)]
-                self._workers += idle
-            if not idle:
-                return
-            made = ((task, worker) for worker in idle for task in self._waiting if task.start in worker.starts)
-            task, worker = next(made, (self._waiting[0], idle[0]))
-            self._waiting.remove(task)
-            worker.begin(task, Ledger(task, self._watch))
-
-    def _hear(self, worker: "_Worker") -> None:
-        assert worker.ledger is not None
-        try:
-            message: Message = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._lost(worker)
-            return
-        if isinstance(message, Ready):
-            worker.ready = True
-        elif isinstance(message, TaskDone):
-            worker.ledger = None
-        else:
-            self._note(worker.ledger, message)
-
-    def _note(self, ledger: Ledger, message: Message) -> None:
-        outcome = ledger.hear(message, lambda run: finished(self._folder / run.folder, run.experiment))
-        if outcome is not None:
-            self._outcomes.append(outcome)
-
-    def _lost(self, worker: "_Worker") -> None:
-        """Replaces a process that is gone, and retries its task."""
-        self._workers.remove(worker)
-        worker.process.join()
-        worker.connection.close()
-        ledger = worker.ledger
-        assert ledger is not None
-        if self._stopping:
-            self._stood += ledger.stands()
-            return
-        if not worker.ready and (worker.process.exitcode or 0) > 0:
-            raise SimulationError(
-                f"a process for --jobs cannot be started (it {_ended(worker.process.exitcode)} at once): see its "
-                "message above; a script that starts processes has to do so under `if __name__ == '__main__':`"
-            )
-        failure, again = ledger.lost(f"the process that simulated it {_ended(worker.process.exitcode)}", self._retries)
-        if failure is not None:
-            failure.write(self._folder)
-            self._outcomes.append(failure)
-        if again is not None:
-            self._waiting.appendleft(again)
+    def ask_to_stop(self) -> None:
+        """Makes busy processes write their states down and end their tasks."""
+        for process, _ in self._busy.values():
+            process.terminate()
 
 
-class _Worker:
-    """A process, as its parent sees it.
+class _Context(SpawnContext):  # spawned, since JAX has threads, which a fork would not have
+    """Context that gives away the process that a pool starts in it."""
+
+    process: SpawnProcess
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        """Makes a process."""
+        self.process = SpawnProcess(*args, **kwargs)
+        return self.process
+
+
+class _Process:
+    """A pool of one process: so each has its own environment, and one that is gone takes no other's task with it.
 
     Attributes:
-      process: it.
-      connection: to it.
-      place: index among the processes.
-      ready: whether it has started.
-      ledger: of its task, None where it has none.
+      environment: of the process.
       starts: those of the tasks that it has had.
     """
 
-    def __init__(self, folder: Path, surroundings: Surroundings, place: int):
-        context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would not have
-        self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, folder, surroundings), daemon=True)
-        with _terminal_ignored():
-            self.process.start()
-        theirs.close()
-        self.place = place
-        self.ready = False
-        self.ledger: Ledger | None = None
+    def __init__(self, environment: ProcessEnvironment):
+        self.environment = environment
         self.starts: set[str] = set()
+        self._context = _Context()
+        self._pool = ProcessPoolExecutor(1, self._context, depend_on_parent)
+        with _terminal_ignored():
+            self._started = self._pool.submit(os.getpid)
 
-    def begin(self, task: Task, ledger: Ledger) -> None:
-        """Sends a task."""
-        self.ledger = ledger
-        self.starts.add(task.start)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is gone, as will be heard
-            self.connection.send(task)
+    def simulate(self, attempt: Attempt, folder: Path) -> Future[bool]:
+        self.starts.add(attempt.task.start)
+        try:
+            return self._pool.submit(simulate_until_terminated, attempt.task, folder, self.environment)
+        except BrokenProcessPool as error:  # it went while it was idle
+            future: Future[bool] = Future()
+            future.set_exception(error)
+            return future
 
-    def leave(self) -> None:
-        """Ends the process, at once if it is at work."""
-        if self.ledger is not None:
-            self.process.kill()
-            return
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send(None)
+    def terminate(self) -> None:
+        self._context.process.terminate()
 
+    def kill(self) -> None:
+        self._context.process.kill()  # which an idle one does not mind; JAX's threads could not be ended otherwise
+        self._pool.shutdown()
 
-def _ignore_terminal() -> dict[int, Any]:
-    """Ignores Ctrl-C and hang-ups; returns the previous handlers."""
-    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, HANG_UP) if number is not None}
+    def end(self) -> str:
+        """Returns how the process ended, which is gone.
+
+        Raises:
+          SimulationError: it has never worked.
+        """
+        self._pool.shutdown()
+        code = self._context.process.exitcode
+        text = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            killed = " (out of memory?)" if -code == signal.SIGKILL else ""
+            text = f"was ended by {signal.Signals(-code).name}{killed}"
+        elif self._started.exception() is not None:
+            raise SimulationError(
+                f"a process for --jobs cannot be started (it {text} at once): see its message above; "
+                "a script that starts processes has to do so under `if __name__ == '__main__':`"
+            )
+        return text
 
 
 @contextlib.contextmanager
@@ -213,55 +153,9 @@ def _terminal_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = _ignore_terminal()
+    former = ignore_terminal()
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _ended(code: int | None) -> str:
-    if code is not None and code < 0:
-        killed = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"was ended by {signal.Signals(-code).name}{killed}"
-    return f"ended with exit code {code}"
-
-
-def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> None:
-    """Main function of such a process: simulates the tasks that it is given, until there are no more."""
-    _ignore_terminal()
-    surroundings.enter()
-    from simulator.host.compile_cache import keep_compiled_programs
-    from simulator.host.signals import Stopped
-    from simulator.learning import Workshop
-    from simulator.sweep.executors.messages import Over, Stood, Teller
-    from simulator.sweep.outcomes import Finished
-    from simulator.sweep.task import TaskRunner
-
-    keep_compiled_programs()
-    parent = os.getppid()
-    try:
-        with StopSignals([signal.SIGTERM]) as stop:
-
-            def stopping() -> bool:
-                if os.getppid() != parent:  # killed: another one may go on in the folder
-                    os._exit(1)
-                return stop()
-
-            begin = lambda run: Teller(run, connection.send)  # noqa: E731
-            runner = TaskRunner(folder, Workshop(memory=surroundings.memory), begin, stopping)
-            connection.send(Ready())
-            while (task := connection.recv()) is not None:
-                try:
-                    for outcome in runner.outcomes(task):
-                        connection.send(Over(outcome.run.index) if isinstance(outcome, Finished) else outcome)
-                except Stopped as stopped:
-                    assert runner.current is not None
-                    connection.send(Stood(runner.current.index, stopped.updates))
-                    break
-                connection.send(TaskDone())
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # nobody listens
-    connection.close()
-    os._exit(0)  # the interpreter cannot be torn down safely while JAX's threads still compute

@@ -1,82 +1,54 @@
-"""Points simulated by the machines of a Ray cluster, without a disk that they share.
+"""Machines of a Ray cluster that simulate tasks, without a disk that they share.
 
-A mailbox, an actor beside this process, receives the messages of tasks: progress, checkpoints as they are written,
-finished records. A task whose machine is lost is submitted again with the files received of it, and resumes from there.
+The files that come into a task's folder there go through a queue, beside this process, into the points' folders here. A
+task whose machine is lost is submitted again with the files received of it, and resumes from there. Neither is left to
+Ray's generators: when one is cancelled, its checkpoint would not arrive any more, and Ray Client has none.
 """
 
-import dataclasses
+import itertools
 import os
-import pickle
 import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator.experiment import ExperimentError, Problem
-from simulator.host.signals import Interrupted, StopSignals
 from simulator.host.text import visible
-from simulator.sweep.executors.attempt import Ledger
-from simulator.sweep.executors.environment import local_cores, node_surroundings
-from simulator.sweep.executors.messages import Message, Piece
-from simulator.sweep.executors.ray_node import Inbox, files_of, program
-from simulator.sweep.folder import finished
-from simulator.sweep.outcomes import Failure, Outcome, Watch
-from simulator.sweep.plan import PlannedRun, Task
+from simulator.sweep.engines import OnRay
+from simulator.sweep.executors.attempt import Attempt, LostProcess
+from simulator.sweep.executors.environment import local_cores, node_environment
+from simulator.sweep.executors.ray_node import FileReceiver, files_of, pieces_of, program
 
-if TYPE_CHECKING:
-    from simulator.sweep.sweep import OnRay
-
-_HEARD_EVERY_S = 0.2
 _ANSWERS_WITHIN_S = 5.0
 _SAID_AFTER_S = 5.0
-_MOST_BYTES = 2**28  # in the mailbox; who sends more waits
+_MOST_PIECES = 16  # in the queue; who sends more waits
 
 
-@dataclasses.dataclass
-class _Attempt:
-    """A task that was submitted.
-
-    Attributes:
-      ledger: of its messages.
-      inboxes: of its points' files.
-      cancelled: whether it was taken back before it began.
-    """
-
-    ledger: Ledger
-    inboxes: dict[int, Inbox]
-    cancelled: bool = False
-
-
-class RayExecutor:
-    """Simulates tasks on a Ray cluster. Use it as a context.
+class RayPool:
+    """Machines of a Ray cluster. Use it as a context.
 
     Args:
       folder: that of all points, on this machine alone.
       options: the cluster, and the resources of a task.
-      watch: notified of the progress of points.
-      stop: says when to stop.
 
     Raises:
       ExperimentError: Ray is not installed.
     """
 
-    def __init__(self, folder: Path, options: "OnRay", watch: Watch, stop: StopSignals):
+    def __init__(self, folder: Path, options: OnRay):
         self._ray = _ray()
-        self._folder, self._options, self._watch, self._stop = folder, options, watch, stop
-        self._attempts: dict[Any, _Attempt] = {}  # by what Ray calls them
-        self._numbers: dict[int, Any] = {}
-        self._outcomes: deque[Outcome] = deque()
+        self._folder, self._options = folder, options
+        self._attempts: dict[Any, tuple[int, Attempt]] = {}  # by what Ray calls them, with their numbers
+        self._receivers: dict[int, dict[str, FileReceiver]] = {}  # by attempt, by its points' folders
+        self._numbers = itertools.count()
         self._program = program()
-        self._surroundings = node_surroundings(options.cpus, options.gpus, options.memory)
-        self._stopping = False
-        self._stood: list[str] = []
+        self._environment = node_environment(options.cpus, options.gpus, options.memory)
         self._connected = False
 
-    def __enter__(self) -> "RayExecutor":
+    def __enter__(self) -> "RayPool":
         """Connects to the cluster.
 
         Raises:
@@ -86,8 +58,12 @@ class RayExecutor:
         if not ray.is_initialized():
             self._connect()
             self._connected = True
-        options = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": self._here()}
-        self._mailbox = ray.remote(_mailbox_class()).options(**options).remote(_MOST_BYTES)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        options = {"num_cpus": 0, "scheduling_strategy": here}
+        self._pieces = ray.util.queue.Queue(_MOST_PIECES, options | {"max_concurrency": 1000})
+        self._stop = ray.util.queue.Queue(1, options)
         cpus = local_cores() if self._options.cpus is None else self._options.cpus
         asked = {"num_cpus": cpus, "num_gpus": self._options.gpus, "max_retries": 0}
         if self._options.memory is not None:
@@ -96,13 +72,12 @@ class RayExecutor:
         self._warn_of_what_no_machine_has(asked)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the tasks that are under way, and leaves the cluster."""
         for reference in self._attempts:
             self._ray.cancel(reference, force=True)
-        self._ray.kill(self._mailbox)
+        for queue in (self._pieces, self._stop):
+            queue.shutdown(force=True)
         if self._connected:
             self._ray.shutdown()
 
@@ -126,102 +101,55 @@ class RayExecutor:
         finally:
             waiting.cancel()
 
-    def submit(self, task: Task) -> None:
-        """Adds a task, with the existing files of its points."""
-        number = len(self._numbers)
+    def start(self, waiting: deque[Attempt]) -> Attempt:
+        """Submits an attempt, with the existing files of its points; the cluster finds room for it, or lets it wait."""
+        attempt, number = waiting.popleft(), next(self._numbers)
+        task = attempt.task
         files = [
-            (index, what, path, [self._ray.put(content) for content in pieces])
+            (path.relative_to(self._folder).as_posix(), [self._ray.put(piece) for piece in pieces_of(path)])
             for run in task.runs
-            for index, what, path, pieces in files_of(run.index, self._folder / run.folder)
+            for path in files_of(self._folder / run.folder)
         ]
-        sent = pickle.dumps((task, self._surroundings))
-        reference = self._remote.remote(self._program, sent, files, self._mailbox, number)
-        inboxes = {run.index: self._inbox(run) for run in task.runs if run.index not in task.known}
-        self._attempts[reference] = _Attempt(Ledger(task, self._watch), inboxes)
-        self._numbers[number] = reference
+        sent = self._ray.put((task, self._environment))
+        reference = self._remote.remote(self._program, [sent], files, number, self._pieces, self._stop)
+        self._attempts[reference] = number, attempt
+        self._receivers[number] = {
+            run.folder: FileReceiver(self._folder / run.folder, int(run.experiment["checkpoint"]["keep"]))
+            for run in task.runs
+            if run.index not in task.known
+        }
+        return attempt
 
-    def next(self) -> Outcome | None:
-        """Waits until another point is over and returns its outcome, None if no task is left.
+    def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, LostProcess | None]]:
+        """Takes the files that have come; yields the attempts that have ended, after all of their files."""
+        ended, _ = self._ray.wait(list(self._attempts), timeout=timeout_s)
+        for number, point, path, content in self._pieces.get_nowait_batch(self._pieces.qsize()):
+            if number in self._receivers:  # else of a machine that was given up
+                self._receivers[number][point].add(path, content)
+        for reference in ended:
+            number, attempt = self._attempts.pop(reference)
+            del self._receivers[number]
+            yield attempt, self._loss(reference)
 
-        Raises:
-          Interrupted: it was asked to stop; points under way are checkpointed.
-        """
-        while not self._outcomes:
-            self._ask_to_stop()
-            if not self._attempts:
-                if self._stopping:
-                    self._interrupt()
-                return None
-            ended, _ = self._ray.wait(list(self._attempts), num_returns=len(self._attempts), timeout=0)
-            wait_s = 0.0 if ended else _HEARD_EVERY_S
-            for number, message in self._ray.get(self._mailbox.take.remote(wait_s)):
-                self._hear(self._attempts.get(self._numbers[number]), pickle.loads(message))
-            for reference in ended:  # after all of their messages
-                self._ended(reference)
-        return self._outcomes.popleft()
-
-    def _here(self) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
-
-    def _inbox(self, run: PlannedRun) -> Inbox:
-        return Inbox(self._folder / run.folder, int(run.experiment["checkpoint"]["keep"]))
-
-    def _ask_to_stop(self) -> None:
-        if self._stopping or not self._stop():
-            return
-        self._stopping = True
-        self._ray.get(self._mailbox.stop.remote())
-        for reference, attempt in self._attempts.items():
-            if not attempt.ledger.begun:
-                attempt.cancelled = True
+    def ask_to_stop(self) -> None:
+        """Asks the machines to stop, and takes tasks back that have not begun."""
+        self._stop.put(True)
+        for reference, (_, attempt) in self._attempts.items():
+            if not attempt.has_begun:
                 self._ray.cancel(reference)
 
-    def _interrupt(self) -> None:
-        assert self._stop.received is not None
-        stand = "; ".join(self._stood) or "nothing was under way"
-        raise Interrupted(self._stop.received, f"{stand}: go on with --resume --out {self._folder}")
-
-    def _hear(self, attempt: _Attempt | None, message: Message) -> None:
-        if attempt is None:  # of a machine that was given up
-            return
-        if isinstance(message, Piece):
-            attempt.inboxes[message.index].add(message)
-            return
-        outcome = attempt.ledger.hear(message, lambda run: finished(self._folder / run.folder, run.experiment))
-        if isinstance(outcome, Failure):
-            outcome.write(self._folder)
-        if outcome is not None:
-            self._outcomes.append(outcome)
-
-    def _ended(self, reference: Any) -> None:
-        """Follows the end of a task; one whose machine is lost is submitted again."""
+    def _loss(self, reference: Any) -> LostProcess | None:
         errors = self._ray.exceptions
-        attempt = self._attempts.pop(reference)
-        why, retries, hopeless = "the process that simulated it ended without a word", 0, True
         try:
             self._ray.get(reference)
-        except errors.RayTaskError as error:  # of the program, which would only come again
-            why = str(error.cause)
+        except errors.RayTaskError as error:  # of the program
+            return LostProcess(str(error.cause), is_final=True)
         except (errors.RuntimeEnvSetupError, errors.TaskUnschedulableError) as error:
-            why = f"the cluster cannot run it: {error}"
+            return LostProcess(f"the cluster cannot run it: {error}", is_final=True)
         except errors.RayError as error:
             first = (str(error).strip().splitlines() or [""])[0]
-            why = f"its machine or process was lost ({type(error).__name__}: {first})"
-            retries, hopeless = self._options.retries, False
-        if self._stopping:
-            self._stood += attempt.ledger.stands()
-            return
-        failure, again = attempt.ledger.lost(why, retries)
-        while failure is not None:
-            failure.write(self._folder)
-            self._outcomes.append(failure)
-            if again is None or not hopeless:
-                break
-            failure, again = Ledger(again, self._watch).lost(why, 0)  # the others of the task are no better off
-        if again is not None:
-            self.submit(again)
+            return LostProcess(f"its machine or process was lost ({type(error).__name__}: {first})")
+        return None
 
     def _warn_of_what_no_machine_has(self, asked: dict[str, Any]) -> None:
         """Warns if a task asks for more than any machine has: it waits for one that may join."""
@@ -262,58 +190,20 @@ def _ray() -> Any:
     try:
         import ray
         import ray.exceptions
+        import ray.util.queue
+        import ray.util.scheduling_strategies
     except ImportError as error:
         message = "Ray is not installed: pip install 'tardigrad[ray]', here and on the cluster's machines"
         raise ExperimentError([Problem("--engine", message, "ray")]) from error
     return ray
 
 
-def _mailbox_class() -> type:
-    """Returns the actor's class. Ray sends it by value, so that the actor's process needs nothing of this program."""
-
-    class Mailbox:
-        """Takes messages until they are fetched; answers senders whether to stop."""
-
-        def __init__(self, most_bytes: int) -> None:
-            import asyncio
-
-            self._most_bytes, self._bytes = most_bytes, 0
-            self._messages: list[tuple[int, bytes]] = []
-            self._changed = asyncio.Condition()
-            self._stopping = False
-
-        async def put(self, number: int, message: bytes) -> bool:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._bytes < self._most_bytes)
-                self._messages.append((number, message))
-                self._bytes += len(message)
-                self._changed.notify_all()
-            return self._stopping
-
-        async def take(self, wait_s: float) -> list[tuple[int, bytes]]:
-            import asyncio
-
-            async with self._changed:
-                if not self._messages and wait_s:
-                    try:
-                        await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._messages)), wait_s)
-                    except TimeoutError:
-                        return []
-                taken, self._messages, self._bytes = self._messages, [], 0
-                self._changed.notify_all()
-            return taken
-
-        async def stop(self) -> None:
-            self._stopping = True
-
-    return Mailbox
-
-
 def _task_function() -> Any:
     """Returns the function that Ray runs on a machine, sent by value, so that it can say what is missing there."""
 
-    def simulate_points(program: dict[str, str], sent: bytes, files: Any, mailbox: Any, number: int) -> None:
-        import pickle
+    def simulate_points(
+        program: dict[str, str], sent: list[Any], files: Any, number: int, pieces: Any, stop: Any
+    ) -> None:
         import platform
 
         import ray
@@ -324,15 +214,12 @@ def _task_function() -> Any:
             message = f"machine {platform.node()} lacks this program ({error}): install tardigrad there, as it is here"
             raise RuntimeError(message) from error
         ray_node.check_program(program)
-        task, surroundings = pickle.loads(sent)
+        task, environment = ray.get(sent[0])
+        existing = ((path, map(ray.get, references)) for path, references in files)
 
-        def fetched(references: Any) -> Any:
-            return (ray.get(reference) for reference in references)
+        def send(point: str, path: str, content: bytes | None) -> None:
+            pieces.put((number, point, path, content))
 
-        def send(message: bytes) -> bool:
-            return bool(ray.get(mailbox.put.remote(number, message)))
-
-        given = ((index, what, path, fetched(references)) for index, what, path, references in files)
-        ray_node.carry_out(task, surroundings, given, send)
+        ray_node.carry_out(task, environment, existing, send, lambda: stop.qsize() > 0)
 
     return simulate_points

@@ -1,220 +1,206 @@
-"""Work of a cluster's machine on a task: simulates it in a folder of its own, and sends the results.
+"""Work of a cluster's machine on a task: simulates it in a folder of its own, and sends the files that come there.
 
-CHECKPOINTS as they are written, records when they are finished: files in pieces, so that no disk is shared
+Progress and checkpoints as they are written, errors and records when points are over: in pieces, as no disk is shared.
 """
 
 import contextlib
 import hashlib
-import pickle
+import importlib.util
+import os
 import platform
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from simulator.experiment import SimulationError
-from simulator.host.files import atomic_path, naming
-from simulator.host.signals import Stopped
+from simulator.host.files import naming
 from simulator.host.versions import versions
 from simulator.record import SUMMARY_FILE
-from simulator.sweep.executors.environment import Surroundings
-from simulator.sweep.executors.messages import Message, Over, Piece, Stood, Teller
-from simulator.sweep.folder import CHECKPOINTS
-from simulator.sweep.outcomes import Failure, Outcome
-from simulator.sweep.plan import PlannedRun, Task
+from simulator.sweep.executors.environment import ProcessEnvironment
+from simulator.sweep.executors.task_process import simulate
+from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, PROGRESS_FILE, remove_interim_files
+from simulator.sweep.plan import Task
 
 PIECE_BYTES = 2**24
+_LOOKED_EVERY_S = 0.5
 _INCOMING = ".incoming"
-_workshops: dict[float, Any] = {}  # of this process: Ray gives it one task after another
+Send = Callable[[str, str, bytes | None], None]
+"""Sends a piece of a file: folder of the point, path of the file from there, content, or None once all is sent of what
+appears together: of a record (path ""), or of a checkpoint (path of its folder)."""
 
 
 def carry_out(
     task: Task,
-    surroundings: Surroundings,
-    files: Iterable[tuple[int, str, str, Iterable[bytes]]],
-    send: Callable[[bytes], bool],
+    environment: ProcessEnvironment,
+    files: Iterable[tuple[str, Iterable[bytes]]],
+    send: Send,
+    stop: Callable[[], bool],
 ) -> None:
     """Simulates a task's points.
 
     Args:
       task: the points.
-      surroundings: environment of this process.
-      files: existing files of the points: place, checkpoint ("" of a record), path, pieces.
-      send: sends a message; returns whether to stop.
+      environment: of this process.
+      files: existing files of the points: path from the folder of all, pieces.
+      send: sends the pieces of new files.
+      stop: returns whether to checkpoint and stop.
 
     Raises:
+      ExperimentError: a plugin cannot be run.
       RuntimeError: this process computes with JAX already, with other settings.
       OSError: this machine's disk cannot be written to.
     """
-    surroundings.enter()
-    from simulator.host.compile_cache import keep_compiled_programs
-    from simulator.learning import Workshop
-    from simulator.sweep.task import TaskRunner
-
-    keep_compiled_programs()
-    if surroundings.memory not in _workshops:
-        _workshops[surroundings.memory] = Workshop(memory=surroundings.memory)
     with tempfile.TemporaryDirectory(prefix="tardigrad-") as name:
         folder = Path(name)
-        runs = {run.index: run for run in task.runs}
-        for index, what, path, pieces in files:
-            _put(_home(folder / runs[index].folder, what) / path, pieces)
-        sender = _Sender(task, folder, send)
-        runner = TaskRunner(folder, _workshops[surroundings.memory], sender.begin, lambda: sender.stopping)
-        try:
-            for outcome in runner.outcomes(task):
-                sender.over(outcome)
-        except Stopped as stopped:
-            assert runner.current is not None
-            sender.stood(runner.current, stopped.updates)
+        for path, pieces in files:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            with naming(folder / path), (folder / path).open("wb") as file:
+                file.writelines(pieces)
+        sender, stopping = FileSender(task, folder, send), threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            simulation = thread.submit(simulate, task, folder, environment, stopping.is_set)
+            try:
+                over = False
+                while not over:
+                    over = bool(wait([simulation], _LOOKED_EVERY_S).done)
+                    sender.send_new()
+                    if stop():
+                        stopping.set()
+            finally:
+                stopping.set()
+            simulation.result()
 
 
-class _Sender:
-    """Sends the files and outcomes of a task's points.
+class FileSender:
+    """Sends the files of a task's points, each once.
 
-    Attributes:
-      stopping: whether to stop.
+    Args:
+      task: the points, which are simulated in order.
+      folder: that of all, with the existing files.
+      send: sends a piece of a file.
     """
 
-    def __init__(self, task: Task, folder: Path, send: Callable[[bytes], bool]):
-        self.stopping = False
+    def __init__(self, task: Task, folder: Path, send: Send):
         self._folder, self._send = folder, send
-        self._sent = {(run.index, path.name) for run in task.runs for path in _checkpoints(folder / run.folder)}
+        self._left = [run.folder for run in task.runs if run.index not in task.known]
+        self._sent = {path for name in self._left for path in checkpoints(folder / name)}
+        self._progress = b""
 
-    def begin(self, run: PlannedRun) -> Teller:
-        """Returns the observer of a point, which also sends its checkpoints."""
-        return Teller(run, self._tell, lambda: self._ship(run))
+    def send_new(self) -> None:
+        """Sends what is new: a checkpoint and the progress of the point under way, records and errors before."""
+        while self._left:
+            point = self._folder / self._left[0]
+            if (point / SUMMARY_FILE).exists():
+                self._send_all(point, "", point, [path for path in point.iterdir() if path.is_file()])
+            elif (point / ERROR_FILE).exists():
+                self._send_all(point, "", point, [point / ERROR_FILE])
+            else:
+                with contextlib.suppress(FileNotFoundError, shutil.Error):  # it is over, or there is a newer checkpoint
+                    self._send_state(point)
+                return
+            self._left.pop(0)
+            self._progress = b""
 
-    def over(self, outcome: Outcome) -> None:
-        """Sends the record of a point that is finished, or what went wrong."""
-        if isinstance(outcome, Failure):
-            self._tell(outcome)
-            return
-        for piece in pieces_of(outcome.run.index, "", self._folder / outcome.run.folder):
-            self._tell(piece)
-        self._tell(Over(outcome.run.index))
+    def _send_state(self, point: Path) -> None:
+        newest = next(iter(checkpoints(point)), None)
+        if newest is not None and newest not in self._sent:
+            with tempfile.TemporaryDirectory(dir=self._folder) as links:  # the simulation removes it at any time
+                whole = Path(shutil.copytree(newest, Path(links, newest.name), copy_function=os.link))
+                if checkpoints(point)[:1] != [newest]:  # some of it may have been removed already
+                    return
+                files = [path for path in whole.rglob("*") if path.is_file()]
+                self._send_all(point, newest.relative_to(point).as_posix(), whole, files)
+            self._sent.add(newest)
+        progress = (point / PROGRESS_FILE).read_bytes()
+        if progress != self._progress:
+            self._send_all(point, "", point, [point / PROGRESS_FILE])
+            self._progress = progress
 
-    def stood(self, run: PlannedRun, updates: int) -> None:
-        """Sends the progress of a stopped point."""
-        self._ship(run)
-        self._tell(Stood(run.index, updates))
-
-    def _tell(self, message: Message) -> None:
-        self.stopping = self._send(pickle.dumps(message)) or self.stopping
-
-    def _ship(self, run: PlannedRun) -> None:
-        """Sends the newest checkpoint of a point, unless that was done."""
-        newest = next(iter(_checkpoints(self._folder / run.folder)), None)
-        if newest is not None and (run.index, newest.name) not in self._sent:
-            self._sent.add((run.index, newest.name))
-            for piece in pieces_of(run.index, newest.name, newest):
-                self._tell(piece)
-
-
-def pieces_of(index: int, what: str, folder: Path) -> Iterator[Piece]:
-    """Yields the files of a checkpoint, or of a finished record, the summary last."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    files.sort(key=lambda path: (path.name == SUMMARY_FILE, path))
-    for place, path in enumerate(files, 1):
-        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
-        for first in range(0, max(size, 1), PIECE_BYTES):
-            with path.open("rb") as file:
-                file.seek(first)
-                content = file.read(PIECE_BYTES)
-            yield Piece(index, what, name, content, place == len(files) and first + PIECE_BYTES >= size)
+    def _send_all(self, point: Path, path: str, home: Path, files: Iterable[Path]) -> None:
+        for file in files:
+            for piece in pieces_of(file):
+                self._send(point.name, Path(path, file.relative_to(home)).as_posix(), piece)
+        self._send(point.name, path, None)
 
 
-def files_of(index: int, folder: Path) -> Iterator[tuple[int, str, str, Iterator[bytes]]]:
-    """Yields the existing files of a point, as `carry_out` takes them: its record, or its checkpoint."""
-    if (folder / SUMMARY_FILE).exists():
-        what, home = "", folder
-    elif found := _checkpoints(folder):
-        what, home = found[0].name, found[0]
-    else:
-        return
-    for path in sorted(path for path in home.rglob("*") if path.is_file()):
-        yield index, what, path.relative_to(home).as_posix(), _read(path)
+def files_of(point: Path) -> list[Path]:
+    """Returns the existing files of a point, as `carry_out` takes them: its record, or its checkpoint."""
+    if (point / SUMMARY_FILE).exists():
+        return [path for path in point.iterdir() if path.is_file()]
+    return [path for newest in checkpoints(point)[:1] for path in newest.rglob("*") if path.is_file()]
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """Yields the content of a file, one empty piece of an empty one."""
     with path.open("rb") as file:
-        while content := file.read(PIECE_BYTES):
-            yield content
+        yield file.read(PIECE_BYTES)
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
-def _put(path: Path, pieces: Iterable[bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path), path.open("wb") as file:
-        for content in pieces:
-            file.write(content)
+def checkpoints(point: Path) -> list[Path]:
+    """Returns a point's checkpoints, the newest first."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted((path for path in (point / CHECKPOINTS).iterdir() if path.name.isdecimal()), reverse=True)
+    return []
 
 
-class Inbox:
+class FileReceiver:
     """Puts the pieces of a point's files together; incomplete files are not visible.
 
     Args:
-      folder: the point's.
+      point: folder of the point.
       keep: number of its newest checkpoints that stay.
     """
 
-    def __init__(self, folder: Path, keep: int):
-        self._folder, self._keep = folder, keep
-        self._incoming = folder / _INCOMING
+    def __init__(self, point: Path, keep: int):
+        self._point, self._keep = point, keep
+        self._incoming = point / _INCOMING
         shutil.rmtree(self._incoming, ignore_errors=True)  # of a process that was lost
 
-    def add(self, piece: Piece) -> None:
-        """Adds a piece, the next of its file."""
-        path = self._incoming / (piece.what or "record") / piece.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(path), path.open("ab") as file:
-            file.write(piece.content)
-        if not piece.last:
+    def add(self, path: str, content: bytes | None) -> None:
+        """Takes what `Send` sends of the point."""
+        if content is not None:
+            incoming = self._incoming / path
+            incoming.parent.mkdir(parents=True, exist_ok=True)
+            with naming(incoming), incoming.open("ab") as file:
+                file.write(content)
             return
-        if piece.what:
-            self._take_checkpoint(piece.what)
+        if path:
+            self._take_checkpoint(path)
         else:
-            self._take_record()
-        shutil.rmtree(self._incoming)
+            self._take_files()
+        shutil.rmtree(self._incoming)  # with what there may be of a checkpoint that was removed while it was sent
 
-    def _take_checkpoint(self, name: str) -> None:
-        final = _home(self._folder, name)
+    def _take_checkpoint(self, path: str) -> None:
+        final = self._point / path
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
-        (self._incoming / name).rename(final)
-        for old in _checkpoints(self._folder)[self._keep :]:
+        (self._incoming / path).rename(final)
+        for old in checkpoints(self._point)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _take_record(self) -> None:
-        made = self._incoming / "record"
-        files = sorted(path for path in made.iterdir() if path.is_file())
-        for path in sorted(files, key=lambda path: path.name == SUMMARY_FILE):
-            with atomic_path(self._folder / path.name) as temporary:
-                path.rename(temporary)
-        shutil.rmtree(self._folder / CHECKPOINTS, ignore_errors=True)
-
-
-def _home(folder: Path, what: str) -> Path:
-    """Returns the folder of a point's checkpoint, or of its record."""
-    return folder / CHECKPOINTS / what if what else folder
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Returns a point's checkpoints, the newest first."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted((path for path in (folder / CHECKPOINTS).iterdir() if path.name.isdecimal()), reverse=True)
-    return []
+    def _take_files(self) -> None:
+        names = sorted(path.name for path in self._incoming.iterdir() if path.is_file())
+        for name in sorted(names, key=lambda name: name == SUMMARY_FILE):  # with which a record is whole
+            (self._incoming / name).replace(self._point / name)
+        if SUMMARY_FILE in names:
+            remove_interim_files(self._point)
+        elif ERROR_FILE in names:
+            (self._point / PROGRESS_FILE).unlink(missing_ok=True)
 
 
 def program() -> dict[str, str]:
     """Returns the identity of this program: versions, and a fingerprint of its own sources."""
-    import models
-    import simulator
-
     digest = hashlib.sha256()
-    for package in (models, simulator):
-        assert package.__file__ is not None
-        home = Path(package.__file__).parent
+    for name in ("models", "simulator"):
+        package = importlib.util.find_spec(name)  # to import the models would load JAX
+        assert package is not None
+        assert package.origin is not None
+        home = Path(package.origin).parent
         for path in sorted(home.rglob("*.py")):
             digest.update(path.relative_to(home).as_posix().encode())
             digest.update(path.read_bytes())
