@@ -18,7 +18,7 @@ from simulator.report.group_styles import Dress, draw_scale, dress
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of
 from simulator.report.perplexity import curves_of, refuse_impossible
-from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, Look, arrange_legend, draw_legend, new_figure, styled
+from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, Look, arrange_legend, draw_legend, new_axes, styled
 
 _GREY = "#555555"
 _NOTE: dict[str, Any] = {  # over the grid and under the curves
@@ -71,7 +71,7 @@ def perplexity_curves(
     width_in = size[0] if size else WIDE_IN if own.scale or len(curves) > _MOST_NARROW else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
     with styled([*labels, label, *([own.scale.name] if own.scale else [])]):
-        figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
+        figure, axes = new_axes(size or (width_in, 2.3 + legend.height_in))
         for index, (curve, look) in enumerate(zip(curves, own.looks, strict=True)):
             points = curve.dropna(subset=[against])
             _draw(axes, points[against].to_numpy(float) / unit.size, points, look, index, len(curves))

@@ -18,9 +18,9 @@ from simulator.report.given import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.group_styles import is_scaled
 from simulator.report.grouping import Group, group_records, only
-from simulator.report.intervals import timeline_table
 from simulator.report.money import has_prices
 from simulator.report.perplexity import perplexity_table
+from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.style import MOST_LOOKS, styled
 from simulator.report.timeline import timeline

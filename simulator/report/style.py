@@ -121,11 +121,26 @@ class ShownFigure(Figure):
         return image.getvalue()
 
 
-def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Returns a figure of (width, height) inches with one axes, laid out so that no label is cut off."""
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Returns a figure of (width, height) inches, laid out so that no label is cut off."""
     figure = ShownFigure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def new_axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Returns such a figure with one axes."""
+    figure = new_figure(size)
     return figure, figure.add_subplot()
+
+
+def panels(figure: Figure, count: int, columns: int, x_label: str, y_label: str) -> Iterator[Axes]:
+    """Yields the axes of `count` panels, row by row; those at the left and at the bottom are labelled."""
+    for number in range(count):
+        axes = figure.add_subplot(math.ceil(count / columns), columns, number + 1)
+        axes.set_xlabel(x_label if number >= count - columns else "")
+        axes.set_ylabel(y_label if number % columns == 0 else "")
+        yield axes
 
 
 def phase_patch(name: str) -> Patch:
@@ -139,7 +154,7 @@ def rows_figure(labels: Sequence[str], size: tuple[float, float] | None) -> tupl
     wrapped = [textwrap.fill(literal(label), _LONGEST_ROW) for label in labels]
     lines = max(1 + label.count("\n") for label in wrapped)
     width_in = 3.0 + 0.064 * max(len(line) for label in wrapped for line in label.split("\n"))
-    figure, axes = new_figure(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
+    figure, axes = new_axes(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
     axes.set_yticks(range(len(labels)), wrapped)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.host import format as human
-from simulator.record import OF_FAULTS, worker_table
+from simulator.record import OF_FAULTS
 from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
 from simulator.report.fitted import FittedTable
 from simulator.report.given import Records, Results, Summary, one_record
 from simulator.report.grouping import MORE, Group, group_results, note_of_repeats, run_labels
-from simulator.report.intervals import sample_workers
 from simulator.report.money import cost_of, currencies
+from simulator.report.worker_bins import sample_workers, workers_of
 
 
 def results_table(
@@ -241,7 +241,7 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
         ReportError: If several runs are given, or none.
     """
     record = one_record(record)
-    workers = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
+    workers = workers_of(record)
     shown = sample_workers(workers, max_workers)
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
     table = FittedTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
