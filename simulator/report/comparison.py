@@ -12,7 +12,7 @@ from rich.text import Text
 from scipy import special
 
 from simulator.host import format as human
-from simulator.report.baselines import by_point, mates, unequal
+from simulator.report.baselines import baseline_runs, by_point, unequal
 from simulator.report.fitted import FittedTable
 from simulator.report.given import Results, Summary, results_of
 from simulator.report.group_keys import ReportError, one_line
@@ -61,7 +61,7 @@ def comparison(
     """
     baseline, metric = reference["baseline"], reference["metric"]
     groups = _trained(runs, baseline, variants)
-    of_seed = mates(groups, baseline)
+    of_seed = baseline_runs(groups, baseline)
     rows = []
     for group in groups:
         pairs = [(run.summary, of_seed[id(run)].summary) for run in group.records if id(run) in of_seed]

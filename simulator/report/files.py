@@ -22,7 +22,7 @@ from simulator.report.money import has_prices
 from simulator.report.perplexity import perplexity_table
 from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
-from simulator.report.style import MOST_LOOKS, styled
+from simulator.report.style import MOST_LINE_STYLES, styled
 from simulator.report.timeline import timeline
 from simulator.report.utilization import utilization, utilization_table
 from simulator.report.worker_bins import MOST_ROWS
@@ -166,7 +166,7 @@ def drawings(
     priced = bool(trained) and all(has_prices(record) for group in trained for record in group.records)
     axes = against or ("simulated_s", "local_steps", *(("money",) if priced else ()))
     if "perplexity" in figures:
-        for number, part in _legible(trained, MOST_LOOKS, scaled=True):
+        for number, part in _legible(trained, MOST_LINE_STYLES, scaled=True):
             for axis in axes:
                 yield Drawing(
                     f"perplexity_vs_{_NAMES.get(axis, axis)}{number}",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RecordError, RunRecord, run_folders
 from simulator.record.html import table_html
-from simulator.report.baselines import baselines, mates
+from simulator.report.baselines import baseline_runs, baselines
 from simulator.report.grouping import Group, group_records
 
 _SHOWN = (
@@ -79,7 +79,7 @@ class Runs(list[RunRecord]):
             variants = ", ".join(repr(name) for name in dict.fromkeys(record.summary["variant"] for record in self))
             raise RecordError(f"no run is of the variant {baseline!r}: choose from {variants}")
         groups = group_records(self)
-        of_seed = mates(groups, baseline)
+        of_seed = baseline_runs(groups, baseline)
         keys = list(dict.fromkeys(key for group in groups for key in _identity(group)))
         rows = []
         for group, index in zip(groups, baselines(groups, baseline), strict=True):

@@ -15,10 +15,10 @@ from simulator.report.style import (
     COLORS,
     SINGLE_COLUMN_IN,
     WIDE_IN,
-    Look,
+    LineStyle,
     arrange_legend,
     draw_legend,
-    looks,
+    line_styles,
     new_axes,
     rows_figure,
     styled,
@@ -107,8 +107,8 @@ def _side_by_side(
     figure, axes = new_axes(size or (width_in, 2.3 + legend.height_in))
     table = table[table["place"] != ALL]
     handles = [
-        _draw(axes, table[table["group"] == group.label], bins.names, look, index, len(groups))
-        for index, (group, look) in enumerate(zip(groups, looks(len(groups)), strict=True))
+        _draw(axes, table[table["group"] == group.label], bins.names, style, index, len(groups))
+        for index, (group, style) in enumerate(zip(groups, line_styles(len(groups)), strict=True))
     ]
     axes.set_xticks(range(len(bins.labels)), bins.labels)
     axes.tick_params(axis="x", length=0)
@@ -138,11 +138,13 @@ def _one_row_each(table: pd.DataFrame, size: tuple[float, float] | None) -> Figu
     return figure
 
 
-def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], look: Look, index: int, of: int) -> Line2D:
+def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], style: LineStyle, index: int, of: int) -> Line2D:
     offset = (index - (of - 1) / 2) * 0.8 / of
     for row in table.to_dict("records"):
         x = places.index(row["place"]) + offset
-        axes.vlines(x, row["min"], row["max"], color=look.color, linewidth=0.9)
-        axes.vlines(x, row["first_quartile"], row["third_quartile"], color=look.color, linewidth=3.2, alpha=0.55)
-        axes.plot(x, row["mean"], look.marker, color=look.color, markeredgecolor="white", markeredgewidth=0.4, zorder=3)
-    return Line2D([], [], color=look.color, marker=look.marker, linewidth=0.9, markeredgecolor="white")
+        axes.vlines(x, row["min"], row["max"], color=style.color, linewidth=0.9)
+        axes.vlines(x, row["first_quartile"], row["third_quartile"], color=style.color, linewidth=3.2, alpha=0.55)
+        axes.plot(
+            x, row["mean"], style.marker, color=style.color, markeredgecolor="white", markeredgewidth=0.4, zorder=3
+        )
+    return Line2D([], [], color=style.color, marker=style.marker, linewidth=0.9, markeredgecolor="white")

@@ -107,8 +107,8 @@ def _title_above_axes(figure: Figure, axes: Axes, label: str) -> None:
 def _draw_bars(axes: Axes, what: str, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> None:
     face, edge, hatch = PHASES[what]
     bars = _rectangles(spans[spans["what"] == what], row, unit)
-    look: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "linewidth": 0.4, "hatch": hatch, "zorder": 2}
-    axes.add_collection(PolyCollection(bars, label=what, **look))
+    style: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "linewidth": 0.4, "hatch": hatch, "zorder": 2}
+    axes.add_collection(PolyCollection(bars, label=what, **style))
 
 
 def _draw_losses(axes: Axes, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> dict[str, Artist]:

@@ -161,9 +161,9 @@ def _stack(axes: Axes, place: np.ndarray, table: pd.DataFrame, shown: Sequence[s
     before = np.zeros(len(table))
     for name in shown:
         color, edge, hatch = PHASES[name]
-        look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": edge, "linewidth": 0.4, "label": name}
-        look["bottom" if upright else "left"] = before
-        draw(place, table[name].to_numpy(float), 0.8, **look)
+        style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": edge, "linewidth": 0.4, "label": name}
+        style["bottom" if upright else "left"] = before
+        draw(place, table[name].to_numpy(float), 0.8, **style)
         before = before + table[name].to_numpy(float)
     axis = axes.yaxis if upright else axes.xaxis
     axis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
