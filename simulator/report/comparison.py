@@ -13,10 +13,10 @@ from scipy import special
 
 from simulator.host import format as human
 from simulator.report.baselines import baseline_runs, by_point, unequal
-from simulator.report.fitted import FittedTable
 from simulator.report.given import Results, Summary, results_of
 from simulator.report.group_keys import ReportError, one_line
 from simulator.report.grouping import Group, group_results, sweep_point
+from simulator.report.terminal_table import TerminalTable
 
 _SHORT = {
     "published perplexity": "pub-\nlished",
@@ -132,7 +132,7 @@ def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any]) -> Table:
     """Returns the rows of `comparison` for the terminal."""
     header, cells = _cells(rows, reference)
     words = [name for name in header if name in ("", "variant")]
-    table = FittedTable(None, _caption(rows, reference), keys=len(words))
+    table = TerminalTable(None, _caption(rows, reference), keys=len(words))
     table.leading = 1
     for name in words:
         table.add_words(name)

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from simulator.host import format as human
 from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
-from simulator.report.fitted import FittedTable
 from simulator.report.given import Records, Results, Summary, one_record
 from simulator.report.grouping import MORE, Group, group_results, note_of_repeats, run_labels
 from simulator.report.money import cost_of, currencies
 from simulator.report.seeds import FORMATS, spread
+from simulator.report.terminal_table import TerminalTable
 from simulator.report.worker_bins import sample_workers, workers_of
 
 
@@ -46,7 +46,7 @@ def results_table(
     paid_in = currencies(groups)
     left_out = (*(() if any(map(_trained, summaries)) else _OF_TRAINING), *(() if len(paid_in) == 1 else ("money",)))
     shown = [key for key in _COLUMNS if key not in left_out]
-    table = FittedTable(title, _signs(groups, references, paid_in))
+    table = TerminalTable(title, _signs(groups, references, paid_in))
     table.leading = 1
     table.add_words("variant")
     for key in shown:
@@ -99,7 +99,7 @@ def losses_table(runs: Results, *, by: Sequence[str] | None = None) -> Table | N
     keys = ("lost_rounds", "dropped_steps", "non_finite")
     if not any(run.get(key) for group in groups for run in group.summaries for key in keys):
         return None
-    table = FittedTable("what was lost")
+    table = TerminalTable("what was lost")
     table.leading = 1
     table.add_words("variant")
     for title in _OF_FAULTS.values():
@@ -216,7 +216,7 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
     workers = workers_of(record)
     shown = sample_workers(workers, max_workers)
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    table = FittedTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
+    table = TerminalTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
     for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
         table.add_numbers(header)
     table.add_numbers("staleness\nmean / max")

@@ -13,12 +13,12 @@ from simulator.host import format as human
 from simulator.record import RunRecord
 from simulator.report.axes import Against
 from simulator.report.baselines import baseline_of, baseline_runs
-from simulator.report.fitted import FittedTable
 from simulator.report.given import Records, records_of
 from simulator.report.grouping import Group, each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
 from simulator.report.seeds import FORMATS, Spread, spread
+from simulator.report.terminal_table import TerminalTable
 
 _HEADERS: Mapping[Against, str] = {
     "simulated_s": "simulated\ntime",
@@ -97,7 +97,7 @@ def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency:
     names = [name for name in AGAINST if name in rows.columns]
     repeated = bool((rows["runs"] > 1).any())
     notes = ["×: relative to the baseline"]  # noqa: RUF001 - the multiplication sign is meant
-    table = FittedTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
+    table = TerminalTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
     table.leading = 1
     table.add_words("variant")
     table.add_numbers("target\nperplexity")
