@@ -131,12 +131,8 @@ def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any]) -> Table:
     """Returns the rows of `comparison` for the terminal."""
     header, cells = _cells(rows, reference)
     words = [name for name in header if name in ("", "variant")]
-    table = TerminalTable(None, _caption(rows, reference), keys=len(words))
-    table.leading = 1
-    for name in words:
-        table.add_words(name)
-    for name in header[len(words) :]:
-        table.add_numbers(_SHORT.get(name, name.removesuffix(" here")))
+    numbers = [_SHORT.get(name, name.removesuffix(" here")) for name in header[len(words) :]]
+    table = TerminalTable(None, _caption(rows, reference), keys=len(words), words=words, numbers=numbers, leading=1)
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     return table

@@ -21,12 +21,6 @@ from simulator.report.perplexity import curves_of, refuse_impossible
 from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, LineStyle, arrange_legend, draw_legend, new_axes, styled
 
 _GREY = "#555555"
-_NOTE: dict[str, Any] = {  # over the grid and under the curves
-    "textcoords": "offset points",
-    "color": _GREY,
-    "zorder": 2.5,
-    "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-}
 _MOST_BANDS = 12
 _MUCH_LONGER = 1.05
 _MOST_MARKED = 40
@@ -80,8 +74,11 @@ def perplexity_curves(
             handles.append(_draw_start(axes, start[0] / unit.size, start[1]))
         best = sorted({float(value) for side in ("best_low", "best_high") for value in table[side].dropna()})
         _limits(axes, table, best, targets)
-        _best_possible(axes, best)
-        _draw_targets(axes, targets)
+        for value in best:
+            text = "best possible: " + " to ".join(dict.fromkeys(significant(each, 3) for each in (best[0], best[-1])))
+            _draw_level(axes, value, text if value == best[0] else "", below=True)
+        for target in targets:
+            _draw_level(axes, target, f"target: {significant(target, 3)}", below=False)
         axes.set_xlabel(drawable(label))
         axes.grid(axis="y")
         axes.margins(x=0.03)
@@ -175,24 +172,21 @@ def _limits(axes: Axes, table: pd.DataFrame, best: Sequence[float], targets: Seq
     log_perplexity_axis(axes, low * math.exp(-(0.14 if best else 0.05) * room), high * math.exp(0.05 * room))
 
 
-def _best_possible(axes: Axes, best: Sequence[float]) -> None:
-    if not best:
-        return
-    for value in best:
-        axes.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
-    low, high = significant(best[0], 3), significant(best[-1], 3)
-    text = f"best possible: {low}" if low == high else f"best possible: {low} to {high}"
-    place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "xytext": (0, -2.5), "ha": "right", "va": "top"}
-    axes.annotate(text, (0.99, best[0]), **place, **_NOTE)
-
-
-def _draw_targets(axes: Axes, targets: Sequence[float]) -> None:
-    for target in targets:
-        axes.axhline(target, color="black", linewidth=0.8, linestyle=(0, (6, 2)), zorder=2)
-        place: dict[str, Any] = {
-            "xycoords": axes.get_yaxis_transform(),
-            "xytext": (0, 2),
-            "ha": "right",
-            "va": "bottom",
-        }
-        axes.annotate(f"target: {significant(target, 3)}", (0.99, target), **place, **_NOTE)
+def _draw_level(axes: Axes, value: float, text: str, *, below: bool) -> None:
+    """Draws a horizontal line, with a note below or above it that lies over the grid and under the curves."""
+    style: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": (0, (6, 2))}
+    if below:
+        style = {"color": _GREY, "linewidth": 0.9, "linestyle": (0, (2, 2))}
+    axes.axhline(value, zorder=2, **style)
+    axes.annotate(
+        text,
+        (0.99, value),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, -2.5 if below else 2),
+        textcoords="offset points",
+        ha="right",
+        va="top" if below else "bottom",
+        color=_GREY,
+        zorder=2.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
+    )

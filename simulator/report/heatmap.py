@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from simulator.host import format as human
 from simulator.record import RunRecord
-from simulator.report.axes import Against, Unit, byte_unit, color_norm, draw_color_bar, time_unit
+from simulator.report.axes import Against, color_norm, draw_color_bar, unit_of
 from simulator.report.fonts import drawable
 from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
@@ -35,6 +35,7 @@ TO_TARGET: Mapping[str, Against] = {
 }
 """What a run spent until it reached the target, see `time_to_target`."""
 
+_KINDS = {human.short_duration: "time", human.byte_count: "bytes", human.percent: "percent"}  # of units
 _CELL_IN = (0.62, 0.34)
 _MOST_CELLS = 40  # along an axis, with numbers in them that can be read
 _MISSING: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#c4c4c4", "hatch": "////", "linewidth": 0.0}
@@ -82,14 +83,15 @@ def heat_map(
     names = [*(group.label for group in pivot.groups), *(each.shown for each in (*pivot.x, *pivot.y))]
     with styled([words, name_x, name_y, *names]):
         figure = new_figure(size or (max(width_in, 3.2), height_in))
-        norm, colors = color_norm(pivot.cells), mpl.colormaps["viridis"]
+        norm, colors, show = color_norm(pivot.cells), mpl.colormaps["viridis"], FORMATS.get(value, _significant)
+        unit = unit_of(_KINDS.get(show, "number"), float(norm.vmax or 1.0))
         drawn = panels(figure, count, columns, drawable(name_x), drawable(name_y))
         for axes, group, cells in zip(drawn, pivot.groups, pivot.cells, strict=True):
-            _draw_cells(axes, cells, norm, colors, FORMATS.get(value, _significant))
+            _draw_cells(axes, cells, norm, colors, show)
             _label_cells(axes, pivot)
             if group.keys:
                 axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        draw_color_bar(figure, norm, colors, drawable(words), _unit(value, float(norm.vmax or 1.0)))
+        draw_color_bar(figure, norm, colors, drawable(words), unit)
         _draw_missing(figure, pivot, value)
     return figure
 
@@ -247,16 +249,6 @@ def _label_cells(axes: Axes, pivot: _Pivot) -> None:
     if max(len(each.shown) for each in pivot.x) > 9:
         for label in axes.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
-
-
-def _unit(value: str, largest: float) -> Unit:
-    """Returns the unit of the scale of colours."""
-    show = FORMATS.get(value)
-    if show is human.short_duration:
-        return time_unit(largest)
-    if show is human.byte_count:
-        return byte_unit(largest)
-    return Unit(0.01, "%") if show is human.percent else Unit(1.0, "")
 
 
 def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:

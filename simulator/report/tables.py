@@ -46,11 +46,8 @@ def results_table(
     paid_in = currencies(groups)
     left_out = (*(() if any(map(_trained, summaries)) else _OF_TRAINING), *(() if len(paid_in) == 1 else ("money",)))
     shown = [key for key in _COLUMNS if key not in left_out]
-    table = TerminalTable(title, _signs(groups, references, paid_in))
-    table.leading = 1
-    table.add_words("variant")
-    for key in shown:
-        table.add_numbers("\n".join([_COLUMNS[key], *(paid_in if key == "money" and any(paid_in) else [])]))
+    numbers = [f"{_COLUMNS[key]}\n{paid_in[0]}" if key == "money" and paid_in[0] else _COLUMNS[key] for key in shown]
+    table = TerminalTable(title, _signs(groups, references, paid_in), words=["variant"], numbers=numbers, leading=1)
     for group, own, reference in zip(groups, each, references, strict=True):
         table.add_row(_name(group), *(_cell(key, own, reference) for key in shown))
     return table
@@ -99,11 +96,7 @@ def losses_table(runs: Results, *, by: Sequence[str] | None = None) -> Table | N
     keys = ("lost_rounds", "dropped_steps", "non_finite")
     if not any(run.get(key) for group in groups for run in group.summaries for key in keys):
         return None
-    table = TerminalTable("what was lost")
-    table.leading = 1
-    table.add_words("variant")
-    for title in _OF_FAULTS.values():
-        table.add_numbers(title)
+    table = TerminalTable("what was lost", words=["variant"], numbers=list(_OF_FAULTS.values()), leading=1)
     for group in groups:
         known = [run for run in group.summaries if "goodput" in run]  # older records know nothing of faults
         table.add_row(_name(group), *(_loss(key, known) if known else "" for key in _OF_FAULTS))
@@ -215,11 +208,12 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
     record = one_record(record)
     workers = workers_of(record)
     shown = sample_workers(workers, max_workers)
+    shares = ("compute", "pull", "push", "wait", "lost")
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    table = TerminalTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
-    for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
-        table.add_numbers(header)
-    table.add_numbers("staleness\nmean / max")
+    numbers = ("worker", "s/step", "rounds", "local\nsteps", *shares, "staleness\nmean / max")
+    table = TerminalTable(
+        title or run_labels(record)[0], caption if len(shown) < len(workers) else None, numbers=numbers
+    )
     for worker, row in workers.set_index("worker").loc[shown].to_dict("index").items():
         stale = f"{human.decimal(row['mean_staleness'])} / {human.count(row['max_staleness'])}"
         table.add_row(
@@ -227,7 +221,7 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
             human.significant(row["seconds_per_step"]) if human.known(row["seconds_per_step"]) else human.UNKNOWN,
             human.count(row["rounds"]),
             human.count(row["local_steps"]),
-            *(human.percent(row[share]) for share in ("compute", "pull", "push", "wait", "lost")),
+            *(human.percent(row[share]) for share in shares),
             stale if row["rounds"] else human.UNKNOWN,
         )
     return table

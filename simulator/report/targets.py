@@ -97,13 +97,10 @@ def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency:
     names = [name for name in AGAINST if name in rows.columns]
     repeated = bool((rows["runs"] > 1).any())
     notes = ["×: relative to the baseline"]  # noqa: RUF001 - the multiplication sign is meant
-    table = TerminalTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
-    table.leading = 1
-    table.add_words("variant")
-    table.add_numbers("target\nperplexity")
-    for name in names:
-        unit = f"\n{currency}" if name == "money" and currency else ""
-        table.add_numbers(f"{_HEADERS[name]}{unit}")
+    numbers = [f"{_HEADERS[name]}\n{currency}" if name == "money" and currency else _HEADERS[name] for name in names]
+    caption = "; ".join(notes + ["±: half the range over n runs"] * repeated)
+    numbers = ["target\nperplexity", *numbers]
+    table = TerminalTable(title, caption, keys=2, words=["variant"], numbers=numbers, leading=1)
     for row in rows.to_dict("records"):
         label = f"{row['group']}\nn = {row['runs']}" if row["runs"] > 1 else row["group"]
         cells = [_spent({str(key): value for key, value in row.items()}, name) for name in names]

@@ -27,9 +27,21 @@ class TerminalTable(Table):
         title: Above the table.
         caption: Below it.
         keys: How many of the columns name the rows.
+        words: Headers of its first columns, see `add_words`.
+        numbers: Headers of the columns after them, see `add_numbers`.
+        leading: Empty lines between rows.
     """
 
-    def __init__(self, title: str | None = None, caption: str | None = None, *, keys: int = 1):
+    def __init__(
+        self,
+        title: str | None = None,
+        caption: str | None = None,
+        *,
+        keys: int = 1,
+        words: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+        leading: int = 0,
+    ):
         super().__init__(
             title=Text(one_line(title)) if title else None,
             caption=Text(one_line(caption)) if caption else None,
@@ -37,8 +49,13 @@ class TerminalTable(Table):
             box=box.SIMPLE_HEAD,
             show_edge=False,
             padding=(0, 0),
+            leading=leading,
         )
         self.keys = keys
+        for header in words:
+            self.add_words(header)
+        for header in numbers:
+            self.add_numbers(header)
 
     def add_words(self, header: str, *, narrowest: int = _NARROWEST) -> None:
         """Adds a column of names or sentences, which may be folded down to some width, in characters."""

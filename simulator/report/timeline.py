@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from simulator.host.format import duration
-from simulator.report.axes import Unit, plain_ticks, time_unit
+from simulator.report.axes import Unit, plain_ticks, unit_of
 from simulator.report.given import Records, one_record
 from simulator.report.spans import ABSENT, ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (
@@ -58,7 +58,7 @@ def timeline(
         ReportError: If no round arrived, the excerpt is empty, max_workers is below 1, or several runs are given.
     """
     part = excerpt(one_record(record), first_s, last_s, max_workers)
-    unit = time_unit(part.last_s)
+    unit = unit_of("time", part.last_s)
     row = pd.Series(range(len(part.shown)), index=part.shown)
     label = part.label if title is None else title
     with styled([label]):
