@@ -14,7 +14,7 @@ from simulator.record import RunRecord
 from simulator.report.axes import Against
 from simulator.report.baselines import baseline_of, baseline_runs
 from simulator.report.given import Records, records_of
-from simulator.report.grouping import Group, each_run, group_records, with_keys
+from simulator.report.grouping import each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
 from simulator.report.seeds import FORMATS, Spread, spread
@@ -72,17 +72,23 @@ def time_to_target(
     groups = each_run(groups) if each else groups
     currency_of(given)
     names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in given)]
-    runs = _runs(groups, targets, names, baseline_runs(group_records(given), baseline_of(given, baseline)))
-    ratios = _ratios(runs, names)
+    of_seed = baseline_runs(group_records(given), baseline_of(given, baseline))
+    for group in groups:
+        for record in group.records:
+            refuse_untrained(record, group.label)
     rows = []
-    for (one, label), own in runs.groupby(["target", "group"], sort=False):
-        row: dict[str, Any] = {"group": label, "target": one, "runs": len(own)}
-        row["reached"] = int(own["simulated_s"].notna().sum())
-        for name in names:
-            spent = spread(own[name])
-            row |= {name: own[name].mean(skipna=False), f"{name}_low": spent.low, f"{name}_high": spent.high}
-            row[f"{name}_ratio"] = ratios.loc[own.index, name].mean(skipna=False)
-        rows.append(row)
+    for one in targets:
+        for group in groups:
+            own = pd.DataFrame([spent_until(record, one, names) for record in group.records])
+            of = [of_seed.get(id(record)) for record in group.records]
+            base = pd.DataFrame([{} if run is None else spent_until(run, one, names) for run in of], columns=names)
+            reached = int(own["simulated_s"].notna().sum())
+            row: dict[str, Any] = {"group": group.label, "target": one, "runs": len(own), "reached": reached}
+            for name in names:
+                spent, ratios = spread(own[name]), own[name] / base[name]
+                row |= {name: own[name].mean(skipna=False), f"{name}_low": spent.low, f"{name}_high": spent.high}
+                row[f"{name}_ratio"] = ratios.mean(skipna=False)
+            rows.append(row)
     return with_keys(pd.DataFrame(rows), groups)
 
 
@@ -117,26 +123,6 @@ def _spent(row: Mapping[str, Any], name: Against) -> str:
         range_ = show(spent.low) + (f" to {show(spent.high)}" if spent.high > spent.low else "")
         return f"{range_}\n{spent.known} of {spent.runs}"
     return "\n".join([*spent.lines(show), *([human.ratio(ratio)] if human.known(ratio) else [])])
-
-
-def _runs(
-    groups: Sequence[Group], targets: Sequence[float], names: list[Against], of: Mapping[int, RunRecord]
-) -> pd.DataFrame:
-    """Returns the spendings of each run: columns group, target, run, mate (of the baseline; 0 without one), names."""
-    rows = []
-    for group in groups:
-        for record in group.records:
-            refuse_untrained(record, group.label)
-            known = {"group": group.label, "run": id(record), "mate": id(of[id(record)]) if id(record) in of else 0}
-            rows += [known | {"target": target} | spent_until(record, target, names) for target in targets]
-    return pd.DataFrame(rows).sort_values("target", kind="stable", key=lambda column: column.map(targets.index))
-
-
-def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
-    """Returns each run's spendings relative to its baseline's, NaN where one of them is not known."""
-    bases = runs.drop_duplicates(["target", "run"]).set_index(["target", "run"])[names]
-    of_baseline = bases.reindex(pd.MultiIndex.from_frame(runs[["target", "mate"]]))
-    return runs[names].div(of_baseline.set_axis(runs.index))
 
 
 def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:

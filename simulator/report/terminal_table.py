@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement, measure_renderables
 from rich.styled import Styled
 from rich.table import Column, Table
@@ -67,18 +67,21 @@ class TerminalTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draws the parts for which there is room; titles and captions that are wider go over the whole width."""
-        room = options.max_width
-        parts = self._parts([_least(column, console, options) for column in self.columns], room)
-        for number, columns in enumerate(parts):
+        room, least = options.max_width, [_least(column, console, options) for column in self.columns]
+        parts = self._parts(least, room)
+        for number, places in enumerate(parts):
             part = Table(
                 header_style=self.header_style, box=self.box, show_edge=False, padding=(0, 0), leading=self.leading
             )
-            part.columns = [_folded(column, place) for place, column in enumerate(columns)]
-            part.rows = self.rows
-            width = Measurement.get(console, options, part).maximum
-            if sum(_least(column, console, options) + 1 for column in columns) - 1 > room:  # for no number at all
+            columns = [self.columns[place] for place in places]
+            for column in columns:
+                part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow="fold")
+            for cells in zip(*map(_cells, columns), strict=True):
+                part.add_row(*cells)
+            if sum(least[place] + 1 for place in places) - 1 > room:  # for not even one number
                 part.columns[-1].no_wrap = False
-            heading, ending = (self.title if number == 0 else None), (self.caption if columns is parts[-1] else None)
+            width = Measurement.get(console, options, part).maximum
+            heading, ending = (self.title if number == 0 else None), (self.caption if places is parts[-1] else None)
             if number:
                 yield Text("")
             if isinstance(heading, Text) and heading.cell_len > width:
@@ -92,8 +95,8 @@ class TerminalTable(Table):
                 part.caption = ending
                 yield part
 
-    def _parts(self, least: Sequence[int], room: int) -> list[list[Column]]:
-        """Returns each part's columns: as few parts as there is room for, of about one width."""
+    def _parts(self, least: Sequence[int], room: int) -> list[list[int]]:
+        """Returns the places of each part's columns: as few parts as there is room for, of about one width."""
         found = self._greedy(least, room)
         for narrower_room in range(room - 1, 0, -1):
             narrower = self._greedy(least, narrower_room)
@@ -102,16 +105,16 @@ class TerminalTable(Table):
             found = narrower
         return found
 
-    def _greedy(self, least: Sequence[int], room: int) -> list[list[Column]]:
-        keys = self.columns[: self.keys]
+    def _greedy(self, least: Sequence[int], room: int) -> list[list[int]]:
+        keys = list(range(min(self.keys, len(least))))
         first = sum(least[: self.keys]) + len(keys) - 1
         parts, used = [list(keys)], first
-        for column, width in zip(self.columns[self.keys :], least[self.keys :], strict=True):
-            if used + 1 + width > room and len(parts[-1]) > len(keys):
+        for place in range(len(keys), len(least)):
+            if used + 1 + least[place] > room and len(parts[-1]) > len(keys):
                 parts.append(list(keys))
                 used = first
-            parts[-1].append(column)
-            used += 1 + width
+            parts[-1].append(place)
+            used += 1 + least[place]
         return parts
 
 
@@ -129,14 +132,9 @@ class _Folded:
         return Measurement(min(width, _NARROWEST), width)
 
 
-def _folded(column: Column, place: int) -> Column:
-    """Returns a column whose words are folded, at its place in a part."""
-    cells = column._cells
-    if not column.no_wrap:
-        cells = [_Folded(cell.plain) if isinstance(cell, Text) else cell for cell in cells]
-    return Column(
-        column.header, justify=column.justify, no_wrap=column.no_wrap, overflow="fold", _index=place, _cells=cells
-    )
+def _cells(column: Column) -> list[RenderableType]:
+    fold = not column.no_wrap
+    return [_Folded(cell.plain) if fold and isinstance(cell, Text) else cell for cell in column.cells]
 
 
 def _least(column: Column, console: Console, options: ConsoleOptions) -> int:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
 from simulator.record import RunRecord, atomic_path
 from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
-from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SERVER, spans_of
+from simulator.report.spans import ABSENT, SPANS, spans_of
 from simulator.report.worker_bins import worker_labels, workers_of
 
 Event = dict[str, Any]
@@ -152,10 +152,9 @@ def _name(what: str, process: int, thread: int, name: str, place: int) -> Iterat
 
 def _of_workers(record: RunRecord, ids: _Ids) -> Iterator[Event]:
     faults = dict(iter(record.faults.groupby("worker")))
-    slices = dict(_slices(record))
-    for worker in range(record.summary["workers"]):
+    for worker, slices in enumerate(_slices(record)):
         place = {"pid": ids.workers, "tid": ids.thread(worker)}
-        fitted = list(_nested(slices.get(worker, ())))
+        fitted = list(_nested(slices))
         instants = [_instant(fault, place) for fault in faults[worker].to_dict("records")] if worker in faults else []
         events = [_complete(each, "worker", place) for each in fitted]
         events += _sent(fitted, sorted(event["ts"] for event in [*events, *instants]), ids, place)
@@ -163,33 +162,28 @@ def _of_workers(record: RunRecord, ids: _Ids) -> Iterator[Event]:
         yield from sorted(events, key=lambda event: event["ts"])  # stable: slices come before what lies in them
 
 
-def _slices(record: RunRecord) -> Iterator[tuple[int, list[_Slice]]]:
-    """Yields the slices of each worker that has any: its absences, and its phases in rounds that arrived."""
+def _slices(record: RunRecord) -> Iterator[list[_Slice]]:
+    """Yields each worker's slices: its absences, and its phases in rounds that arrived."""
     spans = spans_of(record)
-    spans = spans[(spans["worker"] != SERVER) & ~spans["what"].isin((LOST, ROUND_LOST))]
-    columns = {name: record.rounds[column].tolist() for name, column in _OF_ROUND.items()}
+    spans = spans[spans["what"].isin((*SPANS, ABSENT))]
+    columns = [spans[name].to_numpy() for name in ("what", "first_s", "row")]
+    columns += [_us(spans[name]) for name in ("first_s", "last_s")]
+    bounds = np.searchsorted(spans["worker"], range(record.summary["workers"] + 1))
+    rounds = {name: record.rounds[column].to_numpy() for name, column in _OF_ROUND.items()}
     arrived_s, kinds = record.rounds["arrival_s"].to_numpy(), record.faults["fault"].astype(str).tolist()
-
-    def arguments(what: str, first_s: float, row: int) -> Event:
-        if first_s >= arrived_s[row]:  # waits for what comes after the round
-            return {}
-        given = {name: column[row] for name, column in columns.items()}
-        return given if math.isfinite(given["loss"]) else {k: v for k, v in given.items() if k != "loss"}
-
-    rows = zip(
-        *(spans[name].tolist() for name in ("worker", "what", "first_s", "row")),
-        _all_us(spans["first_s"]),
-        _all_us(spans["last_s"]),
-        strict=True,
-    )
-    for worker, own in itertools.groupby(rows, key=lambda row: row[0]):
-        phases, absences = [], []
-        for _, what, first_s, row, start, end in own:
+    for first, last in itertools.pairwise(bounds):
+        phases, absences, given = [], [], dict[int, Event]()
+        for what, first_s, row, start, end in zip(*(column[first:last].tolist() for column in columns), strict=True):
             if what == ABSENT:
                 absences.append(_Slice(start, end, what, {"fault": kinds[row]}))
             elif start < end:
-                phases.append(_Slice(start, end, what, arguments(what, first_s, row)))
-        yield worker, [*_inside(absences, phases), *phases]
+                if row not in given:
+                    given[row] = {name: column.item(row) for name, column in rounds.items()}
+                    if not math.isfinite(given[row]["loss"]):
+                        del given[row]["loss"]
+                after = first_s >= arrived_s[row]  # a wait that is not the round's own
+                phases.append(_Slice(start, end, what, {} if after else given[row]))
+        yield [*_inside(absences, phases), *phases]
 
 
 def _inside(absences: Iterable[_Slice], phases: Sequence[_Slice]) -> Iterator[_Slice]:
@@ -247,7 +241,7 @@ _OF_FAULT = ("round", "shard", "first_step", "local_steps", "computed_steps", "p
 def _instant(fault: dict[Any, Any], place: Event) -> Event:
     known = {name: fault[name] for name in _OF_FAULT} if fault["round"] >= 0 else {}
     name = {"lost": "round lost", "cut": "round cut off"}.get(fault["fault"], fault["fault"])
-    return {"name": name, "cat": "fault", "ph": "i", "s": "t", "ts": _us(fault["time_s"]), **place, "args": known}
+    return {"name": name, "cat": "fault", "ph": "i", "s": "t", "ts": int(_us(fault["time_s"])), **place, "args": known}
 
 
 # The server.
@@ -267,9 +261,9 @@ def _of_server(record: RunRecord, ids: _Ids) -> Iterator[Event]:
 
 def _updates(record: RunRecord, ids: _Ids, place: Event) -> Iterator[Event]:
     """Yields the server's updates, the ends of the flows that lead to them, and the counters."""
-    takes = _us((record.experiment.get("cluster") or {}).get("server_update_time") or 0.0)
+    takes = int(_us((record.experiment.get("cluster") or {}).get("server_update_time") or 0.0))
     columns = [record.rounds[name].tolist() for name in ("round", "worker", "version", "outcome", "staleness")]
-    columns += [_all_us(record.rounds[name]) for name in ("pull_start_s", "arrival_s", "update_s")]
+    columns += [_us(record.rounds[name]).tolist() for name in ("pull_start_s", "arrival_s", "update_s")]
     rows = zip(*columns, strict=True)
     busy_until, latest_instant = 0, -1
     for (_, outcome), members in itertools.groupby(enumerate(rows), key=_one_update):
@@ -308,7 +302,7 @@ def _one_update(row: tuple[int, Any]) -> tuple[Any, str]:
 def _evaluated(row: dict[Any, Any], place: Event) -> Event:
     known = {name: row[name] for name in ("local_steps", "tokens", "server_updates", "loss", "perplexity")}
     finite = {name: value for name, value in known.items() if math.isfinite(value)}
-    time = _us(row["simulated_s"])
+    time = int(_us(row["simulated_s"]))
     return {"name": "evaluation", "cat": "server", "ph": "i", "s": "t", "ts": time, **place, "args": finite}
 
 
@@ -319,11 +313,6 @@ def _counter(name: str, time: int, value: float, ids: _Ids) -> Event:
     return {"name": name, "ph": "C", "ts": time, "pid": ids.server, "tid": ids.server, "args": {_SERIES[name]: value}}
 
 
-def _us(time_s: float) -> int:
+def _us(times_s: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Returns whole microseconds."""
-    return round(time_s * 1e6)
-
-
-def _all_us(times_s: "pd.Series[float]") -> list[int]:
-    micros: list[int] = np.rint(times_s.to_numpy(float) * 1e6).astype(np.int64).tolist()
-    return micros
+    return np.rint(np.asarray(times_s, float) * 1e6).astype(np.int64)
