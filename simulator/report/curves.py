@@ -69,7 +69,11 @@ def perplexity_curves(
         for index, (curve, style) in enumerate(zip(curves, own.lines, strict=True)):
             points = curve.dropna(subset=[against])
             _draw(axes, points[against].to_numpy(float) / unit.size, points, style, index, len(curves))
-        handles = [_handle(style, marked=len(curves) <= _MOST_MARKED) for _, style in own.entries]
+        marked = len(curves) <= _MOST_MARKED
+        handles = [
+            Line2D([], [], color=style.color, linestyle=style.linestyle, marker=style.marker if marked else "")
+            for _, style in own.entries
+        ]
         if start:
             handles.append(_draw_start(axes, start[0] / unit.size, start[1]))
         best = sorted({float(value) for side in ("best_low", "best_high") for value in table[side].dropna()})
@@ -135,15 +139,8 @@ def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, style: LineStyle, inde
         linewidth=0.8 if many else None,
         marker="" if many else style.marker,
         markevery=marked,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
         zorder=3,
     )
-
-
-def _handle(style: LineStyle, *, marked: bool) -> Line2D:
-    marker: dict[str, Any] = {"marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.4}
-    return Line2D([], [], color=style.color, linestyle=style.linestyle, **(marker if marked else {}))
 
 
 def _common_start(curves: Sequence[pd.DataFrame], against: Against) -> tuple[float, float] | None:
@@ -159,8 +156,8 @@ def _common_start(curves: Sequence[pd.DataFrame], against: Against) -> tuple[flo
 
 
 def _draw_start(axes: Axes, x: float, y: float) -> Line2D:
-    ring: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "markersize": 5.5, "markeredgewidth": 1.0}
-    (line,) = axes.plot(x, y, "o", linestyle="none", zorder=4, **ring)
+    edge: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 1.0}
+    (line,) = axes.plot(x, y, "o", linestyle="none", zorder=4, markerfacecolor="white", markersize=5.5, **edge)
     return line
 
 

@@ -130,7 +130,7 @@ def _one_row_each(table: pd.DataFrame, size: tuple[float, float] | None) -> Figu
     places = range(len(table))
     axes.hlines(places, table["min"], table["max"], color=COLORS[0], linewidth=0.9)
     axes.hlines(places, table["first_quartile"], table["third_quartile"], color=COLORS[0], linewidth=3.2, alpha=0.55)
-    axes.plot(table["mean"], places, "o", color=COLORS[0], markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+    axes.plot(table["mean"], places, "o", color=COLORS[0], zorder=3)
     axes.set_title(_EXPLANATION, fontweight="normal", fontsize=8)
     axes.set_xlabel(f"{_STALENESS}, all workers")
     plain_ticks(axes.xaxis, integer=True)
@@ -144,7 +144,5 @@ def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], style: LineSty
         x = places.index(row["place"]) + offset
         axes.vlines(x, row["min"], row["max"], color=style.color, linewidth=0.9)
         axes.vlines(x, row["first_quartile"], row["third_quartile"], color=style.color, linewidth=3.2, alpha=0.55)
-        axes.plot(
-            x, row["mean"], style.marker, color=style.color, markeredgecolor="white", markeredgewidth=0.4, zorder=3
-        )
-    return Line2D([], [], color=style.color, marker=style.marker, linewidth=0.9, markeredgecolor="white")
+        axes.plot(x, row["mean"], style.marker, color=style.color, zorder=3)
+    return Line2D([], [], color=style.color, marker=style.marker, linewidth=0.9)

@@ -50,6 +50,8 @@ _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a lit
     "legend.borderaxespad": 0.0,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.2,
+    "lines.markeredgecolor": "white",
+    "lines.markeredgewidth": 0.4,
     "hatch.linewidth": 0.5,
     "savefig.dpi": 200,
     "svg.hashsalt": "tardigrad",  # makes the ids in an SVG a function of its content

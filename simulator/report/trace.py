@@ -154,10 +154,10 @@ def _of_workers(record: RunRecord, ids: _Ids) -> Iterator[Event]:
     faults = dict(iter(record.faults.groupby("worker")))
     for worker, slices in enumerate(_slices(record)):
         place = {"pid": ids.workers, "tid": ids.thread(worker)}
-        fitted = list(_nested(slices))
+        nested = list(_nested(slices))
         instants = [_instant(fault, place) for fault in faults[worker].to_dict("records")] if worker in faults else []
-        events = [_complete(each, "worker", place) for each in fitted]
-        events += _sent(fitted, sorted(event["ts"] for event in [*events, *instants]), ids, place)
+        events = [_complete(each, "worker", place) for each in nested]
+        events += _sent(nested, sorted(event["ts"] for event in [*events, *instants]), ids, place)
         events += instants
         yield from sorted(events, key=lambda event: event["ts"])  # stable: slices come before what lies in them
 
