@@ -78,11 +78,7 @@ def perplexity_curves(
             handles.append(_draw_start(axes, start[0] / unit.size, start[1]))
         best = sorted({float(value) for side in ("best_low", "best_high") for value in table[side].dropna()})
         _limits(axes, table, best, targets)
-        for value in best:
-            text = "best possible: " + " to ".join(dict.fromkeys(significant(each, 3) for each in (best[0], best[-1])))
-            _draw_level(axes, value, text if value == best[0] else "", below=True)
-        for target in targets:
-            _draw_level(axes, target, f"target: {significant(target, 3)}", below=False)
+        _draw_levels(axes, best, targets)
         axes.set_xlabel(drawable(label))
         axes.grid(axis="y")
         axes.margins(x=0.03)
@@ -167,6 +163,14 @@ def _limits(axes: Axes, table: pd.DataFrame, best: Sequence[float], targets: Seq
     low, high = (min(bounds), max(bounds)) if bounds else (1.0, 10.0)
     room = max(math.log(high / low), 0.02)
     log_perplexity_axis(axes, low * math.exp(-(0.14 if best else 0.05) * room), high * math.exp(0.05 * room))
+
+
+def _draw_levels(axes: Axes, best: Sequence[float], targets: Sequence[float]) -> None:
+    for value in best:
+        text = "best possible: " + " to ".join(dict.fromkeys(significant(each, 3) for each in (best[0], best[-1])))
+        _draw_level(axes, value, text if value == best[0] else "", below=True)
+    for target in targets:
+        _draw_level(axes, target, f"target: {significant(target, 3)}", below=False)
 
 
 def _draw_level(axes: Axes, value: float, text: str, *, below: bool) -> None:
