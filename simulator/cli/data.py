@@ -17,7 +17,7 @@ from simulator.experiment import ExperimentError, Problem
 from simulator.experiment.schema.data import DocumentData, TextSource
 from simulator.host import format as human
 from simulator.learning.model import context_of
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 
 _MOST_SHARDS = 32
 _SAMPLE = 77  # characters
@@ -76,7 +76,7 @@ def _facts(info: CorpusInfo) -> Table:
 
 
 def _shards(info: CorpusInfo) -> Table:
-    table = FittedTable(None, "divergence: KL from all shards together, bits per token")
+    table = TerminalTable(None, "divergence: KL from all shards together, bits per token")
     for header in ("shard", "documents", "tokens", "share", "divergence"):
         table.add_numbers(header)
     total = sum(shard.tokens for shard in info.shards)

@@ -1,10 +1,15 @@
 """Axes with units that suit the data and tick labels in plain numbers."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from simulator.host.format import significant
@@ -12,9 +17,20 @@ from simulator.host.format import significant
 Against = Literal["simulated_s", "local_steps", "tokens", "bytes_sent", "money"]
 """What perplexity is drawn against: columns of the evaluations, or money spent by then, see `money`."""
 
-_TIME_UNITS = ((180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"), (math.inf, 86400.0, "days"))
-_BYTE_UNITS = ((1e3, 1.0, "bytes"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (math.inf, 1e12, "TB"))
-_TOKEN_UNITS = ((1e6, 1.0, ""), (1e9, 1e6, "millions"), (math.inf, 1e9, "billions"))
+_UNITS: Mapping[str, Sequence[tuple[float, float, str]]] = {  # of values up to a limit: size, name
+    "time": ((180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"), (math.inf, 86400.0, "days")),
+    "bytes": ((1e3, 1.0, "bytes"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (math.inf, 1e12, "TB")),
+    "tokens": ((1e6, 1.0, ""), (1e9, 1e6, "millions"), (math.inf, 1e9, "billions")),
+    "percent": ((math.inf, 0.01, "%"),),
+    "number": ((math.inf, 1.0, ""),),
+}
+_LABELS: Mapping[str, tuple[str, str]] = {  # of axes, with the kind of their units
+    "simulated_s": ("simulated time", "time"),
+    "bytes_sent": ("data sent", "bytes"),
+    "tokens": ("tokens", "tokens"),
+    "money": ("money spent", "number"),
+    "local_steps": ("local steps (over all workers)", "number"),
+}
 
 # Within a decade, from dense to sparse: the densest set with few enough ticks is used.
 _LOG_STEPS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
@@ -28,41 +44,17 @@ class Unit(NamedTuple):
     unit: str
 
 
-def _unit(units: tuple[tuple[float, float, str], ...], largest: float) -> Unit:
-    return next(Unit(size, name) for limit, size, name in units if not largest >= limit)
-
-
-def time_unit(largest_s: float) -> Unit:
-    """Returns s, min, h or days, whichever makes `largest_s` seconds a handy number."""
-    return _unit(_TIME_UNITS, largest_s)
-
-
-def byte_unit(largest: float) -> Unit:
-    """Returns bytes, kB, MB, GB or TB."""
-    return _unit(_BYTE_UNITS, largest)
-
-
-def token_unit(largest: float) -> Unit:
-    """Returns tokens one by one, in millions or in billions."""
-    return _unit(_TOKEN_UNITS, largest)
+def unit_of(kind: str, largest: float) -> Unit:
+    """Returns the unit in which `largest` is a handy number; for kinds see `_UNITS`; of time in seconds."""
+    return next(Unit(size, name) for limit, size, name in _UNITS[kind] if not largest >= limit)
 
 
 def axis_of(against: Against, largest: float, currency: str = "") -> tuple[Unit, str]:
     """Returns the unit and the label of an axis that ends at `largest`."""
-    match against:
-        case "simulated_s":
-            unit = time_unit(largest)
-            return unit, f"simulated time ({unit.unit})"
-        case "bytes_sent":
-            unit = byte_unit(largest)
-            return unit, f"data sent ({unit.unit})"
-        case "tokens":
-            unit = token_unit(largest)
-            return unit, f"tokens ({unit.unit})" if unit.unit else "tokens"
-        case "money":
-            return Unit(1.0, ""), f"money spent ({currency})" if currency else "money spent"
-        case "local_steps":
-            return Unit(1.0, ""), "local steps (over all workers)"
+    label, kind = _LABELS[against]
+    unit = unit_of(kind, largest)
+    within = currency if against == "money" else unit.unit
+    return unit, f"{label} ({within})" if within else label
 
 
 def plain_ticks(axis: Axis, *, most: int = 6, integer: bool = False) -> None:
@@ -93,3 +85,24 @@ def log_perplexity_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("validation perplexity")
+
+
+def color_norm(values: np.ndarray) -> Normalize:
+    """Returns the norm of a scale of colours for all finite values: logarithmic if they differ more than tenfold."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(low) or 1.0)
+    return LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
+
+
+def draw_color_bar(figure: Figure, norm: Normalize, colors: Colormap, label: str, unit: Unit) -> None:
+    """Draws the scale of colours beside all axes, labelled in plain numbers of a unit."""
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=figure.axes, pad=0.02, aspect=24)
+    bar.outline.set_linewidth(0.5)
+    low, high = (float(end or 0.0) / unit.size for end in (norm.vmin, norm.vmax))
+    ticks = log_ticks(low, high) if isinstance(norm, LogNorm) else MaxNLocator(5).tick_values(low, high)
+    inside = [tick for tick in ticks if low <= tick <= high]
+    bar.set_ticks([tick * unit.size for tick in inside], labels=[significant(tick, 3) for tick in inside])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.set_label(f"{label} ({unit.unit})" if unit.unit else label)

@@ -192,24 +192,22 @@ def with_keys(table: pd.DataFrame, groups: Sequence[Group]) -> pd.DataFrame:
 
 def _by_settings(alike: Sequence[Sequence[RunRecord]]) -> list[Group]:
     """Returns a group of each set of runs that are repeats of one another."""
-    several = len({records[0].experiment["name"] for records in alike}) > 1
-    families: dict[tuple[str, str], list[int]] = {}
-    for number, records in enumerate(alike):
-        names = records[0].experiment["name"], records[0].summary["variant"]
-        families.setdefault(names, []).append(number)
-    groups: dict[int, Group] = {}
-    for family in families.values():
-        axes = dict.fromkeys(axis for number in family for each in alike[number] for axis in sweep_point(each.summary))
-        made = {number: _group(alike[number], list(axes), with_experiment=several) for number in family}
-        unclear: dict[str, list[int]] = {}
-        for number, group in made.items():
-            unclear.setdefault(group.label, []).append(number)
-        for alike_named in unclear.values():
-            if len(alike_named) > 1:
-                separated = _told_apart([made[number] for number in alike_named])
-                made |= dict(zip(alike_named, separated, strict=True))
-        groups |= made
-    return [groups[number] for number in range(len(alike))]
+    names = [(records[0].experiment["name"], records[0].summary["variant"]) for records in alike]
+    several = len({experiment for experiment, _ in names}) > 1
+    axes: dict[tuple[str, str], dict[str, None]] = {}  # of all runs of one name
+    for own, records in zip(names, alike, strict=True):
+        axes.setdefault(own, {}).update((axis, None) for each in records for axis in sweep_point(each.summary))
+    groups = [
+        _group(records, list(axes[own]), with_experiment=several) for own, records in zip(names, alike, strict=True)
+    ]
+    unclear: dict[tuple[str, str, str], list[int]] = {}
+    for number, (own, group) in enumerate(zip(names, groups, strict=True)):
+        unclear.setdefault((*own, group.label), []).append(number)
+    for numbers in unclear.values():
+        if len(numbers) > 1:
+            for number, group in zip(numbers, _with_differences([groups[n] for n in numbers]), strict=True):
+                groups[number] = group
+    return groups
 
 
 def _group(records: Sequence[RunRecord], axes: Sequence[str], *, with_experiment: bool) -> Group:
@@ -229,9 +227,9 @@ def _shown_parts(keys: Sequence[str], values: Sequence[KeyValue]) -> list[str]:
     return [one_line(f"{name}={value.shown}") for name, value in zip(short_names(keys), values, strict=True)]
 
 
-def _told_apart(groups: Sequence[Group]) -> list[Group]:
+def _with_differences(groups: Sequence[Group]) -> list[Group]:
     """Returns groups of one variant and sweep point with the settings in which they differ."""
-    keys, all_said = _telling(groups)
+    keys, all_said = _settings_that_differ(groups)
     separated = []
     for group in groups:
         swept = [key for key in group.keys if key not in _SAID_ALONE]
@@ -245,7 +243,7 @@ def _told_apart(groups: Sequence[Group]) -> list[Group]:
     return separated
 
 
-def _telling(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool]:
+def _settings_that_differ(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool]:
     """Returns the settings that tell groups apart, and whether these are all in which they differ.
 
     Of many it is as few as will do: the scale first, then in the order of the file. What a summary has of files and
@@ -315,19 +313,15 @@ def _short(value: KeyValue) -> KeyValue:
 
 def _by_keys(records: Sequence[RunRecord], by: Sequence[str]) -> list[Group]:
     columns = {key: key_values(records, key) for key in by}
-    places = {}
-    for key, values in columns.items():
-        order = {json.dumps(value.value): place for place, value in enumerate(in_order(values))}
-        places[key] = [order[json.dumps(value.value)] for value in values]
+    places = zip(*(in_order(values)[1] for values in columns.values()), strict=True) if by else [()] * len(records)
     members: dict[tuple[int, ...], list[int]] = {}
-    for number in range(len(records)):
-        members.setdefault(tuple(places[key][number] for key in by), []).append(number)
+    for number, place in enumerate(places):
+        members.setdefault(place, []).append(number)
     groups = []
     for _, numbers in sorted(members.items()):
-        keys = {key: columns[key][numbers[0]] for key in by}
+        keys = {key: values[numbers[0]] for key, values in columns.items()}
         parts = tuple(_parts_of_keys(keys))
-        own = tuple(records[number] for number in numbers)
-        groups.append(Group(", ".join(parts), own, keys, parts))
+        groups.append(Group(", ".join(parts), tuple(records[number] for number in numbers), keys, parts))
     return groups
 
 

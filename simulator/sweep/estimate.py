@@ -20,7 +20,7 @@ from simulator.host.text import plural, visible
 from simulator.learning import MemoryNeedError, Workshop
 from simulator.learning.model import tokens_per_step
 from simulator.progress.observer import Progress
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 from simulator.simulation.simulate import simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
 from simulator.sweep.reuse_plan import Reuse, sharing
@@ -311,7 +311,7 @@ def read_rate(text: str | None) -> float | None:
 
 def estimate_table(cost: SweepCost) -> Table:
     """Returns a row per point."""
-    table = FittedTable(keys=2)
+    table = TerminalTable(keys=2)
     table.add_numbers("")
     table.add_words("point")
     table.add_words("takes\nover")

@@ -122,7 +122,7 @@ class PointViews:
     def of(self, run: PlannedRun) -> RunView:
         """Returns the line of a point, a new one if it has none."""
         if run.index not in self._views:
-            self._views[run.index] = self._view.begin(run.label, self._weights[run.index])
+            self._views[run.index] = self._view.add_run(run.label, self._weights[run.index])
         return self._views[run.index]
 
     def close(self, run: PlannedRun, *, failed: bool) -> None:

@@ -14,7 +14,7 @@ from simulator.host.format import count, percent, perplexity
 from simulator.host.text import visible
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
 from simulator.record.kinds import Summary
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 from simulator.sweep.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.sweep.outcomes import read_failure
 from simulator.sweep.plan import read_sweep
@@ -99,7 +99,7 @@ def _how_far(progress: SavedProgress) -> str:
 
 def status_table(statuses: list[PointStatus]) -> Table:
     """Returns a row per point."""
-    table = FittedTable()
+    table = TerminalTable()
     table.add_words("point")
     table.add_words("state", narrowest=max(map(len, STATES)))
     table.add_words("")
