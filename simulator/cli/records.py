@@ -132,6 +132,10 @@ def report(
             "--out", "-o", help="file to write; report.html in the first of RUNS when absent", show_default=False
         ),
     ] = None,
+    target: Annotated[
+        list[float] | None,
+        typer.Option(help="perplexity to reach; what the baseline reaches when absent; several", show_default=False),
+    ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
     from simulator.record import TRIALS_FOLDER
@@ -154,7 +158,7 @@ def report(
         if point.state != "finished"
     ]
     file = out or runs[0] / "report.html"
-    replaced = write_report(records, file, unfinished=unfinished)
+    replaced = write_report(records, file, targets=target or (), unfinished=unfinished)
     size = f"{file.stat().st_size / 1e6:.1f} MB"
     say(f"{file}: {plural(len(records), 'run')}, {size}{', in place of an earlier report' if replaced else ''}")
     if unfinished:

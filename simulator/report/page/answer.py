@@ -8,7 +8,7 @@ from simulator.report.baselines import unequal
 from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group
 from simulator.report.page.limits import ANSWERS, SENTENCES
-from simulator.report.page.payload import compared_with, mean_of, steps_ratio
+from simulator.report.page.results import compared_with, mean_of, steps_ratio
 
 
 def answers(groups: Sequence[Group]) -> list[str]:

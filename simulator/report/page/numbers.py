@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.host.format import significant
 from simulator.report.page.limits import DIGITS
 
 
@@ -26,6 +27,11 @@ def short(value: Any) -> int | float | None:
         return None
     rounded = float(f"{value:.{DIGITS}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def target_text(perplexity: float) -> str:
+    """Returns a perplexity to reach as people write it."""
+    return significant(perplexity, 4)
 
 
 def evenly(count: int, most: int) -> npt.NDArray[np.int64]:
