@@ -147,7 +147,7 @@ def _ratios(runs: pd.DataFrame, names: list[Against]) -> pd.DataFrame:
     return runs[names].div(of_baseline.set_axis(runs.index))
 
 
-def spent_until(record: RunRecord, target: float, names: Sequence[str] = AGAINST) -> dict[str, float]:
+def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGAINST) -> dict[str, float]:
     """Returns the spendings of one run until its perplexity reached the target, by name; NaN if it never did."""
     table = finite_part(record)
     losses = np.log(table["perplexity"].to_numpy(float))
@@ -160,5 +160,5 @@ def spent_until(record: RunRecord, target: float, names: Sequence[str] = AGAINST
     spent = {}
     for name in names:
         values = table[name].to_numpy(float) if name in table.columns else np.full(len(table), math.nan)
-        spent[name] = float(values[before] + share * (values[first] - values[before]))
+        spent[str(name)] = float(values[before] + share * (values[first] - values[before]))
     return spent

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulator.host.format import known
 from simulator.record import EVALUATION_COLUMNS, RunRecord
 from simulator.report.axes import Unit, axis_of
 from simulator.report.curves import is_cut
@@ -93,11 +92,11 @@ def _curve(group: Group, axis: Axis, most: int) -> dict[str, Any]:
         table = curve_of(group, axis.key)
     except NoCommonRangeError:
         return {"note": f"The runs of {group.label} have no range in common, so there is no mean."}
-    kept = evenly(len(table) if known(table["perplexity"].iat[0]) else 0, most)
+    kept = evenly(int(table["perplexity"].count()), most)  # without any point there is one row, of NaN
     held: dict[str, Any] = {"x": shortened(table[axis.key].to_numpy()[kept] / axis.unit.size)}
     names = {"y": "perplexity"} | ({"low": "low", "high": "high"} if len(group.records) > 1 else {})
     held |= {name: shortened(table[column].to_numpy()[kept]) for name, column in names.items()}
-    if diverged := table["diverged"].iat[0]:
+    if diverged := int(table["diverged"].max()):
         held["note"] = f"{group.label}: {diverged} of {len(group.records)} diverged, and its curve ends before."
     elif is_cut(table, axis.key):
         held["note"] = f"The mean of {group.label} ends with the shortest of its runs."

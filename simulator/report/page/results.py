@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 from simulator.host import format as human
 from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RunRecord
+from simulator.report.axes import Against
 from simulator.report.baselines import baselines, unequal, without_lonely
 from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, short_names
@@ -54,6 +55,7 @@ _ALWAYS = ("simulated_seconds", "local_steps", "mean_staleness", "utilization", 
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 _RELATIVE = ("final_perplexity", "simulated_seconds", "bytes_sent")
 _UNSHOWN = ("seed", "best_loss")
+_REACHED = "first reached, interpolated between evaluations"
 _SPENT = {
     "simulated_s": human.short_duration,
     "bytes_sent": human.byte_count,
@@ -189,18 +191,14 @@ def usual_targets(groups: Sequence[Group]) -> list[float]:
 def target_columns(groups: Sequence[Group], axes: Sequence[Axis], targets: Sequence[float]) -> list[Column]:
     """Returns for each target and axis a column of where runs first reached it, see `spent_until`."""
     runs = [record for group in groups for record in group.records]
-    keys = [axis.key for axis in axes]
+    keys = cast("list[Against]", [axis.key for axis in axes])  # further columns of evaluations too
     found = []
     for target in targets:
         spent = [spent_until(run, target, keys) if is_trained(run) else {} for run in runs]
         for axis in axes:
-            label, about = (
-                f"{axis.label} to perplexity {target_text(target)}",
-                "first reached, interpolated between evaluations",
-            )
-            values = [short(each.get(axis.key)) for each in spent]
-            show, name = _SPENT.get(axis.key, _number), f"{axis.key}_to_{target:g}"
-            found.append(Column(name, label, about, values, show, True, "not reached", axis.key))
+            name, label = f"{axis.key}_to_{target:g}", f"{axis.label} to perplexity {target_text(target)}"
+            values, show = [short(each.get(axis.key)) for each in spent], _SPENT.get(axis.key, _number)
+            found.append(Column(name, label, _REACHED, values, show, True, "not reached", axis.key))
     return found
 
 
