@@ -147,7 +147,7 @@ def simulate_all(
         each = [point.experiment for point in points], [point.label for point in points]
         plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
         for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
-            observer = view.begin(point.label) if view else None
+            observer = view.add_run(point.label) if view else None
             share = plan.share(index)
             try:
                 record = simulate_point(

@@ -182,7 +182,7 @@ class TestRuns:
 
     def test_everything_shows_itself(self, runs):
         table = runs._repr_html_()
-        assert table.count("<tr>") == 5
+        assert table.count("</tr>") == 5
         assert "<th>simulated_seconds</th>" in table
         assert "final_perplexity" not in table  # nothing was trained
         assert "<td>sync</td>" in runs[0]._repr_html_()
@@ -259,12 +259,12 @@ def displays(monkeypatch):
 def test_a_notebook_has_one_output_that_is_replaced_now_and_then(displays, monkeypatch):
     now_s = [10.0]
     monkeypatch.setattr(notebook.time, "monotonic", lambda: now_s[0])
-    text = ["one <two>"]
-    view = NotebookView(lambda: Text(text[0]), 40)
+    text = Text("one <two>")
+    view = NotebookView(text, 40)
     view.start()
     assert displays.pages == []
     view.changed()
-    for now_s[0], text[0] in ((10.1, "too soon"), (10.3, "three"), (10.4, "last")):
+    for now_s[0], text.plain in ((10.1, "too soon"), (10.3, "three"), (10.4, "last")):
         view.changed()
     view.stop()
     assert [page.split(">", 1)[1].removesuffix("</pre>").strip() for page in displays.pages] == [
@@ -277,7 +277,7 @@ def test_a_notebook_has_one_output_that_is_replaced_now_and_then(displays, monke
 def test_the_live_view_is_drawn_into_a_notebook(displays):
     console = Console(force_jupyter=True)
     with LiveView(console, 1) as view:
-        observer = view.begin("sync")
+        observer = view.add_run("sync")
         observer.pretrained(1, 2, math.pi)
         observer.finished()
     assert "[1/1] sync" in displays.pages[-1]

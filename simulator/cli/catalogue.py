@@ -4,7 +4,7 @@ from rich.table import Table
 
 import models
 from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 
 
 def profiles_table() -> Table:
@@ -42,8 +42,8 @@ def presets_table() -> Table:
     return table
 
 
-def _table(title: str, first: str) -> FittedTable:
-    table = FittedTable(title)
+def _table(title: str, first: str) -> TerminalTable:
+    table = TerminalTable(title)
     table.title_justify = "left"
     table.add_words(first)
     return table

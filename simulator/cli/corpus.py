@@ -9,7 +9,7 @@ from rich.text import Text
 
 from simulator.data import CorpusInfo
 from simulator.host import format as human
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 
 _MOST_SHARDS = 32
 _SAMPLE = 77  # characters
@@ -42,7 +42,7 @@ def _facts(info: CorpusInfo) -> Table:
 
 
 def _shards(info: CorpusInfo) -> Table:
-    table = FittedTable(None, "divergence: KL from all shards together, bits per token")
+    table = TerminalTable(None, "divergence: KL from all shards together, bits per token")
     for header in ("shard", "documents", "tokens", "share", "divergence"):
         table.add_numbers(header)
     total = sum(shard.tokens for shard in info.shards)

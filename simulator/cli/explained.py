@@ -9,7 +9,7 @@ from rich.text import Text
 from simulator.experiment.explain import Explanation, Meaning, Row
 from simulator.experiment.key_tree import ANY
 from simulator.host.text import visible
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 
 _OF_ANY = f"{ANY} stands for a name of your own"
 _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
@@ -50,7 +50,7 @@ def _meaning(key: str, meaning: Meaning) -> Iterator[RenderableType]:
     yield facts
 
 
-def _keys(title: str, rows: Iterable[Row], within: str = "") -> FittedTable:
+def _keys(title: str, rows: Iterable[Row], within: str = "") -> TerminalTable:
     table = _table(title, "key")
     for row in rows:
         under = f" ({row.under.replace(f'{within}.', '')})" if row.under else ""
@@ -58,8 +58,8 @@ def _keys(title: str, rows: Iterable[Row], within: str = "") -> FittedTable:
     return table
 
 
-def _table(title: str, first: str) -> FittedTable:
-    table = FittedTable(title)
+def _table(title: str, first: str) -> TerminalTable:
+    table = TerminalTable(title)
     table.title_justify = "left"
     table.add_words(first)
     table.add_words("meaning")

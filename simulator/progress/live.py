@@ -1,10 +1,11 @@
 """Live views: progress of preparing data, and of each simulation while it runs."""
 
+import math
 import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
@@ -21,14 +22,14 @@ _LINE_EVERY_S = 30
 
 
 class _Time(ProgressColumn):
-    """Time left at the mean speed since the first update, or the time taken once done."""
+    """Time left, as the task's field `left_s` has it or else at the mean speed; or the time taken once done."""
 
     def render(self, task: Task) -> Text:
         if task.fields.get("failed"):
             return Text("failed", style="red")
         if task.finished:
             return Text(f"took {duration(task.finished_time)}")
-        left_s = task.fields["left_s"]
+        left_s = task.fields.get("left_s", task.time_remaining)
         return Text("" if left_s is None else f"{duration(left_s)} left")
 
 
@@ -43,7 +44,6 @@ class PreparationView:
         self._console = console
         self._step = ""
         self._written_s = time.monotonic()
-        self._first: tuple[float, int] | None = None  # of this step with an amount: host's time, amount
         self._progress = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -51,6 +51,8 @@ class PreparationView:
             _Time(),
             console=console,
             transient=True,
+            get_time=time.monotonic,
+            speed_estimate_period=math.inf,
         )
         self._task: TaskID | None = None
 
@@ -65,34 +67,30 @@ class PreparationView:
         if self._task is not None:
             self._progress.stop()
 
+    def __rich__(self) -> RenderableType:
+        """Returns the drawing."""
+        return self._progress.get_renderable()
+
     def __call__(self, step: str, done: int, total: int | None, unit: str) -> None:
         """Shows that `done` of `total` units of a step are done."""
-        now_s = time.monotonic()
-        if step != self._step:
-            self._step, self._first = step, None
-            if self._console.is_terminal:
-                self._begin(step)
-        amount = _amount(done, total, unit)
-        if self._task is not None:
-            left_s = self._left_s(now_s, done, total)
-            self._progress.update(self._task, completed=done, total=total, done=amount, left_s=left_s)
+        amount, now_s = _amount(done, total, unit), time.monotonic()
+        if self._console.is_terminal:
+            if step != self._step or self._task is None:
+                self._task = self._added(step)
+            self._progress.update(self._task, total=total, done=amount)
+            # the mean speed starts at the first amount: what a stopped preparation has kept was quick
+            self._progress.advance(self._task, done - self._progress.tasks[0].completed)
         elif now_s - self._written_s >= _LINE_EVERY_S:
             self._written_s = now_s
             self._console.print(f"data: {step} {amount}".rstrip(), soft_wrap=True)
+        self._step = step
 
-    def _begin(self, step: str) -> None:
+    def _added(self, step: str) -> TaskID:
         if self._task is None:
             self._progress.start()
         else:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(f"data: {step}", total=None, done="", left_s=None)
-
-    def _left_s(self, now_s: float, done: int, total: int | None) -> float | None:
-        """Returns the time left at the mean speed since the first amount: a stopped one's saved part is quick."""
-        if total is None:
-            return None
-        first_s, first = self._first = self._first or (now_s, done)
-        return (now_s - first_s) / (done - first) * (total - done) if done > first else None
+        return self._progress.add_task(f"data: {step}", total=None, done="")
 
 
 def _amount(done: int, total: int | None, unit: str) -> str:
@@ -121,8 +119,7 @@ class LiveView:
         self._shown: list[RunView] = []  # of those that are over
         self._failed = 0
         self._running: list[RunView] = []
-        self._began_s: float | None = None
-        self._gained = 0.0  # by those that are over
+        self._began_s: float | None = None  # when the first simulation advanced
         self._most_bars = max(2, console.height - 8)
         self._quiet = not (console.is_terminal or console.is_jupyter)
         bar = min(_LONGEST_BAR, max(_SHORTEST_BAR, console.width - _OTHERS - _SHORTEST_NAME))
@@ -140,9 +137,9 @@ class LiveView:
         self.detail = ""
         self._live: Live | NotebookView
         if console.is_jupyter:
-            self._live = NotebookView(self._draw, console.width)
+            self._live = NotebookView(self, console.width)
         else:
-            self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+            self._live = Live(get_renderable=self.__rich__, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
@@ -159,20 +156,14 @@ class LiveView:
         if not self._quiet:
             self._live.stop()
 
-    def begin(self, name: str, weight: float = 1.0) -> "RunView":
+    def add_run(self, name: str, weight: float = 1.0) -> "RunView":
         """Adds the line of the next simulation and returns its observer."""
         number = len(self._over) + len(self._running) + 1
         title = f"[{number}/{self._runs}] {name}".replace("[", "\\[")
         self.detail = "preparing"
-        run = RunView(
-            self, self._progress, self._progress.add_task(title, total=1.0, left_s=None, failed=False), weight
-        )
-        self._running.append(run)
-        return run
-
-    def began(self) -> None:
-        """Starts counting time when the first simulation advances."""
-        self._began_s = self._began_s or time.perf_counter()
+        task = self._progress.add_task(title, total=1.0, left_s=None, failed=False)
+        self._running.append(RunView(self, self._progress, task, weight))
+        return self._running[-1]
 
     def ended(self, run: "RunView", *, failed: bool = False) -> None:
         """Marks a simulation as over; of many lines the oldest are removed."""
@@ -180,7 +171,6 @@ class LiveView:
             self._running.remove(run)
             self._over.append(run)
             self._failed += failed
-            self._gained += run.gained()
             self._shown.append(run)
         while self._shown and len(self._progress.tasks) > self._most_bars:
             self._shown.pop(0).hide()
@@ -190,12 +180,15 @@ class LiveView:
         self._running.remove(run)
         run.hide()
 
-    def changed(self) -> None:
-        """Redraws the view in a notebook; terminals are redrawn by themselves."""
+    def changed(self, *, advanced: bool = False) -> None:
+        """Redraws the view in a notebook, as terminals are by themselves; time counts since a simulation advanced."""
+        if advanced:
+            self._began_s = self._began_s or time.perf_counter()
         if isinstance(self._live, NotebookView):
             self._live.changed()
 
-    def _draw(self) -> Group:
+    def __rich__(self) -> Group:
+        """Returns the drawing."""
         for run in self._running:
             run.refresh()
         lines = [self._progress.get_renderable()]
@@ -219,7 +212,7 @@ class LiveView:
 
     def _left_s(self) -> float | None:
         """Returns the time left at the mean speed so far: work done before does not count."""
-        gained = self._gained + sum(run.gained() for run in self._running)
+        gained = sum(run.gained() for run in (*self._over, *self._running))
         if self._began_s is None or gained <= 0 or len(self._over) == self._runs:
             return None
         done = sum(run.weight for run in self._over) + sum(run.weight * run.fraction for run in self._running)
@@ -254,11 +247,9 @@ class RunView:
     def advanced(self, progress: Progress) -> None:
         """Stores the progress; drawing it is left to the next refresh."""
         self._latest = time.perf_counter(), progress
+        self._first = self._first or self._latest
         self.fraction = progress.fraction
-        if self._first is None:
-            self._first = self._latest
-            self._view.began()
-        self._view.changed()
+        self._view.changed(advanced=True)
 
     def gained(self) -> float:
         """Returns the part of its weight that was simulated here, since its first update."""

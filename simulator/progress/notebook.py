@@ -1,9 +1,11 @@
-"""Live views in notebooks: one output of a cell that is replaced now and then, with nothing left behind it."""
+"""Live views in notebooks: one output of a cell that is replaced now and then, with nothing left behind it.
+
+Rich's own draws into an output of ipywidgets, which need not be installed.
+"""
 
 import importlib
 import io
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -13,15 +15,15 @@ _FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code
 
 
 class NotebookView:
-    """Draws the view of a terminal into the output of a notebook's cell.
+    """Draws what a terminal shows into the output of a notebook's cell.
 
     Args:
-      draw: returns the object to show.
+      drawn: to show, as it is at the time.
       width: in characters.
     """
 
-    def __init__(self, draw: Callable[[], RenderableType], width: int):
-        self._draw, self._width = draw, width
+    def __init__(self, drawn: RenderableType, width: int):
+        self._drawn, self._width = drawn, width
         self._drawn_s = -_EVERY_S
         self._handle: Any = None
 
@@ -31,27 +33,19 @@ class NotebookView:
     def changed(self) -> None:
         """Draws, unless that was done just before."""
         if time.monotonic() - self._drawn_s >= _EVERY_S:
-            self.refresh()
+            self.stop()
 
-    def refresh(self) -> None:
-        """Draws."""
+    def stop(self) -> None:
+        """Draws, in place of what was drawn before."""
         self._drawn_s = time.monotonic()
+        console = Console(file=io.StringIO(), record=True, width=self._width, force_jupyter=False)
+        console.print(self._drawn)
         outputs = _outputs()
-        page = outputs.HTML(self.html())
+        page = outputs.HTML(console.export_html(inline_styles=True, code_format=_FORMAT))
         if self._handle is None:
             self._handle = outputs.display(page, display_id=True)
         else:
             self._handle.update(page)
-
-    def stop(self) -> None:
-        """Draws for the last time."""
-        self.refresh()
-
-    def html(self) -> str:
-        """Returns the drawing as HTML."""
-        console = Console(file=io.StringIO(), record=True, width=self._width, force_jupyter=False)
-        console.print(self._draw())
-        return console.export_html(inline_styles=True, code_format=_FORMAT)
 
 
 def _outputs() -> Any:

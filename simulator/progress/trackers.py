@@ -36,7 +36,7 @@ class At(NamedTuple):
 class Tracker(Protocol):
     """Follows simulations."""
 
-    def begin(self, name: str, point: Point) -> "Log":
+    def open_log(self, name: str, point: Point) -> "Log":
         """Returns the log of a simulation that starts.
 
         Args:
@@ -51,14 +51,14 @@ class Log(Protocol):
     def write(self, group: str, values: Mapping[str, float], at: At) -> None:
         """Logs values of one moment. `group` is "update", "evaluation" or "pretraining" (`at` has its steps then)."""
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """Discards the log, whose beginning is incomplete: all of it will be logged once more."""
 
     def close(self, record: RunRecord | None) -> None:
         """Logs the summary and ends; there is no record where the simulation failed."""
 
 
-class Tracked:
+class TrackingObserver:
     """Observer of one simulation that notifies trackers, and another observer. Use it as a context.
 
     Args:
@@ -73,7 +73,7 @@ class Tracked:
         self._latest: At | None = None  # of the last one, whose training loss is not known yet
         self._evaluated: set[tuple[float, int]] = set()
 
-    def __enter__(self) -> "Tracked":
+    def __enter__(self) -> "TrackingObserver":
         """Starts; the logs are open."""
         return self
 
@@ -112,7 +112,7 @@ class Tracked:
         updates = list(_updates(record))
         if updates and self._first != updates[0][0].local_steps:  # it has resumed from a checkpoint
             for log in self._logs:
-                log.begin_again()
+                log.restart()
             self._latest = None
             self._evaluated.clear()
         done = -1 if self._latest is None else self._latest.local_steps
@@ -203,7 +203,7 @@ class TensorBoard:
         self._folder = Path(folder)
         self._library = _needed("tensorboardX", "tensorboard")
 
-    def begin(self, name: str, point: Point) -> Log:
+    def open_log(self, name: str, point: Point) -> Log:
         """Returns the log of a simulation that begins."""
         return _TensorBoardLog(self._library, self._folder / name, point)
 
@@ -247,7 +247,7 @@ class _TensorBoardLog:
                 if group != "pretraining":
                     self._add(scalar(f"over_tokens/{group}_{name}", value), at.tokens, at.simulated_s)
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """Starts the log over."""
         with naming(self._folder):
             self._file.close()
@@ -294,7 +294,7 @@ class WeightsAndBiases:
         self._folder = Path(folder)
         self._library = _needed("wandb", "wandb")
 
-    def begin(self, name: str, point: Point) -> Log:
+    def open_log(self, name: str, point: Point) -> Log:
         """Returns the log of a simulation that begins."""
         return _WandbLog(self._library, self._folder, name, point)
 
@@ -319,7 +319,7 @@ class _WandbLog:
         axes = {"pretraining/steps": at.local_steps} if group == "pretraining" else at._asdict()
         self._run.log({f"{group}/{name}": value for name, value in values.items()} | axes)
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """Does nothing: runs are not written over, and each process has its own."""
 
     def close(self, record: RunRecord | None) -> None:
@@ -344,7 +344,7 @@ def _plain(value: Any) -> bool | int | float | str:
 
 def track(
     trackers: Sequence[Tracker], name: str, simulated: Point | Experiment, observer: Observer | None = None
-) -> Tracked:
+) -> TrackingObserver:
     """Returns the observer of a simulation that notifies all trackers, as a context.
 
     Inside it, `simulate(experiment, observer=...)` is given the observer, and its record to the observer's `finished`.
@@ -357,4 +357,4 @@ def track(
     """
     if isinstance(simulated, Experiment):
         simulated = Point(simulated.variant or simulated.name, {}, simulated)
-    return Tracked([each.begin(name, simulated) for each in trackers], observer)
+    return TrackingObserver([each.open_log(name, simulated) for each in trackers], observer)

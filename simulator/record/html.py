@@ -2,41 +2,36 @@
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+
+from simulator.host.format import UNKNOWN, known, significant
 
 _WIDTH, _HEIGHT, _ROOM = 260, 90, 6  # of a curve, in pixels
 
 
 def table_html(frame: pd.DataFrame, columns: Sequence[str]) -> str:
     """Returns some columns of a frame as an HTML table."""
-    if frame.empty:
-        return "<p>no runs</p>"
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in columns)
-    rows = "".join(_row(row) for row in frame[list(columns)].itertuples(index=False, name=None))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return "<p>no runs</p>" if frame.empty else _html(frame[list(columns)].astype(object), index=False)
 
 
 def mapping_html(values: Mapping[str, Any]) -> str:
     """Returns names and values as an HTML table."""
-    return f"<table><tbody>{''.join(_row(item) for item in values.items())}</tbody></table>"
+    return _html(pd.DataFrame([[value] for value in values.values()], list(values), dtype=object), header=False)
 
 
-def _row(values: Iterable[Any]) -> str:
-    return "<tr>" + "".join(f"<td>{html.escape(shown(value))}</td>" for value in values) + "</tr>"
+def _html(frame: pd.DataFrame, **settings: Any) -> str:
+    with pd.option_context("display.max_colwidth", None):
+        return str(frame.map(shown).to_html(border=0, **settings))
 
 
 def shown(value: Any) -> str:
-    """Returns a number with four significant digits or thousands separators, a dash where nothing is known."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"  # noqa: RUF001 - an en dash, as tables print a missing value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    """Returns a number with four significant digits and thousands separators, a dash where nothing is known."""
+    if value is None or (isinstance(value, float) and not known(value)):
+        return UNKNOWN
+    return significant(value, 4) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def curve_svg(x: Sequence[float], y: Sequence[float], title: str) -> str:
@@ -44,15 +39,13 @@ def curve_svg(x: Sequence[float], y: Sequence[float], title: str) -> str:
     points = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
     if len(points) < 2:
         return ""
-    left, right = min(a for a, _ in points), max(a for a, _ in points)
-    low, high = min(b for _, b in points), max(b for _, b in points)
-
-    def place(a: float, b: float) -> str:
-        across = (a - left) / ((right - left) or 1.0)
-        up = (b - low) / ((high - low) or 1.0)
-        return f"{_ROOM + across * (_WIDTH - 2 * _ROOM):.1f},{_HEIGHT - _ROOM - up * (_HEIGHT - 2 * _ROOM):.1f}"
-
-    line = " ".join(place(a, b) for a, b in points)
+    ends = [(min(each), max(each)) for each in zip(*points, strict=True)]
+    size = (_WIDTH - 2 * _ROOM, _HEIGHT - 2 * _ROOM)
+    shares = (
+        [(value - low) / ((high - low) or 1.0) for value, (low, high) in zip(point, ends, strict=True)]
+        for point in points
+    )
+    line = " ".join(f"{_ROOM + a * size[0]:.1f},{_ROOM + (1 - b) * size[1]:.1f}" for a, b in shares)
     caption = html.escape(f"{title}: {shown(points[0][1])} to {shown(points[-1][1])}")
     return (
         f'<figure style="margin:0"><svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{caption}">'

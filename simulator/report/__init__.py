@@ -35,10 +35,10 @@ from simulator.report.files import (
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, note_of_repeats
 from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
-from simulator.report.intervals import timeline_table
 from simulator.report.money import currency_of, has_prices, money, money_table
 from simulator.report.perplexity import perplexity_table
 from simulator.report.runs import Runs, read_runs
+from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
 from simulator.report.targets import target_rich_table, time_to_target

@@ -3,8 +3,12 @@
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from simulator.host.format import significant
@@ -93,3 +97,24 @@ def log_perplexity_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("validation perplexity")
+
+
+def color_norm(values: np.ndarray) -> Normalize:
+    """Returns the norm of a scale of colours for all finite values: logarithmic if they differ more than tenfold."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(low) or 1.0)
+    return LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
+
+
+def draw_color_bar(figure: Figure, norm: Normalize, colors: Colormap, label: str, unit: Unit) -> None:
+    """Draws the scale of colours beside all axes, labelled in plain numbers of a unit."""
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=figure.axes, pad=0.02, aspect=24)
+    bar.outline.set_linewidth(0.5)
+    low, high = (float(end or 0.0) / unit.size for end in (norm.vmin, norm.vmax))
+    ticks = log_ticks(low, high) if isinstance(norm, LogNorm) else MaxNLocator(5).tick_values(low, high)
+    inside = [tick for tick in ticks if low <= tick <= high]
+    bar.set_ticks([tick * unit.size for tick in inside], labels=[significant(tick, 3) for tick in inside])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.set_label(f"{label} ({unit.unit})" if unit.unit else label)

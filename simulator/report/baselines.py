@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from simulator.record import RunRecord
+from simulator.record import Result, RunRecord
 from simulator.report.given import Results, results_of
 from simulator.report.group_keys import ReportError, key_value
 from simulator.report.grouping import Group
@@ -30,7 +30,8 @@ def baselines(groups: Sequence[Group], variant: str | None = None) -> list[int |
             points.setdefault(_point(group), []).append(index)
     found: list[int | None] = [None] * len(groups)
     for members in points.values():
-        chosen = _first_synchronous([groups[index] for index in members]) if variant is None else variant
+        of_point = [run for index in members for run in groups[index].records]
+        chosen = _first_synchronous(of_point) if variant is None else variant
         candidates = [index for index in members if groups[index].variant == chosen]
         telling = list(dict.fromkeys(key for index in candidates for key in groups[index].settings))
         with_settings = {_values(groups[index], telling): index for index in reversed(candidates)}
@@ -57,9 +58,11 @@ def without_lonely(found: Sequence[int | None]) -> list[int | None]:
     return [index if compared[index] > 1 else None for index in found]
 
 
-def _first_synchronous(groups: Sequence[Group]) -> str:
-    synchronous = (group for group in groups if all(run["max_staleness"] == 0 for run in group.summaries))
-    return next(synchronous, groups[0]).variant
+def _first_synchronous(runs: Sequence[RunRecord | Result]) -> str:
+    """Returns the first variant of which no round was ever stale, or else the first."""
+    stale = {run.summary["variant"] for run in runs if run.summary["max_staleness"] != 0}
+    variants: list[str] = [run.summary["variant"] for run in runs]
+    return next((variant for variant in variants if variant not in stale), variants[0])
 
 
 def _values(group: Group, keys: Sequence[str]) -> tuple[float | str | bool | None, ...]:
@@ -74,15 +77,12 @@ def baseline_of(runs: Results, name: str | None = None) -> str:
     """
     records = results_of(runs)
     variants: list[str] = list(dict.fromkeys(record.summary["variant"] for record in records))
-    if name is not None:
-        if name not in variants:
-            raise ReportError(f"baseline {name!r} is not among the variants {', '.join(map(repr, variants))}")
-        return name
-    stale = {record.summary["variant"] for record in records if record.summary["max_staleness"] != 0}
-    return next((variant for variant in variants if variant not in stale), variants[0])
+    if name is not None and name not in variants:
+        raise ReportError(f"baseline {name!r} is not among the variants {', '.join(map(repr, variants))}")
+    return _first_synchronous(records) if name is None else name
 
 
-def mates(groups: Sequence[Group], variant: str) -> dict[int, RunRecord]:
+def baseline_runs(groups: Sequence[Group], variant: str) -> dict[int, RunRecord]:
     """Returns the baseline's run of the same seed for each run that has one, by the id of the record.
 
     Args:
@@ -91,13 +91,9 @@ def mates(groups: Sequence[Group], variant: str) -> dict[int, RunRecord]:
     """
     found: dict[int, RunRecord] = {}
     for group, index in zip(groups, baselines(groups, variant), strict=True):
-        if index is not None:
-            of_seed = {record.summary["seed"]: record for record in groups[index].records}
-            found |= {
-                id(record): of_seed[record.summary["seed"]]
-                for record in group.records
-                if record.summary["seed"] in of_seed
-            }
+        of_seed = {} if index is None else {run.summary["seed"]: run for run in groups[index].records}
+        seeds = ((run, run.summary["seed"]) for run in group.records)
+        found |= {id(run): of_seed[seed] for run, seed in seeds if seed in of_seed}
     return found
 
 

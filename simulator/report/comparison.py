@@ -12,11 +12,11 @@ from rich.text import Text
 from scipy import special
 
 from simulator.host import format as human
-from simulator.report.baselines import by_point, mates, unequal
-from simulator.report.fitted import FittedTable
+from simulator.report.baselines import baseline_runs, by_point, unequal
 from simulator.report.given import Results, Summary, results_of
 from simulator.report.group_keys import ReportError, one_line
 from simulator.report.grouping import Group, group_results, sweep_point
+from simulator.report.terminal_table import TerminalTable
 
 _SHORT = {
     "published perplexity": "pub-\nlished",
@@ -61,17 +61,16 @@ def comparison(
     """
     baseline, metric = reference["baseline"], reference["metric"]
     groups = _trained(runs, baseline, variants)
-    of_seed = mates(groups, baseline)
+    of_seed = baseline_runs(groups, baseline)
     rows = []
     for group in groups:
         pairs = [(run.summary, of_seed[id(run)].summary) for run in group.records if id(run) in of_seed]
-        ratios = np.array([_over(_result(run, metric), _result(of, metric)) for run, of in pairs])
+        ratios, times, steps = (
+            np.array([_over(_result(run, key), _result(of, key)) for run, of in pairs if key in run])
+            for key in (metric, "simulated_seconds", "local_steps")
+        )
         low, high = interval(ratios, confidence) if group.variant != baseline else (math.nan, math.nan)
         published, of_baseline = (_published(group.summaries[0], name, reference) for name in (group.variant, baseline))
-        times, steps = (
-            [_over(run[key], of[key]) for run, of in pairs if key in run]
-            for key in ("simulated_seconds", "local_steps")
-        )
         rows.append(
             {
                 "point": _point(group),
@@ -79,7 +78,7 @@ def comparison(
                 "published": published,
                 "published_ratio": published / of_baseline,
                 "seeds": len(pairs),
-                "value": _mean([_result(run, metric) for run in group.summaries]),
+                "value": _mean(np.array([_result(run, metric) for run in group.summaries])),
                 "ratio": _mean(ratios),
                 "ratio_low": low,
                 "ratio_high": high,
@@ -116,8 +115,8 @@ def _over(value: float, baseline: float) -> float:
     return value / baseline if math.isfinite(baseline) and baseline != 0 else math.nan
 
 
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else math.nan
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -132,7 +131,7 @@ def comparison_table(rows: pd.DataFrame, reference: Mapping[str, Any]) -> Table:
     """Returns the rows of `comparison` for the terminal."""
     header, cells = _cells(rows, reference)
     words = [name for name in header if name in ("", "variant")]
-    table = FittedTable(None, _caption(rows, reference), keys=len(words))
+    table = TerminalTable(None, _caption(rows, reference), keys=len(words))
     table.leading = 1
     for name in words:
         table.add_words(name)
@@ -163,11 +162,11 @@ def _cells(rows: pd.DataFrame, reference: Mapping[str, Any]) -> tuple[list[str],
         line = [row["point"] if row["point"] != before else ""] * several + [one_line(row["variant"])]
         before = row["point"]
         if published:
-            line += [human.perplexity(row["published"]), _ratio(row["published_ratio"])]
-        low, high = _ratio(row["ratio_low"]), _ratio(row["ratio_high"])
+            line += [human.perplexity(row["published"]), human.decimal(row["published_ratio"], 3)]
+        low, high = human.decimal(row["ratio_low"], 3), human.decimal(row["ratio_high"], 3)
         line += [
             "diverged" if math.isinf(row["value"]) else human.perplexity(row["value"]),
-            _ratio(row["ratio"]),
+            human.decimal(row["ratio"], 3),
             human.UNKNOWN if math.isnan(row["ratio_low"]) else f"{low} to {high}",
             human.ratio(row["time_ratio"]),
             str(row["seeds"]),
@@ -188,10 +187,6 @@ def _caption(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{steps} for {variant}" for variant, steps in list(other.items())[:_MOST_LISTED])
     more = f" and {len(other) - _MOST_LISTED} more" if len(other) > _MOST_LISTED else ""
     return f"{caption} The work is not equal: its local steps are {listed}{more}."
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.3f}" if human.known(value) else human.UNKNOWN
 
 
 def _result(run: Summary, metric: str) -> float:

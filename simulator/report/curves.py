@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.host.format import significant
-from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
+from simulator.report.axes import Against, Unit, axis_of, draw_color_bar, log_perplexity_axis, plain_ticks
 from simulator.report.fonts import drawable
 from simulator.report.given import Records
-from simulator.report.group_styles import Dress, draw_scale, dress
+from simulator.report.group_styles import GroupStyles, group_styles
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of
 from simulator.report.perplexity import curves_of, refuse_impossible
-from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, Look, arrange_legend, draw_legend, new_figure, styled
+from simulator.report.style import SINGLE_COLUMN_IN, WIDE_IN, LineStyle, arrange_legend, draw_legend, new_axes, styled
 
 _GREY = "#555555"
 _NOTE: dict[str, Any] = {  # over the grid and under the curves
@@ -64,18 +64,18 @@ def perplexity_curves(
     curves = [table[table["group"] == group.label] for group in groups]
     largest = float(table[against].max()) if table[against].notna().any() else 0.0
     unit, label = axis_of(against, largest, currency_of(groups))
-    own = dress(groups)
+    own = group_styles(groups)
     labels, title = _legend_words(curves, own, against)
     start = _common_start(curves, against)
     labels += ["common start"] if start else []
     width_in = size[0] if size else WIDE_IN if own.scale or len(curves) > _MOST_NARROW else SINGLE_COLUMN_IN
     legend = arrange_legend(labels, title, width_in)
     with styled([*labels, label, *([own.scale.name] if own.scale else [])]):
-        figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
-        for index, (curve, look) in enumerate(zip(curves, own.looks, strict=True)):
+        figure, axes = new_axes(size or (width_in, 2.3 + legend.height_in))
+        for index, (curve, style) in enumerate(zip(curves, own.lines, strict=True)):
             points = curve.dropna(subset=[against])
-            _draw(axes, points[against].to_numpy(float) / unit.size, points, look, index, len(curves))
-        handles = [_handle(look, marked=len(curves) <= _MOST_MARKED) for _, look in own.entries]
+            _draw(axes, points[against].to_numpy(float) / unit.size, points, style, index, len(curves))
+        handles = [_handle(style, marked=len(curves) <= _MOST_MARKED) for _, style in own.entries]
         if start:
             handles.append(_draw_start(axes, start[0] / unit.size, start[1]))
         best = sorted({float(value) for side in ("best_low", "best_high") for value in table[side].dropna()})
@@ -87,13 +87,13 @@ def perplexity_curves(
         axes.margins(x=0.03)
         plain_ticks(axes.xaxis, most=7 if width_in < 4.5 else 9)
         if own.scale:
-            draw_scale(figure, own.scale)
+            draw_color_bar(figure, own.scale.norm, own.scale.colors, drawable(own.scale.name), Unit(1.0, ""))
         if labels or title:
             draw_legend(figure, handles, legend)
     return figure
 
 
-def _legend_words(curves: Sequence[pd.DataFrame], own: Dress, against: Against) -> tuple[list[str], str]:
+def _legend_words(curves: Sequence[pd.DataFrame], own: GroupStyles, against: Against) -> tuple[list[str], str]:
     """Returns the legend's labels and its title, with the number of runs if all agree on it."""
     runs = [int(curve["runs"].iloc[0]) for curve in curves]
     diverged = [int(curve["diverged"].iloc[0]) for curve in curves]
@@ -123,9 +123,9 @@ def is_cut(curve: pd.DataFrame, against: str) -> bool:
     return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())
 
 
-def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, look: Look, index: int, of: int) -> None:
+def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, style: LineStyle, index: int, of: int) -> None:
     if of <= _MOST_BANDS and curve["runs"].max() > 1:
-        axes.fill_between(x, curve["low"], curve["high"], color=look.color, alpha=0.22, linewidth=0)
+        axes.fill_between(x, curve["low"], curve["high"], color=style.color, alpha=0.22, linewidth=0)
     every = max(1, math.ceil(len(x) / 9))
     # staggered, so that curves on top of each other both show; the end always
     marked = sorted({*range(every * index // of, len(x), every), *range(len(x))[-1:]})
@@ -133,10 +133,10 @@ def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, look: Look, index: int
     axes.plot(
         x,
         curve["perplexity"],
-        color=look.color,
-        linestyle=look.linestyle,
+        color=style.color,
+        linestyle=style.linestyle,
         linewidth=0.8 if many else None,
-        marker="" if many else look.marker,
+        marker="" if many else style.marker,
         markevery=marked,
         markeredgecolor="white",
         markeredgewidth=0.4,
@@ -144,9 +144,9 @@ def _draw(axes: Axes, x: np.ndarray, curve: pd.DataFrame, look: Look, index: int
     )
 
 
-def _handle(look: Look, *, marked: bool) -> Line2D:
-    marker: dict[str, Any] = {"marker": look.marker, "markeredgecolor": "white", "markeredgewidth": 0.4}
-    return Line2D([], [], color=look.color, linestyle=look.linestyle, **(marker if marked else {}))
+def _handle(style: LineStyle, *, marked: bool) -> Line2D:
+    marker: dict[str, Any] = {"marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    return Line2D([], [], color=style.color, linestyle=style.linestyle, **(marker if marked else {}))
 
 
 def _common_start(curves: Sequence[pd.DataFrame], against: Against) -> tuple[float, float] | None:

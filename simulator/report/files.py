@@ -18,11 +18,11 @@ from simulator.report.given import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.group_styles import is_scaled
 from simulator.report.grouping import Group, group_records, only
-from simulator.report.intervals import timeline_table
 from simulator.report.money import has_prices
 from simulator.report.perplexity import perplexity_table
+from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
-from simulator.report.style import MOST_LOOKS, styled
+from simulator.report.style import MOST_LINE_STYLES, styled
 from simulator.report.timeline import timeline
 from simulator.report.utilization import utilization, utilization_table
 from simulator.report.worker_bins import MOST_ROWS
@@ -166,38 +166,29 @@ def drawings(
     priced = bool(trained) and all(has_prices(record) for group in trained for record in group.records)
     axes = against or ("simulated_s", "local_steps", *(("money",) if priced else ()))
     if "perplexity" in figures:
-        for number, part in _legible(trained, MOST_LOOKS, scaled=True):
+        most = len(trained) if is_scaled(trained) else MOST_LINE_STYLES
+        for number, part in _numbered(trained, most):
             for axis in axes:
                 yield Drawing(
                     f"perplexity_vs_{_NAMES.get(axis, axis)}{number}",
                     partial(perplexity_curves, part, against=axis, targets=targets),
                     partial(perplexity_table, part, against=axis),
                 )
-    if "staleness" in figures:
-        for number, part in _legible(arrived, MOST_ROWS):
-            yield Drawing(f"staleness{number}", partial(staleness, part), partial(staleness_table, part))
-    if "utilization" in figures:
-        for number, part in _legible(arrived, MOST_ROWS):
-            yield Drawing(f"utilization{number}", partial(utilization, part), partial(utilization_table, part))
+    for kind, figure, table in (
+        ("staleness", staleness, staleness_table),
+        ("utilization", utilization, utilization_table),
+    ):
+        for number, part in _numbered(arrived, MOST_ROWS) if kind in figures else ():
+            yield Drawing(f"{kind}{number}", partial(figure, part), partial(table, part))
     if "timeline" in figures:
         for group, name in zip(arrived, file_names([group.label for group in arrived]), strict=True):
-            first = group.records[0]
-            yield Drawing(
-                f"timeline_{name}", partial(timeline, first, title=group.label), partial(timeline_table, first)
-            )
+            run = group.records[0]
+            yield Drawing(f"timeline_{name}", partial(timeline, run, title=group.label), partial(timeline_table, run))
 
 
-def _legible(groups: Sequence[Group], most: int, *, scaled: bool = False) -> Iterator[tuple[str, Sequence[Group]]]:
-    """Returns as few parts as can each be told apart in one figure, and the endings of their file names.
-
-    Args:
-        groups: Of the runs; there may be none.
-        most: Groups in one part.
-        scaled: Whether groups that differ in a number can be coloured by it, however many they are.
-    """
-    if scaled and is_scaled(groups):
-        most = len(groups)
-    for first in range(0, len(groups), most):
+def _numbered(groups: Sequence[Group], most: int) -> Iterator[tuple[str, Sequence[Group]]]:
+    """Yields parts of at most so many groups, and the endings of their file names."""
+    for first in range(0, len(groups), most or 1):
         yield (f"_{first // most + 1}" if len(groups) > most else ""), groups[first : first + most]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from simulator.record import Result, RunRecord
 from simulator.report.group_keys import ReportError
@@ -22,8 +22,6 @@ Summary: TypeAlias = Mapping[str, Any]
 Results: TypeAlias = Records | Result | Summary | Iterable[RunRecord | Grouped | Result | Summary]
 """Runs of which no more than the summary may be known."""
 
-_NONE = "no records given: read some with read_runs, or simulate an experiment"
-
 
 def records_of(given: Records) -> list[RunRecord]:
     """Returns runs with all their tables, in the order given.
@@ -34,13 +32,13 @@ def records_of(given: Records) -> list[RunRecord]:
     Raises:
         ReportError: If there is none, or something else among them.
     """
-    found = list(_each(given))
-    for each in found:
-        if not isinstance(each, RunRecord):
-            raise ReportError(
-                "a summary is given, which has none of a run's tables: give the record, which read_runs(folder) reads"
-            )
-    return cast("list[RunRecord]", found)
+    found = results_of(given)
+    records = [each for each in found if isinstance(each, RunRecord)]
+    if len(records) < len(found):
+        raise ReportError(
+            "a summary is given, which has none of a run's tables: give the record, which read_runs(folder) reads"
+        )
+    return records
 
 
 def results_of(given: Results) -> list[RunRecord | Result]:
@@ -52,7 +50,10 @@ def results_of(given: Results) -> list[RunRecord | Result]:
     Raises:
         ReportError: If there is none, or something else among them.
     """
-    return list(_each(given))
+    found = list(_opened(given))
+    if not found:
+        raise ReportError("no records given: read some with read_runs, or simulate an experiment")
+    return found
 
 
 def one_record(given: Records) -> RunRecord:
@@ -65,13 +66,6 @@ def one_record(given: Records) -> RunRecord:
     if len(found) > 1:
         raise ReportError(f"{len(found)} runs are given, and this is of one: choose one of them, such as runs[0]")
     return found[0]
-
-
-def _each(given: Any) -> Iterator[RunRecord | Result]:
-    found = list(_opened(given))
-    if not found:
-        raise ReportError(_NONE)
-    yield from found
 
 
 def _opened(given: Any) -> Iterator[RunRecord | Result]:

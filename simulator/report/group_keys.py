@@ -57,15 +57,19 @@ def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:
     return values
 
 
-def in_order(values: Sequence[KeyValue]) -> list[KeyValue]:
-    """Returns the distinct values: numbers in ascending order, others as they first appear, absent ones last."""
-    distinct: dict[Any, KeyValue] = {}
-    for value in values:
-        distinct.setdefault(json.dumps(value.value), value)
-    found = [value for value in distinct.values() if value.value is not None]
-    if all(is_number(value.value) for value in found):
-        found.sort(key=lambda value: float(value.value or 0.0))
-    return found + [value for value in distinct.values() if value.value is None]
+def in_order(values: Sequence[KeyValue]) -> tuple[list[KeyValue], list[int]]:
+    """Returns the distinct values, and the place of each value among them.
+
+    Numbers are in ascending order, others as they first appear, absent ones last.
+    """
+    names = [json.dumps(value.value) for value in values]
+    distinct = dict(zip(reversed(names), reversed(values), strict=True))
+    found = [(name, distinct[name]) for name in dict.fromkeys(names)]
+    if all(is_number(value.value) for _, value in found if value.value is not None):
+        found.sort(key=lambda each: float(each[1].value or 0.0))
+    found.sort(key=lambda each: each[1].value is None)
+    order = {name: place for place, (name, _) in enumerate(found)}
+    return [value for _, value in found], [order[name] for name in names]
 
 
 def is_number(value: object) -> TypeGuard[float]:

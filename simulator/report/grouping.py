@@ -314,19 +314,15 @@ def _short(value: KeyValue) -> KeyValue:
 
 def _by_keys(records: Sequence[RunRecord], by: Sequence[str]) -> list[Group]:
     columns = {key: key_values(records, key) for key in by}
-    places = {}
-    for key, values in columns.items():
-        order = {json.dumps(value.value): place for place, value in enumerate(in_order(values))}
-        places[key] = [order[json.dumps(value.value)] for value in values]
+    places = zip(*(in_order(values)[1] for values in columns.values()), strict=True) if by else [()] * len(records)
     members: dict[tuple[int, ...], list[int]] = {}
-    for number in range(len(records)):
-        members.setdefault(tuple(places[key][number] for key in by), []).append(number)
+    for number, place in enumerate(places):
+        members.setdefault(place, []).append(number)
     groups = []
     for _, numbers in sorted(members.items()):
-        keys = {key: columns[key][numbers[0]] for key in by}
+        keys = {key: values[numbers[0]] for key, values in columns.items()}
         parts = tuple(_parts_of_keys(keys))
-        own = tuple(records[number] for number in numbers)
-        groups.append(Group(", ".join(parts), own, keys, parts))
+        groups.append(Group(", ".join(parts), tuple(records[number] for number in numbers), keys, parts))
     return groups
 
 

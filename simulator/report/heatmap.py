@@ -3,30 +3,27 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator, NullLocator
 
 from simulator.host import format as human
 from simulator.record import RunRecord
-from simulator.report.axes import Against, Unit, byte_unit, log_ticks, time_unit
+from simulator.report.axes import Against, Unit, byte_unit, color_norm, draw_color_bar, time_unit
 from simulator.report.fonts import drawable
 from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.grouping import Group, group_records, run_labels, short_names
 from simulator.report.money import currency_of, money
 from simulator.report.perplexity import refuse_impossible, refuse_untrained
-from simulator.report.style import arrange_legend, draw_legend, styled, wrapped_title
+from simulator.report.seeds import FORMATS
+from simulator.report.style import arrange_legend, draw_legend, new_figure, panels, styled, wrapped_title
 from simulator.report.targets import spent_until
 
 TO_TARGET: Mapping[str, Against] = {
@@ -38,19 +35,6 @@ TO_TARGET: Mapping[str, Against] = {
 }
 """What a run spent until it reached the target, see `time_to_target`."""
 
-_SHOW: Mapping[str, Callable[[float | None], str]] = {
-    "final_perplexity": human.perplexity,
-    "simulated_seconds": human.short_duration,
-    "host_seconds": human.short_duration,
-    "utilization": human.percent,
-    "bytes_sent": human.byte_count,
-    "lost_bytes": human.byte_count,
-    "money": human.amount,
-    "time_to_target": human.short_duration,
-    "bytes_to_target": human.byte_count,
-    "money_to_target": human.amount,
-}
-_COUNTS = ("local_steps", "tokens", "server_updates", "lost_steps", "dropped_steps", "steps_to_target")
 _CELL_IN = (0.62, 0.34)
 _MOST_CELLS = 40  # along an axis, with numbers in them that can be read
 _MISSING: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#c4c4c4", "hatch": "////", "linewidth": 0.0}
@@ -89,26 +73,23 @@ def heat_map(
     if max(len(pivot.x), len(pivot.y)) > _MOST_CELLS:
         long, many = (x, len(pivot.x)) if len(pivot.x) > _MOST_CELLS else (y, len(pivot.y))
         raise ReportError(f"{long} has {many} values, of which at most {_MOST_CELLS} can be read: choose fewer runs")
-    columns = min(len(pivot.groups), max(1, round(7.0 / (1.0 + _CELL_IN[0] * len(pivot.x)))))
-    rows = math.ceil(len(pivot.groups) / columns)
+    count = len(pivot.groups)
+    columns = min(count, max(1, round(7.0 / (1.0 + _CELL_IN[0] * len(pivot.x)))))
     width_in = 0.9 + columns * (0.6 + _CELL_IN[0] * max(len(pivot.x), 2))
-    height_in = 0.6 + rows * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
+    height_in = 0.6 + math.ceil(count / columns) * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
     words = _words(value, target, currency_of(given))
     name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
     names = [*(group.label for group in pivot.groups), *(each.shown for each in (*pivot.x, *pivot.y))]
     with styled([words, name_x, name_y, *names]):
-        figure = Figure(figsize=size or (max(width_in, 3.2), height_in), layout="constrained")
-        FigureCanvasAgg(figure)
-        norm, colors = _norm(pivot.cells), mpl.colormaps["viridis"]
-        for number, (group, cells) in enumerate(zip(pivot.groups, pivot.cells, strict=True), start=1):
-            axes = figure.add_subplot(rows, columns, number)
-            _draw_cells(axes, cells, norm, colors, _show(value))
+        figure = new_figure(size or (max(width_in, 3.2), height_in))
+        norm, colors = color_norm(pivot.cells), mpl.colormaps["viridis"]
+        drawn = panels(figure, count, columns, drawable(name_x), drawable(name_y))
+        for axes, group, cells in zip(drawn, pivot.groups, pivot.cells, strict=True):
+            _draw_cells(axes, cells, norm, colors, FORMATS.get(value, _significant))
             _label_cells(axes, pivot)
-            axes.set_xlabel(drawable(name_x) if number > len(pivot.groups) - columns else "")
-            axes.set_ylabel(drawable(name_y) if (number - 1) % columns == 0 else "")
             if group.keys:
                 axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        _draw_scale(figure, norm, colors, value, drawable(words))
+        draw_color_bar(figure, norm, colors, drawable(words), _unit(value, float(norm.vmax or 1.0)))
         _draw_missing(figure, pivot, value)
     return figure
 
@@ -146,17 +127,16 @@ def heat_map_table(
     rows = [(*(key.value for key in group.keys.values()), row.value) for group in pivot.groups for row in pivot.y]
     index = pd.MultiIndex.from_tuples(rows, names=[*pivot.groups[0].keys, y])
     columns = pd.Index([column.value for column in pivot.x], name=x)
-    return pd.DataFrame(np.concatenate(pivot.cells), index=index, columns=columns)
+    return pd.DataFrame(pivot.cells.reshape(len(rows), -1), index=index, columns=columns)
 
 
-@dataclass(frozen=True)
-class _Pivot:
-    """Results over two keys: of each panel an array of shape (y, x)."""
+class _Pivot(NamedTuple):
+    """Results over two keys, for each group; cells has the shape (groups, y, x)."""
 
     x: list[KeyValue]
     y: list[KeyValue]
     groups: list[Group]
-    cells: list[np.ndarray]
+    cells: np.ndarray
 
 
 def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: float | None, by: Sequence[str]) -> _Pivot:
@@ -164,28 +144,20 @@ def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: flo
     groups = group_records(records, by)
     if x == y:
         raise ReportError(f"both axes are {x!r}: choose two keys")
-    results = [_result(record, value, target) for record in records]
+    panel_of = {id(run): panel for panel, group in enumerate(groups) for run in group.records}
+    runs = [record for record in records if id(record) in panel_of]  # repeats count once
+    results = [_result(run, value, target) for run in runs]
     if all(result is None for result in results):
         raise ReportError(f"no run has a number under {value!r}; {_values_hint(value, records)}")
-    place = {id(record): number for number, record in enumerate(records)}
-    along = [key_values(records, key) for key in (x, y)]
-    orders = [in_order(values) for values in along]
-    index = [{json.dumps(each.value): number for number, each in enumerate(order)} for order in orders]
-    cells = []
-    for group in groups:
-        found: dict[tuple[int, int], list[RunRecord]] = {}
-        for record in group.records:
-            column, row = (
-                at[json.dumps(values[place[id(record)]].value)] for at, values in zip(index, along, strict=True)
-            )
-            found.setdefault((row, column), []).append(record)
-        panel = np.full((len(orders[1]), len(orders[0])), math.nan)
-        for cell, runs in found.items():
-            _refuse_unlike(runs, group.label)
-            known = [result for run in runs if (result := results[place[id(run)]]) is not None]
-            panel[cell] = np.mean(known) if known else math.nan
-        cells.append(panel)
-    return _Pivot(orders[0], orders[1], groups, cells)
+    (columns, column_of), (rows, row_of) = (in_order(key_values(runs, key)) for key in (x, y))
+    cells = np.full((len(groups), len(rows), len(columns)), math.nan)
+    members: dict[tuple[int, int, int], list[int]] = {}
+    for number, (run, row, column) in enumerate(zip(runs, row_of, column_of, strict=True)):
+        members.setdefault((panel_of[id(run)], row, column), []).append(number)
+    for cell, numbers in members.items():
+        _refuse_unlike([runs[number] for number in numbers], groups[cell[0]].label)
+        cells[cell] = pd.Series([results[number] for number in numbers], dtype=float).mean()
+    return _Pivot(columns, rows, groups, cells)
 
 
 def _result(record: RunRecord, value: str, target: float | None) -> float | None:
@@ -232,12 +204,8 @@ def _refuse_unlike(runs: Sequence[RunRecord], label: str) -> None:
         )
 
 
-def _show(value: str) -> Callable[[float | None], str]:
-    if value in _SHOW:
-        return _SHOW[value]
-    if value in _COUNTS or value == "tokens_to_target":
-        return human.short_count
-    return lambda number: human.significant(number, 3) if number is not None and human.known(number) else human.UNKNOWN
+def _significant(number: float | None) -> str:
+    return human.significant(number, 3) if number is not None and human.known(number) else human.UNKNOWN
 
 
 def _words(value: str, target: float | None, currency: str) -> str:
@@ -247,25 +215,16 @@ def _words(value: str, target: float | None, currency: str) -> str:
     return words if target is None else words.replace("to target", f"to perplexity {human.significant(target)}")
 
 
-def _norm(panels: Sequence[np.ndarray]) -> Normalize:
-    known = np.concatenate([panel.ravel() for panel in panels])
-    known = known[np.isfinite(known)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if low == high:
-        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(low) or 1.0)
-    return LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
-
-
 def _draw_cells(
     axes: Axes, cells: np.ndarray, norm: Normalize, colors: Colormap, show: Callable[[float | None], str]
 ) -> None:
     for (row, column), number in np.ndenumerate(cells):
-        look: dict[str, Any] = _MISSING
+        style: dict[str, Any] = _MISSING
         if math.isinf(number):
-            look = {"facecolor": _INFINITE}
+            style = {"facecolor": _INFINITE}
         elif not math.isnan(number):
-            look = {"facecolor": colors(norm(number))}
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+            style = {"facecolor": colors(norm(number))}
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style))
         if math.isnan(number):
             continue
         red, green, blue, _ = colors(norm(number)) if math.isfinite(number) else (0.2, 0.2, 0.2, 1.0)
@@ -290,33 +249,22 @@ def _label_cells(axes: Axes, pivot: _Pivot) -> None:
             label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _draw_scale(figure: Figure, norm: Normalize, colors: Colormap, value: str, words: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=figure.axes, pad=0.02, aspect=24)
-    bar.outline.set_linewidth(0.5)
-    unit = _unit(value, float(norm.vmax or 1.0))
-    low, high = (float(end or 0.0) / unit.size for end in (norm.vmin, norm.vmax))
-    ticks = log_ticks(low, high) if isinstance(norm, LogNorm) else MaxNLocator(5).tick_values(low, high)
-    shown = [tick for tick in ticks if low <= tick <= high]
-    bar.set_ticks([tick * unit.size for tick in shown], labels=[human.significant(tick, 3) for tick in shown])
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.set_label(f"{words} ({unit.unit})" if unit.unit else words)
-
-
 def _unit(value: str, largest: float) -> Unit:
     """Returns the unit of the scale of colours."""
-    if _show(value) is human.short_duration:
+    show = FORMATS.get(value)
+    if show is human.short_duration:
         return time_unit(largest)
-    if _show(value) is human.byte_count:
+    if show is human.byte_count:
         return byte_unit(largest)
-    return Unit(0.01, "%") if _show(value) is human.percent else Unit(1.0, "")
+    return Unit(0.01, "%") if show is human.percent else Unit(1.0, "")
 
 
 def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:
     """Draws the legend of cells without a number, if any."""
     entries: list[tuple[str, Patch]] = []
-    if any(np.isnan(panel).any() for panel in pivot.cells):
+    if np.isnan(pivot.cells).any():
         entries.append(("no run", Patch(**{**_MISSING, "linewidth": 0.4})))
-    if any(np.isinf(panel).any() for panel in pivot.cells):
+    if np.isinf(pivot.cells).any():
         entries.append(("never reached" if value in TO_TARGET else "diverged", Patch(facecolor=_INFINITE)))
     if entries:
         text = arrange_legend([label for label, _ in entries], "", figure.get_figwidth())

@@ -10,6 +10,7 @@ from simulator.record import Bill, RecordError, Result, RunRecord, bill_of, curr
 from simulator.report.given import Records, Results, one_record, records_of, results_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, run_labels, with_keys
+from simulator.report.seeds import spread
 
 _WHERE = "cluster.devices.price_per_hour (or cluster.server_price_per_hour, cluster.network.price_per_gigabyte)"
 
@@ -95,7 +96,7 @@ def currency_of(runs: Results) -> str:
 def _row(group: Group) -> dict[str, Any]:
     bills = [money(record) for record in group.records]
     parts = [bill.parts(bill.end_s) for bill in bills]
-    totals = [bill.total for bill in bills]
-    row: dict[str, Any] = {"group": group.label, "runs": len(bills)}
+    total = spread(bill.total for bill in bills)
+    row: dict[str, Any] = {"group": group.label, "runs": total.runs}
     row |= {name: float(np.mean([each[name] for each in parts])) for name in parts[0]}
-    return row | {"money": float(np.mean(totals)), "money_low": min(totals), "money_high": max(totals)}
+    return row | {"money": total.mean, "money_low": total.low, "money_high": total.high}

@@ -1,6 +1,6 @@
 """Many runs: reading them, and their numbers as pandas frames."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RecordError, RunRecord, run_folders
 from simulator.record.html import table_html
-from simulator.report.baselines import baselines, mates
+from simulator.report.baselines import baseline_runs, baselines
 from simulator.report.grouping import Group, group_records
 
 _SHOWN = (
@@ -23,12 +23,13 @@ _SHOWN = (
     "money",
 )
 _NOT_COLUMNS = ("variant", "seed", "overrides", "versions")
-_RATIOS = {
-    "final_perplexity": "perplexity_ratio",
-    "simulated_seconds": "time_ratio",
-    "local_steps": "steps_ratio",
+_COMPARED = {  # key of a summary: names of its mean and, if any, of its ratio to the baseline's
+    "final_perplexity": ("perplexity", "perplexity_ratio"),
+    "simulated_seconds": ("simulated_seconds", "time_ratio"),
+    "local_steps": ("local_steps", "steps_ratio"),
+    "mean_staleness": ("staleness", None),
+    "utilization": ("utilization", None),
 }
-_COMPARED = ("final_perplexity", "simulated_seconds", "local_steps", "mean_staleness", "utilization")
 
 
 class Runs(list[RunRecord]):
@@ -79,19 +80,20 @@ class Runs(list[RunRecord]):
             variants = ", ".join(repr(name) for name in dict.fromkeys(record.summary["variant"] for record in self))
             raise RecordError(f"no run is of the variant {baseline!r}: choose from {variants}")
         groups = group_records(self)
-        of_seed = mates(groups, baseline)
+        of_seed = baseline_runs(groups, baseline)
         keys = list(dict.fromkeys(key for group in groups for key in _identity(group)))
         rows = []
         for group, index in zip(groups, baselines(groups, baseline), strict=True):
-            own, of_all = _compared(group), {} if index is None else _compared(groups[index]).mean().to_dict()
-            of = pd.DataFrame([of_seed[id(r)].summary if id(r) in of_seed else of_all for r in group.records])
+            own, of_all = _compared(group.summaries), dict[str, Any]()
+            if index is not None:
+                of_all |= {str(key): mean for key, mean in _compared(groups[index].summaries).mean().items()}
+            of = _compared([of_seed[id(run)].summary if id(run) in of_seed else of_all for run in group.records])
             row: dict[str, Any] = dict.fromkeys(keys) | _identity(group)
-            row |= {name: own[name].mean() for name in _COMPARED}
-            row |= {ratio: (own[name] / _numeric(of, name)).mean() for name, ratio in _RATIOS.items()}
+            for key, (name, ratio) in _COMPARED.items():
+                row[name] = own[key].mean()
+                row |= {} if ratio is None else {ratio: (own[key] / of[key]).mean()}
             rows.append(row | {"runs": len(group.records)})
-        order = [each for name in _COMPARED for each in (name, *([_RATIOS[name]] if name in _RATIOS else []))]
-        table = pd.DataFrame(rows).set_index(keys)[[*order, "runs"]]
-        return table.rename(columns={"final_perplexity": "perplexity", "mean_staleness": "staleness"})
+        return pd.DataFrame(rows).set_index(keys)
 
     def _identities(self) -> list[dict[str, Any]]:
         """Returns the keys that tell each run from others; one named like a number of the summary is renamed."""
@@ -134,14 +136,9 @@ def _identity(group: Group, record: RunRecord | None = None) -> dict[str, Any]:
     return own
 
 
-def _compared(group: Group) -> pd.DataFrame:
-    """Returns the numbers of a group's runs that are compared."""
-    frame = pd.DataFrame(group.summaries)
-    return pd.DataFrame({name: _numeric(frame, name) for name in _COMPARED})
-
-
-def _numeric(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
-    return pd.to_numeric(frame[name]) if name in frame.columns else pd.Series(float("nan"), index=frame.index)
+def _compared(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns the numbers of runs that are compared; those that are not known are NaN."""
+    return pd.DataFrame([{key: run.get(key) for key in _COMPARED} for run in summaries]).astype(float)
 
 
 def _numbers(record: RunRecord) -> dict[str, Any]:

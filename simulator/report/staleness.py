@@ -10,21 +10,20 @@ from matplotlib.lines import Line2D
 
 from simulator.report.axes import plain_ticks
 from simulator.report.given import Records
-from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.style import (
     COLORS,
     SINGLE_COLUMN_IN,
     WIDE_IN,
-    Look,
+    LineStyle,
     arrange_legend,
     draw_legend,
-    looks,
-    new_figure,
+    line_styles,
+    new_axes,
     rows_figure,
     styled,
 )
-from simulator.report.worker_bins import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
+from simulator.report.worker_bins import ALL, MOST_IN_FULL, WorkerBins, refuse_many, worker_bins
 
 _EXPLANATION = "marker: mean, thick: middle half, thin: min to max"
 _STALENESS = "staleness (server updates)"
@@ -47,13 +46,12 @@ def staleness(records: Records, *, by: Sequence[str] | None = None, size: tuple[
             groups.
     """
     groups = group_records(records, by)
-    if len(groups) > MOST_ROWS:
-        raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
-    table, slots = _table(groups)
+    refuse_many(groups)
+    table, bins = staleness_by_bin(groups)
     with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             return _one_row_each(table[table["place"] == ALL], size)
-        return _side_by_side(table, groups, slots, size)
+        return _side_by_side(table, groups, bins, size)
 
 
 def staleness_table(records: Records, *, by: Sequence[str] | None = None) -> pd.DataFrame:
@@ -75,47 +73,49 @@ def staleness_table(records: Records, *, by: Sequence[str] | None = None) -> pd.
         ReportError: If there is no record, no round arrived in one, or a key is unknown.
     """
     groups = group_records(records, by)
-    return with_keys(_table(groups)[0], groups)
+    return with_keys(staleness_by_bin(groups)[0], groups)
 
 
-def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, Slots]:
-    for group in groups:
-        if any(record.rounds.empty for record in group.records):
-            raise ReportError(f"{group.label}: no round arrived in a run of it, so there is no staleness. Leave it out")
-    slots = slots_of(groups)
+def staleness_by_bin(groups: Sequence[Group]) -> tuple[pd.DataFrame, WorkerBins]:
+    """Returns `staleness_table` of these groups without their keys, and the bins that are its places.
+
+    Raises:
+        ReportError: If no round arrived in a run.
+    """
+    bins = worker_bins(groups, "there is no staleness")
     rows = []
     for group in groups:
         places = np.concatenate(
-            [slots.of_workers[id(record)][record.rounds["worker"].to_numpy()] for record in group.records]
+            [bins.of_workers[id(record)][record.rounds["worker"].to_numpy()] for record in group.records]
         )
         stale = np.concatenate([record.rounds["staleness"].to_numpy() for record in group.records])
-        parts = {slots.names[place]: stale[places == place] for place in np.unique(places)}
+        parts = {bins.names[place]: stale[places == place] for place in np.unique(places)}
         for name, values in [*parts.items(), (ALL, stale)]:
             low, first, third, high = np.quantile(values, [0, 0.25, 0.75, 1])
             row = {"group": group.label, "place": name, "rounds": len(values)}
             spread = {"min": low, "first_quartile": first, "mean": values.mean(), "third_quartile": third, "max": high}
             rows.append(row | spread)
-    return pd.DataFrame(rows), slots
+    return pd.DataFrame(rows), bins
 
 
 def _side_by_side(
-    table: pd.DataFrame, groups: Sequence[Group], slots: Slots, size: tuple[float, float] | None
+    table: pd.DataFrame, groups: Sequence[Group], bins: WorkerBins, size: tuple[float, float] | None
 ) -> Figure:
-    crowded = len(slots.labels) * len(groups) > 20
+    crowded = len(bins.labels) * len(groups) > 20
     width_in = size[0] if size else WIDE_IN if crowded else SINGLE_COLUMN_IN
     legend = arrange_legend([group.label for group in groups], _EXPLANATION, width_in)
-    figure, axes = new_figure(size or (width_in, 2.3 + legend.height_in))
+    figure, axes = new_axes(size or (width_in, 2.3 + legend.height_in))
     table = table[table["place"] != ALL]
     handles = [
-        _draw(axes, table[table["group"] == group.label], slots.names, look, index, len(groups))
-        for index, (group, look) in enumerate(zip(groups, looks(len(groups)), strict=True))
+        _draw(axes, table[table["group"] == group.label], bins.names, style, index, len(groups))
+        for index, (group, style) in enumerate(zip(groups, line_styles(len(groups)), strict=True))
     ]
-    axes.set_xticks(range(len(slots.labels)), slots.labels)
+    axes.set_xticks(range(len(bins.labels)), bins.labels)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.5, len(slots.labels) - 0.5)
-    for between in range(1, len(slots.labels)):
+    axes.set_xlim(-0.5, len(bins.labels) - 0.5)
+    for between in range(1, len(bins.labels)):
         axes.axvline(between - 0.5, color="#e8e8e8", linewidth=0.6, zorder=0)
-    axes.set_xlabel(slots.axis_label)
+    axes.set_xlabel(bins.axis_label)
     axes.set_ylabel(_STALENESS)
     highest = max(float(table["max"].max()), 1.0)
     axes.set_ylim(-0.04 * highest, 1.06 * highest)
@@ -138,11 +138,13 @@ def _one_row_each(table: pd.DataFrame, size: tuple[float, float] | None) -> Figu
     return figure
 
 
-def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], look: Look, index: int, of: int) -> Line2D:
+def _draw(axes: Axes, table: pd.DataFrame, places: Sequence[str], style: LineStyle, index: int, of: int) -> Line2D:
     offset = (index - (of - 1) / 2) * 0.8 / of
     for row in table.to_dict("records"):
         x = places.index(row["place"]) + offset
-        axes.vlines(x, row["min"], row["max"], color=look.color, linewidth=0.9)
-        axes.vlines(x, row["first_quartile"], row["third_quartile"], color=look.color, linewidth=3.2, alpha=0.55)
-        axes.plot(x, row["mean"], look.marker, color=look.color, markeredgecolor="white", markeredgewidth=0.4, zorder=3)
-    return Line2D([], [], color=look.color, marker=look.marker, linewidth=0.9, markeredgecolor="white")
+        axes.vlines(x, row["min"], row["max"], color=style.color, linewidth=0.9)
+        axes.vlines(x, row["first_quartile"], row["third_quartile"], color=style.color, linewidth=3.2, alpha=0.55)
+        axes.plot(
+            x, row["mean"], style.marker, color=style.color, markeredgecolor="white", markeredgewidth=0.4, zorder=3
+        )
+    return Line2D([], [], color=style.color, marker=style.marker, linewidth=0.9, markeredgecolor="white")

@@ -58,7 +58,7 @@ _SETTINGS: dict[Any, Any] = {  # Any: matplotlib's stubs list every key as a lit
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LOST = "#b22222"
 # what a worker does: face colour, edge colour and hatch; no two share a hatch, so they differ without colour too
@@ -70,31 +70,30 @@ PHASES = {
     "absent": ("white", LOST, "xxxx"),
     "lost": ("#f3c9c2", LOST, "----"),
 }
-MOST_LOOKS = 36  # the least common multiple of 4 line styles and 9 markers
+MOST_LINE_STYLES = 36  # the least common multiple of 4 line styles and 9 markers
 
 
-class Look(NamedTuple):
-    """Style of one group of runs; the pair (linestyle, marker) is its own."""
+class LineStyle(NamedTuple):
+    """Style of the curve of one group of runs; the pair (linestyle, marker) is its own."""
 
     color: str
     linestyle: Any
     marker: str
 
 
-def looks(count: int) -> list[Look]:
-    """Returns `count` looks, no two with the same line style and marker.
+def line_styles(count: int) -> list[LineStyle]:
+    """Returns `count` styles, no two with the same line style and marker.
 
     Raises:
         ReportError: If that is more than can be told apart.
     """
-    if count > MOST_LOOKS:
+    if count > MOST_LINE_STYLES:
         raise ReportError(
-            f"{count} variants and sweep points in one figure, of which at most {MOST_LOOKS} can be told apart: "
+            f"{count} variants and sweep points in one figure, of which at most {MOST_LINE_STYLES} can be told apart: "
             "choose fewer runs"
         )
     return [
-        Look(COLORS[i % len(COLORS)], LINE_STYLES[i % len(LINE_STYLES)], MARKERS[i % len(MARKERS)])
-        for i in range(count)
+        LineStyle(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]) for i in range(count)
     ]
 
 
@@ -121,11 +120,26 @@ class ShownFigure(Figure):
         return image.getvalue()
 
 
-def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Returns a figure of (width, height) inches with one axes, laid out so that no label is cut off."""
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Returns a figure of (width, height) inches, laid out so that no label is cut off."""
     figure = ShownFigure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def new_axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Returns such a figure with one axes."""
+    figure = new_figure(size)
     return figure, figure.add_subplot()
+
+
+def panels(figure: Figure, count: int, columns: int, x_label: str, y_label: str) -> Iterator[Axes]:
+    """Yields the axes of `count` panels, row by row; those at the left and at the bottom are labelled."""
+    for number in range(count):
+        axes = figure.add_subplot(math.ceil(count / columns), columns, number + 1)
+        axes.set_xlabel(x_label if number >= count - columns else "")
+        axes.set_ylabel(y_label if number % columns == 0 else "")
+        yield axes
 
 
 def phase_patch(name: str) -> Patch:
@@ -139,7 +153,7 @@ def rows_figure(labels: Sequence[str], size: tuple[float, float] | None) -> tupl
     wrapped = [textwrap.fill(literal(label), _LONGEST_ROW) for label in labels]
     lines = max(1 + label.count("\n") for label in wrapped)
     width_in = 3.0 + 0.064 * max(len(line) for label in wrapped for line in label.split("\n"))
-    figure, axes = new_figure(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
+    figure, axes = new_axes(size or (max(width_in, WIDE_IN), 0.9 + (0.07 + 0.12 * lines) * len(labels)))
     axes.set_yticks(range(len(labels)), wrapped)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -1,20 +1,20 @@
 """Tables for the terminal: results of an experiment's variants, and work of one run's workers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
 from simulator.host import format as human
-from simulator.record import OF_FAULTS, worker_table
 from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
-from simulator.report.fitted import FittedTable
 from simulator.report.given import Records, Results, Summary, one_record
 from simulator.report.grouping import MORE, Group, group_results, note_of_repeats, run_labels
-from simulator.report.intervals import sample_workers
 from simulator.report.money import cost_of, currencies
+from simulator.report.seeds import FORMATS, spread
+from simulator.report.terminal_table import TerminalTable
+from simulator.report.worker_bins import sample_workers, workers_of
 
 
 def results_table(
@@ -46,14 +46,13 @@ def results_table(
     paid_in = currencies(groups)
     left_out = (*(() if any(map(_trained, summaries)) else _OF_TRAINING), *(() if len(paid_in) == 1 else ("money",)))
     shown = [key for key in _COLUMNS if key not in left_out]
-    table = FittedTable(title, _signs(groups, references, paid_in))
+    table = TerminalTable(title, _signs(groups, references, paid_in))
     table.leading = 1
     table.add_words("variant")
     for key in shown:
         table.add_numbers("\n".join([_COLUMNS[key], *(paid_in if key == "money" and any(paid_in) else [])]))
     for group, own, reference in zip(groups, each, references, strict=True):
-        cells = _cells(own, reference)
-        table.add_row(_name(group), *(cells[key] for key in shown))
+        table.add_row(_name(group), *(_cell(key, own, reference) for key in shown))
     return table
 
 
@@ -100,24 +99,22 @@ def losses_table(runs: Results, *, by: Sequence[str] | None = None) -> Table | N
     keys = ("lost_rounds", "dropped_steps", "non_finite")
     if not any(run.get(key) for group in groups for run in group.summaries for key in keys):
         return None
-    table = FittedTable("what was lost")
+    table = TerminalTable("what was lost")
     table.leading = 1
     table.add_words("variant")
     for title in _OF_FAULTS.values():
         table.add_numbers(title)
     for group in groups:
         known = [run for run in group.summaries if "goodput" in run]  # older records know nothing of faults
-        values = {key: [run[key] for run in known if human.known(run[key])] for key in OF_FAULTS}
-        means = {key: _mean(each) for key, each in values.items() if each}
-        cells = {key: human.short_count(mean) for key, mean in means.items()}
-        if known:
-            cells |= {
-                "goodput": human.UNKNOWN if (rate := means.get("goodput")) is None else human.significant(rate),
-                "lost_share": human.percent(_mean([_lost_share(run) for run in known])),
-                "lost_bytes": human.byte_count(means["lost_bytes"]),
-            }
-        table.add_row(_name(group), *(cells.get(key, "") for key in _OF_FAULTS))
+        table.add_row(_name(group), *(_loss(key, known) if known else "" for key in _OF_FAULTS))
     return table
+
+
+def _loss(key: str, runs: Sequence[Summary]) -> str:
+    mean = spread(_lost_share(run) if key == "lost_share" else run[key] for run in runs).mean
+    if key == "goodput":
+        return human.significant(mean) if human.known(mean) else human.UNKNOWN
+    return human.percent(mean) if key == "lost_share" else FORMATS.get(key, human.short_count)(mean)
 
 
 def _lost_share(run: Summary) -> float:
@@ -141,6 +138,7 @@ _COLUMNS = {
     "money": "money",
     "tokens_per_host_second": "tokens/\nhost s",
 }
+_RELATIVE = ("final_perplexity", "simulated_seconds", "money")
 _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 _MOST_IN_FULL = 100_000  # else the table is too wide for a terminal
 _OF_FAULTS = {
@@ -159,71 +157,45 @@ def _summaries(group: Group) -> list[Summary]:
     return [{**record.summary, "money": cost_of(record)} for record in group.records]
 
 
-def _cells(runs: Sequence[Summary], reference: Sequence[Summary]) -> dict[str, str]:
-    largest = _values(runs, "max_staleness")
-    maximum = f"\nmax {human.count(max(largest))}" if largest else ""
-    diverged = all(_trained(run) and not human.known(run["final_perplexity"]) for run in runs)
-    perplexity = "diverged" if diverged else _spread(runs, "final_perplexity", human.perplexity)
-    return {
-        "final_perplexity": perplexity + _relative(runs, reference, "final_perplexity") + _of_shards(runs),
-        "simulated_seconds": _spread(runs, "simulated_seconds", human.short_duration)
-        + _relative(runs, reference, "simulated_seconds"),
-        "local_steps": _spread(runs, "local_steps", _count)
-        + (_relative(runs, reference, "local_steps") if unequal(_ratio(runs, reference, "local_steps")) else ""),
-        "server_updates": _spread(runs, "server_updates", _count),
-        "mean_staleness": _spread(runs, "mean_staleness", human.decimal) + maximum,
-        "utilization": _spread(runs, "utilization", human.percent),
-        "bytes_sent": _spread(runs, "bytes_sent", human.byte_count),
-        "money": _spread(runs, "money", human.amount) + _relative(runs, reference, "money"),
-        "tokens_per_host_second": _spread(runs, "tokens_per_host_second", human.short_count),
-    }
+def _cell(key: str, runs: Sequence[Summary], reference: Sequence[Summary]) -> str:
+    values = spread(run[key] for run in runs)
+    lines = values.lines(_FORMATS.get(key) or FORMATS[key])
+    if key == "final_perplexity" and not values.known and all(map(_trained, runs)):
+        lines = ["diverged"]
+    if 0 < values.known < values.runs:
+        lines.append(f"{values.known} of {values.runs}")
+    ratio = _ratio(runs, reference, key)
+    if human.known(ratio) and (unequal(ratio) if key == "local_steps" else key in _RELATIVE):
+        lines.append(human.ratio(ratio))
+    if key == "mean_staleness" and (largest := spread(run["max_staleness"] for run in runs)).known:
+        lines.append(f"max {human.count(largest.high)}")
+    return "\n".join([*lines, *(_of_shards(runs) if key == "final_perplexity" else [])])
 
 
 def _count(value: float | None) -> str:
     return human.count(value) if value is None or value < _MOST_IN_FULL else human.short_count(value)
 
 
-def _of_shards(runs: Sequence[Summary]) -> str:
-    """Returns a line with the best and the worst shard's perplexity, nothing where they were not evaluated."""
+_FORMATS = {"local_steps": _count, "server_updates": _count, "mean_staleness": human.decimal}
+
+
+def _of_shards(runs: Sequence[Summary]) -> list[str]:
+    """Returns lines with the best and the worst shard's perplexity, none where they were not evaluated."""
     each = [[loss for loss in run.get("final_shard_losses") or () if human.known(loss)] for run in runs]
     if not all(each):
-        return ""
-    best, worst = (_mean([math.exp(choose(losses)) for losses in each]) for choose in (min, max))
-    return f"\nshards {human.perplexity(best)}\nto {human.perplexity(worst)}"
+        return []
+    best, worst = (spread(math.exp(choose(losses)) for losses in each).mean for choose in (min, max))
+    return [f"shards {human.perplexity(best)}", f"to {human.perplexity(worst)}"]
 
 
 def _trained(run: Summary) -> bool:
     return bool(run["trainer"] != "null")
 
 
-def _values(runs: Sequence[Summary], key: str) -> list[float]:
-    return [run[key] for run in runs if human.known(run[key])]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _ratio(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> float | None:
-    above, below = _mean(_values(runs, key)), _mean(_values(reference, key))
-    return above / below if above is not None and below else None
-
-
-def _relative(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> str:
-    """Returns a line with the mean relative to the reference's, or nothing where one of them is not known."""
-    found = _ratio(runs, reference, key)
-    return "" if found is None else f"\n{human.ratio(found)}"
-
-
-def _spread(runs: Sequence[Summary], key: str, show: Callable[[float | None], str]) -> str:
-    """Returns the mean, half the range, if any, and the number of runs with a value if not all have one."""
-    values = _values(runs, key)
-    lines = [show(_mean(values))]
-    if values and max(values) > min(values):
-        lines.append(f"± {show((max(values) - min(values)) / 2)}")
-    if values and len(values) < len(runs):
-        lines.append(f"{len(values)} of {len(runs)}")
-    return "\n".join(lines)
+def _ratio(runs: Sequence[Summary], reference: Sequence[Summary], key: str) -> float:
+    """Returns the mean relative to the reference's, NaN where one of them is not known."""
+    above, below = (spread(run[key] for run in each).mean for each in (runs, reference))
+    return above / below if below else math.nan
 
 
 def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | None = None) -> Table:
@@ -241,10 +213,10 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
         ReportError: If several runs are given, or none.
     """
     record = one_record(record)
-    workers = worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
+    workers = workers_of(record)
     shown = sample_workers(workers, max_workers)
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    table = FittedTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
+    table = TerminalTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
     for header in ("worker", "s/step", "rounds", "local\nsteps", "compute", "pull", "push", "wait", "lost"):
         table.add_numbers(header)
     table.add_numbers("staleness\nmean / max")

@@ -12,12 +12,13 @@ from rich.text import Text
 from simulator.host import format as human
 from simulator.record import RunRecord
 from simulator.report.axes import Against
-from simulator.report.baselines import baseline_of, mates
-from simulator.report.fitted import FittedTable
+from simulator.report.baselines import baseline_of, baseline_runs
 from simulator.report.given import Records, records_of
 from simulator.report.grouping import Group, each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
+from simulator.report.seeds import FORMATS, Spread, spread
+from simulator.report.terminal_table import TerminalTable
 
 _HEADERS: Mapping[Against, str] = {
     "simulated_s": "simulated\ntime",
@@ -25,13 +26,6 @@ _HEADERS: Mapping[Against, str] = {
     "tokens": "tokens",
     "bytes_sent": "data\nsent",
     "money": "money",
-}
-_SHOW = {
-    "simulated_s": human.short_duration,
-    "local_steps": human.short_count,
-    "tokens": human.short_count,
-    "bytes_sent": human.byte_count,
-    "money": human.amount,
 }
 
 
@@ -78,14 +72,15 @@ def time_to_target(
     groups = each_run(groups) if each else groups
     currency_of(given)
     names = [name for name in AGAINST if name != "money" or any(has_prices(record) for record in given)]
-    runs = _runs(groups, targets, names, mates(group_records(given), baseline_of(given, baseline)))
+    runs = _runs(groups, targets, names, baseline_runs(group_records(given), baseline_of(given, baseline)))
     ratios = _ratios(runs, names)
     rows = []
     for (one, label), own in runs.groupby(["target", "group"], sort=False):
         row: dict[str, Any] = {"group": label, "target": one, "runs": len(own)}
         row["reached"] = int(own["simulated_s"].notna().sum())
         for name in names:
-            row |= {name: own[name].mean(skipna=False), f"{name}_low": own[name].min(), f"{name}_high": own[name].max()}
+            spent = spread(own[name])
+            row |= {name: own[name].mean(skipna=False), f"{name}_low": spent.low, f"{name}_high": spent.high}
             row[f"{name}_ratio"] = ratios.loc[own.index, name].mean(skipna=False)
         rows.append(row)
     return with_keys(pd.DataFrame(rows), groups)
@@ -102,7 +97,7 @@ def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency:
     names = [name for name in AGAINST if name in rows.columns]
     repeated = bool((rows["runs"] > 1).any())
     notes = ["×: relative to the baseline"]  # noqa: RUF001 - the multiplication sign is meant
-    table = FittedTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
+    table = TerminalTable(title, "; ".join(notes + ["±: half the range over n runs"] * repeated), keys=2)
     table.leading = 1
     table.add_words("variant")
     table.add_numbers("target\nperplexity")
@@ -117,14 +112,14 @@ def target_rich_table(rows: pd.DataFrame, *, title: str | None = None, currency:
 
 
 def _spent(row: Mapping[str, Any], name: Against) -> str:
-    show = _SHOW[name]
-    low, high, mean = row[f"{name}_low"], row[f"{name}_high"], row[name]
-    if not row["reached"]:
+    show, ratio = FORMATS[name], row[f"{name}_ratio"]
+    spent = Spread(row[name], row[f"{name}_low"], row[f"{name}_high"], row["reached"], row["runs"])
+    if not spent.known:
         return "never"
-    if row["reached"] < row["runs"]:
-        return f"{show(low)}{f' to {show(high)}' if high > low else ''}\n{row['reached']} of {row['runs']}"
-    lines = [show(mean), f"± {show((high - low) / 2)}"] if high > low else [show(mean)]
-    return "\n".join([*lines, *([human.ratio(row[f"{name}_ratio"])] if human.known(row[f"{name}_ratio"]) else [])])
+    if spent.known < spent.runs:
+        range_ = show(spent.low) + (f" to {show(spent.high)}" if spent.high > spent.low else "")
+        return f"{range_}\n{spent.known} of {spent.runs}"
+    return "\n".join([*spent.lines(show), *([human.ratio(ratio)] if human.known(ratio) else [])])
 
 
 def _runs(
@@ -153,12 +148,8 @@ def spent_until(record: RunRecord, target: float, names: Sequence[Against] = AGA
     losses = np.log(table["perplexity"].to_numpy(float))
     below = losses <= math.log(target)
     if not below.any():
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(map(str, names), math.nan)
     first = int(np.argmax(below))
-    before = max(first - 1, 0)
-    share = (losses[before] - math.log(target)) / (losses[before] - losses[first]) if first else 0.0
-    spent = {}
-    for name in names:
-        values = table[name].to_numpy(float) if name in table.columns else np.full(len(table), math.nan)
-        spent[str(name)] = float(values[before] + share * (values[first] - values[before]))
-    return spent
+    crossing = table.iloc[[max(first - 1, 0), first]].reindex(columns=list(names))
+    falling = -losses[[max(first - 1, 0), first]]  # of a run that starts at the target both are its start
+    return {name: float(np.interp(-math.log(target), falling, crossing[name].to_numpy(float))) for name in names}

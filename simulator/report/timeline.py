@@ -1,6 +1,5 @@
 """Gantt chart of the workers of one run."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from simulator.host.format import duration, significant
+from simulator.host.format import duration
 from simulator.report.axes import Unit, plain_ticks, time_unit
 from simulator.report.given import Records, one_record
-from simulator.report.intervals import ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
+from simulator.report.spans import ABSENT, ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (
     LOST,
     PHASES,
     WIDE_IN,
     arrange_legend,
     draw_legend,
-    new_figure,
+    new_axes,
     phase_patch,
     styled,
     wrapped_title,
 )
+from simulator.report.worker_bins import worker_labels
 
 _HEIGHT = 0.72  # of a bar; a row is 1
 _MOST_MARKS = 1000  # of server updates
@@ -62,12 +62,12 @@ def timeline(
     row = pd.Series(range(len(part.shown)), index=part.shown)
     label = part.label if title is None else title
     with styled([label]):
-        figure, axes = new_figure(size or (WIDE_IN, 1.35 + 0.21 * (len(part.shown) + 1)))
+        figure, axes = new_axes(size or (WIDE_IN, 1.35 + 0.21 * (len(part.shown) + 1)))
         for what in SPANS:
             _draw_bars(axes, what, part.spans, row, unit)
         losses = _draw_losses(axes, part.spans, row, unit)
         _draw_updates(axes, part, unit)
-        _label_rows(axes, part.workers, part.shown)
+        _label_rows(axes, part.workers.set_index("worker", drop=False).loc[part.shown])
         axes.set_xlim(part.first_s / unit.size, part.last_s / unit.size)
         axes.set_xlabel(f"simulated time ({unit.unit})")
         plain_ticks(axes.xaxis, most=8)
@@ -107,16 +107,16 @@ def _title_above_axes(figure: Figure, axes: Axes, label: str) -> None:
 def _draw_bars(axes: Axes, what: str, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> None:
     face, edge, hatch = PHASES[what]
     bars = _rectangles(spans[spans["what"] == what], row, unit)
-    look: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "linewidth": 0.4, "hatch": hatch, "zorder": 2}
-    axes.add_collection(PolyCollection(bars, label=what, **look))
+    style: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "linewidth": 0.4, "hatch": hatch, "zorder": 2}
+    axes.add_collection(PolyCollection(bars, label=what, **style))
 
 
 def _draw_losses(axes: Axes, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> dict[str, Artist]:
     """Draws absences of workers and losses of rounds; returns the legend's entries."""
     entries: dict[str, Artist] = {}
-    if (spans["what"] == "absent").any():
-        _draw_bars(axes, "absent", spans, row, unit)
-        entries["absent"] = phase_patch("absent")
+    if (spans["what"] == ABSENT).any():
+        _draw_bars(axes, ABSENT, spans, row, unit)
+        entries[ABSENT] = phase_patch(ABSENT)
     lost = spans[spans["what"] == ROUND_LOST]
     if len(lost):
         x, y = lost["first_s"].to_numpy() / unit.size, row.loc[lost["worker"]].to_numpy()
@@ -147,13 +147,8 @@ def _draw_updates(axes: Axes, part: Excerpt, unit: Unit) -> None:
         axes.vlines(times, -0.5, rows - 0.5, color="#9a9a9a", linewidth=0.4, zorder=1, label="update lines")
 
 
-def _label_rows(axes: Axes, table: pd.DataFrame, shown: Sequence[int]) -> None:
-    step_s = table.set_index("worker")["seconds_per_step"]
-    labels = [
-        f"worker {worker}" + ("" if np.isnan(step_s[worker]) else f", {significant(step_s[worker])} s/step")
-        for worker in shown
-    ]
-    axes.set_yticks(range(len(shown) + 1), [*labels, "server updates"])
-    axes.set_ylim(len(shown) + 0.5, -0.5)
+def _label_rows(axes: Axes, workers: pd.DataFrame) -> None:
+    axes.set_yticks(range(len(workers) + 1), [*worker_labels(workers), "server updates"])
+    axes.set_ylim(len(workers) + 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

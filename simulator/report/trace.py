@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from simulator.host.format import significant
 from simulator.record import RunRecord, atomic_path
-from simulator.record.absences import absences
 from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
-from simulator.report.intervals import SPANS
+from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SERVER, spans_of
+from simulator.report.worker_bins import worker_labels, workers_of
 
 Event = dict[str, Any]
 
@@ -62,40 +60,6 @@ class _Slice(NamedTuple):
     end: int
     name: str
     arguments: Event
-
-
-class _Rounds:
-    """The rounds of a record, by worker.
-
-    Attributes:
-        times: Microseconds by column, shape (rounds,).
-        waits_to_end: Whether a worker waited from this round to the end, shape (rounds,).
-        some: Whether a round has taken any time, shape (rounds,).
-    """
-
-    def __init__(self, record: RunRecord) -> None:
-        rounds = record.rounds
-        names = dict.fromkeys([name for both in SPANS.values() for name in both] + ["update_s"])
-        self.times = {name: np.array(_us(rounds[name]), np.int64) for name in names}
-        self.waits_to_end = rounds["waited_to_end"].to_numpy() == 1
-        self.some = self.times["pull_start_s"] < self.times["arrival_s"]
-        self._columns = [rounds[column].to_numpy() for column in _OF_ROUND.values()]
-        self._order = np.argsort(rounds["worker"].to_numpy(), kind="stable")
-        workers = np.arange(record.summary["workers"] + 1)
-        self._first = np.searchsorted(rounds["worker"].to_numpy()[self._order], workers)
-
-    def of(self, worker: int) -> npt.NDArray[np.int64]:
-        """Returns the rows of a worker's rounds, in order of arrival."""
-        return self._order[self._first[worker] : self._first[worker + 1]]
-
-    def arguments(self, rows: npt.NDArray[np.int64]) -> list[Event]:
-        """Returns the arguments of slices; a loss that is not known, or not finite, is left out."""
-        values = zip(*(column[rows].tolist() for column in self._columns), strict=True)
-        given = [dict(zip(_OF_ROUND, each, strict=True)) for each in values]
-        for each in given:
-            if not math.isfinite(each["loss"]):
-                del each["loss"]
-        return given
 
 
 def write_trace(records: Records, path: str | Path) -> int:
@@ -152,37 +116,29 @@ def trace_events(records: Records) -> Iterator[Event]:
         ids = _Ids(2 * index + 1, 2 * index + 2, thread, flow)
         thread += record.summary["workers"]
         flow += int(record.rounds["round"].max()) + 1 if len(record.rounds) else 0
-        rounds = _Rounds(record)
         yield from _names(record, ids, f"{label}: " if len(given) > 1 else "")
-        yield from _of_workers(record, rounds, ids)
-        yield from _of_server(record, rounds, ids)
+        yield from _of_workers(record, ids)
+        yield from _of_server(record, ids)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, *, compress: bool) -> Iterator[TextIO]:
     """Opens a text file to write; a compressed one holds neither name nor time."""
-    with contextlib.ExitStack() as stack:
-        raw: Any = stack.enter_context(path.open("wb"))
-        if compress:
-            raw = stack.enter_context(gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0))
-        yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline="\n"))
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compress else contextlib.nullcontext(raw) as binary,
+        io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
 
 
 def _names(record: RunRecord, ids: _Ids, of_run: str) -> Iterator[Event]:
     """Yields the events that name and order processes and threads."""
-    by_worker = record.rounds["worker"]
-    computing_s = (record.rounds["push_start_s"] - record.rounds["compute_start_s"]).groupby(by_worker).sum()
-    step_s = (computing_s / record.rounds["local_steps"].groupby(by_worker).sum()).to_dict()
-    workers = range(record.summary["workers"])
-    names = [
-        f"worker {worker}" + (f", {significant(step_s[worker])} s/step" if worker in step_s else "")
-        for worker in workers
-    ]
     yield from _name("process", ids.server, ids.server, f"{of_run}server", ids.server)
     yield from _name("thread", ids.server, ids.server, "updates", 0)
     yield from _name("process", ids.workers, ids.thread(0), f"{of_run}workers", ids.workers)
-    for worker in workers:
-        yield from _name("thread", ids.workers, ids.thread(worker), names[worker], worker)
+    for worker, name in enumerate(worker_labels(workers_of(record))):
+        yield from _name("thread", ids.workers, ids.thread(worker), name, worker)
 
 
 def _name(what: str, process: int, thread: int, name: str, place: int) -> Iterator[Event]:
@@ -194,18 +150,12 @@ def _name(what: str, process: int, thread: int, name: str, place: int) -> Iterat
 # The workers.
 
 
-def _of_workers(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event]:
-    end_s = float(record.summary["simulated_seconds"])
+def _of_workers(record: RunRecord, ids: _Ids) -> Iterator[Event]:
     faults = dict(iter(record.faults.groupby("worker")))
-    away = dict(iter(absences(record.faults, end_s).groupby("worker")))
-    (end,) = _us([end_s])
+    slices = dict(_slices(record))
     for worker in range(record.summary["workers"]):
         place = {"pid": ids.workers, "tid": ids.thread(worker)}
-        rows = rounds.of(worker)
-        slices = list(_phases(rounds, rows, end))
-        if worker in away:
-            slices = [*_absent(away[worker], record.faults, slices), *slices]
-        fitted = list(_nested(sorted(slices, key=_in_order)))
+        fitted = list(_nested(slices.get(worker, ())))
         instants = [_instant(fault, place) for fault in faults[worker].to_dict("records")] if worker in faults else []
         events = [_complete(each, "worker", place) for each in fitted]
         events += _sent(fitted, sorted(event["ts"] for event in [*events, *instants]), ids, place)
@@ -213,63 +163,66 @@ def _of_workers(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event
         yield from sorted(events, key=lambda event: event["ts"])  # stable: slices come before what lies in them
 
 
-def _phases(rounds: _Rounds, rows: npt.NDArray[np.int64], end: int) -> Iterator[_Slice]:
-    """Yields the phases of a worker's rounds that arrived, and its wait after the last of them."""
-    arguments = rounds.arguments(rows)
-    for name, (first, last) in SPANS.items():
-        starts, ends = (rounds.times[column][rows].tolist() for column in (first, last))
-        for start, stop, given in zip(starts, ends, arguments, strict=True):
-            if start < stop:
-                yield _Slice(start, stop, name, given)
-    if len(rows):
-        arrived, updated = (int(rounds.times[column][rows[-1]]) for column in ("arrival_s", "update_s"))
-        stop = end if rounds.waits_to_end[rows[-1]] else updated
-        if arrived < stop:
-            yield _Slice(arrived, stop, "wait", {})
+def _slices(record: RunRecord) -> Iterator[tuple[int, list[_Slice]]]:
+    """Yields the slices of each worker that has any: its absences, and its phases in rounds that arrived."""
+    spans = spans_of(record)
+    spans = spans[(spans["worker"] != SERVER) & ~spans["what"].isin((LOST, ROUND_LOST))]
+    columns = {name: record.rounds[column].tolist() for name, column in _OF_ROUND.items()}
+    arrived_s, kinds = record.rounds["arrival_s"].to_numpy(), record.faults["fault"].astype(str).tolist()
+
+    def arguments(what: str, first_s: float, row: int) -> Event:
+        if first_s >= arrived_s[row]:  # waits for what comes after the round
+            return {}
+        given = {name: column[row] for name, column in columns.items()}
+        return given if math.isfinite(given["loss"]) else {k: v for k, v in given.items() if k != "loss"}
+
+    rows = zip(
+        *(spans[name].tolist() for name in ("worker", "what", "first_s", "row")),
+        _all_us(spans["first_s"]),
+        _all_us(spans["last_s"]),
+        strict=True,
+    )
+    for worker, own in itertools.groupby(rows, key=lambda row: row[0]):
+        phases, absences = [], []
+        for _, what, first_s, row, start, end in own:
+            if what == ABSENT:
+                absences.append(_Slice(start, end, what, {"fault": kinds[row]}))
+            elif start < end:
+                phases.append(_Slice(start, end, what, arguments(what, first_s, row)))
+        yield worker, [*_inside(absences, phases), *phases]
 
 
-def _absent(away: pd.DataFrame, faults: pd.DataFrame, phases: Sequence[_Slice]) -> Iterator[_Slice]:
-    """Yields a worker's absences, from a microsecond later in a phase that began with one: a flow begins before."""
-    kinds = faults["fault"].astype(str)
+def _inside(absences: Iterable[_Slice], phases: Sequence[_Slice]) -> Iterator[_Slice]:
+    """Yields a worker's absences, from a microsecond later in a phase that begins with one and outlasts it.
+
+    Such an absence lies inside of the phase. The round's flow then begins at the phase's start, see `_sent`, where
+    Perfetto would give it to the absence, the inner slice.
+    """
     until = {each.start: each.end for each in phases}
-    for row, first_s, last_s in zip(away.index, away["first_s"], away["last_s"], strict=True):
-        start, end = _us([first_s, last_s])
-        # An absence that begins with a longer phase lies inside of it. The round's flow then begins at the phase's
-        # start, see `_sent`, where Perfetto would give it to the absence, the inner slice: so that begins later.
-        start += until.get(start, start) > end
-        if start < end:
-            yield _Slice(start, end, "absent", {"fault": kinds[row]})
-
-
-def _in_order(each: _Slice) -> tuple[int, int]:
-    return each.start, -each.end
+    for each in absences:
+        start = each.start + (until.get(each.start, each.start) > each.end)
+        if start < each.end:
+            yield each._replace(start=start)
 
 
 def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
-    """Yields slices of which none overlaps another one in part: the later one is cut where it would.
+    """Yields slices in order of their start, of which none overlaps another one in part: the later one is cut.
 
-    Args:
-        slices: In order of their start, the longer one first.
+    Perfetto drops what is not nested. The rest begins where the earlier slice ends, among those that begin then.
     """
+    pending = [(each.start, -each.end, number, each) for number, each in enumerate(slices)]
+    heapq.heapify(pending)
     open_until: list[int] = []
-    cut: list[tuple[tuple[int, int], int, _Slice]] = []
-    number = itertools.count()
-    merged = iter(slices)
-    following = next(merged, None)
-    while following is not None or cut:
-        if cut and (following is None or cut[0][0] <= _in_order(following)):
-            each = heapq.heappop(cut)[2]
-        else:
-            assert following is not None
-            each, following = following, next(merged, None)
+    while pending:
+        *_, number, each = heapq.heappop(pending)
         while open_until and open_until[-1] <= each.start:
             open_until.pop()
         if open_until and open_until[-1] < each.end:
             rest = each._replace(start=open_until[-1])
-            heapq.heappush(cut, (_in_order(rest), next(number), rest))
-            continue
-        open_until.append(each.end)
-        yield each
+            heapq.heappush(pending, (rest.start, -rest.end, number, rest))
+        else:
+            open_until.append(each.end)
+            yield each
 
 
 def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Event) -> Iterator[Event]:
@@ -294,37 +247,33 @@ _OF_FAULT = ("round", "shard", "first_step", "local_steps", "computed_steps", "p
 def _instant(fault: dict[Any, Any], place: Event) -> Event:
     known = {name: fault[name] for name in _OF_FAULT} if fault["round"] >= 0 else {}
     name = {"lost": "round lost", "cut": "round cut off"}.get(fault["fault"], fault["fault"])
-    (time,) = _us([fault["time_s"]])
-    return {"name": name, "cat": "fault", "ph": "i", "s": "t", "ts": time, **place, "args": known}
+    return {"name": name, "cat": "fault", "ph": "i", "s": "t", "ts": _us(fault["time_s"]), **place, "args": known}
 
 
 # The server.
 
 
-def _of_server(record: RunRecord, rounds: _Rounds, ids: _Ids) -> Iterator[Event]:
+def _of_server(record: RunRecord, ids: _Ids) -> Iterator[Event]:
     place = {"pid": ids.server, "tid": ids.server}
     faults = record.faults[record.faults["worker"] < 0]
     instants = [_instant(fault, place) for fault in faults.to_dict("records")]
-    instants += [_evaluated(row, place) for row in record.evaluations.to_dict("records")]
-    counters = [
-        _counter("perplexity", _us([row["simulated_s"]])[0], row["perplexity"], ids)
-        for row in record.evaluations.to_dict("records")
-        if math.isfinite(row["perplexity"])
-    ]
-    instants.sort(key=lambda event: event["ts"])
-    yield from counters
-    yield from heapq.merge(_updates(record, rounds, ids, place), instants, key=lambda event: event["ts"])
+    evaluations = [_evaluated(row, place) for row in record.evaluations.to_dict("records")]
+    for event in evaluations:
+        if "perplexity" in event["args"]:
+            yield _counter("perplexity", event["ts"], event["args"]["perplexity"], ids)
+    instants = sorted([*instants, *evaluations], key=lambda event: event["ts"])
+    yield from heapq.merge(_updates(record, ids, place), instants, key=lambda event: event["ts"])
 
 
-def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Iterator[Event]:
+def _updates(record: RunRecord, ids: _Ids, place: Event) -> Iterator[Event]:
     """Yields the server's updates, the ends of the flows that lead to them, and the counters."""
-    (takes,) = _us([(record.experiment.get("cluster") or {}).get("server_update_time") or 0.0])
-    columns = [record.rounds[name].to_numpy() for name in ("round", "worker", "version", "outcome", "staleness")]
-    columns += [rounds.times["arrival_s"], rounds.times["update_s"], rounds.some]
-    rows = zip(*(column.tolist() for column in columns), strict=True)
+    takes = _us((record.experiment.get("cluster") or {}).get("server_update_time") or 0.0)
+    columns = [record.rounds[name].tolist() for name in ("round", "worker", "version", "outcome", "staleness")]
+    columns += [_all_us(record.rounds[name]) for name in ("pull_start_s", "arrival_s", "update_s")]
+    rows = zip(*columns, strict=True)
     busy_until, latest_instant = 0, -1
     for (_, outcome), members in itertools.groupby(enumerate(rows), key=_one_update):
-        numbers, workers, versions, _, staleness, arrived, updated, some = zip(
+        numbers, workers, versions, _, staleness, pulled, arrived, updated = zip(
             *(row for _, row in members), strict=True
         )
         end, applied = updated[0], outcome == "applied"
@@ -335,8 +284,8 @@ def _updates(record: RunRecord, rounds: _Rounds, ids: _Ids, place: Event) -> Ite
         busy_until, latest_instant = end, end if begin == end else latest_instant
         arrows = [
             {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}
-            for number, moved in zip(numbers, some, strict=True)
-            if moved
+            for number, first, last in zip(numbers, pulled, arrived, strict=True)
+            if first < last  # else no slice of the round has any length, from which a flow could begin
         ]
         mean = sum(staleness) / len(staleness)
         given: Event = {"version": versions[0], "rounds": len(numbers), "staleness": mean, "outcome": outcome}
@@ -359,7 +308,7 @@ def _one_update(row: tuple[int, Any]) -> tuple[Any, str]:
 def _evaluated(row: dict[Any, Any], place: Event) -> Event:
     known = {name: row[name] for name in ("local_steps", "tokens", "server_updates", "loss", "perplexity")}
     finite = {name: value for name, value in known.items() if math.isfinite(value)}
-    (time,) = _us([row["simulated_s"]])
+    time = _us(row["simulated_s"])
     return {"name": "evaluation", "cat": "server", "ph": "i", "s": "t", "ts": time, **place, "args": finite}
 
 
@@ -370,7 +319,11 @@ def _counter(name: str, time: int, value: float, ids: _Ids) -> Event:
     return {"name": name, "ph": "C", "ts": time, "pid": ids.server, "tid": ids.server, "args": {_SERIES[name]: value}}
 
 
-def _us(seconds: "Sequence[float] | pd.Series[float]") -> list[int]:
+def _us(time_s: float) -> int:
     """Returns whole microseconds."""
-    micros: list[int] = np.rint(np.asarray(seconds, float) * 1e6).astype(np.int64).tolist()
+    return round(time_s * 1e6)
+
+
+def _all_us(times_s: "pd.Series[float]") -> list[int]:
+    micros: list[int] = np.rint(times_s.to_numpy(float) * 1e6).astype(np.int64).tolist()
     return micros

@@ -7,28 +7,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from simulator.record import RunRecord
-from simulator.record.absences import absences
 from simulator.report.given import Records
-from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
-from simulator.report.intervals import SPANS
+from simulator.report.spans import ABSENT, LOST, SPANS, spans_of
 from simulator.report.style import (
     PHASES,
     SINGLE_COLUMN_IN,
     WIDE_IN,
     arrange_legend,
     draw_legend,
+    new_figure,
+    panels,
     phase_patch,
     rows_figure,
     styled,
     wrapped_title,
 )
-from simulator.report.worker_bins import ALL, MOST_IN_FULL, MOST_ROWS, Slots, slots_of
+from simulator.report.worker_bins import ALL, MOST_IN_FULL, WorkerBins, refuse_many, worker_bins
 
 
 def utilization(
@@ -49,15 +48,14 @@ def utilization(
             groups.
     """
     groups = group_records(records, by)
-    if len(groups) > MOST_ROWS:
-        raise ReportError(f"{len(groups)} groups in one figure, of which at most {MOST_ROWS} fit: choose fewer runs")
-    table, slots = _table(groups)
+    refuse_many(groups)
+    table, bins = _table(groups)
     shown = [name for name in PHASES if (table[name] > 0).any()]
     with styled(group.label for group in groups):
         if len(groups) > MOST_IN_FULL:
             figure = _one_bar_each(table[table["place"] == ALL], shown, size)
         else:
-            figure = _panels(table, groups, slots, shown, size)
+            figure = _panels(table, groups, bins, shown, size)
         handles = [phase_patch(name) for name in shown]
         draw_legend(figure, handles, arrange_legend(shown, "", figure.get_figwidth()))
     return figure
@@ -88,85 +86,65 @@ def utilization_table(records: Records, *, by: Sequence[str] | None = None) -> p
     return with_keys(_table(groups)[0], groups)
 
 
-def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, Slots]:
-    for group in groups:
-        if any(record.rounds.empty for record in group.records):
-            raise ReportError(f"{group.label}: no round arrived in a run of it, so nothing was used. Leave it out")
-    slots = slots_of(groups)
+def _table(groups: Sequence[Group]) -> tuple[pd.DataFrame, WorkerBins]:
+    bins = worker_bins(groups, "nothing was used")
     tables = []
     for group in groups:
-        spent = pd.concat([_spent(record, slots) for record in group.records])
-        spent = spent[spent["covered_s"] > 0]
-        times = spent.groupby("place").sum()
-        times.loc[len(slots.names)] = times.sum()
-        shares = times[list(PHASES)].div(times["covered_s"], axis=0)
+        times_s = pd.concat([_spent_s(record, bins) for record in group.records]).groupby("bin").sum()
+        times_s.loc[len(bins.names)] = times_s.sum()
+        covered_s = times_s.sum(axis=1)
+        shares = times_s.div(covered_s, axis=0).assign(covered_s=covered_s)
         shares.insert(0, "group", group.label)
-        shares.insert(1, "place", [[*slots.names, ALL][int(place)] for place in times.index])
-        tables.append(shares.assign(covered_s=times["covered_s"]))
-    return pd.concat(tables, ignore_index=True), slots
+        shares.insert(1, "place", [[*bins.names, ALL][int(place)] for place in times_s.index])
+        tables.append(shares)
+    return pd.concat(tables, ignore_index=True), bins
 
 
-def _spent(record: RunRecord, slots: Slots) -> pd.DataFrame:
-    """Returns the seconds that each worker spent on each purpose, with its place."""
-    table = slots.tables[id(record)]
-    absent = _absent_s(record, table["covered_s"].to_numpy(float))
-    spent = table[list(absent.columns)].mul(table["covered_s"], axis=0)
-    spent = (spent - absent).clip(lower=0.0)
-    return spent.assign(absent=absent.sum(axis=1), covered_s=table["covered_s"], place=slots.of_workers[id(record)])
-
-
-def _absent_s(record: RunRecord, covered_s: np.ndarray) -> pd.DataFrame:
-    """Returns the seconds of each of its phases in which a worker was absent: one row per worker.
+def _spent_s(record: RunRecord, bins: WorkerBins) -> pd.DataFrame:
+    """Returns the seconds that were spent on each of `PHASES`, one row per worker, indexed by its bin.
 
     A worker that crashes before it has sent what it has finished is absent while its push takes longer.
     """
-    place = {name: number for number, name in enumerate([*SPANS, "lost"])}
-    absent_s = np.zeros((len(place), len(covered_s)))
-    away = absences(record.faults, float(record.summary["simulated_seconds"]))
-    for worker, own in away.groupby("worker"):
-        rounds = record.rounds[record.rounds["worker"] == worker]
-        if rounds.empty:
-            continue
-        times_s = own[["first_s", "last_s"]].to_numpy(float).ravel()
-        by_then_s = np.append(0.0, np.cumsum(np.diff(times_s)[::2])).repeat(2)[1:-1]
-        spans = {name: (rounds[first], rounds[last]) for name, (first, last) in SPANS.items()}
-        spans["lost"] = (rounds["arrival_s"].shift(fill_value=0.0), rounds["ready_s"])
-        for name, (first_s, last_s) in spans.items():
-            within_s = np.interp(last_s, times_s, by_then_s) - np.interp(first_s, times_s, by_then_s)
-            absent_s[place[name], int(str(worker))] = float(within_s.sum())
-        tail_s = (float(rounds["arrival_s"].iloc[-1]), float(covered_s[int(str(worker))]))
-        absent_s[place["wait"], int(str(worker))] += float(np.diff(np.interp(tail_s, times_s, by_then_s))[0])
-    return pd.DataFrame(absent_s.T, columns=list(place))
+    table = spans_of(record)
+    spans = table[table["what"].isin((*SPANS, LOST))]
+    own = dict(iter(spans.groupby("worker")))
+    absent_s = pd.Series(0.0, index=spans.index)
+    for worker, away in table[(table["what"] == ABSENT) & table["worker"].isin(own)].groupby("worker"):
+        edges_s = away[["first_s", "last_s"]].to_numpy().ravel()
+        by_then_s = np.append(0.0, np.cumsum(np.diff(edges_s)[::2])).repeat(2)[1:-1]
+        first_s, last_s = (np.interp(own[worker][edge], edges_s, by_then_s) for edge in ("first_s", "last_s"))
+        absent_s[own[worker].index] = last_s - first_s
+    parts = [
+        spans.assign(s=(spans["last_s"] - spans["first_s"] - absent_s).clip(lower=0.0)),
+        spans.assign(s=absent_s, what=ABSENT),
+    ]
+    spent_s = pd.concat(parts).pivot_table(index="worker", columns="what", values="s", aggfunc="sum", fill_value=0.0)
+    spent_s = spent_s.rename_axis(columns=None).reindex(columns=list(PHASES), fill_value=0.0)
+    return spent_s.set_axis(pd.Index(bins.of_workers[id(record)][spent_s.index], name="bin"))
 
 
 def _panels(
     table: pd.DataFrame,
     groups: Sequence[Group],
-    slots: Slots,
+    bins: WorkerBins,
     shown: Sequence[str],
     size: tuple[float, float] | None,
 ) -> Figure:
     columns = 1 if len(groups) == 1 else 2
-    rows = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=size or (SINGLE_COLUMN_IN if columns == 1 else 2 * WIDE_IN / 1.6, 0.6 + 1.75 * rows))
-    figure.set_layout_engine("constrained")
-    FigureCanvasAgg(figure)
-    places = [*slots.names, ALL]
-    for number, group in enumerate(groups, start=1):
-        axes = figure.add_subplot(rows, columns, number)
+    width_in = SINGLE_COLUMN_IN if columns == 1 else 2 * WIDE_IN / 1.6
+    figure = new_figure(size or (width_in, 0.6 + 1.75 * math.ceil(len(groups) / columns)))
+    places = [*bins.names, ALL]
+    drawn = panels(figure, len(groups), columns, bins.short_axis_label, "share of the time")
+    for group, axes in zip(groups, drawn, strict=True):
         own = table[table["group"] == group.label]
         x = np.array([places.index(place) for place in own["place"]], float)
         x[x == len(places) - 1] += 0.4  # apart from the others
         _stack(axes, x, own, shown, upright=True)
-        axes.set_xticks([*range(len(slots.names)), len(slots.names) + 0.4], [*slots.short_labels, ALL])
-        axes.set_xlim(-0.6, len(slots.names) + 1.0)
+        axes.set_xticks([*range(len(bins.names)), len(bins.names) + 0.4], [*bins.short_labels, ALL])
+        axes.set_xlim(-0.6, len(bins.names) + 1.0)
         axes.tick_params(axis="x", length=0)
         if len(groups) > 1:
             axes.set_title(wrapped_title(figure, group.label), fontsize=8)
-        if number > len(groups) - columns:
-            axes.set_xlabel(slots.short_axis_label)
-        if (number - 1) % columns == 0:
-            axes.set_ylabel("share of the time")
     return figure
 
 
@@ -183,9 +161,9 @@ def _stack(axes: Axes, place: np.ndarray, table: pd.DataFrame, shown: Sequence[s
     before = np.zeros(len(table))
     for name in shown:
         color, edge, hatch = PHASES[name]
-        look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": edge, "linewidth": 0.4, "label": name}
-        look["bottom" if upright else "left"] = before
-        draw(place, table[name].to_numpy(float), 0.8, **look)
+        style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": edge, "linewidth": 0.4, "label": name}
+        style["bottom" if upright else "left"] = before
+        draw(place, table[name].to_numpy(float), 0.8, **style)
         before = before + table[name].to_numpy(float)
     axis = axes.yaxis if upright else axes.xaxis
     axis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))

@@ -318,9 +318,9 @@ def estimate_table(cost: SweepCost) -> "Table":
     """Returns a row per point."""
     from rich.text import Text
 
-    from simulator.report.fitted import FittedTable
+    from simulator.report.terminal_table import TerminalTable
 
-    table = FittedTable(keys=2)
+    table = TerminalTable(keys=2)
     table.add_numbers("")
     table.add_words("point")
     table.add_words("takes\nover")

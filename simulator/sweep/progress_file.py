@@ -48,7 +48,7 @@ class Board:
 
     def begin(self, run: PlannedRun) -> "_Watched":
         """Adds a point that is being simulated, and returns its observer."""
-        view = self._view.begin(run.label, self._weights[run.index])
+        view = self._view.add_run(run.label, self._weights[run.index])
         self._running[run.index] = _Watched(self, view)
         return self._running[run.index]
 
@@ -61,7 +61,7 @@ class Board:
     def over(self, run: PlannedRun, *, failed: bool = False) -> None:
         """Marks a point as finished, or as failed."""
         watched = self._running.pop(run.index, None) or _Watched(
-            self, self._view.begin(run.label, self._weights[run.index])
+            self, self._view.add_run(run.label, self._weights[run.index])
         )
         if failed:
             watched.view.failed()

@@ -99,9 +99,9 @@ def status_table(statuses: list[PointStatus]) -> "Table":
     from rich.text import Text
 
     from simulator.host.text import visible
-    from simulator.report.fitted import FittedTable
+    from simulator.report.terminal_table import TerminalTable
 
-    table = FittedTable()
+    table = TerminalTable()
     table.add_words("point")
     table.add_words("state", narrowest=max(map(len, STATES)))
     table.add_words("")

@@ -30,7 +30,7 @@ def watched(width=80, terminal=True):
     frames = []
     with LiveView(console, 2) as view:
         for name in ("sync [DiLoCo]", "a variant with a name that is far too long for any terminal to show it whole"):
-            observer = view.begin(name)
+            observer = view.add_run(name)
             observer.pretrained(50, 100, 2.25)
             frames.append(drawn(view, width))
             observer.advanced(progress(0.25))
@@ -44,7 +44,7 @@ def watched(width=80, terminal=True):
 def drawn(view, width):
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as capture:
-        console.print(view._draw())
+        console.print(view)
     return capture.get()
 
 
@@ -120,7 +120,7 @@ def prepared(monkeypatch, steps, terminal):
         for now_s[0], told in steps:
             view(*told)
             with drawn.capture() as capture:
-                drawn.print(view._progress.get_renderable())
+                drawn.print(view)
             frames.append(" ".join(capture.get().replace("━", "").replace("╸", "").replace("╺", "").split()))
     return frames, stream.getvalue()
 

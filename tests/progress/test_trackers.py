@@ -9,7 +9,7 @@ import yaml
 
 from simulator import ExperimentError, Point, Progress, TensorBoard, WeightsAndBiases, Workshop, simulate, simulate_all
 from simulator.host.signals import Stopped
-from simulator.progress.trackers import Tracked, track, tracker
+from simulator.progress.trackers import TrackingObserver, track, tracker
 from tests.experiments import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
@@ -33,7 +33,7 @@ class Log:
         assert all(type(value) is float and math.isfinite(value) for value in values.values())
         self.lines += [(f"{group}/{name}", *at, value) for name, value in values.items()]
 
-    def begin_again(self):
+    def restart(self):
         self.again += 1
         self.lines.clear()
 
@@ -46,7 +46,7 @@ class Log:
 
 def tracked(experiment, **kwargs):
     log = Log()
-    with Tracked([log]) as told:
+    with TrackingObserver([log]) as told:
         record = simulate(experiment, observer=told, workshop=WORKSHOP, **kwargs)
         told.finished(record)
     return log, record
@@ -81,7 +81,7 @@ def test_what_has_gone_on_is_logged_as_what_was_not_stopped(tmp_path):
     experiment = tiny(**SHORT, checkpoint={"every_updates": 3})
     whole, _ = tracked(experiment)
     asked = iter([*[False] * 15, True])
-    with pytest.raises(Stopped), Tracked([first := Log()]) as told:
+    with pytest.raises(Stopped), TrackingObserver([first := Log()]) as told:
         simulate(
             experiment,
             observer=told,
@@ -98,7 +98,7 @@ def test_what_has_gone_on_is_logged_as_what_was_not_stopped(tmp_path):
 def test_a_record_alone_is_enough():
     live, record = tracked(tiny(**SHORT))
     log = Log()
-    with Tracked([log]) as told:
+    with TrackingObserver([log]) as told:
         told.finished(record)
     assert sorted(log.lines) == sorted(live.lines)
 
@@ -116,7 +116,7 @@ def test_the_other_observer_is_told_too_and_pretraining_is_logged():
             self.told.append(progress.local_steps)
 
     log, observer = Log(), Observer()
-    with Tracked([log], observer) as told:
+    with TrackingObserver([log], observer) as told:
         experiment = tiny(budget={"local_steps": 10}, pretrain={"steps": 5}, compute={"lanes": 1})
         told.finished(simulate(experiment, observer=told, workshop=WORKSHOP))
     assert observer.told == [(5, 5), 5, 10]
@@ -253,7 +253,7 @@ def test_a_simulation_that_fails_ends_the_logs():
     log = Log()
 
     class Fake:
-        def begin(self, name, point):
+        def open_log(self, name, point):
             return log
 
     with pytest.raises(RuntimeError), track([Fake()], "x", tiny()):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from simulator.report import group_records, time_to_target
-from simulator.report.baselines import baselines, by_point, mates, unequal, without_lonely
+from simulator.report.baselines import baseline_runs, baselines, by_point, unequal, without_lonely
 from tests.record.builders import build_record
 
 
@@ -56,9 +56,9 @@ def test_rows_stand_together_by_sweep_point():
     ]
 
 
-def test_mates_are_of_the_same_seed():
+def test_runs_of_the_baseline_are_of_the_same_seed():
     records = [_run(v, seed) for v, seeds in (("sync", (0, 1)), ("late", (1, 2))) for seed in seeds]
-    found = mates(group_records(records), "sync")
+    found = baseline_runs(group_records(records), "sync")
     assert [found.get(id(record)) for record in records] == [records[0], records[1], records[1], None]
 
 

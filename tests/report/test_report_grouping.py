@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.report import ReportError, group_records, note_of_repeats, perplexity_curves, perplexity_table
-from simulator.report.group_styles import dress, is_scaled
+from simulator.report.group_styles import group_styles, is_scaled
 from simulator.report.grouping import only, run_labels
 from tests.record.builders import build_record, like
 
@@ -112,24 +112,24 @@ def _swept(values, variants="ab"):
 def test_many_groups_that_differ_in_a_number_are_coloured_by_it():
     groups = group_records(_swept([0.001, 0.003, 0.01, 0.03, 0.1]))
     assert is_scaled(groups)
-    own = dress(groups)
+    own = group_styles(groups)
     assert own.scale is not None
     assert own.scale.name == "learning rate"
-    assert len({look.color for look in own.looks}) == 5
-    assert len({look.linestyle for look in own.looks}) == 2
+    assert len({style.color for style in own.lines}) == 5
+    assert len({style.linestyle for style in own.lines}) == 2
     assert [label for label, _ in own.entries] == ["a", "b"]
-    figure = perplexity_curves(_swept([0.001 * n for n in range(1, 21)]))  # more than have looks of their own
+    figure = perplexity_curves(_swept([0.001 * n for n in range(1, 21)]))  # more than have line styles of their own
     assert len([line for line in figure.axes[0].lines if line.get_markevery() is not None]) == 40
     assert figure.axes[1].get_ylabel() == "learning rate"
 
 
-def test_few_groups_or_names_have_looks_of_their_own():
-    assert dress(group_records(_swept([1, 2, 3]))).scale is None
+def test_few_groups_or_names_have_line_styles_of_their_own():
+    assert group_styles(group_records(_swept([1, 2, 3]))).scale is None
     names = [_record(overrides={"size": f"size {number}"}) for number in range(12)]
-    assert dress(group_records(names)).scale is None
+    assert group_styles(group_records(names)).scale is None
     many_variants = _swept([1, 2, 3, 4, 5], variants="abcde")
-    assert dress(group_records(many_variants)).scale is None
-    assert np.unique([look.color for look in dress(group_records(many_variants)).looks]).size == 7
+    assert group_styles(group_records(many_variants)).scale is None
+    assert np.unique([style.color for style in group_styles(group_records(many_variants)).lines]).size == 7
 
 
 # Runs that differ in settings without having been swept.

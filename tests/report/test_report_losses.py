@@ -10,7 +10,7 @@ from rich.console import Console
 
 from simulator.record import OF_FAULTS, RunRecord
 from simulator.report import losses_table, results_table, results_tables, timeline
-from simulator.report.intervals import SPANS
+from simulator.report.spans import SPANS
 from simulator.report.style import PHASES
 from tests.record.builders import build_record, fault_log, round_log, round_row
 

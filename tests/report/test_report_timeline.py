@@ -6,7 +6,8 @@ from matplotlib.collections import LineCollection
 
 from simulator.record import RunRecord, worker_table
 from simulator.report import ReportError, timeline
-from simulator.report.intervals import SPANS, sample_workers
+from simulator.report.spans import SPANS
+from simulator.report.worker_bins import sample_workers
 from tests.record.builders import build_record, round_log, round_row
 
 

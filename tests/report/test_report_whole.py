@@ -9,7 +9,7 @@ import pytest
 
 from simulator import report
 from simulator.report import csv_text, drawings, save_table, staleness, staleness_table, timeline_table, write_figures
-from simulator.report.intervals import SERVER, UPDATE
+from simulator.report.spans import SERVER, UPDATE
 from tests.record.builders import build_record, like
 
 FIGURES = {

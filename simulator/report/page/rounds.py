@@ -6,22 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simulator.record import RunRecord, worker_table
-from simulator.record.absences import absences
-from simulator.report.grouping import Group
-from simulator.report.intervals import SPANS, sample_workers
+from simulator.record import RunRecord
+from simulator.report.grouping import Group, only
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened
-from simulator.report.worker_bins import MOST_WORKERS, TENTHS
+from simulator.report.spans import ABSENT, ROUND_LOST, SPANS, UPDATE, readable_s, spans_of
+from simulator.report.staleness import staleness_by_bin
+from simulator.report.worker_bins import ALL, DECILES, sample_workers, workers_of
+
+__all__ = ["fault_counts", "shares", "staleness_by_worker", "staleness_counts", "timeline", "workers_of"]
 
 SHARES = ("compute", "pull", "push", "wait", "lost")
-_FIRST_ROUNDS = 3  # of the slowest worker shown, at first sight
-_FIRST_BARS = 40  # at most, of the fastest
-
-
-def workers_of(record: RunRecord) -> pd.DataFrame:
-    """Returns the argument `table` of the other functions: one row per worker, see `worker_table`."""
-    return worker_table(record.rounds, record.summary["workers"], record.summary["simulated_seconds"])
 
 
 def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
@@ -43,53 +38,31 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
     until_s = end_s if len(rounds) <= TIMELINE_ROUNDS else float(rounds["ready_s"].iloc[TIMELINE_ROUNDS])
     if until_s <= 0:  # more workers' first rounds than are held
         until_s = float(rounds["arrival_s"].iloc[:TIMELINE_ROUNDS].max())
-    cycle_s = (rounds["arrival_s"] - rounds["ready_s"]).groupby(rounds["worker"]).median()
+    spans = spans_of(record, shown, until_s)
+    begun = spans[(spans["first_s"] < until_s) | spans["what"].isin((ROUND_LOST, UPDATE))]
+    parts = {what: begun[begun["what"] == what] for what in (*SPANS, ABSENT, ROUND_LOST, UPDATE)}
     row = pd.Series(range(len(shown)), index=shown)
-    applied = record.rounds[record.rounds["outcome"] == "applied"].drop_duplicates("version")["update_s"]
-    faults = record.faults[record.faults["worker"].isin(shown) & (record.faults["time_s"] <= until_s)]
-    lost = faults[faults["fault"] == "lost"]
-    step_s = table.set_index("worker")["seconds_per_step"]
+
+    def columns(what: str) -> list[list[Any]]:
+        part = parts[what]
+        length_s = np.minimum(part["last_s"], until_s) - part["first_s"]
+        return [row.loc[part["worker"]].tolist(), shortened(part["first_s"]), shortened(length_s)]
+
+    round_of, step_s = record.rounds["round"], table.set_index("worker")["seconds_per_step"]
+    updates_s, lost = parts[UPDATE]["first_s"], parts[ROUND_LOST]
+    lost = lost[lost["first_s"] <= until_s]
     return {
         "seed": record.summary["seed"],
         "end_s": short(end_s),
         "until_s": short(until_s),
-        "first_s": short(min(until_s, _FIRST_ROUNDS * float(cycle_s.max()), _FIRST_BARS * float(cycle_s.min()))),
+        "first_s": short(min(until_s, readable_s(rounds))),
         "workers": [[worker, short(float(step_s[worker]))] for worker in shown],
         "of": len(table),
-        "bars": {phase: _bars(rounds, row, phase, until_s, end_s) for phase in SPANS},
-        "updates": shortened(applied[applied <= until_s].head(TIMELINE_ROUNDS)),
-        "lost": [row.loc[lost["worker"]].tolist(), shortened(lost["time_s"])],
-        "absent": _absences(record.faults[record.faults["worker"].isin(shown)], row, until_s, end_s),
+        "bars": {what: [*columns(what), round_of[parts[what]["row"]].tolist()] for what in SPANS},
+        "updates": shortened(updates_s[updates_s <= until_s].head(TIMELINE_ROUNDS)),
+        "lost": [row.loc[lost["worker"]].tolist(), shortened(lost["first_s"])],
+        "absent": columns(ABSENT),
     }
-
-
-def _bars(rounds: pd.DataFrame, row: "pd.Series[int]", phase: str, until_s: float, end_s: float) -> list[list[Any]]:
-    """Returns the columns row, start, length and round of one phase's bars, those without a length left out."""
-    first, last = SPANS[phase]
-    bars = rounds[["worker", first, last, "round"]].set_axis(["worker", "first_s", "last_s", "round"], axis=1)
-    if phase == "wait":  # after its last arrival a worker waits at least until the server has processed it
-        tail = rounds.drop_duplicates("worker", keep="last")
-        until = tail["update_s"].mask(tail["waited_to_end"] == 1, end_s)
-        after = pd.DataFrame(
-            {"worker": tail["worker"], "first_s": tail["arrival_s"], "last_s": until, "round": tail["round"]}
-        )
-        bars = pd.concat([bars, after])
-    bars = bars[(bars["last_s"] > bars["first_s"]) & (bars["first_s"] < until_s)]
-    length = np.minimum(bars["last_s"], until_s) - bars["first_s"]
-    return [
-        row.loc[bars["worker"]].tolist(),
-        shortened(bars["first_s"]),
-        shortened(length),
-        bars["round"].tolist(),
-    ]
-
-
-def _absences(faults: pd.DataFrame, row: "pd.Series[int]", until_s: float, end_s: float) -> list[list[Any]]:
-    """Returns the columns row, start and length of the times in which workers were not there."""
-    away = absences(faults, end_s)
-    away = away[(away["first_s"] < until_s) & (away["last_s"] > away["first_s"])]
-    length = np.minimum(away["last_s"], until_s) - away["first_s"]
-    return [row.loc[away["worker"]].tolist(), shortened(away["first_s"]), shortened(length)]
 
 
 def shares(table: pd.DataFrame) -> dict[str, Any]:
@@ -132,30 +105,11 @@ def staleness_by_worker(group: Group) -> dict[str, Any]:
         `labels` of the workers or tenths; `spread`, for each the smallest staleness, the lower quartile, the mean, the
         upper quartile and the largest.
     """
-    records = [record for record in group.records if not record.rounds.empty]
-    each = max(record.summary["workers"] for record in records) <= MOST_WORKERS
-    places = [record.rounds["worker"] if each else _tenths(record) for record in records]
-    table = pd.DataFrame(
-        {
-            "place": np.concatenate([place.to_numpy() for place in places]),
-            "staleness": np.concatenate([record.rounds["staleness"].to_numpy() for record in records]),
-        }
-    )
-    spread = {}
-    for slot, values in table.groupby("place")["staleness"]:
-        place = int(str(slot))
-        low, first, third, high = np.quantile(values, [0, 0.25, 0.75, 1])
-        spread[place] = shortened([low, first, float(values.mean()), third, high])
-    labels = [f"worker {place}" if each else f"tenth {place + 1} of {TENTHS}" for place in spread]
-    return {"labels": labels, "spread": list(spread.values())}
-
-
-def _tenths(record: RunRecord) -> "pd.Series[int]":
-    """Returns for each round the tenth, 0 to 9, of its worker by speed."""
-    table = workers_of(record)
-    arrived = table[table["rounds"] > 0].sort_values(["seconds_per_step", "worker"])
-    tenth = pd.Series(np.arange(len(arrived)) * TENTHS // len(arrived), index=arrived["worker"])
-    return tenth.loc[record.rounds["worker"]]
+    rows, _ = staleness_by_bin(only([group], lambda record: not record.rounds.empty))
+    rows = rows[rows["place"] != ALL]
+    labels = [f"{place} of {DECILES}" if place.startswith("tenth") else f"worker {place}" for place in rows["place"]]
+    spread = rows[["min", "first_quartile", "mean", "third_quartile", "max"]].to_numpy()
+    return {"labels": labels, "spread": [shortened(each) for each in spread]}
 
 
 def fault_counts(groups: Sequence[Group]) -> pd.DataFrame:

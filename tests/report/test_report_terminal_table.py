@@ -20,7 +20,7 @@ from simulator.report import (
     time_to_target,
     worker_rich_table,
 )
-from simulator.report.fitted import FittedTable
+from simulator.report.terminal_table import TerminalTable
 from simulator.sweep.estimate import PointCost, SweepCost, estimate_table
 from simulator.sweep.plan import PlannedRun
 from simulator.sweep.status import PointStatus, status_table
@@ -116,7 +116,7 @@ def test_where_there_is_room_it_is_one_table_and_else_its_names_stand_in_all_par
 
 
 def test_words_are_folded_where_it_reads_best():
-    table = FittedTable("title", None)
+    table = TerminalTable("title", None)
     table.add_words("point")
     table.add_numbers("number")
     table.add_row(Text("delayed, learning_rate=0.001, x.yy.zzzzzz=1.5, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "1" * 20)
@@ -129,7 +129,7 @@ CELLS = st.lists(st.text("0123456789.% kB", min_size=1, max_size=14).filter(str.
 
 @given(st.lists(CELLS, min_size=1, max_size=4), st.integers(40, 120), st.integers(1, 2))
 def test_any_numbers_are_whole(rows, width, keys):
-    table = FittedTable(keys=keys)
+    table = TerminalTable(keys=keys)
     for number in range(keys):
         table.add_words(f"name {number}")
     for number in range(3 - keys + 1):
