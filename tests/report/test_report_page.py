@@ -15,6 +15,7 @@ from simulator.report.grouping import group_records
 from simulator.report.page import report_page, write_report
 from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.curves import axes, curves, curves_of_runs
+from simulator.report.page.figures import shares, staleness, staleness_by_worker, timeline
 from simulator.report.page.limits import (
     CURVE_POINTS,
     STALENESS_BARS,
@@ -23,10 +24,10 @@ from simulator.report.page.limits import (
     TIMELINES,
     curve_points,
 )
-from simulator.report.page.numbers import evenly, shortened
+from simulator.report.page.numbers import shortened
 from simulator.report.page.results import columns, compared_with, results, target_columns, usual_targets
-from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
 from simulator.report.page.settings import flattened, settings_of
+from simulator.report.worker_bins import workers_of
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.record.builders import build_record, fault_log, round_log, round_row
@@ -57,8 +58,6 @@ def _held(page):
 def test_numbers_are_short():
     assert shortened([1.23456789, 5.0, math.nan, math.inf, 1e-9]) == [1.23457, 5, None, None, 1e-9]
     assert shortened(np.array([123456789])) == [123456789]
-    assert evenly(4, 10).tolist() == [0, 1, 2, 3]
-    assert evenly(101, 5).tolist() == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize(("key", "size"), [("simulated_s", 60), ("local_steps", 1), ("tokens", 1), ("bytes_sent", 1e6)])
@@ -250,50 +249,59 @@ def test_a_timeline_by_hand():
         simulated_seconds=60.0,
     )
     held = timeline(record, workers_of(record))
-    assert held["bars"]["compute"] == [[0, 0], [3, 22], [10, 10], [0, 1]]
-    assert held["bars"]["wait"] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
-    assert held["updates"] == [20, 39]
-    assert held["absent"] == [[0], [40], [5]]
-    assert (held["until_s"], held["first_s"], held["of"]) == (60, 52.5, 1)
+    traces = {trace["name"]: trace for trace in held["traces"]}
+    columns = ("y", "base", "x", "customdata")
+    assert [traces["compute"][name] for name in columns] == [[0, 0], [3, 22], [10, 10], [0, 1]]
+    assert [traces["wait"][name] for name in columns] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
+    assert traces["server update"]["x"] == [20, 39]
+    assert [traces["absent"][name] for name in columns[:3]] == [[0], [40], [5]]
+    axis = held["layout"]["xaxis"]
+    assert (axis["range"], axis["maxallowed"], axis["title"]["text"]) == ([0, 52.5], 60, "simulated time (s)")
+    assert held["note"].startswith("Seed 0. Shown at first: 52.5 s of 60 s; drag or zoom for the rest.")
 
 
 def test_a_long_timeline_of_many_workers_is_held_in_part():
     record = build_record(step_s=[0.1 + 0.01 * i for i in range(40)], local_steps=100_000)
     held = timeline(record, workers_of(record))
-    assert len(held["workers"]) == TIMELINE_WORKERS
-    assert held["until_s"] < held["end_s"]
-    assert len(held["bars"]["compute"][0]) <= TIMELINE_ROUNDS
-    assert max(np.add(held["bars"]["compute"][1], held["bars"]["compute"][2])) <= held["until_s"] * (1 + 1e-5)
+    assert len(held["layout"]["yaxis"]["ticktext"]) == TIMELINE_WORKERS + 1
+    assert f"{TIMELINE_WORKERS} of 40 workers, evenly spaced from fastest to slowest." in held["note"]
+    assert "which is what this page holds" in held["note"]
+    [compute] = [trace for trace in held["traces"] if trace["name"] == "compute"]
+    assert len(compute["x"]) <= TIMELINE_ROUNDS
+    assert max(np.add(compute["base"], compute["x"])) <= held["layout"]["xaxis"]["maxallowed"] * (1 + 1e-5)
 
 
 def test_shares_add_up():
     held = shares(workers_of(build_record()))
-    assert held["worker"] == [0, 1, 2, 3]
-    for row in zip(*(held[name] for name in ("compute", "pull", "push", "wait", "lost")), strict=True):
-        assert sum(row) == pytest.approx(1, abs=1e-3)
+    assert held["layout"]["yaxis"]["ticktext"] == [
+        f"{i}, {s} s/step" for i, s in enumerate(("0.58", "0.75", "1.51", "3.33"))
+    ]
+    assert np.allclose(np.sum([trace["x"] for trace in held["traces"]], axis=0), 100, atol=0.1)
 
 
 def test_staleness_counts_every_round():
     record = build_record()
-    held = staleness_counts(group_records([record, build_record(seed=1)])[0])
-    assert sum(held["rounds"]) == 2 * len(record.rounds)
-    assert held["rounds"] == (2 * np.bincount(record.rounds["staleness"])).tolist()
+    held = staleness(group_records([record, build_record(seed=1)])[0])
+    counts = 2 * np.bincount(record.rounds["staleness"])
+    assert [count for _, count in held["customdata"]] == [f"{count:,}" for count in counts]
+    assert np.allclose(held["y"], 100 * counts / counts.sum(), rtol=1e-5)
     rounds = record.rounds.assign(staleness=np.arange(len(record.rounds)) * 10)
-    wide = staleness_counts(group_records([dataclasses.replace(record, rounds=rounds)])[0])
-    assert len(wide["rounds"]) <= STALENESS_BARS
-    assert sum(wide["rounds"]) == len(rounds)
+    wide = staleness(group_records([dataclasses.replace(record, rounds=rounds)])[0])
+    assert len(wide["y"]) <= STALENESS_BARS
+    assert sum(wide["y"]) == pytest.approx(100, rel=1e-4)
+    assert staleness(group_records([dataclasses.replace(record, rounds=rounds.iloc[:0])])[0]) is None
 
 
 def test_staleness_by_worker_or_by_tenth():
     record = build_record()
-    held = staleness_by_worker(group_records([record])[0])
+    whole, middle, mean = staleness_by_worker(group_records([record])[0])["traces"]
     slowest = record.rounds[record.rounds["worker"] == 3]["staleness"]
-    assert held["labels"] == [f"worker {worker}" for worker in range(4)]
-    assert held["spread"][3] == pytest.approx(
-        [slowest.min(), *slowest.quantile([0.25]), slowest.mean(), *slowest.quantile([0.75]), slowest.max()], rel=1e-5
-    )
+    assert mean["x"] == [f"worker {worker}" for worker in range(4)]
+    assert whole["y"][-3:] == [slowest.min(), slowest.max(), None]
+    assert middle["y"][-3:-1] == pytest.approx([slowest.quantile(0.25), slowest.quantile(0.75)], rel=1e-5)
+    assert mean["y"][3] == pytest.approx(slowest.mean(), rel=1e-5)
     many = staleness_by_worker(group_records([build_record(step_s=[0.5 + 0.1 * i for i in range(20)])])[0])
-    assert many["labels"][0] == "tenth 1 of 10"
+    assert many["traces"][2]["x"][0] == "tenth 1 of 10"
 
 
 def test_the_answer_compares_the_best_with_the_baseline():

@@ -12,8 +12,9 @@ from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, only
 from simulator.report.money import currency_of, has_prices
 from simulator.report.page.limits import curve_points
-from simulator.report.page.numbers import evenly, shortened
+from simulator.report.page.numbers import shortened
 from simulator.report.perplexity import AGAINST, NoCommonRangeError, curve_of, finite_part
+from simulator.report.worker_bins import evenly
 
 _NOT_AXES = ("loss", "perplexity", "train_loss")
 

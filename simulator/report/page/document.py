@@ -87,7 +87,7 @@ def report_page(records: Records, *, targets: Sequence[float] = (), unfinished: 
         "runs": curves_of_runs(groups, found),
         "note": note_on_curves(groups),
         "levels": figures.levels(groups, wanted),
-        "staleness": [figures.staleness_figure(group) for group in groups],
+        "staleness": [figures.staleness(group) for group in groups],
         "details": {index: figures.details(groups[index]) for index in held},
     }
     tables, plots = _asset("tables.js"), _asset("plots.js")

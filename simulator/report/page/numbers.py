@@ -32,10 +32,3 @@ def short(value: Any) -> int | float | None:
 def target_text(perplexity: float) -> str:
     """Returns a perplexity to reach as people write it."""
     return significant(perplexity, 4)
-
-
-def evenly(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Returns the places of `count` things, or of `most` of them, evenly spaced with both ends."""
-    if count <= most:
-        return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))

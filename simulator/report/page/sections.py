@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from simulator.host import format as human
 from simulator.host.text import plural
 from simulator.record import FAULTS, RunRecord
@@ -14,7 +16,6 @@ from simulator.report.page.curves import Axis
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
 from simulator.report.page.markup import escaped, listed, table
 from simulator.report.page.results import ranked
-from simulator.report.page.rounds import fault_counts
 from simulator.report.page.settings import settings_of
 
 _ENVIRONMENT = {key: key for key in ("backend", "trainer", "data_hash", "parameters", "workers")} | {
@@ -136,10 +137,11 @@ def _tally(values: Sequence[str]) -> str:
 
 
 def faults(groups: Sequence[Group]) -> str:
-    """Returns the table of faults, nothing without any."""
-    counts = fault_counts(groups)
-    counts.index = [group.label for group in groups]
-    counts = counts[counts.sum(axis=1) > 0]
+    """Returns the table of faults, the mean over the runs of each group, nothing without any."""
+    each = [[record.faults["fault"].value_counts() for record in group.records] for group in groups]
+    means = [pd.concat(counts, axis=1).fillna(0).mean(axis=1) for counts in each]
+    counts = pd.DataFrame(means, index=[group.label for group in groups]).fillna(0)
+    counts = counts.loc[counts.sum(axis=1) > 0, counts.sum() > 0]
     if counts.empty:
         return ""
     some = counts.head(TIMELINES)
