@@ -1,9 +1,8 @@
 """Results of runs and groups of runs, and the table that shows them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
@@ -18,19 +17,22 @@ from simulator.report.page.curves import Axis, is_trained
 from simulator.report.page.limits import TIMELINES
 from simulator.report.page.markup import escaped
 from simulator.report.page.numbers import short, target_text
+from simulator.report.seeds import FORMATS, Format, spread
 from simulator.report.targets import spent_until
 
-Value = float | str | None
+
+def _count(value: float | None) -> str:
+    return human.count(value) if value is None or value < 1e6 else human.short_count(value)
 
 
-def _count(value: float) -> str:
-    return human.count(value) if value < 1e6 else human.short_count(value)
+def _number(value: float | None) -> str:
+    return human.significant(value, 4) if value is not None and human.known(value) else human.UNKNOWN
 
 
-_number = partial(human.significant, digits=4)
+_COUNTS = dict.fromkeys(("local_steps", "tokens", "server_updates"), _count)
 
 # key -> (header, format, explanation)
-_COLUMNS: Mapping[str, tuple[str, Callable[[float], str], str]] = {
+_COLUMNS: Mapping[str, tuple[str, Format, str]] = {
     "final_perplexity": ("final perplexity", human.perplexity, "exp of the last validation loss"),
     "simulated_seconds": ("simulated time", human.short_duration, "length of the run in simulated time"),
     "local_steps": ("local steps", _count, "over all workers, of the rounds that arrived"),
@@ -56,14 +58,6 @@ _OF_TRAINING = ("final_perplexity", "tokens_per_host_second")
 _RELATIVE = ("final_perplexity", "simulated_seconds", "bytes_sent")
 _UNSHOWN = ("seed", "best_loss")
 _REACHED = "first reached, interpolated between evaluations"
-_SPENT = {
-    "simulated_s": human.short_duration,
-    "bytes_sent": human.byte_count,
-    "money": human.amount,
-    "local_steps": _count,
-    "tokens": _count,
-    "server_updates": _count,
-}
 
 
 @dataclass(frozen=True)
@@ -84,8 +78,8 @@ class Column:
     key: str
     label: str
     about: str
-    values: Sequence[Value]
-    show: Callable[[float], str] | None = None
+    values: Sequence[Any]
+    show: Format | None = None
     relative: bool = False
     unknown: str = human.UNKNOWN
     axis: str = ""
@@ -101,8 +95,8 @@ def compared_with(groups: Sequence[Group]) -> list[int | None]:
 
 def mean_of(group: Group, key: str) -> float | None:
     """Returns the mean of a number over a group's runs, None where one of them does not know it."""
-    values = [run[key] for run in group.summaries if human.known(run.get(key))]
-    return float(sum(values) / len(values)) if len(values) == len(group.records) else None
+    values = spread(run.get(key) for run in group.summaries)
+    return values.mean if values.known == values.runs else None
 
 
 def steps_ratio(groups: Sequence[Group], index: int, baseline: int) -> float | None:
@@ -197,7 +191,10 @@ def target_columns(groups: Sequence[Group], axes: Sequence[Axis], targets: Seque
         spent = [spent_until(run, target, keys) if is_trained(run) else {} for run in runs]
         for axis in axes:
             name, label = f"{axis.key}_to_{target:g}", f"{axis.label} to perplexity {target_text(target)}"
-            values, show = [short(each.get(axis.key)) for each in spent], _SPENT.get(axis.key, _number)
+            values, show = (
+                [short(each.get(axis.key)) for each in spent],
+                _COUNTS.get(axis.key) or FORMATS.get(axis.key, _number),
+            )
             found.append(Column(name, label, _REACHED, values, show, True, "not reached", axis.key))
     return found
 
@@ -250,18 +247,15 @@ def _cell(column: Column, attributes: str, own: Sequence[int], reference: Sequen
     """Returns the mean over some runs, with half the range, the number that know it, and the ratio to others' mean."""
     if column.show is None:
         return f"<td{attributes}>{escaped(column.values[own[0]])}</td>"
-    known, base = (
-        [float(value) for run in runs if (value := column.values[run]) is not None] for runs in (own, reference)
-    )
-    if not known:
+    mean, base = (spread(column.values[run] for run in runs) for runs in (own, reference))
+    if not mean.known:
         return f'<td{attributes} data-value="">{column.unknown if trained else human.UNKNOWN}</td>'
-    mean = sum(known) / len(known)
-    notes = [f"± {column.show((max(known) - min(known)) / 2)}"] if max(known) > min(known) else []
-    notes += [f"{len(known)} of {len(own)}"] if len(known) < len(own) else []
-    if column.relative and len(known) == len(own) and len(base) == len(reference) and any(base):
-        notes.append(human.ratio(mean * len(base) / sum(base)))  # of all runs: else it would be of the lucky ones
+    text, *notes = mean.lines(column.show)
+    complete = mean.known == mean.runs and base.known == base.runs  # else a ratio would be of the lucky ones
+    notes += [f"{mean.known} of {mean.runs}"] if mean.known < mean.runs else []
+    notes += [human.ratio(mean.mean / base.mean)] if column.relative and complete and base.runs and base.mean else []
     small = f"<small>{', '.join(notes)}</small>" if notes else ""
-    return f'<td{attributes} data-value="{short(mean)}">{column.show(mean)}{small}</td>'
+    return f'<td{attributes} data-value="{short(mean.mean)}">{text}{small}</td>'
 
 
 def note_on_results(groups: Sequence[Group]) -> str:
