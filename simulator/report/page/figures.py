@@ -43,7 +43,6 @@ TEMPLATE: Mapping[str, Any] = {
         "margin": {"l": 58, "r": 16, "t": 12, "b": 48},
         "legend": {
             "orientation": "h",
-            "xref": "container",
             "x": 0,
             "y": 1,
             "yanchor": "bottom",

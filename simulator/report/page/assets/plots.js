@@ -7,6 +7,7 @@ const Report = (() => {
   const id = (name) => document.getElementById(name);
   const data = JSON.parse(id("data").textContent);
   const boxes = [...document.querySelectorAll("#variants input")];
+  const narrow = window.innerWidth < 640;
   const touch = window.matchMedia("(pointer: coarse)").matches;
   data.template.layout.font.family = getComputedStyle(document.body).fontFamily;
 
@@ -43,7 +44,7 @@ const Report = (() => {
       return made;
     });
     plot("curves-plot", traces, {
-      height: window.innerWidth < 640 ? 380 : 470,
+      height: narrow ? 380 : 470,
       xaxis: { title: { text: title }, type: id("log-x").checked ? "log" : "linear" },
       yaxis: { title: { text: `validation ${name}` }, type: id("log-y").checked ? "log" : "linear", nticks: 9 },
       shapes: data.levels.map((line) => ({ ...line, y0: scaled([line.y0])[0], y1: scaled([line.y1])[0] })),
@@ -70,7 +71,7 @@ const Report = (() => {
 
   function drawRun(name) {
     const { traces, layout, note } = data.details[id("run").value][name];
-    plot(name, traces, layout);
+    plot(name, traces, { ...layout, height: layout.height + (narrow && layout.showlegend ? 80 : 0) }); // of a legend in lines
     if (note !== undefined) id(name.replace("plot", "note")).textContent = note;
   }
 
