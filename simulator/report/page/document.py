@@ -83,7 +83,7 @@ def report_page(records: Records, *, targets: Sequence[float] = (), unfinished: 
     data = {
         "template": figures.TEMPLATE,
         "looks": looks,
-        "axes": {axis.key: {"title": axis.title, "curves": curves(groups, axis)} for axis in found},
+        "axes": {axis.key: {"title": escaped(axis.title), "curves": curves(groups, axis)} for axis in found},
         "runs": curves_of_runs(groups, found),
         "note": note_on_curves(groups),
         "levels": figures.levels(groups, wanted),
