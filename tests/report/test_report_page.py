@@ -474,6 +474,10 @@ def test_the_command_writes_a_page_beside_the_runs(tardigrad, tmp_path):
     assert "<li>late: waiting</li><li>ill: failed: too &lt;large&gt;</li>" in page
     code, out, _ = tardigrad("report", "runs/0-sync", "-o", "runs/report.html")
     assert (code, out.rstrip().endswith("in place of an earlier report")) == (0, True)
+    assert tardigrad("report", "runs", "-o", "targets.html", "--target", "7.5", "--target", "6.5")[0] == 0
+    targets = (tmp_path / "targets.html").read_text(encoding="utf-8")
+    assert "simulated time to perplexity 7.5" in targets
+    assert "tokens to perplexity 6.5" in targets
     (tmp_path / "notes.html").write_text("mine")
     code, _, err = tardigrad("report", "runs", "-o", "notes.html")
     assert (code, err.startswith("tardigrad: notes.html: is there, and is no report of tardigrad's")) == (2, True)
