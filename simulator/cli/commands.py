@@ -112,6 +112,9 @@ def report(
     out: Annotated[
         Path | None, _option("--out", "-o", help="file to write; report.html in the first of RUNS when absent")
     ] = None,
+    target: Annotated[
+        list[float] | None, _option(help="perplexity to reach; what the baseline reaches when absent; several")
+    ] = None,
 ) -> None:
     """Write one page about finished runs that opens offline in a browser, in place of an earlier report."""
 

@@ -78,7 +78,7 @@ def _heat_maps(
         yield reports.Drawing(name, figure, functools.partial(reports.heat_map_table, records, *keys, **settings))
 
 
-def report(runs: list[Path], out: Path | None) -> None:
+def report(runs: list[Path], out: Path | None, target: list[float] | None) -> None:
     """Writes one page about finished runs."""
     records = reports.read_runs(runs)
     sweeps = [
@@ -94,7 +94,7 @@ def report(runs: list[Path], out: Path | None) -> None:
         if point.state != "finished"
     ]
     file = out or runs[0] / "report.html"
-    replaced = write_report(records, file, unfinished=unfinished)
+    replaced = write_report(records, file, targets=target or (), unfinished=unfinished)
     size = f"{file.stat().st_size / 1e6:.1f} MB"
     say(f"{file}: {plural(len(records), 'run')}, {size}{', in place of an earlier report' if replaced else ''}")
     if unfinished:

@@ -94,7 +94,7 @@ def _legend_words(curves: Sequence[pd.DataFrame], own: GroupStyles, against: Aga
     """Returns the legend's labels and its title, with the number of runs if all agree on it."""
     runs = [int(curve["runs"].iloc[0]) for curve in curves]
     diverged = [int(curve["diverged"].iloc[0]) for curve in curves]
-    cut = [_is_cut(curve, against) for curve in curves]
+    cut = [is_cut(curve, against) for curve in curves]
     numbers = set(runs)
     title = "" if numbers == {1} else "mean" if len(curves) > _MOST_BANDS else "mean, min to max"
     if title:
@@ -114,7 +114,7 @@ def _legend_words(curves: Sequence[pd.DataFrame], own: GroupStyles, against: Aga
     return labels, title
 
 
-def _is_cut(curve: pd.DataFrame, against: Against) -> bool:
+def is_cut(curve: pd.DataFrame, against: str) -> bool:
     """Returns whether a run continues so far behind the end of its group's curve that the figure has to say it."""
     first = curve.iloc[0]
     return not first["diverged"] and bool(first["longest"] > _MUCH_LONGER * curve[against].max())

@@ -17,6 +17,10 @@ from simulator.report.money import currency_of, has_prices, money
 AGAINST: tuple[Against, ...] = get_args(Against)
 
 
+class NoCommonRangeError(ReportError):
+    """Runs of one group whose curves do not overlap, so that there is no mean."""
+
+
 def perplexity_table(
     records: Records, *, against: Against = "simulated_s", by: Sequence[str] | None = None
 ) -> pd.DataFrame:
@@ -51,7 +55,7 @@ def curves_of(groups: Sequence[Group], against: Against) -> pd.DataFrame:
         raise ReportError(f"against is {against!r}, but must be one of {', '.join(AGAINST)}")
     if against == "money":
         currency_of(groups)
-    return with_keys(pd.concat([_curve(group, against) for group in groups], ignore_index=True), groups)
+    return with_keys(pd.concat([curve_of(group, against) for group in groups], ignore_index=True), groups)
 
 
 def refuse_impossible(targets: Sequence[float]) -> None:
@@ -85,41 +89,48 @@ def finite_part(record: RunRecord) -> pd.DataFrame:
         table = table.assign(money=money(record)(table["simulated_s"].to_numpy(float)))
     perplexity = table["perplexity"].to_numpy(float)
     finite = np.isfinite(perplexity) & (perplexity > 0)
-    return table.iloc[: len(table) if finite.all() else int(np.argmin(finite))]
+    return table if finite.all() else table.iloc[: int(np.argmin(finite))]
 
 
-def _curve(group: Group, against: Against) -> pd.DataFrame:
+def curve_of(group: Group, against: str) -> pd.DataFrame:
+    """Returns `perplexity_table` of one group, against any column of its evaluations, or money.
+
+    Raises:
+        ReportError: A run of it trained nothing, or it is money and an experiment gives no prices.
+        NoCommonRangeError: Its runs have no range in common.
+    """
     runs = [_points(record, group.label, against) for record in group.records]
     x, log_perplexities = _common(group.label, [(x, y) for x, y, _ in runs])
+    if not len(x):
+        x, log_perplexities = np.full(1, np.nan), np.full((len(runs), 1), np.nan)
     perplexities = np.exp(log_perplexities)
     best = [record.summary["best_loss"] for record in group.records if record.summary["best_loss"] is not None]
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "group": group.label,
             against: x,
             "perplexity": perplexities.mean(axis=0),
             "low": perplexities.min(axis=0),
             "high": perplexities.max(axis=0),
+            "runs": len(runs),
+            "diverged": sum(diverged for _, _, diverged in runs),
+            "longest": max((x[-1] for x, _, diverged in runs if len(x) and not diverged), default=np.nan),
+            "best_low": np.exp(min(best)) if best else np.nan,
+            "best_high": np.exp(max(best)) if best else np.nan,
         }
     )
-    if table.empty:
-        table = pd.DataFrame([{"group": group.label} | dict.fromkeys(table.columns[1:], np.nan)])
-    table["runs"] = len(runs)
-    table["diverged"] = sum(diverged for _, _, diverged in runs)
-    table["longest"] = max((x[-1] for x, _, diverged in runs if len(x) and not diverged), default=np.nan)
-    table["best_low"], table["best_high"] = (np.exp(choose(best)) if best else np.nan for choose in (min, max))
-    return table
 
 
-def _points(record: RunRecord, label: str, against: Against) -> tuple[np.ndarray, np.ndarray, bool]:
+def _points(record: RunRecord, label: str, against: str) -> tuple[np.ndarray, np.ndarray, bool]:
     """Returns x, the log perplexity up to where it stops being finite, and whether it did."""
     refuse_untrained(record, label)
     if against == "money":
         money(record)  # refuses a run without prices
     table = finite_part(record)
     diverged = len(table) < len(record.evaluations)
-    table = table.drop_duplicates(against, keep="last")
-    return table[against].to_numpy(float), np.log(table["perplexity"].to_numpy(float)), diverged
+    x, perplexity = table[against].to_numpy(float), table["perplexity"].to_numpy(float)
+    last = np.append(x[1:] != x[:-1], True)[: len(x)]  # of several at one place
+    return x[last], np.log(perplexity[last]), diverged
 
 
 def _common(label: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +139,7 @@ def _common(label: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[
         return np.empty(0), np.empty((len(runs), 0))
     low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
     if low > high:
-        raise ReportError(
+        raise NoCommonRangeError(
             f"{label}: its {len(runs)} runs have no range in common (one starts at {low:g}, one ends at {high:g}): "
             "plot fewer of them"
         )

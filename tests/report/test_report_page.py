@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from simulator.record import EvaluationLog
-from simulator.report import ReportError
+from simulator.report import ReportError, perplexity_table, time_to_target
 from simulator.report.grouping import group_records
 from simulator.report.page import report_page, write_report
 from simulator.report.page.answer import answers, answers_table
-from simulator.report.page.curves import axes, curve
+from simulator.report.page.curves import axes, curves, curves_of_runs
+from simulator.report.page.figures import shares, staleness, staleness_by_worker, timeline
 from simulator.report.page.limits import (
     CURVE_POINTS,
     STALENESS_BARS,
@@ -23,10 +24,10 @@ from simulator.report.page.limits import (
     TIMELINES,
     curve_points,
 )
-from simulator.report.page.numbers import evenly, shortened
-from simulator.report.page.payload import payload
-from simulator.report.page.rounds import shares, staleness_by_worker, staleness_counts, timeline, workers_of
+from simulator.report.page.numbers import shortened
+from simulator.report.page.results import columns, compared_with, results, target_columns, usual_targets
 from simulator.report.page.settings import flattened, settings_of
+from simulator.report.worker_bins import workers_of
 from simulator.sweep.outcomes import Failure
 from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.record.builders import build_record, fault_log, round_log, round_row
@@ -38,8 +39,15 @@ def _with(record, experiment=None, **summary):
     )
 
 
-def _payload(records):
-    return payload(group_records(records))
+def _columns(records):
+    return {column.key: column for column in columns(group_records(records))}
+
+
+def _curves(records, key):
+    """The curves of the groups of some records along one axis."""
+    groups = group_records(records)
+    [axis] = [axis for axis in axes(groups) if axis.key == key]
+    return curves(groups, axis)
 
 
 def _held(page):
@@ -50,52 +58,76 @@ def _held(page):
 def test_numbers_are_short():
     assert shortened([1.23456789, 5.0, math.nan, math.inf, 1e-9]) == [1.23457, 5, None, None, 1e-9]
     assert shortened(np.array([123456789])) == [123456789]
-    assert evenly(4, 10).tolist() == [0, 1, 2, 3]
-    assert evenly(101, 5).tolist() == [0, 25, 50, 75, 100]
 
 
-def test_a_curve_has_each_axis_and_ratios_where_those_say_it_all():
-    record = build_record(local_steps=1000)
-    held = curve(record, ["simulated_s", "local_steps", "tokens"], 400)
-    assert held["x"]["tokens"] == 512
-    assert held["x"]["local_steps"] == record.evaluations["local_steps"].tolist()
-    assert np.allclose(held["x"]["simulated_s"], record.evaluations["simulated_s"], rtol=1e-5)
-    assert np.allclose(held["loss"], record.evaluations["loss"], rtol=1e-5)
-    assert held["diverged"] is False
-    assert curve(build_record(trainer="null"), ["local_steps"], 400) is None
+@pytest.mark.parametrize(("key", "size"), [("simulated_s", 60), ("local_steps", 1), ("tokens", 1), ("bytes_sent", 1e6)])
+def test_a_curve_is_the_table_in_the_unit_of_its_axis(key, size):
+    records = [build_record(seed=seed) for seed in (0, 1, 2)]
+    [held] = _curves(records, key)
+    table = perplexity_table(records, against=key)
+    size = 1e6 if key == "tokens" else size
+    assert np.allclose(held["x"], table[key] / size, rtol=1e-5)
+    for name, column in (("y", "perplexity"), ("low", "low"), ("high", "high")):
+        assert np.allclose(held[name], table[column], rtol=1e-5)
+    assert _curves([build_record(), build_record("null", trainer="null")], "local_steps")[1] is None
+
+
+def test_a_curve_of_one_run_has_no_range_and_each_of_several_runs_has_its_own():
+    one, several = [build_record("one")], [build_record(seed=seed) for seed in (0, 1)]
+    assert set(_curves(one, "local_steps")[0]) == {"x", "y"}
+    groups = group_records([*one, *several])
+    none, both = curves_of_runs(groups, axes(groups))
+    assert none == []
+    assert np.allclose([run["y"] for run in both], [run.evaluations["perplexity"] for run in several], rtol=1e-5)
+    assert both[0]["x"]["local_steps"] == several[0].evaluations["local_steps"].tolist()
 
 
 def test_a_curve_ends_before_it_diverges():
     record = build_record(local_steps=1000)
     table = record.evaluations.copy()
-    table.loc[3:, "loss"] = math.inf
-    held = curve(dataclasses.replace(record, evaluations=table), ["local_steps"], 400)
-    assert (len(held["loss"]), len(held["x"]["local_steps"]), held["diverged"]) == (3, 3, True)
+    table.loc[3:, ["loss", "perplexity"]] = math.inf
+    diverging = dataclasses.replace(record, evaluations=table)
+    [held] = _curves([diverging], "local_steps")
+    assert len(held["x"]) == len(held["y"]) == 3
+    assert held["note"] == "async Nesterov: 1 of 1 diverged, and its curve ends before."
+    never = record.evaluations.assign(loss=math.inf, perplexity=math.inf)
+    assert _curves([dataclasses.replace(record, evaluations=never)], "local_steps")[0]["y"] == []
 
 
-def test_curves_of_many_runs_have_fewer_points_with_both_ends():
-    assert curve_points(1) == curve_points(100) == 400
-    assert 2000 * curve_points(2000) <= CURVE_POINTS
-    record = build_record(local_steps=20_000)
-    held = curve(record, ["local_steps"], 24)
-    assert len(held["loss"]) == 24
-    assert held["x"]["local_steps"][0] == 0
-    assert held["x"]["local_steps"][-1] == record.evaluations["local_steps"].iloc[-1]
+def test_runs_without_a_common_range_have_no_mean_and_short_ones_cut_it():
+    early, late = build_record(seed=0), build_record(seed=1)
+    late = dataclasses.replace(late, evaluations=late.evaluations.iloc[10:])
+    early = dataclasses.replace(early, evaluations=early.evaluations.iloc[:5])
+    assert _curves([early, late], "local_steps") == [
+        {"note": "The runs of async Nesterov have no range in common, so there is no mean."}
+    ]
+    [held] = _curves([early, build_record(seed=1)], "local_steps")
+    assert held["note"] == "The mean of async Nesterov ends with the shortest of its runs."
+
+
+def test_many_curves_have_fewer_points_with_both_ends():
+    assert curve_points(1) == curve_points(50) == 400
+    assert 400 * curve_points(400) <= CURVE_POINTS
+    records = [build_record(local_steps=20_000), *(build_record(f"v{i}", local_steps=400) for i in range(399))]
+    held = _curves(records, "local_steps")[0]
+    assert len(held["y"]) == curve_points(400)
+    assert held["x"][0] == 0
+    assert held["x"][-1] == records[0].evaluations["local_steps"].iloc[-1]
 
 
 def test_further_columns_are_axes_and_losses_are_not():
     record = build_record()
     table = record.evaluations.assign(joules=1.5, loss_shard_0=2.0, train_loss=1.0, note="x")
-    found = axes([dataclasses.replace(record, evaluations=table)])
-    assert [axis["key"] for axis in found][:5] == [
+    found = axes(group_records([dataclasses.replace(record, evaluations=table)]))
+    assert [axis.key for axis in found][:5] == [
         "simulated_s",
         "local_steps",
         "tokens",
         "bytes_sent",
         "server_updates",
     ]
-    assert found[5:] == [{"key": "joules", "label": "joules", "kind": "number"}]
-    assert axes([build_record(trainer="null")]) == []
+    assert [(axis.key, axis.label, axis.title) for axis in found[5:]] == [("joules", "joules", "joules")]
+    assert axes(group_records([build_record(trainer="null")])) == []
 
 
 def test_settings_differ_or_are_common():
@@ -104,35 +136,32 @@ def test_settings_differ_or_are_common():
         for lr in (0.5, 0.7)
         for seed in (0, 1)
     ]
-    settings = settings_of(group_records(records))
-    assert settings.different == {"outer.lr": ("0.5", "0.7")}
-    assert settings.common == {"cluster.network.bandwidth": "Infinity", "outer.kind": "sgd", "list": "[1, 2]"}
+    different, common = settings_of(group_records(records))
+    assert different == {"outer.lr": ("0.5", "0.7")}
+    assert common == {"cluster.network.bandwidth": "Infinity", "outer.kind": "sgd", "list": "[1, 2]"}
     assert flattened({"name": "x", "a": {}, "b": None, "c": ""}) == {"a": "{}", "b": "null", "c": '""'}
 
 
 def test_null_and_absent_are_no_difference():
     records = [_with(build_record(v), {"faults": {"trace": None} if v == "b" else None}) for v in "ab"]
-    assert "faults.trace" not in settings_of(group_records(records)).different
+    assert "faults.trace" not in settings_of(group_records(records))[0]
 
 
 def test_a_setting_that_one_group_lacks_differs():
     records = [_with(build_record(v), {"outer": {"buffer": 4}} if v == "b" else {}) for v in "ab"]
-    settings = settings_of(group_records(records))
-    assert settings.different == {"outer.buffer": ("\u2013", "4")}
+    different, _ = settings_of(group_records(records))
+    assert different == {"outer.buffer": ("\u2013", "4")}
 
 
 def test_results_have_a_value_for_every_run_in_order_of_the_groups():
     records = [build_record(v, seed=seed, barrier=v == "sync") for seed in (0, 1) for v in ("async", "sync")]
-    held = _payload(records)
-    assert [group["label"] for group in held["groups"]] == ["async", "sync"]
-    assert [group["baseline"] for group in held["groups"]] == [1, 1]
-    assert held["runs"] == {"group": [0, 0, 1, 1], "seed": [0, 1, 0, 1]}
-    columns = {column["key"]: column for column in held["columns"]}
+    assert compared_with(group_records(records)) == [1, 1]
+    found = _columns(records)
     ordered = [records[0], records[2], records[1], records[3]]
     expected = [record.summary["final_perplexity"] for record in ordered]
-    assert np.allclose(columns["final_perplexity"]["values"], expected, rtol=1e-5)
-    assert "workers" not in columns  # the same in all
-    assert "lost_rounds" not in columns  # nothing was lost
+    assert np.allclose(found["final_perplexity"].values, expected, rtol=1e-5)
+    assert "workers" not in found  # the same in all
+    assert "lost_rounds" not in found  # nothing was lost
 
 
 def test_sweeps_and_further_numbers_have_columns():
@@ -140,29 +169,68 @@ def test_sweeps_and_further_numbers_have_columns():
         _with(build_record("a", overrides={"seed": 0, "cluster.devices.profile": p}), joules=c)
         for p, c in (("none", 1.5), ("very", 2.5))
     ]
-    held = _payload(records)
-    columns = {column["key"]: column for column in held["columns"]}
-    assert columns["cluster.devices.profile"]["values"] == ["none", "very"]
-    assert (columns["joules"]["kind"], columns["joules"]["values"]) == ("number", [1.5, 2.5])
-    assert [(group["label"], group["name"]) for group in held["groups"]] == [
-        ("a, profile=none", "a"),
-        ("a, profile=very", "a"),
-    ]
+    found = _columns(records)
+    assert found["cluster.devices.profile"].values == ["none", "very"]
+    assert (found["joules"].show(1.23456), found["joules"].values) == ("1.235", [1.5, 2.5])
 
 
 def test_money_is_an_axis_and_a_column_where_there_are_prices():
     cluster = {"devices": {"price_per_hour": 2.0}, "network": {}, "currency": "EUR"}
     record = _with(build_record(), {"cluster": cluster})
-    held = _payload([record, _with(build_record("b"), {"cluster": cluster})])
-    assert held["axes"][-1] == {"key": "money", "label": "money, EUR", "kind": "money"}
+    both = [record, _with(build_record("b"), {"cluster": cluster})]
+    assert axes(group_records(both))[-1].title == "money spent (EUR)"
     spent = 4 * 2.0 / 3600 * record.evaluations["simulated_s"]
-    assert np.allclose(held["curves"][0]["x"]["money"], spent, rtol=1e-5)
-    [column] = [column for column in held["columns"] if column["key"] == "money"]
-    assert column["values"][0] == pytest.approx(4 * 2.0 / 3600 * record.summary["simulated_seconds"], rel=1e-5)
-    some = _payload([record, build_record("b")])  # the second without prices
-    assert "money" not in [axis["key"] for axis in some["axes"]]
-    [column] = [column for column in some["columns"] if column["key"] == "money"]
-    assert column["values"][1] is None
+    assert np.allclose(_curves(both, "money")[0]["x"], spent, rtol=1e-5)
+    expected = pytest.approx(4 * 2.0 / 3600 * record.summary["simulated_seconds"], rel=1e-5)
+    assert _columns(both)["money"].values[0] == expected
+    some = [record, build_record("b")]  # the second without prices
+    assert "money" not in [axis.key for axis in axes(group_records(some))]
+    assert _columns(some)["money"].values == [expected, None]
+
+
+def test_a_target_has_a_column_for_every_axis_with_the_times_of_the_table():
+    records = [build_record(v, seed=s, barrier=v == "sync") for v in ("sync", "async") for s in (0, 1)]
+    groups = group_records(records)
+    found = {column.axis: column for column in target_columns(groups, axes(groups), [7.5])}
+    assert list(found) == ["simulated_s", "local_steps", "tokens", "bytes_sent", "server_updates"]
+    assert (found["tokens"].key, found["tokens"].label) == ("tokens_to_7.5", "tokens to perplexity 7.5")
+    table = time_to_target(records, 7.5, each=True)
+    for name in ("simulated_s", "local_steps", "tokens", "bytes_sent"):
+        assert np.allclose(found[name].values, table[name], rtol=1e-5)
+    assert target_columns(groups, axes(groups), [0.5])[0].values == [None] * 4
+
+
+def test_the_usual_target_is_where_every_run_of_the_baseline_ends():
+    records = [
+        _with(build_record(v, seed=s, barrier=v == "sync"), final_perplexity=p + s)
+        for v, p in (("sync", 5.001), ("async", 4.0))
+        for s in (0, 1)
+    ]
+    assert usual_targets(group_records(records)) == [6.01]
+    assert usual_targets(group_records(records[:2])) == []
+
+
+def test_results_are_means_half_ranges_and_ratios_to_the_baseline():
+    values = {"sync": (4.0, 5.0), "async": (6.0, 6.6), "lucky": (6.0, None)}
+    records = [
+        _with(build_record(v, seed=s, barrier=v == "sync"), final_perplexity=p)
+        for v, own in values.items()
+        for s, p in enumerate(own)
+    ]
+    groups = group_records(records)
+    table = results(groups, axes(groups), [1.0])
+    rows = re.findall(r"<tr.*?</tr>", table)[1:]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    times = "\u00d7"
+    assert [own[1] for own in cells[:3]] == [
+        f"4.500<small>± 0.500, 1.00{times}</small>",
+        f"6.300<small>± 0.300, 1.40{times}</small>",
+        "6.000<small>1 of 2</small>",  # no ratio: it would be of the lucky ones
+    ]
+    assert [own[1] for own in cells[3:]] == ["4.000", "5.000", "6.000", "6.600", "6.000", "diverged"]
+    assert [own[0] for own in cells[3:]] == ["0", "1"] * 3
+    assert cells[0][3] == "not reached"
+    assert 'data-find="sync seed 1"' in rows[4]
 
 
 def test_a_timeline_by_hand():
@@ -181,50 +249,59 @@ def test_a_timeline_by_hand():
         simulated_seconds=60.0,
     )
     held = timeline(record, workers_of(record))
-    assert held["bars"]["compute"] == [[0, 0], [3, 22], [10, 10], [0, 1]]
-    assert held["bars"]["wait"] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
-    assert held["updates"] == [20, 39]
-    assert held["absent"] == [[0], [40], [5]]
-    assert (held["until_s"], held["first_s"], held["of"]) == (60, 52.5, 1)
+    traces = {trace["name"]: trace for trace in held["traces"]}
+    columns = ("y", "base", "x", "customdata")
+    assert [traces["compute"][name] for name in columns] == [[0, 0], [3, 22], [10, 10], [0, 1]]
+    assert [traces["wait"][name] for name in columns] == [[0, 0, 0], [0, 16, 35], [1, 4, 4], [0, 1, 1]]
+    assert traces["server update"]["x"] == [20, 39]
+    assert [traces["absent"][name] for name in columns[:3]] == [[0], [40], [5]]
+    axis = held["layout"]["xaxis"]
+    assert (axis["range"], axis["maxallowed"], axis["title"]["text"]) == ([0, 52.5], 60, "simulated time (s)")
+    assert held["note"].startswith("Seed 0. Shown at first: 52.5 s of 60 s; drag or zoom for the rest.")
 
 
 def test_a_long_timeline_of_many_workers_is_held_in_part():
     record = build_record(step_s=[0.1 + 0.01 * i for i in range(40)], local_steps=100_000)
     held = timeline(record, workers_of(record))
-    assert len(held["workers"]) == TIMELINE_WORKERS
-    assert held["until_s"] < held["end_s"]
-    assert len(held["bars"]["compute"][0]) <= TIMELINE_ROUNDS
-    assert max(np.add(held["bars"]["compute"][1], held["bars"]["compute"][2])) <= held["until_s"] * (1 + 1e-5)
+    assert len(held["layout"]["yaxis"]["ticktext"]) == TIMELINE_WORKERS + 1
+    assert f"{TIMELINE_WORKERS} of 40 workers, evenly spaced from fastest to slowest." in held["note"]
+    assert "which is what this page holds" in held["note"]
+    [compute] = [trace for trace in held["traces"] if trace["name"] == "compute"]
+    assert len(compute["x"]) <= TIMELINE_ROUNDS
+    assert max(np.add(compute["base"], compute["x"])) <= held["layout"]["xaxis"]["maxallowed"] * (1 + 1e-5)
 
 
 def test_shares_add_up():
     held = shares(workers_of(build_record()))
-    assert held["worker"] == [0, 1, 2, 3]
-    for row in zip(*(held[name] for name in ("compute", "pull", "push", "wait", "lost")), strict=True):
-        assert sum(row) == pytest.approx(1, abs=1e-3)
+    assert held["layout"]["yaxis"]["ticktext"] == [
+        f"{i}, {s} s/step" for i, s in enumerate(("0.58", "0.75", "1.51", "3.33"))
+    ]
+    assert np.allclose(np.sum([trace["x"] for trace in held["traces"]], axis=0), 100, atol=0.1)
 
 
 def test_staleness_counts_every_round():
     record = build_record()
-    held = staleness_counts(group_records([record, build_record(seed=1)])[0])
-    assert sum(held["rounds"]) == 2 * len(record.rounds)
-    assert held["rounds"] == (2 * np.bincount(record.rounds["staleness"])).tolist()
+    held = staleness(group_records([record, build_record(seed=1)])[0])
+    counts = 2 * np.bincount(record.rounds["staleness"])
+    assert [count for _, count in held["customdata"]] == [f"{count:,}" for count in counts]
+    assert np.allclose(held["y"], 100 * counts / counts.sum(), rtol=1e-5)
     rounds = record.rounds.assign(staleness=np.arange(len(record.rounds)) * 10)
-    wide = staleness_counts(group_records([dataclasses.replace(record, rounds=rounds)])[0])
-    assert len(wide["rounds"]) <= STALENESS_BARS
-    assert sum(wide["rounds"]) == len(rounds)
+    wide = staleness(group_records([dataclasses.replace(record, rounds=rounds)])[0])
+    assert len(wide["y"]) <= STALENESS_BARS
+    assert sum(wide["y"]) == pytest.approx(100, rel=1e-4)
+    assert staleness(group_records([dataclasses.replace(record, rounds=rounds.iloc[:0])])[0]) is None
 
 
 def test_staleness_by_worker_or_by_tenth():
     record = build_record()
-    held = staleness_by_worker(group_records([record])[0])
+    whole, middle, mean = staleness_by_worker(group_records([record])[0])["traces"]
     slowest = record.rounds[record.rounds["worker"] == 3]["staleness"]
-    assert held["labels"] == [f"worker {worker}" for worker in range(4)]
-    assert held["spread"][3] == pytest.approx(
-        [slowest.min(), *slowest.quantile([0.25]), slowest.mean(), *slowest.quantile([0.75]), slowest.max()], rel=1e-5
-    )
+    assert mean["x"] == [f"worker {worker}" for worker in range(4)]
+    assert whole["y"][-3:] == [slowest.min(), slowest.max(), None]
+    assert middle["y"][-3:-1] == pytest.approx([slowest.quantile(0.25), slowest.quantile(0.75)], rel=1e-5)
+    assert mean["y"][3] == pytest.approx(slowest.mean(), rel=1e-5)
     many = staleness_by_worker(group_records([build_record(step_s=[0.5 + 0.1 * i for i in range(20)])])[0])
-    assert many["labels"][0] == "tenth 1 of 10"
+    assert many["traces"][2]["x"][0] == "tenth 1 of 10"
 
 
 def test_the_answer_compares_the_best_with_the_baseline():
@@ -330,15 +407,19 @@ def test_names_from_files_are_text():
     assert page.count("<script>alert") == page.count("<img src=x") == 0
     assert "\u202e" not in page
     assert "&lt;script&gt;alert(1)" in page
-    assert _held(page)["groups"][0]["label"].startswith(f"{name[:20]}")
+    assert _held(page)["looks"][0]["name"].startswith("&lt;/script&gt;&lt;script&gt;alert(1)")
 
 
 def test_a_page_of_timelines_alone():
     page = report_page([build_record(trainer="null")])
     held = _held(page)
-    assert (held["axes"], held["curves"]) == ([], [None])
+    assert (held["axes"], held["runs"]) == ({}, [[]])
     assert "Nothing was trained. async Nesterov keeps its workers busiest: " in page
-    assert "final_perplexity" not in [column["key"] for column in held["columns"]]
+    assert "final_perplexity" not in page.split('id="results-table"')[1].split("</table>")[0]
+    with pytest.raises(ReportError, match="a target is given, but nothing was trained"):
+        report_page([build_record(trainer="null")], targets=[5.0])
+    with pytest.raises(ReportError, match="target is 0, but a perplexity to reach is a number above 0"):
+        report_page([build_record()], targets=[0.0])
 
 
 def test_a_page_says_what_the_experiment_asks_what_went_wrong_and_what_did_not_finish():
@@ -393,6 +474,10 @@ def test_the_command_writes_a_page_beside_the_runs(tardigrad, tmp_path):
     assert "<li>late: waiting</li><li>ill: failed: too &lt;large&gt;</li>" in page
     code, out, _ = tardigrad("report", "runs/0-sync", "-o", "runs/report.html")
     assert (code, out.rstrip().endswith("in place of an earlier report")) == (0, True)
+    assert tardigrad("report", "runs", "-o", "targets.html", "--target", "7.5", "--target", "6.5")[0] == 0
+    targets = (tmp_path / "targets.html").read_text(encoding="utf-8")
+    assert "simulated time to perplexity 7.5" in targets
+    assert "tokens to perplexity 6.5" in targets
     (tmp_path / "notes.html").write_text("mine")
     code, _, err = tardigrad("report", "runs", "-o", "notes.html")
     assert (code, err.startswith("tardigrad: notes.html: is there, and is no report of tardigrad's")) == (2, True)
@@ -406,7 +491,9 @@ def test_evaluations_at_one_time_are_kept():
         row = {"simulated_s": float(steps), "local_steps": steps, "tokens": steps, "server_updates": 0, "bytes_sent": 0}
         log.append(**row, loss=2.0, perplexity=math.e**2)
     record = dataclasses.replace(build_record(), evaluations=log.frame())
-    assert curve(record, ["local_steps", "bytes_sent"], 400)["x"] == {"local_steps": [0, 50, 50], "bytes_sent": 0}
+    assert _curves([record], "local_steps")[0]["x"] == [0, 50]  # the last of them counts
+    groups = group_records([record, dataclasses.replace(record, summary=record.summary | {"seed": 1})])
+    assert curves_of_runs(groups, axes(groups))[0][0]["x"]["local_steps"] == [0, 50, 50]
 
 
 def test_the_answer_names_the_settings_that_tell_runs_apart():
@@ -414,10 +501,9 @@ def test_the_answer_names_the_settings_that_tell_runs_apart():
     assert answers(group_records(runs)) == [
         "base, rate=0.5 reached the lowest final perplexity, 6.870, in 18.7 min of simulated time."
     ]
-    held = _payload(runs)
-    assert [(group["name"], group["runs"], group["baseline"]) for group in held["groups"]] == [("base", 1, None)] * 2
-    [column] = [column for column in held["columns"] if column["key"] == "rate"]
-    assert (column["values"], column["about"]) == (["0.01", "0.5"], "rate, in which runs differ")
+    assert compared_with(group_records(runs)) == [None, None]
+    column = _columns(runs)["rate"]
+    assert (column.values, column.about) == (["0.01", "0.5"], "rate, in which runs differ")
     page = report_page([*runs, runs[0]])
     assert "1 run has the settings and the seed of another: counted once" in page
     assert "1 run has the settings" not in report_page(runs)
@@ -443,9 +529,8 @@ def test_unequal_work_and_other_data_are_said():
         f"late reached the lowest final perplexity, 4.000: 0.80{times} the perplexity in 0.01{times} the simulated "
         f"time, with 0.036{times} the local steps of sync."
     ]
-    columns = {column["key"]: column for column in _payload([sync, late])["columns"]}
-    assert columns["local_steps"]["relative"]
+    assert _columns([sync, late])["local_steps"].relative
     equal = [_with(run, local_steps=4000) for run in (sync, late)]
-    assert not {c["key"]: c for c in _payload(equal)["columns"]}["local_steps"]["relative"]
+    assert not _columns(equal)["local_steps"].relative
     [said] = answers(group_records([sync, _with(late, data_hash="0ther")]))
     assert said.endswith(" They were not evaluated on the same data, so this compares little.")

@@ -3,12 +3,14 @@
 import base64
 import csv
 import dataclasses
+import io
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from simulator.report import perplexity_curves
+from simulator.report import perplexity_curves, time_to_target
 from simulator.report.page import write_report
 from tests.record.builders import build_record, fault_log
 from tests.report.chromium import chromium, complaints_of, requests_of
@@ -19,7 +21,6 @@ CONTROLS = {
     "log-y": True,
     "find-result": "",
     "by-run": False,
-    "target": "",
     "run": "0",
 }
 HOSTILE = "</script><script>window.taken=1</script><img src='http://127.0.0.1:9/x' onerror='window.taken=2'>"
@@ -80,8 +81,18 @@ def page(driver, folder):
 
 
 def texts(driver, selector):
-    script = "(each) => (each.innerText ?? each.textContent).trim()"
-    return driver.execute_script(f"return [...document.querySelectorAll(arguments[0])].map({script})", selector)
+    """The texts of the elements that are not hidden."""
+    script = """
+        const found = [...document.querySelectorAll(arguments[0])].filter((each) => each.checkVisibility());
+        return found.map((each) => (each.innerText ?? each.textContent).trim());
+    """
+    return driver.execute_script(script, selector)
+
+
+def paper(driver):
+    """The colour of a plot's corner as it is on the screen."""
+    plot = driver.find_element("id", "curves-plot")
+    return Image.open(io.BytesIO(plot.screenshot_as_png)).convert("RGB").getpixel((2, 2))
 
 
 def choose(driver, name, value):
@@ -148,7 +159,7 @@ def test_axes_can_be_switched(page):
     assert page.execute_script(title) == "simulated time (min)"
     before = drawn(page)[0]
     choose(page, "x-axis", "local_steps")
-    assert page.execute_script(title) == "local steps, over all workers"
+    assert page.execute_script(title) == "local steps (over all workers)"
     assert drawn(page)[0]["x"][-1] == 4000 != before["x"][-1]
     assert page.execute_script("return document.getElementById('curves-plot').layout.yaxis.type") == "log"
     choose(page, "log-y", False)
@@ -171,7 +182,8 @@ def test_results_are_sorted_by_their_headers(page):
     assert [name.startswith(start) for name, start in zip(names, ("sync", "async"), strict=True)] == [True, True]
     header = "#results-table th[data-key='simulated_seconds']"
     for direction, first in (("ascending", "async"), ("descending", "sync")):
-        page.execute_script("document.querySelector(arguments[0] + ' button').click()", header)
+        page.execute_script("document.querySelector(arguments[0] + ' button').focus()", header)
+        page.execute_script("document.activeElement.click()")
         assert page.execute_script("return document.querySelector(arguments[0]).ariaSort", header) == direction
         assert texts(page, rows)[0].startswith(first)
     focused = "return document.activeElement.closest('th').dataset.key"
@@ -188,41 +200,35 @@ def test_results_are_filtered_and_by_run(page):
     assert texts(page, "#results-count") == ["1 of 4 rows"]
 
 
-def test_a_target_has_a_column_and_a_line(page):
-    choose(page, "target", "7.5")
-    key = "#results-table th[data-key='target']"
-    assert texts(page, key) == ["simulated time to perplexity 7.5"]
+def test_the_targets_column_follows_the_axis(page):
+    shown = "#results-table th[data-axis]"
+    assert texts(page, shown) == ["simulated time to perplexity 6.08"]
     shapes = page.execute_script("return document.getElementById('curves-plot').layout.shapes")
-    assert [shape["y0"] for shape in shapes] == [7.5]
-    [sync, _] = page.execute_script("return Report.reaching().values.slice(0, 2)")
-    losses = variants()[0].evaluations
-    expected = np.interp(-np.log(7.5), -losses["loss"], losses["simulated_s"])
-    assert sync == pytest.approx(expected, rel=1e-3)
-    choose(page, "target", "6.9")
-    place = page.execute_script("return document.querySelector(arguments[0]).cellIndex", key)
-    cells = texts(page, f"#results-table tbody tr > :nth-child({place + 1})")
-    assert cells[1] == "not reached"
+    assert [(shape["y0"], shape["label"]["text"]) for shape in shapes] == [(6.08, "target 6.08")]
     choose(page, "x-axis", "tokens")
-    assert texts(page, key) == ["tokens to perplexity 6.9"]
-    choose(page, "target", "")
-    assert texts(page, key) == []
+    assert texts(page, shown) == ["tokens to perplexity 6.08"]
+    assert texts(page, "#results-table td[data-axis]")[1] == "not reached"
+    choose(page, "y-axis", "loss")
+    [shape] = page.execute_script("return document.getElementById('curves-plot').layout.shapes")
+    assert shape["y0"] == pytest.approx(np.log(6.08))
 
 
 def test_results_can_be_downloaded(page, tmp_path):
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
-    choose(page, "target", "")
     page.execute_script("document.getElementById('download').click()")
     file, end = tmp_path / "results.csv", time.monotonic() + 20
     while not file.exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
+        rows = sorted(csv.DictReader(opened), key=lambda row: (row["variant"], row["seed"]), reverse=True)
     assert [(row["variant"], row["seed"]) for row in rows] == [
-        ("sync DiLoCo", "0"), ("sync DiLoCo", "1"), ("async Nesterov", "0"), ("async Nesterov", "1")
+        ("sync DiLoCo", "1"), ("sync DiLoCo", "0"), ("async Nesterov", "1"), ("async Nesterov", "0")
     ]  # fmt: skip
-    expected = variants()[0].summary["final_perplexity"]
+    expected = variants()[2].summary["final_perplexity"]
     assert float(rows[0]["final_perplexity"]) == pytest.approx(expected, rel=1e-5)
+    spent = time_to_target(variants(), 6.08, each=True)["tokens"][[1, 0, 3, 2]]
+    assert [float(row["tokens_to_6.08"] or "nan") for row in rows] == pytest.approx([*spent], rel=1e-5, nan_ok=True)
 
 
 def test_another_run_has_another_timeline(page):
@@ -234,22 +240,21 @@ def test_another_run_has_another_timeline(page):
 
 def test_it_can_be_dark(page):
     background = "return getComputedStyle(document.body).backgroundColor"
-    plots = "return document.getElementById('curves-plot').layout.paper_bgcolor"
     assert page.execute_script(background) == "rgb(255, 255, 255)"
-    assert page.execute_script(plots) == "#ffffff"
+    assert paper(page) == (255, 255, 255)
     page.execute_script("document.getElementById('theme').click()")
-    assert page.execute_script(background) == "rgb(20, 23, 27)"
-    assert page.execute_script(plots) == "#14171b"
+    assert page.execute_script(background) == "rgb(20, 20, 20)"
+    assert paper(page) == (20, 20, 20)
     page.execute_script("document.getElementById('theme').click()")
-    assert page.execute_script(plots) == "#ffffff"
+    assert paper(page) == (255, 255, 255)
 
 
 def test_it_follows_the_systems_colours(page):
-    page.execute_script("delete document.documentElement.dataset.theme")
-    for scheme, paper in (("dark", "#14171b"), ("light", "#ffffff")):
+    for scheme, shade in (("dark", 20), ("light", 255)):
         emulated = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
-        wait(page, f"return document.getElementById('curves-plot').layout.paper_bgcolor === '{paper}'")
+        wait(page, f"return document.documentElement.dataset.theme === '{scheme}'")
+        assert paper(page) == (shade, shade, shade)
 
 
 def test_a_phone_scrolls_tables_and_not_the_page(driver, folder):
@@ -274,13 +279,16 @@ def test_it_is_printed_whole_and_light(page):
     content = base64.b64decode(document["data"])
     assert content.startswith(b"%PDF-")
     assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") + content.count(b"/Type/Page/") >= 2
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
-    seen = "const plot = document.getElementById('curves-plot').layout; return [plot.paper_bgcolor, plot.width]"
-    assert page.execute_script(seen) == ["#ffffff", 690]
+    width = "return document.getElementById('curves-plot').layout.width"
+    assert (paper(page), page.execute_script(width)) == ((255, 255, 255), 690)
     assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
     page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert page.execute_script("return document.querySelectorAll('details:not([open])').length") > 0
-    assert page.execute_script(seen) == ["#14171b", None]
+    assert (paper(page), page.execute_script(width)) == ((20, 20, 20), None)
+    page.execute_script("document.getElementById('theme').click()")
 
 
 def test_names_from_files_do_nothing(driver, folder):

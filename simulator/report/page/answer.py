@@ -1,14 +1,15 @@
 """Answers in words that follow from the records."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from simulator.host import format as human
 from simulator.report.baselines import unequal
 from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group
 from simulator.report.page.limits import ANSWERS, SENTENCES
-from simulator.report.page.payload import compared_with, mean_of, steps_ratio
+from simulator.report.page.results import compared_with, mean_of, steps_ratio
+from simulator.report.seeds import spread
 
 
 def answers(groups: Sequence[Group]) -> list[str]:
@@ -17,177 +18,157 @@ def answers(groups: Sequence[Group]) -> list[str]:
     For each sweep point with several variants; where these are more than a few, how often which variant did, see
     `answers_table`; where they are too many or have one variant each, over everything.
     """
-    reached, points = _reached(groups)
-    if not reached:
+    found = _Perplexities(groups)
+    if not found.reached:
         return [_of_timelines(groups)]
-    found = compared_with(groups)
-    if not 1 <= len(points) <= ANSWERS:
-        return [_sentence(groups, reached, list(reached), found, "")]
-    if len(points) > SENTENCES:
-        return [_tally(groups, reached, points)]
-    sentences = []
-    for baseline, members in points.items():
-        at = _point(groups, baseline) if len(points) > 1 else ""
-        sentences.append(_sentence(groups, reached, members, found, at))
-    return sentences
+    if not 1 <= len(found.points) <= ANSWERS:
+        return [found.sentence(list(found.reached), "")]
+    if len(found.points) > SENTENCES:
+        return [found.tally()]
+    several = len(found.points) > 1
+    return [found.sentence(members, found.point(of) if several else "") for of, members in found.points.items()]
 
 
 def answers_table(groups: Sequence[Group]) -> list[dict[str, str]]:
     """Returns the results at each sweep point, if these are more than sentences can tell and not too many."""
-    reached, points = _reached(groups)
-    if not SENTENCES < len(points) <= ANSWERS:
+    found = _Perplexities(groups)
+    if not SENTENCES < len(found.points) <= ANSWERS:
         return []
-    rows = []
-    for baseline, members in points.items():
-        best = _best(groups, reached, members)
-        own_s, other_s = (mean_of(groups[index], "simulated_seconds") for index in (best[0], baseline))
-        own, other = reached[best[0]], reached.get(baseline)
-        steps = steps_ratio(groups, best[0], baseline)
-        rivals = [index for index in members if index not in best and _overlap(groups[best[0]], groups[index])]
-        rows.append(
-            {
-                "sweep point": _point(groups, baseline),
-                "lowest final perplexity": human.perplexity(own),
-                "reached by": _listed([_name(groups, index, baseline) for index in best]),
-                "in": human.short_duration(own_s),
-                "beside": _name(groups, baseline, baseline),
-                "perplexity": human.ratio(own / other) if other else human.UNKNOWN,
-                "simulated time": human.ratio(own_s / other_s) if own_s and other_s else human.UNKNOWN,
-                "local steps": human.ratio(steps) if unequal(steps) else "",
-                "seeds overlap with": _listed([_name(groups, index, baseline) for index in rivals]),
-            }
-        )
-    if not any(row["local steps"] for row in rows):
-        for row in rows:
-            del row["local steps"]
-    return rows
+    rows = [found.row(baseline, members) for baseline, members in found.points.items()]
+    empty = [] if any(row["local steps"] for row in rows) else ["local steps"]
+    return [{key: text for key, text in row.items() if key not in empty} for row in rows]
 
 
-def _tally(groups: Sequence[Group], reached: dict[int, float], points: Mapping[int, Sequence[int]]) -> str:
-    """Returns the number of sweep points at which each variant was best."""
-    best = [(baseline, _best(groups, reached, members)) for baseline, members in points.items()]
-    alone = Counter(_name(groups, each[0], of) for of, each in best if len(each) == 1).most_common()
-    count = len({baseline for baseline in compared_with(groups) if baseline is not None})
-    parts = [f"{name} reached the lowest final perplexity at {most}" for name, most in alone[:1]]
-    parts += [f"{name} at {number}" for name, number in alone[1:]]
-    equal = sum(len(each) > 1 for _, each in best)
-    parts += [f"several are equal at {equal}"] if equal else []
-    parts += [f"all diverged at {count - len(points)}"] if count > len(points) else []
-    runs = {len(groups[index].records) for index in reached}
-    means = f" (means of {runs.pop()} runs)" if len(runs) == 1 and runs != {1} else ""
-    return f"Of {count} sweep points: {', '.join(parts)}{means}."
+class _Perplexities:
+    """Final perplexities of groups.
 
+    Attributes:
+        groups: All groups; the others name them by their index.
+        baselines: The group that each is compared with, see `compared_with`.
+        reached: The mean of each group that has one.
+        points: The groups of each sweep point that have one, by the baseline there.
+    """
 
-def _best(groups: Sequence[Group], reached: dict[int, float], members: Sequence[int]) -> list[int]:
-    """Returns those that reached the lowest perplexity, to the digits that are shown, the fastest first."""
-    lowest = human.perplexity(min(reached[index] for index in members))
-    best = [index for index in members if human.perplexity(reached[index]) == lowest]
-    return sorted(best, key=lambda index: mean_of(groups[index], "simulated_seconds") or 0.0)
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups, self.baselines = groups, compared_with(groups)
+        means = [mean_of(group, "final_perplexity") for group in groups]
+        self.reached = {index: mean for index, mean in enumerate(means) if mean is not None}
+        self.points: dict[int, list[int]] = {}
+        for index in self.reached:
+            if (baseline := self.baselines[index]) is not None:
+                self.points.setdefault(baseline, []).append(index)
 
+    def row(self, baseline: int, members: Sequence[int]) -> dict[str, str]:
+        """Returns the row of `answers_table` of a sweep point."""
+        best = self.best(members)
+        own_s, other_s = (self.seconds(index) for index in (best[0], baseline))
+        own, other = self.reached[best[0]], self.reached.get(baseline)
+        steps = steps_ratio(self.groups, best[0], baseline)
+        rivals = [index for index in self.rivals(best[0], members) if index not in best]
+        return {
+            "sweep point": self.point(baseline),
+            "lowest final perplexity": human.perplexity(own),
+            "reached by": _listed([self.name(index, baseline) for index in best]),
+            "in": human.short_duration(own_s),
+            "beside": self.name(baseline, baseline),
+            "perplexity": human.ratio(own / other if other else None),
+            "simulated time": human.ratio(own_s / other_s if own_s and other_s else None),
+            "local steps": human.ratio(steps) if unequal(steps) else "",
+            "seeds overlap with": _listed([self.name(index, baseline) for index in rivals]),
+        }
 
-def _reached(groups: Sequence[Group]) -> tuple[dict[int, float], Mapping[int, Sequence[int]]]:
-    """Returns the perplexity that each group reached, and the groups of each sweep point by the baseline there."""
-    means = ((index, mean_of(group, "final_perplexity")) for index, group in enumerate(groups))
-    reached = {index: mean for index, mean in means if mean is not None}
-    found = compared_with(groups)
-    points: dict[int, list[int]] = {}
-    for index in reached:
-        baseline = found[index]
-        if baseline is not None:
-            points.setdefault(baseline, []).append(index)
-    return reached, points
+    def tally(self) -> str:
+        """Returns the number of sweep points at which each variant was best."""
+        best = [(baseline, self.best(members)) for baseline, members in self.points.items()]
+        alone = Counter(self.name(each[0], of) for of, each in best if len(each) == 1).most_common()
+        count = len({*self.baselines} - {None})
+        parts = [f"{name} reached the lowest final perplexity at {most}" for name, most in alone[:1]]
+        parts += [f"{name} at {number}" for name, number in alone[1:]]
+        equal = sum(len(each) > 1 for _, each in best)
+        parts += [f"several are equal at {equal}"] if equal else []
+        parts += [f"all diverged at {count - len(self.points)}"] if count > len(self.points) else []
+        runs = {len(self.groups[index].records) for index in self.reached}
+        means = f" (means of {runs.pop()} runs)" if len(runs) == 1 and runs != {1} else ""
+        return f"Of {count} sweep points: {', '.join(parts)}{means}."
 
+    def sentence(self, members: Sequence[int], at: str) -> str:
+        """Returns which of some groups reached the lowest perplexity, at the sweep point of that name if any."""
+        best = min(members, key=lambda index: self.reached[index])
+        runs, baseline = len(self.groups[best].records), self.baselines[best]
 
-def _point(groups: Sequence[Group], index: int) -> str:
-    """Returns the name of a group's sweep point, with its experiment if there are several."""
-    group = groups[index]
-    experiment = [group.keys["name"].shown] if "name" in group.keys else []
-    return ", ".join([*experiment, *group.parts[1:]])
+        def name(index: int) -> str:
+            return self.name(index, baseline if at else None)
 
+        text = f"{f'At {at}, ' if at else ''}{name(best)} reached the lowest final perplexity, "
+        text += human.perplexity(self.reached[best]) + (f" (mean of {runs} runs)" if runs > 1 else "")
+        if baseline is None or baseline == best:
+            text += f", in {human.short_duration(self.seconds(best))} of simulated time."
+            others = [index for index in members if index != best]
+            if baseline == best and others:
+                second = min(others, key=lambda index: self.reached[index])
+                text += f" Next is {name(second)}: {self.beside(second, best)}."
+        elif baseline in self.reached:
+            text += f": {self.beside(best, baseline)} of {name(baseline)}."
+        else:
+            text += f"; {name(baseline)} diverged."
+        rivals = self.rivals(best, members)
+        if rivals:
+            text += f" Over the seeds its range overlaps with that of {_listed([name(index) for index in rivals])}."
+        data = {run.get("data_hash") for index in members for run in self.groups[index].summaries}
+        return text + (" They were not evaluated on the same data, so this compares little." if len(data) > 1 else "")
 
-def _name(groups: Sequence[Group], index: int, baseline: int | None) -> str:
-    """Returns the name of a group beside others of its sweep point: its variant, and other differences from it."""
-    group = groups[index]
-    if baseline is None:
-        return group.label
-    return ", ".join(
-        [one_line(group.variant), *(part for part in group.parts[1:] if part not in groups[baseline].parts)]
-    )
+    def best(self, members: Sequence[int]) -> list[int]:
+        """Returns those that reached the lowest perplexity, to the digits that are shown, the fastest first."""
+        lowest = human.perplexity(min(self.reached[index] for index in members))
+        best = [index for index in members if human.perplexity(self.reached[index]) == lowest]
+        return sorted(best, key=lambda index: self.seconds(index) or 0.0)
 
+    def seconds(self, index: int) -> float | None:
+        return mean_of(self.groups[index], "simulated_seconds")
 
-def _sentence(
-    groups: Sequence[Group],
-    reached: dict[int, float],
-    members: Sequence[int],
-    found: Sequence[int | None],
-    at: str,
-) -> str:
-    best = min(members, key=lambda index: reached[index])
-    group, baseline = groups[best], found[best]
+    def point(self, index: int) -> str:
+        """Returns the name of a group's sweep point, with its experiment if there are several."""
+        group = self.groups[index]
+        return ", ".join([*([group.keys["name"].shown] if "name" in group.keys else []), *group.parts[1:]])
 
-    def name(index: int) -> str:
-        return _name(groups, index, baseline if at else None)
+    def name(self, index: int, baseline: int | None) -> str:
+        """Returns the name of a group; beside a baseline its variant, and other differences from that."""
+        group = self.groups[index]
+        if baseline is None:
+            return group.label
+        differences = (part for part in group.parts[1:] if part not in self.groups[baseline].parts)
+        return ", ".join([one_line(group.variant), *differences])
 
-    where = f"At {at}, {name(best)}" if at else name(best)
-    runs = len(group.records)
-    text = f"{where} reached the lowest final perplexity, {human.perplexity(reached[best])}"
-    text += f" (mean of {runs} runs)" if runs > 1 else ""
-    time_s = mean_of(group, "simulated_seconds")
-    if baseline is None or baseline == best:
-        text += f", in {human.short_duration(time_s)} of simulated time."
-        others = [index for index in members if index != best]
-        if baseline == best and others:
-            second = min(others, key=lambda index: reached[index])
-            text += f" Next is {name(second)}: {_beside(groups, reached, second, best)}."
-    elif baseline in reached:
-        text += f": {_beside(groups, reached, best, baseline)} of {name(baseline)}."
-    else:
-        text += f"; {name(baseline)} diverged."
-    rivals = [index for index in members if index != best and _overlap(groups[best], groups[index])]
-    if rivals:
-        text += f" Over the seeds its range overlaps with that of {_listed([name(index) for index in rivals])}."
-    data = {run.get("data_hash") for index in members for run in groups[index].summaries}
-    return text + (" They were not evaluated on the same data, so this compares little." if len(data) > 1 else "")
+    def beside(self, index: int, other: int) -> str:
+        """Returns a group's perplexity and simulated time as multiples of those of another, with unequal work."""
+        own_s, other_s = (self.seconds(each) for each in (index, other))
+        text = f"{human.ratio(self.reached[index] / self.reached[other])} the perplexity"
+        text += f" in {human.ratio(own_s / other_s)} the simulated time" if own_s and other_s else ""
+        steps = steps_ratio(self.groups, index, other)
+        return text + (f", with {human.ratio(steps)} the local steps" if unequal(steps) else "")
 
-
-def _beside(groups: Sequence[Group], reached: dict[int, float], index: int, other: int) -> str:
-    """Returns a group's perplexity and simulated time as multiples of those of another, with unequal work."""
-    own_s, other_s = (mean_of(groups[i], "simulated_seconds") for i in (index, other))
-    text = f"{human.ratio(reached[index] / reached[other])} the perplexity"
-    text += f" in {human.ratio(own_s / other_s)} the simulated time" if own_s and other_s else ""
-    steps = steps_ratio(groups, index, other)
-    return text + (f", with {human.ratio(steps)} the local steps" if unequal(steps) else "")
-
-
-def _overlap(group: Group, other: Group) -> bool:
-    """Returns whether the ranges of two groups' perplexities, both of several runs, have something in common."""
-    ranges = []
-    for each in (group, other):
-        values = [record.summary["final_perplexity"] for record in each.records]
-        if len(values) < 2 or not all(map(human.known, values)):
-            return False
-        ranges.append((min(values), max(values)))
-    (low, high), (other_low, other_high) = ranges
-    return bool(low <= other_high and other_low <= high)
+    def rivals(self, index: int, members: Sequence[int]) -> list[int]:
+        """Returns the other groups whose perplexities, of several runs each, have a range in common with a group's."""
+        ranges = {each: spread(run["final_perplexity"] for run in self.groups[each].summaries) for each in members}
+        own = ranges.pop(index)
+        several = {
+            each: other for each, other in ranges.items() if own.known == own.runs > 1 < other.runs == other.known
+        }
+        return [each for each, other in several.items() if own.low <= other.high and other.low <= own.high]
 
 
 def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return ""
     if len(names) > 3:
         return f"{len(names)} others"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _of_timelines(groups: Sequence[Group]) -> str:
     """Returns the sentences of runs of which nothing was trained, or everything diverged."""
-    if any(record.summary["trainer"] != "null" for group in groups for record in group.records):
+    if any(run["trainer"] != "null" for group in groups for run in group.summaries):
         return "No variant has a finite final perplexity in all of its runs."
-    known = {index: mean_of(group, "utilization") for index, group in enumerate(groups)}
-    used = {index: share for index, share in known.items() if share is not None}
+    used = {group.label: share for group in groups if (share := mean_of(group, "utilization")) is not None}
     if not used:
         return "Nothing was trained, and no round arrived."
-    best = max(used, key=lambda index: used[index])
-    return (
-        f"Nothing was trained. {groups[best].label} keeps its workers busiest: {human.percent(used[best])} of the time."
-    )
+    best = max(used, key=lambda label: used[label])
+    return f"Nothing was trained. {best} keeps its workers busiest: {human.percent(used[best])} of the time."

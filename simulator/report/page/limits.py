@@ -1,8 +1,9 @@
 """Limits of a page's size, so that one of thousands of runs still opens at once."""
 
-CURVE_POINTS = 80_000  # over all runs
-CURVE_POINTS_OF_A_RUN = 400
-FEWEST_CURVE_POINTS_OF_A_RUN = 24
+CURVE_POINTS = 20_000  # over all curves
+CURVE_POINTS_OF_ONE = 400
+FEWEST_CURVE_POINTS_OF_ONE = 24
+VARIANTS_AT_FIRST = 12  # and sweep points, of which curves are drawn before others are chosen
 TIMELINES = 40  # of variants and sweep points
 TIMELINE_ROUNDS = 600  # of one timeline
 TIMELINE_WORKERS = 16
@@ -14,6 +15,6 @@ ANSWERS = 24  # sweep points up to which there is a table
 DIGITS = 6  # significant ones, of every number but whole ones
 
 
-def curve_points(runs: int) -> int:
-    """Returns the most evaluations of each of `runs` runs that a page holds."""
-    return max(FEWEST_CURVE_POINTS_OF_A_RUN, min(CURVE_POINTS_OF_A_RUN, CURVE_POINTS // max(runs, 1)))
+def curve_points(curves: int) -> int:
+    """Returns the most points of each of `curves` curves that a page holds."""
+    return max(FEWEST_CURVE_POINTS_OF_ONE, min(CURVE_POINTS_OF_ONE, CURVE_POINTS // max(curves, 1)))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.host.format import significant
 from simulator.report.page.limits import DIGITS
 
 
@@ -28,8 +29,6 @@ def short(value: Any) -> int | float | None:
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
-def evenly(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Returns the places of `count` things, or of `most` of them, evenly spaced with both ends."""
-    if count <= most:
-        return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+def target_text(perplexity: float) -> str:
+    """Returns a perplexity to reach as people write it."""
+    return significant(perplexity, 4)

@@ -1,56 +1,57 @@
-"""Parts of a page that need no script, as HTML; everything from records is escaped."""
+"""Parts of a page that need no script, as HTML."""
 
-import html
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from simulator.host import format as human
+from simulator.host.text import plural
 from simulator.record import FAULTS, RunRecord
 from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, note_of_repeats
 from simulator.report.page.answer import answers, answers_table
+from simulator.report.page.curves import Axis
 from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
-from simulator.report.page.rounds import fault_counts
+from simulator.report.page.markup import escaped, listed, table
+from simulator.report.page.results import ranked
 from simulator.report.page.settings import settings_of
 
-_ENVIRONMENT = ("backend", "trainer", "data_hash", "parameters", "workers")
+_ENVIRONMENT = {key: key for key in ("backend", "trainer", "data_hash", "parameters", "workers")} | {
+    "data_hash": "data (hash)"
+}
 _LONGEST_VALUE = 16  # characters; enough of a hash
-
-
-def escaped(value: object) -> str:
-    """Returns a text as HTML that shows it, with nothing invisible left in it."""
-    return html.escape(one_line(str(value)))
+_LONGEST_TALLY = 24
+_DASHES = {"solid": "", "dash": "7 3", "dot": "2 3", "dashdot": "7 3 2 3"}
 
 
 def head(groups: Sequence[Group], unfinished: Sequence[str]) -> dict[str, str]:
     """Returns the title, the question, the answer and the facts of a page."""
     runs = [record for group in groups for record in group.records]
     names = list(dict.fromkeys(one_line(record.experiment["name"]) for record in runs))
-    questions = list(dict.fromkeys(one_line(record.experiment.get("description") or "") for record in runs))
-    asked = "".join(f"<p>{escaped(question)}</p>" for question in questions if question)
+    questions = dict.fromkeys(one_line(record.experiment.get("description") or "") for record in runs)
+    rows = answers_table(groups)
     return {
         "title": escaped(", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"),
-        "question": f'<div class="question">{asked}</div>' if asked else "",
-        "answer": "".join(f"<p>{escaped(sentence)}</p>" for sentence in answers(groups)),
-        "answers": _answers(groups),
-        "facts": "".join(f"<li>{escaped(fact)}</li>" for fact in _facts(runs, groups)),
-        "unfinished": _unfinished(unfinished),
+        "question": listed("p", filter(None, questions)),
+        "answer": listed("p", answers(groups)),
+        "answers": table(list(rows[0]), [list(row.values()) for row in rows], "answers") if rows else "",
+        "facts": listed("li", _facts(runs, groups)),
+        "unfinished_hidden": "" if unfinished else "hidden",
+        "unfinished": f"{plural(len(unfinished), 'point')} of the sweep not finished, and not in this page",
+        "points": listed("li", unfinished),
     }
 
 
-def _answers(groups: Sequence[Group]) -> str:
-    rows = answers_table(groups)
-    return _table(list(rows[0]), [list(row.values()) for row in rows], "answers") if rows else ""
-
-
 def _facts(runs: Sequence[RunRecord], groups: Sequence[Group]) -> Iterable[str]:
-    yield _plural(len(runs), "run")
-    yield _plural(len(groups), "variant") if _only_variants(groups) else f"{len(groups):,} variants and sweep points"
+    yield plural(len(runs), "run")
+    only_variants = len({group.variant for group in groups}) == len(groups)
+    yield plural(len(groups), "variant") if only_variants else f"{len(groups):,} variants and sweep points"
     seeds = {record.summary["seed"] for record in runs}
     yield f"{len(seeds):,} seeds" if len(seeds) > 1 else f"seed {next(iter(seeds))}"
     workers = sorted({record.summary["workers"] for record in runs})
-    yield _plural(workers[0], "worker") if len(workers) == 1 else f"{workers[0]:,} to {workers[-1]:,} workers"
+    yield plural(workers[0], "worker") if len(workers) == 1 else f"{workers[0]:,} to {workers[-1]:,} workers"
     again = note_of_repeats(groups)
     if again:
         yield again
@@ -62,91 +63,103 @@ def _facts(runs: Sequence[RunRecord], groups: Sequence[Group]) -> Iterable[str]:
         yield f"{diverged:,} diverged"
 
 
-def _only_variants(groups: Sequence[Group]) -> bool:
-    return len({group.records[0].summary["variant"] for group in groups}) == len(groups)
+def choices(
+    groups: Sequence[Group],
+    axes: Sequence[Axis],
+    looks: Sequence[Mapping[str, Any]],
+    drawn: Sequence[int],
+    held: Sequence[int],
+) -> dict[str, str]:
+    """Returns the choices of what is drawn, and what is said in place of figures that cannot be.
+
+    Args:
+        groups: Of all runs.
+        axes: Of curves.
+        looks: Of the groups' curves.
+        drawn: Groups whose curves are drawn at first.
+        held: Groups whose timelines are held.
+    """
+    order = dict.fromkeys([*drawn, *range(len(groups))])
+    best = next((index for index in ranked(groups) if index in held), None)
+    arrived = sum(any(len(record.rounds) for record in group.records) for group in groups)
+    few = f"{len(held):,} of {arrived:,} variants and sweep points: those that others are compared with, and those "
+    return {
+        "axes": "".join(f'<option value="{escaped(axis.key)}">{escaped(axis.label)}</option>' for axis in axes),
+        "curves_hidden": "" if axes else "hidden",
+        "seeds_hidden": "" if any(len(group.records) > 1 for group in groups) else "hidden",
+        "few": "few" if len(groups) <= len(drawn) else "",
+        "variants": "".join(_variant(index, groups[index].label, looks[index], index in drawn) for index in order),
+        "runs": "".join(
+            f'<option value="{index}"{" selected" if index == best else ""}>{escaped(groups[index].label)}</option>'
+            for index in held
+        ),
+        "no_curves": ""
+        if axes
+        else "Nothing was trained, so there are no curves. What is chosen here is shown under Staleness.",
+        "no_rounds": "" if held else "No round arrived.",
+        "left_out": ""
+        if len(held) == arrived
+        else f"To stay small, this page holds the timelines of {few}with the lowest final perplexity, at most "
+        f"{TIMELINES}. The figures of tardigrad plot show all.",
+    }
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _unfinished(points: Sequence[str]) -> str:
-    if not points:
-        return ""
-    listed = "".join(f"<li>{escaped(point)}</li>" for point in points)
-    summary = f"{_plural(len(points), 'point')} of the sweep not finished, and not in this page"
-    return f'<details class="warning"><summary>{summary}</summary><ul>{listed}</ul></details>'
+def _variant(index: int, label: str, look: Mapping[str, Any], drawn: bool) -> str:
+    """Returns the box that shows a group's curve, with a sample of its line."""
+    line = look["line"]
+    stroke = f'stroke="{line["color"]}" stroke-width="2.4" stroke-dasharray="{_DASHES[line["dash"]]}"'
+    sample = f'<svg width="26" height="10" aria-hidden="true"><line x1="1" x2="25" y1="5" y2="5" {stroke}/></svg>'
+    box = f'<input type="checkbox" value="{index}"{" checked" if drawn else ""}>'
+    return f'<label data-find="{escaped(label.lower())}">{box}<span>{sample}{escaped(label)}</span></label>'
 
 
 def configuration(groups: Sequence[Group]) -> str:
     """Returns the settings in which the groups differ, and the common ones folded away."""
-    settings = settings_of(groups)
-    parts = []
-    if not settings.different:
-        parts.append("<p>All runs have the same settings.</p>" if len(groups) > 1 else "")
-    elif len(groups) <= SETTINGS_SIDE_BY_SIDE:
-        parts.append(_table(["setting", *(g.label for g in groups)], _rows(settings.different), "settings"))
-    else:
-        rows = [[key, str(len(set(values))), _tally(values)] for key, values in settings.different.items()]
-        parts.append(
-            _table(["setting", "values", "which, with the number of variants and sweep points"], rows, "settings")
-        )
-    common = _table(["setting", "value"], [[key, value] for key, value in settings.common.items()], "settings common")
-    parts.append(f"<details><summary>{len(settings.common):,} settings that all runs share</summary>{common}</details>")
-    return "".join(parts)
+    different, common = settings_of(groups)
+    header, rows = (
+        ["setting", *(group.label for group in groups)],
+        [[key, *values] for key, values in different.items()],
+    )
+    if len(groups) > SETTINGS_SIDE_BY_SIDE:
+        header = ["setting", "values", "which, with the number of variants and sweep points"]
+        rows = [[key, str(len(set(values))), _tally(values)] for key, values in different.items()]
+    differing = (
+        table(header, rows, "settings") if rows else "<p>All runs have the same settings.</p>" * (len(groups) > 1)
+    )
+    shared = table(["setting", "value"], [list(item) for item in common.items()], "settings common")
+    return f"{differing}<details><summary>{len(common):,} settings that all runs share</summary>{shared}</details>"
 
 
-def _rows(settings: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    return [[key, *values] for key, values in settings.items()]
-
-
-def _tally(values: Sequence[str], most: int = 24) -> str:
+def _tally(values: Sequence[str]) -> str:
     counts = Counter(values)
-    shown = [f"{value} ({count:,})" for value, count in list(counts.items())[:most]]
-    return ", ".join(shown) + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> str:
-    """Returns a table whose first column heads its rows, in a box of its own that scrolls."""
-    titles = "".join(f'<th scope="col">{escaped(title)}</th>' for title in header)
-    lines = []
-    for first, *rest in rows:
-        cells = "".join(f"<td>{_breakable(cell)}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{_breakable(first, ".")}</th>{cells}</tr>')
-    table = f'<table class="{name}"><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>'
-
-
-def _breakable(text: str, *marks: str) -> str:
-    """Returns a text as HTML with places where a long name may be broken: after underscores and the marks given."""
-    shown = escaped(text)
-    for mark in ("_", *marks):
-        shown = shown.replace(mark, f"{mark}<wbr>")
-    return shown
+    shown = [f"{value} ({count:,})" for value, count in list(counts.items())[:_LONGEST_TALLY]]
+    return ", ".join(shown) + (f" and {len(counts) - _LONGEST_TALLY:,} more" if len(counts) > _LONGEST_TALLY else "")
 
 
 def faults(groups: Sequence[Group]) -> str:
-    """Returns the table of faults, nothing without any."""
-    counts = fault_counts(groups)
-    if counts.empty or not len(counts.columns):
+    """Returns the table of faults, the mean over the runs of each group, nothing without any."""
+    each = [[record.faults["fault"].value_counts() for record in group.records] for group in groups]
+    means = [pd.concat(counts, axis=1).fillna(0).mean(axis=1) for counts in each]
+    counts = pd.DataFrame(means, index=[group.label for group in groups]).fillna(0)
+    counts = counts.loc[counts.sum(axis=1) > 0, counts.sum() > 0]
+    if counts.empty:
         return ""
-    some = counts[counts.sum(axis=1) > 0].head(TIMELINES)
-    rows = [
-        [groups[int(str(i))].label, *(human.significant(v) for v in row)]
-        for i, row in zip(some.index, some.to_numpy(), strict=True)
-    ]
-    left_out = int((counts.sum(axis=1) > 0).sum()) - len(rows)
+    some = counts.head(TIMELINES)
+    rows = [[str(label), *map(human.significant, row)] for label, row in zip(some.index, some.to_numpy(), strict=True)]
+    left_out = len(counts) - len(rows)
     note = f'<p class="note">And {left_out:,} more variants and sweep points.</p>' if left_out else ""
     meanings = "".join(f"<dt>{escaped(kind)}</dt><dd>{escaped(FAULTS[kind])}</dd>" for kind in counts.columns)
     legend = f"<details><summary>What the columns count</summary><dl>{meanings}</dl></details>"
-    return f"{_table(['mean number per run', *map(str, counts.columns)], rows, 'faults numbers')}{note}{legend}"
+    return f"{table(['mean number per run', *map(str, counts.columns)], rows, 'faults numbers')}{note}{legend}"
 
 
-def environment(runs: Sequence[RunRecord]) -> str:
+def environment(groups: Sequence[Group]) -> str:
     """Returns the environment table: versions, devices, host time."""
-    summaries = [record.summary for record in runs]
-    rows = [["runs", f"{len(runs):,}"]]
-    rows += [[_title(key), _distinct(summaries, key)] for key in _ENVIRONMENT if any(key in s for s in summaries)]
+    summaries = [run for group in groups for run in group.summaries]
+    rows = [["runs", f"{len(summaries):,}"]]
+    rows += [
+        [name, _distinct(summaries, key)] for key, name in _ENVIRONMENT.items() if any(key in s for s in summaries)
+    ]
     rows.append(["host time, all runs", human.duration(sum(s["host_seconds"] or 0.0 for s in summaries))])
     speeds = [s["tokens_per_host_second"] for s in summaries if human.known(s["tokens_per_host_second"])]
     if speeds:
@@ -155,23 +168,20 @@ def environment(runs: Sequence[RunRecord]) -> str:
     reused = [s["reused"] for s in summaries if s.get("reused")]
     if reused:
         steps = sum(each["local_steps"] for each in reused)
-        rows.append(["took over what others had trained", f"{_plural(len(reused), 'run')}, {steps:,} local steps"])
-    packages = dict.fromkeys(package for s in summaries for package in s["versions"])
-    versions = [{package: s["versions"].get(package) for package in packages} for s in summaries]
-    rows += [[package, _distinct(versions, package)] for package in packages]
-    return _table(["", ""], rows, "environment")
+        rows.append(["took over what others had trained", f"{plural(len(reused), 'run')}, {steps:,} local steps"])
+    versions = [s["versions"] for s in summaries]
+    rows += [
+        [package, _distinct(versions, package)] for package in dict.fromkeys(name for own in versions for name in own)
+    ]
+    return table(["", ""], rows, "environment")
 
 
-def _title(key: str) -> str:
-    return {"data_hash": "data (hash)", "trainer": "trainer"}.get(key, key)
-
-
-def _distinct(summaries: Sequence[Mapping[str, Any]], key: str) -> str:
+def _distinct(mappings: Sequence[Mapping[str, Any]], key: str) -> str:
     """Returns the value that all have, or the values, each with the number of runs that have it."""
-    counts = Counter(_value(summary.get(key)) for summary in summaries)
+    counts = Counter(_value(mapping.get(key)) for mapping in mappings)
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{value} ({_plural(count, 'run')})" for value, count in counts.most_common(12))
+    return ", ".join(f"{value} ({plural(count, 'run')})" for value, count in counts.most_common(12))
 
 
 def _value(value: Any) -> str:
@@ -179,6 +189,4 @@ def _value(value: Any) -> str:
         return human.UNKNOWN
     if value == "null":
         return "null (nothing trained)"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)[:_LONGEST_VALUE]
+    return f"{value:,}" if isinstance(value, int) else str(value)[:_LONGEST_VALUE]

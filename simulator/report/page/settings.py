@@ -2,46 +2,36 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from simulator.host.format import UNKNOWN
 from simulator.host.mappings import flattened as by_path
 from simulator.record import NAMES
 from simulator.report.grouping import Group
 
-_ABSENT = "–"  # noqa: RUF001 - an en dash, as tables print a missing value
 _NULL = "null"
 _LONGEST = 160  # characters of one value
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings of several groups of runs.
+def settings_of(groups: Sequence[Group]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Returns the settings of the groups' experiments, seeds and names left out.
 
-    Attributes:
-        different: Dotted key to the value of each group, as text; a group whose runs differ among themselves has
-            their values separated by commas. Null and absent mean the same, and make no difference.
-        common: Dotted key to the value that all have.
+    Returns:
+        Dotted key to the value of each group, as text, where they differ; a group whose runs differ among themselves
+        has their values separated by commas, and null and absent make no difference. And dotted key to the value that
+        all have.
     """
-
-    different: Mapping[str, tuple[str, ...]]
-    common: Mapping[str, str]
-
-
-def settings_of(groups: Sequence[Group]) -> Settings:
-    """Returns the settings of the groups' experiments, seeds and names left out."""
     flat = [[flattened(record.experiment) for record in group.records] for group in groups]
-    keys = dict.fromkeys(key for runs in flat for run in runs for key in run)
     different: dict[str, tuple[str, ...]] = {}
     common: dict[str, str] = {}
-    for key in keys:
-        each = [list(dict.fromkeys(run.get(key, _ABSENT) for run in runs)) for runs in flat]
+    for key in dict.fromkeys(key for runs in flat for run in runs for key in run):
+        each = [list(dict.fromkeys(run.get(key, UNKNOWN) for run in runs)) for runs in flat]
         values = {value for own in each for value in own}
         if len(values) == 1:
             common[key] = _cut(each[0][0])
-        elif values != {_ABSENT, _NULL}:
+        elif values != {UNKNOWN, _NULL}:
             different[key] = tuple(_cut(", ".join(own)) for own in each)
-    return Settings(different, common)
+    return different, common
 
 
 def flattened(experiment: Mapping[str, Any]) -> dict[str, str]:
@@ -53,8 +43,6 @@ def flattened(experiment: Mapping[str, Any]) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value or '""'
-    if value is None:
-        return _NULL
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,0 +1,263 @@
+"""Plotly figures of a page, as mappings of plain values: traces and layouts."""
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from simulator.host.format import perplexity, short_duration, significant
+from simulator.record import RunRecord
+from simulator.report.axes import Unit, time_unit
+from simulator.report.group_keys import one_line
+from simulator.report.grouping import Group, only
+from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
+from simulator.report.page.numbers import short, shortened, target_text
+from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SPANS, UPDATE, readable_s, spans_of
+from simulator.report.staleness import staleness_by_bin
+from simulator.report.style import COLORS, PHASES
+from simulator.report.style import LOST as LOST_COLOR
+from simulator.report.worker_bins import ALL, DECILES, sample_workers, worker_labels, workers_of
+
+_INK, _MUTED, _GRID, _PAPER = "#1b1e23", "#5a6472", "#e4e8ec", "#ffffff"
+_AXIS = {
+    "gridcolor": _GRID,
+    "linecolor": _MUTED,
+    "zerolinecolor": _GRID,
+    "tickcolor": _MUTED,
+    "automargin": True,
+    "separatethousands": True,
+    "exponentformat": "none",
+    "title": {"font": {"size": 13, "color": _MUTED}},
+}
+TEMPLATE: Mapping[str, Any] = {
+    "layout": {
+        "paper_bgcolor": _PAPER,
+        "plot_bgcolor": _PAPER,
+        "font": {"size": 12.5, "color": _INK},
+        "hoverlabel": {"bgcolor": _PAPER, "bordercolor": _MUTED, "font": {"color": _INK}, "align": "left"},
+        "hovermode": "closest",
+        "showlegend": False,
+        "margin": {"l": 58, "r": 16, "t": 12, "b": 48},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
+        "barmode": "overlay",
+        "bargap": 0,
+        "xaxis": {**_AXIS, "showline": True, "ticks": "outside"},
+        "yaxis": _AXIS,
+    }
+}
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS = (
+    "circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "triangle-left", "triangle-right",
+)  # fmt: skip
+
+
+def looks(groups: Sequence[Group], first: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns the name, the line and the marker of each group's curves, no two alike among the first 36.
+
+    Args:
+        groups: All groups.
+        first: Those that are shown at first.
+    """
+    places = {index: place for place, index in enumerate(dict.fromkeys([*first, *range(len(groups))]))}
+    return [_look(places[index]) | {"name": html.escape(one_line(group.label))} for index, group in enumerate(groups)]
+
+
+def _look(place: int) -> dict[str, Any]:
+    color = COLORS[place % len(COLORS)]
+    edge = {"width": 0.6, "color": _PAPER}
+    marker = {"color": color, "symbol": _SYMBOLS[place % len(_SYMBOLS)], "size": 6, "line": edge}
+    return {"line": {"color": color, "dash": _DASHES[place % len(_DASHES)], "width": 2}, "marker": marker}
+
+
+def levels(groups: Sequence[Group], targets: Sequence[float]) -> list[dict[str, Any]]:
+    """Returns horizontal lines: at the best possible perplexity, where it is known, and at the targets."""
+    losses = [run["best_loss"] for group in groups for run in group.summaries if run["best_loss"] is not None]
+    found = [(math.exp(min(losses)), "dot", f"best possible {perplexity(math.exp(min(losses)))}")] if losses else []
+    found += [(target, "dash", f"target {target_text(target)}") for target in targets]
+    return [
+        {
+            "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": short(level), "y1": short(level),
+            "line": {"color": _MUTED, "width": 1.2, "dash": dash},
+            "label": {
+                "text": text, "textposition": "start", "yanchor": "bottom",
+                "font": {"color": _MUTED, "size": 11},
+            },
+        }
+        for level, dash, text in found
+    ]  # fmt: skip
+
+
+def staleness(group: Group) -> dict[str, Any] | None:
+    """Returns the histogram of the staleness of a group's rounds, in few enough bars, None where none arrived."""
+    stale = np.concatenate([record.rounds["staleness"].to_numpy() for record in group.records])
+    if not len(stale):
+        return None
+    width = -(-(int(stale.max()) + 1) // STALENESS_BARS)
+    rounds = np.bincount(stale // width)
+    first = np.arange(len(rounds)) * width
+    names = [f"{low}" if width == 1 else f"{low} to {low + width - 1}" for low in first]
+    return {
+        "x": shortened(first + (width - 1) / 2),
+        "y": shortened(100 * rounds / len(stale)),
+        "customdata": [[name, f"{count:,}"] for name, count in zip(names, rounds, strict=True)],
+    }
+
+
+def details(group: Group) -> dict[str, Any]:
+    """Returns the figures of one run of a group, the first in which a round arrived, by where they are drawn."""
+    arrived = only([group], lambda record: not record.rounds.empty)
+    record = arrived[0].records[0]
+    table = workers_of(record)
+    return {
+        "timeline-plot": timeline(record, table),
+        "shares-plot": shares(table),
+        "by-worker-plot": staleness_by_worker(arrived[0]),
+    }
+
+
+def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
+    """Returns what some workers did, from the start for as long as the rounds are few enough.
+
+    Args:
+        record: A run in which at least one round arrived.
+        table: Of its workers.
+    """
+    end_s = float(record.summary["simulated_seconds"])
+    shown = sample_workers(table, TIMELINE_WORKERS)
+    rounds = record.rounds[record.rounds["worker"].isin(shown)].sort_values("ready_s", kind="stable")
+    until_s = end_s if len(rounds) <= TIMELINE_ROUNDS else float(rounds["ready_s"].iloc[TIMELINE_ROUNDS])
+    if until_s <= 0:  # more workers' first rounds than are held
+        until_s = float(rounds["arrival_s"].iloc[:TIMELINE_ROUNDS].max())
+    first_s = min(until_s, readable_s(rounds))
+    unit = time_unit(first_s)
+    spans = spans_of(record, shown, until_s)
+    moments = spans[spans["first_s"] <= until_s]
+    spans = spans[spans["first_s"] < until_s].assign(length_s=np.minimum(spans["last_s"], until_s) - spans["first_s"])
+    row = pd.Series(range(len(shown)), index=shown)
+    traces = []
+    for what in (*SPANS, ABSENT):
+        part = spans[spans["what"] == what]
+        own = {"base": shortened(part["first_s"] / unit.size)}
+        own |= {"customdata": record.rounds["round"][part["row"]].tolist()} if what in SPANS else {}
+        traces.append(_bars(what, row[part["worker"]], part["length_s"] / unit.size, unit.unit, **own))
+    lost, updates = (moments[moments["what"] == what] for what in (ROUND_LOST, UPDATE))
+    cross = {"symbol": "x", "size": 8, "color": LOST_COLOR, "line": {"width": 1, "color": _PAPER}}
+    traces.append(_marks(ROUND_LOST, row[lost["worker"]].tolist(), lost["first_s"], unit, cross))
+    tick = {"symbol": "line-ns-open", "size": 13, "color": _INK, "line": {"width": 1.2, "color": _INK}}
+    updates = updates.head(TIMELINE_ROUNDS)
+    traces.append(_marks(UPDATE, [len(shown)] * len(updates), updates["first_s"], unit, tick))
+    bounds = {"range": [0, first_s / unit.size], "minallowed": 0, "maxallowed": until_s / unit.size}
+    layout = _rows([*_names(table, shown), "server"], f"simulated time ({unit.unit})", bounds)
+    more = "drag or zoom for the rest."
+    if until_s < end_s:
+        more = f"drag to the right for more, up to {short_duration(until_s)}, which is what this page holds."
+    said = (
+        f"Seed {record.summary['seed']}. Shown at first: {short_duration(first_s)} of {short_duration(end_s)}; {more}"
+    )
+    rows = "Rows are workers, with their measured seconds per local step. Blank: a round that never arrived."
+    return {"traces": traces, "layout": layout, "note": " ".join([said, *_sampled(shown, table), rows])}
+
+
+def shares(table: pd.DataFrame) -> dict[str, Any]:
+    """Returns the shares of the time of a run's workers, of which `table` has a row each."""
+    shown = sample_workers(table, WORKERS)
+    workers = table.set_index("worker").loc[shown]
+    rows = pd.Series(range(len(shown)))
+    traces = [
+        _bars(what, rows, 100 * workers[what], "%", name="lost or absent" if what == LOST else what)
+        for what in ("compute", "pull", "push", "wait", LOST)
+        if workers[what].any()
+    ]
+    layout = _rows(_names(table, shown), "share of the time (%)", {"range": [0, 100], "fixedrange": True})
+    return {"traces": traces, "layout": layout | {"barmode": "stack"}, "note": " ".join(_sampled(shown, table))}
+
+
+def staleness_by_worker(group: Group) -> dict[str, Any]:
+    """Returns the staleness of each worker's rounds, or, of many workers, of each tenth of them by speed.
+
+    Args:
+        group: Runs in each of which a round arrived.
+    """
+    rows, _ = staleness_by_bin([group])
+    rows = rows[rows["place"] != ALL]
+    x = [f"{place} of {DECILES}" if place.startswith("tenth") else f"worker {place}" for place in rows["place"]]
+
+    numbers = rows[["min", "first_quartile", "mean", "third_quartile", "max"]].to_numpy(float)
+
+    def between(low: int, high: int, width: float, opacity: float) -> dict[str, Any]:
+        ends = np.column_stack([numbers[:, [low, high]], np.full(len(numbers), np.nan)])
+        places = [place for name in x for place in (name, name, None)]
+        style = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"color": COLORS[0], "width": width}}
+        return {"x": places, "y": shortened(ends.ravel()), "opacity": opacity, **style}
+
+    texts = [
+        f"middle half {significant(first)} to {significant(third)}, all {significant(low)} to {significant(high)}"
+        for low, first, _, third, high in numbers.tolist()
+    ]
+    means = {
+        "type": "scatter", "mode": "markers", "x": x, "y": shortened(numbers[:, 2]), "customdata": texts,
+        "marker": {"color": COLORS[0], "size": 8, "line": {"width": 1, "color": _PAPER}},
+        "hovertemplate": "<b>%{x}</b><br>mean %{y:.3g}<br>%{customdata}<extra></extra>",
+    }  # fmt: skip
+    traces = [between(0, 4, 1.5, 1), between(1, 3, 9, 0.45), means]
+    layout = {
+        "height": 320,
+        "margin": {"l": 58, "r": 16, "t": 12, "b": 60},
+        "xaxis": {"showgrid": False, "zeroline": False, "fixedrange": True, "type": "category"},
+        "yaxis": {"title": {"text": "staleness"}, "rangemode": "tozero"},
+    }
+    return {"traces": traces, "layout": layout}
+
+
+def _bars(what: str, row: "pd.Series[int]", length: "pd.Series[float]", unit: str, **further: Any) -> dict[str, Any]:
+    """Returns horizontal bars in the colour and hatch of a phase; `base` is where they start, customdata the round."""
+    face, ink, hatch = PHASES[what]
+    pattern = {"shape": hatch[:1], "fgcolor": ink, "bgcolor": face, "fillmode": "replace", "size": 5, "solidity": 0.22}
+    start = "from %{base:,.4~r} to " if "base" in further else ""
+    number = "<br>round %{customdata}" if "customdata" in further else ""
+    return {
+        "type": "bar", "orientation": "h", "name": what, "y": row.tolist(), "x": shortened(length), "width": 0.74,
+        "marker": {"color": face, "line": {"width": 0}, "pattern": pattern},
+        "hovertemplate": f"<b>%{{fullData.name}}</b> {start}%{{x:,.4~r}} {unit}{number}<extra></extra>",
+        **further,
+    }  # fmt: skip
+
+
+def _marks(
+    what: str, row: Sequence[int], time_s: "pd.Series[float]", unit: Unit, marker: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "name": what, "y": row, "x": shortened(time_s / unit.size),
+        "marker": marker, "hovertemplate": f"<b>{what}</b> at %{{x:,.4~r}} {unit.unit}<extra></extra>",
+    }  # fmt: skip
+
+
+def _rows(names: Sequence[str], title: str, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the layout of bars in named rows, the first one above."""
+    axis = {"range": [len(names) - 0.4, -0.6], "tickvals": list(range(len(names))), "ticktext": names}
+    return {
+        "height": 100 + 26 * len(names),
+        "showlegend": True,
+        "margin": {"l": 92, "r": 16, "t": 28, "b": 48},
+        "xaxis": {"title": {"text": title}, **bounds},
+        "yaxis": {**axis, "fixedrange": True, "showgrid": False, "zeroline": False},
+    }
+
+
+def _names(table: pd.DataFrame, shown: list[int]) -> list[str]:
+    labels = worker_labels(table.set_index("worker", drop=False).loc[shown])
+    return [label.removeprefix("worker ") for label in labels]
+
+
+def _sampled(shown: Sequence[int], table: pd.DataFrame) -> Iterable[str]:
+    if len(shown) < len(table):
+        yield f"{len(shown)} of {len(table):,} workers, evenly spaced from fastest to slowest."
