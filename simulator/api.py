@@ -111,7 +111,7 @@ def simulate_all(
     experiments: Simulated,
     *,
     trainer: Literal["batched", "serial", "null"] | None = None,
-    workshop: Any = None,
+    cache: Any = None,
     reuse: bool = True,
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
@@ -121,7 +121,7 @@ def simulate_all(
     Args:
       experiments: as `vary` takes them, or its result.
       trainer: "batched", "serial", or "null" for the timelines alone; the experiments' own choice when None.
-      workshop: a `Workshop`, shares data, compiled programs and pretraining with other simulations.
+      cache: a `Cache`, shares data, compiled programs and pretraining with other simulations.
       reuse: whether to reuse the training of a simulation with the same order of events.
       progress: draws a bar for each, in terminals and in notebooks.
       trackers: notified of every simulation, see `TensorBoard` and `WeightsAndBiases`.
@@ -141,18 +141,16 @@ def simulate_all(
     from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))
-    workshop = _checked(points, workshop, data=trainer != "null")
+    cache = _checked(points, cache, data=trainer != "null")
     runs, failures = Runs(), list[tuple[int, Exception]]()
     with _view(len(points), progress) as view:
         each = [point.experiment for point in points], [point.label for point in points]
-        plan = sharing(*each, workshop) if reuse and trainer is None else Reuse()
+        plan = sharing(*each, cache) if reuse and trainer is None else Reuse()
         for index, (point, name) in enumerate(zip(points, names_of(points), strict=True)):
             observer = view.begin(point.label) if view else None
             share = plan.share(index)
             try:
-                record = simulate_point(
-                    point, name, observer, trackers, trainer=trainer, workshop=workshop, share=share
-                )
+                record = simulate_point(point, name, observer, trackers, trainer=trainer, cache=cache, share=share)
             except Exception as error:  # whatever it is, it is this point's
                 if len(points) == 1:
                     raise
@@ -183,24 +181,24 @@ def _settled(points: list[Point]) -> list[Point]:
     return points
 
 
-def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
-    """Checks every experiment; returns the workshop, a new one if none is given."""
-    from simulator.learning import Workshop
+def _checked(points: Sequence[Point], cache: Any, *, data: bool) -> Any:
+    """Checks every experiment; returns the cache, a new one if none is given."""
+    from simulator.learning import Cache
     from simulator.progress.live import PreparationView
     from simulator.simulation.checks import Shortages, check
 
     with PreparationView(Console(stderr=True)) as shown:
-        workshop = workshop or Workshop(shown)
-        problems, shortages = [], Shortages(workshop)
+        cache = cache or Cache(shown)
+        problems, shortages = [], Shortages(cache)
         for point in points:
-            found = check(point.experiment, workshop, data=data, memory=False)
+            found = check(point.experiment, cache, data=data, memory=False)
             problems += found
             if data and not found:
                 shortages.look(point.experiment)
         problems += shortages.problems()
     if problems:
         raise ExperimentError(problems)
-    return workshop
+    return cache
 
 
 @contextlib.contextmanager

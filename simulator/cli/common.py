@@ -14,7 +14,7 @@ from simulator.host.text import plural, visible
 if TYPE_CHECKING:
     from simulator.cluster import Length
     from simulator.experiment import Document, Experiment, Point, Problem
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
 
 File = Annotated[Path, typer.Argument(help="experiment file", show_default=False)]
 Settings = Annotated[
@@ -85,7 +85,7 @@ def read_points(
     data: LookAt = "all",
     train: bool = False,
     memory: float = 1.0,
-) -> "tuple[Document, list[Point], Workshop]":
+) -> "tuple[Document, list[Point], Cache]":
     """Reads a file and reports everything that is wrong, with the data too if asked, before anything is simulated.
 
     Args:
@@ -94,7 +94,7 @@ def read_points(
       variant: only this one.
       data: points whose data are read: "all", those with "uneven" shards, or "none".
       train: whether the points are to be trained: then a lack of memory is a mistake too.
-      memory: the host's available memory, as a `Workshop` takes it.
+      memory: the host's available memory, as a `Cache` takes it.
 
     Raises:
       ExperimentError: with everything that is wrong.
@@ -109,7 +109,7 @@ def read_points(
         raise ExperimentError(
             document.problem(tuple(each.key.split(".")), each.message, each.value) for each in shortages
         )
-    return document, points, look.workshop
+    return document, points, look.cache
 
 
 def say_what(
@@ -142,11 +142,13 @@ def say_what(
         say(f"note: {note}")
 
 
-def few_windows(points: "Iterable[Point]", workshop: "Workshop") -> Iterator[str]:
+def few_windows(points: "Iterable[Point]", cache: "Cache") -> Iterator[str]:
     """Yields a note for every point with fewer windows to evaluate on than requested."""
+    from simulator.learning import Setup
+
     for point in points:
         asked = point.experiment.evaluate.windows
-        of_all, of_shards = workshop.evaluated_windows(point.experiment)
+        of_all, of_shards = Setup(point.experiment, cache).evaluated_windows
         if of_all < asked:
             yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
         if of_shards is not None and min(of_shards) < min(asked, of_all):
@@ -177,29 +179,30 @@ def check_points(file: Path, settings: Sequence[str] | None, variant: str | None
     """Checks a file like `read_points` without simulating it: a lack of memory here is no mistake."""
     from simulator.cluster import length_at_most
     from simulator.experiment import expand, load_document
+    from simulator.learning import Setup
     from simulator.simulation.checks import cluster_of
 
     document = load_document(file, settings or ())
     with _looking("all" if data else "none", train=data) as look:
         points = expand(document, variant=variant, check=look.problems)
-    costs = [look.workshop.costs(point.experiment) for point in points]
+    costs = [Setup(point.experiment, look.cache).costs for point in points]
     lengths = [
         (point, length_at_most(point.experiment, cluster_of(point.experiment, cost)))
         for point, cost in zip(points, costs, strict=True)
     ]
     long, shortages = [each for each in lengths if each[1].is_long], look.shortages.problems()
-    few = list(few_windows(points, look.workshop)) if data and not shortages else []
+    few = list(few_windows(points, look.cache)) if data and not shortages else []
     return Checked(document, points, [cost.parameters for cost in costs], shortages, long, few)
 
 
 class _Look:
     """Finds mistakes of experiments, and simulations that do not fit into memory."""
 
-    def __init__(self, data: LookAt, workshop: "Workshop", *, train: bool):
+    def __init__(self, data: LookAt, cache: "Cache", *, train: bool):
         from simulator.simulation.checks import Shortages
 
-        self._data, self.workshop, self._train = data, workshop, train
-        self.shortages = Shortages(workshop)
+        self._data, self.cache, self._train = data, cache, train
+        self.shortages = Shortages(cache)
 
     def problems(self, experiment: "Experiment") -> "list[Problem]":
         """Returns an experiment's mistakes; if there are none, collects a shortage of memory."""
@@ -207,7 +210,7 @@ class _Look:
 
         even = getattr(getattr(experiment, "data", None), "even", True)
         data = self._data == "all" or (self._data == "uneven" and not even)
-        found = check(experiment, self.workshop, data=data, memory=False)
+        found = check(experiment, self.cache, data=data, memory=False)
         if self._train and not found:
             self.shortages.look(experiment)
         return found
@@ -219,8 +222,8 @@ def _looking(data: LookAt, *, train: bool, memory: float = 1.0) -> "Iterator[_Lo
     begin_jax()
     from rich.console import Console
 
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.progress.live import PreparationView
 
     with PreparationView(Console(stderr=True)) as view:
-        yield _Look(data, Workshop(view, memory=memory), train=train)
+        yield _Look(data, Cache(view, memory=memory), train=train)

@@ -26,7 +26,7 @@ from simulator.host.text import plural
 
 if TYPE_CHECKING:
     from simulator.experiment import Document, Point
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
@@ -87,15 +87,15 @@ def run(
     keep_compiled_programs()
     use_plugins(plugin)
     memory_here = 1.0 if isinstance(where, Local) else math.inf  # of the cluster's machines nothing is known yet
-    document, points, workshop = read_points(file, settings, variant, train=True, memory=memory_here)
-    _say_what(file, points, workshop)
+    document, points, cache = read_points(file, settings, variant, train=True, memory=memory_here)
+    _say_what(file, points, cache)
     if dry_run:
-        _estimate(points, workshop, rate, reuse=reuse)
+        _estimate(points, cache, rate, reuse=reuse)
         return
     with output_folder(out, points[0].experiment.name, resume=resume) as folder:
         traced = _profile(folder) if profile else None
         trackers = _trackers(tracker, folder)
-        sweep = Sweep(points, workshop, folder, where, reuse=reuse, profile=traced, trackers=trackers)
+        sweep = Sweep(points, cache, folder, where, reuse=reuse, profile=traced, trackers=trackers)
         records, failures = sweep.run()
         if records:
             _report(document, [point.variant for point in points], records, folder)
@@ -119,13 +119,13 @@ def timeline(
 
     outlast_readers()
     use_plugins(plugin)
-    _, points, workshop = read_points(file, settings, variant, data="uneven")
-    _say_what(file, points, workshop, trains=False)
+    _, points, cache = read_points(file, settings, variant, data="uneven")
+    _say_what(file, points, cache, trains=False)
     for path, search in points[0].searches.items():
         say(f"{path} is searched: these are timelines at {search.ends[0]}")
     points = [dataclasses.replace(point, searches={}) for point in points]
     with output_folder(out, f"{points[0].experiment.name}-timeline", resume=None) as folder:
-        records, failures = Sweep(points, workshop, folder, trainer="null", reuse=False).run()
+        records, failures = Sweep(points, cache, folder, trainer="null", reuse=False).run()
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):
         console.print(worker_rich_table(record, title=label), "")
@@ -137,10 +137,12 @@ def timeline(
         raise PointsFailedError(failures, records)
 
 
-def _say_what(file: Path, points: "Sequence[Point]", workshop: "Workshop", *, trains: bool = True) -> None:
+def _say_what(file: Path, points: "Sequence[Point]", cache: "Cache", *, trains: bool = True) -> None:
     """Prints the simulations to run, and a note if there are fewer windows to evaluate on than requested."""
-    parameters = (workshop.costs(point.experiment).parameters for point in points)
-    say_what(file, points, parameters, few_windows(points, workshop) if trains else ())
+    from simulator.learning import Setup
+
+    parameters = (Setup(point.experiment, cache).costs.parameters for point in points)
+    say_what(file, points, parameters, few_windows(points, cache) if trains else ())
 
 
 def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bool) -> None:
@@ -188,13 +190,13 @@ def _report(document: "Document", variants: "Sequence[str]", records: "Sequence[
         say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
 
 
-def _estimate(points: Any, workshop: Any, rate: str | None, *, reuse: bool) -> None:
+def _estimate(points: Any, cache: Any, rate: str | None, *, reuse: bool) -> None:
     """Prints the points and their estimated cost."""
     from rich.console import Console
 
     from simulator.sweep.estimate import estimate, estimate_table, read_rate
 
-    found = estimate(points, workshop, read_rate(rate), reuse=reuse)
+    found = estimate(points, cache, read_rate(rate), reuse=reuse)
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)

@@ -1,6 +1,7 @@
 """Training: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
 from simulator.learning import learner_state
+from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
 from simulator.learning.lane_schedule import default_lanes, launch_overhead
 from simulator.learning.learner_state import SnapshotError
@@ -24,17 +25,17 @@ from simulator.learning.optimizers.staleness import (
     scale_by_staleness,
 )
 from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient
-from simulator.learning.round_data import Feed
+from simulator.learning.round_data import RoundData
 from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.setup import Setup
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer
-from simulator.learning.workshop import Workshop
 
 __all__ = [
     "BatchedTrainer",
     "BufferedState",
+    "Cache",
     "DelayedNesterovState",
     "Evaluator",
-    "Feed",
     "MemoryNeedError",
     "ModelCosts",
     "ModelError",
@@ -42,14 +43,15 @@ __all__ = [
     "OuterPrograms",
     "Programs",
     "Recipe",
+    "RoundData",
     "RoundInputs",
     "RoundResult",
     "SerialTrainer",
     "Server",
+    "Setup",
     "SnapshotError",
     "Ticket",
     "Trainer",
-    "Workshop",
     "as_used",
     "buffered",
     "build_inner",

@@ -13,7 +13,7 @@ from simulator.sweep.folder import SWEEP_FILE
 
 if TYPE_CHECKING:
     from simulator.experiment import Experiment, Point
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
 
 _FORMAT = 1
 
@@ -139,7 +139,7 @@ def tasks_of(
     return tasks
 
 
-def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) -> list[list[int]]:
+def groups_of(runs: Sequence[PlannedRun], cache: "Cache", *, reuse: bool) -> list[list[int]]:
     """Returns the groups of points that share training: each is to be simulated by one process.
 
     Raises:
@@ -150,7 +150,7 @@ def groups_of(runs: Sequence[PlannedRun], workshop: "Workshop", *, reuse: bool) 
     from simulator.sweep.reuse_plan import sharing
 
     experiments = [experiment_of(run) for run in runs]
-    return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))
+    return sharing(experiments, [run.label for run in runs], cache).groups(len(runs))
 
 
 def start_of(run: PlannedRun) -> str:

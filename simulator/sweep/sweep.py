@@ -19,7 +19,7 @@ from simulator.sweep.progress_file import Board
 
 if TYPE_CHECKING:
     from simulator.experiment import Point, Simulated
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
     from simulator.record import RunRecord
@@ -70,7 +70,7 @@ class Sweep:
 
     Attributes:
       points: to simulate.
-      workshop: in which they were checked.
+      cache: in which they were checked.
       folder: for their records.
       engine: where they are simulated.
       trainer: of all; each one's own choice when None.
@@ -81,7 +81,7 @@ class Sweep:
     """
 
     points: "Sequence[Point]"
-    workshop: "Workshop"
+    cache: "Cache"
     folder: Path
     engine: Engine = Local()
     trainer: "TrainerKind | None" = None
@@ -134,7 +134,9 @@ class Sweep:
 
     def _weights(self) -> list[float]:
         """Returns the cost of each point: operations, as far as the budget tells."""
-        costs = [self.workshop.costs(point.experiment).flops_per_step for point in self.points]
+        from simulator.learning import Setup
+
+        costs = [Setup(point.experiment, self.cache).costs.flops_per_step for point in self.points]
         steps = [point.experiment.budget.local_steps for point in self.points]
         if any(each is None for each in steps):
             return costs
@@ -147,7 +149,7 @@ class Sweep:
         if isinstance(engine, Local) and engine.jobs == 1:
             everything = [[run.index for run in runs]]
             return tasks_of(runs, everything, known, reuse=self.reuse), self._in_process(board, stop)
-        groups = groups_of(runs, self.workshop, reuse=self.reuse)
+        groups = groups_of(runs, self.cache, reuse=self.reuse)
         tasks = tasks_of(runs, groups, known, reuse=self.reuse)
         if isinstance(engine, OnRay):
             from simulator.sweep.executors.ray import RayExecutor
@@ -164,7 +166,7 @@ class Sweep:
     def _in_process(self, board: Board, stop: StopSignals) -> InProcess:
         return InProcess(
             self.folder,
-            self.workshop,
+            self.cache,
             board,
             stop,
             trainer=self.trainer,
@@ -247,7 +249,7 @@ def run_points(
       ValueError: there are no points, jobs is below 1, or both jobs and an engine are given.
       Interrupted: SIGINT, SIGTERM or SIGHUP has come; points under way are checkpointed.
     """
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.report.runs import Runs
     from simulator.sweep.folder import output_folder
     from simulator.sweep.outcomes import PointsFailedError
@@ -260,7 +262,7 @@ def run_points(
     if engine is not None and jobs != 1:
         raise ValueError(f"jobs is {jobs} and an engine is given too: leave one of them out")
     with output_folder(Path(folder), given[0].experiment.name, resume=resume) as where:
-        sweep = Sweep(given, Workshop(), where, engine or Local(jobs), reuse=reuse)
+        sweep = Sweep(given, Cache(), where, engine or Local(jobs), reuse=reuse)
         records, failures = sweep.run()
     if failures:
         raise PointsFailedError(failures, records, where)

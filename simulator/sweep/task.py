@@ -13,7 +13,7 @@ from simulator.sweep.plan import PlannedRun, Task, experiment_of, point_of
 
 if TYPE_CHECKING:
     from simulator.experiment import Point
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.progress.observer import Observer
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
@@ -28,7 +28,7 @@ class TaskRunner:
 
     Args:
       folder: that of all.
-      workshop: shares data, compiled programs and pretraining between the points.
+      cache: shares data, compiled programs and pretraining between the points.
       begin: called with every point that is simulated; returns its observer.
       stop: asked after every event whether to checkpoint and stop.
       trainer: of all points; each one's own choice when None.
@@ -43,7 +43,7 @@ class TaskRunner:
     def __init__(
         self,
         folder: Path,
-        workshop: "Workshop",
+        cache: "Cache",
         begin: "Callable[[PlannedRun], Observer]",
         stop: Callable[[], bool],
         *,
@@ -54,7 +54,7 @@ class TaskRunner:
     ):
         self._profile, self._trackers = profile, trackers
         self.current: PlannedRun | None = None
-        self._folder, self._workshop, self._begin, self._stop = folder, workshop, begin, stop
+        self._folder, self._cache, self._begin, self._stop = folder, cache, begin, stop
         self._trainer, self._keep_going = trainer, keep_going
 
     def outcomes(self, task: Task) -> Iterator[Outcome]:
@@ -95,7 +95,7 @@ class TaskRunner:
         if not task.reuse:
             return Reuse()
         labels = [run.label for run in task.runs]
-        return sharing([experiment_of(run) for run in task.runs], labels, self._workshop, self._stop)
+        return sharing([experiment_of(run) for run in task.runs], labels, self._cache, self._stop)
 
     def _outcome(self, run: PlannedRun, share: "SharedTraining") -> Outcome:
         try:
@@ -123,7 +123,7 @@ class TaskRunner:
             observer,
             self._trackers,
             trainer=self._trainer,
-            workshop=self._workshop,
+            cache=self._cache,
             checkpoints=self._folder / run.folder / CHECKPOINTS,
             share=share,
             stop=self._stop,

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from simulator import (
+    Cache,
     ExperimentError,
     ServerView,
     SynchronizationPolicy,
-    Workshop,
     load,
     register_local_steps,
     register_shard_choice,
@@ -29,7 +29,7 @@ from simulator.simulation.checks import check
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9, "weight": 1.0}
 
 
@@ -80,7 +80,7 @@ def own_names(monkeypatch):
 
 
 def timeline(**changes):
-    return simulate(tiny(**changes), trainer="null", workshop=WORKSHOP)
+    return simulate(tiny(**changes), trainer="null", cache=CACHE)
 
 
 def own(kind, **arguments):
@@ -110,10 +110,10 @@ def test_everybody_as_a_share_is_the_built_in_policy_of_the_same_meaning():
 
 @pytest.mark.usefixtures("mixed_dtypes")
 def test_a_policy_that_averages_everybody_trains_what_a_barrier_does():
-    barrier = simulate(tiny(synchronization={"kind": "barrier"}, outer=NESTEROV), workshop=WORKSHOP)
-    averaged = simulate(tiny(synchronization=own("averaged", share=1.0), outer=NESTEROV), workshop=WORKSHOP)
+    barrier = simulate(tiny(synchronization={"kind": "barrier"}, outer=NESTEROV), cache=CACHE)
+    averaged = simulate(tiny(synchronization=own("averaged", share=1.0), outer=NESTEROV), cache=CACHE)
     assert averaged.summary["parameters_hash"] == barrier.summary["parameters_hash"]
-    half = simulate(tiny(synchronization=own("averaged", share=0.5), outer=NESTEROV), workshop=WORKSHOP)
+    half = simulate(tiny(synchronization=own("averaged", share=0.5), outer=NESTEROV), cache=CACHE)
     assert half.summary["parameters_hash"] != barrier.summary["parameters_hash"]
     assert set(half.rounds["outcome"]) == {"applied", "dropped"}
     assert verify(half) == []
@@ -243,14 +243,14 @@ def test_a_factory_that_makes_no_policy_is_refused(made, message):
 def test_a_factory_that_makes_no_fitting_function_is_refused_before_the_run(section, made, message):
     register_local_steps("wrong", lambda local_steps: made)
     register_shard_choice("wrong", lambda sizes: made)
-    [problem] = check(tiny(**{section: own("wrong")}), WORKSHOP)
+    [problem] = check(tiny(**{section: own("wrong")}), CACHE)
     assert problem.key == f"{section}.kind"
     assert re.match(f"its factory returned {message}", problem.message)
 
 
 def test_what_a_factory_raises_is_said_with_its_line():
     register_local_steps("broken", lambda local_steps, size: size[local_steps])
-    [problem] = check(tiny(local_steps=own("broken", size={})), WORKSHOP)
+    [problem] = check(tiny(local_steps=own("broken", size={})), CACHE)
     assert problem.key == "local_steps.arguments"
     assert re.match(r"broken refuses them: KeyError at line \d+ of .*test_registered_policies.py: 5", problem.message)
 

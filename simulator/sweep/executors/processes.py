@@ -234,7 +234,7 @@ def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> N
     surroundings.enter()
     from simulator.host.compile_cache import keep_compiled_programs
     from simulator.host.signals import Stopped
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.sweep.executors.messages import Over, Stood, Teller
     from simulator.sweep.outcomes import Finished
     from simulator.sweep.task import TaskRunner
@@ -250,7 +250,7 @@ def _work(connection: Connection, folder: Path, surroundings: Surroundings) -> N
                 return stop()
 
             begin = lambda run: Teller(run, connection.send)  # noqa: E731
-            runner = TaskRunner(folder, Workshop(memory=surroundings.memory), begin, stopping)
+            runner = TaskRunner(folder, Cache(memory=surroundings.memory), begin, stopping)
             connection.send(Ready())
             while (task := connection.recv()) is not None:
                 try:

@@ -25,7 +25,7 @@ from simulator.sweep.plan import PlannedRun, Task
 
 PIECE_BYTES = 2**24
 _INCOMING = ".incoming"
-_workshops: dict[float, Any] = {}  # of this process: Ray gives it one task after another
+_caches: dict[float, Any] = {}  # of this process: Ray gives it one task after another
 
 
 def carry_out(
@@ -48,19 +48,19 @@ def carry_out(
     """
     surroundings.enter()
     from simulator.host.compile_cache import keep_compiled_programs
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.sweep.task import TaskRunner
 
     keep_compiled_programs()
-    if surroundings.memory not in _workshops:
-        _workshops[surroundings.memory] = Workshop(memory=surroundings.memory)
+    if surroundings.memory not in _caches:
+        _caches[surroundings.memory] = Cache(memory=surroundings.memory)
     with tempfile.TemporaryDirectory(prefix="tardigrad-") as name:
         folder = Path(name)
         runs = {run.index: run for run in task.runs}
         for index, what, path, pieces in files:
             _put(_home(folder / runs[index].folder, what) / path, pieces)
         sender = _Sender(task, folder, send)
-        runner = TaskRunner(folder, _workshops[surroundings.memory], sender.begin, lambda: sender.stopping)
+        runner = TaskRunner(folder, _caches[surroundings.memory], sender.begin, lambda: sender.stopping)
         try:
             for outcome in runner.outcomes(task):
                 sender.over(outcome)

@@ -13,7 +13,7 @@ from simulator.sweep.plan import Task
 from simulator.sweep.task import TaskRunner
 
 if TYPE_CHECKING:
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
     from simulator.progress.profiler import Profile
     from simulator.progress.trackers import Tracker
     from simulator.simulation.simulate import TrainerKind
@@ -24,7 +24,7 @@ class InProcess:
 
     Args:
       folder: that of all points.
-      workshop: shares data, compiled programs and pretraining between them.
+      cache: shares data, compiled programs and pretraining between them.
       watch: notified of their progress.
       stop: says when to stop.
       trainer: of all points; each one's own choice when None.
@@ -36,7 +36,7 @@ class InProcess:
     def __init__(
         self,
         folder: Path,
-        workshop: "Workshop",
+        cache: "Cache",
         watch: Watch,
         stop: StopSignals,
         *,
@@ -52,7 +52,7 @@ class InProcess:
 
         self._runner = TaskRunner(
             folder,
-            workshop,
+            cache,
             watch.begin,
             stop,
             trainer=trainer,

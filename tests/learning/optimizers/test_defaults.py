@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment, registry
 from simulator.learning import as_used, register_outer
 from simulator.learning.optimizers import outer as outer_registry
@@ -69,13 +69,13 @@ def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pyt
     ],
 )
 def test_a_resolved_experiment_is_valid_stays_as_it_is_and_learns_the_same(changes: Any, mixed_dtypes: None, tmp_path):
-    workshop = Workshop()
+    cache = Cache()
     experiment = tiny(**FEW | changes)
-    record = simulate(experiment, workshop=workshop)
+    record = simulate(experiment, cache=cache)
     assert record.experiment == as_used(experiment) != experiment.model_dump(mode="json")
     record.write(tmp_path)
     resolved = Experiment.model_validate(RunRecord.read(tmp_path).experiment)
-    again = simulate(resolved, workshop=workshop)
+    again = simulate(resolved, cache=cache)
     assert again.experiment == record.experiment
     assert again.summary["parameters_hash"] == record.summary["parameters_hash"]
     assert again.evaluations.equals(record.evaluations)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import ExperimentError
 from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning import OptimizerError, build_outer, register_outer
@@ -106,11 +106,11 @@ def test_what_is_told_changes_what_is_learned(kind: Any, mixed_dtypes: None):
     own = {"outer": {"optimizer": "fresh", "learning_rate": 0.5, "weight": 1.0}}
     staleness = {"kind": "polynomial", "power": 1.0}
     same = {"outer": {"optimizer": "sgd", "learning_rate": 0.5, "weight": 1.0, "staleness": staleness}}
-    workshop = Workshop()
-    losses = [simulate(tiny(**changes, **outer), workshop=workshop).evaluations["loss"] for outer in (own, same)]
+    cache = Cache()
+    losses = [simulate(tiny(**changes, **outer), cache=cache).evaluations["loss"] for outer in (own, same)]
     np.testing.assert_allclose(*losses, rtol=1e-6)
     del same["outer"]["staleness"]
-    assert not np.allclose(losses[0], simulate(tiny(**changes, **same), workshop=workshop).evaluations["loss"])
+    assert not np.allclose(losses[0], simulate(tiny(**changes, **same), cache=cache).evaluations["loss"])
 
 
 def needs_loss(updates, state, params, loss):
@@ -238,10 +238,10 @@ def deep() -> Any:
 
 def test_it_is_tried_on_the_models_own_parameters_before_a_simulation(deep: Any):
     expected = "unlike the parameters: ['layers']['0']['bias'] is float32["
-    workshop = Workshop()
-    [problem] = check(deep, workshop)
+    cache = Cache()
+    [problem] = check(deep, cache)
     assert problem.key == "outer.optimizer"
     assert expected in problem.message
     with pytest.raises(ExperimentError, match=re.escape(expected)) as caught:
-        simulate(deep, workshop=workshop)
+        simulate(deep, cache=cache)
     assert len(str(caught.value).splitlines()) == 1
