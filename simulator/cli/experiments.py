@@ -24,7 +24,6 @@ from simulator.host.text import plural
 if TYPE_CHECKING:
     from simulator.cluster import Length
     from simulator.experiment import Point
-    from simulator.experiment.registry import Factory
     from simulator.experiment.schema.data import DocumentData
 
 
@@ -96,16 +95,8 @@ def explain(
     from simulator.cli.explained import all_keys, explained
     from simulator.experiment.explain import Keys
 
-    keys = Keys(_own_outer() if plugin else None)
+    keys = Keys()
     Console().print(explained(keys.explain(key)) if key else all_keys(keys.rows()))
-
-
-def _own_outer() -> "dict[str, Factory]":
-    """Returns the outer optimizers that plugins have registered."""
-    from simulator.experiment.schema.outer import BUILT_IN_OUTER
-    from simulator.learning.optimizers.outer import outer_optimizers
-
-    return {name: factory for name, factory in outer_optimizers().items() if name not in BUILT_IN_OUTER}
 
 
 def profiles() -> None:

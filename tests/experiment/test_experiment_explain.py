@@ -165,9 +165,16 @@ def share(local_steps: int, floor: int, part: float = 0.5, how: Any = inspect.ge
     """A part of H."""
 
 
-def test_policies_of_ones_own_are_explained_by_their_signature(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(registry._REGISTERED, "local_steps", {"share": share})
-    own = Keys({"plain": lambda learning_rate, **further: None})
+def keys_with(section: registry.SlotName, factories: dict[str, Any]) -> Keys:
+    """The keys where these factories are registered."""
+    with registry.emptied():
+        for name, factory in factories.items():
+            registry.register(section, name, factory)
+        return Keys()
+
+
+def test_policies_of_ones_own_are_explained_by_their_signature():
+    own = keys_with("local_steps", {"share": share})
     explanation = own.explain("local_steps")
     assert explanation.kinds[-1] == ("share", "A part of H.")
     assert explanation.keys[-1].meaning == "arguments of share: floor, part, how"
@@ -198,7 +205,7 @@ def test_factories_of_every_sort_are_explained():
         "builtin": dict,
         "odd": lambda learning_rate, scale=odd, names=(odd, {"a"}), nothing=None, *rest: None,
     }
-    own = Keys(factories)
+    own = keys_with("outer", factories)
     kinds = dict(own.explain("outer").kinds)
     assert kinds["partial"] == "A part of H."
     assert set(kinds) > set(factories)

@@ -70,13 +70,14 @@ def in_turn(sizes):
 
 
 @pytest.fixture(autouse=True)
-def own_names(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert register_synchronization("share", Share) is Share
-    register_synchronization("averaged", Averaged)
-    register_synchronization("late", Late)
-    register_local_steps("slower_do_less", slower_do_less)
-    register_shard_choice("in_turn", in_turn)
+def own_names():
+    with registry.emptied():
+        assert register_synchronization("share", Share) is Share
+        register_synchronization("averaged", Averaged)
+        register_synchronization("late", Late)
+        register_local_steps("slower_do_less", slower_do_less)
+        register_shard_choice("in_turn", in_turn)
+        yield
 
 
 def timeline(**changes):
@@ -273,7 +274,7 @@ def test_the_number_of_workers_is_a_number_among_the_arguments():
 
 @pytest.mark.parametrize("name", ["share", "barrier"])
 def test_a_taken_name_is_refused(name):
-    with pytest.raises(ValueError, match=f"^a synchronization named '{name}' exists already$"):
+    with pytest.raises(ValueError, match=f"^synchronization.kind '{name}' exists already$"):
         register_synchronization(name, Share)
 
 
@@ -282,21 +283,21 @@ def test_the_base_says_what_is_missing():
         SynchronizationPolicy().closes(ServerView(0.0, 0.0, 1, 0, math.inf))
 
 
-def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path, monkeypatch):
+def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path):
     record = timeline(synchronization=own("share"), local_steps=own("slower_do_less"))
     assert unchecked(timeline()) == []
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert verify(record) == []
-    assert unchecked(record) == [
-        "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "
-        "checked",
-        "local_steps 'slower_do_less' is not built in: how many local steps a round has is not checked",
-    ]
     rounds = record.rounds.copy()
     rounds.loc[4, "staleness"] += 1
-    assert {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))} >= {"staleness"}
-    with pytest.raises(ExperimentError, match="unknown kind"):
-        load_tree(record.experiment, tmp_path)
+    with registry.emptied():
+        assert verify(record) == []
+        assert unchecked(record) == [
+            "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "
+            "checked",
+            "local_steps 'slower_do_less' is not built in: how many local steps a round has is not checked",
+        ]
+        assert {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))} >= {"staleness"}
+        with pytest.raises(ExperimentError, match="unknown kind"):
+            load_tree(record.experiment, tmp_path)
 
 
 def load_tree(tree, folder):

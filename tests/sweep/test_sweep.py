@@ -413,8 +413,6 @@ def test_a_name_that_only_this_process_knows_is_explained(tmp_path: Path):
 @contextlib.contextmanager
 def named_shards(name: str) -> Iterator[None]:
     """Has a choice of shards that there are not, by name."""
-    register_shard_choice(name, lambda sizes: lambda worker, assigned, random: 10**6)
-    try:
+    with registry.emptied():
+        register_shard_choice(name, lambda sizes: lambda worker, assigned, random: 10**6)
         yield
-    finally:
-        del registry._REGISTERED["shard_choice"][name]

@@ -28,12 +28,12 @@ def as_used(experiment: Experiment) -> dict[str, Any]:
         given = settings["outer"]["arguments"]
         settings["outer"]["arguments"] = _optimizer_defaults("outer", experiment.outer.optimizer) | given
         settings["outer"]["arguments"].pop("learning_rate", None)
-    for section in registry.BUILT_IN:
+    for section, slot in registry.SLOTS.items():
         policy = getattr(experiment, section)
         if isinstance(policy, registry.NamedPolicy) and policy.is_registered:
             factory = registry.factory_of(policy)
             given = settings[section]["arguments"]
-            settings[section]["arguments"] = _defaults(factory, *registry.GIVEN[section]) | given
+            settings[section]["arguments"] = _defaults(factory, *slot.given) | given
     return settings
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import optax
 
-from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
+from simulator.experiment import registry
+from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.schema.outer import (
     AdamOuter,
     DelayedNesterovOuter,
@@ -22,8 +23,6 @@ from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nes
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
 
 Factory = Callable[..., optax.GradientTransformation]
-
-_REGISTERED: dict[str, Factory] = {}
 
 
 def register_outer(name: str, factory: Factory) -> Factory:
@@ -55,12 +54,7 @@ def register_outer(name: str, factory: Factory) -> Factory:
       >>> point.experiment.outer.arguments
       {'decay': 0.5}
     """
-    if not callable(factory):
-        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
-    if name in _REGISTERED or name in _BUILT_IN:
-        raise ValueError(f"an outer optimizer named {name!r} exists already")
-    _REGISTERED[name] = factory
-    return factory
+    return registry.register("outer", name, factory)
 
 
 def _heavy_ball(learning_rate: float, momentum: float) -> optax.GradientTransformation:
@@ -82,7 +76,7 @@ _BUILT_IN: dict[str, Factory] = {
 
 def outer_optimizers() -> dict[str, Factory]:
     """Returns every outer optimizer that has a name of its own, built in or registered."""
-    return _BUILT_IN | _REGISTERED
+    return _BUILT_IN | registry.registered("outer")
 
 
 def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformationExtraArgs:
@@ -149,31 +143,12 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
     found = factory or factory_of(section, name)
 
     @functools.wraps(found)
-    def build(**arguments: Any) -> optax.GradientTransformation:
-        check_arguments(section, name, found, arguments)
+    def build(learning_rate: Any, **arguments: Any) -> Any:
         if factory is None:
             check_values(section, name, found, arguments)
-        try:
-            return found(**arguments)
-        except Exception as error:
-            message = f"{name} refuses them: {refusal(error)}"
-            raise OptimizerError(f"{section}.arguments", arguments, message) from error
+        return registry.make(section, name, found, arguments, {"learning_rate": learning_rate}, OptimizerError)
 
     return build
-
-
-def check_arguments(section: str, name: str, factory: Factory, arguments: Mapping[str, Any]) -> None:
-    """Checks the names of an optimizer's arguments.
-
-    Raises:
-      OptimizerError: one is not taken by `factory`, or one that it needs is missing.
-    """
-    try:
-        inspect.signature(factory).bind(**arguments)
-    except TypeError as error:
-        taken = [parameter for parameter in inspect.signature(factory).parameters if parameter != "learning_rate"]
-        message = f"{name} does not fit: {error}; it takes {', '.join(taken) or 'none'}"
-        raise OptimizerError(f"{section}.arguments", dict(arguments), message) from error
 
 
 def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> None:
@@ -195,6 +170,8 @@ def check_values(section: str, name: str, factory: Factory, arguments: Mapping[s
     """
     parameters = inspect.signature(factory).parameters
     for key, value in arguments.items():
+        if key not in parameters:
+            continue
         switch = parameters[key].annotation is bool
         if isinstance(value, str) and "dtype" not in key:
             expected = "true or false" if switch or "mask" in key else "a number"

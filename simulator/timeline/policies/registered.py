@@ -43,8 +43,7 @@ def register_synchronization(name: str, factory: Callable[..., Synchronization])
       >>> simulate(point, trainer="null").summary["server_updates"]
       80
     """
-    registry.register("synchronization", name, factory)
-    return factory
+    return registry.register("synchronization", name, factory)
 
 
 def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Callable[..., ChooseSteps]:
@@ -74,8 +73,7 @@ def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Call
       >>> simulate(point, trainer="null").rounds.groupby("worker")["local_steps"].max().tolist()
       [50, 50, 25, 25]
     """
-    registry.register("local_steps", name, factory)
-    return factory
+    return registry.register("local_steps", name, factory)
 
 
 def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Callable[..., ChooseShard]:
@@ -103,8 +101,7 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
       >>> simulate(point, trainer="null").rounds.sort_values("round")["shard"].tolist()[:8]
       [0, 1, 2, 3, 0, 1, 2, 3]
     """
-    registry.register("shard_choice", name, factory)
-    return factory
+    return registry.register("shard_choice", name, factory)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ import optax
 import pytest
 from pydantic import TypeAdapter
 
-from simulator.experiment.schema.outer import BUILT_IN_OUTER, Outer
+from simulator.experiment.registry import SLOTS
+from simulator.experiment.schema.outer import Outer
 from simulator.learning import (
     buffered,
     build_outer,
@@ -62,7 +63,7 @@ CASES = {
     "all wrappers in one another": Case(
         lambda: drop_stale(buffered(optax.chain(delay_compensation(0.1), delayed_nesterov(0.5)), 2), 5)
     ),
-    **{f"schema {name}, all extras": _schema(name) for name in (*BUILT_IN_OUTER, "rmsprop")},
+    **{f"schema {name}, all extras": _schema(name) for name in (*SLOTS["outer"].built_in, "rmsprop")},
 }
 
 

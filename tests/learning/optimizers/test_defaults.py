@@ -8,7 +8,6 @@ import pytest
 from simulator import Cache, simulate
 from simulator.experiment import Experiment, registry
 from simulator.learning import as_used, register_outer
-from simulator.learning.optimizers import outer as outer_registry
 from simulator.record import RunRecord
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
@@ -39,22 +38,21 @@ def test_those_of_pretraining_are_shown_where_it_has_an_optimizer_of_its_own():
     assert (used["weight_decay"], used["arguments"]) == (1e-3, {"b1": 0.8, "b2": 0.99, "mu_dtype": None})
 
 
-def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outer_registry, "_REGISTERED", {})
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    register_outer("own", lambda learning_rate=1.0, cap=2.0, shape=np.sum, rate=float("inf"): None)
-    registry.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
-    registry.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
+def test_those_of_named_outer_optimizers_and_policies_are_shown():
     outer = {"optimizer": "own", "learning_rate": 0.5}
     policies = {"local_steps": {"kind": "own", "arguments": {"least": 2}}, "shard_choice": {"kind": "own"}}
-    used = as_used(tiny(outer=outer, **policies))
-    assert used["outer"]["arguments"] == {"cap": 2.0}
-    assert used["local_steps"]["arguments"] == {"least": 2, "name": "few"}
-    assert used["shard_choice"]["arguments"] == {"least": 1}
-    assert as_used(tiny(outer={"optimizer": "rmsprop", "learning_rate": 0.5}))["outer"]["arguments"]["decay"] == 0.9
-    experiment = tiny(**policies)
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert as_used(experiment)["local_steps"]["arguments"] == {"least": 2}
+    with registry.emptied():
+        register_outer("own", lambda learning_rate=1.0, cap=2.0, shape=np.sum, rate=float("inf"): None)
+        registry.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
+        registry.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
+        used = as_used(tiny(outer=outer, **policies))
+        assert used["outer"]["arguments"] == {"cap": 2.0}
+        assert used["local_steps"]["arguments"] == {"least": 2, "name": "few"}
+        assert used["shard_choice"]["arguments"] == {"least": 1}
+        assert as_used(tiny(outer={"optimizer": "rmsprop", "learning_rate": 0.5}))["outer"]["arguments"]["decay"] == 0.9
+        experiment = tiny(**policies)
+    with registry.emptied():
+        assert as_used(experiment)["local_steps"]["arguments"] == {"least": 2}
 
 
 @pytest.mark.parametrize(

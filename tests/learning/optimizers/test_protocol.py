@@ -1,7 +1,7 @@
 """How optimizers of one's own are called, and what is said of those that cannot step, before anything runs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,10 +11,9 @@ import optax
 import pytest
 
 from simulator import Cache, simulate
-from simulator.experiment import ExperimentError
+from simulator.experiment import ExperimentError, registry
 from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning import OptimizerError, build_outer, register_outer
-from simulator.learning.optimizers import outer
 from simulator.simulation.checks import check
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
@@ -24,9 +23,10 @@ PARAMS = {"x": jnp.ones(2)}
 
 
 @pytest.fixture(autouse=True)
-def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_names() -> Iterator[None]:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(outer, "_REGISTERED", {})
+    with registry.emptied():
+        yield
 
 
 def scaled(gradients: Any, factor: Any) -> Any:
@@ -187,9 +187,9 @@ def test_an_optimizer_that_cannot_step_is_refused_in_one_line(name: str):
 def test_a_part_of_a_chain_is_told_what_it_takes_or_refused():
     def chained(update: Callable[..., Any], kind: Any) -> Any:
         part = kind(lambda params: optax.EmptyState(), update)
-        outer._REGISTERED.clear()
-        register_outer("own", lambda learning_rate: optax.chain(part, optax.scale(learning_rate)))
-        return build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
+        with registry.emptied():
+            register_outer("own", lambda learning_rate: optax.chain(part, optax.scale(learning_rate)))
+            return build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
 
     def told(updates: Any, state: Any, params: Any = None, *, staleness: Any, **extra: Any) -> Any:
         return scaled(updates, staleness), state
