@@ -28,6 +28,7 @@ from simulator.record.schema import (
     SUMMARY_KEYS,
     Column,
     RecordError,
+    perplexity,
     shard_columns,
 )
 from simulator.record.settings import (
@@ -77,6 +78,7 @@ __all__ = [
     "identity_of",
     "kept_updates",
     "naming",
+    "perplexity",
     "read_json",
     "read_results",
     "read_summaries",

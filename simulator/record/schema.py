@@ -220,3 +220,11 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
         if series.dtype != _DTYPES[kind]:
             frame[name] = series.astype(_DTYPES[kind])
     return frame
+
+
+def perplexity(loss: float) -> float:
+    """Returns exp(loss), infinite where that is beyond float64."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

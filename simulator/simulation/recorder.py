@@ -9,7 +9,7 @@ from simulator.cluster import ClusterModel, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
 from simulator.progress.observer import Observer, Progress
-from simulator.record import EvaluationLog, FaultLog, RoundLog, shard_columns
+from simulator.record import EvaluationLog, FaultLog, RoundLog, perplexity, shard_columns
 from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
 
 
@@ -255,11 +255,3 @@ def _non_finite_message(event: Update, arrival: Arrival) -> str:
         f"{round.version}) brought a pseudo-gradient that is not finite at {seconds(event.time_ns):g} s, and "
         "outer.non_finite is fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
     )
-
-
-def perplexity(loss: float) -> float:
-    """Returns exp(loss), infinite where that is beyond float64."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf

@@ -19,6 +19,7 @@ from simulator.record import (
     Checkpoint,
     RecordError,
     RunRecord,
+    perplexity,
     shard_columns,
     summarize_faults,
     summarize_money,
@@ -29,7 +30,7 @@ from simulator.simulation.checks import reported
 from simulator.simulation.host_timer import HostTimer
 from simulator.simulation.learner import Learner, NullLearner, TrainingLearner
 from simulator.simulation.provenance import made_with, parameters_hash
-from simulator.simulation.recorder import Recorder, perplexity
+from simulator.simulation.recorder import Recorder
 from simulator.simulation.replay import ReplayLearner, training_log
 from simulator.simulation.shared_training import SharedTraining
 from simulator.timeline import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Timeline, Update

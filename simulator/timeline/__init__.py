@@ -19,7 +19,7 @@ from simulator.timeline.events import (
     Update,
 )
 from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization
-from simulator.timeline.policies.shard_choice import LeastVisited, OwnShard, Proportional, ShardChoice
+from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import (
     Asynchronous,
     Barrier,
@@ -43,12 +43,12 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Finished",
+    "FixedShard",
     "LeastVisited",
     "Lost",
     "MeasuredSpeed",
     "NoProgressError",
     "Outcome",
-    "OwnShard",
     "Proportional",
     "Round",
     "ServerView",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.record import RecordError, shard_columns, summarize_faults, summarize_money, summarize_rounds
+from simulator.record import RecordError, perplexity, shard_columns, summarize_faults, summarize_money, summarize_rounds
 from simulator.verify.checked_run import Found, Violation, each
 
 _PHASES = ("ready_s", "pull_start_s", "compute_start_s", "push_start_s", "arrival_s", "update_s")
@@ -137,7 +137,7 @@ def _evaluations_follow(found: Found) -> Iterator[Violation]:
         for name, there, right in (
             ("server_updates", evaluation["server_updates"], version[updates]),
             ("bytes_sent", evaluation["bytes_sent"], sent[updates]),
-            ("perplexity", evaluation["perplexity"], _perplexity(evaluation["loss"])),
+            ("perplexity", evaluation["perplexity"], perplexity(evaluation["loss"])),
         ):
             if not _same(there, right):
                 yield Violation("evaluations", row, name, f"is {there} and should be {right}")
@@ -173,10 +173,6 @@ def _summary_follows(found: Found) -> Iterator[Violation]:
             yield Violation("summary", None, name, f"is missing and should be {right}")
         elif not _same(summary[name], right):
             yield Violation("summary", None, name, f"is {summary[name]} and should be {right}")
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(loss) if loss < 709 else math.inf  # NaN stays NaN
 
 
 def _same(there: Any, right: Any) -> bool:

@@ -199,7 +199,8 @@ def test_a_checkpoint_of_other_versions_is_refused(copied: Path, monkeypatch: py
 def test_a_timeline_that_is_not_the_one_before_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch):
     from simulator.timeline.policies import shard_choice
 
-    monkeypatch.setattr(shard_choice.Proportional, "begin", lambda self, *given: shard_choice.OwnShard().begin(*given))
+    fixed = shard_choice.FixedShard()
+    monkeypatch.setattr(shard_choice.Proportional, "new_choices", lambda self, *given: fixed.new_choices(*given))
     with pytest.raises(RecordError, match="the simulated events up to the checkpoint are not those"):
         go_on(copied)
 

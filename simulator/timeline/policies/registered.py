@@ -105,7 +105,7 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnSynchronization:
+class RegisteredSynchronization:
     """A registered (user-defined) synchronization policy.
 
     Attributes:
@@ -147,7 +147,7 @@ class OwnSynchronization:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnSteps:
+class RegisteredSteps:
     """Local steps by a registered (user-defined) function.
 
     Attributes:
@@ -162,13 +162,13 @@ class OwnSteps:
     step_s: Sequence[float] | npt.NDArray[np.float64]
     local_steps: int
 
-    def begin(self) -> "_OwnSteps":
+    def new_choices(self) -> "_RegisteredSpeeds":
         """Returns the choices of a new simulation."""
-        return _OwnSteps(self)
+        return _RegisteredSpeeds(self)
 
 
-class _OwnSteps(Speeds):
-    def __init__(self, of: OwnSteps):
+class _RegisteredSpeeds(Speeds):
+    def __init__(self, of: RegisteredSteps):
         known_s = np.array(of.step_s, float)
         super().__init__(known_s, of.local_steps)
         self._of, self._seen_s = of, _read_only(known_s)
@@ -179,7 +179,7 @@ class _OwnSteps(Speeds):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnChoice:
+class RegisteredShards:
     """Shards by a registered (user-defined) function.
 
     Attributes:
@@ -190,17 +190,17 @@ class OwnChoice:
     name: str
     choose: ChooseShard
 
-    def begin(self, assigned: Sequence[int], random: np.random.Generator) -> Assignments:
+    def new_choices(self, assigned: Sequence[int], random: np.random.Generator) -> Assignments:
         """Returns the choices from here on."""
-        return _OwnChoice(self, np.array(assigned, np.int64), random)
+        return _RegisteredAssignments(self, np.array(assigned, np.int64), random)
 
 
-class _OwnChoice:
-    def __init__(self, of: OwnChoice, assigned: npt.NDArray[np.int64], random: np.random.Generator):
+class _RegisteredAssignments:
+    def __init__(self, of: RegisteredShards, assigned: npt.NDArray[np.int64], random: np.random.Generator):
         self._of, self._assigned, self._random = of, assigned, random
         self._seen = _read_only(assigned)
 
-    def next(self, worker: int, steps: int) -> tuple[int, int]:
+    def assign(self, worker: int, steps: int) -> tuple[int, int]:
         """Returns the shard of a worker's next round, and the number of its steps assigned before."""
         chosen = self._of.choose(worker, self._seen, self._random)
         shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)

@@ -145,7 +145,7 @@ def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
 class StepsChoice(Protocol):
     """Decides the number of local steps of a worker's next round."""
 
-    def begin(self) -> "Steps":
+    def new_choices(self) -> "Steps":
         """Returns the choices of a new simulation."""
 
 
@@ -171,7 +171,7 @@ class MeasuredSpeed:
     step_s: Sequence[float] | np.ndarray
     local_steps: int
 
-    def begin(self) -> "Speeds":
+    def new_choices(self) -> "Speeds":
         """Returns the speeds of a new simulation."""
         return Speeds(np.array(self.step_s, float), self.local_steps)
 
