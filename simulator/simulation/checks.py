@@ -62,8 +62,18 @@ def check(
     if data:
         attempt(lambda: setup.dataset)
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
-    attempt(lambda: _try_steps(experiment))
-    attempt(lambda: _try_shards(experiment))
+    attempt(
+        lambda: (
+            isinstance(experiment.local_steps, NamedSteps)
+            and registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
+        )
+    )
+    attempt(
+        lambda: (
+            isinstance(experiment.shard_choice, NamedShards)
+            and registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
+        )
+    )
     params = None if costs is None else setup.params_like
     attempt(lambda: setup.inner(params))
     attempt(lambda: experiment.pretrain.optimizer and setup.inner(params, "pretrain"))
@@ -104,18 +114,6 @@ class Shortages:
     def problems(self) -> list[Problem]:
         """Returns a problem for every size, the smallest first."""
         return [problem for _, (_, problem) in sorted(self._found.items())]
-
-
-def _try_steps(experiment: Experiment) -> None:
-    """Builds a registered choice of local steps."""
-    if isinstance(experiment.local_steps, NamedSteps):
-        registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
-
-
-def _try_shards(experiment: Experiment) -> None:
-    """Builds a registered choice of shards."""
-    if isinstance(experiment.shard_choice, NamedShards):
-        registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
 
 
 _REPORTED = (ClusterError, DataError, MemoryNeedError, ModelError, OptimizerError, PolicyError)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, SupportsFloat
 
 import jax
 import numpy as np
@@ -18,8 +18,11 @@ Losses = tuple[SupportsFloat | None, Iterable[SupportsFloat] | None]
 """Losses of an evaluation in nats, over all windows and of every shard's own; None if not known or not asked for."""
 
 
-class Learner(Protocol):
-    """Follows the events of a simulation. Its reports may still be on their way: it waits for nothing."""
+class Learner:
+    """Follows the events of a simulation; this one trains nothing, so that the timeline is left alone.
+
+    Reports of others may still be on their way: a learner waits for nothing.
+    """
 
     def dispatch(self, round: Round) -> None:
         """Begins a round from the server's parameters as they are."""
@@ -29,29 +32,14 @@ class Learner(Protocol):
 
     def update(self, event: Update) -> Trained | None:
         """Applies an update and returns the report on its rounds, None if nothing is trained."""
+        return None
 
     def evaluate(self) -> Losses:
         """Returns the losses of the server's parameters."""
-
-
-class NullLearner:
-    """Trains nothing: the timeline alone."""
-
-    def dispatch(self, round: Round) -> None:
-        """Does nothing."""
-
-    def fault(self, event: Shortened | Lost | Fault) -> None:
-        """Does nothing."""
-
-    def update(self, event: Update) -> None:
-        """Returns None."""
-
-    def evaluate(self) -> Losses:
-        """Returns no losses."""
         return None, None
 
 
-class TrainingLearner:
+class TrainingLearner(Learner):
     """Trains.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.simulation.learner import Learner
 from simulator.simulation.recorder import Trained
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
@@ -28,7 +29,7 @@ def training_log(
     }
 
 
-class ReplayLearner:
+class ReplayLearner(Learner):
     """Replays the reports of training.
 
     Args:

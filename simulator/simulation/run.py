@@ -28,7 +28,7 @@ from simulator.record import (
 from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.checks import reported
 from simulator.simulation.host_timer import HostTimer
-from simulator.simulation.learner import Learner, NullLearner, TrainingLearner
+from simulator.simulation.learner import Learner, TrainingLearner
 from simulator.simulation.provenance import made_with, parameters_hash
 from simulator.simulation.recorder import Recorder
 from simulator.simulation.replay import ReplayLearner, training_log
@@ -73,7 +73,7 @@ class Run:
         self._stop, self._share = stop, share
         self._reused: dict[str, Any] | None = None  # whose training was reused, and how much of it
         self._checkpointer: Checkpointer | None = None
-        self._learner: Learner = NullLearner()
+        self._learner: Learner = Learner()
         self.training: TrainingLearner | None = None
         with reported():
             self._made_with = self._circumstances()

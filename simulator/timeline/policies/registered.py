@@ -104,32 +104,18 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
     return registry.register("shard_choice", name, factory)
 
 
-@dataclasses.dataclass(frozen=True)
 class RegisteredSynchronization:
     """A registered (user-defined) synchronization policy.
 
-    Attributes:
+    Args:
       name: under which it is registered.
       policy: made by its factory.
     """
 
-    name: str
-    policy: Synchronization
-
-    @property
-    def averages_group(self) -> bool:
-        """Returns whether the group's mean is one server update."""
-        return self.policy.averages_group
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Returns whether the answer depends on when the next round can arrive."""
-        return self.policy.looks_ahead
-
-    @property
-    def timeout_s(self) -> float:
-        """Time after a restart at which the answer may change by itself."""
-        return self.policy.timeout_s
+    def __init__(self, name: str, policy: Synchronization):
+        self.averages_group, self.looks_ahead = policy.averages_group, policy.looks_ahead
+        self.timeout_s = policy.timeout_s
+        self._name, self._policy = name, policy
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group restarts now.
@@ -137,10 +123,10 @@ class RegisteredSynchronization:
         Raises:
           SimulationError: the policy answers neither True nor False.
         """
-        answer: object = self.policy.closes(view)
+        answer: object = self._policy.closes(view)
         if not isinstance(answer, bool | np.bool_):
             message = (
-                f"synchronization {self.name!r} answered {answer!r:.80} to closes(view): it has to be True or False"
+                f"synchronization {self._name!r} answered {answer!r:.80} to closes(view): it has to be True or False"
             )
             raise SimulationError(message)
         return bool(answer)
