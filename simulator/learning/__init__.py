@@ -18,7 +18,6 @@ from simulator.learning.optimizers.inner import build_inner, learning_rates, war
 from simulator.learning.optimizers.outer import build_outer, outer_optimizers, register_outer
 from simulator.learning.optimizers.protocol import OptimizerError
 from simulator.learning.optimizers.staleness import (
-    constant,
     delay_compensation,
     drop_stale,
     polynomial,
@@ -56,7 +55,6 @@ __all__ = [
     "buffered",
     "build_inner",
     "build_outer",
-    "constant",
     "default_lanes",
     "delay_compensation",
     "delayed_nesterov",

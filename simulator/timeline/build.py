@@ -21,7 +21,7 @@ from simulator.timeline.policies.synchronization import (
     Barrier,
     MeasuredSpeed,
     StepsChoice,
-    Synchronization,
+    SynchronizationPolicy,
     dynamic_steps,
     fixed_steps,
 )
@@ -59,7 +59,7 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
     return Timeline(cluster, config)
 
 
-def _synchronization(experiment: Experiment) -> Synchronization:
+def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
     match experiment.synchronization:
         case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
             return Barrier(timeout_s, quorum)

@@ -25,7 +25,7 @@ from simulator.timeline import (
     NoProgressError,
     Proportional,
     ServerView,
-    Synchronization,
+    SynchronizationPolicy,
     Update,
 )
 from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, timeline, updates
@@ -305,7 +305,7 @@ class Seen(NamedTuple):
 class Watched:
     """A policy that notes what it was shown and said."""
 
-    def __init__(self, policy: Synchronization, workers: int):
+    def __init__(self, policy: SynchronizationPolicy, workers: int):
         self.policy, self.averages_group = policy, policy.averages_group
         self.timeout_s, self.looks_ahead = policy.timeout_s, True
         self.seen: list[Seen] = []

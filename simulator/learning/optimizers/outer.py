@@ -9,15 +9,7 @@ import optax
 
 from simulator.experiment import registry
 from simulator.experiment.problems import OF_PLUGINS, nearest
-from simulator.experiment.schema.outer import (
-    AdamOuter,
-    DelayedNesterovOuter,
-    HeavyBallOuter,
-    NamedOuter,
-    NesterovOuter,
-    Outer,
-    SGDOuter,
-)
+from simulator.experiment.schema.outer import NamedOuter, Outer, SGDOuter
 from simulator.learning.optimizers import nonfinite, staleness
 from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
@@ -111,22 +103,13 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
 
 
 def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraArgs:
-    match outer:
-        case SGDOuter():
-            arguments: dict[str, Any] = {}
-        case HeavyBallOuter() | NesterovOuter():
-            arguments = {"momentum": outer.momentum}
-        case AdamOuter():
-            arguments = {"b1": outer.b1, "b2": outer.b2, "eps": outer.eps}
-        case DelayedNesterovOuter():
-            arguments = {"momentum": outer.momentum, "buffer": outer.buffer, "c": outer.c}
-        case NamedOuter():
-            arguments = outer.arguments
-            check_not_repeated("outer", arguments, "learning_rate")
     factory = outer_optimizers().get(outer.optimizer)
-    optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
+    build = functools.partial(optax_like("outer", outer.optimizer, factory), learning_rate=outer.learning_rate)
     if not isinstance(outer, NamedOuter):
-        return optax.with_extra_args_support(optimizer)
+        own = type(outer).model_fields.keys() - SGDOuter.model_fields.keys()  # which has what all have
+        return optax.with_extra_args_support(build(**{name: getattr(outer, name) for name in own}))
+    check_not_repeated("outer", outer.arguments, "learning_rate")
+    optimizer = build(**outer.arguments)
     wrapped = told_what_it_takes("outer", outer.optimizer, optimizer)
     check_step("outer", outer.optimizer, wrapped, params, outer=True)
     return wrapped

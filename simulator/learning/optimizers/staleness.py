@@ -14,11 +14,6 @@ import optax
 StalenessWeight = Callable[[jax.Array], jax.Array]
 
 
-def constant() -> StalenessWeight:
-    """Every arrival counts the same."""
-    return lambda staleness: jnp.ones((), jnp.float32)
-
-
 def polynomial(power: float = 0.5) -> StalenessWeight:
     """(1 + staleness)^-power, called Poly in the paper, after Xie et al. (arXiv 1903.03934).
 

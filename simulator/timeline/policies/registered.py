@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from simulator.experiment import SimulationError, registry
 from simulator.timeline.policies.shard_choice import Assignments
-from simulator.timeline.policies.synchronization import ServerView, Speeds, Synchronization
+from simulator.timeline.policies.synchronization import ServerView, Speeds, SynchronizationPolicy
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -18,7 +18,9 @@ ChooseSteps = Callable[[int, npt.NDArray[np.float64]], int]
 ChooseShard = Callable[[int, npt.NDArray[np.int64], np.random.Generator], int]
 
 
-def register_synchronization(name: str, factory: Callable[..., Synchronization]) -> Callable[..., Synchronization]:
+def register_synchronization(
+    name: str, factory: Callable[..., SynchronizationPolicy]
+) -> Callable[..., SynchronizationPolicy]:
     """Makes a user-defined synchronization policy usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
 
     Args:
@@ -104,7 +106,7 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
     return registry.register("shard_choice", name, factory)
 
 
-class RegisteredSynchronization:
+class RegisteredSynchronization(SynchronizationPolicy):
     """A registered (user-defined) synchronization policy.
 
     Args:
@@ -112,7 +114,7 @@ class RegisteredSynchronization:
       policy: made by its factory.
     """
 
-    def __init__(self, name: str, policy: Synchronization):
+    def __init__(self, name: str, policy: SynchronizationPolicy):
         self.averages_group, self.looks_ahead = policy.averages_group, policy.looks_ahead
         self.timeout_s = policy.timeout_s
         self._name, self._policy = name, policy

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from simulator.learning import constant, delay_compensation, drop_stale, polynomial, scale_by_staleness
+from simulator.learning import delay_compensation, drop_stale, polynomial, scale_by_staleness
 
 PARAMS = {"w": jnp.array([1.0, -2.0], jnp.float32)}
 GRADIENT = {"w": jnp.array([4.0, 6.0], jnp.float32)}
@@ -24,10 +24,6 @@ def test_the_power_of_the_polynomial_weight():
     assert float(polynomial(1.0)(jnp.int32(3))) == 0.25
     assert float(polynomial(2.0)(jnp.int32(3))) == 0.0625
     assert float(polynomial(0.0)(jnp.int32(3))) == 1.0
-
-
-def test_the_constant_weight_is_one_however_stale():
-    assert [float(constant()(jnp.int32(staleness))) for staleness in (0, 50)] == [1.0, 1.0]
 
 
 def test_pseudo_gradients_are_multiplied_by_their_weight():
