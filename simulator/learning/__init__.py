@@ -1,28 +1,15 @@
 """Training: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
-from simulator.learning import learner_state
 from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
-from simulator.learning.lane_schedule import default_lanes, launch_overhead
-from simulator.learning.learner_state import SnapshotError
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.model import ModelCosts, ModelError
 from simulator.learning.optimizers.defaults import as_used
-from simulator.learning.optimizers.delayed_nesterov import (
-    BufferedState,
-    DelayedNesterovState,
-    buffered,
-    delayed_nesterov,
-)
+from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
 from simulator.learning.optimizers.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.optimizers.outer import build_outer, outer_optimizers, register_outer
 from simulator.learning.optimizers.protocol import OptimizerError
-from simulator.learning.optimizers.staleness import (
-    delay_compensation,
-    drop_stale,
-    polynomial,
-    scale_by_staleness,
-)
+from simulator.learning.optimizers.staleness import delay_compensation, drop_stale, polynomial, scale_by_staleness
 from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient
 from simulator.learning.round_data import RoundData
 from simulator.learning.server import Evaluator, OuterPrograms, Server
@@ -31,9 +18,7 @@ from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, T
 
 __all__ = [
     "BatchedTrainer",
-    "BufferedState",
     "Cache",
-    "DelayedNesterovState",
     "Evaluator",
     "MemoryNeedError",
     "ModelCosts",
@@ -48,19 +33,15 @@ __all__ = [
     "SerialTrainer",
     "Server",
     "Setup",
-    "SnapshotError",
     "Ticket",
     "Trainer",
     "as_used",
     "buffered",
     "build_inner",
     "build_outer",
-    "default_lanes",
     "delay_compensation",
     "delayed_nesterov",
     "drop_stale",
-    "launch_overhead",
-    "learner_state",
     "learning_rates",
     "outer_optimizers",
     "polynomial",

@@ -47,7 +47,7 @@ def test_a_dropped_arrival_leaves_parameters_and_state_untouched():
     assert_same(updates, {"w": jnp.array([-2.0, -3.0], jnp.float32)})
     updates, after = optimizer.update(GRADIENT, state, PARAMS, staleness=3)
     assert_same(updates, {"w": jnp.zeros(2, jnp.float32)})
-    assert_same(after, state)
+    assert_same(after.inner_state, state.inner_state)
     assert_same(optax.apply_updates(PARAMS, updates), PARAMS)
 
 
@@ -61,7 +61,7 @@ def test_up_to_the_threshold_an_arrival_goes_through_as_if_there_were_none():
         expected, plain_state = plain.update(GRADIENT, plain_state, PARAMS)
         updates, guarded_state = guarded.update(GRADIENT, guarded_state, PARAMS, staleness=staleness)
         assert_same(updates, expected)
-        assert_same(guarded_state.inner, plain_state)
+        assert_same(guarded_state.inner_state, plain_state)
 
 
 def test_what_is_behind_the_threshold_learns_the_staleness():
