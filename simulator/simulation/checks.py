@@ -98,7 +98,8 @@ class Shortages:
         """Adds an experiment without problems if it does not fit; one that lacks sections is left out."""
         setup = Setup(experiment, self._cache)
         try:
-            parameters, _ = setup.costs.parameters, setup.lanes
+            parameters = setup.costs.parameters
+            _ = setup.lanes  # raises what is missing
         except AbsentSectionError:
             return
         except MemoryNeedError as error:
