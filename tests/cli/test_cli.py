@@ -334,7 +334,7 @@ NESTED = {
 
 @pytest.mark.parametrize("section", Experiment.model_fields)
 def test_a_mistake_in_a_section_ends_in_one_clear_message_in_every_command(tardigrad, tmp_path, monkeypatch, section):
-    monkeypatch.setattr(Cache, "_once", SHARED._once)
+    monkeypatch.setattr(Cache, "once", SHARED.once)
     topics(tmp_path / "texts", documents=3)
     valid = TINY | {
         "data": {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}},
