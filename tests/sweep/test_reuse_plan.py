@@ -63,7 +63,7 @@ def test_bandwidths_of_a_synchronous_run_share_its_training(monkeypatch: pytest.
     assert len({record.summary["simulated_seconds"] for record in records}) == 3
     assert len({record.summary["parameters_hash"] for record in records}) == 1
     assert [record.summary["tokens_per_host_second"] for record in records[1:]] == [None, None]
-    monkeypatch.setattr(trainers._Workers, "run", None)  # nothing is trained
+    monkeypatch.setattr(trainers.Trainer, "submit", None)  # nothing is trained
     plan = sharing(experiments, "abc", CACHE)
     plan.done(0, records[0])
     assert simulate(experiments[2], cache=CACHE, share=plan.share(2)).summary["reused"]["from"] == "a"
