@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
     from simulator.experiment.plugins import import_plugins
     from simulator.host.jax_setup import use_cpu_cores
-    from simulator.learning import Workshop, register_outer
+    from simulator.learning import Cache, Setup, register_outer
     from simulator.progress.observer import Observer, Progress
     from simulator.progress.trackers import TensorBoard, WeightsAndBiases, track
     from simulator.record import RunRecord
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "Cache": "simulator.learning",
     "Experiment": "simulator.experiment",
     "ExperimentError": "simulator.experiment",
     "Local": "simulator.sweep.engines",
@@ -42,11 +43,11 @@ _HOME = {
     "RunRecord": "simulator.record",
     "Runs": "simulator.report.runs",
     "ServerView": "simulator.timeline",
+    "Setup": "simulator.learning",
     "Simulation": "simulator.simulation.simulate",
     "SynchronizationPolicy": "simulator.timeline",
     "TensorBoard": "simulator.progress.trackers",
     "WeightsAndBiases": "simulator.progress.trackers",
-    "Workshop": "simulator.learning",
     "build_experiment": "simulator.api",
     "check": "simulator.simulation.checks",
     "expand": "simulator.experiment",

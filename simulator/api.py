@@ -111,7 +111,7 @@ def simulate_all(
     experiments: Experiments,
     *,
     trainer: Literal["batched", "serial", "null"] | None = None,
-    workshop: Any = None,
+    cache: Any = None,
     reuse: bool = True,
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
@@ -121,7 +121,7 @@ def simulate_all(
     Args:
       experiments: as `vary` takes them, or its result.
       trainer: "batched", "serial", or "null" for the timelines alone; the experiments' own choice when None.
-      workshop: a `Workshop`, shares data, compiled programs and pretraining with other simulations.
+      cache: a `Cache`, shares data, compiled programs and pretraining with other simulations.
       reuse: whether to reuse the training of a simulation with the same order of events.
       progress: draws a bar for each, in terminals and in notebooks.
       trackers: notified of every simulation, see `TensorBoard` and `WeightsAndBiases`.
@@ -142,17 +142,17 @@ def simulate_all(
     from simulator.sweep.task import simulate_point
 
     points = _settled(points_of(experiments))
-    workshop = _checked(points, workshop, data=trainer != "null")
+    cache = _checked(points, cache, data=trainer != "null")
     planned, names = planned_runs(points), names_of(points)
     runs, failures = Runs(), list[tuple[Failure, Exception]]()
     with _view(len(points), progress) as view:
         views = PointViews(view, [1.0] * len(points)) if view else None
         simulated = [point.experiment for point in points]
         shared = reuse and trainer is None
-        plan = sharing(simulated, [point.label for point in points], workshop) if shared else Reuse()
+        plan = sharing(simulated, [point.label for point in points], cache) if shared else Reuse()
 
         def record_of(index: int, share: Any) -> Any:
-            how = {"trainer": trainer, "workshop": workshop, "share": share}
+            how = {"trainer": trainer, "cache": cache, "share": share}
             observer = views.of(planned[index]) if views else None
             return simulate_point(points[index], names[index], observer, trackers, **how)
 
@@ -183,24 +183,24 @@ def _settled(points: list[Point]) -> list[Point]:
     return points
 
 
-def _checked(points: Sequence[Point], workshop: Any, *, data: bool) -> Any:
-    """Checks every experiment; returns the workshop, a new one if none is given."""
-    from simulator.learning import Workshop
+def _checked(points: Sequence[Point], cache: Any, *, data: bool) -> Any:
+    """Checks every experiment; returns the cache, a new one if none is given."""
+    from simulator.learning import Cache
     from simulator.progress.live import PreparationView
     from simulator.simulation.checks import Shortages, check
 
     with PreparationView(Console(stderr=True)) as shown:
-        workshop = workshop or Workshop(shown)
-        problems, shortages = [], Shortages(workshop)
+        cache = cache or Cache(shown)
+        problems, shortages = [], Shortages(cache)
         for point in points:
-            found = check(point.experiment, workshop, data=data, memory=False)
+            found = check(point.experiment, cache, data=data, memory=False)
             problems += found
             if data and not found:
                 shortages.look(point.experiment)
         problems += shortages.problems()
     if problems:
         raise ExperimentError(problems)
-    return workshop
+    return cache
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import orbax.checkpoint  # noqa: F401  # once, not in every process
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.progress.observer import Progress
@@ -91,7 +91,7 @@ def _simulate(variant: str, folder: Path, told: int) -> int:
     checkpoints.Checkpoints.save = telling  # type: ignore[method-assign]
     try:
         record = simulate(
-            experiment_of(variant), observer=_Telling(told), workshop=Workshop(), checkpoints=folder / "checkpoints"
+            experiment_of(variant), observer=_Telling(told), cache=Cache(), checkpoints=folder / "checkpoints"
         )
         record.write(folder)
     except BaseException:

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from simulator import (
+    Cache,
     ExperimentError,
     Point,
     PointsFailedError,
     Runs,
-    Workshop,
     build_experiment,
     check,
     expand,
@@ -33,7 +33,7 @@ from simulator.report import read_runs
 from simulator.timeline import NoProgressError
 from tests.experiments import TINY, tiny
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 BARRIER = {"kind": "barrier"}
 SYNC = {"synchronization": BARRIER, "outer": {"optimizer": "nesterov", "learning_rate": 0.5}}
 
@@ -137,7 +137,7 @@ def runs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_NUMPY_DTYPE_PROMOTION", "standard")
         points = vary({"sync": tiny(**SYNC), "async": tiny()}, seed=[0, 1])
-        return simulate_all(points, trainer="null", workshop=WORKSHOP, progress=False)
+        return simulate_all(points, trainer="null", cache=CACHE, progress=False)
 
 
 class TestRuns:
@@ -168,7 +168,7 @@ class TestRuns:
 
     def test_a_comparison_is_made_at_every_sweep_point(self):
         points = vary({"sync": tiny(**SYNC), "async": tiny()}, {"inner.local_steps": [2, 5]})
-        compared = simulate_all(points, trainer="null", workshop=WORKSHOP, progress=False).compare("sync")
+        compared = simulate_all(points, trainer="null", cache=CACHE, progress=False).compare("sync")
         assert compared.loc["sync", "time_ratio"].tolist() == [1.0, 1.0]
         assert compared.loc[("async", 5), "time_ratio"] < 0.5
 
@@ -196,12 +196,12 @@ class TestRuns:
 def test_what_was_trained_is_shared_and_drawn():
     network = {"cluster.network.latency": ["1ms", "2ms"]}
     sync = tiny(**SYNC, budget={"local_steps": 20}, compute={"lanes": 1})
-    runs = simulate_all(vary(sync, network), workshop=WORKSHOP, progress=False)
+    runs = simulate_all(vary(sync, network), cache=CACHE, progress=False)
     assert runs[0].summary["reused"] is None
     assert runs[1].summary["reused"]["from"] == "tiny, cluster.network.latency=1ms"
     assert "<svg" in runs[0]._repr_html_()
     assert "final_perplexity" in runs._repr_html_()
-    apart = simulate_all(vary(sync, network), workshop=WORKSHOP, progress=False, reuse=False)
+    apart = simulate_all(vary(sync, network), cache=CACHE, progress=False, reuse=False)
     assert apart[1].summary["reused"] is None
     pd.testing.assert_frame_equal(apart[1].rounds, runs[1].rounds, check_exact=True)
 
@@ -217,14 +217,14 @@ def test_a_simulation_that_cannot_go_on_stops_no_other(monkeypatch):
     ended = []
     monkeypatch.setattr(LiveView, "ended", lambda self, run, *, failed=False: ended.append(failed))
     with pytest.raises(PointsFailedError, match=r"(?s)1 of 3 points failed:\n  dead: .*") as raised:
-        simulate_all({"a": tiny(), "dead": dead, "b": tiny()}, trainer="null", workshop=WORKSHOP)
+        simulate_all({"a": tiny(), "dead": dead, "b": tiny()}, trainer="null", cache=CACHE)
     assert ended == [False, True, False]
     assert raised.value.records.frame()["variant"].tolist() == ["a", "b"]
     [failure] = raised.value.failures
     assert (failure.run.label, failure.kind) == ("dead", "NoProgressError")
     assert isinstance(raised.value.__cause__, NoProgressError)
     with pytest.raises(NoProgressError):
-        simulate_all(dead, trainer="null", workshop=WORKSHOP, progress=False)
+        simulate_all(dead, trainer="null", cache=CACHE, progress=False)
 
 
 # Notebooks.
@@ -289,8 +289,8 @@ def test_the_live_view_is_drawn_into_a_notebook(displays):
 
 
 ANY = {
-    "simulate": lambda given: simulate(given, trainer="null", workshop=WORKSHOP),
-    "check": lambda given: check(given, WORKSHOP),
+    "simulate": lambda given: simulate(given, trainer="null", cache=CACHE),
+    "check": lambda given: check(given, CACHE),
     "build_experiment": lambda given: build_experiment(given, seed=3),
 }
 
@@ -305,8 +305,8 @@ def test_a_point_is_as_good_as_its_experiment(name):
 @pytest.mark.usefixtures("mixed_dtypes")
 def test_a_simulated_point_has_its_overrides_in_its_record(tmp_path):
     point = vary(tiny(), seed=[5])[0]
-    assert simulate(point, trainer="null", workshop=WORKSHOP).summary["overrides"] == {"seed": 5}
-    assert simulate(point, trainer="null", workshop=WORKSHOP, overrides={}).summary["overrides"] == {}
+    assert simulate(point, trainer="null", cache=CACHE).summary["overrides"] == {"seed": 5}
+    assert simulate(point, trainer="null", cache=CACHE, overrides={}).summary["overrides"] == {}
     record = run_points(point.experiment, tmp_path / "runs")[0]
     assert record.summary["seed"] == 5
     searched = load(TINY | {"sweep": {"inner.learning_rate": {"search": "log", "low": 0.1, "high": 1}}}, searched=True)

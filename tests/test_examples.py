@@ -9,7 +9,6 @@ import pytest
 from simulator.api import build_experiment, vary
 from simulator.experiment import registry
 from simulator.experiment.expand import load
-from simulator.learning.optimizers import outer
 from simulator.learning.optimizers.delayed_nesterov import delayed_nesterov
 from simulator.learning.optimizers.outer import register_outer
 from simulator.simulation.simulate import simulate
@@ -39,10 +38,9 @@ ROOT = Path(__file__).parents[1]
 )
 def test_the_example_of_a_docstring_gives_what_it_says(function, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)  # examples name files of the repository
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    monkeypatch.setattr(outer, "_REGISTERED", {})
     module = sys.modules[function.__module__]
     [example] = doctest.DocTestFinder(recurse=False).find(function, function.__name__, module, globs={})
     assert example.examples
-    result = doctest.DocTestRunner().run(example)
+    with registry.emptied():
+        result = doctest.DocTestRunner().run(example)
     assert result.failed == 0, capsys.readouterr().out

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from simulator import Workshop, check, load, simulate
+from simulator import Cache, check, load, simulate
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
 
 FOLDER = Path(__file__).parents[1] / "experiments/paper"
 FILES = sorted(path.name for path in FOLDER.glob("*.yaml"))
 TABLES = [name for name in FILES if name not in ("methods.yaml", "toy.yaml")]
-WORKSHOP = Workshop()
+CACHE = Cache()
 SMALL = (
     "scale=laptop",
     *("model.layers=1", "model.width=16", "model.heads=2", "model.context=8", "inner.local_steps=4"),
@@ -32,7 +32,7 @@ def test_there_is_a_file_for_every_table_and_question():
 def test_a_file_is_valid_at_both_scales(name, scale):
     points = load(FOLDER / name, f"scale={scale}")
     assert {point.experiment.scale for point in points} == {scale}
-    problems = [problem for point in points for problem in check(point.experiment, WORKSHOP, data=False)]
+    problems = [problem for point in points for problem in check(point.experiment, CACHE, data=False)]
     assert problems == []
     document = load_document(FOLDER / name, [f"scale={scale}"])
     assert (reference_of(document) is not None) == (name != "methods.yaml")
@@ -47,7 +47,7 @@ def test_a_file_runs_for_a_few_updates(name):
     points = load(FOLDER / name, *SMALL, "sweep.seed=[0]", *sizes)
     experiment = points[-1].experiment  # the one that is least like the others
     budget = experiment.budget.model_copy(update={"local_steps": 8 * experiment.cluster.workers})
-    record = simulate(experiment.model_copy(update={"budget": budget}), workshop=WORKSHOP)
+    record = simulate(experiment.model_copy(update={"budget": budget}), cache=CACHE)
     assert record.summary["server_updates"] >= 2
     assert np.isfinite(record.evaluations["loss"]).all()
 
@@ -56,7 +56,7 @@ def test_a_file_runs_for_a_few_updates(name):
 def records():
     with jax.numpy_dtype_promotion("standard"):  # optax's Adams mix dtypes
         points = load(FOLDER / "toy.yaml", "budget.local_steps=1600")
-        return {point.variant: simulate(point.experiment, workshop=WORKSHOP) for point in points}
+        return {point.variant: simulate(point.experiment, cache=CACHE) for point in points}
 
 
 class TestToy:

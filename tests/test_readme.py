@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from simulator import Workshop, check, expand
+from simulator import Cache, check, expand
 from simulator.cli.main import app
 from simulator.experiment import load_document
 from simulator.experiment.file import merge
@@ -231,8 +231,8 @@ def test_the_examples_of_data_are_what_they_say(tmp_path):
 def test_the_example_files_are_valid(page, number, settings, count, tmp_path):
     points = example(page, number, folder_like(page, tmp_path), *settings)
     assert len(points) == count
-    workshop = Workshop()
-    assert [problem for point in points for problem in check(point.experiment, workshop, data=not settings)] == []
+    cache = Cache()
+    assert [problem for point in points for problem in check(point.experiment, cache, data=not settings)] == []
 
 
 def shorter(text):
@@ -293,7 +293,7 @@ def test_the_examples_of_a_search_and_of_prices_are_what_they_say(tmp_path):
     points = example("experiments/sweeps/README.md", 0, tmp_path)
     assert [list(point.searches) for point in points] == [["outer.learning_rate"]] * 3
     [point] = example("experiments/README.md", 2, tmp_path)
-    assert check(point.experiment, Workshop()) == []
+    assert check(point.experiment, Cache()) == []
     assert point.experiment.cluster.currency == "USD"
 
 

@@ -23,7 +23,7 @@ from measuring import machine, seconds
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, Workshop, load, use_cpu_cores
+from simulator import Cache, Experiment, Setup, load, use_cpu_cores
 from simulator.cluster.devices import profile_step_s
 from simulator.learning import Trainer
 
@@ -31,7 +31,7 @@ QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Round:
     """A round."""
 
     id: int
@@ -57,22 +57,23 @@ def lengths_of(kind: str, experiment: Experiment, workers: int) -> list[int]:
     return [max(1, int(longest * step_s[0] / each)) for each in step_s]
 
 
-def arm(experiment: Experiment, workshop: Workshop, kind: str, lengths: list[int]) -> Callable[[], None]:
+def arm(experiment: Experiment, cache: Cache, kind: str, lengths: list[int]) -> Callable[[], None]:
     """Returns what trains a round of every worker.
 
     Args:
       experiment: what is trained.
-      workshop: where compiled programs are kept.
+      cache: where compiled programs are kept.
       kind: "serial", "batched", or "padded", where every lane does as many steps as the longest.
       lengths: local steps of the rounds.
     """
-    params = workshop.start(experiment)
+    setup = Setup(experiment, cache)
+    params = setup.start()
     done = [max(lengths)] * len(lengths) if kind == "padded" else lengths
 
     def run() -> None:
-        trainer: Trainer = workshop.trainer(experiment, "serial" if kind == "serial" else "batched")
-        tasks = [Task(number, number, number % experiment.shards, steps) for number, steps in enumerate(done)]
-        tickets = [trainer.submit(task, params) for task in tasks]
+        trainer: Trainer = setup.trainer("serial" if kind == "serial" else "batched")
+        rounds = [Round(number, number, number % experiment.shards, steps) for number, steps in enumerate(done)]
+        tickets = [trainer.submit(round, params) for round in rounds]
         jax.block_until_ready([trainer.result(ticket) for ticket in tickets])
 
     return run
@@ -101,18 +102,18 @@ def main() -> None:
     parser.add_argument("--one-device", action="store_true", help="of a CPU: all lanes on one device, as on one GPU")
     arguments = parser.parse_args()
     use_cpu_cores(1) if arguments.one_device else use_cpu_cores()
-    workers, workshop = arguments.workers, Workshop()
+    workers, cache = arguments.workers, Cache()
     console = Console()
     for kind in ("equal", "unequal (DyLU)"):
         serial = experiment_of(arguments.settings, workers, None)
         lengths = lengths_of(kind, serial, workers)
-        arms: dict[Any, Callable[[], None]] = {"serial": arm(serial, workshop, "serial", lengths)}
-        arms[f"chosen: {workshop.lanes(serial)}"] = arm(serial, workshop, "batched", lengths)
+        arms: dict[Any, Callable[[], None]] = {"serial": arm(serial, cache, "serial", lengths)}
+        arms[f"chosen: {Setup(serial, cache).lanes}"] = arm(serial, cache, "batched", lengths)
         for lanes in arguments.lanes:
             asked = experiment_of(arguments.settings, workers, lanes)
-            arms[f"asked for: {lanes}"] = arm(asked, workshop, "batched", lengths)
+            arms[f"asked for: {lanes}"] = arm(asked, cache, "batched", lengths)
             if kind != "equal" and lanes > 1:
-                arms[f"asked for: {lanes}, padded"] = arm(asked, workshop, "padded", lengths)
+                arms[f"asked for: {lanes}, padded"] = arm(asked, cache, "padded", lengths)
         for run in arms.values():
             run()  # compiles
         taken = measured(arms, arguments.seconds)

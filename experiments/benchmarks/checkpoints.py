@@ -19,7 +19,7 @@ from measuring import machine
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Workshop, load, simulate, use_cpu_cores
+from simulator import Cache, load, simulate, use_cpu_cores
 from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.simulate import Simulation
 
@@ -59,16 +59,16 @@ def main() -> None:
     use_cpu_cores()
     often = f"checkpoint.every_host_minutes={arguments.minutes}"
     experiment = load(QUICKSTART, *SETTINGS, *arguments.settings, often, variant=VARIANT)[0].experiment
-    workshop, fetching, writing = Workshop(), Stopwatch(), Stopwatch()
+    cache, fetching, writing = Cache(), Stopwatch(), Stopwatch()
     short = experiment.budget.model_copy(update={"local_steps": 200})
-    simulate(experiment.model_copy(update={"budget": short}), workshop=workshop)  # compiles
+    simulate(experiment.model_copy(update={"budget": short}), cache=cache)  # compiles
     fetching.watch(Simulation, "_state")
     writing.watch(Checkpointer, "save")
     taken: dict[bool, list[float]] = {True: [], False: []}
     for number in range(2 * arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
             kept = number % 4 in (0, 3)  # neither is always first
-            record = simulate(experiment, workshop=workshop, checkpoints=Path(folder) if kept else None)
+            record = simulate(experiment, cache=cache, checkpoints=Path(folder) if kept else None)
             taken[kept].append(record.summary["host_seconds"])
     with_them, without = (statistics.median(taken[kept]) for kept in (True, False))
     spent = fetching.seconds + writing.seconds

@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Workshop, load, simulate, use_cpu_cores
+from simulator import Cache, load, simulate, use_cpu_cores
 from simulator.data import token_store
 from simulator.data.sources import open_corpus
 from simulator.data.store import CHUNK_BYTES, encoder_of
@@ -47,16 +47,16 @@ TOKENIZERS = {"bytes": {"kind": "bytes"}, "BPE, 8,000": {"kind": "bpe", "vocabul
 
 def feeding(settings: list[str], repeats: int) -> Table:
     """Compares training from the device and from the host."""
-    workshop = Workshop()
+    cache = Cache()
     runs = {}
-    with cache() as folder:
+    with cache_folder() as folder:
         path = folder / "pages.jsonl"
         with path.open("w", encoding="utf-8") as file:
             for document in documents():
                 file.writelines(line(document[first : first + _PAGE]) for first in range(0, len(document), _PAGE))
         for feed in ("device", "host"):
             experiment = load(QUICKSTART, *SETTINGS, *settings, jsonl(path, feed))[0].experiment
-            runs[feed] = lambda experiment=experiment: simulate(experiment, workshop=workshop)
+            runs[feed] = lambda experiment=experiment: simulate(experiment, cache=cache)
         first = {feed: run().summary for feed, run in runs.items()}  # compiles
         assert len({summary["parameters_hash"] for summary in first.values()}) == 1
         taken = {feed: [] for feed in runs}
@@ -92,14 +92,14 @@ def prepare_on_one_core(tokenizer: dict, repeats: int) -> tuple[float, float]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
     prepared, alone = [], []
-    with cache():
+    with cache_folder():
         store = token_store(text(tokenizer))
         trained = store.folder / "tokenizer.json"
         data = text({"kind": "file", "path": str(trained)} if trained.exists() else tokenizer)
         encoder, documents = encoder_of(data, store), list(open_corpus(data).documents())
         chunk = max(1, len(documents) * CHUNK_BYTES // store.meta["bytes"])
         for _ in range(repeats):
-            with cache():
+            with cache_folder():
                 prepared.append(seconds(lambda: token_store(data)))
             start = time.perf_counter()
             for first in range(0, len(documents), chunk):
@@ -115,7 +115,7 @@ def text(tokenizer: dict) -> Data:
 
 
 @contextmanager
-def cache() -> Iterator[Path]:
+def cache_folder() -> Iterator[Path]:
     """A cache folder of one's own."""
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("TARDIGRAD_CACHE")
@@ -158,7 +158,7 @@ def memory(gigabytes: float) -> Table:
     title = "3. host memory; goal: at most 300 MiB more for the larger store"
     table = Table("", "GB of tokens", "anonymous memory, MiB", "MB/s", title=title)
     found = {}
-    with cache() as folder:
+    with cache_folder() as folder:
         for name, size in (("small", gigabytes / 20), ("large", gigabytes)):
             path = folder / f"{name}.jsonl"
             write_text(path, size * 1e9 / 2)  # two bytes a token

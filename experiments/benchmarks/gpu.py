@@ -26,7 +26,7 @@ from measuring import machine
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, Workshop, load, use_cpu_cores
+from simulator import Cache, Experiment, Setup, load, use_cpu_cores
 from simulator.cluster.devices import PEAK_FLOPS
 from simulator.learning.model import tokens_per_step
 
@@ -70,20 +70,21 @@ def experiment_of(preset: str, workers: int, lanes: int | None, steps: int, sett
 def row_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures one row in this process, whose memory nothing else has used: one preset, trainer and number of lanes."""
     [preset], [workers], [lanes] = arguments.presets, arguments.workers, arguments.lanes or [None]
-    kind, workshop = arguments.alone, Workshop()
+    kind, cache = arguments.alone, Cache()
     compute = [f"compute.trainer={kind}"]
     experiment = experiment_of(preset, workers, lanes, arguments.steps, [*compute, *arguments.settings])
-    used = len(workshop.programs(experiment, 1 if kind == "serial" else None).devices)
-    run = arm(experiment, workshop, kind, [arguments.steps] * workers)
+    setup = Setup(experiment, cache)
+    used = len(setup.programs(1 if kind == "serial" else None).devices)
+    run = arm(experiment, cache, kind, [arguments.steps] * workers)
     start = time.perf_counter()
     run()
     first_s = time.perf_counter() - start
     taken = measured({kind: run}, arguments.seconds)[kind]
     per_s = workers * arguments.steps / statistics.median(taken)
     stats = jax.local_devices()[0].memory_stats()
-    device, flops = jax.local_devices()[0], workshop.costs(experiment).flops_per_step
+    device, flops = jax.local_devices()[0], setup.costs.flops_per_step
     return {
-        "lanes": 1 if kind == "serial" else workshop.lanes(experiment),
+        "lanes": 1 if kind == "serial" else setup.lanes,
         "devices": used,
         "steps_per_s": per_s,
         "tokens_per_s": per_s * tokens_per_step(experiment),
@@ -91,7 +92,7 @@ def row_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "of_peak": per_s * flops / (peak_of(device, arguments.peak) * used),
         "compiling_s": max(0.0, first_s - statistics.median(taken)),
         "device_bytes": stats["peak_bytes_in_use"] if stats else None,
-        "estimate_bytes": workshop.needs(experiment).total,
+        "estimate_bytes": setup.needs.total,
         "machine": machine("jax", "numpy"),
         "peak": peak_of(device, arguments.peak),
     }

@@ -24,8 +24,8 @@ from measuring import machine, own_peak_mib
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, Workshop, load, simulate, use_cpu_cores
-from simulator.learning.round import Assignment
+from simulator import Cache, Experiment, Setup, load, simulate, use_cpu_cores
+from simulator.learning.round import RoundSettings
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 SETTINGS = ("pretrain.steps=0", "evaluate.windows=8", "inner.local_steps=2", "model.width=128", "model.layers=4")
@@ -53,7 +53,7 @@ def held_bytes() -> int:
     return sum(buffers.values())
 
 
-class Task(Assignment):
+class Round(RoundSettings):
     """A round, for its shapes."""
 
     id = worker = shard = first_step = 0
@@ -62,14 +62,15 @@ class Task(Assignment):
 
 def counted(experiment: Experiment) -> dict[str, float | str]:
     """Returns the estimate and what it bounds: bytes by name."""
-    workshop = Workshop()
-    needs, lanes = workshop.needs(experiment), workshop.lanes(experiment)
+    cache = Cache()
+    setup = Setup(experiment, cache)
+    needs, lanes = setup.needs, setup.lanes
     serial = experiment.compute.trainer == "serial"
-    programs, start = workshop.programs(experiment, 1 if serial else None), workshop.start(experiment)
+    programs, start = setup.programs(1 if serial else None), setup.start()
     used = len(programs.devices)
     on_each = 1 if serial else lanes // used
-    inputs = workshop.feed(experiment).inputs(Task(), start, workshop.recipe(experiment).initial_state(start))
-    xla = programs.memory(workshop.arrays(experiment), workshop.feed(experiment).key, [inputs] * on_each)
+    inputs = setup.round_data().inputs(Round(), start, setup.recipe.initial_state(start))
+    xla = programs.memory(setup.arrays(), setup.round_data().key, [inputs] * on_each)
     del inputs
     most = 0.0
 
@@ -78,7 +79,7 @@ def counted(experiment: Experiment) -> dict[str, float | str]:
         most = max(most, held_bytes())
         return False
 
-    simulate(experiment, workshop=workshop, stop=look)
+    simulate(experiment, cache=cache, stop=look)
     shared = used if jax.default_backend() == "cpu" else 1
     described = {"lanes": on_each * used, "machine": machine("jax", "numpy"), "parts": str(needs)}
     return {"estimate": needs.total, "arrays": most, "XLA": xla * shared, **described}
@@ -86,10 +87,11 @@ def counted(experiment: Experiment) -> dict[str, float | str]:
 
 def grown(experiment: Experiment) -> dict[str, float]:
     """Returns by how many bytes this process's peak grew, and what a device's allocator saw; simulates once."""
-    workshop = Workshop()
-    jax.block_until_ready((workshop.arrays(experiment), workshop.start(experiment)))
+    cache = Cache()
+    setup = Setup(experiment, cache)
+    jax.block_until_ready((setup.arrays(), setup.start()))
     before = own_peak_mib()
-    simulate(experiment, workshop=workshop)
+    simulate(experiment, cache=cache)
     stats = jax.local_devices()[0].memory_stats()
     return {"process": (own_peak_mib() - before) * MIB, "device": stats["peak_bytes_in_use"] if stats else 0.0}
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from models import TransformerConfig
-from simulator import Experiment, Workshop
+from simulator import Cache, Experiment, Setup
 from simulator.learning.model import transformer_config
 
 
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
             raise ValueError(f"nothing was loaded into {', '.join(named)}")
 
 
-def plain_torch(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:
+def plain_torch(experiment: Experiment, cache: Cache) -> Callable[[], None]:
     """Returns plain training of one replica for the experiment's number of steps.
 
     It starts from the experiment's parameters and sees the first shard's batches.
@@ -80,18 +80,19 @@ def plain_torch(experiment: Experiment, workshop: Workshop) -> Callable[[], None
       ValueError: its first loss is not that of the experiment's own model.
     """
     torch.set_num_threads(cores())
-    feed, inner = workshop.feed(experiment), experiment.inner
+    setup = Setup(experiment, cache)
+    data, inner = setup.round_data(), experiment.inner
     if inner.optimizer != "adamw" or inner.arguments:
         raise ValueError(f"only adamw with its usual arguments is compared, not {inner.optimizer} {inner.arguments}")
     steps = experiment.budget.local_steps or 0
-    rates = feed.rates(0, 0, steps).tolist()
-    rows = feed.order(0, 0, steps)
-    fetch = workshop.dataset(experiment).fetch
-    batches = torch.from_numpy(np.stack([fetch(feed.arrays, row) for row in rows]).astype(np.int64))
-    start = workshop.start(experiment)
-    model = Transformer(transformer_config(experiment.model, workshop.dataset(experiment).vocabulary))
+    rates = data.rates(0, 0, steps).tolist()
+    rows = data.order(0, 0, steps)
+    fetch = setup.dataset.fetch
+    batches = torch.from_numpy(np.stack([fetch(data.arrays, row) for row in rows]).astype(np.int64))
+    start = setup.start()
+    model = Transformer(transformer_config(experiment.model, setup.dataset.vocabulary))
     model.load(start)
-    here, there = model(batches[0]).item(), float(workshop.model(experiment).loss(start, batches[0].numpy(), None))
+    here, there = model(batches[0]).item(), float(setup.model.loss(start, batches[0].numpy(), None))
     if abs(here - there) > 1e-3 * there:
         raise ValueError(f"PyTorch's model is another one: its first loss is {here}, not {there}")
 

@@ -18,7 +18,7 @@ from measuring import machine, seconds
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, RunRecord, Workshop, load, simulate, use_cpu_cores
+from simulator import Cache, Experiment, RunRecord, load, simulate, use_cpu_cores
 from simulator.sweep.reuse_plan import sharing
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
@@ -46,24 +46,24 @@ def crashes(settings: Sequence[str]) -> list[Experiment]:
     return [load(QUICKSTART, *SETTINGS, *settings, each, variant=ASYNCHRONOUS)[0].experiment for each in faults]
 
 
-def swept(experiments: Sequence[Experiment], workshop: Workshop) -> list[RunRecord]:
+def swept(experiments: Sequence[Experiment], cache: Cache) -> list[RunRecord]:
     """Simulates experiments with what they can have from each other."""
-    plan, records = sharing(experiments, [str(index) for index in range(len(experiments))], workshop), []
+    plan, records = sharing(experiments, [str(index) for index in range(len(experiments))], cache), []
     for index, experiment in enumerate(experiments):
         share = plan.share(index)
-        records.append(simulate(experiment, workshop=workshop, share=share))
+        records.append(simulate(experiment, cache=cache, share=share))
         plan.done(index, records[-1], share.kept)
     return records
 
 
-def check(experiments: Sequence[Experiment], workshop: Workshop) -> None:
+def check(experiments: Sequence[Experiment], cache: Cache) -> None:
     """Compares a sweep with training every point.
 
     Raises:
       AssertionError: something differs in a bit.
     """
-    for experiment, record in zip(experiments, swept(experiments, workshop), strict=True):
-        alone = simulate(experiment, workshop=workshop)
+    for experiment, record in zip(experiments, swept(experiments, cache), strict=True):
+        alone = simulate(experiment, cache=cache)
         assert record.rounds.equals(alone.rounds)
         assert record.evaluations.equals(alone.evaluations)
         assert record.summary["parameters_hash"] == alone.summary["parameters_hash"]
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="train every point by itself too, and compare")
     arguments = parser.parse_args()
     use_cpu_cores()
-    workshop = Workshop()
+    cache = Cache()
     table = Table("", "points", "one run", "sweep / one run (median, range)", "local steps trained", "goal")
     console = Console()
     for name, make, goal in (
@@ -85,20 +85,20 @@ def main() -> None:
         ("crashes, common beginnings", crashes, ""),
     ):
         experiments = make(arguments.settings)
-        one = functools.partial(simulate, experiments[0], workshop=workshop)
+        one = functools.partial(simulate, experiments[0], cache=cache)
         one()  # compiles
         taken = [
-            (seconds(one), seconds(lambda every=experiments: swept(every, workshop))) for _ in range(arguments.repeats)
+            (seconds(one), seconds(lambda every=experiments: swept(every, cache))) for _ in range(arguments.repeats)
         ]
         ratios = [sweep / single for single, sweep in taken]
-        records = swept(experiments, workshop)
+        records = swept(experiments, cache)
         steps = sum(record.summary["local_steps"] for record in records)
         trained = steps - sum((record.summary["reused"] or {}).get("local_steps", 0) for record in records)
         spread = f"{statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
         single = f"{statistics.median(each for each, _ in taken):.1f} s"
         table.add_row(name, str(len(experiments)), single, spread, f"{trained:,} of {steps:,}", goal)
         if arguments.check:
-            check(experiments, workshop)
+            check(experiments, cache)
             console.print(f"{name}: as if every point had been trained by itself, bit for bit")
     console.print(table)
     console.print(machine("jax"))

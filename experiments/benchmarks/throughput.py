@@ -27,7 +27,7 @@ from measuring import machine, own_peak_mib, seconds
 from rich.console import Console
 from rich.table import Table
 
-from simulator import Experiment, Workshop, load, simulate, use_cpu_cores
+from simulator import Cache, Experiment, Setup, load, simulate, use_cpu_cores
 from simulator.learning.model import tokens_per_step
 
 HERE = Path(__file__).parent
@@ -38,12 +38,13 @@ BARE, TORCH = "bare scan, one replica", "PyTorch, one replica"
 GOAL_OF_BARE, GOAL_OF_TORCH = 1.0, {"quickstart": None, "a": 1.0}
 
 
-def bare(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:
+def bare(experiment: Experiment, cache: Cache) -> Callable[[], None]:
     """Returns plain training of one replica for the experiment's number of steps, as one compiled scan."""
-    recipe, feed = workshop.recipe(experiment), workshop.feed(experiment)
+    setup = Setup(experiment, cache)
+    recipe, data = setup.recipe, setup.round_data()
     steps = experiment.budget.local_steps or 0
-    examples, rates = feed.order(0, 0, steps), feed.rates(0, 0, steps)
-    params = workshop.start(experiment)
+    examples, rates = data.order(0, 0, steps), data.rates(0, 0, steps)
+    params = setup.start()
     state = recipe.initial_state(params)
 
     @jax.jit
@@ -60,36 +61,36 @@ def bare(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:
         (params, _), losses = jax.lax.scan(step, (params, state), (examples, rates))
         return losses.mean() + 0.0 * jax.tree.leaves(params)[0].sum()
 
-    return lambda: jax.block_until_ready(train(feed.arrays, params, state, examples, rates)) and None
+    return lambda: jax.block_until_ready(train(data.arrays, params, state, examples, rates)) and None
 
 
-def simulated(experiment: Experiment, workshop: Workshop) -> Callable[[], None]:
+def simulated(experiment: Experiment, cache: Cache) -> Callable[[], None]:
     """Returns the simulation of the experiment."""
-    return lambda: simulate(experiment, workshop=workshop) and None
+    return lambda: simulate(experiment, cache=cache) and None
 
 
 def measured(workload: str, settings: list[str], repeats: int) -> Table:
     """Measures one workload and returns its table."""
-    points, workshop = load(FILES[workload], *SETTINGS, STEPS[workload], *settings), Workshop()
+    points, cache = load(FILES[workload], *SETTINGS, STEPS[workload], *settings), Cache()
     first = points[0].experiment
     steps, whole = first.budget.local_steps or 0, first.cluster.workers * first.inner.local_steps
     if steps % whole:
         sys.exit(f"budget.local_steps={steps} is not a multiple of {whole}, the local steps of a round of all workers")
-    runs = {BARE: bare(first, workshop)}
+    runs = {BARE: bare(first, cache)}
     if importlib.util.find_spec("torch"):
         from plain_torch import plain_torch
 
-        runs[TORCH] = plain_torch(first, workshop)
+        runs[TORCH] = plain_torch(first, cache)
     named = {f"simulated: {point.variant or point.experiment.name}": point.experiment for point in points}
-    runs |= {name: simulated(experiment, workshop) for name, experiment in named.items()}
+    runs |= {name: simulated(experiment, cache) for name, experiment in named.items()}
     for run in runs.values():
         run()  # compiles
-    compiled = workshop.programs(first).compilations
+    compiled = Setup(first, cache).programs().compilations
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(repeats):
         for name in list(runs)[:: -1 if number % 2 else 1]:
             taken[name].append(seconds(runs[name]))
-    assert workshop.programs(first).compilations == compiled, "a simulation recompiled"
+    assert Setup(first, cache).programs().compilations == compiled, "a simulation recompiled"
     tokens = steps * tokens_per_step(first)
     workers = first.cluster.workers
     title = f"{first.name}: {workers} workers, {tokens:,} tokens a run, {repeats} runs in turns"
@@ -131,7 +132,7 @@ def main() -> None:
     workloads = [arguments.workload] if arguments.workload else list(FILES)
     if arguments.peak_of:
         settings = (*SETTINGS, STEPS[workloads[0]], *arguments.settings)
-        arms[arguments.peak_of](load(FILES[workloads[0]], *settings)[0].experiment, Workshop())()
+        arms[arguments.peak_of](load(FILES[workloads[0]], *settings)[0].experiment, Cache())()
         print(own_peak_mib())
         return
     console = Console()

@@ -9,7 +9,6 @@ from rich.text import Text
 from simulator.cli.plugins import use_plugins
 from simulator.experiment.explain import Explanation, Keys, Meaning, Row
 from simulator.experiment.key_tree import ANY
-from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.host.text import visible
 from simulator.report.terminal_table import TerminalTable
 
@@ -20,12 +19,7 @@ _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"
 def explain(key: str | None, plugin: list[str] | None) -> None:
     """Prints the explanation of a key, or a table of all keys."""
     use_plugins(plugin)
-    own = {}
-    if plugin:
-        from simulator.learning.optimizers.outer import outer_optimizers  # loads JAX, as only plugins need
-
-        own = {name: factory for name, factory in outer_optimizers().items() if name not in BUILT_IN_OUTER}
-    keys = Keys(own)
+    keys = Keys()
     Console().print(_explained(keys.explain(key)) if key else _all_keys(keys.rows()))
 
 

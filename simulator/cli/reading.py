@@ -11,7 +11,7 @@ from simulator.cli.plugins import begin_jax
 from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
 from simulator.experiment.notes import notes
 from simulator.host.text import plural
-from simulator.learning import Workshop
+from simulator.learning import Cache, Setup
 from simulator.progress.live import PreparationView
 from simulator.simulation.checks import Shortages, check
 
@@ -22,13 +22,13 @@ class Reading(NamedTuple):
     Attributes:
       document: the file as read.
       points: its simulations.
-      workshop: their data and models.
+      cache: their data and models.
       shortages: simulations that are to be trained and do not fit into memory.
     """
 
     document: Document
     points: list[Point]
-    workshop: Workshop
+    cache: Cache
     shortages: list[Problem]
 
 
@@ -49,7 +49,7 @@ def read_file(
       variant: only this one.
       data: points whose data are read; a timeline depends on those of "uneven" shards.
       train: whether the points are to be trained.
-      memory: the host's available memory, as a `Workshop` takes it.
+      memory: the host's available memory, as a `Cache` takes it.
 
     Raises:
       ExperimentError: with everything that is wrong.
@@ -57,26 +57,26 @@ def read_file(
     document = load_document(file, settings or ())
     begin_jax()
     with PreparationView(Console(stderr=True)) as view:
-        workshop = Workshop(view, memory=memory)
-        shortages = Shortages(workshop)
+        cache = Cache(view, memory=memory)
+        shortages = Shortages(cache)
 
         def mistakes(experiment: Experiment) -> list[Problem]:
             even = getattr(getattr(experiment, "data", None), "even", True)
             looked_at = data == "all" or (data == "uneven" and not even)
-            found = check(experiment, workshop, data=looked_at, memory=False)
+            found = check(experiment, cache, data=looked_at, memory=False)
             if train and not found:
                 shortages.look(experiment)
             return found
 
         points = expand(document, variant=variant, check=mistakes)
-    return Reading(document, points, workshop, shortages.problems())
+    return Reading(document, points, cache, shortages.problems())
 
 
 def say_size(file: Path, reading: Reading, further: Iterable[str] = (), *, valid: bool = False) -> None:
     """Prints the number and the sizes of a file's simulations, with notes on its settings and further ones."""
     points = reading.points
     variants = {point.variant for point in points}
-    sizes = sorted({reading.workshop.costs(point.experiment).parameters for point in points})
+    sizes = sorted({Setup(point.experiment, reading.cache).costs.parameters for point in points})
     several = f"{sizes[0]:,} to " if len(sizes) > 1 else ""
     size = f"{several}{plural(sizes[-1], 'parameter')}"
     what = f"{plural(len(points), 'simulation')} of {plural(len(variants), 'variant')}, {size}"
@@ -90,7 +90,7 @@ def few_windows(reading: Reading) -> Iterator[str]:
     """Yields a note for every point with fewer windows to evaluate on than requested."""
     for point in reading.points:
         asked = point.experiment.evaluate.windows
-        of_all, of_shards = reading.workshop.evaluated_windows(point.experiment)
+        of_all, of_shards = Setup(point.experiment, reading.cache).evaluated_windows
         if of_all < asked:
             yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
         if of_shards is not None and min(of_shards) < min(asked, of_all):

@@ -58,7 +58,7 @@ def run(
     use_plugins(plugin)
     memory = 1.0 if isinstance(engine, Local) else math.inf  # of the cluster's machines nothing is known yet
     reading = read_file(file, settings, variant, train=True, memory=memory)
-    document, points, workshop, shortages = reading
+    document, points, cache, shortages = reading
     if shortages:
         raise ExperimentError(
             document.problem(tuple(each.key.split(".")), each.message, each.value) for each in shortages
@@ -70,7 +70,7 @@ def run(
     with output_folder(out, points[0].experiment.name, resume=resume) as folder:
         traced = Profile(folder / "profile") if profile else None
         trackers = [tracker_of(kind, folder) for kind in dict.fromkeys(tracker or ())]
-        sweep = Sweep(points, workshop, folder, engine, reuse=reuse, profile=traced, trackers=trackers)
+        sweep = Sweep(points, cache, folder, engine, reuse=reuse, profile=traced, trackers=trackers)
         records, failures = sweep.run()
         if records:
             _report(document, [point.variant for point in points], records, folder)
@@ -93,7 +93,7 @@ def timeline(
         say(f"{path} is searched: these are timelines at {search.ends[0]}")
     name = points[0].experiment.name
     with output_folder(out, f"{name}-timeline", resume=None) as folder:
-        records, failures = Sweep(points, reading.workshop, folder, trainer="null", reuse=False).run()
+        records, failures = Sweep(points, reading.cache, folder, trainer="null", reuse=False).run()
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):
         console.print(worker_rich_table(record, title=label), "")
@@ -170,7 +170,7 @@ def _report(document: Document, variants: Sequence[str], records: Sequence[RunRe
 
 def _estimate(reading: Reading, rate: str | None, *, reuse: bool) -> None:
     points = reading.points
-    found = estimate(points, reading.workshop, read_rate(rate), reuse=reuse)
+    found = estimate(points, reading.cache, read_rate(rate), reuse=reuse)
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)

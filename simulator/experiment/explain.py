@@ -11,7 +11,7 @@ import yaml
 
 from simulator.experiment.key_tree import SAME_AS_FILE, Choice, KeyTree, Place, Schema, as_yaml, either, types_of
 from simulator.experiment.problems import ExperimentError, Problem, nearest
-from simulator.experiment.registry import BUILT_IN, GIVEN, Factory, registered
+from simulator.experiment.registry import SLOTS, Factory, Slot, registered
 from simulator.experiment.schema.json_schema import file_schema, quantity_of
 from simulator.host.nearest import alike
 
@@ -59,17 +59,12 @@ class Explanation(NamedTuple):
 
 
 class Keys:
-    """Keys that an experiment file can have.
+    """Keys that an experiment file can have, those of registered policies and optimizers among them."""
 
-    Args:
-      outer: outer optimizers of one's own, by name; policies of one's own are known to the registry.
-    """
-
-    def __init__(self, outer: Mapping[str, Factory] | None = None):
+    def __init__(self) -> None:
         schema = file_schema(partial=False)
-        for section in BUILT_IN:
-            _add_own(schema, section, "kind", registered(section), GIVEN[section])
-        _add_own(schema, "outer", "optimizer", outer or {}, ("learning_rate",))
+        for section, slot in SLOTS.items():
+            _add_own(schema, section, slot, registered(section))
         self._tree = KeyTree(schema)
 
     def rows(self, section: str = "", depth: int = 3) -> list[Row]:
@@ -172,17 +167,15 @@ class Keys:
         return f"{' or '.join(words)}{_bounds(schema)}"
 
 
-def _add_own(
-    schema: dict[str, Any], section: str, by: str, factories: Mapping[str, Factory], given: Iterable[str]
-) -> None:
+def _add_own(schema: dict[str, Any], section: str, slot: Slot, factories: Mapping[str, Factory]) -> None:
     """Adds what is registered to the kinds of a section; a policy's name is then one of these or a built-in one."""
     union = schema["properties"][section]["anyOf"]
     *_, named = union
-    if factories and section in BUILT_IN:
+    if factories and section != "outer":  # which may be any of optax too
         union.remove(named)
     general = schema["$defs"][named["$ref"].rpartition("/")[2]]
     for name, factory in factories.items():
-        own = {by: {"const": name}, "arguments": _arguments_of(name, factory, given)}
+        own = {slot.key: {"const": name}, "arguments": _arguments_of(name, factory, slot.given)}
         description = inspect.getdoc(getattr(factory, "func", factory)) or "Registered by a plugin."  # or a partial's
         union.append({**general, "description": description, "properties": {**general["properties"], **own}})
 

@@ -10,13 +10,12 @@ import pydantic
 
 from simulator.experiment.file import DOCUMENT_KEYS
 from simulator.experiment.problems import OF_PLUGINS, nearest
-from simulator.experiment.registry import BUILT_IN, registered
+from simulator.experiment.registry import SLOTS, registered
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import ConflictError, Conflicts
 from simulator.experiment.yaml_text import Key
 from simulator.host.mappings import MISSING, lookup
 
-_EXTENSIBLE = (*BUILT_IN, "outer")
 """Sections that can be given names of one's own."""
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 _SENTENCES = {
@@ -111,7 +110,7 @@ def _message(kind: str, detail: Any, location: tuple[int | str, ...], model: typ
         names = sorted(tags - {"named"} | {*registered(str(location[-1]))})
         value = detail["input"].get(_discriminator(detail))
         if value is not None:
-            own = f" {OF_PLUGINS}" if location[-1] in _EXTENSIBLE else ""
+            own = f" {OF_PLUGINS}" if location[-1] in SLOTS else ""
             return f"unknown {_discriminator(detail)}; {nearest(value, names)}{own}"
         return f"is missing; choose from {', '.join(names)}"
     if kind == "literal_error":

@@ -1,10 +1,10 @@
-"""Registry of user-defined policies, and the section that names one."""
+"""Registry of user-defined choices for the sections of an experiment, by name; their signatures are their settings."""
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -15,21 +15,35 @@ from simulator.experiment.schema.worker_words import IN_ARGUMENTS
 from simulator.host.errors import SettingError
 
 Factory = Callable[..., Any]
-Policy = Literal["synchronization", "local_steps", "shard_choice"]
+SlotName = Literal["outer", "synchronization", "local_steps", "shard_choice"]
 
-BUILT_IN: Mapping[Policy, tuple[str, ...]] = {
-    "synchronization": ("asynchronous", "barrier"),
-    "local_steps": ("dynamic", "fixed"),
-    "shard_choice": ("fixed", "least_visited", "proportional"),
-}
-GIVEN: Mapping[Policy, tuple[str, ...]] = {
-    "synchronization": (),
-    "local_steps": ("local_steps",),
-    "shard_choice": ("sizes",),
-}
-"""What a factory is called with besides the arguments of the experiment file."""
 
-_REGISTERED: dict[Policy, dict[str, Factory]] = {section: {} for section in BUILT_IN}
+class Slot(NamedTuple):
+    """A section in which a file may name what a user has registered.
+
+    Attributes:
+      key: that has the name.
+      built_in: names that are taken.
+      given: what a factory is called with besides the section's `arguments`.
+      takes: what the function of a policy is called with, in this order.
+    """
+
+    key: str
+    built_in: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+SLOTS: Mapping[SlotName, Slot] = {
+    "outer": Slot("optimizer", ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov"), ("learning_rate",)),
+    "synchronization": Slot("kind", ("asynchronous", "barrier"), takes=("view",)),
+    "local_steps": Slot("kind", ("dynamic", "fixed"), ("local_steps",), ("worker", "step_s")),
+    "shard_choice": Slot(
+        "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
+    ),
+}
+
+_REGISTERED: dict[SlotName, dict[str, Factory]] = {section: {} for section in SLOTS}
 _ANY_NAME: ContextVar[bool] = ContextVar("any_name", default=False)
 
 
@@ -37,13 +51,8 @@ class PolicyError(SettingError):
     """A policy that cannot be built."""
 
 
-def register(section: Policy, name: str, factory: Factory) -> None:
-    """Makes a policy usable by name.
-
-    Args:
-      section: of the experiment file.
-      name: its `kind` in the file.
-      factory: called with what `GIVEN` names and the section's `arguments`.
+def register(section: SlotName, name: str, factory: Factory) -> Factory:
+    """Makes what a factory returns usable by name in a section of the experiment file; returns the factory.
 
     Raises:
       ValueError: the name is taken.
@@ -51,14 +60,27 @@ def register(section: Policy, name: str, factory: Factory) -> None:
     """
     if not callable(factory):
         raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
-    if name in _REGISTERED[section] or name in BUILT_IN[section]:
-        raise ValueError(f"a {section} named {name!r} exists already")
+    if name in _REGISTERED[section] or name in SLOTS[section].built_in:
+        raise ValueError(f"{section}.{SLOTS[section].key} {name!r} exists already")
     _REGISTERED[section][name] = factory
+    return factory
 
 
 def registered(section: str) -> dict[str, Factory]:
-    """Returns the registered policies of a section by name, none for a section without policies."""
-    return {name: made for known, own in _REGISTERED.items() if known == section for name, made in own.items()}
+    """Returns what is registered for a section by name, nothing for a section without such names."""
+    return dict(next((own for known, own in _REGISTERED.items() if known == section), {}))
+
+
+@contextlib.contextmanager
+def emptied() -> Iterator[None]:
+    """Forgets all that is registered, and at the end what was registered meanwhile instead."""
+    before = {section: dict(own) for section, own in _REGISTERED.items()}
+    try:
+        for own in _REGISTERED.values():
+            own.clear()
+        yield
+    finally:
+        _REGISTERED.update(before)
 
 
 @contextlib.contextmanager
@@ -74,7 +96,7 @@ def any_name() -> Iterator[None]:
 class NamedPolicy(Section):
     """A registered (user-defined) policy."""
 
-    section: ClassVar[Policy]
+    section: ClassVar[SlotName]
 
     kind: str = Field(description="the name that it is registered under", examples=["mine"])
     arguments: Arguments = Field(
@@ -91,7 +113,7 @@ class NamedPolicy(Section):
         if not self.is_registered:
             return self
         try:
-            if GIVEN[self.section]:
+            if SLOTS[self.section].given:
                 factory_of(self)
             else:
                 build(self)
@@ -100,7 +122,7 @@ class NamedPolicy(Section):
         return self
 
 
-def kind_tag(section: Policy) -> Callable[[Any], str | None]:
+def kind_tag(section: SlotName) -> Callable[[Any], str | None]:
     """Returns a function to the tag of a union's member: the kind of a built-in one, "named" of a registered one."""
 
     def _kind_tag(value: Any) -> str | None:
@@ -109,9 +131,10 @@ def kind_tag(section: Policy) -> Callable[[Any], str | None]:
         name = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
         if not isinstance(name, str):
             return None
-        if name in _REGISTERED[section] or (_ANY_NAME.get() and name not in BUILT_IN[section]):
+        built_in = name in SLOTS[section].built_in
+        if name in _REGISTERED[section] or (_ANY_NAME.get() and not built_in):
             return "named"
-        return name if name in BUILT_IN[section] else f"<{name}>"  # which no member has
+        return name if built_in else f"<{name}>"  # which no member has
 
     return _kind_tag
 
@@ -121,21 +144,53 @@ def build(policy: NamedPolicy, **given: Any) -> Any:
 
     Args:
       policy: the section that names it.
-      **given: the arguments that `GIVEN` names for the section.
+      **given: what the section's `SLOTS` entry says.
 
     Raises:
       PolicyError: the name is not registered in this process, or the factory refuses its arguments or returns
         something else than a policy.
     """
-    try:
-        made = factory_of(policy)(**given, **policy.arguments)
-    except PolicyError:
-        raise
-    except Exception as error:
-        message = f"{policy.kind} refuses them: {refusal(error)}"
-        raise PolicyError(f"{policy.section}.arguments", policy.arguments, message) from error
+    made = make(policy.section, policy.kind, factory_of(policy), policy.arguments, given, PolicyError)
     _check_made(policy, made)
     return made
+
+
+def make(
+    section: str,
+    name: str,
+    factory: Factory,
+    arguments: Mapping[str, Any],
+    given: Mapping[str, Any],
+    error: type[SettingError],
+) -> Any:
+    """Returns what a factory makes of a file's arguments, and of what every factory of the section is given.
+
+    Raises:
+      SettingError: of the given class: the arguments are not those of its signature, or it refuses them.
+    """
+    check_arguments(section, name, factory, arguments, given, error)
+    try:
+        return factory(**given, **arguments)
+    except Exception as cause:
+        raise error(f"{section}.arguments", dict(arguments), f"{name} refuses them: {refusal(cause)}") from cause
+
+
+def check_arguments(
+    section: str,
+    name: str,
+    factory: Factory,
+    arguments: Mapping[str, Any],
+    given: Iterable[str],
+    error: type[SettingError],
+) -> None:
+    """Checks the names of a factory's arguments, as `make` does."""
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**dict.fromkeys(given), **arguments)
+    except TypeError as cause:
+        taken = [parameter for parameter in signature.parameters if parameter not in given]
+        message = f"{name} does not fit: {cause}; it takes {', '.join(taken) or 'none'}"
+        raise error(f"{section}.arguments", dict(arguments), message) from cause
 
 
 def factory_of(policy: NamedPolicy) -> Factory:
@@ -147,20 +202,15 @@ def factory_of(policy: NamedPolicy) -> Factory:
     section, name = policy.section, policy.kind
     factory = _REGISTERED[section].get(name)
     if factory is None:
-        known = [*BUILT_IN[section], *_REGISTERED[section]]
+        known = [*SLOTS[section].built_in, *_REGISTERED[section]]
         message = f"nothing is registered under this name in this process; {nearest(name, known)} {OF_PLUGINS}"
         raise PolicyError(f"{section}.kind", name, message)
-    repeated = set(GIVEN[section]) & set(policy.arguments)
+    given = SLOTS[section].given
+    repeated = set(given) & set(policy.arguments)
     if repeated:
         message = f"{min(repeated)} is given to every {section}: take it out of the arguments"
         raise PolicyError(f"{section}.arguments", policy.arguments, message)
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(**dict.fromkeys(GIVEN[section]), **policy.arguments)
-    except TypeError as error:
-        taken = [parameter for parameter in signature.parameters if parameter not in GIVEN[section]]
-        message = f"{name} does not fit: {error}; it takes {', '.join(taken) or 'none'}"
-        raise PolicyError(f"{section}.arguments", policy.arguments, message) from error
+    check_arguments(section, name, factory, policy.arguments, given, PolicyError)
     return factory
 
 
@@ -171,12 +221,6 @@ _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "timeout_s": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value > 0,
 }
 """Of a synchronization policy, and what each is: a function, true or false, or seconds."""
-_TAKES: Mapping[Policy, tuple[str, ...]] = {
-    "synchronization": ("view",),
-    "local_steps": ("worker", "step_s"),
-    "shard_choice": ("worker", "assigned", "random"),
-}
-"""What a policy's function is called with, in this order."""
 
 
 def _check_made(policy: NamedPolicy, made: Any) -> None:
@@ -193,10 +237,10 @@ def _check_made(policy: NamedPolicy, made: Any) -> None:
     if not wrong:
         function = made.closes if section == "synchronization" else made
         try:
-            inspect.signature(function).bind(*_TAKES[section])
+            inspect.signature(function).bind(*SLOTS[section].takes)
         except ValueError:  # there is none to be had
             return
         except TypeError as error:
-            wrong = f"a function that cannot be called with ({', '.join(_TAKES[section])}): {error}"
+            wrong = f"a function that cannot be called with ({', '.join(SLOTS[section].takes)}): {error}"
     if wrong:
         raise PolicyError(f"{section}.kind", policy.kind, f"its factory returned {wrong}")

@@ -1,40 +1,25 @@
 """Training: inner rounds, outer optimizers, staleness rules, schedules and trainers."""
 
-from simulator.learning import learner_state
+from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
-from simulator.learning.lane_schedule import default_lanes, launch_overhead
-from simulator.learning.learner_state import SnapshotError
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.model import ModelCosts, ModelError
 from simulator.learning.optimizers.defaults import as_used
-from simulator.learning.optimizers.delayed_nesterov import (
-    BufferedState,
-    DelayedNesterovState,
-    buffered,
-    delayed_nesterov,
-)
+from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
 from simulator.learning.optimizers.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.optimizers.outer import build_outer, outer_optimizers, register_outer
 from simulator.learning.optimizers.protocol import OptimizerError
-from simulator.learning.optimizers.staleness import (
-    constant,
-    delay_compensation,
-    drop_stale,
-    polynomial,
-    scale_by_staleness,
-)
+from simulator.learning.optimizers.staleness import delay_compensation, drop_stale, polynomial, scale_by_staleness
 from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient
-from simulator.learning.round_data import Feed
+from simulator.learning.round_data import RoundData
 from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.setup import Setup
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer
-from simulator.learning.workshop import Workshop
 
 __all__ = [
     "BatchedTrainer",
-    "BufferedState",
-    "DelayedNesterovState",
+    "Cache",
     "Evaluator",
-    "Feed",
     "MemoryNeedError",
     "ModelCosts",
     "ModelError",
@@ -42,25 +27,21 @@ __all__ = [
     "OuterPrograms",
     "Programs",
     "Recipe",
+    "RoundData",
     "RoundInputs",
     "RoundResult",
     "SerialTrainer",
     "Server",
-    "SnapshotError",
+    "Setup",
     "Ticket",
     "Trainer",
-    "Workshop",
     "as_used",
     "buffered",
     "build_inner",
     "build_outer",
-    "constant",
-    "default_lanes",
     "delay_compensation",
     "delayed_nesterov",
     "drop_stale",
-    "launch_overhead",
-    "learner_state",
     "learning_rates",
     "outer_optimizers",
     "polynomial",

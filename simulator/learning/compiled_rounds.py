@@ -1,6 +1,7 @@
 """Compiled rounds: several side by side on a device, and on several devices at once."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -12,12 +13,14 @@ from simulator.learning.lane_schedule import Segment, plan
 from simulator.learning.round import (
     Arrays,
     OptState,
+    Params,
     Recipe,
     RoundInputs,
     RoundResult,
     RoundState,
     advance,
-    first_state,
+    finish,
+    init,
 )
 
 Outcome = tuple[RoundResult, OptState]
@@ -25,10 +28,31 @@ Shared = TypeVar("Shared")
 
 
 class _Lane(NamedTuple):
-    """A round that is under way."""
+    """Content of a lane: a round's inputs and its state."""
 
     inputs: RoundInputs
     state: RoundState
+
+
+class _Output(NamedTuple):
+    """Output of a lane: of a round that is over its result, of any other its state.
+
+    They are never needed together, so that they share arrays, which saves memory and time.
+    """
+
+    params_or_pseudo_gradient: Params
+    opt_state: OptState
+    loss_sum_or_mean: jax.Array
+    done: jax.Array
+    finite: jax.Array
+
+    @property
+    def state(self) -> RoundState:
+        return RoundState(self.params_or_pseudo_gradient, self.opt_state, self.loss_sum_or_mean, self.done)
+
+    @property
+    def result(self) -> RoundResult:
+        return RoundResult(self.params_or_pseudo_gradient, self.loss_sum_or_mean, self.finite)
 
 
 class Programs:
@@ -50,23 +74,23 @@ class Programs:
         self.devices = list(devices or jax.local_devices()[:1])
         self.compilations = 0
 
-        def lanes(arrays: Arrays, key: jax.Array, given: list[_Lane], steps: jax.Array) -> list[RoundState]:
+        def side_by_side(arrays: Arrays, key: jax.Array, lanes: list[_Lane], steps: jax.Array) -> list[_Output]:
             """Computes the lanes of one device."""
             self.compilations += 1  # runs while tracing
-            if len(given) == 1:
-                return [advance(recipe, arrays, key, given[0].inputs, given[0].state, steps)]
+            compute = functools.partial(_compute, recipe, arrays, key, steps)
+            if len(lanes) == 1:
+                return [compute(lanes[0])]
             # Stacked inside of the program, which saves a dispatch and a copy for every leaf.
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
-            batched = jax.vmap(lambda lane: advance(recipe, arrays, key, lane.inputs, lane.state, steps))(stacked)
-            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], batched) for lane in range(len(given))]
+            outputs = jax.vmap(compute)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes))
+            return [jax.tree.map(lambda leaf, lane=lane: leaf[lane], outputs) for lane in range(len(lanes))]
 
         mesh = Mesh(np.array(self.devices), ("devices",))
         whole, parts = PartitionSpec(), PartitionSpec("devices")  # type: ignore[no-untyped-call]
         self._parts = NamedSharding(mesh, parts)
-        self._on_one_device = jax.jit(lanes)
+        self._on_one_device = jax.jit(side_by_side)
         self._on_every_device = jax.jit(
             jax.shard_map(
-                lambda arrays, key, given, steps: _add_axis(lanes(arrays, key, _drop_axis(given), steps[0])),
+                lambda arrays, key, lanes, steps: _add_axis(side_by_side(arrays, key, _drop_axis(lanes), steps[0])),
                 mesh=mesh,
                 in_specs=(whole, whole, parts, parts),
                 out_specs=parts,
@@ -87,49 +111,51 @@ class Programs:
           inputs: the rounds, of any lengths and as many as may be side by side.
           overhead: cost of starting a step, in lanes; see `launch_overhead`.
         """
-        given = [self._first(each) for each in inputs]
+        lanes = [self._first(each) for each in inputs]
+        outputs: dict[int, _Output] = {}
         for segment in plan([int(each.steps) for each in inputs], len(self.devices), overhead):
-            self._advance(arrays, key, given, segment)
+            for number, output in self._run(arrays, key, lanes, segment):
+                outputs[number], lanes[number] = output, lanes[number]._replace(state=output.state)
         keep = self.recipe.keep_state
-        return [(self._at_home(each.state), each.state.opt_state if keep else ()) for each in given]
+        in_order = [outputs[number] for number in range(len(inputs))]
+        return [(self._at_home(output.result), output.opt_state if keep else ()) for output in in_order]
 
     def memory(self, arrays: Arrays, key: jax.Array, inputs: Sequence[RoundInputs]) -> float:
         """Returns the bytes that XLA allocates on one device, besides its inputs, for rounds side by side."""
-        given = [self._first(each) for each in inputs]
-        found = self._on_one_device.lower(arrays, key, given, np.int32(1)).compile().memory_analysis()
+        lanes = [self._first(each) for each in inputs]
+        found = self._on_one_device.lower(arrays, key, lanes, np.int32(1)).compile().memory_analysis()
         assert found is not None, "this backend does not say"
         return float(found.temp_size_in_bytes + found.output_size_in_bytes)
 
     def _first(self, inputs: RoundInputs) -> _Lane:
         opt_state = inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
-        return _Lane(inputs, first_state(inputs.params, opt_state))
+        return _Lane(inputs, init(inputs.params, opt_state))
 
-    def _at_home(self, state: RoundState) -> RoundResult:
-        result = RoundResult(state.params, state.loss, state.finite)
+    def _at_home(self, result: RoundResult) -> RoundResult:
         return result if len(self.devices) == 1 else jax.device_put(result, self.devices[0])
 
-    def _advance(self, arrays: Arrays, key: jax.Array, given: list[_Lane], segment: Segment) -> None:
-        """Runs a segment; replaces the states of its rounds."""
+    def _run(
+        self, arrays: Arrays, key: jax.Array, lanes: Sequence[_Lane], segment: Segment
+    ) -> Iterator[tuple[int, _Output]]:
+        """Runs a segment; yields each of its rounds' place among all, and its output."""
         # A lane that idles repeats some round, whose second result is dropped: a smaller one takes another program.
         filling = next(each for row in segment.places for each in row if each is not None)
-        if len(self.devices) == 1:
-            [places], [steps] = segment.places, segment.steps
-            chosen = [given[filling if each is None else each] for each in places]
-            moved = self._on_one_device(arrays, key, chosen, np.int32(steps))
-            for each, state in zip(places, moved, strict=True):
-                if each is not None:
-                    given[each] = given[each]._replace(state=state)
-            return
         rows = list(zip(*segment.places, strict=True))  # of each, one lane of every device
-        lanes = [[given[filling if each is None else each] for each in row] for row in rows]
-        joined = [self._joined(row) for row in lanes]
-        moved = self._on_every_device(arrays, key, joined, np.array(segment.steps, np.int32))
-        for row, states in zip(rows, moved, strict=True):
+        chosen = [[lanes[filling if each is None else each] for each in row] for row in rows]
+        if len(self.devices) == 1:
+            outputs = self._on_one_device(arrays, key, [lane for [lane] in chosen], np.int32(segment.steps[0]))
+        else:
+            joined = [self._joined(row) for row in chosen]
+            outputs = self._on_every_device(arrays, key, joined, np.array(segment.steps, np.int32))
+        for row, output in zip(rows, outputs, strict=True):
             for device, each in enumerate(row):
                 if each is not None:
-                    # No copy: the part stays on its device, where the round's next segment runs.
-                    part = jax.tree.map(lambda leaf, device=device: leaf.addressable_data(device), states)
-                    given[each] = given[each]._replace(state=self._drop_axis(part))
+                    yield each, output if len(self.devices) == 1 else self._part(output, device)
+
+    def _part(self, output: _Output, device: int) -> _Output:
+        """Returns the part of one device. No copy: it stays there, where the round's next segment runs."""
+        part: _Output = self._drop_axis(jax.tree.map(lambda leaf: leaf.addressable_data(device), output))
+        return part
 
     def _joined(self, lanes: Sequence[_Lane]) -> _Lane:
         """One lane of each device as one tree, whose leaves have a part on each."""
@@ -150,6 +176,16 @@ class Programs:
     def _join(self, *parts: jax.Array) -> jax.Array:
         shape = (len(parts), *parts[0].shape[1:])
         return jax.make_array_from_single_device_arrays(shape, self._parts, list(parts))
+
+
+def _compute(recipe: Recipe, arrays: Arrays, key: jax.Array, steps: jax.Array, lane: _Lane) -> _Output:
+    """Does some of a round's local steps, and finishes it behind the last."""
+    state = advance(recipe, arrays, key, lane.inputs, lane.state, steps)
+    result, opt_state = finish(recipe, lane.inputs, state)
+    going_on = _Output(*state, result.finite)
+    over = _Output(result.pseudo_gradient, opt_state, result.loss, state.done, result.finite)
+    output: _Output = jax.tree.map(functools.partial(jnp.where, state.done == lane.inputs.steps), over, going_on)
+    return output
 
 
 def everywhere(shared: Shared, devices: Sequence[jax.Device]) -> Shared:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from simulator.learning.round import Assignment, Params, RoundResult
+from simulator.learning.round import Params, RoundResult, RoundSettings
 from simulator.learning.server import Server
 from simulator.learning.trainers import Ticket, Trainer
 
@@ -19,7 +19,7 @@ class SnapshotError(ValueError):
     """Saved arrays that are not those of this experiment."""
 
 
-def take(
+def save(
     server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Returns the state as arrays by name, on the host, and the facts that restore it with them.
@@ -35,7 +35,7 @@ def take(
 
 
 def size(server: Server, trainer: Trainer, tickets: Mapping[int, Ticket]) -> int:
-    """Returns the bytes of the arrays that `take` would return; takes nothing from the devices."""
+    """Returns the bytes of the arrays that `save` would return; takes nothing from the devices."""
     return sum(array.nbytes for array in _gathered(server, trainer, tickets)[0].values())
 
 
@@ -70,7 +70,7 @@ def saved_params(arrays: Arrays, like: Params) -> Params:
     """Returns the server's parameters.
 
     Args:
-      arrays: what `take` returned.
+      arrays: what `save` returned.
       like: a tree of arrays, or of their shapes and dtypes.
 
     Raises:
@@ -79,10 +79,10 @@ def saved_params(arrays: Arrays, like: Params) -> Params:
     return _tree("version.0", like, arrays)
 
 
-def put_back(
+def restore(
     server: Server,
     trainer: Trainer,
-    assignments: Mapping[int, Assignment],
+    rounds: Mapping[int, RoundSettings],
     arrays: Arrays,
     facts: Mapping[str, Any],
 ) -> dict[int, Ticket]:
@@ -91,8 +91,8 @@ def put_back(
     Args:
       server: of the same experiment.
       trainer: a fresh one.
-      assignments: the rounds that had been dispatched and not yet processed, by id.
-      arrays: what `take` returned.
+      rounds: those that had been dispatched and not yet processed, by id.
+      arrays: what `save` returned.
       facts: likewise.
 
     Returns:
@@ -101,7 +101,7 @@ def put_back(
     Raises:
       SnapshotError: the arrays are of another experiment.
     """
-    if set(facts["pulled"]) != {str(number) for number in assignments}:
+    if set(facts["pulled"]) != {str(number) for number in rounds}:
         raise SnapshotError("other rounds are under way")
     params = server.params
     server.state = _tree("outer", server.state, arrays)
@@ -111,10 +111,10 @@ def put_back(
     inner = jax.eval_shape(trainer.initial_state, params)
     like = RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool)), inner
     tickets = {}
-    for number, assignment in sorted(assignments.items()):
+    for number, round in sorted(rounds.items()):
         pulled = versions[facts["pulled"][str(number)]]
         result, state = _tree(f"result.{number}", like, arrays) if number in facts["computed"] else (None, None)
-        tickets[number] = Ticket(assignment, pulled, result, state, number in facts["forgotten"])
+        tickets[number] = Ticket(round, pulled, result, state, number in facts["forgotten"])
     states = {worker: _tree(f"inner.{worker}", inner, arrays) for worker in facts["trained"]}
     trainer.resume(states, list(tickets.values()))
     return tickets

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.host.errors import SettingError
+from simulator.host.format import byte_count
 from simulator.learning.round import OptState, Params, Recipe
 
 _REMEDY = (
@@ -67,7 +68,7 @@ class Needs:
         return sum(self.parts.values())
 
     def __str__(self) -> str:
-        return ", ".join(f"{what} {_readable(size)}" for what, size in self.parts.items())
+        return ", ".join(f"{what} {byte_count(size)}" for what, size in self.parts.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +129,8 @@ def fitting_lanes(sizes: Sizes, limit: float, layout: Layout) -> int:
     lanes = layout.lanes
     while (found := needs(sizes, dataclasses.replace(layout, lanes=lanes))).total > limit:
         if lanes == 1:
-            message = f"about {_readable(found.total)} are needed even with one round at a time ({found}): {_REMEDY}"
-            error = MemoryNeedError("compute.memory", _readable(limit), message)
+            message = f"about {byte_count(found.total)} are needed even with one round at a time ({found}): {_REMEDY}"
+            error = MemoryNeedError("compute.memory", byte_count(limit), message)
             error.needed = found.total
             raise error
         lanes //= 2
@@ -228,11 +229,3 @@ def _largest(jaxpr: Any) -> float:
         found = max([found, *(_largest(part) for part in parts if hasattr(part, "eqns"))])
         found = max([found, *(_bytes_of(out.aval) for out in equation.outvars if hasattr(out.aval, "dtype"))])
     return found
-
-
-def _readable(size: float) -> str:
-    """Returns a number of bytes as people write it."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:,.3g} {unit}"
-    return f"{size / 1e3:,.3g} kB"

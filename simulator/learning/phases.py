@@ -2,23 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
-Taken = ParamSpec("Taken")
-Given = TypeVar("Given")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def phase(name: str) -> Callable[[Callable[Taken, Given]], Callable[Taken, Given]]:
+def phase(name: str) -> Callable[[Function], Function]:
     """Returns a decorator under whose name a trace shows the calls of a function; without a trace it does nothing."""
-
-    def named(function: Callable[Taken, Given]) -> Callable[Taken, Given]:
-        @functools.wraps(function)
-        def call(*args: Taken.args, **kwargs: Taken.kwargs) -> Given:
-            with jax.profiler.TraceAnnotation(name):
-                return function(*args, **kwargs)
-
-        return call
-
-    return named
+    return functools.partial(jax.profiler.annotate_function, name=name)

@@ -17,7 +17,7 @@ OptState = Any
 Arrays = Mapping[str, jax.Array]
 
 
-class Assignment(Protocol):
+class RoundSettings(Protocol):
     """Settings of a round besides arrays; see `simulator.timeline.Round`."""
 
     @property
@@ -102,26 +102,38 @@ class Recipe:
 
 
 class RoundState(NamedTuple):
-    """Progress of a round.
+    """State of a round under way.
 
     Attributes:
-      params: of the worker; once the round is over, the pseudo-gradient.
-      opt_state: the worker's inner optimizer state; once the round is over, what stays of it.
-      loss: sum over the local steps that are done, float32 scalar; once the round is over, their mean.
+      params: of the worker.
+      opt_state: its inner optimizer state.
+      loss_sum: over the local steps that are done, float32 scalar.
       done: number of local steps done, int32 scalar.
-      finite: whether all of the pseudo-gradient so far is, bool scalar.
     """
 
     params: Params
     opt_state: OptState
-    loss: Any
+    loss_sum: Any
     done: Any
-    finite: Any
 
 
-def first_state(params: Params, opt_state: OptState) -> RoundState:
+def init(params: Params, opt_state: OptState) -> RoundState:
     """Returns the state of a round before its first local step."""
-    return RoundState(params, opt_state, np.float32(0), np.int32(0), np.bool_(True))
+    return RoundState(params, opt_state, np.float32(0), np.int32(0))
+
+
+def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInputs, state: RoundState) -> RoundState:
+    """Returns the state after one more local step."""
+    with jax.named_scope("gather"):
+        batch = recipe.fetch(arrays, inputs.examples[state.done])
+    step_key = jax.random.fold_in(round_key, state.done)
+    with jax.named_scope("forward and backward"):
+        loss, gradients = jax.value_and_grad(recipe.loss)(state.params, batch, step_key)
+    with jax.named_scope("optimizer"):
+        optimizer = recipe.optimizer(inputs.rates[state.done])
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    return RoundState(params, opt_state, state.loss_sum + loss, state.done + 1)
 
 
 def advance(
@@ -136,34 +148,21 @@ def advance(
       inputs: the round.
       state: before these steps.
       steps: number of local steps to do, int32 scalar; no more than the round has left.
-
-    Returns:
-      The state after these steps. A round whose pseudo-gradient is not finite leaves the worker's state as it was.
     """
     round_key = jax.random.fold_in(key, inputs.id)
+    after: RoundState = jax.lax.fori_loop(
+        0, steps, lambda _, state: step(recipe, arrays, round_key, inputs, state), state
+    )
+    return after
 
-    def step(count: jax.Array, carry: tuple[Params, OptState, jax.Array]) -> tuple[Params, OptState, jax.Array]:
-        params, opt_state, total = carry
-        index = state.done + count
-        with jax.named_scope("gather"):
-            batch = recipe.fetch(arrays, inputs.examples[index])
-        step_key = jax.random.fold_in(round_key, index)
-        with jax.named_scope("forward and backward"):
-            loss, gradients = jax.value_and_grad(recipe.loss)(params, batch, step_key)
-        with jax.named_scope("optimizer"):
-            optimizer = recipe.optimizer(inputs.rates[index])
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
-            params = optax.apply_updates(params, updates)
-        return params, opt_state, total + loss
 
-    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, state.loss))
-    done = state.done + steps
-    over = done == inputs.steps
-    difference = pseudo_gradient(inputs.params, params)
-    finite = all_finite(difference)
+def finish(recipe: Recipe, inputs: RoundInputs, state: RoundState) -> tuple[RoundResult, OptState]:
+    """Returns a round's result, and the inner optimizer state that stays on the worker.
+
+    A round whose pseudo-gradient is not finite leaves that state as it was.
+    """
+    difference = pseudo_gradient(inputs.params, state.params)
+    finite, opt_state = all_finite(difference), state.opt_state
     if recipe.keep_state:
-        keep = finite | ~over
-        opt_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), opt_state, inputs.opt_state)
-    mean = total / done.astype(jnp.float32)
-    handed_over = jax.tree.map(lambda moved, now: jnp.where(over, moved, now), difference, params)
-    return RoundState(handed_over, opt_state, jnp.where(over, mean, total), done, finite)
+        opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, inputs.opt_state)
+    return RoundResult(difference, state.loss_sum / state.done.astype(jnp.float32), finite), opt_state

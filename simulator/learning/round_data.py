@@ -1,4 +1,4 @@
-"""Inputs of rounds: the order of the data, and examples gathered on the host while the device computes."""
+"""Data of rounds: the inputs of their programs, gathered on the host while the device computes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,18 +11,14 @@ import numpy.typing as npt
 
 from simulator.learning.optimizers.inner import Rates
 from simulator.learning.phases import phase
-from simulator.learning.round import Arrays, Assignment, OptState, Params, RoundInputs
+from simulator.learning.round import Arrays, OptState, Params, RoundInputs, RoundSettings
 
 _AHEAD = 16  # rounds gathered before they are computed, at most
 
 
-def _unchanged(addresses: np.ndarray) -> np.ndarray:
-    return addresses
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """Inputs of rounds.
+@dataclasses.dataclass
+class RoundData:
+    """Data of rounds, and their learning rates.
 
     Attributes:
       arrays: the data, on every device that runs rounds; empty where they stay on the host.
@@ -38,44 +34,47 @@ class Feed:
     rates: Callable[[int, int, int], Rates]
     longest_round: int
     key: jax.Array
-    gather: Callable[[np.ndarray], np.ndarray] = _unchanged
-    _ahead: "dict[int, tuple[int, Future[np.ndarray]]]" = dataclasses.field(default_factory=dict)
-    _pool: ThreadPoolExecutor = dataclasses.field(default_factory=lambda: ThreadPoolExecutor(1, "gather"))
+    gather: Callable[[np.ndarray], np.ndarray] = lambda addresses: addresses
 
-    def announce(self, assignment: Assignment) -> None:
+    def __post_init__(self) -> None:
+        self._ahead: dict[int, tuple[int, Future[np.ndarray]]] = {}  # of each worker, its round's number and examples
+        self._pool = ThreadPoolExecutor(1, "gather")
+
+    def announce(self, round: RoundSettings) -> None:
         """Starts gathering a round's examples, unless the device looks them up itself or enough are waiting."""
-        if not self.arrays and len(self._ahead.keys() - {assignment.worker}) < _AHEAD:
-            rows = self._rows(assignment)
-            self._ahead[assignment.worker] = assignment.id, self._pool.submit(self.gather, rows)
+        if not self.arrays and len(self._ahead.keys() - {round.worker}) < _AHEAD:
+            self._ahead[round.worker] = round.id, self._pool.submit(self.gather, self._rows(round))
 
-    def forget(self, assignment: Assignment) -> None:
+    def forget(self, round: RoundSettings) -> None:
         """Drops the examples of a round that will not be run."""
-        if assignment.worker in self._ahead and self._ahead[assignment.worker][0] == assignment.id:
-            del self._ahead[assignment.worker]
+        self._announced(round)
 
     @phase("gather")
-    def inputs(self, assignment: Assignment, params: Params, opt_state: OptState) -> RoundInputs:
+    def inputs(self, round: RoundSettings, params: Params, opt_state: OptState) -> RoundInputs:
         """Returns the inputs of a round's program."""
-        number, waiting = self._ahead.get(assignment.worker, (None, None))
-        if waiting is not None and number == assignment.id:
-            del self._ahead[assignment.worker]
-            rows = waiting.result()
-        else:
-            rows = self.gather(self._rows(assignment))
-        rates = self.rates(assignment.shard, assignment.first_step, assignment.steps)
+        announced = self._announced(round)
+        rows = announced.result() if announced else self.gather(self._rows(round))
         return RoundInputs(
             params=params,
             opt_state=opt_state,
             examples=self._filled_up(rows),
-            rates=self._filled_up(rates),
-            steps=np.int32(assignment.steps),
-            id=np.int32(assignment.id),
+            rates=self._filled_up(self.rates(round.shard, round.first_step, round.steps)),
+            steps=np.int32(round.steps),
+            id=np.int32(round.id),
         )
+
+    def _announced(self, round: RoundSettings) -> Future[np.ndarray] | None:
+        """Takes out the examples of a round, None if they are not being gathered."""
+        number, examples = self._ahead.get(round.worker, (None, None))
+        if number != round.id:
+            return None
+        del self._ahead[round.worker]
+        return examples
 
     def _filled_up(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         filled = np.zeros((self.longest_round, *rows.shape[1:]), rows.dtype)
         filled[: len(rows)] = rows
         return filled
 
-    def _rows(self, assignment: Assignment) -> np.ndarray:
-        return self.order(assignment.shard, assignment.first_step, assignment.steps)
+    def _rows(self, round: RoundSettings) -> np.ndarray:
+        return self.order(round.shard, round.first_step, round.steps)

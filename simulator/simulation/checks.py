@@ -12,11 +12,7 @@ from simulator.experiment import Experiment, ExperimentError, Point, Problem, on
 from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.host.errors import SettingError
-from simulator.learning import (
-    MemoryNeedError,
-    ModelCosts,
-    Workshop,
-)
+from simulator.learning import Cache, MemoryNeedError, ModelCosts, Setup
 
 
 def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
@@ -34,19 +30,19 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
 
 
 def check(
-    experiment: Experiment | Point, workshop: Workshop | None = None, *, data: bool = True, memory: bool = True
+    experiment: Experiment | Point, cache: Cache | None = None, *, data: bool = True, memory: bool = True
 ) -> list[Problem]:
     """Returns the problems of an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
     Args:
       experiment: to check; of one that lacks sections, as `expand` gives of a file with mistakes, everything that does
         not need them.
-      workshop: shares data and models with other experiments that were given the same one.
+      cache: shares data and models with other experiments that were given the same one.
       data: whether to look at the data too.
       memory: whether a lack of memory is a problem; it is looked for if there is no other.
     """
     experiment = one_experiment(experiment)
-    workshop = workshop or Workshop()
+    setup = Setup(experiment, cache)
     problems: list[Problem] = []
 
     def attempt(step: Callable[[], Any]) -> Any:
@@ -62,18 +58,28 @@ def check(
             problems.append(_problem(error))
             return None
 
-    costs = attempt(lambda: workshop.costs(experiment))
+    costs = attempt(lambda: setup.costs)
     if data:
-        attempt(lambda: workshop.dataset(experiment))
+        attempt(lambda: setup.dataset)
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
-    attempt(lambda: _try_steps(experiment))
-    attempt(lambda: _try_shards(experiment))
-    params = None if costs is None else workshop.params_like(experiment)
-    attempt(lambda: workshop.inner(experiment, params))
-    attempt(lambda: experiment.pretrain.optimizer and workshop.inner(experiment, params, "pretrain"))
-    attempt(lambda: workshop.outer(experiment, params))
+    attempt(
+        lambda: (
+            isinstance(experiment.local_steps, NamedSteps)
+            and registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
+        )
+    )
+    attempt(
+        lambda: (
+            isinstance(experiment.shard_choice, NamedShards)
+            and registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
+        )
+    )
+    params = None if costs is None else setup.params_like
+    attempt(lambda: setup.inner(params))
+    attempt(lambda: experiment.pretrain.optimizer and setup.inner(params, "pretrain"))
+    attempt(lambda: setup.outer(params))
     if data and memory and not problems and costs is not None:
-        attempt(lambda: workshop.lanes(experiment))
+        attempt(lambda: setup.lanes)
     return problems
 
 
@@ -81,18 +87,19 @@ class Shortages:
     """Simulations that do not fit into memory: of every size of model the one that needs most.
 
     Args:
-      workshop: in which the experiments were checked.
+      cache: with which the experiments were checked.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
         self._found: dict[int, tuple[float, Problem]] = {}
 
     def look(self, experiment: Experiment) -> None:
         """Adds an experiment without problems if it does not fit; one that lacks sections is left out."""
+        setup = Setup(experiment, self._cache)
         try:
-            parameters = self._workshop.costs(experiment).parameters
-            self._workshop.lanes(experiment)
+            parameters = setup.costs.parameters
+            _ = setup.lanes  # raises what is missing
         except AbsentSectionError:
             return
         except MemoryNeedError as error:
@@ -110,18 +117,7 @@ class Shortages:
         return [problem for _, (_, problem) in sorted(self._found.items())]
 
 
-def _try_steps(experiment: Experiment) -> None:
-    """Builds a registered choice of local steps."""
-    if isinstance(experiment.local_steps, NamedSteps):
-        registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
-
-
-def _try_shards(experiment: Experiment) -> None:
-    """Builds a registered choice of shards."""
-    if isinstance(experiment.shard_choice, NamedShards):
-        registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
-
-
+_REPORTED = (SettingError,)
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 

@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, SupportsFloat
 
 import jax
 import numpy as np
 
-from simulator.experiment import Experiment
-from simulator.learning import Ticket, Workshop, learner_state
+from simulator.learning import Setup, Ticket, learner_state
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
 from simulator.record import Checkpoint, RecordError
@@ -19,10 +18,13 @@ Losses = tuple[SupportsFloat | None, Iterable[SupportsFloat] | None]
 """Losses of an evaluation in nats, over all windows and of every shard's own; None if not known or not asked for."""
 
 
-class Learner(Protocol):
-    """Follows the events of a simulation. Its reports may still be on their way: it waits for nothing."""
+class Learner:
+    """Follows the events of a simulation; this one trains nothing, so that the timeline is left alone.
 
-    def dispatch(self, assignment: Round) -> None:
+    Reports of others may still be on their way: a learner waits for nothing.
+    """
+
+    def dispatch(self, round: Round) -> None:
         """Begins a round from the server's parameters as they are."""
 
     def fault(self, event: Shortened | Lost | Fault) -> None:
@@ -30,35 +32,19 @@ class Learner(Protocol):
 
     def update(self, event: Update) -> Trained | None:
         """Applies an update and returns the report on its rounds, None if nothing is trained."""
+        return None
 
     def evaluate(self) -> Losses:
         """Returns the losses of the server's parameters."""
-
-
-class NullLearner:
-    """Trains nothing: the timeline alone."""
-
-    def dispatch(self, assignment: Round) -> None:
-        """Does nothing."""
-
-    def fault(self, event: Shortened | Lost | Fault) -> None:
-        """Does nothing."""
-
-    def update(self, event: Update) -> None:
-        """Returns None."""
-
-    def evaluate(self) -> Losses:
-        """Returns no losses."""
         return None, None
 
 
-class TrainingLearner:
+class TrainingLearner(Learner):
     """Trains.
 
     Args:
-      experiment: to train.
+      setup: of the experiment to train.
       trainer: "batched" or "serial".
-      workshop: makes data, model and programs.
       progress: called with the progress of pretraining.
       saved: checkpoint with the parameters to begin with, if any; `resume` restores the rest.
 
@@ -68,26 +54,22 @@ class TrainingLearner:
 
     def __init__(
         self,
-        experiment: Experiment,
+        setup: Setup,
         trainer: str,
-        workshop: Workshop,
         progress: PretrainProgress | None,
         saved: Checkpoint | None = None,
     ):
-        self._trainer = workshop.trainer(experiment, trainer)
-        self._evaluate = workshop.evaluator(experiment)
-        self._evaluate_shards = workshop.shard_evaluator(experiment)
-        self._averages = experiment.synchronization.averages_group
+        self._trainer = setup.trainer(trainer)
+        self._evaluate, self._evaluate_shards = setup.evaluator, setup.shard_evaluator
+        self._averages = setup.experiment.synchronization.averages_group
         self._tickets: dict[int, Ticket] = {}
         with _fitting():
-            params = (
-                None if saved is None else learner_state.saved_params(saved.arrays, workshop.params_like(experiment))
-            )
-        self.server = workshop.server(experiment, progress, params)
+            params = None if saved is None else learner_state.saved_params(saved.arrays, setup.params_like)
+        self.server = setup.server(progress, params)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns the state to checkpoint: arrays and JSON facts."""
-        return learner_state.take(self.server, self._trainer, self._tickets)
+        return learner_state.save(self.server, self._trainer, self._tickets)
 
     def size(self) -> int:
         """Returns the bytes of the state's arrays."""
@@ -96,20 +78,20 @@ class TrainingLearner:
     def resume(self, under_way: Mapping[int, Round], saved: Checkpoint) -> None:
         """Restores the state of a checkpoint, whose rounds under way are given."""
         with _fitting():
-            self._tickets = learner_state.put_back(self.server, self._trainer, under_way, saved.arrays, saved.facts)
+            self._tickets = learner_state.restore(self.server, self._trainer, under_way, saved.arrays, saved.facts)
 
     @phase("dispatch")
-    def dispatch(self, assignment: Round) -> None:
+    def dispatch(self, round: Round) -> None:
         """Submits a round, with the server's parameters as they are."""
-        self._tickets[assignment.id] = self._trainer.submit(assignment, self.server.params)
+        self._tickets[round.id] = self._trainer.submit(round, self.server.params)
 
     def fault(self, event: Shortened | Lost | Fault) -> None:
         """Shortens or drops a round, or forgets a worker's optimizer state."""
         match event:
-            case Shortened(round=task):
-                self._trainer.shorten(self._tickets[task.id], task)
-            case Lost(round=task):
-                self._trainer.drop(self._tickets.pop(task.id))
+            case Shortened(round=round):
+                self._trainer.shorten(self._tickets[round.id], round)
+            case Lost(round=round):
+                self._trainer.drop(self._tickets.pop(round.id))
             case Fault(forgets=True):
                 self._trainer.forget(event.worker)
 
@@ -124,7 +106,7 @@ class TrainingLearner:
                 together = self.server.apply(
                     result.pseudo_gradient,
                     staleness=staleness,
-                    worker=ticket.assignment.worker,
+                    worker=ticket.round.worker,
                     pulled_params=ticket.params,
                 )
         elif event.outcome == "applied":

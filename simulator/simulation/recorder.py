@@ -113,36 +113,36 @@ class Recorder:
                 self.faults.append(
                     time_s=seconds(event.time_ns), worker=event.worker, fault=event.kind, factor=event.factor
                 )
-            case Lost(round=task):
+            case Lost(round=round):
                 down, up = self._bytes_of(event)
                 self.faults.append(
                     time_s=seconds(event.time_ns),
-                    worker=task.worker,
+                    worker=round.worker,
                     fault="lost",
-                    round=task.id,
-                    shard=task.shard,
-                    first_step=task.first_step,
-                    local_steps=task.steps,
+                    round=round.id,
+                    shard=round.shard,
+                    first_step=round.first_step,
+                    local_steps=round.steps,
                     computed_steps=event.computed,
-                    pulled_version=task.version,
+                    pulled_version=round.version,
                     bytes_down=down,
                     bytes_up=up,
                 )
-            case Shortened(round=task):
+            case Shortened(round=round):
                 self.faults.append(
                     time_s=seconds(event.time_ns),
-                    worker=task.worker,
+                    worker=round.worker,
                     fault="cut",
-                    round=task.id,
-                    shard=task.shard,
-                    first_step=task.first_step + task.steps,
-                    local_steps=event.given - task.steps,
-                    pulled_version=task.version,
+                    round=round.id,
+                    shard=round.shard,
+                    first_step=round.first_step + round.steps,
+                    local_steps=event.given - round.steps,
+                    pulled_version=round.version,
                 )
 
-    def _bytes_of(self, round: Arrival | Lost) -> tuple[int, int]:
+    def _bytes_of(self, event: Arrival | Lost) -> tuple[int, int]:
         """Returns the bytes sent for a round, down and up."""
-        return round.pulls * self._bytes[0], round.pushes * self._bytes[1]
+        return event.pulls * self._bytes[0], event.pushes * self._bytes[1]
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
         """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
@@ -249,9 +249,9 @@ def _non_finite(trained: Trained) -> list[int]:
 
 
 def _non_finite_message(event: Update, arrival: Arrival) -> str:
-    task = arrival.round
+    round = arrival.round
     return (
-        f"round {task.id} of worker {task.worker} (shard {task.shard}, {task.steps} local steps from version "
-        f"{task.version}) brought a pseudo-gradient that is not finite at {seconds(event.time_ns):g} s, and "
+        f"round {round.id} of worker {round.worker} (shard {round.shard}, {round.steps} local steps from version "
+        f"{round.version}) brought a pseudo-gradient that is not finite at {seconds(event.time_ns):g} s, and "
         "outer.non_finite is fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.simulation.learner import Learner
 from simulator.simulation.recorder import Trained
 from simulator.timeline import Fault, Lost, Round, Shortened, Update
 
@@ -28,7 +29,7 @@ def training_log(
     }
 
 
-class ReplayLearner:
+class ReplayLearner(Learner):
     """Replays the reports of training.
 
     Args:
@@ -44,17 +45,17 @@ class ReplayLearner:
         self._non_finite = iter(arrays.get("non_finite.rounds", np.empty(0)).tolist())
         self._evaluations = iter(arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
 
-    def dispatch(self, assignment: Round) -> None:
+    def dispatch(self, round: Round) -> None:
         """Adds a round to those under way."""
-        self.under_way[assignment.id] = assignment
+        self.under_way[round.id] = round
 
     def fault(self, event: Shortened | Lost | Fault) -> None:
         """Shortens or removes a round under way."""
         match event:
-            case Shortened(round=task):
-                self.under_way[task.id] = task
-            case Lost(round=task):
-                del self.under_way[task.id]
+            case Shortened(round=round):
+                self.under_way[round.id] = round
+            case Lost(round=round):
+                del self.under_way[round.id]
 
     def update(self, event: Update) -> Trained:
         """Returns the report on the rounds."""

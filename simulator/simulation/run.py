@@ -4,14 +4,14 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 
 from simulator.host.signals import Stopped
-from simulator.learning import as_used
+from simulator.learning import Setup, as_used
 from simulator.learning.model import tokens_per_step
 from simulator.learning.pretraining import PretrainProgress
 from simulator.progress.observer import Observer
@@ -28,22 +28,21 @@ from simulator.record import (
 from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.checks import reported
 from simulator.simulation.host_timer import HostTimer
-from simulator.simulation.learner import Learner, NullLearner, TrainingLearner
+from simulator.simulation.learner import Learner, TrainingLearner
 from simulator.simulation.provenance import made_with, parameters_hash
 from simulator.simulation.recorder import Recorder
 from simulator.simulation.replay import ReplayLearner, training_log
 from simulator.simulation.shared_training import SharedTraining
-from simulator.timeline import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
-
-if TYPE_CHECKING:
-    from simulator.simulation.simulate import Simulation
+from simulator.timeline import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Timeline, Update
 
 
 class Run:
     """One run of a simulation, from the start or the last checkpoint to the end of its budget.
 
     Args:
-      simulation: to run.
+      setup: of the experiment.
+      timeline: its events.
+      trainer: "batched", "serial" or "null".
       observer: notified of the progress.
       checkpoints: folder of its checkpoints, if any.
       stop: asked after every event whether to checkpoint and stop.
@@ -60,20 +59,21 @@ class Run:
 
     def __init__(
         self,
-        simulation: "Simulation",
+        setup: Setup,
+        timeline: Timeline,
+        trainer: str,
         observer: Observer | None,
         checkpoints: Path | None,
         stop: Callable[[], bool],
         share: SharedTraining,
     ):
         self._timer = HostTimer()
-        self._experiment = experiment = simulation.experiment
-        self._workshop, self._cluster, self._timeline = simulation.workshop, simulation.cluster, simulation.timeline
-        self._parameters, self._trainer = simulation.parameters, simulation.trainer
+        self._experiment = experiment = setup.experiment
+        self._setup, self._timeline, self._trainer = setup, timeline, trainer
         self._stop, self._share = stop, share
         self._reused: dict[str, Any] | None = None  # whose training was reused, and how much of it
         self._checkpointer: Checkpointer | None = None
-        self._learner: Learner = NullLearner()
+        self._learner: Learner = Learner()
         self.training: TrainingLearner | None = None
         with reported():
             self._made_with = self._circumstances()
@@ -83,19 +83,17 @@ class Run:
             self._beginning = beginning if fits else None
             if self._trajectory:
                 self._learner = ReplayLearner(self._trajectory.arrays)
-            elif self._trainer != "null":
+            elif trainer != "null":
                 if checkpoints is not None:
                     self._checkpointer = Checkpointer(checkpoints, experiment, self._made_with, _warn)
                 progress = _stopping(observer.pretrained if observer else None, stop)
-                self.training = TrainingLearner(
-                    experiment, self._trainer, self._workshop, progress, self._own or self._others
-                )
+                self.training = TrainingLearner(setup, trainer, progress, self._own or self._others)
                 self._learner = self.training
         self._timer.prepared()
         shards = experiment.shards if experiment.evaluate.per_shard else 0
         fatal = experiment.outer.non_finite == "fatal"
         self._recorder = Recorder(
-            experiment.budget, self._cluster, tokens_per_step(experiment), observer, shards, fatal=fatal
+            experiment.budget, timeline.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal
         )
 
     @property
@@ -198,9 +196,9 @@ class Run:
         experiment, recorder, reused = self._experiment, self._recorder, self._reused
         taken = self._timer.so_far()
         rounds, evaluations, faults = recorder.rounds.frame(), recorder.evaluations.frame(), recorder.faults.frame()
-        dataset = self._workshop.dataset(experiment) if self._trainer != "null" else None
+        dataset = self._setup.dataset if self._trainer != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
-        resolved, workers, end_s = as_used(experiment), self._cluster.workers, self._timeline.now_s
+        resolved, workers, end_s = as_used(experiment), self._timeline.cluster.workers, self._timeline.now_s
         trained = recorder.tokens - (reused["local_steps"] * tokens_per_step(experiment) if reused else 0)
         summary = {
             "variant": experiment.variant or experiment.name,
@@ -218,7 +216,7 @@ class Run:
             "tokens": recorder.tokens,
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": trained / taken["loop_seconds"] if self.training else None,
-            "parameters": self._parameters,
+            "parameters": self._setup.costs.parameters,
             "parameters_hash": self._parameters_hash(),
             "causal_hash": self._timeline.causal_hash,
             "reused": reused,
@@ -230,8 +228,7 @@ class Run:
     def _circumstances(self) -> dict[str, Any]:
         if self._trainer == "null":
             return made_with(self._trainer, None, None)
-        data_hash = self._workshop.dataset(self._experiment).content_hash
-        return made_with(self._trainer, data_hash, self._workshop.lanes(self._experiment))
+        return made_with(self._trainer, self._setup.dataset.content_hash, self._setup.lanes)
 
     def _parameters_hash(self) -> str | None:
         if self._trajectory:
@@ -240,7 +237,7 @@ class Run:
 
     def _evaluated(self) -> dict[str, Any]:
         """Returns the number of windows that each loss is the mean of."""
-        of_all, of_shards = self._workshop.evaluated_windows(self._experiment)
+        of_all, of_shards = self._setup.evaluated_windows
         return {"evaluated_windows": of_all, **({} if of_shards is None else {"evaluated_shard_windows": of_shards})}
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
-from simulator.learning import Server, Workshop
+from simulator.learning import Cache, Server, Setup
 from simulator.progress.observer import Observer
 from simulator.record import RunRecord
 from simulator.simulation.checks import cluster_of, reported
@@ -21,7 +21,7 @@ def simulate(
     *,
     trainer: TrainerKind | None = None,
     observer: Observer | None = None,
-    workshop: Workshop | None = None,
+    cache: Cache | None = None,
     overrides: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
@@ -34,7 +34,7 @@ def simulate(
       experiment: to simulate; of a point, as `load` returns them, the overrides are noted too.
       trainer: "batched", "serial", or "null" for the timeline alone; the experiment's own choice when None.
       observer: notified of the progress.
-      workshop: shares data, compiled programs and pretraining with other experiments that were given the same one.
+      cache: shares data, compiled programs and pretraining with other experiments that were given the same one.
       overrides: what a sweep changed, noted in the record.
       tuned: what a search has found, likewise.
       checkpoints: folder for checkpoints, as often as the experiment says; resumes from the newest one, if any, with
@@ -63,7 +63,7 @@ def simulate(
     point = one_point(experiment)
     overrides, tuned = (point.overrides if overrides is None else overrides), tuned or point.tuned
     noted = {"overrides": dict(overrides), **({"tuned": dict(tuned)} if tuned else {})}
-    return Simulation(point, trainer=trainer, workshop=workshop).run(observer, noted, checkpoints, stop, share)
+    return Simulation(point, trainer=trainer, cache=cache).run(observer, noted, checkpoints, stop, share)
 
 
 class Simulation:
@@ -72,8 +72,7 @@ class Simulation:
     Attributes:
       experiment: to simulate.
       trainer: "batched", "serial" or "null".
-      workshop: makes data, models and programs.
-      parameters: number of the model's parameters.
+      setup: data, model and programs.
       cluster: its cost model.
       timeline: its events.
       server: the parameters and the outer optimizer, once `run` has begun; None if nothing is trained.
@@ -83,7 +82,7 @@ class Simulation:
     """
 
     def __init__(
-        self, experiment: Experiment | Point, *, trainer: TrainerKind | None = None, workshop: Workshop | None = None
+        self, experiment: Experiment | Point, *, trainer: TrainerKind | None = None, cache: Cache | None = None
     ):
         point = one_point(experiment)
         if point.searches:
@@ -92,12 +91,10 @@ class Simulation:
         self.experiment = experiment = point.experiment
         self.server: Server | None = None
         self.trainer: TrainerKind = trainer or experiment.compute.trainer
-        self.workshop = workshop or Workshop()
+        self.setup = Setup(experiment, cache)
         with reported():
-            costs = self.workshop.costs(experiment)
-            self.parameters = costs.parameters
-            self.cluster = cluster_of(experiment, costs)
-            self.timeline = timeline_of(experiment, self.cluster, self.workshop.shard_sizes(experiment))
+            self.cluster = cluster_of(experiment, self.setup.costs)
+            self.timeline = timeline_of(experiment, self.cluster, self.setup.shard_sizes)
 
     def run(
         self,
@@ -112,7 +109,7 @@ class Simulation:
         Raises:
           Exception: as `simulate`.
         """
-        run = Run(self, observer, checkpoints, stop, share or SharedTraining())
+        run = Run(self.setup, self.timeline, self.trainer, observer, checkpoints, stop, share or SharedTraining())
         self.server = run.training.server if run.training else None
         run.follow()
         return run.record(noted or {})

@@ -17,7 +17,7 @@ from simulator.experiment.schema.units import Flops
 from simulator.host.format import byte_count, count, duration, short_count
 from simulator.host.signals import Stopped
 from simulator.host.text import plural, visible
-from simulator.learning import MemoryNeedError, Workshop
+from simulator.learning import Cache, MemoryNeedError, Setup
 from simulator.learning.model import tokens_per_step
 from simulator.progress.observer import Progress
 from simulator.report.terminal_table import TerminalTable
@@ -127,30 +127,30 @@ class SweepCost:
 
 
 def estimate(
-    points: Sequence[Point], workshop: Workshop, flops_per_s: float | None = None, *, reuse: bool = True
+    points: Sequence[Point], cache: Cache, flops_per_s: float | None = None, *, reuse: bool = True
 ) -> SweepCost:
     """Returns the cost of points; of a point that trains, a short piece may be trained to measure the speed.
 
     Args:
       points: to simulate.
-      workshop: in which they were checked.
+      cache: in which they were checked.
       flops_per_s: the speed of training; measured when absent.
       reuse: whether points reuse others' training.
     """
     runs, experiments = planned_runs(points), [point.experiment for point in points]
-    plan = _plan(runs, experiments, workshop) if reuse else Reuse()
+    plan = _plan(runs, experiments, cache) if reuse else Reuse()
     started: set[str] = set()
-    costs = [_cost(run, experiment, plan, workshop, started) for run, experiment in zip(runs, experiments, strict=True)]
+    costs = [_cost(run, experiment, plan, cache, started) for run, experiment in zip(runs, experiments, strict=True)]
     if flops_per_s is not None:
         return SweepCost(costs, flops_per_s, "as stated")
-    return SweepCost(costs, *_measured(runs, experiments, workshop))
+    return SweepCost(costs, *_measured(runs, experiments, cache))
 
 
-def _plan(runs: Sequence[PlannedRun], experiments: Sequence[Experiment], workshop: Workshop) -> Reuse:
+def _plan(runs: Sequence[PlannedRun], experiments: Sequence[Experiment], cache: Cache) -> Reuse:
     """Returns the training that points reuse from each other, nothing where it takes long to know."""
     until_s = time.monotonic() + _TIMELINE_S * len(runs)
     try:
-        return sharing(experiments, [run.label for run in runs], workshop, lambda: time.monotonic() > until_s)
+        return sharing(experiments, [run.label for run in runs], cache, lambda: time.monotonic() > until_s)
     except Stopped:
         return Reuse()
 
@@ -159,21 +159,22 @@ def _cost(
     run: PlannedRun,
     experiment: Experiment,
     plan: Reuse,
-    workshop: Workshop,
+    cache: Cache,
     started: set[str],
 ) -> PointCost:
     source = plan.source(run.index)
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
-    local_steps, simulated_s, evaluations, clock_s = _timeline(experiment, workshop)
+    setup = Setup(experiment, cache)
+    local_steps, simulated_s, evaluations, clock_s = _timeline(experiment, cache)
     flops = None
     if local_steps is not None:
         flops = (
-            local_steps * workshop.costs(experiment).flops_per_step
-            + _pretraining(run, experiment, workshop, started)
-            + evaluations * _evaluation(experiment, workshop)
+            local_steps * setup.costs.flops_per_step
+            + _pretraining(run, experiment, cache, started)
+            + evaluations * _evaluation(experiment, cache)
         )
     try:
-        memory: float | None = workshop.needs(experiment).total
+        memory: float | None = setup.needs.total
     except MemoryNeedError:
         memory = None
     tokens = None if local_steps is None else local_steps * tokens_per_step(experiment)
@@ -194,7 +195,7 @@ class _Furthest:
         self.progress = progress
 
 
-def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, float | None, int, float]:
+def _timeline(experiment: Experiment, cache: Cache) -> tuple[int | None, float | None, int, float]:
     """Returns local steps, simulated time, evaluations, and the host's time for a clock that takes long.
 
     Of such a clock the first two follow from how far it has come in a moment, None where they are not known; the
@@ -205,7 +206,7 @@ def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, f
         record = simulate(
             experiment,
             trainer="null",
-            workshop=workshop,
+            cache=cache,
             observer=furthest,
             stop=lambda: time.monotonic() > begun_s + _TIMELINE_S,
         )
@@ -221,53 +222,54 @@ def _timeline(experiment: Experiment, workshop: Workshop) -> tuple[int | None, f
     return int(summary["local_steps"]), float(summary["simulated_seconds"]), len(record.evaluations), 0.0
 
 
-def _evaluation(experiment: Experiment, workshop: Workshop) -> float:
+def _evaluation(experiment: Experiment, cache: Cache) -> float:
     """Returns the operations of an evaluation: a forward pass, which is a third of a training step's, per window."""
-    of_all, of_shards = workshop.evaluated_windows(experiment)
-    return (of_all + sum(of_shards or ())) * workshop.model(experiment).train_flops(1) / 3
+    setup = Setup(experiment, cache)
+    of_all, of_shards = setup.evaluated_windows
+    return (of_all + sum(of_shards or ())) * setup.model.train_flops(1) / 3
 
 
-def _pretraining(run: PlannedRun, experiment: Experiment, workshop: Workshop, started: set[str]) -> float:
+def _pretraining(run: PlannedRun, experiment: Experiment, cache: Cache, started: set[str]) -> float:
     """Returns the operations of pretraining, none where a point before has the same start."""
     start = start_of(run)
     if start in started or not experiment.pretrain.steps:
         return 0.0
     started.add(start)
     batch_size = experiment.pretrain.batch_size or experiment.inner.batch_size
-    return experiment.pretrain.steps * workshop.model(experiment).train_flops(batch_size)
+    return experiment.pretrain.steps * Setup(experiment, cache).model.train_flops(batch_size)
 
 
 def _measured(
-    runs: Sequence[PlannedRun], experiments: Sequence[Experiment], workshop: Workshop
+    runs: Sequence[PlannedRun], experiments: Sequence[Experiment], cache: Cache
 ) -> tuple[float | None, str, float]:
     """Returns the speed in FLOP/s where a local step is largest, of which point that is, and a local step's least time.
 
     That is the time of the smallest one, where it is much smaller: then it takes longer than its operations do.
     """
-    sizes = [workshop.costs(experiment).flops_per_step for experiment in experiments]
+    sizes = [Setup(experiment, cache).costs.flops_per_step for experiment in experiments]
     largest, smallest = sizes.index(max(sizes)), sizes.index(min(sizes))
-    of_largest = _steps_per_s(experiments[largest], sizes[largest], workshop)
+    of_largest = _steps_per_s(experiments[largest], sizes[largest], cache)
     if of_largest is None:
         message = "a local step takes long here: say how fast training is with --rate, such as --rate 20TFLOP/s"
         return None, message, 0.0
     source, step_s = f"measured on a moment of {visible(runs[largest].label)}", 0.0
     if sizes[largest] > _UNLIKE * sizes[smallest]:
-        of_smallest = _steps_per_s(experiments[smallest], sizes[smallest], workshop)
+        of_smallest = _steps_per_s(experiments[smallest], sizes[smallest], cache)
         if of_smallest is not None:
             source, step_s = f"{source}, and of {visible(runs[smallest].label)}", 1 / of_smallest
     return of_largest * sizes[largest], source, step_s
 
 
-def _steps_per_s(experiment: Experiment, flops_per_step: float, workshop: Workshop) -> float | None:
+def _steps_per_s(experiment: Experiment, flops_per_step: float, cache: Cache) -> float | None:
     """Returns the local steps per second of an experiment, from a moment; None if a moment does not suffice."""
     enough = _MEASURED_FLOPS.get(jax.default_backend(), _MEASURED_FLOPS_ELSEWHERE)
-    rounds = 2 * workshop.lanes(experiment)
+    rounds = 2 * Setup(experiment, cache).lanes
     steps = int(min(experiment.inner.local_steps, max(1, enough / flops_per_step / rounds)))
     if steps * rounds * flops_per_step > _MOST_TIMES * enough:
         return None
     piece = _piece(experiment, steps, rounds)
-    simulate(piece, workshop=workshop)  # compiles
-    record = simulate(piece, workshop=workshop)
+    simulate(piece, cache=cache)  # compiles
+    record = simulate(piece, cache=cache)
     return float(record.summary["tokens_per_host_second"] / tokens_per_step(experiment))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from simulator.experiment import Experiment
 from simulator.host.signals import Stopped
-from simulator.learning import Workshop
+from simulator.learning import Cache, Setup
 from simulator.record import Checkpoint, RunRecord
 from simulator.simulation.shared_training import Beginning, SharedTraining, Trajectory, state_bytes
 from simulator.simulation.simulate import Simulation
@@ -218,7 +218,7 @@ class Reuse:
 def sharing(
     experiments: Sequence[Experiment],
     labels: Sequence[str],
-    workshop: Workshop,
+    cache: Cache,
     stop: Callable[[], bool] = lambda: False,
 ) -> Reuse:
     """Returns the plan of the training that simulations share: those with the same learning settings are compared.
@@ -226,21 +226,21 @@ def sharing(
     Args:
       experiments: to simulate, in order.
       labels: their names in records.
-      workshop: theirs.
+      cache: theirs.
       stop: asked after every event of their timelines whether to stop.
 
     Raises:
       Stopped: it was asked to stop.
     """
-    settings = [_settings(workshop, experiment, f"of {index} alone") for index, experiment in enumerate(experiments)]
+    settings = [_settings(cache, experiment, f"of {index} alone") for index, experiment in enumerate(experiments)]
     orders: list[Order | None] = [None] * len(experiments)
     for index, experiment in enumerate(experiments):
         if settings.count(settings[index]) > 1:
-            orders[index] = _order(workshop, experiment, stop)
-    return Reuse(labels, settings, orders, room=KEPT_OF_HOST * workshop.host_bytes)
+            orders[index] = _order(cache, experiment, stop)
+    return Reuse(labels, settings, orders, room=KEPT_OF_HOST * cache.host_bytes)
 
 
-def groups_of(runs: Sequence[PlannedRun], workshop: Workshop, *, reuse: bool) -> list[list[int]]:
+def groups_of(runs: Sequence[PlannedRun], cache: Cache, *, reuse: bool) -> list[list[int]]:
     """Returns the groups of points that share training: each is to be simulated by one process.
 
     Raises:
@@ -249,21 +249,21 @@ def groups_of(runs: Sequence[PlannedRun], workshop: Workshop, *, reuse: bool) ->
     if not reuse:
         return [[run.index] for run in runs]
     experiments = [experiment_of(run) for run in runs]
-    return sharing(experiments, [run.label for run in runs], workshop).groups(len(runs))
+    return sharing(experiments, [run.label for run in runs], cache).groups(len(runs))
 
 
-def _settings(workshop: Workshop, experiment: Experiment, unknown: str) -> str:
+def _settings(cache: Cache, experiment: Experiment, unknown: str) -> str:
     """Returns the learning settings, or `unknown`: then the simulation itself says why it cannot begin."""
     try:
-        return workshop.learning_settings(experiment)
+        return Setup(experiment, cache).learning_settings
     except Exception:
         return unknown
 
 
-def _order(workshop: Workshop, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:
+def _order(cache: Cache, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:
     """Returns the order of an experiment's events, None where its simulation is going to fail, which says why."""
     try:
-        return order_of(_until(stop, Simulation(experiment, workshop=workshop).timeline))
+        return order_of(_until(stop, Simulation(experiment, cache=cache).timeline))
     except Stopped:
         raise
     except Exception:

@@ -10,7 +10,7 @@ from rich.console import Console
 from simulator.experiment import Experiments, Point, points_of
 from simulator.host.signals import Interrupted, StopSignals
 from simulator.host.text import plural
-from simulator.learning import Workshop
+from simulator.learning import Cache
 from simulator.progress.live import LiveView
 from simulator.progress.profiler import Profile
 from simulator.progress.trackers import Tracker, track
@@ -37,7 +37,7 @@ class Sweep:
 
     Attributes:
       points: to simulate.
-      workshop: in which they were checked.
+      cache: in which they were checked.
       folder: for their records.
       engine: where they are simulated.
       trainer: of all; each one's own choice when None.
@@ -48,7 +48,7 @@ class Sweep:
     """
 
     points: Sequence[Point]
-    workshop: Workshop
+    cache: Cache
     folder: Path
     engine: Engine = dataclasses.field(default_factory=Local)
     trainer: TrainerKind | None = None
@@ -86,7 +86,9 @@ class Sweep:
 
     def _weights(self) -> list[float]:
         """Returns the cost of each point: operations, as far as the budget tells."""
-        costs = [self.workshop.costs(point.experiment).flops_per_step for point in self.points]
+        from simulator.learning import Setup
+
+        costs = [Setup(point.experiment, self.cache).costs.flops_per_step for point in self.points]
         steps = [point.experiment.budget.local_steps for point in self.points]
         if any(each is None for each in steps):
             return costs
@@ -100,7 +102,7 @@ class Sweep:
         for run in runs:
             (self.folder / run.folder / PROGRESS_FILE).unlink(missing_ok=True)  # of a process that was killed
         here = isinstance(engine, Local) and engine.jobs == 1
-        groups = [[run.index for run in runs]] if here else groups_of(runs, self.workshop, reuse=self.reuse)
+        groups = [[run.index for run in runs]] if here else groups_of(runs, self.cache, reuse=self.reuse)
         tasks = tasks_of(runs, groups, known, reuse=self.reuse)
         if isinstance(engine, OnRay):
             yield from self._elsewhere(tasks, RayPool(self.folder, engine), views)
@@ -126,7 +128,7 @@ class Sweep:
                     yield from simulate_task(
                         task,
                         self.folder,
-                        self.workshop,
+                        self.cache,
                         stop,
                         observer_of=views.of,
                         trainer=self.trainer,
@@ -216,7 +218,7 @@ def run_points(
     if engine is not None and jobs != 1:
         raise ValueError(f"jobs is {jobs} and an engine is given too: leave one of them out")
     with output_folder(Path(folder), given[0].experiment.name, resume=resume) as where:
-        sweep = Sweep(given, Workshop(), where, engine or Local(jobs), reuse=reuse)
+        sweep = Sweep(given, Cache(), where, engine or Local(jobs), reuse=reuse)
         records, failures = sweep.run()
     if failures:
         raise PointsFailedError(failures, records, where)

@@ -6,7 +6,7 @@ from typing import Any
 
 from simulator.experiment import Experiment, Point, SimulationError
 from simulator.host.signals import Stopped
-from simulator.learning import Workshop, as_used
+from simulator.learning import Cache, as_used
 from simulator.progress.observer import Observer
 from simulator.progress.profiler import Profile
 from simulator.progress.trackers import Tracker, track
@@ -36,7 +36,7 @@ class PointStopped(Stopped):
 def simulate_task(
     task: Task,
     folder: Path,
-    workshop: Workshop,
+    cache: Cache,
     stop: Callable[[], bool],
     *,
     observer_of: Callable[[PlannedRun], Observer | None] = lambda _: None,
@@ -50,7 +50,7 @@ def simulate_task(
     Args:
       task: the points.
       folder: that of all.
-      workshop: shares data, compiled programs and pretraining between the points.
+      cache: shares data, compiled programs and pretraining between the points.
       stop: asked after every event whether to checkpoint and stop.
       observer_of: called with every point that is simulated; returns its observer.
       trainer: of all points; each one's own choice when None.
@@ -75,7 +75,7 @@ def simulate_task(
             observer = ProgressFile(home, observer)
         if profile is not None and observer is not None and share.trajectory is None:  # else nothing is trained
             observer = profile.of(run.label, observer)
-        settings = {"trainer": trainer, "workshop": workshop, "share": share, "stop": stop}
+        settings = {"trainer": trainer, "cache": cache, "share": share, "stop": stop}
         record = simulate_point(
             point_of(run), run.folder, observer, trackers, checkpoints=home / CHECKPOINTS, **settings
         )
@@ -83,7 +83,7 @@ def simulate_task(
         return record
 
     try:
-        plan = _plan(task, workshop, stop)
+        plan = _plan(task, cache, stop)
     except Stopped as stopped:
         raise PointStopped(task.runs[0], stopped.updates) from stopped
     for position, result in plan.simulated(len(task.runs), record_of):
@@ -109,14 +109,14 @@ def _outcome(run: PlannedRun, result: RunRecord | Exception, folder: Path, *, ke
     raise result
 
 
-def _plan(task: Task, workshop: Workshop, stop: Callable[[], bool]) -> Reuse:
+def _plan(task: Task, cache: Cache, stop: Callable[[], bool]) -> Reuse:
     if not task.reuse:
         return Reuse()
     try:
         experiments = [experiment_of(run) for run in task.runs]
     except SimulationError:  # its point fails with it
         return Reuse()
-    return sharing(experiments, [run.label for run in task.runs], workshop, stop)
+    return sharing(experiments, [run.label for run in task.runs], cache, stop)
 
 
 def simulate_point(

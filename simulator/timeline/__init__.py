@@ -17,13 +17,12 @@ from simulator.timeline.events import (
     Update,
 )
 from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization
-from simulator.timeline.policies.shard_choice import LeastVisited, OwnShard, Proportional, ShardChoice
+from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
     ServerView,
-    Synchronization,
     SynchronizationPolicy,
     dynamic_steps,
     fixed_steps,
@@ -40,17 +39,16 @@ __all__ = [
     "Event",
     "Fault",
     "Finished",
+    "FixedShard",
     "LeastVisited",
     "Lost",
     "MeasuredSpeed",
     "NoProgressError",
-    "OwnShard",
     "Proportional",
     "Round",
     "ServerView",
     "ShardChoice",
     "Shortened",
-    "Synchronization",
     "SynchronizationPolicy",
     "Timeline",
     "TimelineConfig",

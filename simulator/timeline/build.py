@@ -14,14 +14,14 @@ from simulator.experiment.schema.policies import (
     NamedSynchronization,
 )
 from simulator.timeline.config import TimelineConfig
-from simulator.timeline.policies.registered import OwnChoice, OwnSteps, OwnSynchronization
-from simulator.timeline.policies.shard_choice import LeastVisited, OwnShard, Proportional, ShardChoice
+from simulator.timeline.policies.registered import RegisteredShards, RegisteredSteps, RegisteredSynchronization
+from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import (
     Asynchronous,
     Barrier,
     MeasuredSpeed,
     StepsChoice,
-    Synchronization,
+    SynchronizationPolicy,
     dynamic_steps,
     fixed_steps,
 )
@@ -59,24 +59,24 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
     return Timeline(cluster, config)
 
 
-def _synchronization(experiment: Experiment) -> Synchronization:
+def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
     match experiment.synchronization:
         case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
             return Barrier(timeout_s, quorum)
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
         case NamedSynchronization() as section:
-            return OwnSynchronization(section.kind, registry.build(section))
+            return RegisteredSynchronization(section.kind, registry.build(section))
 
 
 def _shard_choice(experiment: Experiment, sizes: Sequence[int]) -> ShardChoice:
     section = experiment.shard_choice
     if isinstance(section, NamedShards):
-        return OwnChoice(section.kind, registry.build(section, sizes=tuple(sizes)))
+        return RegisteredShards(section.kind, registry.build(section, sizes=tuple(sizes)))
     choices: dict[str, ShardChoice] = {
         "proportional": Proportional(sizes),
         "least_visited": LeastVisited(),
-        "fixed": OwnShard(),
+        "fixed": FixedShard(),
     }
     return choices[section.kind]
 
@@ -93,4 +93,4 @@ def _steps(experiment: Experiment, cluster: ClusterModel) -> tuple[list[int], St
         case DynamicSteps():
             return dynamic_steps(cluster.step_s, most), None
         case NamedSteps() as section:
-            return fixed, OwnSteps(section.kind, registry.build(section, local_steps=most), cluster.step_s, most)
+            return fixed, RegisteredSteps(section.kind, registry.build(section, local_steps=most), cluster.step_s, most)

@@ -60,10 +60,10 @@ class CausalHash:
 def _record(event: Event) -> bytes:
     """Returns the hashed part of one of the rarer events."""
     match event:
-        case Shortened(round=task):
-            return _MARK.pack(b"s", task.id, task.steps)
-        case Lost(round=task):
-            return _MARK.pack(b"l", task.id, task.steps)
+        case Shortened(round=round):
+            return _MARK.pack(b"s", round.id, round.steps)
+        case Lost(round=round):
+            return _MARK.pack(b"l", round.id, round.steps)
         case Fault():
             return _MARK.pack(b"g", event.worker, 0) if event.forgets else b""
         case Evaluation():

@@ -3,7 +3,7 @@
 import dataclasses
 
 from simulator.timeline.policies.shard_choice import ShardChoice
-from simulator.timeline.policies.synchronization import StepsChoice, Synchronization
+from simulator.timeline.policies.synchronization import StepsChoice, SynchronizationPolicy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TimelineConfig:
         them as they are.
     """
 
-    synchronization: Synchronization
+    synchronization: SynchronizationPolicy
     shard_choice: ShardChoice
     steps: list[int]
     shards: int

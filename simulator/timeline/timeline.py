@@ -64,8 +64,8 @@ class Timeline:
         self._last_version = math.inf if config.budget_updates is None else config.budget_updates
         self._next_evaluation = config.evaluate_every_steps or math.inf  # in local steps
         self._evaluated: tuple[Nanoseconds, int, int] | None = None  # time, version and local steps of the last one
-        self._shards = config.shard_choice.begin([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
-        self._measured = None if config.measured is None else config.measured.begin()
+        self._shards = config.shard_choice.new_choices([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
+        self._measured = None if config.measured is None else config.measured.new_choices()
 
         self._inbox: deque[Arrival | Request] = deque()
         self._news = env.event()  # something that the server waits for may have changed
@@ -228,14 +228,12 @@ class Timeline:
             return
         worker = message.round.worker
         self._deadlock.arrived(worker)
-        given = self._awaited.pop(worker, None)
-        if (
-            self._measured is not None and given is not None and given.steps == message.round.steps
-        ):  # it was not cut off
+        round = self._awaited.pop(worker, None)
+        if self._measured is not None and round is not None and round.steps == message.round.steps:  # not cut off
             computing_s = seconds(message.push_start_ns - message.compute_start_ns)
-            self._measured.observe(worker, computing_s / given.steps)
+            self._measured.observe(worker, computing_s / round.steps)
         self._join(worker, message.arrival_ns)
-        if self._averages and given is not None:
+        if self._averages and round is not None:
             self._arrived.append(message)
         else:
             yield from self._update((message,), late=self._averages)
@@ -315,13 +313,13 @@ class Timeline:
 
     def _dispatch(self, worker: int) -> None:
         steps = self._config.steps[worker] if self._measured is None else self._measured.steps(worker)
-        shard, first_step = self._shards.next(worker, steps)
-        given = Round(self._next_round, worker, shard, first_step, steps, self._version)
+        shard, first_step = self._shards.assign(worker, steps)
+        round = Round(self._next_round, worker, shard, first_step, steps, self._version)
         self._next_round += 1
         self._waiting.discard(worker)
-        self._awaited[worker] = given
-        self.emit(Dispatched(self.env.now, given))
-        self._workers[worker].give(given)
+        self._awaited[worker] = round
+        self.emit(Dispatched(self.env.now, round))
+        self._workers[worker].give(round)
 
     def _tick(self, every_ns: Nanoseconds) -> Process:
         """Asks for an evaluation at every multiple of `every_ns`; several while the server is busy give one."""

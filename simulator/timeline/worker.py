@@ -3,17 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import simpy
 
-from simulator.cluster import Absence, Nanoseconds, nanoseconds, seconds
+from simulator.cluster import Absence, ClusterModel, Nanoseconds, nanoseconds, seconds
 from simulator.host.kinds import FaultKind
-from simulator.timeline.events import Arrival, Fault, Lost, Round, Shortened
+from simulator.timeline.events import Arrival, Event, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
-
-if TYPE_CHECKING:
-    from simulator.timeline.timeline import Timeline
 
 Process = Generator[simpy.Event, Any, None]
 
@@ -37,7 +34,7 @@ class RoundUnderWay:
     """A round and its progress.
 
     Attributes:
-      round: its assignment.
+      round: as it was given, or as much as is left of it.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
       compute_ns: time of the steps at full speed.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
@@ -59,6 +56,35 @@ class RoundUnderWay:
     push_start_ns: Nanoseconds | None = None
 
 
+class SimulatedCluster(Protocol):
+    """Clock, network and server as a worker meets them, see `Timeline`."""
+
+    env: simpy.Environment
+    cluster: ClusterModel
+    down: Channel
+    up: Channel
+    under_way: int
+    stalled: int
+
+    def emit(self, event: Event) -> None:
+        """Reports what happens."""
+
+    def receive(self, message: Arrival | Request) -> None:
+        """Takes in a message to the server."""
+
+    def forget(self, worker: int) -> None:
+        """Stops waiting for a worker."""
+
+    def expect(self, worker: "Worker") -> None:
+        """Updates the time at which a worker's round can arrive."""
+
+    def wake(self) -> None:
+        """Wakes the server."""
+
+    def until(self, time_ns: Nanoseconds) -> Process:
+        """Waits until a time."""
+
+
 class Worker:
     """A worker as a SimPy process; a second process, of its absences, interrupts it at a notice and when it goes away.
 
@@ -73,7 +99,7 @@ class Worker:
       expected_ns: when its round will arrive if nobody gets in its way; infinite without one.
     """
 
-    def __init__(self, index: int, timeline: "Timeline"):
+    def __init__(self, index: int, timeline: SimulatedCluster):
         env, cluster, faults = timeline.env, timeline.cluster, timeline.cluster.faults
         self.index, self.rounds = index, 0
         self.under_way: RoundUnderWay | None = None
@@ -124,7 +150,7 @@ class Worker:
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
         self.rounds += 1
-        self._begin(under_way)
+        self._start_round(under_way)
         self._send_pull(under_way)
         given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
@@ -168,7 +194,7 @@ class Worker:
         self._send_push(under_way)
         if not (yield from self._get_through(under_way, self._send_push)):
             return
-        self._end()
+        self._end_round()
         self._ready_ns = now_ns = self._env.now
         assert under_way.compute_start_ns is not None
         assert under_way.push_start_ns is not None
@@ -253,18 +279,17 @@ class Worker:
         elif duration_ns > 0:
             yield self._env.timeout(duration_ns)
 
-    def _begin(self, under_way: RoundUnderWay) -> None:
+    def _start_round(self, under_way: RoundUnderWay) -> None:
         self.under_way = under_way
         self._timeline.under_way += 1
 
-    def _end(self) -> None:
+    def _end_round(self) -> None:
         self.under_way = None
         self._timeline.under_way -= 1
-        self._go_on()
+        self._end_stall()
         self._expect(math.inf)
 
-    def _go_on(self) -> None:
-        """Ends a stall, if any."""
+    def _end_stall(self) -> None:
         self._timeline.stalled -= self.stalled
         self.stalled = False
 
@@ -299,7 +324,7 @@ class Worker:
         if under_way is not None:
             kept = absence.delivers and self._cut(under_way)
             if kept:
-                self._end()  # while it is away nothing is under way; the round begins again with its push
+                self._end_round()  # while it is away nothing is under way; the round begins again with its push
             else:
                 self._lose(absence.kind)
                 if absence.announced:
@@ -314,7 +339,7 @@ class Worker:
         self._timeline.emit(Fault(self._env.now, self.index, "return"))
         self._back.succeed()
         if under_way is not None and kept:
-            self._begin(under_way)
+            self._start_round(under_way)
             return under_way
         self._ask()
         return None
@@ -332,7 +357,7 @@ class Worker:
         finished, steps = self._finished(under_way), under_way.round.steps
         if finished and under_way.push_start_ns is None:
             under_way.push_start_ns = self._env.now
-            self._go_on()
+            self._end_stall()
             if finished < steps:
                 under_way.round = under_way.round._replace(steps=finished)
                 self._timeline.emit(Shortened(self._env.now, under_way.round, steps))
@@ -354,6 +379,6 @@ class Worker:
         under_way = self.under_way
         assert under_way is not None
         finished = self._finished(under_way)
-        self._end()
+        self._end_round()
         now_ns = self._env.now
         self._timeline.emit(Lost(now_ns, under_way.round, cause, finished, under_way.pulls, under_way.pushes))

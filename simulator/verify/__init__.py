@@ -33,7 +33,7 @@ def verify(record: RunRecord) -> list[Violation]:
     return [violation for rule in (*order_rules.ALL, *cluster_rules.ALL) for violation in rule(run)]
 
 
-_DECIDES: dict[registry.Policy, str] = {
+_DECIDES: dict[registry.SlotName, str] = {
     "synchronization": "which rounds an outer step takes, and which are dropped",
     "local_steps": "how many local steps a round has",
     "shard_choice": "on which shard a round trains",
@@ -46,5 +46,5 @@ def unchecked(record: RunRecord) -> list[str]:
     return [
         f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"
         for section, kind in kinds.items()
-        if isinstance(kind, str) and kind not in registry.BUILT_IN[section]
+        if isinstance(kind, str) and kind not in registry.SLOTS[section].built_in
     ]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from simulator import Workshop, read_runs
+from simulator import Cache, read_runs
 from simulator.cli import main
 from simulator.experiment import Experiment
 from simulator.sweep.plan import PlannedRun, write_sweep
@@ -22,7 +22,7 @@ from tests.experiments import TINY, outside
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
-SHARED = Workshop()
+SHARED = Cache()
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 
 
@@ -337,7 +337,7 @@ NESTED = {
 
 @pytest.mark.parametrize("section", Experiment.model_fields)
 def test_a_mistake_in_a_section_ends_in_one_clear_message_in_every_command(tardigrad, tmp_path, monkeypatch, section):
-    monkeypatch.setattr(Workshop, "_once", SHARED._once)
+    monkeypatch.setattr(Cache, "once", SHARED.once)
     topics(tmp_path / "texts", documents=3)
     valid = TINY | {
         "data": {"source": "text", "files": "texts/*/*.txt", "partition": {"kind": "iid", "sizes": [1, 2, 2, 2]}},

@@ -165,9 +165,17 @@ def share(local_steps: int, floor: int, part: float = 0.5, how: Any = inspect.ge
     """A part of H."""
 
 
-def test_policies_of_ones_own_are_explained_by_their_signature(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(registry._REGISTERED, "local_steps", {"share": share})
-    own = Keys({"plain": lambda learning_rate, **further: None})
+def keys_with(**factories: dict[str, Any]) -> Keys:
+    """The keys where these factories are registered, by section and name."""
+    with registry.emptied():
+        for section in registry.SLOTS:
+            for name, factory in factories.get(section, {}).items():
+                registry.register(section, name, factory)
+        return Keys()
+
+
+def test_policies_of_ones_own_are_explained_by_their_signature():
+    own = keys_with(local_steps={"share": share}, outer={"plain": lambda learning_rate, **further: None})
     explanation = own.explain("local_steps")
     assert explanation.kinds[-1] == ("share", "A part of H.")
     assert explanation.keys[-1].meaning == "arguments of share: floor, part, how"
@@ -198,7 +206,7 @@ def test_factories_of_every_sort_are_explained():
         "builtin": dict,
         "odd": lambda learning_rate, scale=odd, names=(odd, {"a"}), nothing=None, *rest: None,
     }
-    own = Keys(factories)
+    own = keys_with(outer=factories)
     kinds = dict(own.explain("outer").kinds)
     assert kinds["partial"] == "A part of H."
     assert set(kinds) > set(factories)

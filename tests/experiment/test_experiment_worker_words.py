@@ -1,5 +1,6 @@
 """Numbers in terms of the number of workers, in the settings and in what one's own methods are given."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ OWN = {"synchronization": "mine", "local_steps": "mine", "shard_choice": "mine"}
 
 
 @pytest.fixture(autouse=True)
-def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    registry.register("local_steps", "mine", lambda local_steps, **arguments: lambda worker, step_s: 1)
-    registry.register("shard_choice", "mine", lambda sizes, **arguments: lambda worker, assigned, random: 0)
+def own_names() -> Iterator[None]:
+    with registry.emptied():
+        registry.register("local_steps", "mine", lambda local_steps, **arguments: lambda worker, step_s: 1)
+        registry.register("shard_choice", "mine", lambda sizes, **arguments: lambda worker, assigned, random: 0)
+        yield
 
 
 def arguments(section: str, given: Any, workers: int = 4) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.experiment.schema.experiment import Inner
-from simulator.learning import Feed, Programs, Recipe, RoundInputs, build_inner
+from simulator.learning import Programs, Recipe, RoundData, RoundInputs, build_inner
 
 ARRAYS = {"targets": jnp.asarray(np.random.default_rng(7).normal(size=(64, 3)), jnp.float32)}
 START = {"x": jnp.array([1.0, -2.0, 0.5], jnp.float32)}
@@ -44,14 +44,14 @@ def order(shard: int, first_step: int, steps: int) -> np.ndarray:
     return ((17 * shard + 2 * step + np.arange(2, dtype=np.int32)[None, :]) % 64).astype(np.int32)
 
 
-def feed(longest_round: int = 6, rate: float | None = None) -> Feed:
+def round_data(longest_round: int = 6, rate: float | None = None) -> RoundData:
     """The rounds' inputs, at the rates above or at one that never changes."""
     chosen = rates if rate is None else lambda shard, first_step, steps: np.full(steps, rate, np.float32)
-    return Feed(ARRAYS, order, chosen, longest_round, jax.random.key(0))
+    return RoundData(ARRAYS, order, chosen, longest_round, jax.random.key(0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Round:
     id: int
     worker: int = 0
     shard: int = 0

@@ -10,11 +10,11 @@ import pytest
 SIMULATE = """
 import json, sys
 import jax
-from simulator import Workshop, simulate
+from simulator import Cache, Setup, simulate
 from tests.experiments import tiny
 
 jax.config.update("jax_numpy_dtype_promotion", "standard")
-workshop, found = Workshop(), {"devices": jax.local_device_count()}
+cache, found = Cache(), {"devices": jax.local_device_count()}
 for kind in json.loads(sys.argv[2]):
     # Six unequal workers: five of eight devices idle, two rounds on each of two, dynamic rounds of different lengths.
     experiment = tiny(
@@ -23,10 +23,10 @@ for kind in json.loads(sys.argv[2]):
         local_steps={"kind": "fixed" if kind == "barrier" else "dynamic"},
         compute={"lanes": json.loads(sys.argv[1])},
     )
-    record = simulate(experiment, workshop=workshop)
+    record = simulate(experiment, cache=cache)
     found[kind] = [record.evaluations["loss"].tolist(), record.rounds["train_loss"].tolist()]
     found[kind + " clock"] = [record.summary["causal_hash"], record.rounds.drop(columns="train_loss").to_json()]
-programs = workshop.programs(experiment)
+programs = Setup(experiment, cache).programs()
 found["used"], found["compilations"] = len(programs.devices), programs.compilations
 print(json.dumps(found))
 """
@@ -37,7 +37,7 @@ import gc, json, sys
 sys.path.insert(0, "tests/learning")
 import jax
 import jax.numpy as jnp
-from tests.learning.quadratic import ARRAYS, Task, feed, momentum_recipe
+from tests.learning.quadratic import ARRAYS, Round, round_data, momentum_recipe
 from simulator.learning import BatchedTrainer, Programs
 from simulator.learning.compiled_rounds import everywhere
 import dataclasses
@@ -50,10 +50,10 @@ def alive():
 
 devices = jax.local_devices()
 programs = Programs(momentum_recipe(loss=lambda params, batch, key: jnp.mean(jnp.square(params["x"]))), devices)
-trainer = BatchedTrainer(programs, dataclasses.replace(feed(), arrays=everywhere(ARRAYS, devices)), 8)
+trainer = BatchedTrainer(programs, dataclasses.replace(round_data(), arrays=everywhere(ARRAYS, devices)), 8)
 version = {"x": jax.device_put(jnp.ones(SHAPE), devices[0])}
 found = [alive()]
-tickets = [trainer.submit(Task(worker, worker, steps=1 + worker % 3), version) for worker in range(8)]
+tickets = [trainer.submit(Round(worker, worker, steps=1 + worker % 3), version) for worker in range(8)]
 found.append(alive())
 results = [trainer.result(ticket) for ticket in tickets]
 found.append(alive())

@@ -9,11 +9,20 @@ import optax
 import pytest
 
 from simulator.experiment import ExperimentError
-from simulator.learning import BatchedTrainer, MemoryNeedError, OuterPrograms, Programs, SerialTrainer, Server, Workshop
+from simulator.learning import (
+    BatchedTrainer,
+    Cache,
+    MemoryNeedError,
+    OuterPrograms,
+    Programs,
+    SerialTrainer,
+    Server,
+    Setup,
+)
 from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
 from simulator.simulation.simulate import Simulation, simulate
 from tests.experiments import tiny
-from tests.learning.quadratic import START, Task, feed, momentum_recipe
+from tests.learning.quadratic import START, Round, momentum_recipe, round_data
 
 SIZES = Sizes(params=10, inner=20, outer=30, data=1000, activations=100, evaluation=70)
 
@@ -58,12 +67,12 @@ def test_pretraining_counts_where_it_needs_more_than_what_comes_after_it():
     little, much = (needs(dataclasses.replace(SIZES, pretraining=size), layout) for size in (1, 9000))
     assert little == simulating
     assert much.parts == {"data": 1000, "pretraining": 9000}
-    shop, pretrain = Workshop(), {"steps": 1, "optimizer": "sgd"}
-    plain = shop.sizes(tiny()).pretraining
-    small, large = (shop.sizes(tiny(pretrain=pretrain | {"batch_size": size})).pretraining for size in (4, 64))
+    cache, pretrain = Cache(), {"steps": 1, "optimizer": "sgd"}
+    plain = Setup(tiny(), cache).sizes.pretraining
+    small, large = (Setup(tiny(pretrain=pretrain | {"batch_size": size}), cache).sizes.pretraining for size in (4, 64))
     assert plain == 0 < small < large
-    assert shop.sizes(tiny(pretrain={"steps": 1})).pretraining > small  # which has no moments
-    assert "pretraining" in str(shop.needs(tiny(pretrain={"steps": 1, "batch_size": 256})))
+    assert Setup(tiny(pretrain={"steps": 1}), cache).sizes.pretraining > small  # which has no moments
+    assert "pretraining" in str(Setup(tiny(pretrain={"steps": 1, "batch_size": 256}), cache).needs)
 
 
 def test_devices_share_the_states_and_those_of_a_cpu_the_memory():
@@ -98,22 +107,24 @@ def test_the_estimate_of_a_lane_is_what_xla_allocates_and_not_much_more(
 ):
     base: dict[str, Any] = {"model": {"width": 32, "context": 16}}
     experiment = tiny(**{key: base.get(key, {}) | changes.get(key, {}) for key in {*base, *changes}})
-    shop = Workshop()
-    programs, params = shop.programs(experiment, 1), shop.start(experiment)
+    cache = Cache()
+    setup = Setup(experiment, cache)
+    programs, params = setup.programs(1), setup.start()
     state = programs.recipe.initial_state(params)
-    inputs = shop.feed(experiment).inputs(Task(0), params, state)
-    found = programs.memory(shop.arrays(experiment), feed().key, [inputs] * lanes)
-    assert found <= lanes * shop.sizes(experiment).lane <= 2.5 * found
+    inputs = setup.round_data().inputs(Round(0), params, state)
+    found = programs.memory(setup.arrays(), round_data().key, [inputs] * lanes)
+    assert found <= lanes * setup.sizes.lane <= 2.5 * found
 
 
 def test_fewer_lanes_where_memory_does_not_suffice_for_those_asked_for():
-    shop = Workshop()
+    cache = Cache()
     experiment = tiny(compute={"lanes": 4})
-    assert shop.lanes(experiment) == 4
-    sizes = shop.sizes(experiment)
+    setup = Setup(experiment, cache)
+    assert setup.lanes == 4
+    sizes = setup.sizes
     enough_for_two = needs(sizes, Layout(workers=4, lanes=2, shared=True)).total
-    assert shop.lanes(tiny(compute={"lanes": 4, "memory": enough_for_two})) == 2
-    assert shop.lanes(tiny(compute={"lanes": 4, "memory": f"{enough_for_two / 1e3} kB"})) == 2
+    assert Setup(tiny(compute={"lanes": 4, "memory": enough_for_two}), cache).lanes == 2
+    assert Setup(tiny(compute={"lanes": 4, "memory": f"{enough_for_two / 1e3} kB"}), cache).lanes == 2
 
 
 def test_a_simulation_that_does_not_fit_says_so_before_it_runs(mixed_dtypes: None):
@@ -135,14 +146,14 @@ def alive(shape: tuple[int, ...]) -> int:
     return sum(array.shape == shape for array in jax.live_arrays())
 
 
-@pytest.mark.parametrize("make", [BatchedTrainer, lambda programs, feed, lanes: SerialTrainer(programs, feed)])
+@pytest.mark.parametrize("make", [BatchedTrainer, lambda programs, data, lanes: SerialTrainer(programs, data)])
 def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(make: Any):
     shape = (11, 13, 17)
     programs = Programs(momentum_recipe(loss=lambda params, batch, key: jnp.mean(jnp.square(params["x"]))))
     server = Server({"x": jnp.ones(shape)}, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7))))
-    trainer = make(programs, feed(), 2)
+    trainer = make(programs, round_data(), 2)
     version = server.params
-    tickets = [trainer.submit(Task(worker, worker=worker), server.params) for worker in range(4)]
+    tickets = [trainer.submit(Round(worker, worker=worker), server.params) for worker in range(4)]
     assert all(ticket.params["x"] is version["x"] for ticket in tickets)
     del version
     before = alive(shape)
@@ -165,10 +176,10 @@ def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(m
 def test_a_simulation_holds_no_more_versions_than_are_under_way(mixed_dtypes: None):
     of_its_own = {"width": 26}  # other tests of this process keep other shapes
     changes = {"model": of_its_own, "inner": {"optimizer": "sgd"}, "outer": {"momentum": 0.0}}
-    simulation = Simulation(tiny(**changes), workshop=Workshop())
+    simulation = Simulation(tiny(**changes), cache=Cache())
     simulation.run()
     assert simulation.server is not None
     leaf = max(jax.tree.leaves(simulation.server.params), key=np.size)
     assert START["x"].shape != leaf.shape
-    # The start, which the workshop keeps, the present version, the momentum of the server, and what four rounds hold.
+    # The start, which the cache keeps, the present version, the momentum of the server, and what four rounds hold.
     assert alive(leaf.shape) <= 3 + 2 * 4

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.learning import BatchedTrainer, Feed, Programs, SerialTrainer
-from simulator.learning import round_data as feeding
-from tests.learning.quadratic import ARRAYS, START, Task, feed, fetch, momentum_recipe, order, rates
+from simulator.learning import BatchedTrainer, Programs, RoundData, SerialTrainer
+from simulator.learning import round_data as module
+from tests.learning.quadratic import ARRAYS, START, Round, fetch, momentum_recipe, order, rates, round_data
 
 TARGETS = np.asarray(ARRAYS["targets"])
 
@@ -26,98 +26,98 @@ class Host:
         return TARGETS[addresses]
 
 
-def host_feed(gather: Any, longest_round: int = 6) -> Feed:
-    return Feed({}, order, rates, longest_round, jax.random.key(0), gather)
+def host_data(gather: Any, longest_round: int = 6) -> RoundData:
+    return RoundData({}, order, rates, longest_round, jax.random.key(0), gather)
 
 
-def task(id: int, worker: int = 0, **changes: int) -> Task:
+def own_round(id: int, worker: int = 0, **changes: int) -> Round:
     """A round of a shard of its own, whose first address is 17 times its id."""
-    return Task(id, worker=worker, shard=id, **changes)
+    return Round(id, worker=worker, shard=id, **changes)
 
 
-def examples_of(fed: Feed, assignment: Task) -> np.ndarray:
-    return fed.inputs(assignment, START, ()).examples
+def examples_of(fed: RoundData, round: Round) -> np.ndarray:
+    return fed.inputs(round, START, ()).examples
 
 
 def test_a_round_is_filled_up_to_the_longest():
     rows = order(1, 0, 2)
-    on_host = examples_of(host_feed(Host(), 3), task(1, steps=2))
+    on_host = examples_of(host_data(Host(), 3), own_round(1, steps=2))
     np.testing.assert_array_equal(on_host, np.concatenate([TARGETS[rows], np.zeros((1, 2, 3), np.float32)]))
     assert on_host.dtype == np.float32
-    on_device = examples_of(feed(3), task(1, steps=2))
+    on_device = examples_of(round_data(3), own_round(1, steps=2))
     np.testing.assert_array_equal(on_device, np.concatenate([rows, np.zeros((1, 2), np.int32)]))
     assert on_device.dtype == np.int32
 
 
 def test_an_announced_round_is_gathered_ahead_and_used_once():
     host = Host()
-    fed = host_feed(host)
-    fed.announce(task(2))
-    expected = examples_of(host_feed(Host()), task(2))
-    np.testing.assert_array_equal(examples_of(fed, task(2)), expected)
+    fed = host_data(host)
+    fed.announce(own_round(2))
+    expected = examples_of(host_data(Host()), own_round(2))
+    np.testing.assert_array_equal(examples_of(fed, own_round(2)), expected)
     assert host.gathered == [("ahead", 34)]
-    np.testing.assert_array_equal(examples_of(fed, task(2)), expected)
+    np.testing.assert_array_equal(examples_of(fed, own_round(2)), expected)
     assert host.gathered == [("ahead", 34), ("now", 34)]
 
 
 def test_rounds_are_used_in_any_order():
     host = Host()
-    fed = host_feed(host)
+    fed = host_data(host)
     for number in range(3):
-        fed.announce(task(number, worker=number))
+        fed.announce(own_round(number, worker=number))
     for number in (2, 3, 0, 1):
-        np.testing.assert_array_equal(examples_of(fed, task(number, number))[:3], TARGETS[order(number, 0, 3)])
+        np.testing.assert_array_equal(examples_of(fed, own_round(number, number))[:3], TARGETS[order(number, 0, 3)])
     assert sorted(host.gathered) == [("ahead", 0), ("ahead", 17), ("ahead", 34), ("now", 51)]
 
 
 def test_a_workers_next_round_replaces_one_that_was_lost():
     host = Host()
-    fed = host_feed(host)
-    fed.announce(task(0, worker=5))
-    fed.announce(task(1, worker=5))
-    np.testing.assert_array_equal(examples_of(fed, task(1, worker=5))[:3], TARGETS[order(1, 0, 3)])
+    fed = host_data(host)
+    fed.announce(own_round(0, worker=5))
+    fed.announce(own_round(1, worker=5))
+    np.testing.assert_array_equal(examples_of(fed, own_round(1, worker=5))[:3], TARGETS[order(1, 0, 3)])
     assert host.gathered == [("ahead", 0), ("ahead", 17)]
-    np.testing.assert_array_equal(examples_of(fed, task(0, worker=5))[:3], TARGETS[order(0, 0, 3)])
+    np.testing.assert_array_equal(examples_of(fed, own_round(0, worker=5))[:3], TARGETS[order(0, 0, 3)])
     assert host.gathered[2:] == [("now", 0)]
 
 
 def test_a_round_that_was_not_announced_leaves_its_workers_announced_one():
     host = Host()
-    fed = host_feed(host)
-    fed.announce(task(1, worker=5))
-    examples_of(fed, task(0, worker=5))
-    examples_of(fed, task(1, worker=5))
+    fed = host_data(host)
+    fed.announce(own_round(1, worker=5))
+    examples_of(fed, own_round(0, worker=5))
+    examples_of(fed, own_round(1, worker=5))
     assert sorted(host.gathered) == [("ahead", 17), ("now", 0)]
 
 
 def test_no_more_than_the_limit_are_gathered_ahead(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feeding, "_AHEAD", 2)
+    monkeypatch.setattr(module, "_AHEAD", 2)
     host = Host()
-    fed = host_feed(host)
+    fed = host_data(host)
     for number in range(4):
-        fed.announce(task(number, worker=number))
+        fed.announce(own_round(number, worker=number))
     for number in range(4):
-        examples_of(fed, task(number, worker=number))
+        examples_of(fed, own_round(number, worker=number))
     assert sorted(host.gathered) == [("ahead", 0), ("ahead", 17), ("now", 34), ("now", 51)]
-    fed.announce(task(3, worker=9))
-    examples_of(fed, task(3, worker=9))
+    fed.announce(own_round(3, worker=9))
+    examples_of(fed, own_round(3, worker=9))
     assert host.gathered[4:] == [("ahead", 51)]
 
 
 def test_at_the_limit_a_lost_round_is_still_replaced(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feeding, "_AHEAD", 2)
+    monkeypatch.setattr(module, "_AHEAD", 2)
     host = Host()
-    fed = host_feed(host)
+    fed = host_data(host)
     for number, worker in ((0, 0), (1, 1), (2, 1)):
-        fed.announce(task(number, worker=worker))
-    examples_of(fed, task(2, worker=1))
+        fed.announce(own_round(number, worker=worker))
+    examples_of(fed, own_round(2, worker=1))
     assert host.gathered == [("ahead", 0), ("ahead", 17), ("ahead", 34)]
 
 
 def test_what_the_device_looks_up_itself_is_not_gathered():
     host = Host()
-    fed = dataclasses.replace(feed(), gather=host)
-    fed.announce(task(0))
+    fed = dataclasses.replace(round_data(), gather=host)
+    fed.announce(own_round(0))
     assert host.gathered == []
 
 
@@ -125,23 +125,23 @@ def test_an_error_of_gathering_ahead_is_raised_where_the_round_is_needed():
     def fail(addresses: np.ndarray) -> np.ndarray:
         raise OSError("the disk is gone")
 
-    fed = host_feed(fail)
-    fed.announce(task(0))
+    fed = host_data(fail)
+    fed.announce(own_round(0))
     with pytest.raises(OSError, match="the disk is gone"):
-        examples_of(fed, task(0))
+        examples_of(fed, own_round(0))
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_trainers_that_gather_learn_the_same_as_those_that_look_up(lanes: int):
-    rounds = [Task(0, 0, 0), Task(1, 1, 1, steps=6), Task(2, 0, 2, steps=1), Task(3, 2, 1, 2), Task(4, 1, 0, 3)]
+    rounds = [Round(0, 0, 0), Round(1, 1, 1, steps=6), Round(2, 0, 2, steps=1), Round(3, 2, 1, 2), Round(4, 1, 0, 3)]
     on_host = Programs(momentum_recipe(fetch=lambda arrays, examples: examples))
     on_device = Programs(momentum_recipe(fetch=fetch))
     host = Host()
     results = []
     for trainer in (
-        BatchedTrainer(on_host, host_feed(host), lanes),
-        SerialTrainer(on_host, host_feed(Host())),
-        BatchedTrainer(on_device, feed(), lanes),
+        BatchedTrainer(on_host, host_data(host), lanes),
+        SerialTrainer(on_host, host_data(Host())),
+        BatchedTrainer(on_device, round_data(), lanes),
     ):
         tickets = [trainer.submit(each, START) for each in rounds]
         asked = [trainer.result(tickets[index]) for index in (3, 0, 1, 2, 4)]
@@ -153,14 +153,14 @@ def test_trainers_that_gather_learn_the_same_as_those_that_look_up(lanes: int):
 
 
 def test_a_round_that_will_not_be_run_makes_room_for_another(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feeding, "_AHEAD", 1)
+    monkeypatch.setattr(module, "_AHEAD", 1)
     host = Host()
-    fed = host_feed(host)
-    fed.announce(task(0, worker=0))
-    fed.forget(task(7, worker=0))  # another one of its worker
-    fed.announce(task(1, worker=1))  # no room
-    fed.forget(task(0, worker=0))
-    fed.announce(task(2, worker=2))
+    fed = host_data(host)
+    fed.announce(own_round(0, worker=0))
+    fed.forget(own_round(7, worker=0))  # another one of its worker
+    fed.announce(own_round(1, worker=1))  # no room
+    fed.forget(own_round(0, worker=0))
+    fed.announce(own_round(2, worker=2))
     for number in range(3):
-        np.testing.assert_array_equal(examples_of(fed, task(number, number))[:3], TARGETS[order(number, 0, 3)])
+        np.testing.assert_array_equal(examples_of(fed, own_round(number, number))[:3], TARGETS[order(number, 0, 3)])
     assert sorted(host.gathered) == [("ahead", 0), ("ahead", 34), ("now", 0), ("now", 17)]

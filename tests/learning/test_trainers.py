@@ -16,23 +16,24 @@ from simulator.learning import (
     SerialTrainer,
     Server,
     Trainer,
+    compiled_rounds,
 )
-from simulator.learning.lane_schedule import Segment
-from tests.learning.quadratic import ARRAYS, START, LoggingPrograms, Task, feed, momentum_recipe
+from simulator.learning.lane_schedule import Segment, plan
+from tests.learning.quadratic import ARRAYS, START, LoggingPrograms, Round, momentum_recipe, round_data
 
 
 def shifted(amount: float) -> Any:
     return {"x": START["x"] + jnp.float32(amount)}
 
 
-# (task, start): three workers, worker 0 three times, mixed lengths, shards that move on.
+# (round, start): three workers, worker 0 three times, mixed lengths, shards that move on.
 ROUNDS = [
-    (Task(0, worker=0, shard=0, steps=6), shifted(0.0)),
-    (Task(1, worker=1, shard=1, steps=2), shifted(1.0)),
-    (Task(2, worker=0, shard=2, steps=1), shifted(2.0)),
-    (Task(3, worker=2, shard=1, first_step=2, steps=5), shifted(-1.0)),
-    (Task(4, worker=0, shard=0, first_step=6, steps=4), shifted(0.5)),
-    (Task(5, worker=1, shard=2, first_step=1, steps=3), shifted(0.0)),
+    (Round(0, worker=0, shard=0, steps=6), shifted(0.0)),
+    (Round(1, worker=1, shard=1, steps=2), shifted(1.0)),
+    (Round(2, worker=0, shard=2, steps=1), shifted(2.0)),
+    (Round(3, worker=2, shard=1, first_step=2, steps=5), shifted(-1.0)),
+    (Round(4, worker=0, shard=0, first_step=6, steps=4), shifted(0.5)),
+    (Round(5, worker=1, shard=2, first_step=1, steps=3), shifted(0.0)),
 ]
 
 
@@ -43,26 +44,28 @@ def shared_programs(keep_state: bool = True) -> Programs:
 
 @functools.cache
 def serially(keep_state: bool) -> list[np.ndarray]:
-    return train(SerialTrainer(shared_programs(keep_state), feed()), ROUNDS, [])
+    return train(SerialTrainer(shared_programs(keep_state), round_data()), ROUNDS, [])
 
 
-def train(trainer: Trainer, rounds: list[tuple[Task, Any]], asked: list[int]) -> list[np.ndarray]:
+def train(trainer: Trainer, rounds: list[tuple[Round, Any]], asked: list[int]) -> list[np.ndarray]:
     """Submits all, then asks in the given order; returns pseudo-gradients and losses in the order of the rounds."""
-    tickets = [trainer.submit(task, params) for task, params in rounds]
+    tickets = [trainer.submit(round, params) for round, params in rounds]
     for index in asked:
         trainer.result(tickets[index])
     results = [trainer.result(ticket) for ticket in tickets]
     return [np.append(result.pseudo_gradient["x"], result.loss) for result in results]
 
 
-def one_after_another(rounds: list[tuple[Task, Any]], recipe: Any) -> list[np.ndarray]:
+def one_after_another(rounds: list[tuple[Round, Any]], recipe: Any) -> list[np.ndarray]:
     """Every worker's rounds by themselves, with its state handed from each to the next."""
     programs = Programs(recipe)
     outcomes = []
     states: dict[int, Any] = {}
-    for task, params in rounds:
-        state = states.get(task.worker, recipe.initial_state(params))
-        [(result, states[task.worker])] = programs.run(ARRAYS, feed().key, [feed().inputs(task, params, state)])
+    for round, params in rounds:
+        state = states.get(round.worker, recipe.initial_state(params))
+        [(result, states[round.worker])] = programs.run(
+            ARRAYS, round_data().key, [round_data().inputs(round, params, state)]
+        )
         outcomes.append(np.append(result.pseudo_gradient["x"], result.loss))
     return outcomes
 
@@ -80,16 +83,16 @@ def test_a_workers_rounds_hand_its_inner_state_on():
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4])
 @pytest.mark.parametrize("asked", [[0], [5], [3, 0]])
 def test_batched_and_serial_agree(lanes: int, keep_state: bool, asked: list[int]):
-    batched = train(BatchedTrainer(shared_programs(keep_state), feed(), lanes), ROUNDS, asked)
+    batched = train(BatchedTrainer(shared_programs(keep_state), round_data(), lanes), ROUNDS, asked)
     np.testing.assert_allclose(batched, serially(keep_state), rtol=1e-5, atol=1e-6)
 
 
 def test_batched_and_serial_agree_when_rounds_come_between_results():
     outcomes = []
-    for trainer in (SerialTrainer(shared_programs(), feed()), BatchedTrainer(shared_programs(), feed(), 4)):
-        first = [trainer.submit(task, params) for task, params in ROUNDS[:2]]
+    for trainer in (SerialTrainer(shared_programs(), round_data()), BatchedTrainer(shared_programs(), round_data(), 4)):
+        first = [trainer.submit(round, params) for round, params in ROUNDS[:2]]
         trainer.result(first[1])
-        second = [trainer.submit(task, params) for task, params in ROUNDS[2:]]
+        second = [trainer.submit(round, params) for round, params in ROUNDS[2:]]
         results = [trainer.result(ticket) for ticket in (*first, *second)]
         outcomes.append([np.asarray(result.pseudo_gradient["x"]) for result in results])
     np.testing.assert_allclose(outcomes[1], outcomes[0], rtol=1e-5, atol=1e-6)
@@ -100,8 +103,8 @@ def test_batched_and_serial_agree_when_rounds_come_between_results():
 
 def test_nothing_is_computed_before_a_result_is_asked_for_and_then_what_is_pending_beside_it():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, feed(), 4)
-    tickets = [trainer.submit(task, params) for task, params in ROUNDS]
+    trainer = BatchedTrainer(programs, round_data(), 4)
+    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
     assert programs.calls == []
     assert all(ticket.result is None for ticket in tickets)
     trainer.result(tickets[1])
@@ -113,8 +116,8 @@ def test_nothing_is_computed_before_a_result_is_asked_for_and_then_what_is_pendi
 
 def test_a_round_is_asked_for_through_the_earlier_ones_of_its_worker():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, feed(), 1)
-    tickets = [trainer.submit(task, params) for task, params in ROUNDS]
+    trainer = BatchedTrainer(programs, round_data(), 1)
+    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
     trainer.result(tickets[4])
     assert programs.calls == [[6], [1], [4]]
     assert [ticket.result is None for ticket in tickets] == [False, True, False, True, False, True]
@@ -127,10 +130,10 @@ def test_rounds_that_nobody_asks_for_are_not_computed():
         jax.debug.callback(lambda: executed.append(1))
         return 0.5 * jnp.sum(jnp.square(params["x"]))
 
-    trainer = BatchedTrainer(Programs(momentum_recipe(loss=counting)), feed(), 1)
-    for task, params in ROUNDS[1:]:
-        trainer.submit(task, params)
-    asked = trainer.submit(Task(9, worker=9, shard=0, steps=6), START)
+    trainer = BatchedTrainer(Programs(momentum_recipe(loss=counting)), round_data(), 1)
+    for round, params in ROUNDS[1:]:
+        trainer.submit(round, params)
+    asked = trainer.submit(Round(9, worker=9, shard=0, steps=6), START)
     trainer.result(asked)
     jax.block_until_ready(trainer.result(asked))
     jax.effects_barrier()
@@ -139,8 +142,8 @@ def test_rounds_that_nobody_asks_for_are_not_computed():
 
 def test_the_serial_trainer_computes_at_once():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = SerialTrainer(programs, feed())
-    tickets = [trainer.submit(task, params) for task, params in ROUNDS]
+    trainer = SerialTrainer(programs, round_data())
+    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
     assert programs.calls == [[6], [2], [1], [5], [4], [3]]
     trainer.result(tickets[0])
     assert len(programs.calls) == 6
@@ -158,25 +161,25 @@ def test_the_serial_trainer_computes_at_once():
 )
 def test_programs_hold_a_power_of_two_of_rounds_of_similar_length(lanes: int, calls: list[list[int]]):
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, feed(), lanes)
+    trainer = BatchedTrainer(programs, round_data(), lanes)
     steps = [2, 6, 1, 5, 3, 6, 4]
-    for ticket in [trainer.submit(Task(worker, worker, steps=steps[worker]), START) for worker in range(7)]:
+    for ticket in [trainer.submit(Round(worker, worker, steps=steps[worker]), START) for worker in range(7)]:
         trainer.result(ticket)
     assert programs.calls == calls
 
 
 def test_lanes_bound_what_is_compiled_where_starting_a_step_costs_much(monkeypatch: pytest.MonkeyPatch):
     widths: list[int] = []
-    advance = Programs._advance
 
-    def noted(self: Programs, arrays: Any, key: Any, given: Any, segment: Segment) -> None:
-        widths.append(sum(len(row) for row in segment.places))
-        advance(self, arrays, key, given, segment)
+    def noted(*given: Any) -> list[Segment]:
+        segments = plan(*given)
+        widths.extend(sum(len(row) for row in segment.places) for segment in segments)
+        return segments
 
-    monkeypatch.setattr(Programs, "_advance", noted)
+    monkeypatch.setattr(compiled_rounds, "plan", noted)
     for lanes, widest in ((6, 4), (8, 8)):
-        trainer = BatchedTrainer(Programs(momentum_recipe()), feed(), lanes, overhead=20.0)
-        for ticket in [trainer.submit(Task(worker, worker), START) for worker in range(6)]:
+        trainer = BatchedTrainer(Programs(momentum_recipe()), round_data(), lanes, overhead=20.0)
+        for ticket in [trainer.submit(Round(worker, worker), START) for worker in range(6)]:
             trainer.result(ticket)
         assert max(widths) == widest
         widths.clear()
@@ -184,8 +187,8 @@ def test_lanes_bound_what_is_compiled_where_starting_a_step_costs_much(monkeypat
 
 def test_rounds_of_the_same_worker_are_never_side_by_side():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, feed(), 8)
-    tickets = [trainer.submit(Task(index, worker=0, steps=index + 1), START) for index in range(3)]
+    trainer = BatchedTrainer(programs, round_data(), 8)
+    tickets = [trainer.submit(Round(index, worker=0, steps=index + 1), START) for index in range(3)]
     trainer.result(tickets[2])
     assert programs.calls == [[1], [2], [3]]
 
@@ -198,7 +201,7 @@ def groups(trainer: Trainer, seed: int) -> None:
     random = np.random.default_rng(seed)
     for size in range(1, 8):
         steps = random.integers(1, 7, size)
-        tickets = [trainer.submit(Task(100 * size + w, w, steps=int(steps[w])), START) for w in range(size)]
+        tickets = [trainer.submit(Round(100 * size + w, w, steps=int(steps[w])), START) for w in range(size)]
         for ticket in tickets:
             trainer.result(ticket)
 
@@ -208,19 +211,19 @@ def test_programs_are_compiled_for_one_lane_and_each_power_of_two_and_never_agai
     lanes: int, programs_needed: int, caplog: pytest.LogCaptureFixture
 ):
     programs = Programs(momentum_recipe())
-    trainer = BatchedTrainer(programs, feed(), lanes)
+    trainer = BatchedTrainer(programs, round_data(), lanes)
     groups(trainer, seed=0)
     assert programs.compilations == programs_needed
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         groups(trainer, seed=1)
-        groups(BatchedTrainer(programs, feed(), lanes), seed=2)  # programs are shared, states are not
+        groups(BatchedTrainer(programs, round_data(), lanes), seed=2)  # programs are shared, states are not
     assert programs.compilations == programs_needed
     assert [record.message for record in caplog.records if "Compiling" in record.message] == []
 
 
 def test_a_compilation_would_be_logged(caplog: pytest.LogCaptureFixture):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        groups(BatchedTrainer(Programs(momentum_recipe()), feed(), 1), seed=0)
+        groups(BatchedTrainer(Programs(momentum_recipe()), round_data(), 1), seed=0)
     assert any("Compiling" in record.message for record in caplog.records)
 
 
@@ -229,7 +232,7 @@ def test_a_compilation_would_be_logged(caplog: pytest.LogCaptureFixture):
 
 def test_what_a_pending_round_pulled_outlives_later_updates_of_the_server():
     server = Server(START, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7, momentum=0.9, nesterov=True))))
-    trainer = BatchedTrainer(shared_programs(), feed(), 2)
+    trainer = BatchedTrainer(shared_programs(), round_data(), 2)
     pending = trainer.submit(ROUNDS[0][0], server.params)
     expected = one_after_another([(ROUNDS[0][0], START)], momentum_recipe())[0]
     for amount in (1.0, 2.0, 3.0):
@@ -242,13 +245,13 @@ def test_what_a_pending_round_pulled_outlives_later_updates_of_the_server():
 
 def test_no_lanes_are_refused():
     with pytest.raises(ValueError, match=r"^lanes must be at least 1, not 0$"):
-        BatchedTrainer(shared_programs(), feed(), 0)
+        BatchedTrainer(shared_programs(), round_data(), 0)
 
 
 def test_lanes_that_cannot_fill_the_devices_are_refused():
     programs = Programs(momentum_recipe(), jax.local_devices()[:1] * 2)
     with pytest.raises(ValueError, match=r"^1 lanes cannot fill 2 devices$"):
-        BatchedTrainer(programs, feed(), 1)
+        BatchedTrainer(programs, round_data(), 1)
 
 
 @pytest.mark.parametrize("kind", ["serial", "batched"])
@@ -305,20 +308,20 @@ def test_a_worker_that_forgets_begins_anew_and_what_it_had_done_counts(kind: str
 
 def make_trainer(kind: str) -> Trainer:
     programs = shared_programs()
-    return SerialTrainer(programs, feed()) if kind == "serial" else BatchedTrainer(programs, feed(), 4)
+    return SerialTrainer(programs, round_data()) if kind == "serial" else BatchedTrainer(programs, round_data(), 4)
 
 
 def test_a_shortened_round_keeps_its_place_as_after_a_resumption():
     calls = []
     for resumed in (False, True):
         programs = LoggingPrograms(momentum_recipe())
-        trainer: Trainer = BatchedTrainer(programs, feed(), 2)
-        tickets = [trainer.submit(Task(number, worker=number, steps=5), START) for number in range(4)]
-        trainer.shorten(tickets[1], Task(1, worker=1, steps=4))
+        trainer: Trainer = BatchedTrainer(programs, round_data(), 2)
+        tickets = [trainer.submit(Round(number, worker=number, steps=5), START) for number in range(4)]
+        trainer.shorten(tickets[1], Round(1, worker=1, steps=4))
         if resumed:
-            trainer = BatchedTrainer(programs, feed(), 2)
+            trainer = BatchedTrainer(programs, round_data(), 2)
             trainer.resume({}, tickets)
-        trainer.shorten(tickets[0], Task(0, worker=0, steps=4))
+        trainer.shorten(tickets[0], Round(0, worker=0, steps=4))
         for number in (2, 1):
             trainer.result(tickets[number])
         calls.append(programs.calls)

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from simulator import Progress, Workshop, simulate
+from simulator import Cache, Progress, simulate
 from simulator.progress import live
 from simulator.progress.live import LiveView, PreparationView
 from tests.experiments import tiny
@@ -90,7 +90,7 @@ def test_a_simulation_reports_to_its_observer():
 
     observer = Observer()
     experiment = tiny(pretrain={"steps": 150}, budget={"local_steps": 40})
-    record = simulate(experiment, observer=observer, workshop=Workshop())
+    record = simulate(experiment, observer=observer, cache=Cache())
     assert [entry[:2] for entry in observer.pretraining] == [(100, 150), (150, 150)]
     assert observer.pretraining[0][2] > observer.pretraining[1][2]
     assert [update.local_steps for update in observer.updates] == list(range(5, 45, 5))

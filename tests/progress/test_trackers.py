@@ -7,14 +7,14 @@ import time
 import pytest
 import yaml
 
-from simulator import ExperimentError, Point, Progress, TensorBoard, WeightsAndBiases, Workshop, simulate, simulate_all
+from simulator import Cache, ExperimentError, Point, Progress, TensorBoard, WeightsAndBiases, simulate, simulate_all
 from simulator.host.signals import Stopped
 from simulator.progress.trackers import TrackingObserver, track, tracker
 from tests.experiments import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 SHORT = {
     "budget": {"local_steps": 60},
     "evaluate": {"every_local_steps": 20, "per_shard": True},
@@ -47,7 +47,7 @@ class Log:
 def tracked(experiment, **kwargs):
     log = Log()
     with TrackingObserver([log]) as told:
-        record = simulate(experiment, observer=told, workshop=WORKSHOP, **kwargs)
+        record = simulate(experiment, observer=told, cache=CACHE, **kwargs)
         told.finished(record)
     return log, record
 
@@ -85,7 +85,7 @@ def test_what_has_gone_on_is_logged_as_what_was_not_stopped(tmp_path):
         simulate(
             experiment,
             observer=told,
-            workshop=WORKSHOP,
+            cache=CACHE,
             checkpoints=tmp_path,
             stop=lambda: next(asked, True),
         )
@@ -118,7 +118,7 @@ def test_the_other_observer_is_told_too_and_pretraining_is_logged():
     log, observer = Log(), Observer()
     with TrackingObserver([log], observer) as told:
         experiment = tiny(budget={"local_steps": 10}, pretrain={"steps": 5}, compute={"lanes": 1})
-        told.finished(simulate(experiment, observer=told, workshop=WORKSHOP))
+        told.finished(simulate(experiment, observer=told, cache=CACHE))
     assert observer.told == [(5, 5), 5, 10]
     assert [line[1] for line in log.of("pretraining/loss")] == [5]
 
@@ -143,7 +143,7 @@ def read_events(folder):
 @pytest.mark.filterwarnings("ignore")  # of TensorBoard's reader
 def test_tensorboard_has_simulated_time_steps_and_tokens(tmp_path):
     points = [Point("x", {"inner.batch_size": 4}, tiny(**SHORT))]
-    [record] = simulate_all(points, trackers=[TensorBoard(tmp_path)], workshop=WORKSHOP, progress=False)
+    [record] = simulate_all(points, trackers=[TensorBoard(tmp_path)], cache=CACHE, progress=False)
     [folder] = tmp_path.iterdir()
     assert folder.name == "x-batch-size-4"
     scalars, texts = read_events(folder)
@@ -157,7 +157,7 @@ def test_tensorboard_has_simulated_time_steps_and_tokens(tmp_path):
     assert len(scalars["update/staleness"]) == record.summary["server_updates"]
     assert scalars["summary/utilization"][0][2] == pytest.approx(record.summary["utilization"])
     assert any(tag.startswith("experiment") for tag in texts)
-    simulate_all(points, trackers=[TensorBoard(tmp_path)], workshop=WORKSHOP, progress=False)
+    simulate_all(points, trackers=[TensorBoard(tmp_path)], cache=CACHE, progress=False)
     again, _ = read_events(folder)  # the run is replaced
     assert again.keys() == scalars.keys()
     assert [tag for tag in scalars if again[tag] != scalars[tag] and "host_second" not in tag] == []
@@ -166,9 +166,7 @@ def test_tensorboard_has_simulated_time_steps_and_tokens(tmp_path):
 def test_wandb_has_them_as_axes(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    [record] = simulate_all(
-        {"x": tiny(**SHORT)}, trackers=[WeightsAndBiases(tmp_path)], workshop=WORKSHOP, progress=False
-    )
+    [record] = simulate_all({"x": tiny(**SHORT)}, trackers=[WeightsAndBiases(tmp_path)], cache=CACHE, progress=False)
     [folder] = (tmp_path / "wandb").glob("offline-run-*")
     rows, summary, config = read_wandb(next(folder.glob("*.wandb")))
     evaluated = [row for row in rows if "evaluation/perplexity" in row]

@@ -16,6 +16,7 @@ from simulator.record import (
     FaultLog,
     RecordError,
     RoundLog,
+    perplexity,
 )
 from tests.record.builders import round_log, round_row
 
@@ -121,3 +122,9 @@ def test_shards_have_losses_of_their_own():
     frame = log.frame()
     assert list(frame.columns) == [*EVALUATION_COLUMNS, "loss_shard_0", "loss_shard_1"]
     assert frame[["loss_shard_0", "loss_shard_1"]].to_numpy().tolist() == [[0.25, 0.75]]
+
+
+def test_the_perplexity_of_a_loss_is_its_exponential_as_far_as_there_is_one():
+    assert perplexity(709.7) == math.exp(709.7) < math.inf
+    assert perplexity(710.0) == perplexity(math.inf) == math.inf
+    assert math.isnan(perplexity(math.nan))

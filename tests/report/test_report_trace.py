@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.record import RunRecord
 from simulator.report import ReportError, trace_events, write_trace
 from tests.experiments import tiny
@@ -153,7 +153,7 @@ def check_arrows(events: list[dict[str, Any]], record: RunRecord) -> None:
 
 
 def timeline(**changes: Any) -> RunRecord:
-    return simulate(tiny(**changes), trainer="null", workshop=Workshop())
+    return simulate(tiny(**changes), trainer="null", cache=Cache())
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.cluster import nanoseconds
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
@@ -27,7 +27,7 @@ from tests.experiments import tiny
 from tests.faulty import faults
 from tests.verify.test_verify import BARRIER, EQUAL, clusters, policies
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 KINDS: tuple[TrainerKind, ...] = ("batched", "serial", "null")
 
 
@@ -110,7 +110,7 @@ def constant(value: float) -> dict[str, Any]:
 @given(failing())
 def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(experiment: Experiment):
     events: list[Any] = []
-    simulation = Simulation(experiment, trainer="null", workshop=WORKSHOP)
+    simulation = Simulation(experiment, trainer="null", cache=CACHE)
     run = Run(simulation, None, None, lambda: False, SharedTraining())
     apply = run._apply
 
@@ -132,7 +132,7 @@ def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(exper
 @pytest.mark.parametrize("variant", ["faults", "faults, sync"])
 def test_with_faults_too_both_trainers_and_the_timeline_agree(mixed_dtypes: None, variant: str):
     experiment = killed_runs.experiment_of(variant)
-    batched, serial, null = (simulate(experiment, trainer=kind, workshop=WORKSHOP) for kind in KINDS)
+    batched, serial, null = (simulate(experiment, trainer=kind, cache=CACHE) for kind in KINDS)
     assert {"crash", "preemption", "slow", "disconnect", "departure", "lost", "cut"} <= set(batched.faults["fault"])
     pd.testing.assert_frame_equal(batched.faults, null.faults)
     unknown = dict.fromkeys(["train_loss", "non_finite"])
@@ -151,7 +151,7 @@ SYNC = {"synchronization": BARRIER, "outer": EQUAL}
 def ran(faults: Any, seconds_per_step: list[float], **changes: Any) -> RunRecord:
     cluster = {"devices": {"seconds_per_step": seconds_per_step}, "faults": faults}
     experiment = tiny(cluster=merge(cluster, changes.pop("cluster", {})), **changes)
-    return simulate(experiment, trainer="null", workshop=WORKSHOP)
+    return simulate(experiment, trainer="null", cache=CACHE)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from simulator import (
+    Cache,
     ExperimentError,
     ServerView,
     SynchronizationPolicy,
-    Workshop,
     load,
     register_local_steps,
     register_shard_choice,
@@ -29,7 +29,7 @@ from simulator.simulation.checks import check
 from simulator.verify import unchecked, verify
 from tests.experiments import TINY, tiny
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9, "weight": 1.0}
 
 
@@ -70,17 +70,18 @@ def in_turn(sizes):
 
 
 @pytest.fixture(autouse=True)
-def own_names(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert register_synchronization("share", Share) is Share
-    register_synchronization("averaged", Averaged)
-    register_synchronization("late", Late)
-    register_local_steps("slower_do_less", slower_do_less)
-    register_shard_choice("in_turn", in_turn)
+def own_names():
+    with registry.emptied():
+        assert register_synchronization("share", Share) is Share
+        register_synchronization("averaged", Averaged)
+        register_synchronization("late", Late)
+        register_local_steps("slower_do_less", slower_do_less)
+        register_shard_choice("in_turn", in_turn)
+        yield
 
 
 def timeline(**changes):
-    return simulate(tiny(**changes), trainer="null", workshop=WORKSHOP)
+    return simulate(tiny(**changes), trainer="null", cache=CACHE)
 
 
 def own(kind, **arguments):
@@ -110,10 +111,10 @@ def test_everybody_as_a_share_is_the_built_in_policy_of_the_same_meaning():
 
 @pytest.mark.usefixtures("mixed_dtypes")
 def test_a_policy_that_averages_everybody_trains_what_a_barrier_does():
-    barrier = simulate(tiny(synchronization={"kind": "barrier"}, outer=NESTEROV), workshop=WORKSHOP)
-    averaged = simulate(tiny(synchronization=own("averaged", share=1.0), outer=NESTEROV), workshop=WORKSHOP)
+    barrier = simulate(tiny(synchronization={"kind": "barrier"}, outer=NESTEROV), cache=CACHE)
+    averaged = simulate(tiny(synchronization=own("averaged", share=1.0), outer=NESTEROV), cache=CACHE)
     assert averaged.summary["parameters_hash"] == barrier.summary["parameters_hash"]
-    half = simulate(tiny(synchronization=own("averaged", share=0.5), outer=NESTEROV), workshop=WORKSHOP)
+    half = simulate(tiny(synchronization=own("averaged", share=0.5), outer=NESTEROV), cache=CACHE)
     assert half.summary["parameters_hash"] != barrier.summary["parameters_hash"]
     assert set(half.rounds["outcome"]) == {"applied", "dropped"}
     assert verify(half) == []
@@ -243,14 +244,14 @@ def test_a_factory_that_makes_no_policy_is_refused(made, message):
 def test_a_factory_that_makes_no_fitting_function_is_refused_before_the_run(section, made, message):
     register_local_steps("wrong", lambda local_steps: made)
     register_shard_choice("wrong", lambda sizes: made)
-    [problem] = check(tiny(**{section: own("wrong")}), WORKSHOP)
+    [problem] = check(tiny(**{section: own("wrong")}), CACHE)
     assert problem.key == f"{section}.kind"
     assert re.match(f"its factory returned {message}", problem.message)
 
 
 def test_what_a_factory_raises_is_said_with_its_line():
     register_local_steps("broken", lambda local_steps, size: size[local_steps])
-    [problem] = check(tiny(local_steps=own("broken", size={})), WORKSHOP)
+    [problem] = check(tiny(local_steps=own("broken", size={})), CACHE)
     assert problem.key == "local_steps.arguments"
     assert re.match(r"broken refuses them: KeyError at line \d+ of .*test_registered_policies.py: 5", problem.message)
 
@@ -273,7 +274,7 @@ def test_the_number_of_workers_is_a_number_among_the_arguments():
 
 @pytest.mark.parametrize("name", ["share", "barrier"])
 def test_a_taken_name_is_refused(name):
-    with pytest.raises(ValueError, match=f"^a synchronization named '{name}' exists already$"):
+    with pytest.raises(ValueError, match=f"^synchronization.kind '{name}' exists already$"):
         register_synchronization(name, Share)
 
 
@@ -282,21 +283,21 @@ def test_the_base_says_what_is_missing():
         SynchronizationPolicy().closes(ServerView(0.0, 0.0, 1, 0, math.inf))
 
 
-def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path, monkeypatch):
+def test_a_record_of_a_policy_that_is_not_registered_here_is_verified_as_far_as_can_be(tmp_path):
     record = timeline(synchronization=own("share"), local_steps=own("slower_do_less"))
     assert unchecked(timeline()) == []
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert verify(record) == []
-    assert unchecked(record) == [
-        "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "
-        "checked",
-        "local_steps 'slower_do_less' is not built in: how many local steps a round has is not checked",
-    ]
     rounds = record.rounds.copy()
     rounds.loc[4, "staleness"] += 1
-    assert {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))} >= {"staleness"}
-    with pytest.raises(ExperimentError, match="unknown kind"):
-        load_tree(record.experiment, tmp_path)
+    with registry.emptied():
+        assert verify(record) == []
+        assert unchecked(record) == [
+            "synchronization 'share' is not built in: which rounds an outer step takes, and which are dropped is not "
+            "checked",
+            "local_steps 'slower_do_less' is not built in: how many local steps a round has is not checked",
+        ]
+        assert {violation.rule for violation in verify(dataclasses.replace(record, rounds=rounds))} >= {"staleness"}
+        with pytest.raises(ExperimentError, match="unknown kind"):
+            load_tree(record.experiment, tmp_path)
 
 
 def load_tree(tree, folder):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.host.signals import Stopped
 from simulator.record import Checkpoints, RecordError, RunRecord
@@ -18,7 +18,7 @@ from tests import killed_runs
 from tests.experiments import outside, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
-WORKSHOP = Workshop()
+CACHE = Cache()
 ON_THE_HOST = ("host_seconds", "tokens_per_host_second")
 
 
@@ -46,7 +46,7 @@ def stopped_again_and_again(experiment: Experiment, folder: Path, events: int) -
     """Simulates with a stop after every few events."""
     for _ in range(100):
         try:
-            return simulate(experiment, workshop=WORKSHOP, checkpoints=folder, stop=Stop(events))
+            return simulate(experiment, cache=CACHE, checkpoints=folder, stop=Stop(events))
         except Stopped:
             assert len(list(folder.iterdir())) <= experiment.checkpoint.keep
     raise AssertionError("it does not get on")
@@ -55,29 +55,29 @@ def stopped_again_and_again(experiment: Experiment, folder: Path, events: int) -
 @pytest.mark.parametrize("variant", killed_runs.VARIANTS)
 def test_a_run_that_is_stopped_and_goes_on_is_the_same(variant: str, tmp_path: Path):
     experiment = killed_runs.experiment_of(variant)
-    whole = simulate(experiment, workshop=WORKSHOP)
+    whole = simulate(experiment, cache=CACHE)
     assert_same(stopped_again_and_again(experiment, tmp_path, 23), whole)
 
 
 def test_a_transformer_that_is_stopped_and_goes_on_is_the_same(tmp_path: Path):
     experiment = tiny(evaluate={"per_shard": True})
-    assert_same(stopped_again_and_again(experiment, tmp_path, 70), simulate(experiment, workshop=WORKSHOP))
+    assert_same(stopped_again_and_again(experiment, tmp_path, 70), simulate(experiment, cache=CACHE))
 
 
 def test_what_is_infinite_is_still_the_same_experiment(tmp_path: Path):
     forever = {"synchronization": {"grace": "infinite"}}
     experiment = tiny(**killed_runs.CLASSIFIER, **forever)
-    assert_same(stopped_again_and_again(experiment, tmp_path, 60), simulate(experiment, workshop=WORKSHOP))
+    assert_same(stopped_again_and_again(experiment, tmp_path, 60), simulate(experiment, cache=CACHE))
 
 
 def test_the_serial_trainer_goes_on_too(tmp_path: Path):
     experiment = tiny(**killed_runs.CLASSIFIER, compute={"trainer": "serial"})
-    assert_same(stopped_again_and_again(experiment, tmp_path, 31), simulate(experiment, workshop=WORKSHOP))
+    assert_same(stopped_again_and_again(experiment, tmp_path, 31), simulate(experiment, cache=CACHE))
 
 
 def test_writing_the_state_down_changes_nothing(tmp_path: Path):
     experiment = killed_runs.experiment_of("async")
-    assert_same(simulate(experiment, workshop=WORKSHOP, checkpoints=tmp_path), simulate(experiment, workshop=WORKSHOP))
+    assert_same(simulate(experiment, cache=CACHE, checkpoints=tmp_path), simulate(experiment, cache=CACHE))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("stopped")
     with jax.numpy_dtype_promotion("standard"), pytest.raises(Stopped):
-        simulate(EXPERIMENT, workshop=WORKSHOP, checkpoints=folder, stop=Stop(40))
+        simulate(EXPERIMENT, cache=CACHE, checkpoints=folder, stop=Stop(40))
     return folder
 
 
@@ -121,12 +121,12 @@ def copied(stopped: Path, tmp_path: Path) -> Path:
 
 
 def go_on(folder: Path, **changes: object) -> RunRecord:
-    return simulate(EXPERIMENT.model_copy(update=changes), workshop=WORKSHOP, checkpoints=folder)
+    return simulate(EXPERIMENT.model_copy(update=changes), cache=CACHE, checkpoints=folder)
 
 
 @pytest.fixture(scope="module")
 def whole() -> RunRecord:
-    return simulate(EXPERIMENT, workshop=WORKSHOP)
+    return simulate(EXPERIMENT, cache=CACHE)
 
 
 def test_corrupt_checkpoints_are_passed_over_and_never_give_a_wrong_number(
@@ -199,7 +199,8 @@ def test_a_checkpoint_of_other_versions_is_refused(copied: Path, monkeypatch: py
 def test_a_timeline_that_is_not_the_one_before_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch):
     from simulator.timeline.policies import shard_choice
 
-    monkeypatch.setattr(shard_choice.Proportional, "begin", lambda self, *given: shard_choice.OwnShard().begin(*given))
+    fixed = shard_choice.FixedShard()
+    monkeypatch.setattr(shard_choice.Proportional, "new_choices", lambda self, *given: fixed.new_choices(*given))
     with pytest.raises(RecordError, match="the simulated events up to the checkpoint are not those"):
         go_on(copied)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, Setup, simulate
 from tests.experiments import tiny
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 SETTINGS = {"inner": {"optimizer": "sgd", "learning_rate": 0.5}, "budget": {"local_steps": 40}}
 
 
@@ -23,14 +23,14 @@ def experiment(tmp_path_factory):
 
 
 def loss_of(experiment, params, examples):
-    dataset = WORKSHOP.dataset(experiment)
-    return float(WORKSHOP.model(experiment).loss(params, dataset.fetch(dataset.arrays, examples), None))
+    dataset = Setup(experiment, CACHE).dataset
+    return float(Setup(experiment, CACHE).model.loss(params, dataset.fetch(dataset.arrays, examples), None))
 
 
 def test_every_shard_is_evaluated_on_held_out_documents_like_its_own(experiment):
-    record = simulate(experiment, workshop=WORKSHOP)
-    dataset = WORKSHOP.dataset(experiment)
-    start = WORKSHOP.start(experiment)
+    record = simulate(experiment, cache=CACHE)
+    dataset = Setup(experiment, CACHE).dataset
+    start = Setup(experiment, CACHE).start()
     expected = [loss_of(experiment, start, np.resize(own, 12)) for own in dataset.shard_validation]
     assert [own.tolist() == sorted(own.tolist()) for own in dataset.shard_validation] == [False, False]
     losses = record.evaluations[["loss_shard_0", "loss_shard_1"]]
@@ -43,8 +43,8 @@ def test_every_shard_is_evaluated_on_held_out_documents_like_its_own(experiment)
 
 def test_windows_that_are_there_count_once_however_many_are_asked_for(experiment):
     few = experiment.model_copy(update={"evaluate": experiment.evaluate.model_copy(update={"windows": 500})})
-    record = simulate(few, workshop=WORKSHOP)
-    dataset, start = WORKSHOP.dataset(few), WORKSHOP.start(few)
+    record = simulate(few, cache=CACHE)
+    dataset, start = Setup(few, CACHE).dataset, Setup(few, CACHE).start()
     lengths = [len(own) for own in dataset.shard_validation]
     assert len(set(lengths)) == 2
     assert all(8 < length < 500 for length in lengths)
@@ -57,7 +57,7 @@ def test_windows_that_are_there_count_once_however_many_are_asked_for(experiment
 
 def test_the_size_of_batches_does_not_change_what_is_evaluated():
     records = [
-        simulate(tiny(evaluate={"windows": windows, "batch_size": batch_size}, **SETTINGS), workshop=WORKSHOP)
+        simulate(tiny(evaluate={"windows": windows, "batch_size": batch_size}, **SETTINGS), cache=CACHE)
         for windows, batch_size in ((16, 16), (16, 3), (512, 64), (512, 249))
     ]
     assert [record.summary["evaluated_windows"] for record in records] == [16, 16, 249, 249]
@@ -66,12 +66,12 @@ def test_the_size_of_batches_does_not_change_what_is_evaluated():
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses[3], losses[2], rtol=1e-5)
     assert not np.allclose(losses[2], losses[0], rtol=1e-3)
-    assert "evaluated_windows" not in simulate(tiny(**SETTINGS), trainer="null", workshop=WORKSHOP).summary
+    assert "evaluated_windows" not in simulate(tiny(**SETTINGS), trainer="null", cache=CACHE).summary
 
 
 def test_alike_shards_have_the_losses_of_all_held_out_documents(experiment):
     alike = experiment.data.model_copy(update={"partition": type(experiment.data).model_fields["partition"].default})
-    record = simulate(experiment.model_copy(update={"data": alike}), workshop=WORKSHOP)
+    record = simulate(experiment.model_copy(update={"data": alike}), cache=CACHE)
     losses = record.evaluations[["loss", "loss_shard_0", "loss_shard_1"]].to_numpy()
     np.testing.assert_allclose(losses[:, 1], losses[:, 0], rtol=1e-5)
     np.testing.assert_allclose(losses[:, 2], losses[:, 0], rtol=1e-5)
@@ -80,13 +80,13 @@ def test_alike_shards_have_the_losses_of_all_held_out_documents(experiment):
 def test_a_shard_without_held_out_documents_has_no_loss(experiment):
     data = experiment.data.model_copy(update={"validation_fraction": 0.01})  # one document
     evaluate = experiment.evaluate.model_copy(update={"windows": 2})
-    record = simulate(experiment.model_copy(update={"data": data, "evaluate": evaluate}), workshop=WORKSHOP)
+    record = simulate(experiment.model_copy(update={"data": data, "evaluate": evaluate}), cache=CACHE)
     known = [loss is not None for loss in record.summary["final_shard_losses"]]
     assert sorted(known) == [False, True]
     assert record.evaluations[["loss_shard_0", "loss_shard_1"]].notna().to_numpy().tolist() == [known] * 3
 
 
 def test_nothing_trained_no_losses(experiment):
-    record = simulate(experiment, trainer="null", workshop=WORKSHOP)
+    record = simulate(experiment, trainer="null", cache=CACHE)
     assert record.summary["final_shard_losses"] == [None, None]
-    assert "final_shard_losses" not in simulate(tiny(**SETTINGS), trainer="null", workshop=WORKSHOP).summary
+    assert "final_shard_losses" not in simulate(tiny(**SETTINGS), trainer="null", cache=CACHE).summary

@@ -7,14 +7,14 @@ import optax
 import pandas as pd
 import pytest
 
-from simulator import ExperimentError, Simulation, Workshop, check, simulate
+from simulator import Cache, ExperimentError, Setup, Simulation, check, simulate
 from simulator.report import money
 from simulator.verify import verify
 from tests.experiments import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
-WORKSHOP = Workshop()  # compiled programs are shared by the tests of this file
+CACHE = Cache()  # compiled programs are shared by the tests of this file
 
 BARRIER = {"kind": "barrier"}
 FOREVER = {"kind": "asynchronous", "grace": "infinite"}
@@ -24,7 +24,7 @@ EQUAL_DEVICES = {"devices": {"seconds_per_step": 0.5, "workers": 4}}
 
 
 def run(experiment, **kwargs):
-    simulation = Simulation(experiment, workshop=WORKSHOP, **kwargs)
+    simulation = Simulation(experiment, cache=CACHE, **kwargs)
     record = simulation.run()
     return record, jax.device_get(simulation.server.params)
 
@@ -71,18 +71,18 @@ class TestKnownEqualities:
             budget={"local_steps": 50},
         )
         _, simulated = run(experiment)
-        dataset, loss = WORKSHOP.dataset(experiment), WORKSHOP.model(experiment).loss
+        dataset, loss = Setup(experiment, CACHE).dataset, Setup(experiment, CACHE).model.loss
         optimizer = optax.adamw(experiment.inner.learning_rate)
-        params = WORKSHOP.start(experiment)
+        params = Setup(experiment, CACHE).start()
         state = optimizer.init(params)
         gradient = jax.jit(jax.grad(loss))
-        for rows in WORKSHOP.feed(experiment).order(0, 0, 50):
+        for rows in Setup(experiment, CACHE).round_data().order(0, 0, 50):
             updates, state = optimizer.update(
                 gradient(params, dataset.fetch(dataset.arrays, rows), None), state, params
             )
             params = optax.apply_updates(params, updates)
         assert_close(jax.device_get(params), simulated, rtol=1e-3, atol=1e-4)
-        assert distance(jax.device_get(WORKSHOP.start(experiment)), simulated) > 0.1
+        assert distance(jax.device_get(Setup(experiment, CACHE).start()), simulated) > 0.1
 
     def test_delayed_nesterov_with_a_buffer_of_one_equals_nesterov(self):
         _, nesterov = run(tiny(outer=outer(NESTEROV) | {"weight": 0.25}))
@@ -111,7 +111,7 @@ class TestSameness:
     def test_serial_batched_and_null_trainers_agree(self, changes):
         serial, serial_params = run(tiny(**changes), trainer="serial")
         batched, batched_params = run(tiny(compute={"lanes": 4}, **changes))
-        null = simulate(tiny(**changes), trainer="null", workshop=WORKSHOP)
+        null = simulate(tiny(**changes), trainer="null", cache=CACHE)
         assert_close(serial_params, batched_params, rtol=2e-3, atol=2e-4)
         np.testing.assert_allclose(serial.evaluations["loss"], batched.evaluations["loss"], rtol=1e-4)
         clock = [column for column in serial.rounds.columns if column != "train_loss"]
@@ -127,20 +127,20 @@ class TestSameness:
         assert often.summary["simulated_seconds"] == seldom.summary["simulated_seconds"]
 
     def test_nothing_is_recompiled_once_every_lane_count_was_seen(self):
-        workshop = Workshop()
+        cache = Cache()
         experiment = tiny(local_steps={"kind": "dynamic"}, compute={"lanes": 4})
-        simulate(experiment, workshop=workshop)
-        compiled = workshop.programs(experiment).compilations
+        simulate(experiment, cache=cache)
+        compiled = Setup(experiment, cache).programs().compilations
         assert 1 <= compiled <= 3  # one, two and four lanes
-        simulate(tiny(seed=1, outer=outer(DELAYED), compute={"lanes": 4}), workshop=workshop)
-        simulate(tiny(seed=2, synchronization=BARRIER, compute={"lanes": 4}), workshop=workshop)
-        assert workshop.programs(experiment).compilations <= 3
+        simulate(tiny(seed=1, outer=outer(DELAYED), compute={"lanes": 4}), cache=cache)
+        simulate(tiny(seed=2, synchronization=BARRIER, compute={"lanes": 4}), cache=cache)
+        assert Setup(experiment, cache).programs().compilations <= 3
 
 
 class TestRecord:
     def test_bytes_of_each_direction(self):
         network = {"bandwidth": "1MB/s", "down": {"bytes_per_parameter": 4}, "up": {"bytes_per_parameter": 2}}
-        record = simulate(tiny(cluster={"network": network}), trainer="null", workshop=WORKSHOP)
+        record = simulate(tiny(cluster={"network": network}), trainer="null", cache=CACHE)
         parameters = record.summary["parameters"]
         assert set(record.rounds["bytes_down"]) == {4 * parameters}
         assert set(record.rounds["bytes_up"]) == {2 * parameters}
@@ -215,7 +215,7 @@ class TestStaleArrivals:
     def test_what_the_timeline_counts_as_dropped_leaves_the_parameters_alone(self):
         threshold = {"staleness": {"kind": "threshold", "drop_above": 3}}
         experiment = tiny(outer=outer(NESTEROV) | {"weight": 0.25} | threshold)
-        simulation = Simulation(experiment, workshop=WORKSHOP)
+        simulation = Simulation(experiment, cache=CACHE)
         record = simulation.run()
         dropped = record.rounds[record.rounds["outcome"] == "dropped"]
         assert set(dropped["worker"]) == {2, 3}
@@ -232,8 +232,8 @@ class TestStaleArrivals:
         ],
     )
     def test_each_correction_changes_the_trajectory(self, extra):
-        plain = simulate(tiny(), workshop=WORKSHOP).summary["parameters_hash"]
-        assert simulate(tiny(outer=extra), workshop=WORKSHOP).summary["parameters_hash"] != plain
+        plain = simulate(tiny(), cache=CACHE).summary["parameters_hash"]
+        assert simulate(tiny(outer=extra), cache=CACHE).summary["parameters_hash"] != plain
 
     def test_the_server_moves_only_when_its_version_does(self):
         from simulator.simulation.learner import TrainingLearner
@@ -242,8 +242,8 @@ class TestStaleArrivals:
         experiment = tiny(
             outer=outer(NESTEROV) | {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 2}}
         )
-        simulation = Simulation(experiment, workshop=WORKSHOP)
-        learner = TrainingLearner(experiment, "batched", WORKSHOP, None)
+        simulation = Simulation(experiment, cache=CACHE)
+        learner = TrainingLearner(Setup(experiment, CACHE), "batched", None)
         outcomes, version = set(), 0
         for event in simulation.timeline:
             before = jax.device_get(learner.server.params)
@@ -261,8 +261,8 @@ class TestStaleArrivals:
 def test_the_programs_of_one_simulation_serve_the_next():
     from jax import monitoring
 
-    workshop = Workshop()
-    simulate(tiny(), workshop=workshop)
+    cache = Cache()
+    simulate(tiny(), cache=cache)
     compiled = []
 
     def listen(event, duration_s, **_):
@@ -271,9 +271,9 @@ def test_the_programs_of_one_simulation_serve_the_next():
 
     monitoring.register_event_duration_secs_listener(listen)
     try:
-        simulate(tiny(seed=1), workshop=workshop)
+        simulate(tiny(seed=1), cache=cache)
         assert compiled == []
-        simulate(tiny(seed=1), workshop=Workshop())
+        simulate(tiny(seed=1), cache=Cache())
         assert compiled != []  # so the listener does hear of compilations
     finally:
         monitoring.unregister_event_duration_listener(listen)
@@ -322,19 +322,19 @@ class TestMistakes:
 
 def test_randomness_of_rounds_is_folded_from_the_round_id():
     experiment = tiny(seed=7)
-    feed = WORKSHOP.feed(experiment)
-    simulation = Simulation(experiment, workshop=WORKSHOP)
+    data = Setup(experiment, CACHE).round_data()
+    simulation = Simulation(experiment, cache=CACHE)
     rounds = [event.round for event in simulation.timeline if hasattr(event, "round")]
-    assert [feed.inputs(task, None, None).id for task in rounds[:8]] == list(range(8))
-    assert jnp.issubdtype(feed.key.dtype, jax.dtypes.prng_key)
+    assert [data.inputs(round, None, None).id for round in rounds[:8]] == list(range(8))
+    assert jnp.issubdtype(data.key.dtype, jax.dtypes.prng_key)
 
 
 def test_a_summary_has_the_money_where_there_are_prices():
     devices = {**TINY["cluster"]["devices"], "price_per_hour": 36.0}
-    priced = simulate(tiny(cluster={"devices": devices, "currency": "EUR"}), trainer="null", workshop=WORKSHOP)
+    priced = simulate(tiny(cluster={"devices": devices, "currency": "EUR"}), trainer="null", cache=CACHE)
     assert (priced.summary["money"], priced.summary["currency"]) == (money(priced).total, "EUR")
     assert priced.summary["money"] == pytest.approx(4 * priced.summary["simulated_seconds"] / 100)
-    free = simulate(tiny(), trainer="null", workshop=WORKSHOP)
+    free = simulate(tiny(), trainer="null", cache=CACHE)
     assert not {"money", "currency"} & set(free.summary)
     assert verify(priced) == []
     wrong = dataclasses.replace(priced, summary=priced.summary | {"money": 1.0})

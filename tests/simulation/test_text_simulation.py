@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator import ExperimentError, Workshop, check, simulate
+from simulator import Cache, ExperimentError, Setup, check, simulate
 from simulator.data import DataOrder, TextDataset
 from simulator.host.errors import SettingError
-from simulator.learning import workshop
+from simulator.learning import memory
 from tests.experiments import outside, tiny
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 
-WORKSHOP = Workshop()  # texts, models and compiled programs are shared by the tests of this file
+CACHE = Cache()  # texts, models and compiled programs are shared by the tests of this file
 WORDS = (["red", "green", "blue", "grey"], ["one", "two", "three", "four"], ["oak", "elm", "ash", "fir"])
 
 
@@ -47,11 +47,11 @@ def bits_of(corpus):
         "compute": {"lanes": 2},
     }
     experiments = [of_text(corpus, {"feed": feed, "partition": partition}, **settings) for feed in ("host", "device")]
-    assert [dict(WORKSHOP.arrays(experiment)).keys() for experiment in experiments] == [set(), {"tokens"}]
+    assert [dict(Setup(experiment, CACHE).arrays()).keys() for experiment in experiments] == [set(), {"tokens"}]
     found = []
     for trainer in ("serial", "batched"):
         for experiment in experiments:
-            record = simulate(experiment, trainer=trainer, workshop=WORKSHOP)
+            record = simulate(experiment, trainer=trainer, cache=CACHE)
             summary = record.summary
             found.append([summary["parameters_hash"], record.evaluations["loss"].tolist(), summary["data"]])
     return found
@@ -74,22 +74,22 @@ def test_training_from_the_host_gives_the_bits_of_training_on_the_device(corpus)
 
 def test_auto_goes_by_a_quarter_of_the_memory(corpus, monkeypatch):
     experiment = of_text(corpus, {"feed": "auto"})
-    for memory, on_host in ((1e9, False), (100.0, True)):
-        monkeypatch.setattr(workshop, "resident_bytes", lambda of_host, memory=memory: memory)
-        dataset = Workshop().dataset(experiment)
+    for limit, on_host in ((1e9, False), (100.0, True)):
+        monkeypatch.setattr(memory, "resident_bytes", lambda of_host, limit=limit: limit)
+        dataset = Setup(experiment).dataset
         assert isinstance(dataset, TextDataset)
         assert (dataset.on_host is not None) == on_host
 
 
 def rounds_of_shards(experiment) -> list[int]:
-    record = simulate(experiment, trainer="null", workshop=WORKSHOP)
+    record = simulate(experiment, trainer="null", cache=CACHE)
     return np.bincount(record.rounds["shard"], minlength=experiment.shards).tolist()
 
 
 def test_shards_are_chosen_in_proportion_to_their_sizes(corpus):
     budget = {"local_steps": 4000}
     uneven = of_text(corpus, {"partition": {"kind": "iid", "sizes": [1, 2, 5]}, "shards": 3}, budget=budget)
-    sizes = np.array(WORKSHOP.dataset(uneven).shard_sizes)
+    sizes = np.array(Setup(uneven, CACHE).dataset.shard_sizes)
     np.testing.assert_allclose(sizes / sizes.sum(), [1 / 8, 2 / 8, 5 / 8], atol=0.02)
     np.testing.assert_allclose(rounds_of_shards(uneven), 800 * sizes / sizes.sum(), atol=8)
     even = of_text(corpus, {"shards": 3}, budget=budget)
@@ -110,15 +110,15 @@ def test_a_shards_part_of_the_budget_and_of_pretraining_goes_by_its_size(corpus)
     by_size, fixed = (
         of_text(corpus, partition, shard_choice={"kind": kind}, **settings) for kind in ("proportional", "fixed")
     )
-    sizes = np.array(WORKSHOP.dataset(by_size).shard_sizes)
-    orders = [DataOrder(WORKSHOP.dataset(by_size), batch, by_size.seed) for batch in (1, by_size.inner.batch_size)]
+    sizes = np.array(Setup(by_size, CACHE).dataset.shard_sizes)
+    orders = [DataOrder(Setup(by_size, CACHE).dataset, batch, by_size.seed) for batch in (1, by_size.inner.batch_size)]
     for shard, size in enumerate(sizes.tolist()):
         for experiment, end in ((by_size, -(-4000 * size // sizes.sum())), (fixed, -(-4000 // 3))):
-            rates = WORKSHOP.feed(experiment).rates(shard, 0, 4000)
+            rates = Setup(experiment, CACHE).round_data().rates(shard, 0, 4000)
             assert np.flatnonzero(rates < 1e-9)[0] == pytest.approx(end, abs=2)
         visits = 40 * size / sizes.sum()
         pretrained = orders[0].batches(shard, 0, int(visits)).ravel()
-        first = WORKSHOP.feed(by_size).order(shard, 0, 1)
+        first = Setup(by_size, CACHE).round_data().order(shard, 0, 1)
         assert not set(pretrained) & set(first.ravel())
         steps = -(-np.array([np.floor(visits), np.ceil(visits)]) // by_size.inner.batch_size)
         assert any(np.array_equal(first, orders[1].batches(shard, int(step), 1)) for step in steps)
@@ -130,10 +130,10 @@ def test_a_warm_up_that_a_small_shard_would_not_get_beyond_is_refused(corpus):
     with pytest.raises(
         SettingError, match=r"^inner\.schedule\.warmup_steps = 130: must be below 12\d, the part .* shard 0: "
     ):
-        WORKSHOP.dataset(of_text(corpus, partition, **settings))
-    WORKSHOP.dataset(of_text(corpus, partition, shard_choice={"kind": "fixed"}, **settings))
+        _ = Setup(of_text(corpus, partition, **settings), CACHE).dataset
+    _ = Setup(of_text(corpus, partition, shard_choice={"kind": "fixed"}, **settings), CACHE).dataset
     settings["inner"]["schedule"]["warmup_steps"] = 120
-    WORKSHOP.dataset(of_text(corpus, partition, **settings))
+    _ = Setup(of_text(corpus, partition, **settings), CACHE).dataset
 
 
 def test_the_timeline_of_even_shards_reads_no_data():
@@ -154,21 +154,21 @@ def test_the_timeline_of_even_shards_reads_no_data():
 def test_a_batch_of_more_examples_than_a_shard_has_is_an_error(corpus, changes, key, value):
     experiment = of_text(corpus, {}, **changes)
     with pytest.raises(SettingError) as caught:
-        WORKSHOP.dataset(experiment)
-    smallest = min(WORKSHOP.dataset(of_text(corpus, {})).shard_sizes)
+        _ = Setup(experiment, CACHE).dataset
+    smallest = min(Setup(of_text(corpus, {}), CACHE).dataset.shard_sizes)
     assert str(caught.value) == (
         f"{key} = {value}: the smallest of 4 shards has only {smallest} examples: use a smaller batch, a shorter "
         "model.context, fewer data.shards, or more data"
     )
-    assert [problem.key for problem in check(experiment, WORKSHOP)] == [key]
+    assert [problem.key for problem in check(experiment, CACHE)] == [key]
 
 
 def test_a_batch_as_large_as_the_smallest_shard_is_enough(corpus):
-    smallest = min(WORKSHOP.dataset(of_text(corpus, {})).shard_sizes)
+    smallest = min(Setup(of_text(corpus, {}), CACHE).dataset.shard_sizes)
     for changes in (
         {"inner": {"batch_size": smallest}},
         {"pretrain": {"steps": 0, "batch_size": smallest + 1}},
     ):
-        WORKSHOP.dataset(of_text(corpus, {}, **changes))
+        _ = Setup(of_text(corpus, {}, **changes), CACHE).dataset
     with pytest.raises(SettingError, match=f"^inner.batch_size = {smallest + 1}: "):
-        WORKSHOP.dataset(of_text(corpus, {}, inner={"batch_size": smallest + 1}))
+        _ = Setup(of_text(corpus, {}, inner={"batch_size": smallest + 1}), CACHE).dataset

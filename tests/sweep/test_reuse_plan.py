@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.host.signals import Stopped
@@ -17,7 +17,7 @@ from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER, DELAYED, NESTEROV
 
 pytestmark = pytest.mark.usefixtures("mixed_dtypes")
-WORKSHOP = Workshop()
+CACHE = Cache()
 SYNC = {"synchronization": {"kind": "barrier"}, "outer": NESTEROV | {"weight": 1.0}}
 OF_THE_HOST = ("host_seconds", "tokens_per_host_second", "reused")
 
@@ -28,11 +28,11 @@ def classifier(**changes: Any) -> Experiment:
 
 def swept(*experiments: Experiment) -> list[RunRecord]:
     """Simulates one after another with what they can have from each other; all are as if trained alone."""
-    plan = sharing(experiments, [f"run {index}" for index in range(len(experiments))], WORKSHOP)
+    plan = sharing(experiments, [f"run {index}" for index in range(len(experiments))], CACHE)
     records = []
     for index, experiment in enumerate(experiments):
         share = plan.share(index)
-        record = simulate(experiment, workshop=WORKSHOP, share=share)
+        record = simulate(experiment, cache=CACHE, share=share)
         plan.done(index, record, share.kept)
         assert_as_alone(record, experiment)
         records.append(record)
@@ -41,7 +41,7 @@ def swept(*experiments: Experiment) -> list[RunRecord]:
 
 
 def assert_as_alone(record: RunRecord, experiment: Experiment) -> None:
-    alone = simulate(experiment, workshop=WORKSHOP)
+    alone = simulate(experiment, cache=CACHE)
     assert alone.summary["reused"] is None
     for name in ("rounds", "evaluations", "faults"):
         pd.testing.assert_frame_equal(getattr(record, name), getattr(alone, name), check_exact=True)
@@ -63,10 +63,10 @@ def test_bandwidths_of_a_synchronous_run_share_its_training(monkeypatch: pytest.
     assert len({record.summary["simulated_seconds"] for record in records}) == 3
     assert len({record.summary["parameters_hash"] for record in records}) == 1
     assert [record.summary["tokens_per_host_second"] for record in records[1:]] == [None, None]
-    monkeypatch.setattr(trainers._Workers, "run", None)  # nothing is trained
-    plan = sharing(experiments, "abc", WORKSHOP)
+    monkeypatch.setattr(trainers.Trainer, "submit", None)  # nothing is trained
+    plan = sharing(experiments, "abc", CACHE)
     plan.done(0, records[0])
-    assert simulate(experiments[2], workshop=WORKSHOP, share=plan.share(2)).summary["reused"]["from"] == "a"
+    assert simulate(experiments[2], cache=CACHE, share=plan.share(2)).summary["reused"]["from"] == "a"
 
 
 def test_prices_change_nothing_that_is_learned():
@@ -119,7 +119,7 @@ def test_a_state_that_saves_next_to_nothing_is_not_kept():
         faults = [{"trace": [[0, time, "crash"], [0, time + 1, "join"]]} for time in (first_s, second_s)]
         budget = {"local_steps": local_steps}
         experiments = [classifier(cluster={"faults": each}, budget=budget) for each in faults]
-        return sharing(experiments, "ab", WORKSHOP).source(1)
+        return sharing(experiments, "ab", CACHE).source(1)
 
     assert second_source(3.1, 5, 200) is None  # after one round of 5 local steps
     assert second_source(6, 7, 200) == (0, False)
@@ -129,22 +129,22 @@ def test_a_state_that_saves_next_to_nothing_is_not_kept():
 
 def test_without_room_for_a_state_everything_is_trained():
     experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 200, 150)]
-    plan = sharing(experiments, "abc", WORKSHOP)
+    plan = sharing(experiments, "abc", CACHE)
     share = plan.share(0)
-    record = simulate(experiments[0], workshop=WORKSHOP, share=share)
+    record = simulate(experiments[0], cache=CACHE, share=share)
     [state] = share.kept.values()
     size = sum(array.nbytes for array in state.arrays.values())
     for room, kept in ((size // 2, 0), (size, 1)):
         plan._room = room
         share = plan.share(0)
-        simulate(experiments[0], workshop=WORKSHOP, share=share)
+        simulate(experiments[0], cache=CACHE, share=share)
         assert len(share.kept) == kept
         assert share.room == room - kept * size
     plan._room = 0
     plan.done(0, record, {})
     for index in (1, 2):
         share = plan.share(index)
-        record = simulate(experiments[index], workshop=WORKSHOP, share=share)
+        record = simulate(experiments[index], cache=CACHE, share=share)
         plan.done(index, record, share.kept)
         assert_as_alone(record, experiments[index])
         assert record.summary["reused"] is None
@@ -152,9 +152,9 @@ def test_without_room_for_a_state_everything_is_trained():
 
 def test_the_state_that_a_simulation_goes_on_from_takes_room_too():
     experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 150, 200)]
-    plan = sharing(experiments, "abc", WORKSHOP)
+    plan = sharing(experiments, "abc", CACHE)
     share = plan.share(0)
-    plan.done(0, simulate(experiments[0], workshop=WORKSHOP, share=share), share.kept)
+    plan.done(0, simulate(experiments[0], cache=CACHE, share=share), share.kept)
     taken = sum(array.nbytes for state in share.kept.values() for array in state.arrays.values())
     plan._room = 2 * taken
     assert plan.share(1).room == 2 * taken - taken
@@ -180,31 +180,31 @@ def test_a_transformer_and_lanes_are_shared_too():
 
 def test_a_record_of_other_versions_stands_for_nothing():
     experiments = [classifier(**SYNC, seed=seed) for seed in (0, 0)]
-    plan = sharing(experiments, "ab", WORKSHOP)
-    record = simulate(experiments[0], workshop=WORKSHOP)
+    plan = sharing(experiments, "ab", CACHE)
+    record = simulate(experiments[0], cache=CACHE)
     record.summary["versions"] = record.summary["versions"] | {"jax": "0.0"}
     plan.done(0, record)
-    assert simulate(experiments[1], workshop=WORKSHOP, share=plan.share(1)).summary["reused"] is None
+    assert simulate(experiments[1], cache=CACHE, share=plan.share(1)).summary["reused"] is None
 
 
 def test_a_source_that_failed_is_not_waited_for():
     experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 200)]
-    plan = sharing(experiments, "ab", WORKSHOP)
+    plan = sharing(experiments, "ab", CACHE)
     assert plan.share(0).wanted
-    record = simulate(experiments[1], workshop=WORKSHOP, share=plan.share(1))
+    record = simulate(experiments[1], cache=CACHE, share=plan.share(1))
     assert record.summary["reused"] is None
 
 
 def test_what_was_reused_is_still_known_after_a_stop(tmp_path: Any):
     experiments = [classifier(budget={"local_steps": steps}) for steps in (100, 200)]
-    plan = sharing(experiments, "ab", WORKSHOP)
+    plan = sharing(experiments, "ab", CACHE)
     share = plan.share(0)
-    plan.done(0, simulate(experiments[0], workshop=WORKSHOP, share=share), share.kept)
+    plan.done(0, simulate(experiments[0], cache=CACHE, share=share), share.kept)
     share = plan.share(1)
     stops = iter([False, False, False, True])
     with pytest.raises(Stopped):
-        simulate(experiments[1], workshop=WORKSHOP, share=share, checkpoints=tmp_path, stop=lambda: next(stops))
-    record = simulate(experiments[1], workshop=WORKSHOP, checkpoints=tmp_path)
+        simulate(experiments[1], cache=CACHE, share=share, checkpoints=tmp_path, stop=lambda: next(stops))
+    record = simulate(experiments[1], cache=CACHE, checkpoints=tmp_path)
     assert record.summary["reused"] == {"from": "a", "local_steps": 100}
     assert_as_alone(record, experiments[1])
 
@@ -212,6 +212,6 @@ def test_what_was_reused_is_still_known_after_a_stop(tmp_path: Any):
 def test_nothing_is_compared_where_nobody_has_the_same_settings(monkeypatch: pytest.MonkeyPatch):
     experiments = [classifier(seed=seed) for seed in range(2)]
     monkeypatch.setattr(Simulation, "__init__", None)  # no timeline is made
-    plan = sharing(experiments, "ab", WORKSHOP)
+    plan = sharing(experiments, "ab", CACHE)
     assert plan.share(1).trajectory is None
     assert plan.share(0).wanted == frozenset()

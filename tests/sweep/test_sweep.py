@@ -29,7 +29,7 @@ from simulator.experiment import ExperimentError, Problem, SimulationError, regi
 from simulator.experiment.file import merge
 from simulator.experiment.plugins import Plugin, plugins_so_far, run_plugins
 from simulator.host.errors import SettingError
-from simulator.learning import Workshop
+from simulator.learning import Cache
 from simulator.progress.live import LiveView
 from simulator.progress.observer import Progress
 from simulator.sweep import estimate as estimates
@@ -71,13 +71,13 @@ def test_points_that_share_training_are_one_task_and_others_one_each(tmp_path: P
     shared = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}}
     bandwidths = {"seed": [0, 1], "cluster.network.bandwidth": ["1Gbit/s", "1Mbit/s"]}
     runs = planned_runs(points_of(tmp_path, **shared, sweep=bandwidths))
-    groups = groups_of(runs, Workshop(), reuse=True)
+    groups = groups_of(runs, Cache(), reuse=True)
     assert groups == [[0, 1], [2, 3]]
-    assert groups_of(runs, Workshop(), reuse=False) == [[0], [1], [2], [3]]
+    assert groups_of(runs, Cache(), reuse=False) == [[0], [1], [2], [3]]
     tasks = tasks_of(runs, groups, done=[0, 2, 3])
     assert [([run.index for run in task.runs], task.known) for task in tasks] == [([0, 1], {0})]
     budgets = planned_runs(points_of(tmp_path, sweep={"budget.local_steps": [100, 60], "seed": [0, 1]}))
-    assert groups_of(budgets, Workshop(), reuse=True) == [[0, 2], [1, 3]]
+    assert groups_of(budgets, Cache(), reuse=True) == [[0, 2], [1, 3]]
     first, second = tasks_of(budgets, [[0, 2], [1, 3]])
     assert first.start != second.start  # another seed
 
@@ -305,10 +305,10 @@ def test_a_local_step_is_priced_at_what_the_smallest_takes_at_least():
 
 def test_the_speed_is_measured_on_the_largest_and_the_smallest_step():
     small, large = (tiny(model={"width": width}, budget={"local_steps": 20}) for width in (8, 64))
-    found = estimate([Point("small", {}, small), Point("large", {}, large)], Workshop())
+    found = estimate([Point("small", {}, small), Point("large", {}, large)], Cache())
     assert found.source == "measured on a moment of large, and of small"
     assert found.step_s > 0
-    alone = estimate([Point("small", {}, small)], Workshop())
+    alone = estimate([Point("small", {}, small)], Cache())
     assert (alone.source, alone.step_s) == ("measured on a moment of small", 0.0)
 
 
@@ -420,8 +420,6 @@ def test_a_name_that_only_this_process_knows_is_explained(tmp_path: Path):
 @contextlib.contextmanager
 def named_shards(name: str) -> Iterator[None]:
     """Has a choice of shards that there are not, by name."""
-    register_shard_choice(name, lambda sizes: lambda worker, assigned, random: 10**6)
-    try:
+    with registry.emptied():
+        register_shard_choice(name, lambda sizes: lambda worker, assigned, random: 10**6)
         yield
-    finally:
-        del registry._REGISTERED["shard_choice"][name]

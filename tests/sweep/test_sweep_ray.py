@@ -11,7 +11,7 @@ import pytest
 
 from simulator import load, read_runs, simulate
 from simulator.experiment.file import merge
-from simulator.learning import Workshop
+from simulator.learning import Cache
 from simulator.sweep.executors import ray_node
 from simulator.sweep.executors.ray_node import FileReceiver, FileSender
 from simulator.sweep.plan import PlannedRun, Task
@@ -38,11 +38,11 @@ def test_points_of_a_node_that_dies_go_on_elsewhere_to_the_records_that_are_made
     happened = json.loads(made.stdout.splitlines()[-1])
     assert happened["lost"]
     assert max(happened["resumed"].values()) > 150  # it has gone on from a checkpoint
-    workshop = Workshop()
+    cache = Cache()
     records = read_runs([tmp_path / "ray"])
     assert len(records) == 3
     for point, record in zip(load(file), records, strict=True):
-        alone = simulate(point.experiment, workshop=workshop, overrides=point.overrides)
+        alone = simulate(point.experiment, cache=cache, overrides=point.overrides)
         for key in ("parameters_hash", "causal_hash", "final_loss", "overrides", "devices"):
             assert record.summary[key] == alone.summary[key]
         for name in ("rounds", "evaluations", "faults"):

@@ -16,8 +16,8 @@ from simulator.timeline import (
     Event,
     Fault,
     Finished,
+    FixedShard,
     Lost,
-    OwnShard,
     Round,
     Shortened,
     Timeline,
@@ -59,7 +59,7 @@ def timeline(model: ClusterModel, **config: Any) -> Timeline:
     """Unless told otherwise, rounds have one local step, and only simultaneous arrivals form a group."""
     defaults: dict[str, Any] = {
         "synchronization": Asynchronous(0.0),
-        "shard_choice": OwnShard(),
+        "shard_choice": FixedShard(),
         "steps": [1] * model.workers,
         "shards": model.workers,
     }

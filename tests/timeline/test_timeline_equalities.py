@@ -19,7 +19,7 @@ from simulator.timeline import (
     Event,
     LeastVisited,
     Proportional,
-    Synchronization,
+    SynchronizationPolicy,
     dynamic_steps,
 )
 from tests.timeline.builders import (
@@ -188,7 +188,7 @@ def test_adding_a_worker_shifts_no_one_elses_shards_where_each_has_its_own():
 @pytest.mark.parametrize("policy", [Asynchronous(0.0), Asynchronous(1.5), Asynchronous(math.inf), Barrier()])
 @pytest.mark.parametrize("transfer_s", [0.0, 0.25])
 @pytest.mark.parametrize("update_s", [0.0, 0.5])
-def test_faults_that_come_too_late_change_nothing(policy: Synchronization, transfer_s: float, update_s: float):
+def test_faults_that_come_too_late_change_nothing(policy: SynchronizationPolicy, transfer_s: float, update_s: float):
     """Rounds that nothing can disturb, and that something could, have code of their own; all times are exact."""
     step_s = [0.25, 0.5, 0.5, 1.25, 3.0]
     links = link(5, [transfer_s, 0.0, transfer_s, 0.5, 0.0], transfer_s)

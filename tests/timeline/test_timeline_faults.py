@@ -198,7 +198,7 @@ def test_dylu_follows_the_measured_speed_if_asked():
 
 
 def test_a_round_that_took_no_time_says_nothing_of_a_workers_speed():
-    speeds = MeasuredSpeed([1.0, 2.0], 10).begin()
+    speeds = MeasuredSpeed([1.0, 2.0], 10).new_choices()
     speeds.observe(0, 0.0)
     assert [speeds.steps(worker) for worker in (0, 1)] == [10, 5]
     speeds.observe(1, 1.0)

@@ -13,13 +13,13 @@ from functools import cache
 import pytest
 
 from simulator.cluster import seconds
-from simulator.timeline import Asynchronous, Barrier, Event, Finished, LeastVisited, Synchronization
+from simulator.timeline import Asynchronous, Barrier, Event, Finished, LeastVisited, SynchronizationPolicy
 from tests.timeline.algorithm_2 import algorithm_2
 from tests.timeline.builders import AUTHORS_STEP_S, arrivals, cluster, evaluations, events, updates
 
 
 @cache
-def toy(synchronization: Synchronization, phases: int) -> list[Event]:
+def toy(synchronization: SynchronizationPolicy, phases: int) -> list[Event]:
     return events(
         cluster(AUTHORS_STEP_S),
         synchronization=synchronization,

@@ -20,12 +20,12 @@ from simulator.timeline import (
     Dispatched,
     Event,
     Finished,
+    FixedShard,
     LeastVisited,
     NoProgressError,
-    OwnShard,
     Proportional,
     ServerView,
-    Synchronization,
+    SynchronizationPolicy,
     Update,
 )
 from tests.timeline.builders import arrivals, cluster, evaluations, events, link, rounds, starts, timeline, updates
@@ -73,7 +73,7 @@ def worlds(draw: st.DrawFn, shared: bool | None = None, idle_server: bool = Fals
     windows = st.sampled_from([0.0, 0.5, math.inf]) | st.floats(0.0, 10.0)
     config = {
         "synchronization": draw(st.just(Barrier()) | st.builds(Asynchronous, windows)),
-        "shard_choice": draw(st.sampled_from([LeastVisited(), OwnShard(), Proportional(np.array(sizes))])),
+        "shard_choice": draw(st.sampled_from([LeastVisited(), FixedShard(), Proportional(np.array(sizes))])),
         "steps": draw(st.lists(st.integers(1, 5), min_size=workers, max_size=workers)),
         "shards": shards,
         "arrivals_per_update": draw(st.integers(1, 3)),
@@ -305,7 +305,7 @@ class Seen(NamedTuple):
 class Watched:
     """A policy that notes what it was shown and said."""
 
-    def __init__(self, policy: Synchronization, workers: int):
+    def __init__(self, policy: SynchronizationPolicy, workers: int):
         self.policy, self.averages_group = policy, policy.averages_group
         self.timeout_s, self.looks_ahead = policy.timeout_s, True
         self.seen: list[Seen] = []

@@ -11,8 +11,8 @@ import pytest
 from simulator.timeline import (
     Asynchronous,
     Barrier,
+    FixedShard,
     LeastVisited,
-    OwnShard,
     Proportional,
     ServerView,
     dynamic_steps,
@@ -36,7 +36,7 @@ class Grid:
 def shares(sizes: list[int], assigned: list[int], cells: int) -> list[int]:
     """How many of `cells` equally likely draws choose each shard."""
     choice, grid = Proportional(np.array(sizes)), Grid(cells)
-    counts = collections.Counter(choice.begin(assigned, grid).next(0, 1)[0] for _ in range(cells))
+    counts = collections.Counter(choice.new_choices(assigned, grid).assign(0, 1)[0] for _ in range(cells))
     return [counts[shard] for shard in range(len(sizes))]
 
 
@@ -91,7 +91,7 @@ def test_proportional_chooses_in_proportion_to_what_is_behind():
 
 def test_proportional_with_a_generator_keeps_the_probabilities():
     choice, random = Proportional(np.array([10, 20, 30, 40])), np.random.default_rng(0)
-    draws = [choice.begin([40, 0, 30, 30], random).next(0, 1)[0] for _ in range(4000)]
+    draws = [choice.new_choices([40, 0, 30, 30], random).assign(0, 1)[0] for _ in range(4000)]
     counts = np.bincount(draws, minlength=4)
     expected = 4000 * np.array([0, 2, 0, 1]) / 3
     assert counts[[0, 2]].tolist() == [0, 0]
@@ -101,10 +101,10 @@ def test_proportional_with_a_generator_keeps_the_probabilities():
 @pytest.mark.parametrize("shards", [1, 3, 4, 49, 100])
 def test_proportional_visits_equal_shards_once_each_per_round(shards: int):
     choice, random = Proportional(np.full(shards, 1000)), np.random.default_rng(0)
-    assignments = choice.begin([0] * shards, random)
+    assignments = choice.new_choices([0] * shards, random)
     orders = set()
     for _ in range(10):
-        order = [assignments.next(0, 50)[0] for _ in range(shards)]
+        order = [assignments.assign(0, 50)[0] for _ in range(shards)]
         assert sorted(order) == list(range(shards))
         orders.add(tuple(order))
     assert len(orders) > 1 or shards == 1
@@ -120,28 +120,30 @@ def test_proportional_compares_large_counts_exactly():
 def test_proportional_keeps_to_the_sizes_in_the_long_run():
     sizes = np.array([1, 2, 5])
     choice, random = Proportional(sizes), np.random.default_rng(1)
-    assigned, assignments = np.zeros(3, np.int64), choice.begin([0] * 3, random)
+    assigned, assignments = np.zeros(3, np.int64), choice.new_choices([0] * 3, random)
     for _ in range(4000):
-        assigned[assignments.next(0, 20)[0]] += 20
+        assigned[assignments.assign(0, 20)[0]] += 20
     np.testing.assert_allclose(assigned / 20 / 500, sizes, atol=0.01)
 
 
 def test_least_visited_draws_among_the_least():
     random = np.random.default_rng(0)
-    draws = collections.Counter(LeastVisited().begin([3, 1, 2, 1, 1], random).next(0, 1)[0] for _ in range(3000))
+    draws = collections.Counter(
+        LeastVisited().new_choices([3, 1, 2, 1, 1], random).assign(0, 1)[0] for _ in range(3000)
+    )
     assert sorted(draws) == [1, 3, 4]
     assert min(draws.values()) > 900
 
 
 def test_least_visited_without_a_tie_is_certain():
     random = np.random.default_rng(0)
-    assert {LeastVisited().begin([3, 1, 2], random).next(worker, 1) for worker in range(20)} == {(1, 1)}
+    assert {LeastVisited().new_choices([3, 1, 2], random).assign(worker, 1) for worker in range(20)} == {(1, 1)}
 
 
-def test_own_shard_wraps_around():
+def test_a_fixed_shard_wraps_around():
     random = np.random.default_rng(0)
-    own = OwnShard().begin([5, 0, 0], random)
-    assert [own.next(worker, 10) for worker in range(4)] == [(0, 5), (1, 0), (2, 0), (0, 15)]
+    own = FixedShard().new_choices([5, 0, 0], random)
+    assert [own.assign(worker, 10) for worker in range(4)] == [(0, 5), (1, 0), (2, 0), (0, 15)]
 
 
 def plainly_proportional(sizes: np.ndarray, assigned: np.ndarray, random: np.random.Generator) -> int:
@@ -157,7 +159,7 @@ def plainly_least_visited(_: np.ndarray, assigned: np.ndarray, random: np.random
     return int(candidates[random.integers(len(candidates))])
 
 
-@pytest.mark.parametrize("shards", [1, 2, 3, 16, 64, 65, 100, 300])  # more than 64 are kept in a tree
+@pytest.mark.parametrize("shards", [1, 2, 3, 16, 64, 65, 100, 300])
 @pytest.mark.parametrize("sizes", ["equal", "uneven"])
 @pytest.mark.parametrize("lengths", [[50], [50, 38, 19, 8], [1, 2, 3], [10**6, 999_983]])
 @pytest.mark.parametrize("plainly", [plainly_proportional, plainly_least_visited])
@@ -168,17 +170,17 @@ def test_shards_are_chosen_bit_for_bit_as_by_the_plain_rule(
     size = np.full(shards, 7) if sizes == "equal" else given.integers(1, 10**5, shards)
     assigned = given.integers(0, 100, shards)
     choice = Proportional(size) if plainly is plainly_proportional else LeastVisited()
-    assignments = choice.begin(assigned.tolist(), np.random.default_rng(1))
+    assignments = choice.new_choices(assigned.tolist(), np.random.default_rng(1))
     random = np.random.default_rng(1)
     for steps in given.choice(lengths, 5 * shards + 100).tolist():
         shard = plainly(size, assigned, random)
-        assert assignments.next(0, steps) == (shard, assigned[shard])
+        assert assignments.assign(0, steps) == (shard, assigned[shard])
         assigned[shard] += steps
 
 
 def test_there_are_as_many_sizes_as_shards():
     with pytest.raises(ValueError, match="sizes of 2 shards where there are 3"):
-        Proportional([1, 1]).begin([0, 0, 0], np.random.default_rng(0))
+        Proportional([1, 1]).new_choices([0, 0, 0], np.random.default_rng(0))
 
 
 SECOND = 10**9

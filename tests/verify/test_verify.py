@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.record import RecordError, RunRecord
@@ -15,13 +15,13 @@ from simulator.verify import verify
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
 
-WORKSHOP = Workshop()
+CACHE = Cache()
 BARRIER = {"kind": "barrier"}
 EQUAL = {"weight": 1.0, "optimizer": "sgd", "learning_rate": 1.0}
 
 
 def timeline(**changes: Any) -> RunRecord:
-    return simulate(tiny(**changes), trainer="null", workshop=WORKSHOP)
+    return simulate(tiny(**changes), trainer="null", cache=CACHE)
 
 
 @st.composite
@@ -71,7 +71,7 @@ def test_every_rule_holds_of_every_timeline(cluster: dict[str, Any], changes: di
 
 
 def test_every_rule_holds_of_what_was_trained(mixed_dtypes: None):
-    record = simulate(tiny(**CLASSIFIER, evaluate={"per_shard": True}), workshop=WORKSHOP)
+    record = simulate(tiny(**CLASSIFIER, evaluate={"per_shard": True}), cache=CACHE)
     assert verify(record) == []
     wrong = record.summary | {"final_shard_losses": [1.0, *record.summary["final_shard_losses"][1:]]}
     [violation] = verify(dataclasses.replace(record, summary=wrong))
@@ -289,7 +289,7 @@ def test_more_bytes_than_a_shared_link_carries_are_found():
     devices = {"seconds_per_step": 0.1, "workers": 40}
     settings = tiny().model_dump(exclude={"cluster"}) | {"cluster": {"devices": devices, "network": network}}
     settings["cluster"]["faults"] = {"message_loss": loss}
-    record = simulate(Experiment.model_validate(settings), trainer="null", workshop=WORKSHOP)
+    record = simulate(Experiment.model_validate(settings), trainer="null", cache=CACHE)
     assert record.rounds[["bytes_down", "bytes_up"]].sum().max() / record.summary["simulated_seconds"] <= 2e6
     assert verify(record) == []
     slower = merge(record.experiment, {"cluster": {"network": {"server_link": {"bandwidth": "1.9MB/s"}}}})

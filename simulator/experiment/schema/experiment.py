@@ -217,7 +217,7 @@ class Compute(Section):
     )
 
 
-class Checkpoint(Section):
+class CheckpointSettings(Section):
     """Checkpoints of a run, from which it resumes after it was killed; changes no result."""
 
     every_host_minutes: Positive | None = Field(5.0, description="minutes on the host's clock; null for never")
@@ -259,7 +259,7 @@ class Experiment(Section):
     budget: Budget
     evaluate: Evaluate = Evaluate()
     compute: Compute = Compute()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: CheckpointSettings = CheckpointSettings()
 
     if not TYPE_CHECKING:  # to which every name would then be an attribute
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulator.experiment.reference import Reference
-from simulator.experiment.registry import BUILT_IN
+from simulator.experiment.registry import SLOTS
 from simulator.experiment.schema.experiment import Experiment
-from simulator.experiment.schema.outer import BUILT_IN_OUTER
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
@@ -112,9 +111,10 @@ def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
 
 
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
-    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(BUILT_IN_OUTER)}
+    """Excludes built-in names from the schemas of registered policies."""
+    definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(SLOTS["outer"].built_in)}
     for named in (NamedSynchronization, NamedSteps, NamedShards):
-        definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN[named.section])}
+        definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(SLOTS[named.section].built_in)}
 
 
 def _add_files(definitions: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from simulator.experiment.registry import SLOTS
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import Arguments, NonNegative, NonNegativeInt, Number, Positive, PositiveInt
 from simulator.experiment.schema.worker_words import COUNT, IN_ARGUMENTS, SHARES, in_numbers
@@ -118,19 +119,17 @@ class NamedOuter(_Outer):
     )
 
 
-BUILT_IN_OUTER = ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov")
-
-
 def _outer_tag(value: Any) -> str | None:
     name = value.get("optimizer") if isinstance(value, dict) else getattr(value, "optimizer", None)
-    if name in BUILT_IN_OUTER:
+    built_in = SLOTS["outer"].built_in
+    if name in built_in:
         return str(name)
     if not isinstance(name, str):
         return None
     if isinstance(value, dict):  # a built-in one's settings under a name like it: refused, with the valid names
         fits = set(value) <= set(NamedOuter.model_fields)
         doubtful = not fits or "learning_rate" not in value
-        if doubtful and alike(name, BUILT_IN_OUTER, cutoff=1.0 if fits else 0.8):
+        if doubtful and alike(name, built_in, cutoff=1.0 if fits else 0.8):
             return name
     return "named"
 

@@ -24,16 +24,15 @@ def as_used(experiment: Experiment) -> dict[str, Any]:
     _show("inner", settings["inner"])
     if experiment.pretrain.optimizer is not None:
         _show("pretrain", settings["pretrain"])
-    if isinstance(experiment.outer, NamedOuter):
-        given = settings["outer"]["arguments"]
-        settings["outer"]["arguments"] = _optimizer_defaults("outer", experiment.outer.optimizer) | given
-        settings["outer"]["arguments"].pop("learning_rate", None)
-    for section in registry.BUILT_IN:
-        policy = getattr(experiment, section)
-        if isinstance(policy, registry.NamedPolicy) and policy.is_registered:
-            factory = registry.factory_of(policy)
-            given = settings[section]["arguments"]
-            settings[section]["arguments"] = _defaults(factory, *registry.GIVEN[section]) | given
+    for section, slot in registry.SLOTS.items():
+        match getattr(experiment, section):
+            case NamedOuter(optimizer=name):
+                defaults = _optimizer_defaults(section, name, *slot.given)
+            case registry.NamedPolicy(is_registered=True) as policy:
+                defaults = _defaults(registry.factory_of(policy), *slot.given)
+            case _:
+                continue
+        settings[section]["arguments"] = defaults | settings[section]["arguments"]
     return settings
 
 

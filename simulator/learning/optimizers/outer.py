@@ -7,23 +7,14 @@ from typing import Any
 
 import optax
 
-from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
-from simulator.experiment.schema.outer import (
-    AdamOuter,
-    DelayedNesterovOuter,
-    HeavyBallOuter,
-    NamedOuter,
-    NesterovOuter,
-    Outer,
-    SGDOuter,
-)
+from simulator.experiment import registry
+from simulator.experiment.problems import OF_PLUGINS, nearest
+from simulator.experiment.schema.outer import NamedOuter, Outer, SGDOuter
 from simulator.learning.optimizers import nonfinite, staleness
 from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
 
 Factory = Callable[..., optax.GradientTransformation]
-
-_REGISTERED: dict[str, Factory] = {}
 
 
 def register_outer(name: str, factory: Factory) -> Factory:
@@ -55,12 +46,7 @@ def register_outer(name: str, factory: Factory) -> Factory:
       >>> point.experiment.outer.arguments
       {'decay': 0.5}
     """
-    if not callable(factory):
-        raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
-    if name in _REGISTERED or name in _BUILT_IN:
-        raise ValueError(f"an outer optimizer named {name!r} exists already")
-    _REGISTERED[name] = factory
-    return factory
+    return registry.register("outer", name, factory)
 
 
 def _heavy_ball(learning_rate: float, momentum: float) -> optax.GradientTransformation:
@@ -82,7 +68,7 @@ _BUILT_IN: dict[str, Factory] = {
 
 def outer_optimizers() -> dict[str, Factory]:
     """Returns every outer optimizer that has a name of its own, built in or registered."""
-    return _BUILT_IN | _REGISTERED
+    return _BUILT_IN | registry.registered("outer")
 
 
 def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformationExtraArgs:
@@ -117,22 +103,13 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
 
 
 def _optimizer(outer: Outer, params: Any) -> optax.GradientTransformationExtraArgs:
-    match outer:
-        case SGDOuter():
-            arguments: dict[str, Any] = {}
-        case HeavyBallOuter() | NesterovOuter():
-            arguments = {"momentum": outer.momentum}
-        case AdamOuter():
-            arguments = {"b1": outer.b1, "b2": outer.b2, "eps": outer.eps}
-        case DelayedNesterovOuter():
-            arguments = {"momentum": outer.momentum, "buffer": outer.buffer, "c": outer.c}
-        case NamedOuter():
-            arguments = outer.arguments
-            check_not_repeated("outer", arguments, "learning_rate")
     factory = outer_optimizers().get(outer.optimizer)
-    optimizer = optax_like("outer", outer.optimizer, factory)(learning_rate=outer.learning_rate, **arguments)
+    build = functools.partial(optax_like("outer", outer.optimizer, factory), learning_rate=outer.learning_rate)
     if not isinstance(outer, NamedOuter):
-        return optax.with_extra_args_support(optimizer)
+        own = type(outer).model_fields.keys() - SGDOuter.model_fields.keys()  # which has what all have
+        return optax.with_extra_args_support(build(**{name: getattr(outer, name) for name in own}))
+    check_not_repeated("outer", outer.arguments, "learning_rate")
+    optimizer = build(**outer.arguments)
     wrapped = told_what_it_takes("outer", outer.optimizer, optimizer)
     check_step("outer", outer.optimizer, wrapped, params, outer=True)
     return wrapped
@@ -149,31 +126,12 @@ def optax_like(section: str, name: str, factory: Factory | None = None) -> Facto
     found = factory or factory_of(section, name)
 
     @functools.wraps(found)
-    def build(**arguments: Any) -> optax.GradientTransformation:
-        check_arguments(section, name, found, arguments)
+    def build(learning_rate: Any, **arguments: Any) -> Any:
         if factory is None:
             check_values(section, name, found, arguments)
-        try:
-            return found(**arguments)
-        except Exception as error:
-            message = f"{name} refuses them: {refusal(error)}"
-            raise OptimizerError(f"{section}.arguments", arguments, message) from error
+        return registry.make(section, name, found, arguments, {"learning_rate": learning_rate}, OptimizerError)
 
     return build
-
-
-def check_arguments(section: str, name: str, factory: Factory, arguments: Mapping[str, Any]) -> None:
-    """Checks the names of an optimizer's arguments.
-
-    Raises:
-      OptimizerError: one is not taken by `factory`, or one that it needs is missing.
-    """
-    try:
-        inspect.signature(factory).bind(**arguments)
-    except TypeError as error:
-        taken = [parameter for parameter in inspect.signature(factory).parameters if parameter != "learning_rate"]
-        message = f"{name} does not fit: {error}; it takes {', '.join(taken) or 'none'}"
-        raise OptimizerError(f"{section}.arguments", dict(arguments), message) from error
 
 
 def check_not_repeated(section: str, arguments: Mapping[str, Any], key: str) -> None:
@@ -195,6 +153,8 @@ def check_values(section: str, name: str, factory: Factory, arguments: Mapping[s
     """
     parameters = inspect.signature(factory).parameters
     for key, value in arguments.items():
+        if key not in parameters:
+            continue
         switch = parameters[key].annotation is bool
         if isinstance(value, str) and "dtype" not in key:
             expected = "true or false" if switch or "mask" in key else "a number"

@@ -5,18 +5,13 @@ Each takes the keyword arguments `staleness` (int32 scalar: server updates betwe
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 StalenessWeight = Callable[[jax.Array], jax.Array]
-
-
-def constant() -> StalenessWeight:
-    """Every arrival counts the same."""
-    return lambda staleness: jnp.ones((), jnp.float32)
 
 
 def polynomial(power: float = 0.5) -> StalenessWeight:
@@ -49,12 +44,6 @@ def scale_by_staleness(weight: StalenessWeight) -> optax.GradientTransformationE
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-class DropStaleState(NamedTuple):
-    """State of `drop_stale`: that of the transform behind it."""
-
-    inner: Any
-
-
 def drop_stale(inner: optax.GradientTransformation, above: int) -> optax.GradientTransformationExtraArgs:
     """Keeps pseudo-gradients of staleness over `above` from `inner`: parameters and `inner`'s state stay as they are.
 
@@ -69,23 +58,12 @@ def drop_stale(inner: optax.GradientTransformation, above: int) -> optax.Gradien
     """
     if above < 0:
         raise ValueError(f"above must be at least 0, not {above}")
-    inner = optax.with_extra_args_support(inner)
 
-    def update(
-        updates: optax.Updates, state: DropStaleState, params: Any = None, *, staleness: Any, **extra: Any
-    ) -> tuple[optax.Updates, DropStaleState]:
-        def use() -> tuple[optax.Updates, Any]:
-            steps, inner_state = inner.update(updates, state.inner, params, staleness=staleness, **extra)
-            return steps, inner_state
+    def is_fresh(step: Any, *, staleness: Any, **extra: Any) -> jax.Array:
+        del step, extra
+        return jnp.asarray(staleness, jnp.int32) <= above
 
-        def drop() -> tuple[optax.Updates, Any]:
-            return jax.tree.map(jnp.zeros_like, updates), state.inner
-
-        fresh = jnp.asarray(staleness, jnp.int32) <= above
-        new_updates, new_inner = jax.lax.cond(fresh, use, drop)
-        return new_updates, DropStaleState(new_inner)
-
-    return optax.GradientTransformationExtraArgs(lambda params: DropStaleState(inner.init(params)), update)
+    return optax.conditionally_mask(inner, is_fresh, forward_extra_args=True)
 
 
 def delay_compensation(strength: float) -> optax.GradientTransformationExtraArgs:

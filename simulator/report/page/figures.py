@@ -10,7 +10,7 @@ import pandas as pd
 
 from simulator.host.format import perplexity, short_duration, significant
 from simulator.record import RunRecord
-from simulator.report.axes import Unit, time_unit
+from simulator.report.axes import Unit, unit_of
 from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, only
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
@@ -138,7 +138,7 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
     if until_s <= 0:  # more workers' first rounds than are held
         until_s = float(rounds["arrival_s"].iloc[:TIMELINE_ROUNDS].max())
     first_s = min(until_s, readable_s(rounds))
-    unit = time_unit(first_s)
+    unit = unit_of("time", first_s)
     spans = spans_of(record, shown, until_s)
     moments = spans[spans["first_s"] <= until_s]
     spans = spans[spans["first_s"] < until_s].assign(length_s=np.minimum(spans["last_s"], until_s) - spans["first_s"])

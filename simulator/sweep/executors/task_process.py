@@ -18,7 +18,7 @@ from simulator.sweep.executors.environment import ProcessEnvironment
 from simulator.sweep.plan import Task
 
 if TYPE_CHECKING:
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
 
 
 def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Callable[[], bool]) -> bool:
@@ -43,7 +43,7 @@ def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Ca
 
     keep_compiled_programs()
     try:
-        for _ in simulate_task(task, folder, _workshop(environment.memory), stop):
+        for _ in simulate_task(task, folder, _cache_of(environment.memory), stop):
             pass
     except Stopped:
         return False
@@ -51,11 +51,11 @@ def simulate(task: Task, folder: Path, environment: ProcessEnvironment, stop: Ca
 
 
 @functools.cache
-def _workshop(memory: float) -> "Workshop":
+def _cache_of(memory: float) -> "Cache":
     """Returns what all tasks of this process share."""
-    from simulator.learning import Workshop
+    from simulator.learning import Cache
 
-    return Workshop(memory=memory)
+    return Cache(memory=memory)
 
 
 def simulate_until_terminated(task: Task, folder: Path, environment: ProcessEnvironment) -> bool:

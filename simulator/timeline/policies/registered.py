@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from simulator.experiment import SimulationError, registry
 from simulator.timeline.policies.shard_choice import Assignments
-from simulator.timeline.policies.synchronization import ServerView, Speeds, Synchronization
+from simulator.timeline.policies.synchronization import ServerView, Speeds, SynchronizationPolicy
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -18,7 +18,9 @@ ChooseSteps = Callable[[int, npt.NDArray[np.float64]], int]
 ChooseShard = Callable[[int, npt.NDArray[np.int64], np.random.Generator], int]
 
 
-def register_synchronization(name: str, factory: Callable[..., Synchronization]) -> Callable[..., Synchronization]:
+def register_synchronization(
+    name: str, factory: Callable[..., SynchronizationPolicy]
+) -> Callable[..., SynchronizationPolicy]:
     """Makes a user-defined synchronization policy usable by name: `synchronization: {kind: NAME, arguments: {...}}`.
 
     Args:
@@ -43,8 +45,7 @@ def register_synchronization(name: str, factory: Callable[..., Synchronization])
       >>> simulate(point, trainer="null").summary["server_updates"]
       80
     """
-    registry.register("synchronization", name, factory)
-    return factory
+    return registry.register("synchronization", name, factory)
 
 
 def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Callable[..., ChooseSteps]:
@@ -74,8 +75,7 @@ def register_local_steps(name: str, factory: Callable[..., ChooseSteps]) -> Call
       >>> simulate(point, trainer="null").rounds.groupby("worker")["local_steps"].max().tolist()
       [50, 50, 25, 25]
     """
-    registry.register("local_steps", name, factory)
-    return factory
+    return registry.register("local_steps", name, factory)
 
 
 def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Callable[..., ChooseShard]:
@@ -103,36 +103,21 @@ def register_shard_choice(name: str, factory: Callable[..., ChooseShard]) -> Cal
       >>> simulate(point, trainer="null").rounds.sort_values("round")["shard"].tolist()[:8]
       [0, 1, 2, 3, 0, 1, 2, 3]
     """
-    registry.register("shard_choice", name, factory)
-    return factory
+    return registry.register("shard_choice", name, factory)
 
 
-@dataclasses.dataclass(frozen=True)
-class OwnSynchronization:
+class RegisteredSynchronization(SynchronizationPolicy):
     """A registered (user-defined) synchronization policy.
 
-    Attributes:
+    Args:
       name: under which it is registered.
       policy: made by its factory.
     """
 
-    name: str
-    policy: Synchronization
-
-    @property
-    def averages_group(self) -> bool:
-        """Returns whether the group's mean is one server update."""
-        return self.policy.averages_group
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Returns whether the answer depends on when the next round can arrive."""
-        return self.policy.looks_ahead
-
-    @property
-    def timeout_s(self) -> float:
-        """Time after a restart at which the answer may change by itself."""
-        return self.policy.timeout_s
+    def __init__(self, name: str, policy: SynchronizationPolicy):
+        self.averages_group, self.looks_ahead = policy.averages_group, policy.looks_ahead
+        self.timeout_s = policy.timeout_s
+        self._name, self._policy = name, policy
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group restarts now.
@@ -140,17 +125,17 @@ class OwnSynchronization:
         Raises:
           SimulationError: the policy answers neither True nor False.
         """
-        answer: object = self.policy.closes(view)
+        answer: object = self._policy.closes(view)
         if not isinstance(answer, bool | np.bool_):
             message = (
-                f"synchronization {self.name!r} answered {answer!r:.80} to closes(view): it has to be True or False"
+                f"synchronization {self._name!r} answered {answer!r:.80} to closes(view): it has to be True or False"
             )
             raise SimulationError(message)
         return bool(answer)
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnSteps:
+class RegisteredSteps:
     """Local steps by a registered (user-defined) function.
 
     Attributes:
@@ -165,13 +150,13 @@ class OwnSteps:
     step_s: Sequence[float] | npt.NDArray[np.float64]
     local_steps: int
 
-    def begin(self) -> "_OwnSteps":
+    def new_choices(self) -> "_RegisteredSpeeds":
         """Returns the choices of a new simulation."""
-        return _OwnSteps(self)
+        return _RegisteredSpeeds(self)
 
 
-class _OwnSteps(Speeds):
-    def __init__(self, of: OwnSteps):
+class _RegisteredSpeeds(Speeds):
+    def __init__(self, of: RegisteredSteps):
         known_s = np.array(of.step_s, float)
         super().__init__(known_s, of.local_steps)
         self._of, self._seen_s = of, _read_only(known_s)
@@ -182,7 +167,7 @@ class _OwnSteps(Speeds):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnChoice:
+class RegisteredShards:
     """Shards by a registered (user-defined) function.
 
     Attributes:
@@ -193,17 +178,17 @@ class OwnChoice:
     name: str
     choose: ChooseShard
 
-    def begin(self, assigned: Sequence[int], random: np.random.Generator) -> Assignments:
+    def new_choices(self, assigned: Sequence[int], random: np.random.Generator) -> Assignments:
         """Returns the choices from here on."""
-        return _OwnChoice(self, np.array(assigned, np.int64), random)
+        return _RegisteredAssignments(self, np.array(assigned, np.int64), random)
 
 
-class _OwnChoice:
-    def __init__(self, of: OwnChoice, assigned: npt.NDArray[np.int64], random: np.random.Generator):
+class _RegisteredAssignments:
+    def __init__(self, of: RegisteredShards, assigned: npt.NDArray[np.int64], random: np.random.Generator):
         self._of, self._assigned, self._random = of, assigned, random
         self._seen = _read_only(assigned)
 
-    def next(self, worker: int, steps: int) -> tuple[int, int]:
+    def assign(self, worker: int, steps: int) -> tuple[int, int]:
         """Returns the shard of a worker's next round, and the number of its steps assigned before."""
         chosen = self._of.choose(worker, self._seen, self._random)
         shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)

@@ -36,27 +36,8 @@ class ServerView(NamedTuple):
     workers: int = 1
 
 
-class Synchronization(Protocol):
-    """Decides when the workers that have arrived, the group, restart together from the server's parameters."""
-
-    @property
-    def averages_group(self) -> bool:
-        """Returns whether the group's mean is one server update; else each arrival is one."""
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Returns whether the answer depends on when the next round can arrive."""
-
-    @property
-    def timeout_s(self) -> float:
-        """Time after a restart at which the answer may change by itself; infinite if it does not."""
-
-    def closes(self, view: ServerView) -> bool:
-        """Returns whether the group, which is not empty, restarts now."""
-
-
 class SynchronizationPolicy:
-    """Base of user-defined synchronization policies: answers everything but when a group restarts.
+    """Decides when the workers that have arrived, the group, restart together; a subclass defines `closes`.
 
     Attributes:
       averages_group: whether the group's mean is one server update; else each arrival is one, as it comes. Where groups
@@ -78,7 +59,7 @@ class SynchronizationPolicy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Barrier:
+class Barrier(SynchronizationPolicy):
     """Synchronous rounds (DiLoCo, Algorithm 1): everybody waits for everybody, or not longer than for a timeout.
 
     A worker that comes back does the round again that it has lost. One that comes too late is dropped, as in federated
@@ -93,7 +74,6 @@ class Barrier:
     timeout_s: float = math.inf
     quorum: int = 1
     averages_group = True
-    looks_ahead = False
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the last worker that is waited for has arrived, or the time is up."""
@@ -102,7 +82,7 @@ class Barrier:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asynchronous:
+class Asynchronous(SynchronizationPolicy):
     """Algorithms 2, 4 and 5: who arrives within `grace_s` of the group's first joins it; the group restarts together.
 
     The server restarts a group as soon as nobody can still make the window, so an empty rest of a window costs no
@@ -112,9 +92,7 @@ class Asynchronous:
     """
 
     grace_s: float
-    averages_group = False
     looks_ahead = True
-    timeout_s = math.inf
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether no further arrival can fall into the window."""
@@ -145,7 +123,7 @@ def _steps_at(fastest_s: float, own_s: float, local_steps: int) -> int:
 class StepsChoice(Protocol):
     """Decides the number of local steps of a worker's next round."""
 
-    def begin(self) -> "Steps":
+    def new_choices(self) -> "Steps":
         """Returns the choices of a new simulation."""
 
 
@@ -171,7 +149,7 @@ class MeasuredSpeed:
     step_s: Sequence[float] | np.ndarray
     local_steps: int
 
-    def begin(self) -> "Speeds":
+    def new_choices(self) -> "Speeds":
         """Returns the speeds of a new simulation."""
         return Speeds(np.array(self.step_s, float), self.local_steps)
 

@@ -11,11 +11,11 @@ import optax
 import pytest
 from pydantic import TypeAdapter
 
-from simulator.experiment.schema.outer import BUILT_IN_OUTER, Outer
+from simulator.experiment.registry import SLOTS
+from simulator.experiment.schema.outer import Outer
 from simulator.learning import (
     buffered,
     build_outer,
-    constant,
     delay_compensation,
     delayed_nesterov,
     drop_stale,
@@ -56,13 +56,12 @@ CASES = {
     "buffered": Case(lambda: buffered(optax.sgd(0.5, momentum=0.9), 2)),
     "drop_stale": Case(lambda: drop_stale(optax.sgd(0.5, momentum=0.9), 5)),
     "scale_by_staleness, polynomial": Case(lambda: scale_by_staleness(polynomial())),
-    "scale_by_staleness, constant": Case(lambda: scale_by_staleness(constant())),
     "delay_compensation": Case(lambda: delay_compensation(0.1)),
     "delayed_nesterov, c > 0": Case(lambda: delayed_nesterov(0.5, buffer=3, c=0.2)),
     "all wrappers in one another": Case(
         lambda: drop_stale(buffered(optax.chain(delay_compensation(0.1), delayed_nesterov(0.5)), 2), 5)
     ),
-    **{f"schema {name}, all extras": _schema(name) for name in (*BUILT_IN_OUTER, "rmsprop")},
+    **{f"schema {name}, all extras": _schema(name) for name in (*SLOTS["outer"].built_in, "rmsprop")},
 }
 
 

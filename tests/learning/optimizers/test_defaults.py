@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment, registry
 from simulator.learning import as_used, register_outer
-from simulator.learning.optimizers import outer as outer_registry
 from simulator.record import RunRecord
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
@@ -39,22 +38,21 @@ def test_those_of_pretraining_are_shown_where_it_has_an_optimizer_of_its_own():
     assert (used["weight_decay"], used["arguments"]) == (1e-3, {"b1": 0.8, "b2": 0.99, "mu_dtype": None})
 
 
-def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outer_registry, "_REGISTERED", {})
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    register_outer("own", lambda learning_rate=1.0, cap=2.0, shape=np.sum, rate=float("inf"): None)
-    registry.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
-    registry.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
+def test_those_of_named_outer_optimizers_and_policies_are_shown():
     outer = {"optimizer": "own", "learning_rate": 0.5}
     policies = {"local_steps": {"kind": "own", "arguments": {"least": 2}}, "shard_choice": {"kind": "own"}}
-    used = as_used(tiny(outer=outer, **policies))
-    assert used["outer"]["arguments"] == {"cap": 2.0}
-    assert used["local_steps"]["arguments"] == {"least": 2, "name": "few"}
-    assert used["shard_choice"]["arguments"] == {"least": 1}
-    assert as_used(tiny(outer={"optimizer": "rmsprop", "learning_rate": 0.5}))["outer"]["arguments"]["decay"] == 0.9
-    experiment = tiny(**policies)
-    monkeypatch.setattr(registry, "_REGISTERED", {section: {} for section in registry.BUILT_IN})
-    assert as_used(experiment)["local_steps"]["arguments"] == {"least": 2}
+    with registry.emptied():
+        register_outer("own", lambda learning_rate=1.0, cap=2.0, shape=np.sum, rate=float("inf"): None)
+        registry.register("local_steps", "own", lambda local_steps, least=1, name="few": lambda worker, step_s: least)
+        registry.register("shard_choice", "own", lambda sizes=(), least=1: lambda worker, assigned, random: 0)
+        used = as_used(tiny(outer=outer, **policies))
+        assert used["outer"]["arguments"] == {"cap": 2.0}
+        assert used["local_steps"]["arguments"] == {"least": 2, "name": "few"}
+        assert used["shard_choice"]["arguments"] == {"least": 1}
+        assert as_used(tiny(outer={"optimizer": "rmsprop", "learning_rate": 0.5}))["outer"]["arguments"]["decay"] == 0.9
+        experiment = tiny(**policies)
+    with registry.emptied():
+        assert as_used(experiment)["local_steps"]["arguments"] == {"least": 2}
 
 
 @pytest.mark.parametrize(
@@ -69,13 +67,13 @@ def test_those_of_named_outer_optimizers_and_policies_are_shown(monkeypatch: pyt
     ],
 )
 def test_a_resolved_experiment_is_valid_stays_as_it_is_and_learns_the_same(changes: Any, mixed_dtypes: None, tmp_path):
-    workshop = Workshop()
+    cache = Cache()
     experiment = tiny(**FEW | changes)
-    record = simulate(experiment, workshop=workshop)
+    record = simulate(experiment, cache=cache)
     assert record.experiment == as_used(experiment) != experiment.model_dump(mode="json")
     record.write(tmp_path)
     resolved = Experiment.model_validate(RunRecord.read(tmp_path).experiment)
-    again = simulate(resolved, workshop=workshop)
+    again = simulate(resolved, cache=cache)
     assert again.experiment == record.experiment
     assert again.summary["parameters_hash"] == record.summary["parameters_hash"]
     assert again.evaluations.equals(record.evaluations)

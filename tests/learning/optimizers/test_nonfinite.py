@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulator import Workshop, simulate
+from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.schema.outer import DelayedNesterovOuter, NesterovOuter, SGDOuter
 from simulator.learning import OuterPrograms, Server, build_outer
@@ -122,7 +122,7 @@ BARRIER = {"synchronization": {"kind": "barrier"}, "outer": {"optimizer": "sgd",
 def test_what_is_not_finite_is_counted_and_recorded_and_parameters_stay_finite(
     mixed_dtypes: None, changes: dict[str, Any]
 ):
-    record = simulate(diverging(**changes), workshop=Workshop())
+    record = simulate(diverging(**changes), cache=Cache())
     flagged = record.rounds["non_finite"] == 1
     assert 0 < record.summary["non_finite"] == flagged.sum()
     assert np.isfinite(record.evaluations["loss"]).all()
@@ -136,4 +136,4 @@ def test_it_is_fatal_if_the_experiment_says_so(mixed_dtypes: None):
         r"round \d+ of worker \d \(shard \d, 5 local steps from version \d+\) brought a pseudo-gradient that is not"
     )
     with pytest.raises(NonFiniteError, match=message):
-        simulate(diverging(outer={"non_finite": "fatal"}), workshop=Workshop())
+        simulate(diverging(outer={"non_finite": "fatal"}), cache=Cache())

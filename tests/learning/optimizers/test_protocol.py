@@ -1,7 +1,7 @@
 """How optimizers of one's own are called, and what is said of those that cannot step, before anything runs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,11 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from simulator import Workshop, simulate
-from simulator.experiment import ExperimentError
+from simulator import Cache, simulate
+from simulator.experiment import ExperimentError, registry
 from simulator.experiment.schema.outer import NamedOuter
 from simulator.learning import OptimizerError, build_outer, register_outer
-from simulator.learning.optimizers import outer
 from simulator.simulation.checks import check
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
@@ -24,9 +23,10 @@ PARAMS = {"x": jnp.ones(2)}
 
 
 @pytest.fixture(autouse=True)
-def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_names() -> Iterator[None]:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(outer, "_REGISTERED", {})
+    with registry.emptied():
+        yield
 
 
 def scaled(gradients: Any, factor: Any) -> Any:
@@ -106,11 +106,11 @@ def test_what_is_told_changes_what_is_learned(kind: Any, mixed_dtypes: None):
     own = {"outer": {"optimizer": "fresh", "learning_rate": 0.5, "weight": 1.0}}
     staleness = {"kind": "polynomial", "power": 1.0}
     same = {"outer": {"optimizer": "sgd", "learning_rate": 0.5, "weight": 1.0, "staleness": staleness}}
-    workshop = Workshop()
-    losses = [simulate(tiny(**changes, **outer), workshop=workshop).evaluations["loss"] for outer in (own, same)]
+    cache = Cache()
+    losses = [simulate(tiny(**changes, **outer), cache=cache).evaluations["loss"] for outer in (own, same)]
     np.testing.assert_allclose(*losses, rtol=1e-6)
     del same["outer"]["staleness"]
-    assert not np.allclose(losses[0], simulate(tiny(**changes, **same), workshop=workshop).evaluations["loss"])
+    assert not np.allclose(losses[0], simulate(tiny(**changes, **same), cache=cache).evaluations["loss"])
 
 
 def needs_loss(updates, state, params, loss):
@@ -187,9 +187,9 @@ def test_an_optimizer_that_cannot_step_is_refused_in_one_line(name: str):
 def test_a_part_of_a_chain_is_told_what_it_takes_or_refused():
     def chained(update: Callable[..., Any], kind: Any) -> Any:
         part = kind(lambda params: optax.EmptyState(), update)
-        outer._REGISTERED.clear()
-        register_outer("own", lambda learning_rate: optax.chain(part, optax.scale(learning_rate)))
-        return build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
+        with registry.emptied():
+            register_outer("own", lambda learning_rate: optax.chain(part, optax.scale(learning_rate)))
+            return build_outer(NamedOuter(optimizer="own", learning_rate=1.0))
 
     def told(updates: Any, state: Any, params: Any = None, *, staleness: Any, **extra: Any) -> Any:
         return scaled(updates, staleness), state
@@ -238,10 +238,10 @@ def deep() -> Any:
 
 def test_it_is_tried_on_the_models_own_parameters_before_a_simulation(deep: Any):
     expected = "unlike the parameters: ['layers']['0']['bias'] is float32["
-    workshop = Workshop()
-    [problem] = check(deep, workshop)
+    cache = Cache()
+    [problem] = check(deep, cache)
     assert problem.key == "outer.optimizer"
     assert expected in problem.message
     with pytest.raises(ExperimentError, match=re.escape(expected)) as caught:
-        simulate(deep, workshop=workshop)
+        simulate(deep, cache=cache)
     assert len(str(caught.value).splitlines()) == 1

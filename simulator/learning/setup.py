@@ -1,0 +1,372 @@
+"""Setup of an experiment: all that it learns with."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import models
+from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
+from simulator.data.size_checks import check_sizes, parts_of_budget
+from simulator.experiment import Experiment
+from simulator.experiment.schema.data import TextSource
+from simulator.experiment.schema.experiment import CosineSchedule, Inner
+from simulator.host.random_streams import jax_key
+from simulator.learning import memory
+from simulator.learning.cache import Cache, as_json
+from simulator.learning.compiled_rounds import Programs, everywhere
+from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
+from simulator.learning.model import ModelCosts, build_model, context_of
+from simulator.learning.optimizers.inner import InnerOptimizer, Rates, build_inner, learning_rates
+from simulator.learning.optimizers.outer import build_outer
+from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
+from simulator.learning.round import Arrays, Params, Recipe
+from simulator.learning.round_data import RoundData
+from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
+
+_OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
+
+
+class Setup:
+    """All that an experiment learns with; every part is made when it is first used.
+
+    Args:
+      experiment: to train.
+      cache: shares parts with other experiments that were given the same one.
+    """
+
+    def __init__(self, experiment: Experiment, cache: Cache | None = None) -> None:
+        self.experiment = experiment
+        self.cache = cache or Cache()
+
+    # Data and model.
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data set.
+
+        Raises:
+          DataError: the data cannot be read or do not suffice.
+        """
+        experiment, cache, context = self.experiment, self.cache, context_of(self.experiment)
+
+        def read() -> Dataset:
+            limit = memory.resident_bytes(cache.memory)
+            return load_dataset(
+                experiment.data,
+                shards=experiment.shards,
+                context=context,
+                resident_bytes=limit,
+                progress=cache.progress,
+            )
+
+        dataset = cache.once("dataset", read, experiment.data, experiment.shards, context)
+        check_sizes(experiment, dataset.shard_sizes)
+        return dataset
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...] | None:
+        """Number of examples of each shard, None if all have as many: then no data are read.
+
+        Raises:
+          DataError: the data cannot be read or do not suffice.
+        """
+        data = self.experiment.data
+        return self.dataset.shard_sizes if isinstance(data, TextSource) and not data.even else None
+
+    def arrays(self, devices: int = 1) -> Arrays:
+        """Returns the data set's arrays, on each of the first `devices` local devices."""
+        experiment = self.experiment
+
+        def place() -> Arrays:
+            if devices == 1:
+                return jax.device_put(dict(self.dataset.arrays))  # type: ignore[no-any-return]
+            return everywhere(self.arrays(), jax.local_devices()[:devices])
+
+        return self.cache.once("arrays", place, experiment.data, experiment.shards, context_of(experiment), devices)
+
+    @functools.cached_property
+    def model(self) -> models.Model:
+        """The model.
+
+        Raises:
+          ModelError: its vocabulary is smaller than the data's, or its sizes do not fit together.
+        """
+        experiment = self.experiment
+        return self.cache.once(
+            "model", lambda: build_model(experiment, vocabulary_of(experiment.data)), *self._data_and_model
+        )
+
+    @property
+    def params_like(self) -> Params:
+        """Shapes and dtypes of the model's parameters."""
+        init = self.model.init
+        return self.cache.once("shapes", lambda: jax.eval_shape(init, jax.random.key(0)), *self._data_and_model)
+
+    @functools.cached_property
+    def costs(self) -> ModelCosts:
+        """Costs of the model: its parameters, and the operations of a local step."""
+        return ModelCosts(self.model.parameters, self.model.train_flops(self.experiment.inner.batch_size))
+
+    # Rounds.
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """Recipe of the rounds.
+
+        Raises:
+          OptimizerError: the inner optimizer is not known or does not take the given arguments.
+        """
+        optimizer, keep = self.inner(self.params_like), self.experiment.inner.state == "keep"
+        return Recipe(self.model.loss, self.dataset.fetch, optimizer, keep)
+
+    @property
+    def _pretrain_recipe(self) -> Recipe:
+        optimizer = self.inner(self.params_like, "pretrain")
+        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True)
+
+    def inner(self, params: Params | None, section: str = "inner") -> InnerOptimizer:
+        """Returns the optimizer of the rounds, or of pretraining.
+
+        Args:
+          params: shapes and dtypes of the model's parameters, on which it is tried; small ones when None.
+          section: "inner" or "pretrain".
+
+        Raises:
+          OptimizerError: as `build_inner`.
+        """
+        inner = self.experiment.inner if section == "inner" else pretrain_inner(self.experiment)
+        tried_on = [] if params is None else self._data_and_model
+        return self.cache.once(section, lambda: build_inner(inner, section, params), _traced(inner), *tried_on)
+
+    def programs(self, devices: int | None = None) -> Programs:
+        """Returns the compiled rounds on the first of the local devices, those of the experiment's lanes when None."""
+        local = self._devices if devices is None else jax.local_devices()[:devices]
+        return self.cache.once("programs", lambda: Programs(self.recipe, local), len(local), *self._of_recipe)
+
+    @property
+    def _devices(self) -> list[jax.Device]:
+        """Devices of the rounds, which hold the data."""
+        devices: list[jax.Device] = jax.local_devices()[: self.lanes]
+        return devices
+
+    def trainer(self, kind: str) -> Trainer:
+        """Returns a trainer, "batched" or "serial", with fresh inner optimizer states."""
+        if kind == "serial":
+            return SerialTrainer(self.programs(1), self.round_data())
+        programs = self.programs()
+        return BatchedTrainer(programs, self.round_data(len(programs.devices)), self.lanes, self._overhead)
+
+    def round_data(self, devices: int = 1) -> RoundData:
+        """Returns the rounds' data, which continue behind those of pretraining in every shard's order.
+
+        Args:
+          devices: number of those that hold the data.
+        """
+        experiment, dataset = self.experiment, self.dataset
+        order = DataOrder(dataset, experiment.inner.batch_size, experiment.seed)
+        skipped = steps_seen(experiment, dataset)
+
+        def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
+            return order.batches(shard, int(skipped[shard]) + first_step, steps)
+
+        key, longest = jax_key(experiment.seed, "rounds"), experiment.inner.local_steps
+        return RoundData(self.arrays(devices), batches, self._rates, longest, key, dataset.gather)
+
+    def _rates(self, shard: int, first_step: int, steps: int) -> Rates:
+        """Returns the learning rates of a round."""
+        inner = self.experiment.inner
+        counts = np.arange(first_step, first_step + steps)
+        rates = learning_rates(inner.schedule, inner.learning_rate, counts, self._budget_of_shards[shard])
+        if isinstance(inner.schedule, CosineSchedule) and inner.schedule.peak_first_step:
+            rates[0] = inner.learning_rate
+        return rates
+
+    @functools.cached_property
+    def _budget_of_shards(self) -> Sequence[int]:
+        return parts_of_budget(self.experiment, self.dataset.shard_sizes)
+
+    # Memory and lanes.
+
+    @functools.cached_property
+    def lanes(self) -> int:
+        """Most lanes of a program: no more than the experiment says, as far as memory suffices.
+
+        Raises:
+          MemoryNeedError: it does not even suffice for one.
+        """
+        limit = memory.memory_limit(self.experiment.compute.memory, self.cache.memory)
+        return memory.fitting_lanes(self.sizes, limit, self._layout)
+
+    @property
+    def needs(self) -> memory.Needs:
+        """Upper estimate of the memory, by purpose."""
+        return memory.needs(self.sizes, dataclasses.replace(self._layout, lanes=self.lanes))
+
+    @property
+    def _layout(self) -> memory.Layout:
+        """Layout of the work that would run at once if memory sufficed."""
+        experiment, overhead = self.experiment, self._overhead
+        workers, devices, most = experiment.cluster.workers, jax.local_device_count(), experiment.compute.lanes
+        return memory.Layout(
+            workers,
+            lanes_of_use(most, workers, devices, overhead) if most else default_lanes(workers, devices, overhead),
+            devices,
+            barrier=experiment.synchronization.averages_group,
+            shared=jax.default_backend() == "cpu",
+            serial=experiment.compute.trainer == "serial",
+            forgetful=experiment.cluster.faults is not None,
+        )
+
+    @functools.cached_property
+    def sizes(self) -> memory.Sizes:
+        """Parts of the estimate of the memory."""
+        inner, evaluated = self.experiment.inner, self.experiment.evaluate
+        plain = pretrain_inner(self.experiment) if self.experiment.pretrain.steps else None
+
+        def measure(recipe: Recipe, batch_size: int) -> memory.Sizes:
+            dataset, params = self.dataset, self.params_like
+            examples = dataset.gather(DataOrder(dataset, batch_size, self.experiment.seed).batches(0, 0, 1))[0]
+            outer = jax.eval_shape(self.outer(params).init, params)
+            together = min(evaluated.batch_size, len(self._evaluated))
+            return memory.sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
+
+        def both() -> memory.Sizes:
+            sizes = measure(self.recipe, inner.batch_size)
+            if plain is None:
+                return sizes
+            alone = measure(self._pretrain_recipe, plain.batch_size)
+            return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
+
+        settings = [self.experiment.outer, evaluated.batch_size, evaluated.windows, inner.batch_size, plain]
+        return self.cache.once("sizes", both, *self._of_recipe, *settings)
+
+    @property
+    def _overhead(self) -> float:
+        return launch_overhead(jax.default_backend(), self.costs.flops_per_step)
+
+    # The server.
+
+    def server(self, progress: PretrainProgress | None = None, params: Params | None = None) -> Server:
+        """Returns a server that holds the experiment's starting point, or `params` if given.
+
+        Raises:
+          OptimizerError: the outer optimizer is not known or does not take the given arguments.
+        """
+        outer = self.experiment.outer
+        programs = self.cache.once("outer programs", lambda: OuterPrograms(self.outer(self.params_like)), outer)
+        start = self.start(progress) if params is None else params
+        return Server(start, programs, reject=outer.non_finite == "reject")
+
+    def outer(self, params: Params | None) -> optax.GradientTransformationExtraArgs:
+        """Returns the outer optimizer, tried on the shapes and dtypes of `params`, or on small ones.
+
+        Raises:
+          OptimizerError: as `build_outer`.
+        """
+        outer, tried_on = self.experiment.outer, [] if params is None else self._data_and_model
+        return self.cache.once("outer", lambda: build_outer(outer, params), outer, *tried_on)
+
+    def start(self, progress: PretrainProgress | None = None) -> Params:
+        """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
+        experiment = self.experiment
+        settings = [*self._data_and_model, experiment.seed, experiment.pretrain]
+        if experiment.pretrain.steps:
+            settings.append(pretrain_inner(experiment))
+
+        def make() -> Params:
+            params = jax.jit(self.model.init)(jax_key(experiment.seed, "initial parameters"))
+            if experiment.pretrain.steps:
+                recipe = self._pretrain_recipe
+                params = pretrained(experiment, params, recipe, self.dataset, self.arrays(), progress)
+            return jax.device_put(params, jax.local_devices()[0])
+
+        return self.cache.once("start", make, *settings)
+
+    # Evaluation.
+
+    @property
+    def evaluator(self) -> Callable[[Params], jax.Array]:
+        """Evaluator of the server's parameters: a float32 scalar in nats."""
+
+        def make() -> Callable[[Params], jax.Array]:
+            of_sets = self._evaluator([self._evaluated])
+            return lambda params: of_sets(params)[0]
+
+        return self.cache.once("evaluator", make, *self._evaluation)
+
+    @property
+    def shard_evaluator(self) -> Callable[[Params], jax.Array] | None:
+        """Evaluator of parameters on every shard's own validation examples, None if not requested.
+
+        The losses are float32 (shards,), in nats; of a shard without any the loss is NaN.
+        """
+        if not self.experiment.evaluate.per_shard:
+            return None
+        sets = self._evaluated_of_shards
+        return self.cache.once("shard evaluator", lambda: self._evaluator(sets), *self._evaluation)
+
+    @property
+    def evaluated_windows(self) -> tuple[int, list[int] | None]:
+        """Number of windows of an evaluation, and of each shard's own if requested."""
+        per_shard = self.experiment.evaluate.per_shard
+        return len(self._evaluated), [len(own) for own in self._evaluated_of_shards] if per_shard else None
+
+    @property
+    def _evaluated(self) -> np.ndarray:
+        """Addresses of the windows that are evaluated: as many as requested, or as there are."""
+        return self.dataset.validation[: self.experiment.evaluate.windows]
+
+    @property
+    def _evaluated_of_shards(self) -> list[np.ndarray]:
+        """Addresses of every shard's own windows that are evaluated."""
+        each_own = self.dataset.shard_validation or (self.dataset.validation,) * self.experiment.shards
+        return [own[: self.experiment.evaluate.windows] for own in each_own]
+
+    def _evaluator(self, sets: Sequence[np.ndarray]) -> Evaluator:
+        dataset, devices = self.dataset, self._devices
+        gathered, batch_size = [dataset.gather(examples) for examples in sets], self.experiment.evaluate.batch_size
+        return Evaluator(self.model.loss, dataset.fetch, self.arrays(len(devices)), gathered, batch_size, devices)
+
+    # Settings on which the parts depend.
+
+    @property
+    def learning_settings(self) -> str:
+        """All that decides what is learned, apart from the order of events, as JSON."""
+        experiment, evaluate, schedule = self.experiment, self.experiment.evaluate, self.experiment.inner.schedule
+        by_budget = isinstance(schedule, CosineSchedule) and schedule.total_steps is None
+        return as_json(
+            *self._data_and_model,
+            experiment.seed,
+            experiment.pretrain,
+            experiment.inner,
+            experiment.outer,
+            [experiment.synchronization.kind, experiment.synchronization.averages_group],
+            experiment.compute.trainer,
+            self.lanes,
+            [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
+            self._budget_of_shards if by_budget else None,
+        )
+
+    @property
+    def _data_and_model(self) -> list[Any]:
+        return [self.experiment.data, self.experiment.shards, self.experiment.model]
+
+    @property
+    def _of_recipe(self) -> list[Any]:
+        """All that is traced into a round's program."""
+        return [*self._data_and_model, _traced(self.experiment.inner)]
+
+    @property
+    def _evaluation(self) -> list[Any]:
+        evaluate = self.experiment.evaluate
+        return [*self._data_and_model, evaluate.windows, evaluate.batch_size, len(self._devices)]
+
+
+def _traced(inner: Inner) -> dict[str, Any]:
+    return inner.model_dump(mode="json", exclude=_OF_INPUTS)
