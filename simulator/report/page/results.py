@@ -61,7 +61,7 @@ _REACHED = "first reached, interpolated between evaluations"
 
 
 @dataclass(frozen=True)
-class Column:
+class ResultsColumn:
     """Column of the results.
 
     Attributes:
@@ -121,7 +121,7 @@ def detailed(groups: Sequence[Group]) -> list[int]:
     return sorted(sorted(arrived, key=lambda index: index not in compared)[:TIMELINES])
 
 
-def columns(groups: Sequence[Group]) -> list[Column]:
+def columns(groups: Sequence[Group]) -> list[ResultsColumn]:
     """Returns the columns of the results: keys that tell runs apart, then results, with a value for each run.
 
     Numbers that are the same in all runs are left out, but for the most important, and tokens if they are a multiple of
@@ -182,7 +182,7 @@ def usual_targets(groups: Sequence[Group]) -> list[float]:
     return [math.ceil(max(known) * 100) / 100] if known else []
 
 
-def target_columns(groups: Sequence[Group], axes: Sequence[Axis], targets: Sequence[float]) -> list[Column]:
+def target_columns(groups: Sequence[Group], axes: Sequence[Axis], targets: Sequence[float]) -> list[ResultsColumn]:
     """Returns for each target and axis a column of where runs first reached it, see `spent_until`."""
     runs = [record for group in groups for record in group.records]
     keys = cast("list[Against]", [axis.key for axis in axes])  # further columns of evaluations too
