@@ -135,7 +135,7 @@ def columns(groups: Sequence[Group]) -> list[ResultsColumn]:
     for key, name in zip(keys, short_names(keys), strict=True):
         values = [group.keys[key].shown if key in group.keys else "" for group in groups for _ in group.records]
         about = f"{one_line(key)}, {'in which runs differ' if key in unswept else 'set by the sweep'}"
-        found.append(Column(one_line(key), one_line(name), about, values))
+        found.append(ResultsColumn(one_line(key), one_line(name), about, values))
     further = dict.fromkeys(key for run in runs for key in run.summary if _is_further(key, run.summary[key]))
     compared = list(enumerate(compared_with(groups)))
     uneven = any(unequal(steps_ratio(groups, index, of)) for index, of in compared if of is not None)
@@ -147,7 +147,7 @@ def columns(groups: Sequence[Group]) -> list[ResultsColumn]:
             label, show, about = _COLUMNS.get(key, plain)
             relative = key in _RELATIVE or (key == "local_steps" and uneven)
             unknown = "diverged" if key == "final_perplexity" else human.UNKNOWN
-            found.append(Column(key, label, about, numbers, show, relative, unknown))
+            found.append(ResultsColumn(key, label, about, numbers, show, relative, unknown))
     spent = [short(cost_of(run)) for run in runs]
     if any(amount is not None for amount in spent):
         currency = one_line(currency_of(runs))
@@ -155,7 +155,7 @@ def columns(groups: Sequence[Group]) -> list[ResultsColumn]:
             f"money, {currency}" if currency else "money",
             "of workers, server and data, at the prices of the experiment",
         )
-        found.append(Column("money", label, about, spent, human.amount, relative=True))
+        found.append(ResultsColumn("money", label, about, spent, human.amount, relative=True))
     return found
 
 
@@ -195,7 +195,7 @@ def target_columns(groups: Sequence[Group], axes: Sequence[Axis], targets: Seque
                 [short(each.get(axis.key)) for each in spent],
                 _COUNTS.get(axis.key) or FORMATS.get(axis.key, _number),
             )
-            found.append(Column(name, label, _REACHED, values, show, True, "not reached", axis.key))
+            found.append(ResultsColumn(name, label, _REACHED, values, show, True, "not reached", axis.key))
     return found
 
 
@@ -218,7 +218,7 @@ def results(groups: Sequence[Group], axes: Sequence[Axis], targets: Sequence[flo
     return f"<thead><tr>{''.join(head)}</tr></thead>{bodies}"
 
 
-def _attributes(column: Column, axes: Sequence[Axis]) -> str:
+def _attributes(column: ResultsColumn, axes: Sequence[Axis]) -> str:
     """Returns the attributes of a column's cells: of text; the axis with which it is shown, the first one at first."""
     if not column.axis:
         return ' class="text"' if column.show is None else ""
@@ -231,7 +231,7 @@ def _header(key: str, label: str, about: str, attributes: str) -> str:
 
 
 def _row(
-    group: Group, own: Sequence[int], reference: Sequence[int], shown: Sequence[tuple[Column, str]], seed: str
+    group: Group, own: Sequence[int], reference: Sequence[int], shown: Sequence[tuple[ResultsColumn, str]], seed: str
 ) -> str:
     texts = [str(column.values[own[0]]) for column, _ in shown if column.show is None]
     words = " ".join([group.label, *texts, *([f"seed {seed}"] if seed else [])]).lower()
@@ -243,7 +243,7 @@ def _row(
     return f'<tr data-find="{escaped(words)}">{first}{cells}</tr>'
 
 
-def _cell(column: Column, attributes: str, own: Sequence[int], reference: Sequence[int], trained: bool) -> str:
+def _cell(column: ResultsColumn, attributes: str, own: Sequence[int], reference: Sequence[int], trained: bool) -> str:
     """Returns the mean over some runs, with half the range, the number that know it, and the ratio to others' mean."""
     if column.show is None:
         return f"<td{attributes}>{escaped(column.values[own[0]])}</td>"
