@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,8 @@ from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
 from simulator.host.kinds import ABSENCES
 from simulator.record import RunRecord
-from simulator.simulation.run import Run
-from simulator.simulation.shared_training import SharedTraining
 from simulator.simulation.simulate import Simulation, TrainerKind
-from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Update
+from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Timeline, Update
 from simulator.verify import verify
 from tests import killed_runs
 from tests.experiments import tiny
@@ -106,26 +105,32 @@ def constant(value: float) -> dict[str, Any]:
     return {"kind": "constant", "value": value}
 
 
+class Noted:
+    """A timeline that notes its events."""
+
+    def __init__(self, timeline: Timeline):
+        self._timeline, self.events = timeline, list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        for event in self._timeline:
+            self.events.append(event)
+            yield event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._timeline, name)
+
+
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(failing())
 def test_whatever_fails_a_simulation_ends_and_loses_and_duplicates_no_step(experiment: Experiment):
-    events: list[Any] = []
     simulation = Simulation(experiment, trainer="null", cache=CACHE)
-    run = Run(simulation, None, None, lambda: False, SharedTraining())
-    apply = run._apply
-
-    def noted(event: Any, learner: Any) -> None:
-        events.append(event)
-        apply(event, learner)
-
-    run._apply = noted  # type: ignore[method-assign]
+    simulation.timeline = timeline = Noted(simulation.timeline)  # type: ignore[assignment]
     try:
-        run.follow()
-        record = run.record({})
+        record = simulation.run()
     except NoProgressError:
-        assert somebody_is_gone_for_good(simulation) or somebody_fails_again_and_again(events)
+        assert somebody_is_gone_for_good(simulation) or somebody_fails_again_and_again(timeline.events)
         return
-    accounted_for(events)
+    accounted_for(timeline.events)
     assert verify(record) == []
 
 
