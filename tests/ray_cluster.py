@@ -31,10 +31,10 @@ class Told:
         self.lost: list[str] = []
         self.resumed: dict[str, int] = {}
         labels: dict[RunView, str] = {}
-        begin, lose, advanced = LiveView.begin, LiveView.lost, RunView.advanced
+        add, lose, advanced = LiveView.add_run, LiveView.lost, RunView.advanced
 
-        def beginning(view: LiveView, name: str, weight: float = 1.0) -> RunView:
-            run = begin(view, name, weight)
+        def adding(view: LiveView, name: str, weight: float = 1.0) -> RunView:
+            run = add(view, name, weight)
             labels[run] = name
             return run
 
@@ -47,7 +47,7 @@ class Told:
                 self.resumed.setdefault(labels[run], progress.server_updates)
             advanced(run, progress)
 
-        LiveView.begin, LiveView.lost, RunView.advanced = beginning, losing, advancing  # type: ignore[method-assign]
+        LiveView.add_run, LiveView.lost, RunView.advanced = adding, losing, advancing  # type: ignore[method-assign]
 
 
 def main(file: str, folder: Path) -> None:

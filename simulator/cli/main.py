@@ -17,7 +17,7 @@ import typer
 from simulator.cli import commands
 from simulator.cli.output import EXIT_BAD_INPUT, EXIT_BROKEN, fail
 from simulator.host.errors import SettingError
-from simulator.host.jax_setup import use_cpu_cores
+from simulator.host.jax_setup import load_jax, use_cpu_cores
 from simulator.host.output import UnreadError, open_standard_streams
 from simulator.host.signals import Interrupted
 from simulator.host.text import system_error, visible
@@ -65,6 +65,9 @@ def _exit_code(error: Exception) -> int | None:
     return EXIT_BAD_INPUT if isinstance(error, SettingError | RecordError | ReportError) else None
 
 
+_LOAD_JAX = {"catalogue", "compare", "data", "run", "validate"}  # a wrong setting of JAX's is then one message
+
+
 def _command(module: str, options: Callable[..., None]) -> Callable[..., None]:
     """Returns a command with the options of a function; the function of the same name in a module does it.
 
@@ -75,6 +78,8 @@ def _command(module: str, options: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(options)
     def command(**arguments: Any) -> None:
         with _messages():  # else typer ends at KeyboardInterrupt without a word
+            if module in _LOAD_JAX:
+                load_jax()
             function = getattr(importlib.import_module(f"simulator.cli.{module}"), options.__name__)
             function(**{name: _expanded(value) for name, value in arguments.items()})
 

@@ -87,14 +87,25 @@ def check_platform() -> str:
     names = set(_platforms())
     if names and names <= _CUDA and lacks_driver(jax_plugins()):
         _refuse("no NVIDIA driver was found")
+    load_jax()
     try:
-        import jax
-
-        return jax.default_backend()
+        return sys.modules["jax"].default_backend()  # type: ignore[no-any-return]
     except AssertionError:
         _refuse("this machine has no such device")
     except (RuntimeError, ValueError) as error:
         _refuse(re.sub(r" \((?:set JAX_PLATFORMS|you may need).*", "", str(error).strip(), flags=re.DOTALL))
+
+
+def load_jax() -> None:
+    """Imports JAX.
+
+    Raises:
+      SettingError: one of JAX's settings in the environment is wrong.
+    """
+    try:
+        import jax  # noqa: F401  # only what needs it waits for it
+    except (RuntimeError, ValueError) as error:
+        _refuse(str(error))
 
 
 def _refuse(why: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Tables for the terminal that keep to its width: no number is ever cut."""
+"""Tables for the terminal that fit its width: no number is ever cut."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement, measure_renderables
+from rich.measure import Measurement
 from rich.styled import Styled
 from rich.table import Column, Table
 from rich.text import Text
@@ -67,80 +67,92 @@ class TerminalTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draws the parts for which there is room; titles and captions that are wider go over the whole width."""
-        room, least = options.max_width, [_least(column, console, options) for column in self.columns]
-        parts = self._parts(least, room)
+        full = [_full_width(column, console, options) for column in self.columns]
+        parts = self._parts(full, options.max_width)
         for number, places in enumerate(parts):
-            part = Table(
-                header_style=self.header_style, box=self.box, show_edge=False, padding=(0, 0), leading=self.leading
-            )
-            columns = [self.columns[place] for place in places]
-            for column in columns:
-                part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow="fold")
-            for cells in zip(*map(_cells, columns), strict=True):
-                part.add_row(*cells)
-            if sum(least[place] + 1 for place in places) - 1 > room:  # for not even one number
-                part.columns[-1].no_wrap = False
-            width = Measurement.get(console, options, part).maximum
-            heading, ending = (self.title if number == 0 else None), (self.caption if places is parts[-1] else None)
             if number:
                 yield Text("")
-            if isinstance(heading, Text) and heading.cell_len > width:
-                yield Styled(heading, "table.title")
-            else:
-                part.title = heading
-            if isinstance(ending, Text) and ending.cell_len > width:
-                yield part
-                yield Styled(ending, "table.caption")
-            else:
-                part.caption = ending
-                yield part
+            widths = self._widths(places, full, options.max_width)
+            total = sum(widths) + len(widths) - 1
+            title = None if number else self.title
+            caption = self.caption if number == len(parts) - 1 else None
+            if isinstance(title, Text) and title.cell_len > total:
+                yield Styled(title, "table.title")
+                title = None
+            behind = caption if isinstance(caption, Text) and caption.cell_len > total else None
+            part = Table(
+                title=title,
+                caption=caption if behind is None else None,
+                header_style=self.header_style,
+                title_justify=self.title_justify,
+                box=self.box,
+                show_edge=False,
+                padding=(0, 0),
+                leading=self.leading,
+            )
+            for place, width in zip(places, widths, strict=True):
+                column = self.columns[place]
+                whole = bool(column.no_wrap) and width >= full[place]
+                part.add_column(column.header, justify=column.justify, width=width, no_wrap=whole, overflow="fold")
+            drawn = [self._drawn(place, width) for place, width in zip(places, widths, strict=True)]
+            for cells in zip(*drawn, strict=True):
+                part.add_row(*cells)
+            yield part
+            if behind is not None:
+                yield Styled(behind, "table.caption")
 
-    def _parts(self, least: Sequence[int], room: int) -> list[list[int]]:
+    def _drawn(self, place: int, width: int) -> list[RenderableType]:
+        """Returns the cells of a column; of words with line breaks where that reads best."""
+        column = self.columns[place]
+        if column.no_wrap:
+            return list(column.cells)
+        return [Text(_wrapped(cell.plain, width)) if isinstance(cell, Text) else cell for cell in column.cells]
+
+    def _least(self, place: int, full: Sequence[int]) -> int:
+        column = self.columns[place]
+        return full[place] if column.no_wrap else min(full[place], column.min_width or _NARROWEST)
+
+    def _parts(self, full: Sequence[int], room: int) -> list[list[int]]:
         """Returns the places of each part's columns: as few parts as there is room for, of about one width."""
-        found = self._greedy(least, room)
-        for narrower_room in range(room - 1, 0, -1):
-            narrower = self._greedy(least, narrower_room)
+        found = self._greedy(full, room)
+        while room > 0 and len(found) > 1:
+            room -= 1
+            narrower = self._greedy(full, room)
             if len(narrower) > len(found):
                 break
             found = narrower
         return found
 
-    def _greedy(self, least: Sequence[int], room: int) -> list[list[int]]:
-        keys = list(range(min(self.keys, len(least))))
-        first = sum(least[: self.keys]) + len(keys) - 1
+    def _greedy(self, full: Sequence[int], room: int) -> list[list[int]]:
+        keys = list(range(min(self.keys, len(self.columns))))
+        first = sum(self._least(place, full) + 1 for place in keys) - 1
         parts, used = [list(keys)], first
-        for place in range(len(keys), len(least)):
-            if used + 1 + least[place] > room and len(parts[-1]) > len(keys):
+        for place in range(len(keys), len(self.columns)):
+            own = 1 + self._least(place, full)
+            if used + own > room and len(parts[-1]) > len(keys):
                 parts.append(list(keys))
                 used = first
             parts[-1].append(place)
-            used += 1 + least[place]
+            used += own
         return parts
 
-
-class _Folded:
-    """Words that are broken where it reads best, for the width that there is."""
-
-    def __init__(self, words: str):
-        self._words = words
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(_wrapped(self._words, options.max_width))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        width = max(map(cell_len, _wrapped(self._words, options.max_width).split("\n")))
-        return Measurement(min(width, _NARROWEST), width)
+    def _widths(self, places: Sequence[int], full: Sequence[int], room: int) -> list[int]:
+        """Returns the columns' widths: of words as there is room, of numbers less only where there is none at all."""
+        widths = [self._least(place, full) for place in places]
+        left = room - sum(widths) - len(widths) + 1
+        if left < 0:
+            widths[-1] = max(1, widths[-1] + left)
+        while left > 0 and (narrow := [i for i, place in enumerate(places) if widths[i] < full[place]]):
+            for i in narrow[:left]:
+                widths[i] += 1
+            left -= len(narrow)
+        return widths
 
 
-def _cells(column: Column) -> list[RenderableType]:
-    fold = not column.no_wrap
-    return [_Folded(cell.plain) if fold and isinstance(cell, Text) else cell for cell in column.cells]
-
-
-def _least(column: Column, console: Console, options: ConsoleOptions) -> int:
-    """Returns the width to which a column may be folded."""
-    full = measure_renderables(console, options.update(width=100_000), [column.header, *column.cells]).maximum
-    return full if column.no_wrap else min(full, column.min_width or _NARROWEST)
+def _full_width(column: Column, console: Console, options: ConsoleOptions) -> int:
+    """Returns the width of a column in which nothing is wrapped."""
+    unlimited = options.update(width=100_000)
+    return max(Measurement.get(console, unlimited, each).maximum for each in (column.header, *column.cells))
 
 
 def _wrapped(text: str, width: int) -> str:

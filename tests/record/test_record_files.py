@@ -39,7 +39,7 @@ def no_room() -> Iterator[None]:
 
 
 def log_much(folder: Path) -> None:
-    log = TensorBoard(folder).begin("run", Point("x", {}, tiny()))
+    log = TensorBoard(folder).open_log("run", Point("x", {}, tiny()))
     log.close(build_record())
 
 

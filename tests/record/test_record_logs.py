@@ -16,7 +16,7 @@ from simulator.record import (
     FaultLog,
     RecordError,
     RoundLog,
-    perplexity,
+    perplexity_of,
 )
 from tests.record.builders import round_log, round_row
 
@@ -125,6 +125,6 @@ def test_shards_have_losses_of_their_own():
 
 
 def test_the_perplexity_of_a_loss_is_its_exponential_as_far_as_there_is_one():
-    assert perplexity(709.7) == math.exp(709.7) < math.inf
-    assert perplexity(710.0) == perplexity(math.inf) == math.inf
-    assert math.isnan(perplexity(math.nan))
+    assert perplexity_of(709.7) == math.exp(709.7) < math.inf
+    assert perplexity_of(710.0) == perplexity_of(math.inf) == math.inf
+    assert math.isnan(perplexity_of(math.nan))
