@@ -9,7 +9,7 @@ from rich.console import Console
 from simulator.cli.output import say
 from simulator.cli.plugins import begin_jax
 from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
-from simulator.experiment.notes import notes
+from simulator.experiment.settings_without_effect import notes
 from simulator.host.text import plural
 from simulator.learning import Cache, Setup
 from simulator.progress.live import PreparationView

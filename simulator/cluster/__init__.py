@@ -4,7 +4,7 @@ from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episodes, FaultModel
-from simulator.cluster.length import Length, length_at_most
+from simulator.cluster.run_length import Length, length_at_most
 
 __all__ = [
     "AUTHORS_STEP_S",

@@ -24,7 +24,7 @@ from simulator.experiment.schema.faults import (
     UniformTime,
     WeibullTime,
 )
-from simulator.host.kinds import AbsenceKind
+from simulator.host.event_kinds import AbsenceKind
 from simulator.host.random_streams import numpy_stream
 
 _MOST_EPISODES = 100_000

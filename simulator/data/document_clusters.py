@@ -11,7 +11,7 @@ from simulator.data.checksums import checksum
 from simulator.data.progress import PrepareProgress, silent
 from simulator.data.store import TokenStore, encoder_of, writing
 from simulator.experiment.schema.data import DocumentData
-from simulator.host.cache import cache_folder
+from simulator.host.cache_folder import cache_folder
 from simulator.host.errors import SettingError
 from simulator.host.files import write_file
 

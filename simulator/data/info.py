@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from simulator.data.store import TokenStore, encoder_of
-from simulator.data.text import divergences, divided_text
+from simulator.data.text_dataset import divergences, divided_text
 from simulator.data.token_streams import StoredStream
 from simulator.experiment.schema.data import DocumentData
 

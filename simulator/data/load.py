@@ -6,7 +6,7 @@ from simulator.data.dataset import Dataset
 from simulator.data.gaussian_clusters import load_clusters
 from simulator.data.progress import PrepareProgress
 from simulator.data.synthetic import load_synthetic
-from simulator.data.text import load_text
+from simulator.data.text_dataset import load_text
 from simulator.data.tokenizers import ready
 from simulator.experiment.schema.data import ClustersData, Data, SyntheticData, TrainedTokenizer
 from simulator.host.errors import SettingError

@@ -32,7 +32,7 @@ from simulator.data.progress import PrepareProgress, silent
 from simulator.data.sources import Corpus, TextDocument, open_corpus
 from simulator.data.tokenizers import Encoded, Encoder, HuggingFace, ready, token_dtype, train_bpe
 from simulator.experiment.schema.data import DocumentData, TrainedTokenizer
-from simulator.host.cache import cache_folder
+from simulator.host.cache_folder import cache_folder
 from simulator.host.errors import SettingError
 from simulator.host.files import locked, put, write_file
 

@@ -16,7 +16,6 @@ from simulator.experiment.schema.section import ConflictError, Conflicts
 from simulator.experiment.yaml_text import Key
 from simulator.host.mappings import MISSING, lookup
 
-"""Sections that can be given names of one's own."""
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 _SENTENCES = {
     "bool_parsing": "expected true or false",

@@ -18,7 +18,7 @@ import stat
 import warnings
 from pathlib import Path
 
-from simulator.host.cache import cache_folder
+from simulator.host.cache_folder import cache_folder
 from simulator.host.errors import SettingError
 from simulator.host.files import locked
 from simulator.host.jax_setup import jax_option, set_jax_option

@@ -4,7 +4,7 @@ from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.model import ModelCosts, ModelError
-from simulator.learning.optimizers.defaults import as_used
+from simulator.learning.optimizers.as_used import as_used
 from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
 from simulator.learning.optimizers.inner import build_inner, learning_rates, warmup_cosine
 from simulator.learning.optimizers.outer import build_outer, outer_optimizers, register_outer

@@ -4,7 +4,7 @@ Orbax is loaded when a checkpoint is written or read.
 """
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
-from simulator.record.files import check_kind, read_json, to_json, write_summary
+from simulator.record.json_files import check_kind, read_json, to_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from simulator.host.kinds import ABSENCES
+from simulator.host.event_kinds import ABSENCES
 
 
 def absences(faults: pd.DataFrame, end_s: float) -> pd.DataFrame:

@@ -7,6 +7,18 @@
 
 A checkpoint is whole or absent. One whose files are not those of its manifest
 is passed over for the one before it.
+
+Of a simulation (`simulation.run.Run._state`) the arrays are
+
+    version.N       versions of the parameters that somebody still needs: 0 is the server's, others were pulled
+    outer           state of the outer optimizer
+    inner.W         inner optimizer state of worker W
+    result.R        result of round R, computed and not yet processed
+    losses.rounds, non_finite.rounds, losses.evaluations    reports of training, from which a record is made again
+
+and the facts: which round pulled which version, which are computed, whose settings these are (`identity`), versions,
+devices and data (`made_with`), the causal hash of the events so far, host time and reused training. Rounds under way
+and the clock are not kept: the events are simulated again.
 """
 
 import errno
@@ -22,8 +34,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.host.files import atomic_path, naming, refusal
-from simulator.record.files import digest_of, read_json, to_json
-from simulator.record.kinds import Facts, Updates
+from simulator.record.file_models import Facts, Updates
+from simulator.record.json_files import digest_of, read_json, to_json
 from simulator.record.schema import RecordError
 
 FORMAT = 1

@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 
 from simulator.host.files import atomic_path, naming
-from simulator.record.files import check_kind, digest_of, load_json, plain, read, read_json, to_json
+from simulator.record.file_models import Described, Summary
 from simulator.record.html import curve_svg, mapping_html
-from simulator.record.kinds import Described, Summary
+from simulator.record.json_files import check_kind, digest_of, load_json, plain, read, read_json, to_json
 from simulator.record.logs import FaultLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,

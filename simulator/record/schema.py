@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
-from simulator.host.kinds import Outcome
+from simulator.host.event_kinds import Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 FAULTS: Mapping[str, str] = {

@@ -20,7 +20,7 @@ from simulator.report.axes import Against
 from simulator.report.baselines import baseline_of
 from simulator.report.comparison import comparison, comparison_markdown, comparison_table
 from simulator.report.curves import perplexity_curves
-from simulator.report.files import (
+from simulator.report.figure_files import (
     FIGURES,
     Drawing,
     FigureKind,

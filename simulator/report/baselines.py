@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simulator.record import Result, RunRecord
-from simulator.report.given import Results, results_of
+from simulator.report.arguments import Results, results_of
 from simulator.report.group_keys import ReportError, key_value
 from simulator.report.grouping import Group
 

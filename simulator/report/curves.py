@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.host.format import significant
+from simulator.report.arguments import Records
 from simulator.report.axes import Against, Unit, axis_of, draw_color_bar, log_perplexity_axis, plain_ticks
 from simulator.report.fonts import drawable
-from simulator.report.given import Records
 from simulator.report.group_styles import GroupStyles, group_styles
 from simulator.report.grouping import group_records
 from simulator.report.money import currency_of

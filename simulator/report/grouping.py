@@ -11,7 +11,7 @@ import pandas as pd
 from simulator.host.mappings import flattened
 from simulator.host.text import plural
 from simulator.record import FACTS, FILES, RunRecord, identity_of, settings_of
-from simulator.report.given import Records, Results, records_of, results_of
+from simulator.report.arguments import Records, Results, records_of, results_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key

@@ -15,9 +15,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from simulator.host import format as human
 from simulator.record import RunRecord
+from simulator.report.arguments import Records, records_of
 from simulator.report.axes import Against, color_norm, draw_color_bar, unit_of
 from simulator.report.fonts import drawable
-from simulator.report.given import Records, records_of
 from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
 from simulator.report.grouping import Group, group_records, run_labels, short_names
 from simulator.report.money import currency_of, money

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import Bill, RecordError, Result, RunRecord, bill_of, currency_named, gives_prices
-from simulator.report.given import Records, Results, one_record, records_of, results_of
+from simulator.report.arguments import Records, Results, one_record, records_of, results_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, run_labels, with_keys
 from simulator.report.seeds import spread

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from simulator.record import RunRecord
+from simulator.report.arguments import Records
 from simulator.report.axes import Against
-from simulator.report.given import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.money import currency_of, has_prices, money

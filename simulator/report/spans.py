@@ -8,7 +8,7 @@ import pandas as pd
 
 from simulator.record import RunRecord
 from simulator.record.absences import absences
-from simulator.report.given import Records, one_record
+from simulator.report.arguments import Records, one_record
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
 from simulator.report.worker_bins import sample_workers, workers_of

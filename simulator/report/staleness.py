@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from simulator.report.arguments import Records
 from simulator.report.axes import plain_ticks
-from simulator.report.given import Records
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.style import (
     COLORS,

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from simulator.host import format as human
 from simulator.record import RunRecord
+from simulator.report.arguments import Records, records_of
 from simulator.report.axes import Against
 from simulator.report.baselines import baseline_of, baseline_runs
-from simulator.report.given import Records, records_of
 from simulator.report.grouping import each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained

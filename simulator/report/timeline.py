@@ -10,8 +10,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from simulator.host.format import duration
+from simulator.report.arguments import Records, one_record
 from simulator.report.axes import Unit, plain_ticks, unit_of
-from simulator.report.given import Records, one_record
 from simulator.report.spans import ABSENT, ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (
     LOST,

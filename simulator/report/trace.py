@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from simulator.host.files import atomic_path
 from simulator.record import RunRecord
-from simulator.report.given import Records, records_of
+from simulator.report.arguments import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
 from simulator.report.spans import ABSENT, SPANS, spans_of

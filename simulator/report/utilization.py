@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from simulator.record import RunRecord
-from simulator.report.given import Records
+from simulator.report.arguments import Records
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.spans import ABSENT, LOST, SPANS, spans_of
 from simulator.report.style import (

@@ -13,7 +13,7 @@ from rich.text import Text
 from simulator.host.format import count, percent, perplexity
 from simulator.host.text import visible
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
-from simulator.record.kinds import Summary
+from simulator.record.file_models import Summary
 from simulator.report.terminal_table import TerminalTable
 from simulator.sweep.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.sweep.outcomes import read_failure

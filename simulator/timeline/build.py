@@ -14,17 +14,10 @@ from simulator.experiment.schema.policies import (
     NamedSynchronization,
 )
 from simulator.timeline.config import TimelineConfig
+from simulator.timeline.policies.local_steps import MeasuredSpeed, StepsChoice, dynamic_steps, fixed_steps
 from simulator.timeline.policies.registered import RegisteredShards, RegisteredSteps, RegisteredSynchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
-from simulator.timeline.policies.synchronization import (
-    Asynchronous,
-    Barrier,
-    MeasuredSpeed,
-    StepsChoice,
-    SynchronizationPolicy,
-    dynamic_steps,
-    fixed_steps,
-)
+from simulator.timeline.policies.synchronization import Asynchronous, Barrier, SynchronizationPolicy
 from simulator.timeline.timeline import Timeline
 
 

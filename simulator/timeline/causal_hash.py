@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable
 from typing import get_args
 
-from simulator.host.kinds import Outcome
+from simulator.host.event_kinds import Outcome
 from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
 
 _ROUND = struct.Struct("<cqqqqq")

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from simulator.timeline.policies.local_steps import StepsChoice
 from simulator.timeline.policies.shard_choice import ShardChoice
-from simulator.timeline.policies.synchronization import StepsChoice, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import SynchronizationPolicy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from simulator.cluster import Nanoseconds
-from simulator.host.kinds import FaultKind, Outcome
+from simulator.host.event_kinds import FaultKind, Outcome
 
 
 class Round(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import simpy
 
 from simulator.cluster import ClusterModel, Episodes, Nanoseconds, nanoseconds, seconds
-from simulator.host.kinds import ABSENCES, FaultKind, Outcome
+from simulator.host.event_kinds import ABSENCES, FaultKind, Outcome
 from simulator.host.random_streams import numpy_stream
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import simpy
 
 from simulator.cluster import Absence, ClusterModel, Nanoseconds, nanoseconds, seconds
-from simulator.host.kinds import FaultKind
+from simulator.host.event_kinds import FaultKind
 from simulator.timeline.events import Arrival, Event, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.data import TextDataset, document_clusters, load_dataset, token_store
-from simulator.data import text as text_module
+from simulator.data import text_dataset as text_module
 from simulator.data.document_clusters import cluster_documents
 from simulator.data.partition import Division, deal, divide, unigram_divergences
 from simulator.data.store import TokenStore
-from simulator.data.text import divergences
+from simulator.data.text_dataset import divergences
 from simulator.data.token_streams import StoredStream
 from simulator.experiment.schema.data import DocumentData, JsonLinesData, StdlibData, TextData, TfdsData
 from simulator.host.errors import SettingError

@@ -7,7 +7,7 @@ import pytest
 from corpora import texts, write
 
 from simulator.data.sources.stdlib import open_standard_library
-from simulator.data.sources.text import Unit, open_text_files
+from simulator.data.sources.text_files import Unit, open_text_files
 from simulator.host.errors import SettingError
 
 

@@ -25,7 +25,7 @@ from simulator.data.sources import Corpus, TextDocument
 from simulator.data.store import TokenStore, encoder_of
 from simulator.data.tokenizers import Bytes, Encoded
 from simulator.experiment.schema.data import GroupedPartition, TextData
-from simulator.host.cache import cache_folder
+from simulator.host.cache_folder import cache_folder
 from simulator.host.errors import SettingError
 from tests.data import killing
 

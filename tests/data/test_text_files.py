@@ -14,7 +14,7 @@ import pytest
 from corpora import zstandard
 
 from simulator.data.sources.records import open_json_lines
-from simulator.data.sources.text import open_text_files
+from simulator.data.sources.text_files import open_text_files
 from simulator.host.errors import SettingError
 
 CODECS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard, ".bz2": bz2.compress, ".xz": lzma.compress}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from experiment_files import experiment
 
-from simulator.experiment.notes import notes
+from simulator.experiment.settings_without_effect import notes
 
 FULL = "decides time, bytes and cost; what is learned is as if every number were sent in full"
 FAST = {"bandwidth": "1Gbit/s"}

@@ -6,7 +6,7 @@ from typing import get_args
 import pandas as pd
 import pytest
 
-from simulator.host.kinds import FaultKind
+from simulator.host.event_kinds import FaultKind
 from simulator.record import (
     FAULT_COLUMNS,
     FAULTS,

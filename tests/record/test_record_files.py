@@ -16,7 +16,7 @@ import pytest
 from simulator.experiment import Point
 from simulator.progress.trackers import TensorBoard
 from simulator.record import Checkpoint, Checkpoints, RecordError, RunRecord, read_json, read_summaries
-from simulator.record.files import write_summary
+from simulator.record.json_files import write_summary
 from simulator.report import save_table, write_trace
 from simulator.report.page import write_report
 from simulator.sweep.executors.ray_node import FileReceiver

@@ -16,7 +16,7 @@ from simulator import Cache, simulate
 from simulator.cluster import nanoseconds
 from simulator.experiment import Experiment, SimulationError
 from simulator.experiment.file import merge
-from simulator.host.kinds import ABSENCES
+from simulator.host.event_kinds import ABSENCES
 from simulator.record import RunRecord
 from simulator.simulation.simulate import Simulation, TrainerKind
 from simulator.timeline import Dispatched, Fault, Lost, NoProgressError, Shortened, Timeline, Update

@@ -3,7 +3,7 @@
 from simulator.data.sources.corpus import Corpus, TextDocument
 from simulator.data.sources.records import open_json_lines, open_parquet
 from simulator.data.sources.stdlib import open_standard_library
-from simulator.data.sources.text import open_text_files
+from simulator.data.sources.text_files import open_text_files
 from simulator.data.sources.tfds import open_tfds
 from simulator.experiment.schema.data import (
     DocumentData,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simulator.data.sources.corpus import Corpus, TextDocument, group_name, value_within
-from simulator.data.sources.files import matching_files, open_bytes, open_parquet_file, reading, stamp
+from simulator.data.sources.input_files import matching_files, open_bytes, open_parquet_file, reading, stamp
 from simulator.experiment.problems import nearest
 from simulator.host.errors import SettingError
 from simulator.host.mappings import MISSING

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from simulator.data.sources.corpus import Corpus, TextDocument
-from simulator.data.sources.files import stamp_of
+from simulator.data.sources.input_files import stamp_of
 from simulator.host.errors import SettingError
 
 _OTHER_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "config-*")

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from simulator.data.sources.corpus import Corpus, TextDocument, group_name, value_within
-from simulator.data.sources.files import Stamp, open_parquet_file, stamp_of
+from simulator.data.sources.input_files import Stamp, open_parquet_file, stamp_of
 from simulator.experiment.problems import nearest
 from simulator.experiment.schema.data import TfdsData
-from simulator.host.cache import cache_folder
+from simulator.host.cache_folder import cache_folder
 from simulator.host.errors import SettingError
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")

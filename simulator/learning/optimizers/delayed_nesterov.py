@@ -1,7 +1,7 @@
-"""Outer optimizers: what the server does with pseudo-gradients.
+"""Delayed Nesterov and the buffer (FedBuff), which optax lacks among what can be outer optimizers.
 
 Any optax transform can be one. A pseudo-gradient points from where a worker ended to where it started, so it takes a
-gradient's place and sign. This module has those that optax lacks.
+gradient's place and sign.
 """
 
 from typing import Any, NamedTuple

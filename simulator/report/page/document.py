@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from simulator.host.files import atomic_path
-from simulator.report.given import Records
+from simulator.report.arguments import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import group_records
 from simulator.report.page import figures, sections

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.experiment import SimulationError, registry
+from simulator.timeline.policies.local_steps import Speeds
 from simulator.timeline.policies.shard_choice import Assignments
-from simulator.timeline.policies.synchronization import ServerView, Speeds, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
 
 _Number = TypeVar("_Number", bound=np.generic)
 

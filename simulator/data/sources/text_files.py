@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Literal
 
 from simulator.data.sources.corpus import Corpus, TextDocument
-from simulator.data.sources.files import matching_files, open_bytes, reading, stamp, text_size
+from simulator.data.sources.input_files import matching_files, open_bytes, reading, stamp, text_size
 from simulator.host.errors import SettingError
 
 Unit = Literal["file", "paragraph", "line"]

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from simulator.host.files import atomic_path
+from simulator.report.arguments import Records
 from simulator.report.axes import Against
 from simulator.report.curves import perplexity_curves
-from simulator.report.given import Records
 from simulator.report.group_keys import ReportError
 from simulator.report.group_styles import is_scaled
 from simulator.report.grouping import Group, group_records, only
