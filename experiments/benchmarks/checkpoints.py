@@ -21,7 +21,7 @@ from rich.table import Table
 
 from simulator import Cache, load, simulate, use_cpu_cores
 from simulator.simulation.checkpointer import Checkpointer
-from simulator.simulation.simulate import Simulation
+from simulator.simulation.run import Run
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 VARIANT = "delayed Nesterov"
@@ -62,7 +62,7 @@ def main() -> None:
     cache, fetching, writing = Cache(), Stopwatch(), Stopwatch()
     short = experiment.budget.model_copy(update={"local_steps": 200})
     simulate(experiment.model_copy(update={"budget": short}), cache=cache)  # compiles
-    fetching.watch(Simulation, "_state")
+    fetching.watch(Run, "_state")
     writing.watch(Checkpointer, "save")
     taken: dict[bool, list[float]] = {True: [], False: []}
     for number in range(2 * arguments.repeats):

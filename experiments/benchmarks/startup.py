@@ -29,7 +29,7 @@ QUICKSTART = str(ROOT / "experiments/quickstart.yaml")
 COMMAND = "from simulator.cli.main import main; main()"
 FIRST_ARRIVAL = f"""
 import os
-from simulator import live  # which `run` loads too
+from simulator.progress import live  # which `run` loads too
 def advanced(self, progress):
     import jax
     jax.block_until_ready(jax.live_arrays())

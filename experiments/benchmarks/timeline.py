@@ -50,7 +50,7 @@ from simulator.timeline import (
     Lost,
     Proportional,
     Shortened,
-    Synchronization,
+    SynchronizationPolicy,
     Timeline,
     TimelineConfig,
     Update,
@@ -74,7 +74,7 @@ class Case(NamedTuple):
       record: whether the tables of a run are filled.
     """
 
-    synchronization: Synchronization = Asynchronous(1.0)
+    synchronization: SynchronizationPolicy = Asynchronous(1.0)
     load: float = 0.0
     jitter: float = 0.0
     faults: dict[str, Any] | None = None

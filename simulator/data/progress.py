@@ -1,4 +1,4 @@
-"""PrepareProgress callbacks of long work on data."""
+"""Progress callbacks of long work on data."""
 
 from collections.abc import Callable
 

@@ -85,7 +85,11 @@ def put(made: Path, path: Path) -> None:
     if made.is_dir() and path.is_dir():
         shutil.rmtree(path)
     made.replace(path)
-    _sync(path.parent)
+    try:
+        _sync(path.parent)
+    except OSError as error:  # some file systems know no such thing; the file itself is there
+        if error.errno not in (errno.EINVAL, errno.EACCES, errno.EPERM):
+            raise
 
 
 def _sync(path: Path) -> None:

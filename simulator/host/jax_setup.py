@@ -105,7 +105,7 @@ def load_jax() -> None:
     try:
         import jax  # noqa: F401  # only what needs it waits for it
     except (RuntimeError, ValueError) as error:
-        _refuse(str(error))
+        raise SettingError("", None, f"JAX cannot be used: {error}") from error
 
 
 def _refuse(why: str) -> NoReturn:

@@ -150,7 +150,7 @@ def sizes_of(
       params: shapes and dtypes.
       outer_state: likewise.
       arrays: the data, on the host or a device.
-      examples: those of one local step, as `Feed` gives them.
+      examples: those of one local step, as `RoundData` gives them.
       evaluated: how many there are in one forward pass of the evaluation.
     """
     inner: OptState = jax.eval_shape(recipe.initial_state, params)

@@ -51,7 +51,7 @@ class Setup:
         """The data set.
 
         Raises:
-          DataError: the data cannot be read or do not suffice.
+          SettingError: the data cannot be read or do not suffice.
         """
         experiment, cache, context = self.experiment, self.cache, context_of(self.experiment)
 
@@ -74,7 +74,7 @@ class Setup:
         """Number of examples of each shard, None if all have as many: then no data are read.
 
         Raises:
-          DataError: the data cannot be read or do not suffice.
+          SettingError: the data cannot be read or do not suffice.
         """
         data = self.experiment.data
         return self.dataset.shard_sizes if isinstance(data, TextSource) and not data.even else None

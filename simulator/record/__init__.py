@@ -3,8 +3,8 @@
 Orbax is loaded when a checkpoint is written or read.
 """
 
-from simulator.record.checkpoints import Checkpoint, Checkpoints, kept_updates
-from simulator.record.json_files import check_kind, read_json, to_json, write_summary
+from simulator.record.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, kept_updates
+from simulator.record.json_files import check_kind, read_json, to_json, write_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
@@ -59,6 +59,7 @@ __all__ = [
     "RunRecord",
     "bill_of",
     "check_kind",
+    "checkpoint_folders",
     "currency_named",
     "differences",
     "failure",
@@ -77,5 +78,6 @@ __all__ = [
     "summarize_rounds",
     "to_json",
     "worker_table",
+    "write_json",
     "write_summary",
 ]

@@ -5,8 +5,7 @@
       facts.json                  everything else
       manifest.json               the sha256 of every other file
 
-A checkpoint is whole or absent. One whose files are not those of its manifest
-is passed over for the one before it.
+A checkpoint is whole or absent. One whose files are not those of its manifest is passed over for the one before it.
 
 Of a simulation (`simulation.run.Run._state`) the arrays are
 
@@ -85,12 +84,12 @@ class Checkpoints:
             _save_arrays(new / _ARRAYS, checkpoint.arrays)
             (new / _FACTS).write_text(to_json(facts, _FACTS), encoding="utf-8")
             (new / _MANIFEST).write_text(to_json(_digests(new), _MANIFEST), encoding="utf-8")
-        for old in _newest_first(self._folder)[self._keep :]:
+        for old in checkpoint_folders(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
         """Returns the newest complete checkpoint, None if there is none."""
-        for folder in _newest_first(self._folder):
+        for folder in checkpoint_folders(self._folder):
             try:
                 return _read(folder)
             except RecordError as error:
@@ -98,7 +97,8 @@ class Checkpoints:
         return None
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """Returns the folders of the checkpoints that a folder holds, the newest first."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if path.name.isdecimal() and path.is_dir()), reverse=True)
 
@@ -136,7 +136,7 @@ def kept_updates(folder: Path) -> int | None:
     Raises:
       RecordError: it cannot be read.
     """
-    newest = next(iter(_newest_first(folder)), None)
+    newest = next(iter(checkpoint_folders(folder)), None)
     return None if newest is None else int(_read_facts(newest, Updates)["updates"])
 
 

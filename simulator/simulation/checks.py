@@ -117,7 +117,6 @@ class Shortages:
         return [problem for _, (_, problem) in sorted(self._found.items())]
 
 
-_REPORTED = (SettingError,)
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
 
 

@@ -5,12 +5,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from simulator.experiment import ExperimentError, Problem
-from simulator.host.files import atomic_path, is_locked, locked, naming
+from simulator.host.files import is_locked, locked, naming
 from simulator.host.signals import Interrupted
-from simulator.record import TRIALS_FOLDER, to_json
+from simulator.record import TRIALS_FOLDER
 
 LOCK_FILE = ".lock"
 CHECKPOINTS = "checkpoints"
@@ -131,17 +130,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def taken(folder: Path) -> bool:
     """Returns whether a process is at work in a folder."""
     return is_locked(folder / LOCK_FILE)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file atomically; NaN and infinity become null.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    text = to_json(content, path.name)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def remove_interim_files(folder: Path) -> None:

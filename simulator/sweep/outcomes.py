@@ -10,8 +10,8 @@ import pydantic
 
 from simulator.experiment import ExperimentError, SimulationError
 from simulator.host.text import plural, system_error
-from simulator.record import RecordError, RunRecord, read_json
-from simulator.sweep.folder import ERROR_FILE, write_json
+from simulator.record import RecordError, RunRecord, read_json, write_json
+from simulator.sweep.folder import ERROR_FILE
 from simulator.sweep.plan import PlannedRun
 
 

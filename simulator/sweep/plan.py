@@ -9,8 +9,8 @@ from typing import Any
 import pydantic
 
 from simulator.experiment import Experiment, Point, SimulationError
-from simulator.record import RecordError, check_kind, read_json
-from simulator.sweep.folder import SWEEP_FILE, write_json
+from simulator.record import RecordError, check_kind, read_json, write_json
+from simulator.sweep.folder import SWEEP_FILE
 
 _FORMAT = 1
 

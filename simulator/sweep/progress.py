@@ -11,8 +11,8 @@ import pydantic
 
 from simulator.progress.live import LiveView, RunView
 from simulator.progress.observer import Observer, Progress
-from simulator.record import read_json
-from simulator.sweep.folder import PROGRESS_FILE, write_json
+from simulator.record import read_json, write_json
+from simulator.sweep.folder import PROGRESS_FILE
 from simulator.sweep.plan import PlannedRun
 
 _SAVED_EVERY_S = 1.0

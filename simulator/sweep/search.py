@@ -14,8 +14,7 @@ from simulator.experiment import ExperimentError, Point, Problem, SimulationErro
 from simulator.experiment.sweep import Search
 from simulator.host.signals import Interrupted
 from simulator.host.text import plural
-from simulator.record import TRIALS_FOLDER, failure, read_json
-from simulator.sweep.folder import write_json
+from simulator.record import TRIALS_FOLDER, failure, read_json, write_json
 from simulator.sweep.outcomes import Outcome, PointFinished
 
 TUNING_FILE = "tuning.json"

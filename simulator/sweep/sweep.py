@@ -10,7 +10,7 @@ from rich.console import Console
 from simulator.experiment import Experiments, Point, points_of
 from simulator.host.signals import Interrupted, StopSignals
 from simulator.host.text import plural
-from simulator.learning import Cache
+from simulator.learning import Cache, Setup
 from simulator.progress.live import LiveView
 from simulator.progress.profiler import Profile
 from simulator.progress.trackers import Tracker, track
@@ -86,8 +86,6 @@ class Sweep:
 
     def _weights(self) -> list[float]:
         """Returns the cost of each point: operations, as far as the budget tells."""
-        from simulator.learning import Setup
-
         costs = [Setup(point.experiment, self.cache).costs.flops_per_step for point in self.points]
         steps = [point.experiment.budget.local_steps for point in self.points]
         if any(each is None for each in steps):

@@ -7,7 +7,7 @@ from corpora import store_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from simulator.data import TextDataset, load_dataset, text, windows
+from simulator.data import TextDataset, load_dataset, text_dataset, windows
 from simulator.data.token_streams import StoredStream
 from simulator.data.tokenizers import token_dtype
 from simulator.data.windows import Text, cut_windows
@@ -200,7 +200,7 @@ def test_auto_goes_by_the_size_and_the_others_do_not(tmp_path: Path, feed: str, 
 def test_more_tokens_than_addresses_stay_on_the_host_unless_they_must_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for module in (windows, text):
+    for module in (windows, text_dataset):
         monkeypatch.setattr(module, "MOST_ADDRESSES", 300)
     assert corpus_of(tmp_path, "auto", np.inf).on_host is not None
     with pytest.raises(

@@ -26,7 +26,7 @@ def test_every_figure_has_a_table():
         name
         for name in report.__all__
         if inspect.isfunction(function := getattr(report, name))
-        and inspect.signature(function, eval_str=True).return_annotation is report.files.Figure
+        and inspect.signature(function, eval_str=True).return_annotation is report.figure_files.Figure
     }
     assert drawn == set(FIGURES)
     for name in FIGURES.values():

@@ -13,7 +13,7 @@ from typing import Any
 
 from simulator.host.files import atomic_path
 from simulator.report.arguments import Records
-from simulator.report.group_keys import ReportError
+from simulator.report.group_keys import ReportError, one_line
 from simulator.report.grouping import group_records
 from simulator.report.page import figures, sections
 from simulator.report.page.curves import axes, curves, curves_of_runs, note_on_curves
@@ -83,7 +83,7 @@ def report_page(records: Records, *, targets: Sequence[float] = (), unfinished: 
     data = {
         "template": figures.TEMPLATE,
         "looks": looks,
-        "axes": {axis.key: {"title": escaped(axis.title), "curves": curves(groups, axis)} for axis in found},
+        "axes": {one_line(axis.key): {"title": escaped(axis.title), "curves": curves(groups, axis)} for axis in found},
         "runs": curves_of_runs(groups, found),
         "note": note_on_curves(groups),
         "levels": figures.levels(groups, wanted),

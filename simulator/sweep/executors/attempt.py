@@ -8,7 +8,7 @@ from typing import Protocol
 
 from simulator.host.signals import Interrupted, StopSignals
 from simulator.host.text import plural
-from simulator.record import kept_updates
+from simulator.record import RecordError, kept_updates
 from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, PROGRESS_FILE
 from simulator.sweep.outcomes import Failure, Outcome, PointFinished, read_failure
 from simulator.sweep.plan import Task
@@ -81,7 +81,10 @@ class Attempt:
         """Describes the progress of the point under way, as a list of one; empty if none is."""
         for run in self._left[:1]:
             if (self._folder / run.folder / PROGRESS_FILE).exists():
-                updates = kept_updates(self._folder / run.folder / CHECKPOINTS) or 0
+                try:
+                    updates = kept_updates(self._folder / run.folder / CHECKPOINTS) or 0
+                except RecordError:  # a damaged one is said when the point is resumed
+                    updates = 0
                 return [f"{run.label} stands after {plural(updates, 'server update')}"]
         return []
 

@@ -70,6 +70,9 @@ class ProcessPool:
                 yield attempt, LostProcess(f"the process that simulated it {process.end()}")
                 continue
             self._idle.append(process)
+            if isinstance(error, OSError):  # such as a disk on which a point's error cannot be written
+                yield attempt, LostProcess(str(error), is_final=True)
+                continue
             if error is not None:
                 raise error
             if not future.result():  # somebody has told it to end

@@ -123,9 +123,10 @@ class RayPool:
     def ended(self, timeout_s: float) -> Iterator[tuple[Attempt, LostProcess | None]]:
         """Takes the files that have come; yields the attempts that have ended, after all of their files."""
         ended, _ = self._ray.wait(list(self._attempts), timeout=timeout_s)
-        for number, point, path, content in self._pieces.get_nowait_batch(self._pieces.qsize()):
-            if number in self._receivers:  # else of a machine that was given up
-                self._receivers[number][point].add(path, content)
+        while pieces := self._pieces.get_nowait_batch(self._pieces.qsize()):
+            for number, point, path, content in pieces:
+                if number in self._receivers:  # else of a machine that was given up
+                    self._receivers[number][point].add(path, content)
         for reference in ended:
             number, attempt = self._attempts.pop(reference)
             del self._receivers[number]

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from simulator.experiment import SimulationError
-from simulator.host.files import naming
+from simulator.host.files import naming, put
 from simulator.host.versions import versions
-from simulator.record import SUMMARY_FILE
+from simulator.record import SUMMARY_FILE, checkpoint_folders
 from simulator.sweep.executors.environment import ProcessEnvironment
 from simulator.sweep.executors.task_process import simulate
 from simulator.sweep.folder import CHECKPOINTS, ERROR_FILE, PROGRESS_FILE, remove_interim_files
@@ -86,7 +86,7 @@ class FileSender:
     def __init__(self, task: Task, folder: Path, send: Send):
         self._folder, self._send = folder, send
         self._left = [run.folder for run in task.runs if run.index not in task.known]
-        self._sent = {path for name in self._left for path in checkpoints(folder / name)}
+        self._sent = {path for name in self._left for path in checkpoint_folders(folder / name / CHECKPOINTS)}
         self._progress = b""
 
     def send_new(self) -> None:
@@ -94,22 +94,28 @@ class FileSender:
         while self._left:
             point = self._folder / self._left[0]
             if (point / SUMMARY_FILE).exists():
-                self._send_all(point, "", point, [path for path in point.iterdir() if path.is_file()])
+                self._send_all(point, "", point, record_files(point))
             elif (point / ERROR_FILE).exists():
                 self._send_all(point, "", point, [point / ERROR_FILE])
             else:
-                with contextlib.suppress(FileNotFoundError, shutil.Error):  # it is over, or there is a newer checkpoint
+                with contextlib.suppress(FileNotFoundError):  # it is over
                     self._send_state(point)
                 return
             self._left.pop(0)
             self._progress = b""
 
     def _send_state(self, point: Path) -> None:
-        newest = next(iter(checkpoints(point)), None)
+        kept = point / CHECKPOINTS
+        newest = next(iter(checkpoint_folders(kept)), None)
         if newest is not None and newest not in self._sent:
             with tempfile.TemporaryDirectory(dir=self._folder) as links:  # the simulation removes it at any time
-                whole = Path(shutil.copytree(newest, Path(links, newest.name), copy_function=os.link))
-                if checkpoints(point)[:1] != [newest]:  # some of it may have been removed already
+                try:
+                    whole = Path(shutil.copytree(newest, Path(links, newest.name), copy_function=_link))
+                except (FileNotFoundError, shutil.Error):
+                    if checkpoint_folders(kept)[:1] == [newest]:
+                        raise
+                    return  # it has been removed
+                if checkpoint_folders(kept)[:1] != [newest]:  # some of it may have been removed already
                     return
                 files = [path for path in whole.rglob("*") if path.is_file()]
                 self._send_all(point, newest.relative_to(point).as_posix(), whole, files)
@@ -129,8 +135,15 @@ class FileSender:
 def files_of(point: Path) -> list[Path]:
     """Returns the existing files of a point, as `carry_out` takes them: its record, or its checkpoint."""
     if (point / SUMMARY_FILE).exists():
-        return [path for path in point.iterdir() if path.is_file()]
-    return [path for newest in checkpoints(point)[:1] for path in newest.rglob("*") if path.is_file()]
+        return record_files(point)
+    return [
+        path for newest in checkpoint_folders(point / CHECKPOINTS)[:1] for path in newest.rglob("*") if path.is_file()
+    ]
+
+
+def record_files(point: Path) -> list[Path]:
+    """Returns the files of a finished point's record; its progress may be removed at any time."""
+    return [path for path in point.iterdir() if path.is_file() and path.name != PROGRESS_FILE]
 
 
 def pieces_of(path: Path) -> Iterator[bytes]:
@@ -141,11 +154,14 @@ def pieces_of(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def checkpoints(point: Path) -> list[Path]:
-    """Returns a point's checkpoints, the newest first."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted((path for path in (point / CHECKPOINTS).iterdir() if path.name.isdecimal()), reverse=True)
-    return []
+def _link(source: str, target: str) -> None:
+    """Links a file, or copies it where the file system knows no links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
 
 
 class FileReceiver:
@@ -178,15 +194,14 @@ class FileReceiver:
     def _take_checkpoint(self, path: str) -> None:
         final = self._point / path
         final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(final, ignore_errors=True)
-        (self._incoming / path).rename(final)
-        for old in checkpoints(self._point)[self._keep :]:
+        put(self._incoming / path, final)
+        for old in checkpoint_folders(self._point / CHECKPOINTS)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
     def _take_files(self) -> None:
         names = sorted(path.name for path in self._incoming.iterdir() if path.is_file())
         for name in sorted(names, key=lambda name: name == SUMMARY_FILE):  # with which a record is whole
-            (self._incoming / name).replace(self._point / name)
+            put(self._incoming / name, self._point / name)
         if SUMMARY_FILE in names:
             remove_interim_files(self._point)
         elif ERROR_FILE in names:

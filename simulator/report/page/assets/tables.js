@@ -8,8 +8,12 @@
     id("theme").textContent = dark ? "Light" : "Dark";
     id("theme").setAttribute("aria-pressed", String(dark));
   }
-  id("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "light"));
-  prefers.addEventListener("change", () => setTheme(prefers.matches));
+  let chosen = false; // a choice outlasts a change of the system's
+  id("theme").addEventListener("click", () => {
+    chosen = true;
+    setTheme(document.documentElement.dataset.theme === "light");
+  });
+  prefers.addEventListener("change", () => chosen || setTheme(prefers.matches));
   setTheme(prefers.matches);
 
   const FIRST_ROWS = 200; // see page.css
