@@ -13,6 +13,7 @@ from simulator.timeline import (
     Barrier,
     FixedShard,
     LeastVisited,
+    MeasuredSpeed,
     Proportional,
     ServerView,
     dynamic_steps,
@@ -72,6 +73,20 @@ def test_dynamic_steps_are_whole_python_numbers():
 
 def test_fixed_steps_are_everybodys():
     assert fixed_steps(3, 50) == [50, 50, 50]
+
+
+def test_measured_speeds_are_exact_though_the_assumed_ones_are_whole_seconds():
+    speeds = MeasuredSpeed([1, 2], 10).new_choices()
+    assert [speeds.steps(worker) for worker in range(2)] == [10, 5]
+    speeds.observe(1, 1.5)
+    assert [speeds.steps(worker) for worker in range(2)] == [10, 6]
+    speeds.observe(0, 0.75)
+    assert [speeds.steps(worker) for worker in range(2)] == [10, 5]
+
+
+def test_a_shard_without_data_is_never_chosen():
+    choices = Proportional([0, 3, 1]).new_choices([0, 0, 0], np.random.default_rng(0))
+    assert {choices.assign(0, 1)[0] for _ in range(100)} == {1, 2}
 
 
 def test_proportional_starts_in_proportion_to_the_sizes():
