@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from simulator.sweep.engines import RETRIES
+
 _argument = functools.partial(typer.Argument, show_default=False)
 _option = functools.partial(typer.Option, show_default=False)
 
@@ -54,7 +56,7 @@ def run(
     memory: Annotated[str | None, _option(help="ray: memory of a task, such as 4GB")] = None,
     retries: Annotated[
         int, typer.Option(min=0, help="how often a point whose process or machine is gone is tried again")
-    ] = 2,
+    ] = RETRIES,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the points and an estimate of what they cost; simulate nothing")
     ] = False,

@@ -30,7 +30,7 @@ def cluster_documents(
     Kept in the cache folder. DiLoCo (Douillard et al., arXiv 2311.08105) clusters the features of a pretrained model
     instead.
     """
-    import sklearn
+    import sklearn  # here and below: takes long to load, and only clusters of documents need it
 
     documents = store.meta["documents"]
     if documents < clusters:

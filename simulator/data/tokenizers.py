@@ -103,7 +103,7 @@ class HuggingFace:
     """
 
     def __init__(self, content: bytes, path: str, end: str | None = None):
-        from tokenizers import Tokenizer as Tokens
+        from tokenizers import Tokenizer as Tokens  # here and below: bytes need no library
         from tokenizers import models
 
         try:

@@ -302,7 +302,7 @@ class WeightsAndBiases:
 
 class _WandbLog:
     def __init__(self, library: ModuleType, folder: Path, name: str, point: Point):
-        from simulator.learning import as_used
+        from simulator.learning import as_used  # loads JAX
 
         folder.mkdir(parents=True, exist_ok=True)
         config = as_used(point.experiment) | {"overrides": dict(point.overrides)}

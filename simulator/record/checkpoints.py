@@ -141,7 +141,7 @@ def kept_updates(folder: Path) -> int | None:
 
 
 def _checkpointer() -> Any:
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # takes a second to load, and only checkpoints need it
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of every file; what goes wrong is raised too
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))

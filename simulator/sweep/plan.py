@@ -83,7 +83,7 @@ def planned_runs(points: Sequence[Point]) -> list[PlannedRun]:
 def names_of(points: Sequence[Point]) -> list[str]:
     """Returns a file name for each point: its variant and the sweep's settings, by the last parts of clear paths."""
     from simulator.report import file_names  # loads matplotlib, which processes that simulate tasks do without
-    from simulator.report.grouping import short_names
+    from simulator.report.grouping import short_names  # loads matplotlib
 
     labels = []
     for point in points:

@@ -299,7 +299,7 @@ def _rounded(value: Any, search: Search) -> Any:
 
 def _optuna(path: str) -> Any:
     try:
-        import optuna
+        import optuna  # an extra
     except ImportError as error:
         message = "a search needs the library Optuna: install it with `pip install 'tardigrad[tune]'`"
         raise ExperimentError([Problem(f"sweep.{path}", message)]) from error

@@ -85,7 +85,7 @@ def _no_match(pattern: str, folders: Sequence[str]) -> SettingError:
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turns errors of reading a file into a SettingError that names the file and the remedy."""
-    from pyarrow import ArrowInvalid, ArrowNotImplementedError
+    from pyarrow import ArrowInvalid, ArrowNotImplementedError  # here and below: text files do without pyarrow
 
     try:
         yield

@@ -133,7 +133,7 @@ def open_parquet(patterns: Sequence[str], field: str, group_field: str | None = 
     checked = [_checked(path, field, group_field) for path, *_ in stamps]
 
     def documents() -> Iterator[TextDocument]:
-        import pyarrow as pa
+        import pyarrow as pa  # here and below: text files do without pyarrow
 
         for (path, *_), (_, text_at, group_at) in zip(stamps, checked, strict=True):
             folder, row = os.path.dirname(path), 0

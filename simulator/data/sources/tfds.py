@@ -71,7 +71,7 @@ def _builder(data: TfdsData) -> Any:
     if not _NAME.fullmatch(data.name):
         message = "is no name of a data set: write one such as lm1b, c4/en or c4/en:3.1.0"
         raise SettingError("data.name", data.name, message)
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds  # here and below: TFDS takes seconds to load
 
     folder = None if data.data_dir is None else os.path.expanduser(data.data_dir)
     where = folder or tfds.core.constants.DATA_DIR

@@ -92,7 +92,7 @@ def _of_file(path: str) -> Iterable[tuple[str, Any]]:
 def _of_record(path: str) -> Iterable[tuple[str, Any]]:
     """Yields the rows of a run's `faults.parquet`; an absence that lasts until its end lasts forever."""
     import pyarrow  # takes long to load, and few experiments have such a trace
-    import pyarrow.parquet
+    import pyarrow.parquet  # which a trace in YAML does not need
 
     content = io.BytesIO(read_bytes(path, "the trace"))
     try:

@@ -122,7 +122,7 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # plotly takes long to load, and only a page needs it
 
     return _embedded(get_plotlyjs()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
