@@ -249,12 +249,27 @@ def test_it_can_be_dark(page):
     assert paper(page) == (255, 255, 255)
 
 
-def test_it_follows_the_systems_colours(page):
+def reload(page):
+    """Loads the page again: nothing is chosen then."""
+    page.refresh()
+    wait(page, "return document.documentElement.dataset.ready")
+    page.execute_script("Report.drawAll()")
+
+
+def test_it_follows_the_systems_colours_until_a_theme_is_chosen(page):
+    reload(page)
     for scheme, shade in (("dark", 20), ("light", 255)):
         emulated = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
         wait(page, f"return document.documentElement.dataset.theme === '{scheme}'")
         assert paper(page) == (shade, shade, shade)
+    page.execute_script("document.getElementById('theme').click()")
+    for scheme in ("dark", "light"):
+        emulated = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
+        time.sleep(0.1)
+        assert page.execute_script("return document.documentElement.dataset.theme") == "dark"
+    reload(page)
 
 
 def test_a_phone_scrolls_tables_and_not_the_page(driver, folder):
@@ -274,6 +289,7 @@ def test_a_phone_scrolls_tables_and_not_the_page(driver, folder):
 
 
 def test_it_is_printed_whole_and_light(page):
+    reload(page)
     page.execute_script("document.getElementById('theme').click()")
     document = page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
     content = base64.b64decode(document["data"])
