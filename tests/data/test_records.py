@@ -294,7 +294,8 @@ def test_fields_in_objects_are_among_the_names_of_a_message(tmp_path, opened, fi
     with pytest.raises(SettingError) as caught:
         list(opened([path], field, group).documents())
     place, what = (path, "column") if opened is open_parquet else (f"{path}, line 1", "key")
-    assert message.format(place=place, what=what) in str(caught.value)
+    said = str(caught.value).replace("meta.source, meta.text", "meta.text, meta.source")  # older pyarrows sort fields
+    assert message.format(place=place, what=what) in said
 
 
 def test_of_a_large_row_group_only_a_part_is_in_memory(tmp_path):

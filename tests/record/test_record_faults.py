@@ -214,7 +214,7 @@ def test_an_unknown_fault_is_refused_by_name(fault):
         ({"fault": 0}, "column 'fault' has dtype int64, but its values must be of kind fault"),
         ({"fault": None}, "column 'fault' holds"),
         ({"worker": 0.5}, "column 'worker' has dtype float64, but its values must be of kind integer"),
-        ({"time_s": "now"}, "column 'time_s' has dtype str, but its values must be of kind real"),
+        ({"time_s": "now"}, "column 'time_s' has dtype (str|object), but its values must be of kind real"),
     ],
 )
 def test_faults_of_another_kind_are_refused(change, message):
