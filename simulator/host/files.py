@@ -40,7 +40,7 @@ def refusal(error: Exception, path: Path) -> OSError:
 
 
 @contextmanager
-def atomic_path(path: Path, *, directory: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, directory: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces `path` when the block ends well and is deleted otherwise.
 
     The folder around it is made when absent. A reader sees the old file or the new one, never a part of either, also
@@ -51,6 +51,7 @@ def atomic_path(path: Path, *, directory: bool = False) -> Iterator[Path]:
         path: Of the file or folder.
         directory: Whether it is a folder; then the temporary one is there already, in place of what a process that was
             killed has left.
+        durable: Whether it is to be there after a power failure, for which the disk is waited for.
 
     Raises:
         OSError: It cannot be written; names `path`.
@@ -69,7 +70,7 @@ def atomic_path(path: Path, *, directory: bool = False) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir()
             yield temporary
-            put(temporary, target)
+            put(temporary, target, durable=durable)
         except BaseException:
             if directory:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -78,13 +79,15 @@ def atomic_path(path: Path, *, directory: bool = False) -> Iterator[Path]:
             raise
 
 
-def put(made: Path, path: Path) -> None:
-    """Makes a file, or a folder with all that is in it, durable and renames it to `path`, in place of what is there."""
-    for each in [*made.rglob("*"), made]:
+def put(made: Path, path: Path, *, durable: bool = True) -> None:
+    """Renames a file, or a folder with all in it, to `path`, in place of what is there; durably, if need be."""
+    for each in [*made.rglob("*"), made] if durable else ():
         _sync(each)
     if made.is_dir() and path.is_dir():
         shutil.rmtree(path)
     made.replace(path)
+    if not durable:
+        return
     try:
         _sync(path.parent)
     except OSError as error:  # some file systems know no such thing; the file itself is there
@@ -100,9 +103,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replaces a file's content, text as UTF-8, by way of `atomic_path`."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

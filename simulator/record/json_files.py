@@ -115,9 +115,9 @@ def to_json(value: Any, where: str) -> str:
     return json.dumps(plain(value, where, finite=True), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` to a file that is whole or absent, see `to_json`."""
-    write_file(path, to_json(value, path.name))
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Writes `value` to a file that is whole or absent, see `to_json` and `atomic_path`."""
+    write_file(path, to_json(value, path.name), durable=durable)
 
 
 def write_summary(path: Path, summaries: Sequence[Mapping[str, Any]]) -> None:

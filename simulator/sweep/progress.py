@@ -103,7 +103,7 @@ class ProgressFile:
         return time.monotonic() >= self._saved_s + _SAVED_EVERY_S
 
     def _save(self, content: Mapping[str, Any]) -> None:
-        write_json(self._file, content)
+        write_json(self._file, content, durable=False)  # the simulation does not wait for the disk
         self._saved_s = time.monotonic()
 
 

@@ -201,7 +201,7 @@ class FileReceiver:
     def _take_files(self) -> None:
         names = sorted(path.name for path in self._incoming.iterdir() if path.is_file())
         for name in sorted(names, key=lambda name: name == SUMMARY_FILE):  # with which a record is whole
-            put(self._incoming / name, self._point / name)
+            put(self._incoming / name, self._point / name, durable=name != PROGRESS_FILE)
         if SUMMARY_FILE in names:
             remove_interim_files(self._point)
         elif ERROR_FILE in names:
