@@ -6,7 +6,7 @@ from rich.table import Table
 import models
 from simulator.cli.plugins import begin_jax
 from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
-from simulator.report.terminal_table import TerminalTable
+from simulator.host.terminal_table import TerminalTable
 
 
 def profiles() -> None:

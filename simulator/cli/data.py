@@ -16,8 +16,8 @@ from simulator.data import CorpusInfo, corpus_info, token_store
 from simulator.experiment import ExperimentError, Problem
 from simulator.experiment.schema.data import DocumentData, TextSource
 from simulator.host import format as human
+from simulator.host.terminal_table import TerminalTable
 from simulator.learning.model import context_of
-from simulator.report.terminal_table import TerminalTable
 
 _MOST_SHARDS = 32
 _SAMPLE = 77  # characters

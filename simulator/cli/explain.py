@@ -9,8 +9,8 @@ from rich.text import Text
 from simulator.cli.plugins import use_plugins
 from simulator.experiment.explain import Explanation, Keys, Meaning, Row
 from simulator.experiment.key_tree import ANY
+from simulator.host.terminal_table import TerminalTable
 from simulator.host.text import visible
-from simulator.report.terminal_table import TerminalTable
 
 _OF_ANY = f"{ANY} stands for a name of your own"
 _MORE = "`tardigrad explain KEY` says more of a key, and what is below it"

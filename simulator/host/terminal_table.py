@@ -11,7 +11,7 @@ from rich.styled import Styled
 from rich.table import Column, Table
 from rich.text import Text
 
-from simulator.report.group_keys import one_line
+from simulator.host.text import one_line
 
 _NARROWEST = 12  # to which a column of words is folded, characters
 _PIECE = re.compile(r".+?(?:[=_/]+(?=\S)|\.(?=[A-Za-z])|\s+|$)")  # of a word that is too long

@@ -43,3 +43,8 @@ def plural(number: int, noun: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def one_line(text: str) -> str:
+    """Returns the text with every run of white space, line breaks included, as one space, and nothing invisible."""
+    return visible(" ".join(text.split()))

@@ -12,11 +12,12 @@ from rich.text import Text
 from scipy import special
 
 from simulator.host import format as human
+from simulator.host.terminal_table import TerminalTable
+from simulator.host.text import one_line
 from simulator.report.arguments import Results, Summary, results_of
 from simulator.report.baselines import baseline_runs, by_point, unequal
-from simulator.report.group_keys import ReportError, one_line
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_results, sweep_point
-from simulator.report.terminal_table import TerminalTable
 
 _SHORT = {
     "published perplexity": "pub-\nlished",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from simulator.host.format import UNKNOWN, byte_count, short_count
 from simulator.host.nearest import alike
-from simulator.host.text import visible
+from simulator.host.text import one_line
 from simulator.record import RunRecord
 
 _QUANTITY = re.compile(r"([0-9.eE+-]+) (B/s|FLOP/s)")
@@ -34,11 +34,6 @@ class KeyValue(NamedTuple):
 
 
 ABSENT = KeyValue(None, UNKNOWN)
-
-
-def one_line(text: str) -> str:
-    """Returns the text with every run of white space, line breaks included, as one space, and nothing invisible."""
-    return visible(" ".join(text.split()))
 
 
 def key_values(records: Sequence[RunRecord], key: str) -> list[KeyValue]:

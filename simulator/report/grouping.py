@@ -9,10 +9,10 @@ from typing import Any, cast
 import pandas as pd
 
 from simulator.host.mappings import flattened
-from simulator.host.text import plural
+from simulator.host.text import one_line, plural
 from simulator.record import FACTS, FILES, RunRecord, identity_of, settings_of
 from simulator.report.arguments import Records, Results, records_of, results_of
-from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values, one_line
+from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, key_value, key_values
 
 _SAID_ALONE = ("name", "variant")  # whose values say enough without the key
 _ALL_DIFFERENCES = 3  # settings that differ: up to this many are all named, of more as few as tell runs apart

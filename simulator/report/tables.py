@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.host import format as human
+from simulator.host.terminal_table import TerminalTable
 from simulator.report.arguments import Records, Results, Summary, one_record
 from simulator.report.baselines import baseline_of, baselines, by_point, unequal, without_lonely
 from simulator.report.grouping import MORE, Group, group_results, note_of_repeats, run_labels
 from simulator.report.money import cost_of, currencies
 from simulator.report.seeds import FORMATS, spread
-from simulator.report.terminal_table import TerminalTable
 from simulator.report.worker_bins import sample_workers, workers_of
 
 

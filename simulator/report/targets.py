@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.host import format as human
+from simulator.host.terminal_table import TerminalTable
 from simulator.record import RunRecord
 from simulator.report.arguments import Records, records_of
 from simulator.report.axes import Against
@@ -18,7 +19,6 @@ from simulator.report.grouping import each_run, group_records, with_keys
 from simulator.report.money import currency_of, has_prices
 from simulator.report.perplexity import AGAINST, finite_part, refuse_impossible, refuse_untrained
 from simulator.report.seeds import FORMATS, Spread, spread
-from simulator.report.terminal_table import TerminalTable
 
 _HEADERS: Mapping[Against, str] = {
     "simulated_s": "simulated\ntime",

@@ -16,11 +16,11 @@ from simulator.experiment.schema.policies import AsynchronousSynchronization
 from simulator.experiment.schema.units import Flops
 from simulator.host.format import byte_count, count, duration, short_count
 from simulator.host.signals import Stopped
+from simulator.host.terminal_table import TerminalTable
 from simulator.host.text import plural, visible
 from simulator.learning import Cache, MemoryNeedError, Setup
 from simulator.learning.model import tokens_per_step
 from simulator.progress.observer import Progress
-from simulator.report.terminal_table import TerminalTable
 from simulator.simulation.simulate import simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
 from simulator.sweep.reuse_plan import Reuse, sharing

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.host.format import count, percent, perplexity
+from simulator.host.terminal_table import TerminalTable
 from simulator.host.text import visible
 from simulator.record import SUMMARY_FILE, TRIALS_FOLDER, RecordError, kept_updates, read_json
 from simulator.record.file_models import Summary
-from simulator.report.terminal_table import TerminalTable
 from simulator.sweep.folder import CHECKPOINTS, SWEEP_FILE, taken
 from simulator.sweep.outcomes import read_failure
 from simulator.sweep.plan import read_sweep

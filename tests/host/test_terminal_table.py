@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from simulator.cli.catalogue import accelerators_table, presets_table, profiles_table
+from simulator.host.terminal_table import TerminalTable
 from simulator.report import (
     comparison,
     comparison_table,
@@ -20,7 +21,6 @@ from simulator.report import (
     time_to_target,
     worker_rich_table,
 )
-from simulator.report.terminal_table import TerminalTable
 from simulator.sweep.estimate import PointCost, SweepCost, estimate_table
 from simulator.sweep.plan import PlannedRun
 from simulator.sweep.status import PointStatus, status_table

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simulator.host import format as human
+from simulator.host.text import one_line
 from simulator.report.baselines import unequal
-from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group
 from simulator.report.page.limits import ANSWERS, SENTENCES
 from simulator.report.page.results import compared_with, mean_of, steps_ratio

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from simulator.host.text import one_line
 from simulator.record import EVALUATION_COLUMNS, RunRecord
 from simulator.report.axes import Unit, axis_of
 from simulator.report.curves import is_cut
-from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, only
 from simulator.report.money import currency_of, has_prices
 from simulator.report.page.limits import curve_points

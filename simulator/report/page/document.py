@@ -12,8 +12,9 @@ from string import Template
 from typing import Any
 
 from simulator.host.files import atomic_path
+from simulator.host.text import one_line
 from simulator.report.arguments import Records
-from simulator.report.group_keys import ReportError, one_line
+from simulator.report.group_keys import ReportError
 from simulator.report.grouping import group_records
 from simulator.report.page import figures, sections
 from simulator.report.page.curves import axes, curves, curves_of_runs, note_on_curves

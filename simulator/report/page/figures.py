@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from simulator.host.format import perplexity, short_duration, significant
+from simulator.host.text import one_line
 from simulator.record import RunRecord
 from simulator.report.axes import Unit, unit_of
-from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, only
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened, target_text

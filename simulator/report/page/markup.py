@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from simulator.report.group_keys import one_line
+from simulator.host.text import one_line
 
 
 def escaped(value: object) -> str:

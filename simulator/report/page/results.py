@@ -7,10 +7,10 @@ from itertools import accumulate
 from typing import Any, cast
 
 from simulator.host import format as human
+from simulator.host.text import one_line
 from simulator.record import OF_FAULTS, OF_MONEY, SUMMARY_KEYS, RunRecord
 from simulator.report.axes import Against
 from simulator.report.baselines import baselines, unequal, without_lonely
-from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, short_names
 from simulator.report.money import cost_of, currency_of
 from simulator.report.page.curves import Axis, is_trained

@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 
 from simulator.host import format as human
-from simulator.host.text import plural
+from simulator.host.text import one_line, plural
 from simulator.record import FAULTS, RunRecord
-from simulator.report.group_keys import one_line
 from simulator.report.grouping import Group, note_of_repeats
 from simulator.report.page.answer import answers, answers_table
 from simulator.report.page.curves import Axis
