@@ -39,9 +39,10 @@ def known(flags: list[str]) -> list[str]:
 FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known(FAST)]).strip()
 
-# Programs that several tests compile are compiled once.
-COMPILED = tempfile.TemporaryDirectory(prefix="tardigrad-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# Programs that several tests compile are compiled once, also in processes of pytest-xdist.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="tardigrad-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -62,8 +62,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def experiment_of(variant: str) -> Experiment:
-    """Returns the variant, which writes its state down after every fourth update."""
-    often = {"every_updates": 4, "every_host_minutes": None}
+    """Returns the variant, which writes its state down after every eighth update."""
+    often = {"every_updates": 8, "every_host_minutes": None}
     return tiny(**merge(CLASSIFIER, VARIANTS[variant]), variant=variant, checkpoint=often)
 
 
