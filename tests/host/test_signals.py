@@ -13,8 +13,13 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this syst
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    former = {number: signal.getsignal(number) for number in numbers}
+    """Signals do what they do by default, also where nohup has started the tests."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    former = {number: signal.signal(number, handler) for number, handler in defaults.items()}
     yield
     for number, handler in former.items():
         signal.signal(number, handler)
