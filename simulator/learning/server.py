@@ -62,7 +62,8 @@ class Server:
 
     def __init__(self, params: Params, programs: OuterPrograms, *, reject: bool = True):
         self.params = params
-        self.state = programs.init(params)
+        # Beside the parameters, as after a step: a state that may go anywhere makes the first step one more program.
+        self.state = jax.device_put(programs.init(params), jax.tree.leaves(params)[0].sharding)
         self._programs = programs
         self._reject = reject
 

@@ -42,6 +42,15 @@ def test_arrivals_step_one_after_another_by_hand():
     np.testing.assert_array_equal(one.params["x"], [-2 - 0.5 * 1, -2 - 0.5 * 6, -5.5 - 0.5 * (8 + 0.5 * 12)])
 
 
+def test_the_first_step_is_the_program_of_all_others():
+    start, *gradients = jax.device_put([START, gradient(4, 0, 8), gradient(0, 4, 2)], jax.devices()[0])
+    programs = OuterPrograms(build_outer(NESTEROV))
+    one = Server(start, programs)
+    for each in gradients:
+        apply(one, each, pulled_params=start)
+    assert programs.update._cache_size() == 1
+
+
 def test_a_synchronous_round_is_one_step_on_the_mean():
     together, once, in_turn = server(), server(), server()
     gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
