@@ -66,10 +66,18 @@ def mixed_dtypes() -> Iterator[None]:
 
 
 @pytest.fixture
-def tardigrad(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty folder; returns exit code, standard output and standard error."""
+def tardigrad(request, monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder; returns exit code, standard output and standard error.
+
+    Figures are made but not drawn, which takes longer than all else: their files are empty, unless the test has the
+    marker `drawn`.
+    """
     from simulator.cli import main
 
+    if request.node.get_closest_marker("drawn") is None:
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(main, "_leave", sys.exit)  # the real one ends the process, and the tests with it

@@ -44,6 +44,7 @@ def hostile_run(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.drawn
 def test_hostile_names_are_shown_as_text_and_files_stay_in_their_folder(tardigrad: Any, tmp_path: Path):
     hostile_run(tmp_path / "runs" / "\x1b[31m[red]run")
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "runs")}

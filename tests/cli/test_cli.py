@@ -36,6 +36,7 @@ def document(**changes):
     return base | {"budget": {"local_steps": 40}, "evaluate": {"windows": 8}, "variants": variants} | changes
 
 
+@pytest.mark.drawn
 def test_run_leaves_a_table_figures_and_records_that_pandas_opens(tardigrad, tmp_path):
     code, out, err = tardigrad(
         "run", "experiment.yaml", "--out", "results", experiment=document(sweep={"seed": [0, 1]}, pretrain={"steps": 7})
@@ -96,6 +97,7 @@ def test_timeline_trains_nothing(tardigrad, tmp_path):
     assert not (tmp_path / "runs/tiny-timeline/perplexity_vs_time.png").exists()
 
 
+@pytest.mark.drawn
 def test_plot_draws_finished_runs_again(tardigrad, tmp_path):
     assert tardigrad("run", "experiment.yaml", "--variant", "sync", experiment=document())[0] == 0
     code, out, _ = tardigrad("plot", "runs/tiny", "--out", "figures")

@@ -10,6 +10,8 @@ import pytest
 from simulator.report import fonts
 from tests.record.builders import build_record
 
+pytestmark = pytest.mark.drawn
+
 
 @pytest.fixture
 def runs(tmp_path):

@@ -54,7 +54,8 @@ def test_cuda_without_a_driver_is_left_alone_and_said(cuda: Path):
     assert (simulated.returncode, simulated.stdout) == (0, "cpu\n")
     document = merge(TINY, merge(CLASSIFIER, {"budget": {"local_steps": 20}, "sweep": {"seed": [0, 1]}}))
     (cuda / "experiment.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    ran = run(CLI, "run", "experiment.yaml", "--out", "a", "--jobs", "2", folder=cuda)
+    fast = os.environ["XLA_FLAGS"]  # to compile
+    ran = run(CLI, "run", "experiment.yaml", "--out", "a", "--jobs", "2", folder=cuda, XLA_FLAGS=fast)
     assert (ran.returncode, ran.stderr) == (0, SAID)
     assert run(CLI, "profiles", folder=cuda).stderr == ""  # which takes no JAX
 
