@@ -42,7 +42,7 @@ def bits_of(corpus):
     partition = {"kind": "dirichlet", "alpha": 1.0, "groups": {"kind": "folder"}}
     settings = {
         "inner": {"optimizer": "sgd", "learning_rate": 0.5},  # compiles fast
-        "pretrain": {"steps": 5, "batch_size": 4},  # the program of a round
+        "pretrain": {"steps": 7, "batch_size": 3},
         "budget": {"local_steps": 60},
         "compute": {"lanes": 2},
     }
