@@ -376,3 +376,9 @@ def test_an_inner_optimizer_that_no_schedule_reaches_is_refused(name: str):
     error = refused("inner", name)
     assert (error.key, error.value) == ("inner.optimizer", name)
     assert "keeps its first learning rate in its state" in error.message
+
+
+@pytest.mark.parametrize("name", ["heavy_ball", "delayed_nesterov"])
+def test_outer_optimizers_are_not_inner_ones(name: str):
+    with pytest.raises(OptimizerError, match=rf"^inner\.optimizer = '{name}': no such optimizer"):
+        build_inner(inner(optimizer=name))
