@@ -19,12 +19,11 @@ class OuterPrograms:
     """The compiled steps of an outer optimizer.
 
     Attributes:
-      init: parameters to the optimizer's state.
       update: (parameters, state, pseudo-gradient, staleness, worker, pulled parameters) to (parameters, state).
     """
 
     def __init__(self, optimizer: optax.GradientTransformationExtraArgs):
-        self.init = jax.jit(optimizer.init)
+        self._init = jax.jit(optimizer.init)
 
         def update(
             params: Params, state: Any, pseudo_gradient: Params, staleness: Any, worker: Any, pulled_params: Params
@@ -38,6 +37,10 @@ class OuterPrograms:
         self._first = jax.jit(_masked)
         self._add = jax.jit(lambda total, g, used: jax.tree.map(jnp.add, total, _masked(g, used)))
         self._divide = jax.jit(lambda total: jax.tree.map(lambda leaf: leaf / total[1], total[0]))
+
+    def init(self, params: Params) -> Any:
+        """Returns the optimizer's state, beside the parameters as after a step: else the first step compiles anew."""
+        return jax.device_put(self._init(params), jax.tree.leaves(params)[0].sharding)
 
     def mean(self, pseudo_gradients: Sequence[Params], used: Sequence[Any]) -> Params:
         """Returns the mean of those that are used, NaN where none is; holds no more than the sum besides its inputs."""
@@ -62,8 +65,7 @@ class Server:
 
     def __init__(self, params: Params, programs: OuterPrograms, *, reject: bool = True):
         self.params = params
-        # Beside the parameters, as after a step: a state that may go anywhere makes the first step one more program.
-        self.state = jax.device_put(programs.init(params), jax.tree.leaves(params)[0].sharding)
+        self.state = programs.init(params)
         self._programs = programs
         self._reject = reject
 
