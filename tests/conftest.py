@@ -69,8 +69,8 @@ def mixed_dtypes() -> Iterator[None]:
 def tardigrad(request, monkeypatch, capsys, tmp_path):
     """Runs the command in an empty folder; returns exit code, standard output and standard error.
 
-    Figures are made but not drawn, which takes longer than all else: their files are empty, unless the test has the
-    marker `drawn`.
+    Figures are made but not drawn, which took a quarter of these tests' time: their files are empty, unless the test
+    has the marker `drawn`.
     """
     from simulator.cli import main
 

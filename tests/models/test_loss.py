@@ -14,7 +14,7 @@ from models.loss import cross_entropy, tokens_at_a_time, vocabulary_cross_entrop
 def test_strict_settings_are_on():
     with pytest.raises(ValueError, match="rank_promotion"):
         jnp.ones(2) + jnp.ones((2, 2))
-    with pytest.raises(Exception, match="strict"):  # jax 0.10.0 does not give its kind away
+    with pytest.raises(ValueError, match="strict"):  # jax 0.10.0 does not give its own kind away
         jnp.ones(2, jnp.bfloat16) + jnp.ones(2, jnp.float32)
 
 
