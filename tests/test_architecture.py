@@ -147,7 +147,7 @@ RELATIVE = {
 def test_docstrings_begin_with_the_noun_or_verb_that_they_are_about():
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     relative, total = [], 0
-    for package in ("models", "simulator"):
+    for package in ("experiments", "models", "simulator"):
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 text = ast.get_docstring(node) if isinstance(node, documented) else None

@@ -1,4 +1,4 @@
-"""What README and the other pages say is true: their numbers, files, links, commands and examples."""
+"""README and the other pages say what is true: their numbers, files, links, commands and examples."""
 
 import json
 import os

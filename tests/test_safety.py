@@ -1,4 +1,4 @@
-"""What strangers wrote is shown, and does nothing: no code in what is read, no file outside the folders of a run."""
+"""Text of strangers is shown, and does nothing: no code in what is read, no file outside the folders of a run."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""What it brings to run rounds side by side: the batched trainer's local steps per second over the serial one's.
+"""Gain of running rounds side by side: the batched trainer's local steps per second over the serial one's.
 
     python experiments/benchmarks/batching.py [key.path=value ...] [--workers 16] [--lanes 1 2 4] [--seconds 20]
 

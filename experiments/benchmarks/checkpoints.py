@@ -1,4 +1,4 @@
-"""What it costs to write a run's state down: the quickstart's first asynchronous variant with checkpoints and without.
+"""Cost of writing a run's state down: the quickstart's first asynchronous variant with checkpoints and without.
 
     python experiments/benchmarks/checkpoints.py [--minutes 1] [--repeats 2] [key.path=value ...]
 

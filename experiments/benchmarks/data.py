@@ -1,4 +1,4 @@
-"""What data cost: training from the memory map, preparing tokens, and the memory that both take.
+"""Cost of data: training from the memory map, preparing tokens, and the memory that both take.
 
     python experiments/benchmarks/data.py [--gigabytes 4] [key.path=value ...]
 

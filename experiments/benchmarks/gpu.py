@@ -1,4 +1,4 @@
-"""How much of an accelerator's peak the paper's models reach: tokens per second and model FLOP/s, serial and batched.
+"""Share of an accelerator's peak that the paper's models reach: tokens per second and model FLOP/s, serial and batched.
 
     python experiments/benchmarks/gpu.py [--presets 20m 60m 150m] [--workers 4 16] [--lanes 4] [--steps 20]
     python experiments/benchmarks/gpu.py --try       # the same code with a tiny model, on any machine

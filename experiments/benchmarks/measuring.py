@@ -1,4 +1,4 @@
-"""What the benchmarks have in common."""
+"""Measuring, as all benchmarks do it."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a simulation takes of memory, beside the estimate that is made before it runs, for 4, 16 and 64 workers.
+"""Memory that a simulation takes, beside the estimate that is made before it runs, for 4, 16 and 64 workers.
 
     python experiments/benchmarks/memory.py [key.path=value ...] [--workers 4 16 64]
 

@@ -1,4 +1,4 @@
-"""How long a report takes to open in Chromium, for more and more runs.
+"""Time that a report takes to open in Chromium, for more and more runs.
 
     python experiments/benchmarks/report.py [--runs 100 500 2000] [--repeats 3] [--out FOLDER]
 

@@ -1,4 +1,4 @@
-"""What a sweep costs whose points have the same trajectory, or the same beginning, over what one run costs.
+"""Cost of a sweep whose points have the same trajectory, or the same beginning, over what one run costs.
 
     python experiments/benchmarks/retiming.py [--repeats N] [key.path=value ...]
 

@@ -1,4 +1,4 @@
-"""How long the command takes to answer, and a simulation to its first arrival: every figure from fresh processes.
+"""Time that the command takes to answer, and a simulation to its first arrival: every figure from fresh processes.
 
     python experiments/benchmarks/startup.py [--repeats N] [key.path=value ...]
 

@@ -1,4 +1,4 @@
-"""What the clock alone costs: the timeline against a bare SimPy loop with as many timeouts.
+"""Cost of the clock alone: the timeline against a bare SimPy loop with as many timeouts.
 
     python experiments/benchmarks/timeline.py [--quick] [--out timeline.png]
 
@@ -231,7 +231,7 @@ def compare(console: Console, workers: int, rounds: int, repeats: int) -> None:
 
 
 class Cost(NamedTuple):
-    """What a process spent on one run: seconds, and MiB at its peak beyond what it had before."""
+    """Cost of one run in a process: seconds, and MiB at its peak beyond what it had before."""
 
     seconds: float
     mib: float

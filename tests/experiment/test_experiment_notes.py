@@ -1,4 +1,4 @@
-"""What is said of settings that have no effect, or another one than may be thought."""
+"""Notes on settings that have no effect, or another one than may be thought."""
 
 from typing import Any
 

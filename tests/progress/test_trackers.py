@@ -1,4 +1,4 @@
-"""What trackers are told, live and at the end; and what TensorBoard and wandb make of it."""
+"""News that trackers are told, live and at the end; and what TensorBoard and wandb make of it."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a page holds; what it does is tested in a browser."""
+"""Contents of a page; what it does is tested in a browser."""
 
 import dataclasses
 import json

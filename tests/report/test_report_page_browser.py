@@ -1,4 +1,4 @@
-"""What a page does in a real browser: nothing is asked for, nothing is complained about, and its controls work."""
+"""A page in a real browser: nothing is asked for, nothing is complained about, and its controls work."""
 
 import base64
 import csv

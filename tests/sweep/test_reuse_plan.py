@@ -1,4 +1,4 @@
-"""What one simulation of a sweep has trained another need not, and every number is as if each had been trained."""
+"""Training that simulations of a sweep share: every number is as if each had been trained."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a sweep consists of, what becomes of its points, and what is said of them."""
+"""Points of a sweep, what becomes of its points, and what is said of them."""
 
 import contextlib
 import dataclasses

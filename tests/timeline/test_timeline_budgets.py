@@ -1,4 +1,4 @@
-"""When the simulation ends and when it evaluates."""
+"""Times at which the simulation ends and evaluates."""
 
 import pytest
 

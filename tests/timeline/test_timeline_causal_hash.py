@@ -1,4 +1,4 @@
-"""What the causal hash sees of each event."""
+"""Parts of each event that the causal hash sees."""
 
 import pytest
 

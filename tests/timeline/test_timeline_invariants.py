@@ -1,4 +1,4 @@
-"""What holds in every timeline: random clusters, links, policies, buffers and evaluations."""
+"""Invariants of every timeline: random clusters, links, policies, buffers and evaluations."""
 
 import collections
 import dataclasses

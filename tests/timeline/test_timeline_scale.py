@@ -1,4 +1,4 @@
-"""What the clock costs the host."""
+"""Cost of the clock on the host."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What every outer optimizer and every wrapper has to keep to."""
+"""Rules that every outer optimizer and every wrapper has to keep to."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

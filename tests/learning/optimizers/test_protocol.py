@@ -1,4 +1,4 @@
-"""How optimizers of one's own are called, and what is said of those that cannot step, before anything runs."""
+"""Calls of optimizers of one's own, and what is said of those that cannot step, before anything runs."""
 
 import re
 from collections.abc import Callable, Iterator
