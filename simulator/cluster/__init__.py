@@ -1,7 +1,7 @@
 """Devices, links and named heterogeneity profiles: pure cost functions and random streams."""
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
-from simulator.cluster.cluster import ClusterModel, Link, build_cluster
+from simulator.cluster.cluster import ClusterModel, Link, MessageShares, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episodes, FaultModel
 from simulator.cluster.run_length import Length, length_at_most
@@ -16,6 +16,7 @@ __all__ = [
     "FaultModel",
     "Length",
     "Link",
+    "MessageShares",
     "Nanoseconds",
     "build_cluster",
     "length_at_most",

@@ -28,9 +28,28 @@ class Link:
     transmission_s: np.ndarray
     shared_s: float | None
 
-    def transfer_s(self, worker: int) -> float:
-        """Returns the time of a transfer that waits for no other."""
-        return float(self.latency_s[worker] + max(self.transmission_s[worker], self.shared_s or 0.0))
+    def transfer_s(self, worker: int, share: float = 1.0) -> float:
+        """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
+        return float(self.latency_s[worker] + share * max(self.transmission_s[worker], self.shared_s or 0.0))
+
+    def size(self, share: float) -> int:
+        """Returns the bytes of a message of a share of the model's size."""
+        return round(share * self.message_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class MessageShares:
+    """Sizes of a method's messages, as shares of the model's: of each fragment, in the form that it is sent in.
+
+    A copy of the whole model, with which a worker begins, has the share 1.
+
+    Attributes:
+      offers: from worker to server, one for each fragment.
+      answers: from server to worker, likewise.
+    """
+
+    offers: tuple[float, ...] = (1.0,)
+    answers: tuple[float, ...] = (1.0,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +64,7 @@ class ClusterModel:
       server_update_s: seconds that the server needs for one outer step.
       seed: root of the random streams.
       faults: of the cluster, None without faults.
+      regional: between each region's server and the upper one, by region, both directions; None without regions.
     """
 
     step_s: np.ndarray
@@ -54,6 +74,7 @@ class ClusterModel:
     server_update_s: float
     seed: int
     faults: FaultModel | None = None
+    regional: Link | None = None
 
     @property
     def workers(self) -> int:
@@ -68,12 +89,15 @@ class ClusterModel:
         """Returns the stream from which a worker's rounds draw their jitter, one number each."""
         return numpy_stream(self.seed, "jitter", worker)
 
-    def compute_s(self, worker: int, steps: int, jitter: np.random.Generator | None) -> float:
-        """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        nominal = steps * self._step_s[worker]
+    def jitter_factor(self, jitter: np.random.Generator | None) -> float:
+        """Returns how many times as long as usual a round computes: the next number of a worker's `jitter_stream`."""
         if jitter is None or self.jitter == 0.0:
-            return nominal
-        return nominal * float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
+            return 1.0
+        return float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
+
+    def compute_s(self, worker: int, steps: int, factor: float = 1.0) -> float:
+        """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
+        return steps * self._step_s[worker] * factor
 
 
 def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, seed: int) -> ClusterModel:

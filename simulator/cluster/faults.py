@@ -151,6 +151,10 @@ class FaultModel:
         """Returns the stream of a worker's lost messages, two numbers for each of its rounds: pull and push."""
         return numpy_stream(self._seed, "message loss", worker)
 
+    def answer_loss_stream(self, worker: int) -> np.random.Generator:
+        """Returns the stream of the lost answers to a worker that goes on meanwhile, one number for each answer."""
+        return numpy_stream(self._seed, "answer loss", worker)
+
     def losses(self, random: np.random.Generator | None) -> int:
         """Returns the number of times in a row that a message is lost; that of all attempts when it never arrives."""
         if self.loss is None or random is None:

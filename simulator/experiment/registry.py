@@ -218,9 +218,12 @@ _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "closes": callable,
     "averages_group": lambda value: isinstance(value, bool),
     "looks_ahead": lambda value: isinstance(value, bool),
+    "keeps_late": lambda value: isinstance(value, bool),
     "timeout_s": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value > 0,
+    "window_s": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value >= 0,
+    "quorum": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
 }
-"""Of a synchronization policy, and what each is: a function, true or false, or seconds."""
+"""Of a synchronization policy, and what each is: a function, true or false, seconds, or a number."""
 
 
 def _check_made(policy: NamedPolicy, made: Any) -> None:

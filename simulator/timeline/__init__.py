@@ -1,16 +1,22 @@
-"""The simulated clock: SimPy processes of workers and server, and the policies that order them.
+"""The simulated clock: SimPy processes of workers and servers, and the policies that order them.
 
-A round's way: the server (`timeline`) gives a worker (`worker`) a round, with local steps and a shard that policies
-chose (`policies.local_steps`, `policies.shard_choice`). The worker pulls over a link (`links`), computes and pushes.
-The server processes the arrival; when the synchronization (`policies.synchronization`) closes the group, it restarts.
-Everything that happens is an event (`events`), which the simulation follows; `build` makes all this of an experiment.
+A round's way: a server (`server`) gives a worker (`worker`) a round, with local steps and a shard that policies chose
+(`policies.local_steps`, `policies.shard_choice`). The worker pulls over a link (`links`), computes and pushes its
+offer, which meets others at a place (`place`); when the synchronization (`policies.synchronization`) closes the group,
+it is answered and restarts. Where a `schedule` says so, a worker goes on meanwhile (`overlapping_worker`,
+`exchanges`), offering a fragment at a time. Servers may stand above servers (`regions`), or workers meet without one
+(`peers`, `topology`). Everything that happens is an event (`events`), which the simulation follows; `timeline` holds
+clock, counts and budget, and `build` makes all this of an experiment.
 """
 
 from simulator.timeline.build import timeline_of
 from simulator.timeline.causal_hash import CausalHash
-from simulator.timeline.config import TimelineConfig
+from simulator.timeline.config import Regions, TimelineConfig
 from simulator.timeline.deadlock import NoProgressError
 from simulator.timeline.events import (
+    SERVER,
+    Accepted,
+    Answered,
     Arrival,
     Dispatched,
     Evaluation,
@@ -18,17 +24,24 @@ from simulator.timeline.events import (
     Fault,
     Finished,
     Lost,
+    Offered,
+    RegionOffer,
     Round,
     Shortened,
     Update,
+    region_node,
 )
 from simulator.timeline.policies.local_steps import MeasuredSpeed, dynamic_steps, fixed_steps
 from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
-from simulator.timeline.policies.synchronization import Asynchronous, Barrier, ServerView, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, ServerView, SynchronizationPolicy
+from simulator.timeline.schedule import Schedule
 from simulator.timeline.timeline import Timeline
 
 __all__ = [
+    "SERVER",
+    "Accepted",
+    "Answered",
     "Arrival",
     "Asynchronous",
     "Barrier",
@@ -43,8 +56,13 @@ __all__ = [
     "Lost",
     "MeasuredSpeed",
     "NoProgressError",
+    "Offered",
     "Proportional",
+    "Quorum",
+    "RegionOffer",
+    "Regions",
     "Round",
+    "Schedule",
     "ServerView",
     "ShardChoice",
     "Shortened",
@@ -54,6 +72,7 @@ __all__ = [
     "Update",
     "dynamic_steps",
     "fixed_steps",
+    "region_node",
     "register_local_steps",
     "register_shard_choice",
     "register_synchronization",

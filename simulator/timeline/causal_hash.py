@@ -6,10 +6,26 @@ from collections.abc import Iterable
 from typing import get_args
 
 from simulator.host.event_kinds import Outcome
-from simulator.timeline.events import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Update
+from simulator.timeline.events import (
+    SERVER,
+    Accepted,
+    Answered,
+    Arrival,
+    Dispatched,
+    Evaluation,
+    Event,
+    Fault,
+    Finished,
+    Lost,
+    Offered,
+    Shortened,
+    Start,
+    Update,
+)
 
 _ROUND = struct.Struct("<cqqqqq")
 _MARK = struct.Struct("<cqq")
+_STARTS = {start: start.encode() for start in get_args(Start)}
 _OUTCOMES = {outcome: outcome.encode() for outcome in get_args(Outcome)}
 _ID = struct.Struct("<q")
 _BLOCK = 200  # events that are hashed at once
@@ -44,13 +60,18 @@ class CausalHash:
         records = []
         for event in self._pending:
             if type(event) is Dispatched:
-                _, worker, shard, first_step, steps, version = event.round
+                _, round, start, source = event
+                _, worker, shard, first_step, steps, version, fragment = round
                 records.append(_ROUND.pack(b"d", worker, shard, first_step, steps, version))
+                if start != "copy" or source != SERVER or fragment:
+                    records += _STARTS[start], _MARK.pack(b"b", source, fragment)
             elif type(event) is Update:
-                _, arrivals, _, outcome, version, _ = event
+                _, arrivals, _, outcome, version, _, node, fragment, _ = event
                 records += _MARK.pack(b"u", version, len(arrivals)), _OUTCOMES[outcome]
+                if node != SERVER or fragment:
+                    records.append(_MARK.pack(b"p", node, fragment))
                 for arrival in arrivals:
-                    records.append(_ID.pack(arrival.round.id))
+                    records.append(_ID.pack(arrival.round.id if type(arrival) is Arrival else arrival.region))
             else:
                 records.append(_record(event))
         self._hash.update(b"".join(records))
@@ -68,6 +89,12 @@ def _record(event: Event) -> bytes:
             return _MARK.pack(b"g", event.worker, 0) if event.forgets else b""
         case Evaluation():
             return _MARK.pack(b"e", event.version, event.local_steps)
+        case Answered():
+            return _ROUND.pack(b"a", event.node, event.to, event.fragment, event.version, 0)
+        case Offered():
+            return _MARK.pack(b"o", event.region, event.version)
+        case Accepted():
+            return _ROUND.pack(b"m", event.node, event.fragment, event.after, event.version, 0)
         case Finished():
             return _MARK.pack(b"f", event.version, event.local_steps)
     raise TypeError(f"an event that has no record: {event!r}")

@@ -1,10 +1,34 @@
 """Settings of a timeline."""
 
 import dataclasses
+from collections.abc import Callable
 
+from simulator.cluster import MessageShares
 from simulator.timeline.policies.local_steps import StepsChoice
 from simulator.timeline.policies.shard_choice import ShardChoice
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
+from simulator.timeline.schedule import Schedule
+
+Peers = Callable[[int, int], tuple[int, ...]]
+"""From a worker and the number of a meeting to the workers that meet at it, itself among them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """Regions of workers, each with a server of its own, under one upper server.
+
+    Attributes:
+      of: number of each worker's region.
+      every_versions: updates of a region between what it last accepted from the upper server and its next offer.
+    """
+
+    of: tuple[int, ...]
+    every_versions: int
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        return max(self.of) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +47,12 @@ class TimelineConfig:
       evaluation_s: how long an evaluation keeps the server busy.
       measured: chooses steps anew for each round, by the speed at which workers' last ones were computed; None leaves
         them as they are.
+      schedule: when workers offer and accept.
+      regions: of the workers; None for one server.
+      peers: that meet without a server; None for one server.
+      shares: sizes of the messages.
+      merges: whether a worker keeps something of its own when it is answered, instead of taking a copy.
+      has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
 
     synchronization: SynchronizationPolicy
@@ -38,6 +68,12 @@ class TimelineConfig:
     evaluate_every_s: float | None = None
     evaluation_s: float = 0.0
     measured: StepsChoice | None = None
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    regions: Regions | None = None
+    peers: Peers | None = None
+    shares: MessageShares = dataclasses.field(default_factory=MessageShares)
+    merges: bool = False
+    has_copy: bool = True
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:

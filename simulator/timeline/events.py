@@ -1,10 +1,23 @@
-"""Events of the simulated world, in causal order. Times are in whole nanoseconds."""
+"""Events of the simulated world, in causal order. Times are in whole nanoseconds.
+
+Nodes are numbered: workers from 0, the server -1, the servers of regions -2, -3 and so on.
+"""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from simulator.cluster import Nanoseconds
 from simulator.host.event_kinds import FaultKind, Outcome
+
+SERVER = -1
+Start = Literal["copy", "answer", "own"]
+"""Parameters that a round starts from: a copy of all that a node holds, the worker's own merged with the answer to its
+last offer, or its own, with the answers that it has accepted since its last round."""
+
+
+def region_node(region: int) -> int:
+    """Returns the number of a region's server."""
+    return -2 - region
 
 
 class Round(NamedTuple):
@@ -16,7 +29,8 @@ class Round(NamedTuple):
       shard: data shard that it trains on.
       first_step: the shard's count of local steps assigned before this round.
       steps: number of local steps.
-      version: server version that the worker pulls.
+      version: of its server, in updates, when it was dispatched.
+      fragment: that is offered at its end; 0 where the whole model is.
     """
 
     id: int
@@ -25,13 +39,23 @@ class Round(NamedTuple):
     first_step: int
     steps: int
     version: int
+    fragment: int = 0
 
 
 class Dispatched(NamedTuple):
-    """A worker was given a round and begins to pull."""
+    """A worker was given a round and begins to pull, or to compute where it goes on by itself.
+
+    Attributes:
+      time_ns: when.
+      round: of the worker.
+      start: parameters that it starts from.
+      source: node that is copied, or that answers.
+    """
 
     time_ns: Nanoseconds
     round: Round
+    start: Start = "copy"
+    source: int = SERVER
 
 
 class Shortened(NamedTuple):
@@ -86,11 +110,12 @@ class Fault(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A round whose pseudo-gradient has reached the server, with the times at which its phases began.
+    """An offer that has reached a place, with the times at which the phases of its round began.
 
     The worker waited from `ready_ns` to `pull_start_ns`, pulled until `compute_start_ns`, computed until
     `push_start_ns` and pushed until `arrival_ns`. It took `pulls` and `pushes` messages, more than one where some were
-    lost.
+    lost. `base` is the place's version that it had last accepted when it made the offer. While it computed, it waited
+    `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any.
     """
 
     round: Round
@@ -101,31 +126,120 @@ class Arrival(NamedTuple):
     arrival_ns: Nanoseconds
     pulls: int = 1
     pushes: int = 1
+    base: int = 0
+    blocked_ns: Nanoseconds = 0
+    turn: int = 0
+
+
+class RegionOffer(NamedTuple):
+    """An offer of a region's server that has reached the upper server.
+
+    Attributes:
+      region: its number.
+      base: version of the upper server that the region had last accepted.
+      version: of the region, all of whose updates are in the offer.
+      sent_ns: when it was sent.
+      arrival_ns: when it arrived.
+    """
+
+    region: int
+    base: int
+    version: int
+    sent_ns: Nanoseconds
+    arrival_ns: Nanoseconds
 
 
 class Update(NamedTuple):
-    """The server has processed one arrival, or, behind a barrier, all arrivals of a round at once.
+    """A meeting: a place has processed one offer, or, where it averages, all offers of a group at once.
 
     Attributes:
       time_ns: when it was done.
-      arrivals: in order of arrival.
-      staleness: server updates between each arrival's pull and its push.
+      arrivals: in order of arrival; of workers, or, at the upper server, of regions.
+      staleness: updates of the place between what each worker had last accepted from it and now.
       outcome: "applied" made a new version; "buffered" waits for more arrivals; "dropped" was too stale, or, behind a
         barrier, too late.
-      version: of the server afterwards.
+      version: number of updates afterwards, over all places.
       local_steps: over all workers, of everything processed so far.
+      node: that has the place.
+      fragment: of the model, 0 where it is whole.
+      place_version: of the place afterwards.
     """
 
     time_ns: Nanoseconds
-    arrivals: tuple[Arrival, ...]
+    arrivals: tuple[Arrival | RegionOffer, ...]
     staleness: tuple[int, ...]
     outcome: Outcome
     version: int
     local_steps: int
+    node: int = SERVER
+    fragment: int = 0
+    place_version: int = 0
+
+
+class Answered(NamedTuple):
+    """A place sends what it holds now to a node that has offered and goes on meanwhile.
+
+    Attributes:
+      time_ns: when.
+      node: that answers.
+      to: node that is answered.
+      fragment: of the place.
+      version: of the place.
+    """
+
+    time_ns: Nanoseconds
+    node: int
+    to: int
+    fragment: int
+    version: int
+
+
+class Offered(NamedTuple):
+    """The server of a region makes an offer of what it has learned since it last accepted.
+
+    Attributes:
+      time_ns: when.
+      region: its number.
+      version: of the region.
+    """
+
+    time_ns: Nanoseconds
+    region: int
+    version: int
+
+
+class Accepted(NamedTuple):
+    """A node merges an answer that it has received: a worker the oldest that it has of a fragment.
+
+    Attributes:
+      time_ns: when.
+      node: that accepts.
+      fragment: of the answer.
+      after: number of local steps of its present round that are done; 0 before the first of its next one.
+      sent_ns: when the answer was sent.
+      arrival_ns: when it arrived.
+      messages: that were sent for it, more than one where some were lost.
+      version: of the place when it answered.
+    """
+
+    time_ns: Nanoseconds
+    node: int
+    fragment: int
+    after: int
+    sent_ns: Nanoseconds
+    arrival_ns: Nanoseconds
+    messages: int
+    version: int
 
 
 class Evaluation(NamedTuple):
-    """The server's parameters are to be evaluated as they are now."""
+    """The server's parameters, or the mean of the workers' where there is no server, are to be evaluated as they are.
+
+    Attributes:
+      time_ns: when.
+      version: number of updates so far, over all places.
+      local_steps: processed so far, over all workers.
+    """
 
     time_ns: Nanoseconds
     version: int
@@ -137,7 +251,7 @@ class Finished(NamedTuple):
 
     Attributes:
       time_ns: when.
-      version: of the server.
+      version: number of updates, over all places.
       local_steps: processed so far, over all workers.
       waiting: workers whose last round was processed and who had not been given another.
     """
@@ -148,4 +262,6 @@ class Finished(NamedTuple):
     waiting: tuple[int, ...] = ()
 
 
-Event = Dispatched | Shortened | Lost | Fault | Update | Evaluation | Finished
+Event = (
+    Dispatched | Shortened | Lost | Fault | Update | Answered | Offered | Accepted | Evaluation | Finished
+)

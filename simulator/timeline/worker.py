@@ -2,17 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import simpy
 
-from simulator.cluster import Absence, ClusterModel, Nanoseconds, nanoseconds, seconds
+from simulator.cluster import Absence, ClusterModel, MessageShares, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import FaultKind
 from simulator.timeline.events import Arrival, Event, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
-
-Process = Generator[simpy.Event, Any, None]
+from simulator.timeline.message import Process
+from simulator.timeline.place import Place
 
 
 class Request(NamedTuple):
@@ -37,16 +37,24 @@ class RoundUnderWay:
       round: as it was given, or as much as is left of it.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
       compute_ns: time of the steps at full speed.
+      base: version of the place of its offer that the worker had last accepted when it made the offer.
+      pull_share: of the message that it begins with; 0 without one.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
-      lost_pushes: number of times that of the push is.
+      lost_pushes: number of times that that of the push is.
       message_ns: time that the last message takes.
       pulls, pushes: messages that have been sent.
+      done: steps before the stretch that is being computed.
+      stretch_start_ns: when that began; None while nothing is computed.
+      blocked_ns: time for which it waited between its steps.
+      turn: number of the meeting to which its offer goes.
     """
 
     round: Round
     ready_ns: Nanoseconds
     pull_start_ns: Nanoseconds
     compute_ns: Nanoseconds
+    base: int = 0
+    pull_share: float = 1.0
     losses: int = 0
     lost_pushes: int = 0
     message_ns: Nanoseconds = 0
@@ -54,20 +62,54 @@ class RoundUnderWay:
     pushes: int = 0
     compute_start_ns: Nanoseconds | None = None
     push_start_ns: Nanoseconds | None = None
+    done: int = 0
+    stretch_start_ns: Nanoseconds | None = None
+    blocked_ns: Nanoseconds = 0
+    turn: int = 0
+
+    def arrival(self, now_ns: Nanoseconds) -> Arrival:
+        """Returns its offer as it arrives now."""
+        assert self.compute_start_ns is not None
+        assert self.push_start_ns is not None
+        return Arrival(
+            self.round,
+            self.ready_ns,
+            self.pull_start_ns,
+            self.compute_start_ns,
+            self.push_start_ns,
+            now_ns,
+            self.pulls,
+            self.pushes,
+            self.base,
+            self.blocked_ns,
+            self.turn,
+        )
 
 
 class SimulatedCluster(Protocol):
-    """Clock, network and server as a worker meets them, see `Timeline`."""
+    """Clock and network as a worker meets them, see `Timeline`."""
 
     env: simpy.Environment
     cluster: ClusterModel
     down: Channel
     up: Channel
+    shares: MessageShares
     under_way: int
     stalled: int
+    stuck: set[int]
 
     def emit(self, event: Event) -> None:
         """Reports what happens."""
+
+    def wake(self) -> None:
+        """Wakes whoever is idle."""
+
+    def until(self, time_ns: Nanoseconds) -> Process:
+        """Waits until a time."""
+
+
+class HomeServer(Protocol):
+    """Server of a worker as it meets it, see `Server`."""
 
     def receive(self, message: Arrival | Request) -> None:
         """Takes in a message to the server."""
@@ -78,23 +120,20 @@ class SimulatedCluster(Protocol):
     def expect(self, worker: "Worker") -> None:
         """Updates the time at which a worker's round can arrive."""
 
-    def wake(self) -> None:
-        """Wakes the server."""
-
-    def until(self, time_ns: Nanoseconds) -> Process:
-        """Waits until a time."""
-
 
 class Worker:
     """A worker as a SimPy process; a second process, of its absences, interrupts it at a notice and when it goes away.
 
+    This one waits for its server after each round, and is given the next.
+
     Attributes:
       index: its number.
+      home: its server.
       under_way: its round, None without one.
       rounds: number of rounds it has been given.
       absence: why it is away, None while it is there.
       warned: whether it has had notice to leave, and is given no more rounds.
-      stalled: whether it waits for something that never ends.
+      stalled: whether it waits for something that never ends, or for an answer.
       fated: whether it may still go away or come back.
       expected_ns: when its round will arrive if nobody gets in its way; infinite without one.
     """
@@ -102,6 +141,7 @@ class Worker:
     def __init__(self, index: int, timeline: SimulatedCluster):
         env, cluster, faults = timeline.env, timeline.cluster, timeline.cluster.faults
         self.index, self.rounds = index, 0
+        self.home: HomeServer
         self.under_way: RoundUnderWay | None = None
         self.absence: Absence | None = None
         self.warned, self.stalled, self.fated = False, False, faults is not None
@@ -123,6 +163,11 @@ class Worker:
         return self.absence is None and not self.warned
 
     @property
+    def is_under_way(self) -> bool:
+        """Returns whether it is there and goes from round to round by itself."""
+        return False
+
+    @property
     def returns(self) -> bool:
         """Returns whether it is away and will be back."""
         return self.absence is not None and self.absence.end_ns < math.inf
@@ -141,19 +186,43 @@ class Worker:
         """Describes a blocked worker for the message of a deadlock."""
         if self.absence is not None:
             return f"worker {self.index} ({self.absence.kind} at {seconds(self.absence.start_ns):g} s, never back)"
-        return f"worker {self.index} ({'which can neither send nor receive' if self.stalled else 'idle'})"
+        is_cut_off = self.stalled or self.index in self._timeline.stuck
+        return f"worker {self.index} ({'which can neither send nor receive' if is_cut_off else 'idle'})"
 
-    def give(self, round: Round) -> None:
-        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch."""
-        compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, self._jitter))
-        under_way = RoundUnderWay(round, self._ready_ns, self._env.now, compute_ns)
-        if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
-            under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
-        self.rounds += 1
-        self._start_round(under_way)
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch.
+
+        Args:
+          round: its own.
+          offer: number of the worker's offer at its end.
+          turn: number of the meeting to which that goes.
+          versions: of the places whose parameters it pulls.
+          answered: whether it pulls the answer to its last offer instead of a copy of everything.
+        """
+        under_way = self._begin(round, self._env.now)
+        under_way.base, under_way.turn = versions[round.fragment], turn
+        if answered:
+            under_way.pull_share = self._timeline.shares.answers[round.fragment]
         self._send_pull(under_way)
         given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
+
+    def answer(self, place: Place, round: int) -> bool:
+        """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
+        raise NotImplementedError(f"worker {self.index} waits for its rounds, and is not answered meanwhile")
+
+    def _begin(self, round: Round, pull_start_ns: Nanoseconds, factor: float | None = None) -> RoundUnderWay:
+        """Begins a round; one that is `factor` times as long as usual, or as its jitter has it."""
+        if factor is None:
+            factor = self._cluster.jitter_factor(self._jitter)
+        compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, factor))
+        under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns)
+        if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
+            under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
+        self.rounds += 1
+        self.under_way = under_way
+        self._timeline.under_way += 1
+        return under_way
 
     def _live(self) -> Process:
         """Does one round after the other. The cause of an interrupt is an absence, or None for a notice of one."""
@@ -162,31 +231,63 @@ class Worker:
             # An interrupt can come at any yield below, also in the push of a kept round: so all are in one try.
             try:
                 if kept is None:
-                    yield from self._round((yield self._given))
+                    yield from self._rounds((yield self._given))
                 else:
-                    yield from self._push(kept)
+                    yield from self._deliver(kept)
                 kept = None
             except simpy.Interrupt as interrupt:
-                if interrupt.cause is not None:
-                    kept = yield from self._away(interrupt.cause)
-                else:  # at the very moment at which it was given a round
-                    self._decline()
+                kept = yield from self._interrupted(interrupt.cause)
 
-    def _round(self, under_way: RoundUnderWay) -> Process:
-        """Pulls, computes and pushes. At a notice it pushes the steps that are finished."""
+    def _interrupted(self, cause: Any) -> Generator[simpy.Event, Any, RoundUnderWay | None]:
+        """Follows an interrupt; returns with finished steps that are left to push."""
+        if cause is not None:
+            return (yield from self._away(cause))
+        self._decline()  # at the very moment at which it was given a round
+        return None
+
+    def _rounds(self, under_way: RoundUnderWay) -> Process:
+        """Does the rounds that follow from a given one: it alone."""
+        yield from self._round(under_way)
+
+    def _deliver(self, kept: RoundUnderWay) -> Process:
+        """Pushes what was finished before an absence."""
+        yield from self._push(kept)
+
+    def _round(self, under_way: RoundUnderWay) -> Generator[simpy.Event, Any, bool]:
+        """Pulls, computes and pushes; returns whether it did. At a notice it pushes the steps that are finished."""
         try:
-            if not (yield from self._get_through(under_way, self._send_pull)):
-                return
-            under_way.compute_start_ns = now_ns = self._env.now
-            yield from self._wait(self._computing_ns(now_ns, under_way.compute_ns))
+            if under_way.pulls and not (yield from self._get_through(under_way, self._send_pull)):
+                return False
+            under_way.compute_start_ns = self._env.now
+            yield from self._compute(under_way)
             under_way.push_start_ns = self._env.now
         except simpy.Interrupt as interrupt:
             if interrupt.cause is not None:
                 raise  # an absence is for _live, which keeps or loses the round
             if not self._cut(under_way):
                 self._decline()
-                return
+                return False
         yield from self._push(under_way)  # outside of the try: no notice comes here, and an absence is for _live
+        return True
+
+    def _compute(self, under_way: RoundUnderWay) -> Process:
+        """Computes the local steps."""
+        yield from self._stretch(under_way, under_way.round.steps)
+
+    def _stretch(self, under_way: RoundUnderWay, steps: int) -> Process:
+        """Computes up to a number of the round's steps."""
+        if steps == under_way.done:
+            return
+        before_ns, until_ns = (self._share_ns(under_way, each) for each in (under_way.done, steps))
+        under_way.stretch_start_ns = now_ns = self._env.now
+        yield from self._wait(self._computing_ns(now_ns, until_ns - before_ns))
+        under_way.done, under_way.stretch_start_ns = steps, None
+
+    @staticmethod
+    def _share_ns(under_way: RoundUnderWay, steps: int) -> Nanoseconds:
+        """Returns the time of the first of a round's steps."""
+        of = under_way.round.steps
+        return under_way.compute_ns if steps == of else steps * under_way.compute_ns // of if steps else 0
 
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends the finished steps; the worker is then ready for another round."""
@@ -196,20 +297,7 @@ class Worker:
             return
         self._end_round()
         self._ready_ns = now_ns = self._env.now
-        assert under_way.compute_start_ns is not None
-        assert under_way.push_start_ns is not None
-        self._timeline.receive(
-            Arrival(
-                under_way.round,
-                under_way.ready_ns,
-                under_way.pull_start_ns,
-                under_way.compute_start_ns,
-                under_way.push_start_ns,
-                now_ns,
-                under_way.pulls,
-                under_way.pushes,
-            )
-        )
+        self.home.receive(under_way.arrival(now_ns))
 
     def _get_through(
         self, under_way: RoundUnderWay, send: Callable[[RoundUnderWay], None]
@@ -222,7 +310,7 @@ class Worker:
                 self._lose("message")
                 self._ready_ns = self._env.now
                 if self.warned:
-                    self._timeline.forget(self.index)
+                    self.home.forget(self.index)
                 else:
                     self._ask()
                 return False
@@ -234,34 +322,37 @@ class Worker:
 
     def _send_pull(self, under_way: RoundUnderWay) -> None:
         under_way.pulls += 1
-        under_way.message_ns = self._timeline.down.duration_ns(self.index)
-        pulled_ns = self._through_ns(self._timeline.down, under_way)
+        down, share = self._timeline.down, under_way.pull_share
+        under_way.message_ns = down.duration_ns(self.index, share)
+        pulled_ns = self._through_ns(down, under_way, share)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
-        self._expect(self._sent_through_ns(self._timeline.up, computed_ns, under_way.lost_pushes))
+        offered = self._timeline.shares.offers[under_way.round.fragment]
+        self._expect(self._sent_through_ns(self._timeline.up, computed_ns, under_way.lost_pushes, offered))
 
     def _send_push(self, under_way: RoundUnderWay) -> None:
         under_way.pushes += 1
-        under_way.message_ns = self._timeline.up.duration_ns(self.index)
-        self._expect(self._through_ns(self._timeline.up, under_way))
+        up, share = self._timeline.up, self._timeline.shares.offers[under_way.round.fragment]
+        under_way.message_ns = up.duration_ns(self.index, share)
+        self._expect(self._through_ns(up, under_way, share))
 
-    def _through_ns(self, link: Channel, under_way: RoundUnderWay) -> Nanoseconds:
+    def _through_ns(self, link: Channel, under_way: RoundUnderWay, share: float) -> Nanoseconds:
         """Returns when the present message, which was just sent, gets through if nobody gets in its way."""
         end_ns: Nanoseconds = self._env.now + under_way.message_ns
         if not under_way.losses:
             return end_ns
-        return self._sent_through_ns(link, end_ns + self._retry_ns, under_way.losses - 1)
+        return self._sent_through_ns(link, end_ns + self._retry_ns, under_way.losses - 1, share)
 
-    def _sent_through_ns(self, link: Channel, start_ns: Nanoseconds, losses: int) -> Nanoseconds:
+    def _sent_through_ns(self, link: Channel, start_ns: Nanoseconds, losses: int, share: float) -> Nanoseconds:
         """Returns when a message that is first sent at `start_ns` gets through."""
-        end_ns = link.end_ns(self.index, start_ns)
+        end_ns = link.end_ns(self.index, start_ns, share)
         for _ in range(losses):
-            end_ns = link.end_ns(self.index, end_ns + self._retry_ns)
+            end_ns = link.end_ns(self.index, end_ns + self._retry_ns, share)
         return end_ns
 
     def _expect(self, arrival_ns: Nanoseconds) -> None:
         if arrival_ns != self.expected_ns:
             self.expected_ns = arrival_ns
-            self._timeline.expect(self)
+            self.home.expect(self)
 
     def _computing_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
         """Returns the time of steps that take `work_ns` at full speed."""
@@ -278,10 +369,6 @@ class Worker:
             yield self._env.event()
         elif duration_ns > 0:
             yield self._env.timeout(duration_ns)
-
-    def _start_round(self, under_way: RoundUnderWay) -> None:
-        self.under_way = under_way
-        self._timeline.under_way += 1
 
     def _end_round(self) -> None:
         self.under_way = None
@@ -328,7 +415,7 @@ class Worker:
             else:
                 self._lose(absence.kind)
                 if absence.announced:
-                    self._timeline.forget(self.index)
+                    self.home.forget(self.index)
         forgets = self._faults.forgets and not absence.delivers
         self._timeline.emit(Fault(self._env.now, self.index, absence.kind, forgets))
         self._timeline.wake()
@@ -339,18 +426,19 @@ class Worker:
         self._timeline.emit(Fault(self._env.now, self.index, "return"))
         self._back.succeed()
         if under_way is not None and kept:
-            self._start_round(under_way)
+            self.under_way = under_way
+            self._timeline.under_way += 1
             return under_way
         self._ask()
         return None
 
     def _ask(self) -> None:
-        self._timeline.receive(Request(self.index, self._env.now, self.rounds))
+        self.home.receive(Request(self.index, self._env.now, self.rounds))
 
     def _decline(self) -> None:
         """Gives up a round of which nothing is finished, after a notice to leave, and notifies the server."""
         self._lose("preemption")
-        self._timeline.forget(self.index)
+        self.home.forget(self.index)
 
     def _cut(self, under_way: RoundUnderWay) -> bool:
         """Leaves a round only the steps that are finished; returns whether there are any."""
@@ -366,14 +454,15 @@ class Worker:
     def _finished(self, under_way: RoundUnderWay) -> int:
         """Returns the number of steps of a round that have been computed."""
         steps = under_way.round.steps
-        if under_way.compute_start_ns is None:
-            return 0
         if under_way.push_start_ns is not None:
             return steps
+        if under_way.stretch_start_ns is None:
+            return under_way.done
         assert self._faults is not None
-        worked_ns = self._faults.slowdowns(self.index).work_ns(under_way.compute_start_ns, self._env.now)
+        worked_ns = self._share_ns(under_way, under_way.done)
+        worked_ns += self._faults.slowdowns(self.index).work_ns(under_way.stretch_start_ns, self._env.now)
         # In whole numbers, product first: rounding takes away no step that ends at this very time.
-        return int(min(worked_ns * steps // under_way.compute_ns, steps))
+        return int(min(max(worked_ns * steps // under_way.compute_ns, under_way.done), steps))
 
     def _lose(self, cause: FaultKind) -> None:
         under_way = self.under_way

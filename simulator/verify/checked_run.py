@@ -151,7 +151,7 @@ class CheckedRun:
         costs = {}
         for number, worker, left in tasks.itertuples(index=False):
             steps = int(left + cut.get(number, 0))
-            compute_ns = nanoseconds(cluster.compute_s(worker, steps, jitter[worker]))
+            compute_ns = nanoseconds(cluster.compute_s(worker, steps, cluster.jitter_factor(jitter[worker])))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
             costs[number] = Cost(compute_ns, steps, pulls, pushes)
         return costs

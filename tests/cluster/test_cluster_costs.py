@@ -44,21 +44,21 @@ def test_a_stream_does_not_depend_on_which_others_were_made():
 
 def test_ten_steps_of_a_tenth_are_exactly_one():
     assert sum([0.1] * 10) != 1.0
-    assert cluster().compute_s(0, 10, None) == 10 * 0.1 == 1.0
+    assert cluster().compute_s(0, 10) == 10 * 0.1 == 1.0
 
 
 @given(st.integers(1, 10**6), st.sampled_from([0, 1, 2]))
 def test_compute_time_is_one_product(steps: int, worker: int):
     model = cluster()
-    assert model.compute_s(worker, steps, None) == steps * [0.1, 0.2, 0.3][worker]
-    assert model.compute_s(worker, steps, model.jitter_stream(worker)) == model.compute_s(worker, steps, None)
+    assert model.compute_s(worker, steps) == steps * [0.1, 0.2, 0.3][worker]
+    assert model.compute_s(worker, steps, model.jitter_factor(model.jitter_stream(worker))) == model.compute_s(worker, steps)
 
 
 def test_jitter_is_lognormal_of_mean_one():
     sigma, draws = 0.5, 20_000
     model = cluster(devices={"jitter": sigma})
     random = model.jitter_stream(0)
-    factors = np.array([model.compute_s(0, 10, random) for _ in range(draws)]) / 1.0
+    factors = np.array([model.compute_s(0, 10, model.jitter_factor(random)) for _ in range(draws)]) / 1.0
     spread = math.sqrt(math.exp(sigma**2) - 1)
     assert np.mean(factors) == pytest.approx(1, abs=5 * spread / math.sqrt(draws))
     assert np.mean(np.log(factors)) == pytest.approx(-(sigma**2) / 2, abs=5 * sigma / math.sqrt(draws))
@@ -70,7 +70,7 @@ def test_jitter_takes_one_number_of_the_workers_own_stream_per_round():
     random, reference = model.jitter_stream(2), numpy_stream(7, "jitter", 2)
     for steps in (10, 1, 1000):
         expected = steps * 0.3 * math.exp(0.3 * reference.standard_normal() - 0.045)
-        assert model.compute_s(2, steps, random) == pytest.approx(expected, rel=1e-14)
+        assert model.compute_s(2, steps, model.jitter_factor(random)) == pytest.approx(expected, rel=1e-14)
 
 
 def test_a_transfer_takes_latency_plus_bytes_over_effective_bandwidth():

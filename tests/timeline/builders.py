@@ -86,8 +86,7 @@ def arrivals(history: Sequence[Event]) -> list[Arrival]:
 
 def times_s(arrival: Arrival) -> tuple[float, ...]:
     """When it was ready, began to pull, to compute and to push, and arrived, in seconds."""
-    _, ready, pull, compute, push, arrived, _, _ = arrival
-    return tuple(seconds(time_ns) for time_ns in (ready, pull, compute, push, arrived))
+    return tuple(seconds(time_ns) for time_ns in arrival[1:6])
 
 
 def evaluations(history: Sequence[Event]) -> list[Evaluation]:

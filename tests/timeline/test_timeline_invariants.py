@@ -227,7 +227,7 @@ def compute_times(world: World, history: list[Event]) -> dict[int, Nanoseconds]:
     model = world.model
     streams = [model.jitter_stream(worker) for worker in range(model.workers)]
     return {
-        task.id: nanoseconds(model.compute_s(task.worker, task.steps, streams[task.worker])) for task in rounds(history)
+        task.id: nanoseconds(model.compute_s(task.worker, task.steps, model.jitter_factor(streams[task.worker]))) for task in rounds(history)
     }
 
 
@@ -308,6 +308,7 @@ class Watched:
     def __init__(self, policy: SynchronizationPolicy, workers: int):
         self.policy, self.averages_group = policy, policy.averages_group
         self.timeout_s, self.looks_ahead = policy.timeout_s, True
+        self.keeps_late, self.window_s, self.quorum = policy.keeps_late, policy.window_s, policy.quorum
         self.seen: list[Seen] = []
         self._workers, self._restarted = workers, 0
 
@@ -383,10 +384,7 @@ def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grac
 
 
 def test_a_policy_that_restarts_nobody_is_an_error():
-    class Never:
-        averages_group = False
-        looks_ahead = False
-        timeout_s = math.inf
+    class Never(SynchronizationPolicy):
 
         def closes(self, view: ServerView) -> bool:
             return False

@@ -117,7 +117,8 @@ class RegisteredSynchronization(SynchronizationPolicy):
 
     def __init__(self, name: str, policy: SynchronizationPolicy):
         self.averages_group, self.looks_ahead = policy.averages_group, policy.looks_ahead
-        self.timeout_s = policy.timeout_s
+        self.keeps_late, self.quorum = policy.keeps_late, policy.quorum
+        self.timeout_s, self.window_s = policy.timeout_s, policy.window_s
         self._name, self._policy = name, policy
 
     def closes(self, view: ServerView) -> bool:

@@ -20,7 +20,8 @@ class ServerView(NamedTuple):
         not look ahead.
       started_ns: when a group last restarted.
       arrived: rounds that wait to be averaged.
-      workers: in the whole cluster, whether they are there or not.
+      workers: of the server, whether they are there or not.
+      window_over: whether the policy's window is, and all that came in it was processed.
     """
 
     now_ns: Nanoseconds
@@ -31,6 +32,7 @@ class ServerView(NamedTuple):
     started_ns: Nanoseconds = 0
     arrived: int = 0
     workers: int = 1
+    window_over: bool = False
 
 
 class SynchronizationPolicy:
@@ -40,12 +42,18 @@ class SynchronizationPolicy:
       averages_group: whether the group's mean is one server update; else each arrival is one, as it comes. Where groups
         are averaged, a round that comes after the group it belongs to is dropped.
       looks_ahead: whether `closes` looks at `next_arrival_ns`.
+      keeps_late: where groups are averaged, whether an offer counts in whatever group it comes to, none being too late.
       timeout_s: simulated seconds after a restart at which `closes` is asked again though nothing has happened.
+      window_s: likewise, after the first of a group, or, with a quorum, after the last offer that it needs.
+      quorum: offers that a group needs; 0 where the first suffices.
     """
 
     averages_group: bool = False
     looks_ahead: bool = False
+    keeps_late: bool = False
     timeout_s: float = math.inf
+    window_s: float = math.inf
+    quorum: int = 0
 
     def closes(self, view: ServerView) -> bool:
         """Returns whether the group, which is not empty, restarts now from the server's parameters.
@@ -91,6 +99,32 @@ class Asynchronous(SynchronizationPolicy):
     grace_s: float
     looks_ahead = True
 
+    @property
+    def window_s(self) -> float:  # type: ignore[override]
+        """Simulated seconds after the first of a group."""
+        return self.grace_s
+
     def closes(self, view: ServerView) -> bool:
         """Returns whether no further arrival can fall into the window."""
         return view.outstanding == 0 or not view.next_arrival_ns - view.opened_ns <= nanoseconds(self.grace_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quorum(SynchronizationPolicy):
+    """Meetings of those who are there: a quorum, and who comes within a window after it (Decoupled DiLoCo).
+
+    Nobody is awaited beyond that and nobody is too late: who misses a meeting comes to the next.
+
+    Attributes:
+      quorum: offers of a meeting, at least; fewer suffice when no other can come.
+      window_s: simulated seconds from the last offer that the quorum needs.
+    """
+
+    quorum: int = 1
+    window_s: float = 0.0
+    averages_group = True
+    keeps_late = True
+
+    def closes(self, view: ServerView) -> bool:
+        """Returns whether the window after the quorum is over, or nobody else can come."""
+        return view.outstanding == 0 or view.window_over

@@ -1,0 +1,236 @@
+"""A worker that goes from round to round by itself, while its offers and their answers are on their way."""
+
+import math
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol
+
+import simpy
+
+from simulator.cluster import Absence, Nanoseconds
+from simulator.timeline.events import Accepted, Dispatched, Lost, Round
+from simulator.timeline.exchanges import Exchanges, OpenOffer
+from simulator.timeline.message import Message, Process
+from simulator.timeline.place import Place
+from simulator.timeline.schedule import Schedule
+from simulator.timeline.worker import RoundUnderWay, SimulatedCluster, Worker
+
+_BEGIN_AGAIN = "begin again"  # cause of an interrupt: a message was lost for good, and its worker asks for a copy
+
+
+class PacedCluster(SimulatedCluster, Protocol):
+    """Clock and network as a worker meets them that takes its rounds itself, see `Timeline`."""
+
+    def assign(self, worker: int, steps: int, fragment: int) -> Round:
+        """Returns a worker's next round, on a shard that it chooses."""
+
+
+class OverlappingWorker(Worker):
+    """A worker as a SimPy process that offers without waiting, and accepts each answer when its schedule says so.
+
+    It is given its first round, with a copy of everything, and asks for another copy when it has lost something.
+
+    Args:
+      index: its number.
+      timeline: clock and network.
+      schedule: of its offers.
+      local_steps: H.
+    """
+
+    def __init__(self, index: int, timeline: PacedCluster, schedule: Schedule, local_steps: int):
+        self._paced, self._schedule, self._local_steps = timeline, schedule, local_steps
+        self._exchanges = Exchanges(timeline.env)
+        self._is_at_work = False
+        self._awaited: OpenOffer | None = None  # whose answer it waits for
+        self._answer_losses = (
+            timeline.cluster.faults.answer_loss_stream(index)
+            if timeline.cluster.faults is not None and timeline.cluster.faults.loss
+            else None
+        )
+        super().__init__(index, timeline)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Returns whether it is there and goes from round to round by itself."""
+        return self._is_at_work and self.there
+
+    @property
+    def comes(self) -> bool:
+        """Returns whether something will come from it, though it is not given a round."""
+        is_answered = self._awaited is not None and self._awaited.answer is not None
+        return super().comes or self._exchanges.is_sending() or is_answered
+
+    def state(self) -> str:
+        """Describes a blocked worker for the message of a deadlock."""
+        if self.absence is None and self._awaited is not None and self.index not in self._timeline.stuck:
+            return f"worker {self.index} (which waits for an answer)"
+        return super().state()
+
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+        """Gives it the round with which it begins, and a copy of everything."""
+        self._exchanges.reset(offer, versions)
+        self._is_at_work = True
+        super().give(round, offer, turn, versions, answered=answered)
+
+    def answer(self, place: Place, round: int) -> bool:
+        """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
+        offer = self._exchanges.offer_of(place.fragment, round)
+        if offer is None:
+            return False  # it has begun again since
+        offer.version, offer.next_turn = place.version, place.turn
+        offer.answer = Message(
+            self._timeline,
+            self._timeline.down,
+            self.index,
+            self._timeline.shares.answers[place.fragment],
+            losses=0 if self._faults is None else self._faults.losses(self._answer_losses),
+            attempts=self._attempts,
+            retry_ns=self._retry_ns,
+            done=lambda message, through: offer.received.succeed() if through else self._begin_again(),
+        )
+        return True
+
+    def _rounds(self, under_way: RoundUnderWay) -> Process:
+        """Does one round after the other, from a given one on."""
+        while (yield from self._round(under_way)) and not self.warned:
+            answered_ns: Nanoseconds = self._env.now
+            for after, fragment in self._accepts():
+                if not after:
+                    answered_ns = max(answered_ns, (yield from self._accept(fragment, after)))
+            if self.warned:
+                return
+            under_way = self._next(answered_ns)
+
+    def _next(self, pull_start_ns: Nanoseconds) -> RoundUnderWay:
+        """Begins the next round."""
+        offer, factor = self._exchanges.offer, self._cluster.jitter_factor(self._jitter)
+        fragment = self._schedule.fragment(offer)
+        round = self._paced.assign(self.index, self._steps(offer, factor), fragment)
+        self._timeline.emit(Dispatched(self._env.now, round, "own", self.index))
+        return self._begin(round, pull_start_ns, factor)
+
+    def _accepts(self) -> list[tuple[int, int]]:
+        return self._schedule.accepts(self._exchanges.offer, self._exchanges.first, self._local_steps)
+
+    def _steps(self, offer: int, factor: float) -> int:
+        """Returns the steps of a round that begins now: as scheduled, or as many as take the scheduled time."""
+        if self._schedule.seconds is None:
+            return self._schedule.steps(offer, self._local_steps)
+        work_s = self._schedule.seconds
+        if self._faults is not None:
+            now_ns, length_ns = self._env.now, round(1e9 * work_s)
+            work_s = self._faults.slowdowns(self.index).work_ns(now_ns, now_ns + length_ns) / 1e9
+        step_s = self._cluster.compute_s(self.index, 1, factor)
+        return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
+
+    def _compute(self, under_way: RoundUnderWay) -> Process:
+        """Computes the local steps, and accepts between them what is due."""
+        for after, fragment in self._accepts():
+            if after:
+                yield from self._stretch(under_way, after)
+                began_ns = self._env.now
+                try:
+                    yield from self._accept(fragment, after)
+                finally:
+                    under_way.blocked_ns += self._env.now - began_ns
+        yield from self._stretch(under_way, under_way.round.steps)
+
+    def _accept(self, fragment: int, after: int) -> Generator[simpy.Event, Any, Nanoseconds]:
+        """Accepts the oldest answer of a fragment, waiting until it is there; returns when it was sent."""
+        oldest = self._exchanges.open[fragment][0]
+        if not oldest.received.triggered:
+            if self.under_way is not None:  # else it is not counted among those that work
+                self.stalled = True
+                self._timeline.stalled += 1
+                self._timeline.wake()
+            self._awaited = oldest
+            try:
+                yield oldest.received
+            finally:
+                self._awaited = None
+            self._end_stall()
+        self._exchanges.accept(fragment)
+        answer = oldest.answer
+        assert answer is not None
+        self._timeline.emit(
+            Accepted(
+                self._env.now,
+                self.index,
+                fragment,
+                after,
+                answer.sent_ns,
+                answer.arrival_ns,
+                answer.sent,
+                oldest.version,
+            )
+        )
+        return answer.sent_ns
+
+    def _push(self, under_way: RoundUnderWay) -> Process:
+        """Sends the finished steps, and does not wait for their arrival."""
+        fragment = under_way.round.fragment
+        under_way.base, under_way.turn = self._exchanges.versions[fragment], self._exchanges.turn
+        self._end_round()
+        self._ready_ns = self._env.now
+
+        def done(message: Message, through: bool) -> None:
+            self._exchanges.ended(message)
+            under_way.pushes = message.sent
+            if through:
+                self.home.receive(under_way.arrival(self._env.now))
+                return
+            self._lose_offer(under_way, "message", message)
+            self._begin_again()
+
+        message = Message(
+            self._timeline,
+            self._timeline.up,
+            self.index,
+            self._timeline.shares.offers[fragment],
+            losses=under_way.lost_pushes,
+            attempts=self._attempts,
+            retry_ns=self._retry_ns,
+            done=done,
+        )
+        self._exchanges.add(fragment, under_way.round.id)
+        self._exchanges.posted(message, lambda cause: self._lose_offer(under_way, cause, message))
+        return
+        yield  # a generator, as what it overrides
+
+    def _lose_offer(self, under_way: RoundUnderWay, cause: Any, message: Message) -> None:
+        round = under_way.round
+        self._timeline.emit(Lost(self._env.now, round, cause, round.steps, under_way.pulls, message.sent))
+
+    def _deliver(self, kept: RoundUnderWay) -> Process:
+        """Pushes what was finished before an absence, and begins again."""
+        yield from self._push(kept)
+        self._is_at_work = False
+        self._ask()
+
+    def _begin_again(self) -> None:
+        """Has the worker give up what it has, and ask for a copy of everything."""
+        if self.absence is None and self._is_at_work:
+            self._is_at_work = False
+            self._process.interrupt(_BEGIN_AGAIN)
+
+    def _interrupted(self, cause: Any) -> Generator[simpy.Event, Any, RoundUnderWay | None]:
+        """Follows an interrupt; returns with finished steps that are left to push."""
+        if cause != _BEGIN_AGAIN:
+            return (yield from super()._interrupted(cause))
+        self._is_at_work = False
+        self._exchanges.drop("message")
+        if self.under_way is not None:
+            self._lose("message")
+        self._ready_ns = self._env.now
+        if self.warned:
+            self.home.forget(self.index)
+        else:
+            self._ask()
+        return None
+
+    def _away(self, absence: Absence) -> Generator[simpy.Event, Any, RoundUnderWay | None]:
+        """Stays away; answers on their way to it are dropped, and offers too, unless they are delivered."""
+        self._is_at_work = False
+        self._exchanges.drop(None if absence.delivers else absence.kind)
+        if absence.announced:
+            self.home.forget(self.index)
+        return (yield from super()._away(absence))

@@ -1,0 +1,193 @@
+"""Peers: workers that meet each other without a server, each holding what it has agreed on (NoLoCo, gossip)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from simulator.cluster import Absence, Nanoseconds
+from simulator.timeline.config import Peers
+from simulator.timeline.events import Arrival, Round
+from simulator.timeline.links import Channel
+from simulator.timeline.message import Message, Process
+from simulator.timeline.place import Place
+from simulator.timeline.policies.synchronization import Barrier
+from simulator.timeline.server import Server, World
+from simulator.timeline.worker import Request, RoundUnderWay, SimulatedCluster, Worker
+
+
+class PeerWorld(World, Protocol):
+    """Clock and counts as peers meet them, see `Timeline`.
+
+    Attributes:
+      meetings: of the workers' servers, by worker.
+    """
+
+    down: Channel
+    up: Channel
+    meetings: "Sequence[PeerServer]"
+
+
+class _Between:
+    """The way from one worker to another: as slow as the slower of the one's link up and the other's down."""
+
+    def __init__(self, up: Channel, down: Channel, to: int):
+        self._up, self._down, self._to = up, down, to
+
+    def duration_ns(self, worker: int, share: float = 1.0) -> Nanoseconds:
+        """Returns how long a transfer takes that is requested now."""
+        return max(self._up.duration_ns(worker, share), self._down.duration_ns(self._to, share))
+
+
+class PeerWorker(Worker):
+    """A worker as a SimPy process that sends its offers to its peers; what it has sent arrives, whatever befalls it."""
+
+    def __init__(self, index: int, timeline: "PeerCluster"):
+        self._meeting = timeline.meetings[index]
+        super().__init__(index, timeline)
+
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+        """Gives it a round, which begins with what it has agreed on: nothing is sent."""
+        under_way = self._begin(round, self._env.now)
+        under_way.base, under_way.turn = versions[0], turn
+        given, self._given = self._given, self._env.event()
+        given.succeed(under_way)
+
+    def _push(self, under_way: RoundUnderWay) -> Process:
+        """Sends its offer to its peers, and to itself."""
+        self._end_round()
+        self._ready_ns = self._env.now
+        under_way.pushes = self._meeting.send(under_way.arrival(self._env.now))
+        return
+        yield  # a generator, as what it overrides
+
+    def _away(self, absence: Absence):  # type: ignore[no-untyped-def]  # as what it overrides
+        """Stays away; its peers do not wait for it if it has announced that."""
+        if absence.announced:
+            self._meeting.forget(self.index)
+        return (yield from super()._away(absence))
+
+
+class PeerCluster(SimulatedCluster, Protocol):
+    """Clock and network as peers meet them, see `Timeline`."""
+
+    meetings: "Sequence[PeerServer]"
+
+
+class PeerServer(Server):
+    """Meetings at one worker, with its own offer and those of the peers that it has in each.
+
+    Attributes:
+      is_gone: whether its worker has announced that it is away.
+      first: meeting with which its worker has begun again after that.
+      missed: offers that were not sent to it meanwhile, or came too late, as (worker, number of the meeting).
+    """
+
+    def __init__(self, world: PeerWorld, worker: int, peers: Peers):
+        super().__init__(world, worker, [worker], Barrier())
+        self.is_gone, self.first = False, 0
+        self.missed: set[tuple[int, int]] = set()
+        self._peers, self._peer_world = peers, world
+
+    def send(self, arrival: Arrival) -> int:
+        """Sends the worker's offer to all that it meets; returns the number of messages."""
+        world, worker, turn = self._peer_world, self.node, arrival.turn
+        others = [peer for peer in self._peers(worker, turn) if peer != worker]
+        for peer in others:
+            if world.meetings[peer].is_gone:
+                world.meetings[peer].missed.add((worker, turn))
+        others = [peer for peer in others if not world.meetings[peer].is_gone]
+        for peer in others:
+
+            def done(message: Message, through: bool, peer: int = peer) -> None:
+                world.meetings[peer].receive(arrival._replace(arrival_ns=message.arrival_ns))
+
+            way = _Between(world.up, world.down, peer)
+            Message(world, way, worker, world.config.shares.offers[0], done=done)
+        self.receive(arrival._replace(pushes=len(others)))
+        return len(others)
+
+    def forget(self, worker: int) -> None:
+        """Has nobody wait for a worker that has announced that it goes away."""
+        self._peer_world.meetings[worker].is_gone = True
+        for meeting in self._peer_world.meetings:
+            [place] = meeting.places
+            place.awaited.pop(worker, None)
+            meeting.wake()
+
+    def _evaluation_is_due(self) -> bool:
+        return False  # what is evaluated is the mean of all workers
+
+    def _begin(self) -> None:
+        [place] = self.places
+        place.awaited = dict.fromkeys(self._expected_peers(0))
+        if self._peer_world.workers[self.node].there:
+            self._dispatch(self.node)
+
+    def _expected_peers(self, turn: int) -> list[int]:
+        """Returns the workers whose offers to a meeting have come or will come."""
+        [place], meetings = self.places, self._peer_world.meetings
+        here = {each.round.worker for each in place.early if each.turn == turn}
+        return [
+            peer
+            for peer in self._peers(self.node, turn)
+            if peer in here or self._will_come(meetings[peer], turn)
+        ]
+
+    def _will_come(self, other: "PeerServer", turn: int) -> bool:
+        return not other.is_gone and turn >= other.first and (other.node, turn) not in self.missed
+
+    def _owns(self, arrival: Arrival) -> bool:
+        return arrival.round.worker == self.node
+
+    def _process(self, message: Arrival | Request) -> Process:
+        if isinstance(message, Request):
+            self._admit(message)
+            return
+        [place], round = self.places, message.round
+        if message.turn > place.turn:
+            place.early.append(message)
+        elif message.turn == place.turn and round.worker in place.awaited:
+            del place.awaited[round.worker]
+            place.arrived.append(message)
+            if self._owns(message):
+                self._world.deadlock.arrived(self.node)
+                place.join(self.node, message.arrival_ns, round.id)
+        elif message.turn == place.turn:
+            self.missed.add((round.worker, message.turn))  # it was away when the meeting began
+        return
+        yield  # a generator, as what it overrides
+
+    def _admit(self, request: Request) -> None:
+        """Lets its worker go on that is there again: behind the meetings that it has missed."""
+        [place], meetings = self.places, self._peer_world.meetings
+        if not self._world.workers[self.node].asks(request):
+            return
+        if self.is_gone:
+            self.is_gone = False
+            there = [other.places[0].turn for other in meetings if not other.is_gone]
+            if max(there) > place.turn:
+                place.take()
+                self.first = place.turn = max(there)
+                for other in meetings:
+                    if other.places[0].turn < place.turn:
+                        other.places[0].awaited.pop(self.node, None)
+                        other.wake()
+            place.early = [each for each in place.early if each.turn >= place.turn]
+            here = {each.round.worker for each in place.arrived}
+            place.awaited = dict.fromkeys(each for each in self._expected_peers(place.turn) if each not in here)
+            self._open(place)
+        if not place.group:  # else its offer is there, and it goes on when the meeting is over
+            self._dispatch(self.node)
+
+    def _is_deserted(self, place: Place) -> bool:
+        return False  # its own worker comes, or nobody goes on here
+
+    def _staleness(self, place: Place, arrival: Arrival) -> int:
+        return 0  # all offers of a meeting are of one turn
+
+    def _close(self, place):  # type: ignore[no-untyped-def]  # as what it overrides
+        _, arrived = place.take()
+        yield from self._update(place, tuple(arrived))
+        if not self._world.is_over:
+            self._open(place, self._expected_peers(place.turn + 1))
+            if self._world.workers[self.node].there:
+                self._dispatch(self.node)

@@ -1,0 +1,133 @@
+"""Regions: servers of their own for groups of workers, which exchange with an upper server now and then (HALoS)."""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.timeline.events import SERVER, Accepted, Offered, RegionOffer, Update, region_node
+from simulator.timeline.links import Channel
+from simulator.timeline.message import Message, Process
+from simulator.timeline.place import Place
+from simulator.timeline.policies.synchronization import Asynchronous, SynchronizationPolicy
+from simulator.timeline.server import Server, World
+
+
+class UpperServer(Server):
+    """The server above the regions: every offer of a region is an update, and is answered at once.
+
+    Args:
+      world: clock and counts.
+    """
+
+    def __init__(self, world: World):
+        super().__init__(world, SERVER, (), Asynchronous(0.0))
+        link = world.cluster.regional
+        assert link is not None
+        self.down, self.up = (Channel(world.env, link) for _ in range(2))
+        self._offers: deque[tuple[RegionOffer, RegionServer]] = deque()
+
+    def offer(self, offer: RegionOffer, region: "RegionServer") -> None:
+        """Takes in an offer that has arrived."""
+        self._offers.append((offer, region))
+        self.wake()
+
+    def serve(self) -> Process:
+        """Processes offers, evaluates."""
+        yield self._env.event().succeed()
+        yield from self._evaluate()
+        while not self._world.is_over:
+            yield from self._work(0)
+            if self._evaluation_is_due():
+                yield from self._evaluate()
+            elif self._offers:
+                yield from self._meet(*self._offers.popleft())
+            else:
+                self._news = self._env.event()
+                self.idle = True
+                yield self._news
+
+    def _meet(self, offer: RegionOffer, region: "RegionServer") -> Process:
+        [place], world = self.places, self._world
+        staleness = (place.version - offer.base,)
+        yield from self._work(nanoseconds(world.cluster.server_update_s))
+        place.version += 1
+        world.updates += 1
+        world.emit(
+            Update(
+                self._env.now,
+                (offer,),
+                staleness,
+                "applied",
+                world.updates,
+                world.local_steps,
+                place_version=place.version,
+            )
+        )
+        world.end_if_spent()
+        if not world.is_over:
+            region.answered(place.version)
+
+
+class RegionServer(Server):
+    """The server of a region, which offers its progress to the upper one after some updates, one offer at a time.
+
+    Progress that it makes while an offer is on its way is in its parameters, and in no offer.
+
+    Args:
+      world: clock and counts.
+      region: its number.
+      members: its workers.
+      policy: decides when they restart.
+      upper: server above it.
+      every_versions: updates between what it last accepted and its next offer.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        region: int,
+        members: Iterable[int],
+        policy: SynchronizationPolicy,
+        upper: UpperServer,
+        every_versions: int,
+    ):
+        super().__init__(world, region_node(region), members, policy)
+        self._region, self._upper, self._every_versions = region, upper, every_versions
+        self._merged = self._base = 0  # own version, and the upper server's, at the last acceptance
+        self._has_offered = False
+
+    def _evaluation_is_due(self) -> bool:
+        return False  # what is evaluated is at the upper server
+
+    def _changed(self, place: Place) -> None:
+        if self._has_offered or place.version < self._merged + self._every_versions:
+            return
+        self._has_offered = True
+        self._world.emit(Offered(self._env.now, self._region, place.version))
+        offer = RegionOffer(self._region, self._base, place.version, self._env.now, math.inf)
+
+        def done(message: Message, through: bool) -> None:
+            assert through, "messages between servers are not lost"
+            self._upper.offer(offer._replace(arrival_ns=message.arrival_ns), self)
+
+        Message(self._world, self._upper.up, self._region, self._share, done=done)
+
+    def answered(self, version: int) -> None:
+        """Is sent the upper server's parameters of a version."""
+
+        def done(message: Message, through: bool) -> None:
+            assert through, "messages between servers are not lost"
+            self._accept(message.sent_ns, message.arrival_ns, version)
+
+        Message(self._world, self._upper.down, self._region, self._share, done=done)
+
+    @property
+    def _share(self) -> float:
+        return 1.0  # of the model: whole, and not compressed
+
+    def _accept(self, sent_ns: Nanoseconds, arrival_ns: Nanoseconds, version: int) -> None:
+        [place] = self.places
+        self._merged, self._base, self._has_offered = place.version, version, False
+        self._world.emit(Accepted(self._env.now, self.node, 0, 0, sent_ns, arrival_ns, 1, version))
+        self.wake()

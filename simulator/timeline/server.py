@@ -1,0 +1,468 @@
+"""Server of the simulated cluster: it takes in offers, holds meetings at its places, and answers."""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import simpy
+
+from simulator.cluster import ClusterModel, Nanoseconds, nanoseconds, seconds
+from simulator.host.event_kinds import Outcome
+from simulator.timeline.config import TimelineConfig
+from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
+from simulator.timeline.events import Answered, Arrival, Dispatched, Event, Round, Update
+from simulator.timeline.message import Process
+from simulator.timeline.place import Place
+from simulator.timeline.policies.local_steps import Steps
+from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
+from simulator.timeline.schedule import next_offer
+from simulator.timeline.worker import Request, Worker
+
+
+class World(Protocol):
+    """Clock, counts and workers as a server meets them, see `Timeline`."""
+
+    env: simpy.Environment
+    cluster: ClusterModel
+    config: TimelineConfig
+    workers: Sequence[Worker]
+    servers: "Sequence[Server]"
+    deadlock: DeadlockDetector
+    measured: Steps | None
+    updates: int
+    local_steps: int
+    evaluation_is_due: bool
+    waiting: set[int]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up."""
+
+    def emit(self, event: Event) -> None:
+        """Reports what happens."""
+
+    def assign(self, worker: int, steps: int, fragment: int) -> Round:
+        """Returns a worker's next round, on a shard that it chooses."""
+
+    def count(self, local_steps: int) -> bool:
+        """Counts local steps, and returns whether an evaluation is due after them."""
+
+    def mark_evaluation(self) -> bool:
+        """Returns whether there is anything to evaluate."""
+
+    def end_if_spent(self) -> None:
+        """Ends the simulation if a budget is used up."""
+
+    def copied(self, worker: int, node: int) -> int:
+        """Returns the node whose parameters a worker takes that begins anew at a server."""
+
+    def is_still(self) -> bool:
+        """Returns whether nothing is on its way to any server, and all of them are idle."""
+
+    def relent(self) -> bool:
+        """Closes groups that wait for others in vain; returns whether there was any."""
+
+
+class Alarms(NamedTuple):
+    """Times at which a policy asks to be asked again, in nanoseconds; infinite for never.
+
+    Attributes:
+      round_ns: from the beginning of a meeting.
+      window_ns: from the first of a group, or from the last that its quorum needs.
+    """
+
+    round_ns: Nanoseconds
+    window_ns: Nanoseconds
+
+
+class Server:
+    """A server as a SimPy process.
+
+    One thing at a time, since each takes time in which messages come. The order decides ties: an evaluation that is due
+    comes first; then messages that arrived before a timeout, which belong to the round that it ends; then a group that
+    its policy closes, before any message is processed that would join it.
+
+    Attributes:
+      node: its number.
+      places: one for each fragment.
+      idle: whether it waits for messages, and none is there.
+    """
+
+    def __init__(self, world: World, node: int, members: Iterable[int], policy: SynchronizationPolicy):
+        self.node, self.idle = node, False
+        self.places = [Place(node, fragment) for fragment in range(world.config.schedule.fragments)]
+        self._world, self._env, self._config = world, world.env, world.config
+        self._members, self._policy = tuple(members), policy
+        self._averages, self._waits = policy.averages_group, world.config.schedule.waits
+        self._keeps_order = policy.averages_group and not policy.keeps_late
+        self._alarms = Alarms(nanoseconds(policy.timeout_s), nanoseconds(policy.window_s))
+        self._foresees = policy.looks_ahead and self._waits
+        self._inbox: deque[Arrival | Request] = deque()
+        self._news = self._env.event()  # something that it waits for may have changed
+        self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
+
+    # Messages of workers.
+
+    def receive(self, message: Arrival | Request) -> None:
+        """Takes in an offer or a request that has arrived, and wakes the server."""
+        self._inbox.append(message)
+        self.wake()
+
+    def forget(self, worker: int) -> None:
+        """Stops waiting for a worker that has announced that its offers will not come."""
+        for place in self.places:
+            place.awaited.pop(worker, None)
+        self.wake()
+
+    def expect(self, worker: Worker) -> None:
+        """Updates the time at which a worker's round can arrive."""
+        if self._foresees and worker.expected_ns < math.inf:
+            heapq.heappush(self._expected, (worker.expected_ns, worker.index))
+        self.wake()
+
+    def wake(self) -> None:
+        """Wakes the server: the condition that it waits for may have changed."""
+        self.idle = False
+        if not self._news.triggered:
+            self._news.succeed()
+
+    # Its process.
+
+    def serve(self) -> Process:
+        """Processes offers, closes groups, evaluates."""
+        yield self._env.event().succeed()  # after what befalls workers at the start
+        yield from self._evaluate()
+        self._begin()
+        while not self._world.is_over:
+            yield from self._work(0)  # if it is down, until it is up
+            if self._evaluation_is_due():
+                yield from self._evaluate()
+            elif self._inbox and self._in_time(self._inbox[0]):
+                yield from self._process(self._inbox.popleft())
+            elif (place := self._closing()) is not None:
+                yield from self._close(place)
+            elif self._inbox:
+                yield from self._process(self._inbox.popleft())
+            else:
+                self._news = self._env.event()  # made only when idle: wake() has no effect on a server at work
+                self.idle = True
+                self._check_progress()
+                yield self._news
+
+    def _begin(self) -> None:
+        """Gives every worker that is there its first round."""
+        there = [worker for worker in self._members if self._world.workers[worker].there]
+        for place in self.places:
+            place.awaited = dict.fromkeys(there)
+            self._open(place)
+        for worker in there:
+            self._dispatch(worker)
+
+    def _evaluation_is_due(self) -> bool:
+        due, self._world.evaluation_is_due = self._world.evaluation_is_due, False
+        return due
+
+    def _evaluate(self) -> Process:
+        if self._world.mark_evaluation():
+            yield from self._work(nanoseconds(self._config.evaluation_s))
+
+    def _in_time(self, message: Arrival | Request) -> bool:
+        """Returns whether a message was there before its round's timeout, even if the server only comes to it now."""
+        if self._alarms.round_ns == math.inf:
+            return False
+        place = self.places[message.round.fragment if isinstance(message, Arrival) else 0]
+        return message.arrival_ns <= place.started_ns + self._alarms.round_ns
+
+    def _work(self, work_ns: Nanoseconds) -> Process:
+        """Works for some time, not counting outages of the server."""
+        faults = self._world.cluster.faults
+        if faults is not None:
+            now_ns = self._env.now
+            work_ns = faults.server.finished_ns(now_ns, work_ns) - now_ns
+            if work_ns == math.inf:
+                down_s = seconds(now_ns)
+                raise NoProgressError(f"nobody can make progress: the server went down before {down_s:g} s for good")
+        if work_ns > 0:
+            yield self._env.timeout(work_ns)
+
+    # Groups.
+
+    def _closing(self) -> Place | None:
+        """Returns the first place whose group its policy closes now."""
+        for place in self.places:
+            if place.group and (place.relents or self._closes(place, self._env.now)):
+                return place
+            if place.early and self._is_deserted(place):
+                self._open(place, self._there())
+                return self._closing()
+        return None
+
+    def _is_deserted(self, place: Place) -> bool:
+        """Returns whether nobody comes to the meeting that is open: all that it waited for are gone."""
+        return not (place.awaited or place.arrived or place.group)
+
+    def _closes(self, place: Place, now_ns: Nanoseconds) -> bool:
+        """Returns whether a group closes, at the present time or, with nothing else having happened, at another."""
+        return self._policy.closes(
+            ServerView(
+                now_ns=now_ns,
+                opened_ns=place.opened_ns,
+                group=len(place.group),
+                outstanding=len(place.awaited),
+                next_arrival_ns=self._next_arrival_ns(place, now_ns),
+                started_ns=place.started_ns,
+                arrived=len(place.arrived),
+                workers=len(self._members),
+                window_over=self._is_window_over(place, now_ns),
+            )
+        )
+
+    def _is_window_over(self, place: Place, now_ns: Nanoseconds) -> bool:
+        """Returns whether the policy's window is over at a time, and what came in it was processed."""
+        ends_ns = self._window_ends_ns(place)
+        return ends_ns <= place.rung_ns or ends_ns < now_ns == math.inf
+
+    def _next_arrival_ns(self, place: Place, now_ns: Nanoseconds) -> Nanoseconds:
+        """Returns when the next offer can arrive, at the earliest."""
+        if not self._policy.looks_ahead:
+            return math.inf
+        if self._inbox:
+            return self._inbox[0].arrival_ns
+        if not self._foresees:  # anything can come until the window is over
+            return math.inf if self._is_window_over(place, now_ns) else place.opened_ns
+        expected, workers = self._expected, self._world.workers
+        # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
+        while expected and workers[expected[0][1]].expected_ns != expected[0][0]:
+            heapq.heappop(expected)
+        return expected[0][0] if expected else math.inf
+
+    def _window_ends_ns(self, place: Place) -> Nanoseconds:
+        """Returns when the policy's window ends; infinite while it has not begun."""
+        needed, since_ns = self._policy.quorum, place.opened_ns
+        if needed:
+            since_ns = place.arrived[needed - 1].arrival_ns if len(place.arrived) >= needed else math.inf
+        return since_ns + self._alarms.window_ns
+
+    def _process(self, message: Arrival | Request) -> Process:
+        """Takes a worker into the group, with its offer, if any; without a barrier that is an outer step."""
+        if isinstance(message, Request):
+            self._admit(message)
+            return
+        round = message.round
+        worker, place = round.worker, self.places[round.fragment]
+        if self._keeps_order and message.turn > place.turn:
+            place.early.append(message)
+            return
+        world = self._world
+        world.deadlock.arrived(worker)
+        is_awaited = worker in place.awaited and (not self._keeps_order or message.turn == place.turn)
+        given = place.awaited.pop(worker) if is_awaited else None
+        if world.measured is not None and given == round.steps:  # not cut off
+            computing_s = seconds(message.push_start_ns - message.compute_start_ns)
+            world.measured.observe(worker, computing_s / round.steps)
+        if self._averages and (is_awaited or self._policy.keeps_late):
+            place.join(worker, message.arrival_ns, round.id)
+            place.arrived.append(message)
+            self._ring(place)
+            return
+        late = self._averages
+        if self._waits or not late:
+            place.join(worker, message.arrival_ns, round.id)
+            self._ring(place)
+        yield from self._update(place, (message,), late=late)
+        if late and not self._waits and not world.is_over:
+            self._answer(place, worker, round.id)
+
+    def _admit(self, request: Request) -> None:
+        """Admits a worker without a round: behind a barrier, one that has lost its round does it again."""
+        worker = request.worker
+        if not self._world.workers[worker].asks(request):
+            return  # its group restarted before the server came to this, or it is gone again
+        if not self._waits:
+            self._dispatch(worker)
+            return
+        [place] = self.places
+        lost = worker in place.awaited
+        place.awaited.pop(worker, None)
+        if lost and self._averages:
+            self._dispatch(worker)
+        else:
+            place.join(worker, request.arrival_ns)
+            self._ring(place)
+
+    def _close(self, place: Place) -> Process:
+        """Answers a group with what the place holds then; the next meeting begins."""
+        group, arrived = place.take()
+        if arrived:
+            yield from self._update(place, tuple(arrived))
+        if self._world.is_over:
+            return
+        there = [worker for worker in group if self._world.workers[worker].there]
+        members = there if self._waits else self._there()
+        self._open(place, members if self._keeps_order else None)
+        for worker in there:
+            if self._waits:
+                self._dispatch(worker, answers=bool(group[worker]))
+                continue
+            for round in group[worker]:
+                self._answer(place, worker, round)
+
+    def _there(self) -> list[int]:
+        """Returns the workers that offer without being given rounds."""
+        return [worker for worker in self._members if self._world.workers[worker].is_under_way]
+
+    def _open(self, place: Place, members: Iterable[int] | None = None) -> None:
+        """Begins a meeting; with members given it waits for them, and no more for others."""
+        if members is not None:
+            place.awaited = dict.fromkeys(members)
+            place.turn += 1
+        place.started_ns = self._env.now
+        self._ring(place)
+        self._inbox.extendleft(reversed(place.early))
+        place.early = []
+
+    def _ring(self, place: Place) -> None:
+        """Sets an alarm for the next time at which the policy asks to be asked again, though nothing has happened."""
+        ends_ns = place.started_ns + self._alarms.round_ns, self._window_ends_ns(place)
+        time_ns = min((each_ns for each_ns in ends_ns if each_ns > place.rung_ns), default=math.inf)
+        if time_ns < place.alarm_ns:
+            place.alarm_ns = time_ns
+            self._env.process(self._alarm(place, time_ns))
+
+    def _alarm(self, place: Place, time_ns: Nanoseconds) -> Process:
+        if time_ns > self._env.now:
+            yield self._env.timeout(time_ns - self._env.now)
+        yield self._env.timeout(0)  # behind the arrivals of this very time, which are in the queue already
+        if place.alarm_ns == time_ns:
+            place.alarm_ns = math.inf
+        place.rung_ns = time_ns
+        self._ring(place)
+        self.wake()
+
+    # Meetings and answers.
+
+    def _update(self, place: Place, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
+        staleness = tuple([self._staleness(place, arrival) for arrival in arrivals])
+        outcome = "dropped" if late else self._outcome(place, max(staleness))
+        world = self._world
+        if outcome == "applied":
+            yield from self._work(nanoseconds(world.cluster.server_update_s))
+            place.version += 1
+            world.updates += 1
+        steps = 0
+        for arrival in arrivals:
+            if self._owns(arrival):
+                steps += arrival.round.steps
+                world.waiting.add(arrival.round.worker)
+        evaluates = world.count(steps)
+        world.emit(
+            Update(
+                self._env.now,
+                arrivals,
+                staleness,
+                outcome,
+                world.updates,
+                world.local_steps,
+                self.node,
+                place.fragment,
+                place.version,
+            )
+        )
+        world.end_if_spent()
+        if not world.is_over:
+            if outcome == "applied":
+                self._changed(place)
+            if evaluates:
+                yield from self._evaluate()
+
+    def _owns(self, arrival: Arrival) -> bool:
+        """Returns whether this server counts the steps of an offer's round."""
+        return True
+
+    def _staleness(self, place: Place, arrival: Arrival) -> int:
+        """Returns the updates of a place between what an offer's worker had last accepted from it and now."""
+        return place.version - arrival.base
+
+    def _changed(self, place: Place) -> None:
+        """Follows an update of a place."""
+
+    def _outcome(self, place: Place, staleness: int) -> Outcome:
+        config = self._config
+        if config.drop_above is not None and staleness > config.drop_above:
+            return "dropped"
+        place.buffered += 1
+        if place.buffered < config.arrivals_per_update:
+            return "buffered"
+        place.buffered = 0
+        return "applied"
+
+    def _dispatch(self, worker: int, *, answers: bool = False) -> None:
+        """Gives a worker a round, which begins with a copy of all that the server holds, or with its answer."""
+        world, config = self._world, self._config
+        most = config.steps[worker] if world.measured is None else world.measured.steps(worker)
+        turns = [self._join_meeting(place, worker) for place in self.places]
+        offer = 0 if self._waits else next_offer(turns)
+        fragment = offer % len(turns)
+        round = world.assign(worker, config.schedule.steps(offer, most), fragment)
+        for place in self.places:
+            if worker in place.awaited:
+                place.awaited[worker] = round.steps
+        merges = answers and config.merges
+        source = self.node if merges else world.copied(worker, self.node)
+        world.emit(Dispatched(self._env.now, round, "answer" if merges else "copy", source))
+        versions = [place.version for place in self.places]
+        world.workers[worker].give(round, offer, turns[fragment], versions, answered=merges)
+
+    def _join_meeting(self, place: Place, worker: int) -> int:
+        """Returns the number of the first meeting to which a worker comes that begins now."""
+        if not self._keeps_order:
+            place.awaited[worker] = None
+            return 0
+        joins = self._is_deserted(place) and not place.early
+        if worker in place.awaited or joins or self._waits:
+            place.awaited[worker] = None
+            return place.turn
+        return place.turn + 1
+
+    def _answer(self, place: Place, worker: int, round: int) -> None:
+        """Sends a worker that goes on meanwhile what the place holds, in answer to the offer of a round."""
+        if self._world.workers[worker].answer(place, round):
+            if not self._keeps_order:
+                place.awaited[worker] = None
+            self._world.emit(Answered(self._env.now, self.node, worker, place.fragment, place.version))
+
+    # Deadlocks.
+
+    def relent(self) -> bool:
+        """Closes groups of workers that wait for each other at different places; returns whether there was any."""
+        if self._waits or (self._keeps_order and self._alarms.round_ns == math.inf):
+            return False
+        waiting = [place for place in self.places if place.group or place.early]
+        for place in waiting:
+            if place.group:
+                place.relents = True
+            else:
+                self._open(place, self._there())
+        if waiting:
+            self.wake()
+        return bool(waiting)
+
+    def _check_progress(self) -> None:
+        """Checks that the server can still receive something that it waits for.
+
+        Raises:
+          NoProgressError: nothing can.
+        """
+        if not self._world.is_still():
+            return
+        if any(place.group and self._closes(place, math.inf) for place in self.places):
+            return  # time alone will close it, such as a timeout
+        if self._world.relent():
+            return
+        advice = "a synchronization.timeout and a quorum that can be reached, or " if self._averages else ""
+        places = [place for server in self._world.servers for place in server.places]
+        awaited = {worker: None for place in places for worker in place.awaited}
+        ready = {worker: None for place in places for worker in place.group}
+        raise self._world.deadlock.deadlock(self._env.now, awaited, ready, advice)
