@@ -15,7 +15,9 @@ from simulator.experiment.schema.worker_words import IN_ARGUMENTS
 from simulator.host.errors import SettingError
 
 Factory = Callable[..., Any]
-SlotName = Literal["outer", "synchronization", "local_steps", "shard_choice"]
+SlotName = Literal[
+    "outer", "synchronization", "local_steps", "shard_choice", "compression", "aggregation", "view", "merge"
+]
 
 
 class Slot(NamedTuple):
@@ -36,10 +38,18 @@ class Slot(NamedTuple):
 
 SLOTS: Mapping[SlotName, Slot] = {
     "outer": Slot("optimizer", ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov"), ("learning_rate",)),
-    "synchronization": Slot("kind", ("asynchronous", "barrier"), takes=("view",)),
+    "synchronization": Slot("kind", ("asynchronous", "barrier", "quorum"), takes=("view",)),
     "local_steps": Slot("kind", ("dynamic", "fixed"), ("local_steps",), ("worker", "step_s")),
     "shard_choice": Slot(
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
+    ),
+    "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
+    "aggregation": Slot("kind", ("mean", "weighted", "fold"), takes=("offers", "state")),
+    "view": Slot("kind", ("parameters", "look_ahead"), takes=("params", "state")),
+    "merge": Slot(
+        "kind",
+        ("overwrite", "lerp", "keep_progress", "outer", "eager"),
+        takes=("local", "anchor", "sent", "answer", "state"),
     ),
 }
 
@@ -214,6 +224,16 @@ def factory_of(policy: NamedPolicy) -> Factory:
     return factory
 
 
+_CALLED: Mapping[SlotName, str] = {
+    "synchronization": "closes",
+    "compression": "decoded",
+    "aggregation": "update",
+    "merge": "update",
+}
+"""Method of what a factory returns that is called with what a slot `takes`; of other slots it is called itself."""
+_ALSO: Mapping[SlotName, str] = {"compression": "bits", "aggregation": "init", "merge": "init"}
+"""Another method that it has to have."""
+
 _PARTS: Mapping[str, Callable[[Any], bool]] = {
     "closes": callable,
     "averages_group": lambda value: isinstance(value, bool),
@@ -235,10 +255,13 @@ def _check_made(policy: NamedPolicy, made: Any) -> None:
             wrong = f"{made!r:.80}, which has no {', '.join(lacks)}: inherit from SynchronizationPolicy"
         elif unlike:
             wrong = f"a policy whose {unlike[0]} is {getattr(made, unlike[0])!r:.80}: see SynchronizationPolicy"
+    elif section in _ALSO:
+        lacks = [name for name in (_CALLED[section], _ALSO[section]) if not callable(getattr(made, name, None))]
+        wrong = f"{made!r:.80}, which has no {', '.join(lacks)}" if lacks else ""
     elif not callable(made):
         wrong = f"{made!r:.80}, which has no __call__: return a function"
     if not wrong:
-        function = made.closes if section == "synchronization" else made
+        function = getattr(made, _CALLED[section]) if section in _CALLED else made
         try:
             inspect.signature(function).bind(*SLOTS[section].takes)
         except ValueError:  # there is none to be had

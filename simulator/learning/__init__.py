@@ -2,6 +2,8 @@
 
 from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
+from simulator.learning.exchange import Exchange, OfferMade
+from simulator.learning.fragments import Fragments, fragments_of
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.model import ModelCosts, ModelError
 from simulator.learning.optimizers.as_used import as_used
@@ -10,19 +12,26 @@ from simulator.learning.optimizers.inner import build_inner, learning_rates, war
 from simulator.learning.optimizers.outer import build_outer, outer_optimizers, register_outer
 from simulator.learning.optimizers.protocol import OptimizerError
 from simulator.learning.optimizers.staleness import delay_compensation, drop_stale, polynomial, scale_by_staleness
-from simulator.learning.round import Recipe, RoundInputs, RoundResult, pseudo_gradient
+from simulator.learning.round import Recipe, RoundInputs, RoundResult, Stretch, pseudo_gradient
 from simulator.learning.round_data import RoundData
-from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.server import Aggregation, Evaluator, OfferInfo, Offers, OuterPrograms, Server
 from simulator.learning.setup import Setup
-from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Ticket, Trainer
+from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, Training
+from simulator.learning.values import Value, Values, reachable
 
 __all__ = [
+    "Aggregation",
     "BatchedTrainer",
     "Cache",
     "Evaluator",
+    "Exchange",
+    "Fragments",
     "MemoryNeedError",
     "ModelCosts",
     "ModelError",
+    "OfferInfo",
+    "OfferMade",
+    "Offers",
     "OptimizerError",
     "OuterPrograms",
     "Programs",
@@ -33,8 +42,11 @@ __all__ = [
     "SerialTrainer",
     "Server",
     "Setup",
-    "Ticket",
+    "Stretch",
     "Trainer",
+    "Training",
+    "Value",
+    "Values",
     "as_used",
     "buffered",
     "build_inner",
@@ -42,10 +54,12 @@ __all__ = [
     "delay_compensation",
     "delayed_nesterov",
     "drop_stale",
+    "fragments_of",
     "learning_rates",
     "outer_optimizers",
     "polynomial",
     "pseudo_gradient",
+    "reachable",
     "register_outer",
     "scale_by_staleness",
     "warmup_cosine",

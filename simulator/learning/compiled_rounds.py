@@ -40,7 +40,7 @@ class _Output(NamedTuple):
     They are never needed together, so that they share arrays, which saves memory and time.
     """
 
-    params_or_pseudo_gradient: Params
+    params: Params
     opt_state: OptState
     loss_sum_or_mean: jax.Array
     done: jax.Array
@@ -48,11 +48,11 @@ class _Output(NamedTuple):
 
     @property
     def state(self) -> RoundState:
-        return RoundState(self.params_or_pseudo_gradient, self.opt_state, self.loss_sum_or_mean, self.done)
+        return RoundState(self.params, self.opt_state, self.loss_sum_or_mean, self.done)
 
     @property
     def result(self) -> RoundResult:
-        return RoundResult(self.params_or_pseudo_gradient, self.loss_sum_or_mean, self.finite)
+        return RoundResult(self.params, self.loss_sum_or_mean, self.finite)
 
 
 class Programs:
@@ -183,7 +183,7 @@ def _compute(recipe: Recipe, arrays: Arrays, key: jax.Array, steps: jax.Array, l
     state = advance(recipe, arrays, key, lane.inputs, lane.state, steps)
     result, opt_state = finish(recipe, lane.inputs, state)
     going_on = _Output(*state, result.finite)
-    over = _Output(result.pseudo_gradient, opt_state, result.loss, state.done, result.finite)
+    over = _Output(result.params, opt_state, result.loss, state.done, result.finite)
     output: _Output = jax.tree.map(functools.partial(jnp.where, state.done == lane.inputs.steps), over, going_on)
     return output
 

@@ -88,7 +88,9 @@ def pretrained(
             [(result, state)] = programs.run(arrays, key, [inputs])
             if last < steps:
                 upcoming = pool.submit(examples, last)
-            params = jax.tree.map(lambda start, g: start - g, params, result.pseudo_gradient)
+            params = jax.tree.map(
+                lambda start, end: start - (start - end), params, result.params
+            )  # as an outer step of 1
             if progress is not None:
                 progress(last, steps, float(result.loss))
     return params

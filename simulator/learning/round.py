@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,40 +17,36 @@ OptState = Any
 Arrays = Mapping[str, jax.Array]
 
 
-class RoundSettings(Protocol):
-    """Settings of a round besides arrays; see `simulator.timeline.Round`."""
+class Stretch(NamedTuple):
+    """Some of a round's local steps, between two acceptances; of most rounds all.
 
-    @property
-    def id(self) -> int:
-        """Number of the round, in the order of dispatch."""
+    Attributes:
+      id: number of the round, in the order of dispatch.
+      worker: number of the worker.
+      shard: data shard.
+      first_step: the shard's local steps before this stretch.
+      steps: number of local steps.
+      before: number of the round's local steps before this stretch.
+    """
 
-    @property
-    def worker(self) -> int:
-        """Number of the worker."""
-
-    @property
-    def shard(self) -> int:
-        """Data shard."""
-
-    @property
-    def first_step(self) -> int:
-        """The shard's local steps before this round."""
-
-    @property
-    def steps(self) -> int:
-        """Number of local steps."""
+    id: int
+    worker: int
+    shard: int
+    first_step: int
+    steps: int
+    before: int = 0
 
 
 class RoundResult(NamedTuple):
     """Result of a round.
 
     Attributes:
-      pseudo_gradient: like the parameters.
+      params: at its end.
       loss: mean over the local steps, float32 scalar, in nats.
       finite: whether all of the pseudo-gradient is, bool scalar.
     """
 
-    pseudo_gradient: Params
+    params: Params
     loss: jax.Array
     finite: jax.Array
 
@@ -59,12 +55,13 @@ class RoundInputs(NamedTuple):
     """Inputs of one round besides the data.
 
     Attributes:
-      params: pulled from the server.
+      params: at its start.
       opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
       examples: inputs of the data set's `fetch`, of shape (longest round, batch, ...).
       rates: learning rate of every local step, float32 (longest round,).
       steps: number of rows of `examples` to train on, int32 scalar.
       id: number from which the round's key is folded, int32 scalar.
+      before: steps of the round before these, int32 scalar, which the steps' keys count too.
     """
 
     params: Params
@@ -73,6 +70,7 @@ class RoundInputs(NamedTuple):
     rates: Rates
     steps: np.int32
     id: np.int32
+    before: np.int32 = np.int32(0)
 
 
 def pseudo_gradient(start: Params, end: Params) -> Params:
@@ -126,7 +124,7 @@ def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInpu
     """Returns the state after one more local step."""
     with jax.named_scope("gather"):
         batch = recipe.fetch(arrays, inputs.examples[state.done])
-    step_key = jax.random.fold_in(round_key, state.done)
+    step_key = jax.random.fold_in(round_key, inputs.before + state.done)
     with jax.named_scope("forward and backward"):
         loss, gradients = jax.value_and_grad(recipe.loss)(state.params, batch, step_key)
     with jax.named_scope("optimizer"):
@@ -165,4 +163,4 @@ def finish(recipe: Recipe, inputs: RoundInputs, state: RoundState) -> tuple[Roun
     finite, opt_state = all_finite(difference), state.opt_state
     if recipe.keep_state:
         opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, inputs.opt_state)
-    return RoundResult(difference, state.loss_sum / state.done.astype(jnp.float32), finite), opt_state
+    return RoundResult(state.params, state.loss_sum / state.done.astype(jnp.float32), finite), opt_state

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from simulator.learning.optimizers.inner import Rates
 from simulator.learning.phases import phase
-from simulator.learning.round import Arrays, OptState, Params, RoundInputs, RoundSettings
+from simulator.learning.round import Arrays, OptState, Params, RoundInputs, Stretch
 
 _AHEAD = 16  # rounds gathered before they are computed, at most
 
@@ -37,20 +37,20 @@ class RoundData:
     gather: Callable[[np.ndarray], np.ndarray] = lambda addresses: addresses
 
     def __post_init__(self) -> None:
-        self._ahead: dict[int, tuple[int, Future[np.ndarray]]] = {}  # of each worker, its round's number and examples
+        self._ahead: dict[int, tuple[tuple[int, int], Future[np.ndarray]]] = {}  # of each worker, for which stretch
         self._pool = ThreadPoolExecutor(1, "gather")
 
-    def announce(self, round: RoundSettings) -> None:
+    def announce(self, round: Stretch) -> None:
         """Starts gathering a round's examples, unless the device looks them up itself or enough are waiting."""
         if not self.arrays and len(self._ahead.keys() - {round.worker}) < _AHEAD:
-            self._ahead[round.worker] = round.id, self._pool.submit(self.gather, self._rows(round))
+            self._ahead[round.worker] = (round.id, round.before), self._pool.submit(self.gather, self._rows(round))
 
-    def forget(self, round: RoundSettings) -> None:
+    def forget(self, round: Stretch) -> None:
         """Drops the examples of a round that will not be run."""
         self._announced(round)
 
     @phase("gather")
-    def inputs(self, round: RoundSettings, params: Params, opt_state: OptState) -> RoundInputs:
+    def inputs(self, round: Stretch, params: Params, opt_state: OptState) -> RoundInputs:
         """Returns the inputs of a round's program."""
         announced = self._announced(round)
         rows = announced.result() if announced else self.gather(self._rows(round))
@@ -61,12 +61,13 @@ class RoundData:
             rates=self._filled_up(self.rates(round.shard, round.first_step, round.steps)),
             steps=np.int32(round.steps),
             id=np.int32(round.id),
+            before=np.int32(round.before),
         )
 
-    def _announced(self, round: RoundSettings) -> Future[np.ndarray] | None:
+    def _announced(self, round: Stretch) -> Future[np.ndarray] | None:
         """Takes out the examples of a round, None if they are not being gathered."""
         number, examples = self._ahead.get(round.worker, (None, None))
-        if number != round.id:
+        if number != (round.id, round.before):
             return None
         del self._ahead[round.worker]
         return examples
@@ -76,5 +77,5 @@ class RoundData:
         filled[: len(rows)] = rows
         return filled
 
-    def _rows(self, round: RoundSettings) -> np.ndarray:
+    def _rows(self, round: Stretch) -> np.ndarray:
         return self.order(round.shard, round.first_step, round.steps)

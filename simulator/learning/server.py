@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from simulator.learning.exchange import OfferMade
 from simulator.learning.optimizers.nonfinite import GuardState
 from simulator.learning.phases import phase
-from simulator.learning.round import Arrays, Params, RoundResult
+from simulator.learning.round import Arrays, Params
 
 
 class OuterPrograms:
@@ -36,38 +37,108 @@ class OuterPrograms:
         self.update = jax.jit(update)
         self._first = jax.jit(_masked)
         self._add = jax.jit(lambda total, g, used: jax.tree.map(jnp.add, total, _masked(g, used)))
+        self._weighted = jax.jit(lambda total, g, used, weight: jax.tree.map(jnp.add, total, _masked(g, used, weight)))
         self._divide = jax.jit(lambda total: jax.tree.map(lambda leaf: leaf / total[1], total[0]))
 
     def init(self, params: Params) -> Any:
         """Returns the optimizer's state, beside the parameters as after a step: else the first step compiles anew."""
         return jax.device_put(self._init(params), jax.tree.leaves(params)[0].sharding)
 
-    def mean(self, pseudo_gradients: Sequence[Params], used: Sequence[Any]) -> Params:
-        """Returns the mean of those that are used, NaN where none is; holds no more than the sum besides its inputs."""
-        total = self._first(pseudo_gradients[0], used[0])
-        for pseudo_gradient, each in zip(pseudo_gradients[1:], used[1:], strict=True):
-            total = self._add(total, pseudo_gradient, each)
+    def mean(self, trees: Sequence[Params], used: Sequence[Any], weights: Sequence[float] | None = None) -> Params:
+        """Returns the mean of those that are used, NaN where none is; holds no more than the sum besides its inputs.
+
+        Args:
+          trees: of which the mean is.
+          used: for each whether it is, bool.
+          weights: of each in the mean; all alike when None.
+        """
+        if weights is not None:
+            total = self._first(trees[0], np.bool_(False))
+            for tree, each, weight in zip(trees, used, weights, strict=True):
+                total = self._weighted(total, tree, each, np.float32(weight))
+            return self._divide(total)
+        total = self._first(trees[0], used[0])
+        for tree, each in zip(trees[1:], used[1:], strict=True):
+            total = self._add(total, tree, each)
         return self._divide(total)
 
 
-def _masked(tree: Params, used: Any) -> tuple[Params, jax.Array]:
-    """Returns a tree, zeros if it is not used, and its weight in a mean, 0 or 1."""
-    return jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), tree), jnp.asarray(used, jnp.float32)
+def _masked(tree: Params, used: Any, weight: Any = None) -> tuple[Params, jax.Array]:
+    """Returns a tree, zeros if it is not used, and its weight in a mean: 0, or 1 if no other is given."""
+    counted = jnp.asarray(used, jnp.float32)
+    if weight is None:
+        return jax.tree.map(lambda leaf: jnp.where(used, leaf, 0), tree), counted
+    return jax.tree.map(lambda leaf: jnp.where(used, weight.astype(leaf.dtype) * leaf, 0), tree), counted * weight
+
+
+class Offers(NamedTuple):
+    """Offers of a meeting, as a user-defined aggregation is shown them.
+
+    Attributes:
+      trees: pseudo-gradients, in order of arrival.
+      worker: numbers of their workers, int32 (offers,); of regions those.
+      staleness: updates of the place since each worker last accepted from it, int32 (offers,).
+      steps: local steps that each is of, int32 (offers,).
+      finite: whether each is, bool (offers,).
+    """
+
+    trees: list[Params]
+    worker: jax.Array
+    staleness: jax.Array
+    steps: jax.Array
+    finite: jax.Array
+
+
+class Aggregation(Protocol):
+    """User-defined aggregation: a pair of functions, compiled."""
+
+    def init(self, params: Params) -> Any:
+        """Returns its state before the first meeting, from the place's parameters."""
+
+    def update(self, offers: Offers, state: Any) -> tuple[Params, Any]:
+        """Returns what becomes one outer step, like the parameters, and the state anew."""
+
+
+class OfferInfo(NamedTuple):
+    """Facts of an offer besides its tree; see `Offers`."""
+
+    worker: int
+    staleness: int
+    steps: int
 
 
 class Server:
-    """Holds the parameters and applies pseudo-gradients to them.
+    """Holds the parameters of a place and applies offers to them.
 
     Attributes:
       params: replaced, never changed in place: whoever pulled them keeps a valid version.
       state: of the outer optimizer.
+      aggregation: state of a user-defined aggregation, () without.
     """
 
-    def __init__(self, params: Params, programs: OuterPrograms, *, reject: bool = True):
+    def __init__(
+        self,
+        params: Params,
+        programs: OuterPrograms,
+        *,
+        reject: bool = True,
+        aggregation: Literal["mean", "weighted", "fold"] | Aggregation = "mean",
+        steps: bool = True,
+    ):
+        """Starts with parameters.
+
+        Args:
+          params: of the place.
+          programs: of the outer optimizer.
+          reject: whether offers that are not finite are left out one by one.
+          aggregation: how offers become one.
+          steps: whether there is an outer step; else what is aggregated takes the parameters' place.
+        """
         self.params = params
-        self.state = programs.init(params)
-        self._programs = programs
-        self._reject = reject
+        self.state = programs.init(params) if steps else ()
+        self._programs, self._reject, self._steps, self._aggregation = programs, reject, steps, aggregation
+        self.aggregation = () if isinstance(aggregation, str) else aggregation.init(params)
+        self._aggregate = None if isinstance(aggregation, str) else jax.jit(aggregation.update)
 
     @phase("outer update")
     def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> jax.Array:
@@ -76,22 +147,48 @@ class Server:
         Returns:
           Whether the pseudo-gradient was finite, bool scalar; one that is not changes neither parameters nor momentum.
         """
+        if not self._steps:
+            self.params = pseudo_gradient
+            return jnp.ones((), bool)
         self.params, self.state = self._programs.update(
             self.params, self.state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
         )
         return self.state.finite if isinstance(self.state, GuardState) else jnp.ones((), bool)
 
-    def apply_mean(self, results: Sequence[RoundResult]) -> jax.Array:
-        """Applies a synchronous round: one step on the mean of results that all started from the present parameters.
+    def meet(self, offers: Sequence[OfferMade], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
+        """Applies the offers of a meeting: one step on what they are aggregated to, or a step for each.
 
         Those that are not finite are left out, or, where they are not rejected one by one, there is no step.
+
+        Args:
+          offers: in order of arrival.
+          infos: of each.
+          starts: parameters that each began with, where they were sent too; None where all are taken to have begun
+            with the place's present ones.
 
         Returns:
           Whether there was a step, which needs a mean that is finite, bool scalar.
         """
-        used = [result.finite if self._reject else np.bool_(True) for result in results]
-        mean = self._programs.mean([result.pseudo_gradient for result in results], used)
-        return self.apply(mean, staleness=0, worker=-1, pulled_params=self.params)
+        trees = [offer.tree for offer in offers]
+        used = [offer.finite if self._reject else np.bool_(True) for offer in offers]
+        if self._aggregation == "fold":
+            return self._fold(trees, infos, starts)
+        if self._aggregate is not None:
+            columns = [jnp.array(each, jnp.int32) for each in zip(*infos, strict=True)]
+            shown = Offers(trees, *columns, jnp.stack([jnp.asarray(offer.finite) for offer in offers]))
+            combined, self.aggregation = self._aggregate(shown, self.aggregation)
+        else:
+            weights = [float(info.steps) for info in infos] if self._aggregation == "weighted" else None
+            combined = self._programs.mean(trees, used, weights)
+        pulled = self.params if starts is None else self._programs.mean(starts, used)
+        return self.apply(combined, staleness=0, worker=-1, pulled_params=pulled)
+
+    def _fold(self, trees: Sequence[Params], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
+        applied = []
+        for place, (tree, info) in enumerate(zip(trees, infos, strict=True)):
+            pulled = self.params if starts is None else starts[place]
+            applied.append(self.apply(tree, staleness=info.staleness, worker=info.worker, pulled_params=pulled))
+        return jnp.stack([jnp.asarray(each) for each in applied]).all()
 
 
 class Evaluator:

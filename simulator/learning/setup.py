@@ -19,6 +19,7 @@ from simulator.host.random_streams import jax_key
 from simulator.learning import memory
 from simulator.learning.cache import Cache, as_json
 from simulator.learning.compiled_rounds import Programs, everywhere
+from simulator.learning.exchange_setup import ExchangeSetup
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.model import ModelCosts, build_model, context_of
 from simulator.learning.optimizers.inner import InnerOptimizer, Rates, build_inner, learning_rates
@@ -26,7 +27,7 @@ from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
 from simulator.learning.round import Arrays, Params, Recipe
 from simulator.learning.round_data import RoundData
-from simulator.learning.server import Evaluator, OuterPrograms, Server
+from simulator.learning.server import Evaluator
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
@@ -250,18 +251,12 @@ class Setup:
     def _overhead(self) -> float:
         return launch_overhead(jax.default_backend(), self.costs.flops_per_step)
 
-    # The server.
+    # Exchanges.
 
-    def server(self, progress: PretrainProgress | None = None, params: Params | None = None) -> Server:
-        """Returns a server that holds the experiment's starting point, or `params` if given.
-
-        Raises:
-          OptimizerError: the outer optimizer is not known or does not take the given arguments.
-        """
-        outer = self.experiment.outer
-        programs = self.cache.once("outer programs", lambda: OuterPrograms(self.outer(self.params_like)), outer)
-        start = self.start(progress) if params is None else params
-        return Server(start, programs, reject=outer.non_finite == "reject")
+    @functools.cached_property
+    def exchanges(self) -> ExchangeSetup:
+        """All that the experiment exchanges with."""
+        return ExchangeSetup(self)
 
     def outer(self, params: Params | None) -> optax.GradientTransformationExtraArgs:
         """Returns the outer optimizer, tried on the shapes and dtypes of `params`, or on small ones.
@@ -347,6 +342,7 @@ class Setup:
             experiment.inner,
             experiment.outer,
             [experiment.synchronization.kind, experiment.synchronization.averages_group],
+            self._exchanged,
             experiment.compute.trainer,
             self.lanes,
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
@@ -356,6 +352,13 @@ class Setup:
     @property
     def _data_and_model(self) -> list[Any]:
         return [self.experiment.data, self.experiment.shards, self.experiment.model]
+
+    @property
+    def _exchanged(self) -> list[Any]:
+        """All of the exchanges that the order of events does not say."""
+        experiment = self.experiment
+        sections = experiment.compression, experiment.aggregation, experiment.view, experiment.merge, experiment.offer
+        return [*sections, experiment.topology, experiment.schedule]
 
     @property
     def _of_recipe(self) -> list[Any]:

@@ -1,159 +1,117 @@
-"""Trainers: when rounds that were dispatched are computed, and how many in one program."""
+"""Trainers: when local steps that have begun are computed, and how many rounds in one program."""
 
 import bisect
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from simulator.learning.compiled_rounds import Programs, everywhere
 from simulator.learning.lane_schedule import lanes_on_each, whole_lanes
 from simulator.learning.phases import phase
-from simulator.learning.round import OptState, Params, RoundInputs, RoundResult, RoundSettings
+from simulator.learning.round import OptState, Params, RoundInputs, RoundResult, Stretch
 from simulator.learning.round_data import RoundData
+from simulator.learning.values import Value, Values
+
+TRAINED = "trained"
+"""Kind of the value of a training: its result and the inner optimizer state at its end."""
 
 
-@dataclasses.dataclass
-class Ticket:
-    """A round that was dispatched, computed or not.
+class Training(Value):
+    """Value of some local steps: a pair of their result and the inner optimizer state at their end.
 
     Attributes:
-      round: its settings.
-      params: as the worker pulled them; held until the result is taken, and never donated to a program.
-      result: None until it is computed.
-      state: the worker's inner optimizer state after the round, likewise.
-      forgotten: whether the worker has lost its state since.
+      stretch: the local steps.
+      start: parameters at their beginning; held until the result is there, and never donated to a program.
+      inner: the worker's inner optimizer state by then; None of one that has not trained.
     """
 
-    round: RoundSettings
-    params: Params
-    result: RoundResult | None = None
-    state: OptState = None
-    forgotten: bool = False
+    __slots__ = ("_trainer", "inner", "start", "stretch")
+
+    def __init__(self, number: int, trainer: "Trainer", stretch: Stretch, start: Value, inner: Value | None):
+        super().__init__(number, TRAINED, None, (start,) if inner is None else (start, inner))
+        self.stretch, self.start, self.inner, self._trainer = stretch, start, inner, trainer
+
+    def get(self) -> tuple[RoundResult, OptState]:
+        """Returns the result, computing what is pending if need be. The arrays may still be on their way."""
+        if not self.is_known:
+            self._trainer.compute(self)
+        result: tuple[RoundResult, OptState] = super().get()
+        return result
 
 
 class Trainer(ABC):
-    """Computes rounds. Each worker's inner optimizer state stays here between its rounds.
-
-    A round changes that state when its result is taken. One that is computed and never taken does not.
+    """Computes local steps.
 
     Args:
       programs: the compiled rounds.
       data: theirs.
       overhead: cost of starting a step, in lanes; see `launch_overhead`.
-
-    Attributes:
-      inner_states: of the workers that have trained, as the rounds left them whose results were taken.
     """
 
     def __init__(self, programs: Programs, data: RoundData, overhead: float = 0.0):
-        self.inner_states: dict[int, OptState] = {}
         self._programs, self._data, self._overhead = programs, data, overhead
         self._key = everywhere(data.key, programs.devices)
         self._fresh: OptState = ()
-        self._pending: list[Ticket] = []  # rounds that are not computed, in order
-        self._ahead: dict[int, list[Ticket]] = {}  # each worker's rounds that are computed and not taken, in order
 
-    def submit(self, round: RoundSettings, params: Params) -> Ticket:
-        """Registers a round that starts from `params`."""
-        ticket = Ticket(round, params)
-        self._register(ticket)
-        return ticket
+    @property
+    def longest(self) -> int:
+        """Most local steps of one training."""
+        return self._data.longest_round
 
-    def result(self, ticket: Ticket) -> RoundResult:
-        """Returns a round's result, computing what is pending if need be. The arrays may still be on their way."""
-        if ticket.result is None:
-            self._compute(ticket)
-        assert ticket.result is not None
-        worker = ticket.round.worker
-        ahead = self._ahead.get(worker, [])
-        place = next((index for index, other in enumerate(ahead) if other is ticket), None)
-        if place is not None:  # else a later one was taken before it
-            del ahead[: place + 1]
-            self.inner_states[worker] = ticket.state
-        return ticket.result
+    def training(self, values: Values, stretch: Stretch, start: Value, inner: Value | None) -> Training:
+        """Returns the value of local steps, which `submit` is to be told of."""
+        return Training(values.next_number(), self, stretch, start, inner)
 
-    def shorten(self, ticket: Ticket, round: RoundSettings) -> None:
-        """Shortens a round to fewer steps than it was submitted with."""
-        self.drop(ticket)
-        ticket.round, ticket.result, ticket.state = round, None, None
-        self._register(ticket)
+    @abstractmethod
+    def submit(self, training: Training) -> None:
+        """Registers a training that is going to be needed."""
 
-    def drop(self, ticket: Ticket) -> None:
-        """Drops a round whose result nobody will ask for."""
-        self._data.forget(ticket.round)
-        ahead = self._ahead.get(ticket.round.worker, [])
-        ahead[:] = [other for other in ahead if other is not ticket]
-        self._pending = [other for other in self._pending if other is not ticket]
+    def drop(self, training: Training) -> None:
+        """Drops a training that nobody will ask for."""
+        self._data.forget(training.stretch)
 
-    def forget(self, worker: int) -> None:
-        """Gives a worker the inner optimizer state of one that has not trained, for rounds submitted from now on."""
-        for ticket in [each for each in self._pending if each.round.worker == worker]:
-            self._compute(ticket)
-        self.inner_states.pop(worker, None)
-        for ticket in self._ahead.pop(worker, ()):
-            ticket.forgotten = True
+    @abstractmethod
+    def compute(self, training: Training) -> None:
+        """Computes a training that is not known."""
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained, () where none is kept."""
         recipe = self._programs.recipe
         return recipe.initial_state(params) if recipe.keep_state else ()
 
-    def resume(self, inner_states: Mapping[int, OptState], tickets: Sequence[Ticket]) -> None:
-        """Takes over from another trainer: the workers' states, and the rounds that were not taken, in order."""
-        self.inner_states.update(inner_states)
-        for ticket in tickets:
-            if ticket.result is not None and not ticket.forgotten:
-                self._keep(ticket)
-        for ticket in tickets:
-            if ticket.result is None:
-                self._register(ticket)
-
-    @abstractmethod
-    def _register(self, ticket: Ticket) -> None:
-        """Registers a round that is not computed."""
-
-    @abstractmethod
-    def _compute(self, ticket: Ticket) -> None:
-        """Computes a round, if it is not yet."""
-
     @phase("round")
-    def _run(self, tickets: list[Ticket]) -> None:
-        """Computes rounds of different workers in one program."""
-        inputs = [self._inputs(ticket) for ticket in tickets]
+    def _run(self, trainings: Sequence[Training]) -> None:
+        """Computes trainings of different workers in one program."""
+        inputs = [self._inputs(training) for training in trainings]
         outcomes = self._programs.run(self._data.arrays, self._key, inputs, self._overhead)
-        for ticket, (result, state) in zip(tickets, outcomes, strict=True):
-            ticket.result, ticket.state = result, state
-            self._keep(ticket)
+        for training, outcome in zip(trainings, outcomes, strict=True):
+            training.set(outcome)
 
-    def _inputs(self, ticket: Ticket) -> RoundInputs:
+    def _inputs(self, training: Training) -> RoundInputs:
+        params = training.start.get()
         if not self._fresh:
-            self._fresh = self.initial_state(ticket.params)
-        worker = ticket.round.worker
-        ahead = self._ahead.get(worker)
-        state = ahead[-1].state if ahead else self.inner_states.get(worker, self._fresh)
-        return self._data.inputs(ticket.round, ticket.params, state)
-
-    def _keep(self, ticket: Ticket) -> None:
-        """Keeps a round that is computed until it is taken or dropped."""
-        self._ahead.setdefault(ticket.round.worker, []).append(ticket)
+            self._fresh = self.initial_state(params)
+        state = self._fresh if training.inner is None else training.inner.get()
+        return self._data.inputs(training.stretch, params, state)
 
 
 class SerialTrainer(Trainer):
-    """The reference: every round by itself, at once when it is dispatched."""
+    """The reference: every training by itself, at once when it begins."""
 
-    def _register(self, ticket: Ticket) -> None:
-        self._compute(ticket)
+    def submit(self, training: Training) -> None:
+        """Computes a training."""
+        training.get()
 
-    def _compute(self, ticket: Ticket) -> None:
-        self._run([ticket])
+    def compute(self, training: Training) -> None:
+        """Computes a training that is not known."""
+        self._run([training])
 
 
 class BatchedTrainer(Trainer):
-    """Lazy: a needed result is computed together with other pending ones, in one program of up to `lanes`.
+    """Lazy: what is needed is computed together with other pending trainings, in one program of up to `lanes`.
 
-    A round that never shares a program and that nobody asks for, because its worker was lost or the simulation ended,
-    is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs are ever
-    compiled. Rounds of one program may differ in length.
+    A training that never shares a program and that nobody asks for, because its worker was lost or the simulation
+    ended, is never computed. Every device has a power of two of lanes, so that no more than 1 + log2(lanes) programs
+    are ever compiled. Trainings of one program may differ in length.
 
     Args:
       programs: the compiled rounds.
@@ -170,24 +128,35 @@ class BatchedTrainer(Trainer):
         super().__init__(programs, data, overhead)
         self._devices = len(programs.devices)
         self._lanes = whole_lanes(lanes, self._devices)
+        self._pending: list[Training] = []  # in the order of their rounds
 
-    def _register(self, ticket: Ticket) -> None:
-        self._data.announce(ticket.round)
-        bisect.insort(self._pending, ticket, key=lambda other: other.round.id)  # as after a checkpoint
+    def submit(self, training: Training) -> None:
+        """Registers a training that is going to be needed."""
+        self._data.announce(training.stretch)
+        bisect.insort(self._pending, training, key=_order)  # as after a checkpoint
 
-    def _compute(self, ticket: Ticket) -> None:
-        """Computes a round beside the pending rounds most like it."""
-        while ticket.result is None:
-            self._run(self._batch(ticket))
-            self._pending = [other for other in self._pending if other.result is None]
+    def drop(self, training: Training) -> None:
+        """Drops a training that nobody will ask for."""
+        super().drop(training)
+        self._pending = [other for other in self._pending if other is not training]
 
-    def _batch(self, needed: Ticket) -> list[Ticket]:
-        """Rounds of different workers, each its worker's first, the needed one's worker in front."""
-        ready: dict[int, Ticket] = {}
-        for ticket in self._pending:
-            ready.setdefault(ticket.round.worker, ticket)
-        first = ready.pop(needed.round.worker)
-        others = sorted(ready.values(), key=lambda other: abs(other.round.steps - first.round.steps))
+    def compute(self, training: Training) -> None:
+        """Computes a training beside the pending ones most like it."""
+        while not training.is_known:
+            self._run(self._batch(training))
+            self._pending = [other for other in self._pending if not other.is_known]
+
+    def _batch(self, needed: Training) -> list[Training]:
+        """Trainings of different workers, each its worker's first, the needed one's worker in front."""
+        ready: dict[int, Training] = {}
+        for training in self._pending:
+            ready.setdefault(training.stretch.worker, training)
+        first = ready.pop(needed.stretch.worker)
+        others = sorted(ready.values(), key=lambda other: abs(other.stretch.steps - first.stretch.steps))
         most = min(1 + len(others), self._lanes)
         size = self._devices * lanes_on_each(most, self._devices, self._overhead)
         return [first, *others[: min(size, most) - 1]]
+
+
+def _order(training: Training) -> tuple[int, int]:
+    return training.stretch.id, training.stretch.before

@@ -5,7 +5,7 @@ Orbax is loaded when a checkpoint is written or read.
 
 from simulator.record.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, kept_updates
 from simulator.record.json_files import check_kind, read_json, to_json, write_json, write_summary
-from simulator.record.logs import EvaluationLog, FaultLog, RoundLog
+from simulator.record.logs import EvaluationLog, FaultLog, RoundLog, TransferLog, UpdateLog
 from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
 from simulator.record.run import (
     EXPERIMENT_FILE,
@@ -26,6 +26,8 @@ from simulator.record.schema import (
     OUTCOMES,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
+    TRANSFER_COLUMNS,
+    UPDATE_COLUMNS,
     RecordError,
     perplexity_of,
     shard_columns,
@@ -47,7 +49,9 @@ __all__ = [
     "ROUND_COLUMNS",
     "SUMMARY_FILE",
     "SUMMARY_KEYS",
+    "TRANSFER_COLUMNS",
     "TRIALS_FOLDER",
+    "UPDATE_COLUMNS",
     "Bill",
     "Checkpoint",
     "Checkpoints",
@@ -57,6 +61,8 @@ __all__ = [
     "Result",
     "RoundLog",
     "RunRecord",
+    "TransferLog",
+    "UpdateLog",
     "bill_of",
     "check_kind",
     "checkpoint_folders",

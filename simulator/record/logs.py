@@ -12,6 +12,8 @@ from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
     ROUND_COLUMNS,
+    TRANSFER_COLUMNS,
+    UPDATE_COLUMNS,
     Column,
     RecordError,
     shard_columns,
@@ -93,6 +95,20 @@ class RoundLog(TableLog):
         last = ~frame["worker"].duplicated(keep="last")
         frame["waited_to_end"] = (last & frame["worker"].isin(self._waiting)).astype("int64")
         return frame
+
+
+class UpdateLog(TableLog):
+    """Log of the offers of meetings, see `UPDATE_COLUMNS`; append them in order of simulated time."""
+
+    def __init__(self) -> None:
+        super().__init__(UPDATE_COLUMNS, "UPDATE_COLUMNS")
+
+
+class TransferLog(TableLog):
+    """Log of messages that got through, see `TRANSFER_COLUMNS`; append them when their effect is known."""
+
+    def __init__(self) -> None:
+        super().__init__(TRANSFER_COLUMNS, "TRANSFER_COLUMNS")
 
 
 class FaultLog(TableLog):

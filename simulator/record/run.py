@@ -14,13 +14,15 @@ from simulator.host.files import atomic_path, naming
 from simulator.record.file_models import Described, Summary
 from simulator.record.html import curve_svg, mapping_html
 from simulator.record.json_files import check_kind, digest_of, load_json, plain, read, read_json, to_json
-from simulator.record.logs import FaultLog
+from simulator.record.logs import FaultLog, TransferLog, UpdateLog
 from simulator.record.schema import (
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
     OF_MONEY,
     ROUND_COLUMNS,
     SUMMARY_KEYS,
+    TRANSFER_COLUMNS,
+    UPDATE_COLUMNS,
     Column,
     RecordError,
     conform,
@@ -30,6 +32,8 @@ EXPERIMENT_FILE = "experiment.yaml"
 ROUNDS_FILE = "events.parquet"
 EVALUATIONS_FILE = "evaluations.parquet"
 FAULTS_FILE = "faults.parquet"
+UPDATES_FILE = "updates.parquet"
+TRANSFERS_FILE = "transfers.parquet"
 SUMMARY_FILE = "summary.json"
 CHECKSUMS_FILE = "checksums.json"
 TRIALS_FOLDER = "tuning"
@@ -61,6 +65,8 @@ class RunRecord:
         rounds: One row per round that arrived at the server, in order of arrival, see `ROUND_COLUMNS`.
         evaluations: One row per evaluation, in order of simulated time, see `EVALUATION_COLUMNS`.
         faults: One row per fault, see `FAULT_COLUMNS`; may have none.
+        updates: One row per offer that a place processed, see `UPDATE_COLUMNS`; may have none.
+        transfers: One row per message that got through, see `TRANSFER_COLUMNS`; may have none.
 
     Raises:
         RecordError: If a key or a column is missing, or a column holds values of another kind.
@@ -71,6 +77,8 @@ class RunRecord:
     rounds: pd.DataFrame
     evaluations: pd.DataFrame
     faults: pd.DataFrame = field(default_factory=lambda: FaultLog().frame())
+    updates: pd.DataFrame = field(default_factory=lambda: UpdateLog().frame())
+    transfers: pd.DataFrame = field(default_factory=lambda: TransferLog().frame())
 
     def __post_init__(self) -> None:
         _require(self.experiment, _EXPERIMENT_KEYS, "experiment")
@@ -78,6 +86,8 @@ class RunRecord:
         object.__setattr__(self, "rounds", conform(self.rounds, ROUND_COLUMNS, "rounds"))
         object.__setattr__(self, "evaluations", conform(self.evaluations, EVALUATION_COLUMNS, "evaluations"))
         object.__setattr__(self, "faults", conform(self.faults, FAULT_COLUMNS, "faults"))
+        object.__setattr__(self, "updates", conform(self.updates, UPDATE_COLUMNS, "updates"))
+        object.__setattr__(self, "transfers", conform(self.transfers, TRANSFER_COLUMNS, "transfers"))
 
     def _repr_html_(self) -> str:
         """Shows the summary and the perplexity over simulated time in a notebook."""
@@ -102,11 +112,17 @@ class RunRecord:
         experiment = plain(self.experiment, EXPERIMENT_FILE, finite=False)
         summary = to_json(self.summary, SUMMARY_FILE)
         with ExitStack() as stack:  # renames in the reverse order
-            names = (SUMMARY_FILE, CHECKSUMS_FILE, FAULTS_FILE, EVALUATIONS_FILE, ROUNDS_FILE, EXPERIMENT_FILE)
+            tables = {
+                ROUNDS_FILE: self.rounds,
+                EVALUATIONS_FILE: self.evaluations,
+                FAULTS_FILE: self.faults,
+                UPDATES_FILE: self.updates,
+                TRANSFERS_FILE: self.transfers,
+            }
+            names = (SUMMARY_FILE, CHECKSUMS_FILE, *tables, EXPERIMENT_FILE)
             temporary = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
             with naming(folder / EXPERIMENT_FILE), temporary[EXPERIMENT_FILE].open("w", encoding="utf-8") as file:
                 yaml.dump(experiment, file, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-            tables = {ROUNDS_FILE: self.rounds, EVALUATIONS_FILE: self.evaluations, FAULTS_FILE: self.faults}
             for name, table in tables.items():
                 with naming(folder / name):
                     table.to_parquet(temporary[name], index=False)
@@ -128,13 +144,18 @@ class RunRecord:
         def table(name: str, columns: Mapping[str, Column]) -> pd.DataFrame:
             return conform(_read(folder / name, _load_table), columns, str(folder / name))
 
-        has_faults = FAULTS_FILE in known or (folder / FAULTS_FILE).exists()  # older records have none
+        later = (  # older records have none
+            ("faults", FAULTS_FILE, FAULT_COLUMNS),
+            ("updates", UPDATES_FILE, UPDATE_COLUMNS),
+            ("transfers", TRANSFERS_FILE, TRANSFER_COLUMNS),
+        )
+        there = [each for each in later if each[1] in known or (folder / each[1]).exists()]
         return cls(
             experiment=_read_mapping(folder / EXPERIMENT_FILE, _load_yaml, _EXPERIMENT_KEYS, Described),
             summary=_read_mapping(folder / SUMMARY_FILE, load_json, SUMMARY_KEYS, Summary),
             rounds=table(ROUNDS_FILE, ROUND_COLUMNS),
             evaluations=table(EVALUATIONS_FILE, EVALUATION_COLUMNS),
-            **({"faults": table(FAULTS_FILE, FAULT_COLUMNS)} if has_faults else {}),
+            **{name: table(file, columns) for name, file, columns in there},
         )
 
 
@@ -255,7 +276,8 @@ def _check_sums(folder: Path) -> Collection[str]:
     if not file.exists():
         return ()
     sums = _read_mapping(file, load_json, (), dict[str, str])
-    for name in (EXPERIMENT_FILE, ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, SUMMARY_FILE):
+    tables = ROUNDS_FILE, EVALUATIONS_FILE, FAULTS_FILE, UPDATES_FILE, TRANSFERS_FILE
+    for name in (EXPERIMENT_FILE, *tables, SUMMARY_FILE):
         if (folder / name).exists() and _read(folder / name, digest_of) != sums.get(name):
             raise RecordError(
                 f"{folder / name}: is not as it was written ({CHECKSUMS_FILE} tells): copy the folder again, simulate "

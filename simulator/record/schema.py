@@ -62,7 +62,7 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "staleness": Column("integer", "server updates between the pull and the push"),
     "outcome": Column("outcome", "what the server did with the round: applied, buffered or dropped"),
     "ready_s": Column("real", "when the worker began to wait for this assignment"),
-    "pull_start_s": Column("real", "when it began to receive the server's parameters"),
+    "pull_start_s": Column("real", "when what it waited for was sent: the server's parameters, or their answer"),
     "compute_start_s": Column("real", "when it had them and began its local steps"),
     "push_start_s": Column("real", "when it had finished them and began to send"),
     "arrival_s": Column("real", "when its pseudo-gradient had arrived at the server"),
@@ -77,9 +77,38 @@ ROUND_COLUMNS: Mapping[str, Column] = {
         required=False,
         default=0,
     ),
+    "fragment": Column("integer", "that was offered at its end; 0 of a whole model", required=False, default=0),
+    "blocked_s": Column(
+        "real", "seconds between its steps in which the worker waited for answers", required=False, default=0.0
+    ),
+    "goes_on": Column(
+        "integer", "1 where the worker went on while its offer was on its way, else 0", required=False, default=0
+    ),
     "waited_to_end": Column(
         "integer", "1 where the simulation ended before the worker was given another round, else 0"
     ),
+}
+
+UPDATE_COLUMNS: Mapping[str, Column] = {
+    "update_s": Column("real", "when the place had processed the offer"),
+    "node": Column("integer", "that has the place: -1 the server, from -2 down those of regions, from 0 workers"),
+    "fragment": Column("integer", "of the place; 0 of a whole model"),
+    "version": Column("integer", "of the place afterwards, in its own updates"),
+    "sender": Column("integer", "node that made the offer"),
+    "round": Column("integer", "at whose end it was made; -1 of a region's server"),
+    "staleness": Column("integer", "updates of the place between what the sender had last accepted from it and now"),
+    "outcome": Column("outcome", "what the place did with it: applied, buffered or dropped"),
+}
+
+TRANSFER_COLUMNS: Mapping[str, Column] = {
+    "sender": Column("integer", "node"),
+    "receiver": Column("integer", "node"),
+    "fragment": Column("integer", "that it has; -1 a copy of everything"),
+    "round": Column("integer", "that it ended, that it is the answer to, or that begins with it; -1 between servers"),
+    "begin_s": Column("real", "when it was first sent"),
+    "end_s": Column("real", "when it got through"),
+    "messages": Column("integer", "how many times it was sent"),
+    "bytes": Column("integer", "of them all"),
 }
 
 FAULT_COLUMNS: Mapping[str, Column] = {
@@ -198,7 +227,7 @@ def conform(frame: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
 
     Args:
         frame: The table.
-        columns: `ROUND_COLUMNS`, `EVALUATION_COLUMNS` or `FAULT_COLUMNS`.
+        columns: `ROUND_COLUMNS`, or those of another table.
         where: What to call the table in an error message, a path if it has one.
 
     Raises:

@@ -34,15 +34,16 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     """
     rounds = conform(rounds, ROUND_COLUMNS, "rounds")
     _check(rounds, workers, simulated_s)
+    free_s = free_again_s(rounds)
     spans = pd.DataFrame(
         {
             "worker": rounds["worker"],
             "local_steps": rounds["local_steps"],
             "pull": rounds["compute_start_s"] - rounds["pull_start_s"],
-            "compute": rounds["push_start_s"] - rounds["compute_start_s"],
-            "push": rounds["arrival_s"] - rounds["push_start_s"],
-            "wait": rounds["pull_start_s"] - rounds["ready_s"],
-            "lost": rounds["ready_s"] - rounds.groupby("worker")["arrival_s"].shift(fill_value=0.0),
+            "compute": computing_s(rounds),
+            "push": free_s - rounds["push_start_s"],
+            "wait": rounds["pull_start_s"] - rounds["ready_s"] + blocked_s(rounds),
+            "lost": rounds["ready_s"] - free_s.groupby(rounds["worker"]).shift(fill_value=0.0),
         }
     )
     every = pd.RangeIndex(workers, name="worker")
@@ -50,7 +51,7 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     totals = spans.groupby("worker").sum().reindex(every)
     last = _last(rounds).reindex(every)
     covered_s = _covered_s(last, simulated_s)
-    totals["wait"] += covered_s - last["arrival_s"]
+    totals["wait"] += covered_s - free_again_s(last)
     shares = totals[["pull", "compute", "push", "wait", "lost"]].div(covered_s, axis=0)
     staleness = by_worker["staleness"].agg(["mean", "max"]).reindex(every)
     table = pd.DataFrame(
@@ -83,7 +84,7 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
     rounds = conform(rounds, ROUND_COLUMNS, "rounds")
     _check(rounds, workers, simulated_s)
     covered_s = float(_covered_s(_last(rounds), simulated_s).sum())
-    computing_s = float((rounds["push_start_s"] - rounds["compute_start_s"]).sum())
+    computed_s = float(computing_s(rounds).sum())
     some = len(rounds) > 0
     return {
         "workers": workers,
@@ -92,7 +93,7 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
         "server_updates": int(rounds["version"].max()) if some else 0,
         "mean_staleness": float(rounds["staleness"].mean()) if some else None,
         "max_staleness": int(rounds["staleness"].max()) if some else None,
-        "utilization": computing_s / covered_s if covered_s > 0 else None,
+        "utilization": computed_s / covered_s if covered_s > 0 else None,
         "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum()),
     }
 
@@ -141,7 +142,24 @@ def _last(rounds: pd.DataFrame) -> pd.DataFrame:
 
 def _covered_s(last: pd.DataFrame, simulated_s: float) -> "pd.Series[float]":
     """Returns the seconds that the table of rounds covers of each worker, from the last round of each."""
-    return last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
+    covered_s = last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
+    return covered_s if "goes_on" not in last else covered_s.mask(last["goes_on"] == 1, last["push_start_s"])
+
+
+def free_again_s(rounds: pd.DataFrame) -> "pd.Series[float]":
+    """Returns when the worker of each round could go on: when its offer had arrived, or had begun to be sent."""
+    arrived_s = rounds["arrival_s"]
+    return arrived_s if "goes_on" not in rounds else arrived_s.mask(rounds["goes_on"] == 1, rounds["push_start_s"])
+
+
+def blocked_s(rounds: pd.DataFrame) -> "pd.Series[float]":
+    """Returns for how long the worker of each round waited between its steps."""
+    return rounds["blocked_s"] if "blocked_s" in rounds else pd.Series(0.0, rounds.index)
+
+
+def computing_s(rounds: pd.DataFrame) -> "pd.Series[float]":
+    """Returns for how long the worker of each round computed."""
+    return rounds["push_start_s"] - rounds["compute_start_s"] - blocked_s(rounds)
 
 
 def _check(rounds: pd.DataFrame, workers: int, simulated_s: float) -> None:

@@ -5,12 +5,34 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
-from simulator.cluster import ClusterModel, seconds
+from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
 from simulator.progress.observer import Observer, Progress
-from simulator.record import EvaluationLog, FaultLog, RoundLog, perplexity_of, shard_columns
-from simulator.timeline import Arrival, Evaluation, Fault, Finished, Lost, Shortened, Update
+from simulator.record import (
+    EvaluationLog,
+    FaultLog,
+    RoundLog,
+    TransferLog,
+    UpdateLog,
+    perplexity_of,
+    shard_columns,
+)
+from simulator.timeline import (
+    SERVER,
+    Accepted,
+    Answered,
+    Arrival,
+    Evaluation,
+    Fault,
+    Finished,
+    Lost,
+    Offered,
+    RegionOffer,
+    Shortened,
+    Update,
+    region_node,
+)
 
 
 class Trained(NamedTuple):
@@ -38,6 +60,8 @@ class Recorder:
       rounds: processed so far, but for the last update's.
       evaluations: so far, but for the last.
       faults: so far.
+      updates: offers processed so far, but for the last update's.
+      transfers: messages that got through, as far as their effect is known.
       tokens: trained on in what was processed.
       server_updates: the server's version.
       observer: notified of every update, if any.
@@ -52,6 +76,8 @@ class Recorder:
         shards: int = 0,
         *,
         fatal: bool = False,
+        shares: MessageShares | None = None,
+        waits: bool = True,
     ):
         """Starts a record.
 
@@ -62,18 +88,22 @@ class Recorder:
           observer: notified of every update.
           shards: number of shards with losses of their own.
           fatal: whether a pseudo-gradient that is not finite ends the simulation.
+          shares: sizes of messages; those of a whole model when None.
+          waits: whether workers wait for the answers to their offers.
         """
         self.rounds, self.evaluations, self.faults = RoundLog(), EvaluationLog(shards), FaultLog()
+        self.updates, self.transfers = UpdateLog(), TransferLog()
         self._fatal = fatal
         self._flags: list[int] = []  # 1 for each round that was not finite
         self._shards = shards
         self._budget = budget
-        self._bytes = cluster.down.message_bytes, cluster.up.message_bytes
+        self._cluster, self._shares, self._waits = cluster, shares or MessageShares(), waits
         self._tokens_per_step = tokens_per_step
         self.observer = observer
         self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
         self._sent = 0
+        self._homes: dict[int, int] = {}  # of each worker, the node that answers it
         self._train_loss = self._perplexity = math.nan
         self._evaluation: dict[str, Any] | None = None  # the last one that is known
         self.tokens = self.server_updates = 0
@@ -86,7 +116,7 @@ class Recorder:
         """
         self._settle_update()
         self._late_update = event, trained
-        self._sent += sum(sum(self._bytes_of(arrival)) for arrival in event.arrivals)
+        self._transferred(event)
         self.tokens = event.local_steps * self._tokens_per_step
         self.server_updates = event.version
         if self.observer is not None:
@@ -114,7 +144,8 @@ class Recorder:
                     time_s=seconds(event.time_ns), worker=event.worker, fault=event.kind, factor=event.factor
                 )
             case Lost(round=round):
-                down, up = self._bytes_of(event)
+                down = event.pulls * self._cluster.down.size(1.0)
+                up = event.pushes * self._cluster.up.size(self._shares.offers[round.fragment])
                 self.faults.append(
                     time_s=seconds(event.time_ns),
                     worker=round.worker,
@@ -140,9 +171,68 @@ class Recorder:
                     pulled_version=round.version,
                 )
 
-    def _bytes_of(self, event: Arrival | Lost) -> tuple[int, int]:
+    def exchange(self, event: Answered | Offered | Accepted) -> None:
+        """Records the message of an answer that was accepted."""
+        if not isinstance(event, Accepted) or not event.messages:
+            return
+        if event.node >= 0:
+            size = self._cluster.down.size(self._shares.answers[event.fragment])
+            source = self._homes.get(event.node, SERVER)
+        else:
+            assert self._cluster.regional is not None
+            size, source = self._cluster.regional.size(1.0), SERVER
+        times = event.sent_ns, event.arrival_ns
+        self._transfer(source, event.node, event.fragment, event.round, *times, event.messages, size)
+
+    def _transferred(self, event: Update) -> None:
+        """Records the messages of an update's offers, and of the pulls of their rounds."""
+        up, down, shares = self._cluster.up, self._cluster.down, self._shares
+        for arrival in event.arrivals:
+            if isinstance(arrival, RegionOffer):
+                assert self._cluster.regional is not None
+                size = self._cluster.regional.size(1.0)
+                sender = region_node(arrival.region)
+                self._transfer(sender, event.node, 0, -1, arrival.sent_ns, arrival.arrival_ns, 1, size)
+                continue
+            round = arrival.round
+            self._homes[round.worker] = event.node if event.node < 0 else round.worker
+            if arrival.pulls:
+                copied = -1 if arrival.pull_share == 1.0 and len(shares.offers) > 1 else round.fragment
+                times = arrival.pull_start_ns, arrival.compute_start_ns
+                size = down.size(arrival.pull_share)
+                self._transfer(event.node, round.worker, copied, round.id, *times, arrival.pulls, size)
+            if round.worker != event.node:
+                times, size = (arrival.push_start_ns, arrival.arrival_ns), up.size(shares.offers[round.fragment])
+                count = 1 if event.node >= 0 else arrival.pushes
+                self._transfer(round.worker, event.node, round.fragment, round.id, *times, count, size)
+
+    def _transfer(
+        self,
+        sender: int,
+        receiver: int,
+        fragment: int,
+        round: int,
+        begin_ns: Nanoseconds,
+        end_ns: Nanoseconds,
+        messages: int,
+        size: int,
+    ) -> None:
+        self._sent += messages * size
+        self.transfers.append(
+            sender=sender,
+            receiver=receiver,
+            fragment=fragment,
+            round=round,
+            begin_s=seconds(begin_ns),
+            end_s=seconds(end_ns),
+            messages=messages,
+            bytes=messages * size,
+        )
+
+    def _bytes_of(self, arrival: Arrival) -> tuple[int, int]:
         """Returns the bytes sent for a round, down and up."""
-        return event.pulls * self._bytes[0], event.pushes * self._bytes[1]
+        up = self._cluster.up.size(self._shares.offers[arrival.round.fragment])
+        return arrival.pulls * self._cluster.down.size(arrival.pull_share), arrival.pushes * up
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
         """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
@@ -175,17 +265,38 @@ class Recorder:
         if self._late_update is None:
             return
         event, trained = self._late_update
+        self._log_update(event)
+        if not any(isinstance(arrival, Arrival) for arrival in event.arrivals):
+            self._late_update = None
+            return
         count = len(event.arrivals)
         fetched = [math.nan] * count if trained is None else [float(loss) for loss in trained.losses]
         flags = [0] * count if trained is None else _non_finite(trained)
         self._flags += flags
         if self._fatal and trained is not None and any(flags):
             culprits = [bool(finite) for finite in trained.finite]
-            raise NonFiniteError(_non_finite_message(event, event.arrivals[culprits.index(min(culprits))]))
+            culprit = event.arrivals[culprits.index(min(culprits))]
+            assert isinstance(culprit, Arrival)
+            raise NonFiniteError(_non_finite_message(event, culprit))
         for arrival, staleness, train_loss, flag in zip(event.arrivals, event.staleness, fetched, flags, strict=True):
-            self._append(event, arrival, staleness, train_loss, flag)
+            if isinstance(arrival, Arrival) and (event.node < 0 or event.node == arrival.round.worker):
+                self._append(event, arrival, staleness, train_loss, flag)
         self._train_loss = statistics.fmean(fetched)
         self._late_update = None
+
+    def _log_update(self, event: Update) -> None:
+        for arrival, staleness in zip(event.arrivals, event.staleness, strict=True):
+            is_regional = isinstance(arrival, RegionOffer)
+            self.updates.append(
+                update_s=seconds(event.time_ns),
+                node=event.node,
+                fragment=event.fragment,
+                version=event.place_version,
+                sender=region_node(arrival.region) if is_regional else arrival.round.worker,
+                round=-1 if is_regional else arrival.round.id,
+                staleness=staleness,
+                outcome=event.outcome,
+            )
 
     def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float, non_finite: int) -> None:
         bytes_down, bytes_up = self._bytes_of(arrival)
@@ -209,6 +320,9 @@ class Recorder:
             bytes_down=bytes_down,
             bytes_up=bytes_up,
             non_finite=non_finite,
+            fragment=arrival.round.fragment,
+            blocked_s=seconds(arrival.blocked_ns),
+            goes_on=int(not self._waits),
         )
 
     def _settle_evaluation(self) -> None:
@@ -234,7 +348,7 @@ class Recorder:
             local_steps=event.local_steps,
             tokens=self.tokens,
             server_updates=event.version,
-            staleness=sum(event.staleness) / len(event.staleness),
+            staleness=statistics.fmean(event.staleness),
             train_loss=self._train_loss,
             perplexity=self._perplexity,
             fraction=min(1.0, max(value / limit for value, limit in done if limit)),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from simulator.simulation.learner import Learner
 from simulator.simulation.recorder import Trained
-from simulator.timeline import Fault, Lost, Round, Shortened, Update
+from simulator.timeline import Arrival, Update
 
 
 def training_log(
@@ -34,34 +34,16 @@ class ReplayLearner(Learner):
 
     Args:
       arrays: with those of `training_log` among them.
-
-    Attributes:
-      under_way: rounds that were dispatched and not yet processed, by id.
     """
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]):
-        self.under_way: dict[int, Round] = {}
         self._rounds = iter(arrays.get("losses.rounds", np.empty(0)).tolist())
         self._non_finite = iter(arrays.get("non_finite.rounds", np.empty(0)).tolist())
         self._evaluations = iter(arrays.get("losses.evaluations", np.empty((0, 1))).tolist())
 
-    def dispatch(self, round: Round) -> None:
-        """Adds a round to those under way."""
-        self.under_way[round.id] = round
-
-    def fault(self, event: Shortened | Lost | Fault) -> None:
-        """Shortens or removes a round under way."""
-        match event:
-            case Shortened(round=round):
-                self.under_way[round.id] = round
-            case Lost(round=round):
-                del self.under_way[round.id]
-
     def update(self, event: Update) -> Trained:
         """Returns the report on the rounds."""
-        for arrival in event.arrivals:
-            del self.under_way[arrival.round.id]
-        count = len(event.arrivals)
+        count = sum(isinstance(arrival, Arrival) for arrival in event.arrivals)
         finite = [not flag for flag in itertools.islice(self._non_finite, count)]
         return Trained(list(itertools.islice(self._rounds, count)), finite, True)
 

@@ -28,12 +28,26 @@ from simulator.record import (
 from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.checks import reported
 from simulator.simulation.host_timer import HostTimer
-from simulator.simulation.learner import Learner, TrainingLearner
+from simulator.simulation.learner import Learner
 from simulator.simulation.provenance import made_with, parameters_hash
 from simulator.simulation.recorder import Recorder
 from simulator.simulation.replay import ReplayLearner, training_log
 from simulator.simulation.shared_training import SharedTraining
-from simulator.timeline import Dispatched, Evaluation, Event, Fault, Finished, Lost, Shortened, Timeline, Update
+from simulator.simulation.training_learner import TrainingLearner
+from simulator.timeline import (
+    Accepted,
+    Answered,
+    Dispatched,
+    Evaluation,
+    Event,
+    Fault,
+    Finished,
+    Lost,
+    Offered,
+    Shortened,
+    Timeline,
+    Update,
+)
 
 
 class Run:
@@ -93,7 +107,14 @@ class Run:
         shards = experiment.shards if experiment.evaluate.per_shard else 0
         fatal = experiment.outer.non_finite == "fatal"
         self._recorder = Recorder(
-            experiment.budget, timeline.cluster, tokens_per_step(experiment), observer, shards, fatal=fatal
+            experiment.budget,
+            timeline.cluster,
+            tokens_per_step(experiment),
+            observer,
+            shards,
+            fatal=fatal,
+            shares=timeline.shares,
+            waits=timeline.config.schedule.waits,
         )
 
     @property
@@ -142,7 +163,7 @@ class Run:
         recorder = self._recorder
         match event:
             case Dispatched():
-                learner.dispatch(event.round)
+                learner.dispatch(event)
             case Shortened() | Lost() | Fault():
                 recorder.fault(event)
                 learner.fault(event)
@@ -150,6 +171,9 @@ class Run:
                 trained = learner.update(event)
                 with jax.profiler.TraceAnnotation("fetching"):  # of the update before
                     recorder.update(event, trained)
+            case Answered() | Offered() | Accepted():
+                recorder.exchange(event)
+                learner.exchange(event)
             case Evaluation():
                 recorder.evaluation(event, *learner.evaluate())
             case Finished():
@@ -168,6 +192,7 @@ class Run:
         observer, self._recorder.observer = self._recorder.observer, None
         for _, event in itertools.islice(events, saved.events):
             self._apply(event, replayed)
+            training.follow(event)
         self._recorder.observer = observer
         if self._own:
             if self._timeline.causal_hash != saved.facts["causal_hash"]:
@@ -177,7 +202,7 @@ class Run:
             self._reused = saved.facts.get("reused")
         elif self._beginning:
             self._reused = self._from(self._beginning.source)
-        training.resume(replayed.under_way, saved)
+        training.resume(saved)
 
     def _from(self, source: str) -> dict[str, Any]:
         """Returns the entry of the summary on reused training."""
@@ -211,6 +236,8 @@ class Run:
             **(self._evaluated() if dataset else {}),
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, workers, end_s),
+            "server_updates": recorder.server_updates,
+            "bytes_sent": int(recorder.transfers.frame()["bytes"].sum()),
             **summarize_faults(rounds, faults, end_s),
             **summarize_money(resolved, rounds, faults, workers, end_s),
             "tokens": recorder.tokens,
@@ -223,7 +250,8 @@ class Run:
             "data": dict(dataset.facts) if dataset else None,
             **self._made_with,
         }
-        return RunRecord(resolved, summary, rounds, evaluations, faults)
+        updates, transfers = recorder.updates.frame(), recorder.transfers.frame()
+        return RunRecord(resolved, summary, rounds, evaluations, faults, updates, transfers)
 
     def _circumstances(self) -> dict[str, Any]:
         if self._trainer == "null":
@@ -233,7 +261,7 @@ class Run:
     def _parameters_hash(self) -> str | None:
         if self._trajectory:
             return self._trajectory.parameters_hash
-        return parameters_hash(self.training.server.params) if self.training else None
+        return parameters_hash(self.training.params()) if self.training else None
 
     def _evaluated(self) -> dict[str, Any]:
         """Returns the number of windows that each loss is the mean of."""

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from simulator.cluster import MessageShares
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
-from simulator.learning import Cache, Server, Setup
+from simulator.learning import Cache, Setup
 from simulator.progress.observer import Observer
 from simulator.record import RunRecord
 from simulator.simulation.checks import cluster_of, reported
 from simulator.simulation.run import Run
 from simulator.simulation.shared_training import SharedTraining
+from simulator.simulation.training_learner import TrainingLearner
 from simulator.timeline import timeline_of
 
 TrainerKind = Literal["batched", "serial", "null"]
@@ -75,7 +77,7 @@ class Simulation:
       setup: data, model and programs.
       cluster: its cost model.
       timeline: its events.
-      server: the parameters and the outer optimizer, once `run` has begun; None if nothing is trained.
+      learner: its parameters and outer optimizers, once `run` has begun; None if nothing is trained.
 
     Raises:
       ExperimentError: the experiment does not fit its data or model.
@@ -89,12 +91,13 @@ class Simulation:
             message = "is searched, so it has no value yet: `run_points` searches"
             raise ExperimentError([Problem(f"sweep.{path}", message) for path in point.searches])
         self.experiment = experiment = point.experiment
-        self.server: Server | None = None
+        self.learner: TrainingLearner | None = None
         self.trainer: TrainerKind = trainer or experiment.compute.trainer
         self.setup = Setup(experiment, cache)
         with reported():
             self.cluster = cluster_of(experiment, self.setup.costs)
-            self.timeline = timeline_of(experiment, self.cluster, self.setup.shard_sizes)
+            shares = MessageShares(*map(tuple, self.setup.exchanges.shares))
+            self.timeline = timeline_of(experiment, self.cluster, self.setup.shard_sizes, shares)
 
     def run(
         self,
@@ -110,6 +113,6 @@ class Simulation:
           Exception: as `simulate`.
         """
         run = Run(self.setup, self.timeline, self.trainer, observer, checkpoints, stop, share or SharedTraining())
-        self.server = run.training.server if run.training else None
+        self.learner = run.training
         run.follow()
         return run.record(noted or {})

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import ClusterModel
+from simulator.cluster import ClusterModel, MessageShares
 from simulator.experiment import Experiment, registry
+from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, NobodyTopology, RegionsTopology
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -12,22 +13,31 @@ from simulator.experiment.schema.policies import (
     NamedShards,
     NamedSteps,
     NamedSynchronization,
+    QuorumSynchronization,
 )
-from simulator.timeline.config import TimelineConfig
+from simulator.timeline.config import Peers, Regions, TimelineConfig
 from simulator.timeline.policies.local_steps import MeasuredSpeed, StepsChoice, dynamic_steps, fixed_steps
 from simulator.timeline.policies.registered import RegisteredShards, RegisteredSteps, RegisteredSynchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
-from simulator.timeline.policies.synchronization import Asynchronous, Barrier, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, SynchronizationPolicy
+from simulator.timeline.schedule import Schedule, spaced
 from simulator.timeline.timeline import Timeline
+from simulator.timeline.topology import graph, groups_of
 
 
-def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequence[int] | None = None) -> Timeline:
+def timeline_of(
+    experiment: Experiment,
+    cluster: ClusterModel,
+    shard_sizes: Sequence[int] | None = None,
+    shares: MessageShares | None = None,
+) -> Timeline:
     """Returns the experiment's events, not yet run. They depend on the data only where shards are of different sizes.
 
     Args:
       experiment: whose events.
       cluster: their durations.
       shard_sizes: relative sizes of the shards; all equal when absent.
+      shares: sizes of the messages; fragments are all alike, and nothing is compressed, when absent.
 
     Raises:
       PolicyError: a user-defined policy is not registered in this process, or refuses its arguments.
@@ -48,8 +58,45 @@ def timeline_of(experiment: Experiment, cluster: ClusterModel, shard_sizes: Sequ
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,
         measured=measured,
+        schedule=_schedule(experiment),
+        regions=_regions(experiment),
+        peers=_peers(experiment),
+        shares=shares or _alike(experiment.schedule.fragments),
+        merges=experiment.merge.kind != "overwrite",
+        has_copy=not experiment.merge.has_outer,
+        is_eager=experiment.merge.kind == "eager",
     )
     return Timeline(cluster, config)
+
+
+def _schedule(experiment: Experiment) -> Schedule:
+    section, local_steps = experiment.schedule, experiment.inner.local_steps
+    offsets = section.offsets or spaced(section.fragments, local_steps)
+    return Schedule(offsets, section.overlap, section.seconds)
+
+
+def _alike(fragments: int) -> MessageShares:
+    return MessageShares((1 / fragments,) * fragments, (1 / fragments,) * fragments)
+
+
+def _regions(experiment: Experiment) -> Regions | None:
+    topology, workers = experiment.topology, experiment.cluster.workers
+    if not isinstance(topology, RegionsTopology):
+        return None
+    of = {worker: region for region, members in enumerate(topology.members(workers)) for worker in members}
+    return Regions(tuple(of[worker] for worker in range(workers)), topology.every_versions)
+
+
+def _peers(experiment: Experiment) -> Peers | None:
+    workers = experiment.cluster.workers
+    match experiment.topology:
+        case GroupsTopology(size=size):
+            return groups_of(workers, size, experiment.seed)
+        case GraphTopology() as topology:
+            return graph(workers, topology.pairs(workers))
+        case NobodyTopology():
+            return groups_of(workers, 1, experiment.seed)
+    return None
 
 
 def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
@@ -58,6 +105,8 @@ def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
             return Barrier(timeout_s, quorum)
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
+        case QuorumSynchronization(offers=offers, window=window_s):
+            return Quorum(offers, window_s)
         case NamedSynchronization() as section:
             return RegisteredSynchronization(section.kind, registry.build(section))
 

@@ -90,11 +90,11 @@ def _record(event: Event) -> bytes:
         case Evaluation():
             return _MARK.pack(b"e", event.version, event.local_steps)
         case Answered():
-            return _ROUND.pack(b"a", event.node, event.to, event.fragment, event.version, 0)
+            return _ROUND.pack(b"a", event.node, event.to, event.round, event.fragment, event.version)
         case Offered():
             return _MARK.pack(b"o", event.region, event.version)
         case Accepted():
-            return _ROUND.pack(b"m", event.node, event.fragment, event.after, event.version, 0)
+            return _ROUND.pack(b"m", event.node, event.round, event.fragment, event.after, event.version)
         case Finished():
             return _MARK.pack(b"f", event.version, event.local_steps)
     raise TypeError(f"an event that has no record: {event!r}")

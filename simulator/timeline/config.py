@@ -52,6 +52,7 @@ class TimelineConfig:
       peers: that meet without a server; None for one server.
       shares: sizes of the messages.
       merges: whether a worker keeps something of its own when it is answered, instead of taking a copy.
+      is_eager: whether a worker accepts for the first time before anything is answered, H steps before it would.
       has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
 
@@ -74,6 +75,7 @@ class TimelineConfig:
     shares: MessageShares = dataclasses.field(default_factory=MessageShares)
     merges: bool = False
     has_copy: bool = True
+    is_eager: bool = False
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:

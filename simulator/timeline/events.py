@@ -115,7 +115,8 @@ class Arrival(NamedTuple):
     The worker waited from `ready_ns` to `pull_start_ns`, pulled until `compute_start_ns`, computed until
     `push_start_ns` and pushed until `arrival_ns`. It took `pulls` and `pushes` messages, more than one where some were
     lost. `base` is the place's version that it had last accepted when it made the offer. While it computed, it waited
-    `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any.
+    `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any. A pull
+    had the share `pull_share` of the model's size.
     """
 
     round: Round
@@ -129,6 +130,7 @@ class Arrival(NamedTuple):
     base: int = 0
     blocked_ns: Nanoseconds = 0
     turn: int = 0
+    pull_share: float = 1.0
 
 
 class RegionOffer(NamedTuple):
@@ -183,6 +185,7 @@ class Answered(NamedTuple):
       time_ns: when.
       node: that answers.
       to: node that is answered.
+      round: whose offer is answered.
       fragment: of the place.
       version: of the place.
     """
@@ -190,6 +193,7 @@ class Answered(NamedTuple):
     time_ns: Nanoseconds
     node: int
     to: int
+    round: int
     fragment: int
     version: int
 
@@ -214,6 +218,7 @@ class Accepted(NamedTuple):
     Attributes:
       time_ns: when.
       node: that accepts.
+      round: whose offer was answered; -1 of a region's, and where nothing is answered yet.
       fragment: of the answer.
       after: number of local steps of its present round that are done; 0 before the first of its next one.
       sent_ns: when the answer was sent.
@@ -224,6 +229,7 @@ class Accepted(NamedTuple):
 
     time_ns: Nanoseconds
     node: int
+    round: int
     fragment: int
     after: int
     sent_ns: Nanoseconds
@@ -262,6 +268,4 @@ class Finished(NamedTuple):
     waiting: tuple[int, ...] = ()
 
 
-Event = (
-    Dispatched | Shortened | Lost | Fault | Update | Answered | Offered | Accepted | Evaluation | Finished
-)
+Event = Dispatched | Shortened | Lost | Fault | Update | Answered | Offered | Accepted | Evaluation | Finished

@@ -42,17 +42,23 @@ class Exchanges:
         self._posts: dict[Message, Callable[[FaultKind], None]] = {}
         self.reset(0, (0,))
 
-    def reset(self, offer: int, versions: Sequence[int]) -> None:
+    def reset(self, offer: int, versions: Sequence[int], *, is_eager: bool = False) -> None:
         """Begins anew with a copy of everything.
 
         Args:
           offer: number of the next one.
           versions: of each fragment's place.
+          is_eager: whether there is something to accept already: nothing, of the only fragment.
         """
         self.offer = self.first = offer
         self.versions = list(versions)
         self._ahead = [0 for _ in versions]  # of its own count of meetings, where some were held without it
         self.open: list[deque[OpenOffer]] = [deque() for _ in versions]
+        if is_eager:
+            self.first -= 1
+            nothing = OpenOffer(-1, self._env.event(), version=versions[0])
+            nothing.received.succeed()
+            self.open[0].append(nothing)
 
     @property
     def turn(self) -> int:
@@ -73,6 +79,8 @@ class Exchanges:
         accepted = self.open[fragment].popleft()
         self.versions[fragment] = accepted.version
         count = len(self.versions)
+        if accepted.answer is None:
+            return accepted
         following = self.offer + (fragment - self.offer) % count  # the next offer of this fragment
         self._ahead[fragment] = max(self._ahead[fragment], accepted.next_turn - following // count)
         return accepted

@@ -34,9 +34,13 @@ class OverlappingWorker(Worker):
       timeline: clock and network.
       schedule: of its offers.
       local_steps: H.
+      is_eager: whether it accepts for the first time before anything is answered.
     """
 
-    def __init__(self, index: int, timeline: PacedCluster, schedule: Schedule, local_steps: int):
+    def __init__(
+        self, index: int, timeline: PacedCluster, schedule: Schedule, local_steps: int, *, is_eager: bool = False
+    ):
+        self._is_eager = is_eager
         self._paced, self._schedule, self._local_steps = timeline, schedule, local_steps
         self._exchanges = Exchanges(timeline.env)
         self._is_at_work = False
@@ -67,7 +71,7 @@ class OverlappingWorker(Worker):
 
     def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
         """Gives it the round with which it begins, and a copy of everything."""
-        self._exchanges.reset(offer, versions)
+        self._exchanges.reset(offer, versions, is_eager=self._is_eager)
         self._is_at_work = True
         super().give(round, offer, turn, versions, answered=answered)
 
@@ -150,20 +154,21 @@ class OverlappingWorker(Worker):
             self._end_stall()
         self._exchanges.accept(fragment)
         answer = oldest.answer
-        assert answer is not None
+        sent_ns: Nanoseconds = self._env.now if answer is None else answer.sent_ns
         self._timeline.emit(
             Accepted(
                 self._env.now,
                 self.index,
+                oldest.round,
                 fragment,
                 after,
-                answer.sent_ns,
-                answer.arrival_ns,
-                answer.sent,
+                sent_ns,
+                self._env.now if answer is None else answer.arrival_ns,
+                0 if answer is None else answer.sent,
                 oldest.version,
             )
         )
-        return answer.sent_ns
+        return sent_ns
 
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends the finished steps, and does not wait for their arrival."""

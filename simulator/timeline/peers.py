@@ -15,15 +15,14 @@ from simulator.timeline.worker import Request, RoundUnderWay, SimulatedCluster, 
 
 
 class PeerWorld(World, Protocol):
-    """Clock and counts as peers meet them, see `Timeline`.
-
-    Attributes:
-      meetings: of the workers' servers, by worker.
-    """
+    """Clock and counts as peers meet them, see `Timeline`."""
 
     down: Channel
     up: Channel
-    meetings: "Sequence[PeerServer]"
+
+    @property
+    def meetings(self) -> "Sequence[PeerServer]":
+        """Servers of the workers, by worker."""
 
 
 class _Between:
@@ -69,7 +68,9 @@ class PeerWorker(Worker):
 class PeerCluster(SimulatedCluster, Protocol):
     """Clock and network as peers meet them, see `Timeline`."""
 
-    meetings: "Sequence[PeerServer]"
+    @property
+    def meetings(self) -> "Sequence[PeerServer]":
+        """Servers of the workers, by worker."""
 
 
 class PeerServer(Server):
@@ -126,11 +127,7 @@ class PeerServer(Server):
         """Returns the workers whose offers to a meeting have come or will come."""
         [place], meetings = self.places, self._peer_world.meetings
         here = {each.round.worker for each in place.early if each.turn == turn}
-        return [
-            peer
-            for peer in self._peers(self.node, turn)
-            if peer in here or self._will_come(meetings[peer], turn)
-        ]
+        return [peer for peer in self._peers(self.node, turn) if peer in here or self._will_come(meetings[peer], turn)]
 
     def _will_come(self, other: "PeerServer", turn: int) -> bool:
         return not other.is_gone and turn >= other.first and (other.node, turn) not in self.missed

@@ -129,5 +129,5 @@ class RegionServer(Server):
     def _accept(self, sent_ns: Nanoseconds, arrival_ns: Nanoseconds, version: int) -> None:
         [place] = self.places
         self._merged, self._base, self._has_offered = place.version, version, False
-        self._world.emit(Accepted(self._env.now, self.node, 0, 0, sent_ns, arrival_ns, 1, version))
+        self._world.emit(Accepted(self._env.now, self.node, -1, 0, 0, sent_ns, arrival_ns, 1, version))
         self.wake()

@@ -55,7 +55,7 @@ class Schedule:
           local_steps: H.
         """
         begin, end = (self.offered_after(each, local_steps) for each in (offer - 1, offer))
-        recent = range(max(first, offer - self.fragments - 1), offer)  # an answer is accepted within H steps
+        recent = range(max(first, offer - self.fragments - 1, -1), offer)  # an answer is accepted within H steps
         due = ((self.offered_after(each, local_steps) + self.overlap, each) for each in recent)
         return [(at - begin, self.fragment(each)) for at, each in due if begin <= at < end]
 

@@ -6,14 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-import simpy
-
 from simulator.cluster import ClusterModel, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import Outcome
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
 from simulator.timeline.events import Answered, Arrival, Dispatched, Event, Round, Update
-from simulator.timeline.message import Process
+from simulator.timeline.message import Process, Traffic
 from simulator.timeline.place import Place
 from simulator.timeline.policies.local_steps import Steps
 from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
@@ -21,20 +19,28 @@ from simulator.timeline.schedule import next_offer
 from simulator.timeline.worker import Request, Worker
 
 
-class World(Protocol):
+class World(Traffic, Protocol):
     """Clock, counts and workers as a server meets them, see `Timeline`."""
 
-    env: simpy.Environment
     cluster: ClusterModel
     config: TimelineConfig
-    workers: Sequence[Worker]
-    servers: "Sequence[Server]"
-    deadlock: DeadlockDetector
     measured: Steps | None
     updates: int
     local_steps: int
     evaluation_is_due: bool
     waiting: set[int]
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """Workers, by number."""
+
+    @property
+    def servers(self) -> "Sequence[Server]":
+        """All servers."""
+
+    @property
+    def deadlock(self) -> DeadlockDetector:
+        """Detector of deadlocks."""
 
     @property
     def is_over(self) -> bool:
@@ -431,7 +437,7 @@ class Server:
         if self._world.workers[worker].answer(place, round):
             if not self._keeps_order:
                 place.awaited[worker] = None
-            self._world.emit(Answered(self._env.now, self.node, worker, place.fragment, place.version))
+            self._world.emit(Answered(self._env.now, self.node, worker, round, place.fragment, place.version))
 
     # Deadlocks.
 

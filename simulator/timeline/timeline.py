@@ -1,7 +1,7 @@
 """The simulated cluster in time: SimPy processes for servers and workers, and the events they cause."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import simpy
 
@@ -72,7 +72,7 @@ class Timeline:
         self._shards = config.shard_choice.new_choices([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
         self.measured = None if config.measured is None else config.measured.new_choices()
 
-        self.meetings: list[PeerServer] = []
+        self.meetings: Sequence[PeerServer] = []
         self.workers: list[Worker] = []
         self.servers: list[Server] = self._populate()
         if cluster.faults is not None:
@@ -90,7 +90,7 @@ class Timeline:
         """Makes workers and servers; returns the servers."""
         config, count = self.config, self.cluster.workers
         if config.peers is not None:
-            self.meetings += [PeerServer(self, worker, config.peers) for worker in range(count)]
+            self.meetings = [PeerServer(self, worker, config.peers) for worker in range(count)]
             homes: list[Server] = list(self.meetings)
             servers: list[Server] = list(self.meetings)
         elif config.regions is not None:
@@ -121,7 +121,8 @@ class Timeline:
             return PeerWorker(index, self)
         if self.config.schedule.waits:
             return Worker(index, self)
-        return OverlappingWorker(index, self, self.config.schedule, self.config.steps[index])
+        config = self.config
+        return OverlappingWorker(index, self, config.schedule, config.steps[index], is_eager=config.is_eager)
 
     @property
     def causal_hash(self) -> str:
@@ -210,7 +211,7 @@ class Timeline:
 
     def relent(self) -> bool:
         """Closes groups that wait for others in vain; returns whether there was any."""
-        return any([server.relent() for server in self.servers])
+        return sum(server.relent() for server in self.servers) > 0  # of all, not only up to the first
 
     # Budgets and evaluations.
 

@@ -83,6 +83,7 @@ class RoundUnderWay:
             self.base,
             self.blocked_ns,
             self.turn,
+            self.pull_share,
         )
 
 

@@ -51,7 +51,9 @@ def test_ten_steps_of_a_tenth_are_exactly_one():
 def test_compute_time_is_one_product(steps: int, worker: int):
     model = cluster()
     assert model.compute_s(worker, steps) == steps * [0.1, 0.2, 0.3][worker]
-    assert model.compute_s(worker, steps, model.jitter_factor(model.jitter_stream(worker))) == model.compute_s(worker, steps)
+    assert model.compute_s(worker, steps, model.jitter_factor(model.jitter_stream(worker))) == model.compute_s(
+        worker, steps
+    )
 
 
 def test_jitter_is_lognormal_of_mean_one():

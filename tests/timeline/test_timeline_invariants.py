@@ -227,7 +227,8 @@ def compute_times(world: World, history: list[Event]) -> dict[int, Nanoseconds]:
     model = world.model
     streams = [model.jitter_stream(worker) for worker in range(model.workers)]
     return {
-        task.id: nanoseconds(model.compute_s(task.worker, task.steps, model.jitter_factor(streams[task.worker]))) for task in rounds(history)
+        task.id: nanoseconds(model.compute_s(task.worker, task.steps, model.jitter_factor(streams[task.worker])))
+        for task in rounds(history)
     }
 
 
@@ -385,7 +386,6 @@ def test_a_group_is_who_arrived_in_its_window_and_restarts_within_it(world, grac
 
 def test_a_policy_that_restarts_nobody_is_an_error():
     class Never(SynchronizationPolicy):
-
         def closes(self, view: ServerView) -> bool:
             return False
 

@@ -9,6 +9,20 @@ from pydantic import Field
 
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import ClustersData, Data, TextSource
+from simulator.experiment.schema.exchanges import (
+    Aggregation,
+    Compression,
+    MeanAggregation,
+    Merge,
+    NoCompression,
+    Offer,
+    OfferSchedule,
+    OverwriteMerge,
+    ParametersView,
+    ServerTopology,
+    Topology,
+    View,
+)
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
@@ -255,6 +269,15 @@ class Experiment(Section):
     )
     synchronization: Synchronization = Field(description="which workers restart together, and when")
     outer: Outer = Field(description="what the server does with the pseudo-gradients that arrive")
+    schedule: OfferSchedule = Field(
+        OfferSchedule(), description="when a worker offers, and when it accepts what it is answered"
+    )
+    topology: Topology = Field(ServerTopology(kind="server"), description="where offers meet")
+    offer: Offer = Field(Offer(), description="what is offered")
+    compression: Compression = Field(NoCompression(kind="none"), description="form in which offers are sent")
+    aggregation: Aggregation = Field(MeanAggregation(kind="mean"), description="how the offers of a meeting become one")
+    view: View = Field(ParametersView(kind="parameters"), description="what a place hands out")
+    merge: Merge = Field(OverwriteMerge(kind="overwrite"), description="what a worker does with an answer")
     pretrain: Annotated[Pretrain, in_numbers()] = Pretrain()
     budget: Budget
     evaluate: Evaluate = Evaluate()

@@ -6,8 +6,8 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
 from simulator.experiment.schema.section import Section
-from simulator.experiment.schema.units import Duration, PositiveInt
-from simulator.experiment.schema.worker_words import in_numbers
+from simulator.experiment.schema.units import Duration, FiniteDuration, PositiveInt
+from simulator.experiment.schema.worker_words import COUNT, in_numbers
 
 
 class BarrierSynchronization(Section):
@@ -36,6 +36,20 @@ class AsynchronousSynchronization(Section):
     grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round", examples=["2s"])
 
 
+class QuorumSynchronization(Section):
+    """Meetings of a quorum and of who comes within a window after it; nobody is too late (Decoupled DiLoCo)."""
+
+    averages_group: ClassVar = True
+
+    kind: Literal["quorum"]
+    offers: PositiveInt = Field(
+        1,
+        description="of a meeting, at least; fewer suffice when no other can come; `workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+    )
+    window: FiniteDuration = Field(0.0, description="after the last offer that the quorum needs", examples=["2s"])
+
+
 class NamedSynchronization(NamedPolicy):
     """A synchronization policy of one's own, by the name under which it is registered."""
 
@@ -50,9 +64,10 @@ class NamedSynchronization(NamedPolicy):
 Synchronization = Annotated[
     Annotated[BarrierSynchronization, Tag("barrier")]
     | Annotated[AsynchronousSynchronization, Tag("asynchronous")]
+    | Annotated[QuorumSynchronization, Tag("quorum")]
     | Annotated[NamedSynchronization, Tag("named")],
     Discriminator(kind_tag("synchronization")),
-    in_numbers(),
+    in_numbers({"offers": COUNT}),
 ]
 
 

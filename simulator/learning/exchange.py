@@ -1,0 +1,181 @@
+"""Exchange: the compiled functions of offers and answers, for a method's slots."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simulator.experiment import registry
+from simulator.experiment.schema.exchanges import (
+    Compression,
+    EagerMerge,
+    KeepProgressMerge,
+    LerpMerge,
+    LookAheadView,
+    Merge,
+    NamedCompression,
+    NamedMerge,
+    NamedView,
+    OuterMerge,
+    OverwriteMerge,
+    ParametersView,
+    RandomCompression,
+    View,
+)
+from simulator.learning.compression import codec_of, send
+from simulator.learning.optimizers.nonfinite import all_finite
+from simulator.learning.optimizers.protocol import OptimizerError
+from simulator.learning.round import pseudo_gradient
+
+MergeFunction = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
+"""From (own parameters, those that were last accepted, what was offered, the answer, state) to the first two and the
+state anew."""
+
+
+class OfferMade(NamedTuple):
+    """An offer.
+
+    Attributes:
+      tree: as its receiver decodes it.
+      finite: whether all of it is, bool scalar.
+      feedback: error that its sender keeps; () without error feedback.
+      local: parameters of the sender when it offered; () where no merge needs them.
+    """
+
+    tree: Any
+    finite: jax.Array
+    feedback: Any
+    local: Any
+
+
+class Exchange:
+    """Compiled functions of exchanges. Trees are those of a fragment, the whole model where there is only one.
+
+    Attributes:
+      offer: (own parameters, last accepted, feedback, key) to an `OfferMade`.
+      merge: see `MergeFunction`.
+      view: (parameters, outer state) to what a place hands out.
+      is_overwriting: whether a worker takes the answer in place of its own parameters.
+      hands_out_parameters: whether a place hands out its parameters as they are.
+      draws: whether an offer depends on its random key.
+      needs_local: whether the merge needs the parameters of the time of the offer.
+      has_feedback: whether senders keep errors.
+    """
+
+    def __init__(
+        self,
+        compression: Compression,
+        merge: Merge,
+        view: View,
+        outer: optax.GradientTransformationExtraArgs,
+        ahead: float | None = None,
+    ):
+        """Compiles what is called.
+
+        Args:
+          compression: of offers.
+          merge: of answers.
+          view: of places.
+          outer: outer optimizer, for merges that step.
+          ahead: learning rate times momentum of the outer optimizer, for views that look ahead; None without momentum.
+
+        Raises:
+          OptimizerError: a view looks ahead, and the outer optimizer has no momentum.
+          PolicyError: something is not registered in this process, or refuses its settings.
+        """
+        self.is_overwriting = isinstance(merge, OverwriteMerge)
+        self.hands_out_parameters = isinstance(view, ParametersView)
+        self.draws = isinstance(compression, RandomCompression | NamedCompression)
+        self.needs_local = isinstance(merge, KeepProgressMerge | NamedMerge)
+        self.has_feedback = compression.feedback is not None
+        self._outer, self._merge = outer, merge
+        codec, decay, needs_local = codec_of(compression), compression.feedback, self.needs_local
+        is_coded = compression.kind != "none"
+
+        def offer(local: Any, anchor: Any, feedback: Any, key: jax.Array) -> OfferMade:
+            tree = pseudo_gradient(anchor, local)
+            finite = all_finite(tree)
+            if is_coded:
+                tree, feedback = send(codec, decay, tree, feedback, key)
+            return OfferMade(tree, finite, feedback, local if needs_local else ())
+
+        self.offer = jax.jit(offer)
+        self.merge = jax.jit(self._merging())
+        self.view = jax.jit(_viewing(view, ahead))
+
+    def initial_feedback(self, params: Any) -> Any:
+        """Returns the error of a sender that has not sent."""
+        return jax.tree.map(jnp.zeros_like, params) if self.has_feedback else ()
+
+    def initial_merge(self, params: Any) -> Any:
+        """Returns the state of the merge of a worker that has accepted nothing, but for a copy of `params`."""
+        match self._merge:
+            case OuterMerge() | EagerMerge():
+                return self._outer.init(params)
+            case NamedMerge() as named:
+                return registry.build(named).init(params)
+        return ()
+
+    def _merging(self) -> MergeFunction:
+        match self._merge:
+            case LerpMerge(mix=mix):
+                return functools.partial(_lerp, mix)
+            case KeepProgressMerge():
+                return _keep_progress
+            case OuterMerge():
+                return functools.partial(_step, self._outer, None)
+            case EagerMerge(share=share):
+                return functools.partial(_step, self._outer, share)
+            case NamedMerge() as named:
+                update: MergeFunction = registry.build(named).update
+                return update
+        return lambda local, anchor, sent, answer, state: (answer, answer, state)
+
+
+def _lerp(mix: float, local: Any, anchor: Any, sent: OfferMade, answer: Any, state: Any) -> tuple[Any, Any, Any]:
+    mixed = jax.tree.map(lambda own, new: mix * own + (1 - mix) * new, local, answer)
+    return mixed, answer, state
+
+
+def _keep_progress(local: Any, anchor: Any, sent: OfferMade, answer: Any, state: Any) -> tuple[Any, Any, Any]:
+    return jax.tree.map(lambda own, before, new: new + (own - before), local, sent.local, answer), answer, state
+
+
+def _step(
+    outer: optax.GradientTransformationExtraArgs,
+    share: float | None,
+    local: Any,
+    anchor: Any,
+    sent: OfferMade,
+    answer: Any,
+    state: Any,
+) -> tuple[Any, Any, Any]:
+    """Takes an outer step at the worker, on the answer, with its own share in it renewed where there is one."""
+    if share is not None:
+        fresh = pseudo_gradient(anchor, local)
+        answer = jax.tree.map(lambda mean, new, old: mean + share * (new - old), answer, fresh, sent.tree)
+    updates, state = outer.update(answer, state, anchor, staleness=0, worker=-1, pulled_params=anchor)
+    params = optax.apply_updates(anchor, updates)
+    return params, params, state
+
+
+def _viewing(view: View, ahead: float | None) -> Callable[[Any, Any], Any]:
+    match view:
+        case LookAheadView():
+            if ahead is None:
+                message = "needs an outer optimizer with momentum, such as nesterov"
+                raise OptimizerError("view.kind", "look_ahead", message)
+            return functools.partial(_look_ahead, ahead)
+        case NamedView() as named:
+            function: Callable[[Any, Any], Any] = registry.build(named)
+            return function
+    return lambda params, state: params
+
+
+def _look_ahead(ahead: float, params: Any, state: Any) -> Any:
+    found = (optax.tree_utils.tree_get(state, name) for name in ("trace", "momentum"))  # of optax, and of our own
+    m = next(each for each in found if each is not None)
+    return jax.tree.map(lambda theta, each: theta - ahead * each, params, m)

@@ -1,0 +1,135 @@
+"""Setup of exchanges: fragments, compiled exchanges, and the servers of an experiment's places."""
+
+import functools
+from typing import Any, Protocol
+
+from simulator.experiment import Experiment, registry
+from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
+from simulator.experiment.schema.outer import Outer
+from simulator.host.errors import SettingError
+from simulator.learning.cache import Cache
+from simulator.learning.exchange import Exchange
+from simulator.learning.fragments import Fragments, fragments_of
+from simulator.learning.optimizers.outer import build_outer
+from simulator.learning.round import Params
+from simulator.learning.server import Aggregation, OuterPrograms, Server
+
+_UPPER = -1  # number of the node whose server stands above all others
+
+
+class ModelSetup(Protocol):
+    """What exchanges need of an experiment's setup, see `Setup`."""
+
+    experiment: Experiment
+    cache: Cache
+
+    @property
+    def params_like(self) -> Params:
+        """Shapes and dtypes of the model's parameters."""
+
+
+class ExchangeSetup:
+    """All that an experiment exchanges with; every part is made when it is first used.
+
+    Args:
+      setup: of the experiment.
+    """
+
+    def __init__(self, setup: ModelSetup):
+        self._setup, self._experiment = setup, setup.experiment
+
+    @functools.cached_property
+    def fragments(self) -> Fragments:
+        """Division of the model.
+
+        Raises:
+          SettingError: the model cannot be divided into so many.
+        """
+        schedule = self._experiment.schedule
+        try:
+            return fragments_of(self._setup.params_like, schedule.fragments, schedule.composition)
+        except ValueError as error:
+            remedy = f"{error}: choose fewer, or schedule.composition: by_size"
+            raise SettingError("schedule.fragments", schedule.fragments, remedy) from error
+
+    @property
+    def shares(self) -> tuple[list[float], list[float]]:
+        """Sizes of offers and answers, of each fragment as a share of a message with the model as it is."""
+        experiment = self._experiment
+        parts = self.fragments.shares(self._setup.params_like) if self.fragments.count > 1 else [1.0]
+        full = 8 * (experiment.cluster.network.direction("up").bytes_per_parameter or 4.0)
+        sent = experiment.compression.bits(full) / full * (2 if experiment.offer.weights else 1)
+        return [sent * part for part in parts], parts
+
+    @functools.cached_property
+    def exchange(self) -> Exchange:
+        """Compiled functions of offers and answers.
+
+        Raises:
+          OptimizerError: the outer optimizer is not known, or has no momentum to look ahead with.
+          PolicyError: something is not registered in this process, or refuses its settings.
+        """
+        experiment, outer = self._experiment, self._experiment.outer
+        momentum = getattr(outer, "momentum", None)
+        ahead = None if momentum is None else outer.learning_rate * momentum
+        sections = experiment.compression, experiment.merge, experiment.view
+        settings = [*sections, outer, *self._of_model]
+        return self._setup.cache.once(
+            "exchange", lambda: Exchange(*sections, build_outer(outer, self._setup.params_like), ahead), *settings
+        )
+
+    @property
+    def nodes(self) -> list[int]:
+        """Nodes that have places."""
+        topology, workers = self._experiment.topology, self._experiment.cluster.workers
+        if isinstance(topology, RegionsTopology):
+            return [_UPPER, *(_UPPER - 1 - region for region in range(len(topology.members(workers))))]
+        return [_UPPER] if topology.has_server else list(range(workers))
+
+    @property
+    def evaluates_workers(self) -> bool:
+        """Whether there is no server with parameters, so that the mean of the workers' is evaluated."""
+        return not self._experiment.topology.has_server or self._experiment.merge.has_outer
+
+    @property
+    def mix(self) -> float:
+        """Share of the upper server's parameters when a region accepts them."""
+        topology = self._experiment.topology
+        return topology.mix if isinstance(topology, RegionsTopology) else 1.0
+
+    def server(self, node: int, part: Any) -> Server:
+        """Returns the server of a place.
+
+        Args:
+          node: that has it.
+          part: parameters of its fragment.
+
+        Raises:
+          OptimizerError: the outer optimizer is not known or does not take the given arguments.
+          PolicyError: the aggregation is not registered in this process, or refuses its arguments.
+        """
+        experiment, topology = self._experiment, self._experiment.topology
+        if node == _UPPER and isinstance(topology, RegionsTopology):
+            return Server(part, self._programs(topology.outer), reject=topology.outer.non_finite == "reject")
+        section = experiment.aggregation
+        aggregation: Any = section.kind
+        if isinstance(section, NamedAggregation):
+            made: Aggregation = registry.build(section)
+            aggregation = made
+        return Server(
+            part,
+            self._programs(experiment.outer),
+            reject=experiment.outer.non_finite == "reject",
+            aggregation=aggregation,
+            steps=not experiment.merge.has_outer,
+        )
+
+    def _programs(self, outer: Outer) -> OuterPrograms:
+        setup = self._setup
+        return setup.cache.once(
+            "outer programs", lambda: OuterPrograms(build_outer(outer, setup.params_like)), outer, *self._of_model
+        )
+
+    @property
+    def _of_model(self) -> list[Any]:
+        return [self._experiment.data, self._experiment.shards, self._experiment.model]
