@@ -9,6 +9,7 @@ import numpy as np
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.experiment.schema.cluster import Cluster, Network
+from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.host.random_streams import numpy_stream
 
 
@@ -100,7 +101,14 @@ class ClusterModel:
         return steps * self._step_s[worker] * factor
 
 
-def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, seed: int) -> ClusterModel:
+def build_cluster(
+    cluster: Cluster,
+    *,
+    parameters: int,
+    flops_per_step: float,
+    seed: int,
+    topology: RegionsTopology | None = None,
+) -> ClusterModel:
     """Returns the cost model of a `cluster` section.
 
     Args:
@@ -108,6 +116,7 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
       parameters: of the model, all of which a pull or push carries unless the file gives a message size.
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
+      topology: regions of the workers, if they have any.
 
     Raises:
       SettingError: a device is described by a name that is not known.
@@ -120,6 +129,21 @@ def build_cluster(cluster: Cluster, *, parameters: int, flops_per_step: float, s
         server_update_s=cluster.server_update_time,
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
+        regional=None if topology is None else _regional(topology, cluster, parameters),
+    )
+
+
+def _regional(topology: RegionsTopology, cluster: Cluster, parameters: int) -> Link:
+    """Returns the links between the servers of regions and the upper one."""
+    count = len(topology.members(cluster.workers))
+    direction = cluster.network.direction("up")
+    assert direction.bytes_per_parameter is not None
+    message_bytes = round(direction.message_size or parameters * direction.bytes_per_parameter)
+    return Link(
+        message_bytes=message_bytes,
+        latency_s=np.full(count, topology.latency),
+        transmission_s=np.full(count, message_bytes / topology.bandwidth),
+        shared_s=None,
     )
 
 

@@ -37,7 +37,9 @@ class Slot(NamedTuple):
 
 
 SLOTS: Mapping[SlotName, Slot] = {
-    "outer": Slot("optimizer", ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov"), ("learning_rate",)),
+    "outer": Slot(
+        "optimizer", ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov", "noloco"), ("learning_rate",)
+    ),
     "synchronization": Slot("kind", ("asynchronous", "barrier", "quorum"), takes=("view",)),
     "local_steps": Slot("kind", ("dynamic", "fixed"), ("local_steps",), ("worker", "step_s")),
     "shard_choice": Slot(

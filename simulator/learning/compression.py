@@ -29,6 +29,7 @@ Codec = Callable[[jax.Array, jax.Array], jax.Array]
 
 _TILE = 64  # the side of a tile within which the largest elements are chosen
 _LARGEST_E3M0 = 2.0**3
+_TINY = 1e-30  # a magnitude whose logarithm is finite, and which is rounded to zero
 _LEVELS_E3M0 = 7  # powers of two, besides 0
 
 
@@ -57,8 +58,8 @@ def codec_of(section: Compression) -> Codec:
             return lambda array, key: array.astype(jnp.bfloat16).astype(array.dtype)
         case FP4Compression():
             return lambda array, key: _e3m0(array)
-        case IntegerCompression(width=bits):
-            return lambda array, key: _integers(array, bits)
+        case IntegerCompression(width=width):
+            return lambda array, key: _integers(array, width)
         case TopKCompression(density=density, width=bits):
             return lambda array, key: _largest(array, density, bits)
         case SignCompression():
@@ -101,7 +102,7 @@ def _e3m0(array: jax.Array) -> jax.Array:
     largest = jnp.abs(array).max() if array.size else jnp.zeros((), array.dtype)
     scale = jnp.where(largest > 0, largest / _LARGEST_E3M0, 1).astype(array.dtype)
     magnitude = jnp.abs(array) / scale
-    exponent = jnp.round(jnp.log2(jnp.maximum(magnitude, jnp.finfo(array.dtype).tiny)))
+    exponent = jnp.round(jnp.log2(jnp.maximum(magnitude, _TINY)))
     lowest = math.log2(_LARGEST_E3M0) - (_LEVELS_E3M0 - 1)
     power = jnp.exp2(jnp.clip(exponent, lowest, math.log2(_LARGEST_E3M0)))
     rounded = jnp.where(magnitude < 2.0 ** (lowest - 1), 0, power)
@@ -132,7 +133,7 @@ def _largest(array: jax.Array, density: float, bits: int | None) -> jax.Array:
 def _statistical(array: jax.Array, mask: jax.Array, bits: int) -> jax.Array:
     """Rounds to 2^bits bins over six standard deviations; each is decoded as the mean of its members (SparseLoCo)."""
     bins = 2**bits
-    count = jnp.maximum(mask.sum(), 1)
+    count = jnp.maximum(mask.sum(), 1).astype(array.dtype)
     shift = jnp.where(mask, array, 0).sum() / count
     deviation = jnp.sqrt(jnp.where(mask, (array - shift) ** 2, 0).sum() / count)
     scale = jnp.where(deviation > 0, 6 * deviation / bins, 1)

@@ -88,9 +88,8 @@ def pretrained(
             [(result, state)] = programs.run(arrays, key, [inputs])
             if last < steps:
                 upcoming = pool.submit(examples, last)
-            params = jax.tree.map(
-                lambda start, end: start - (start - end), params, result.params
-            )  # as an outer step of 1
+            # As an outer step of 1, which differs in the last bits from the end itself.
+            params = jax.tree.map(lambda start, end: start - (start - end), params, result.params)
             if progress is not None:
                 progress(last, steps, float(result.loss))
     return params

@@ -174,8 +174,9 @@ class Server:
         if self._aggregation == "fold":
             return self._fold(trees, infos, starts)
         if self._aggregate is not None:
-            columns = [jnp.array(each, jnp.int32) for each in zip(*infos, strict=True)]
-            shown = Offers(trees, *columns, jnp.stack([jnp.asarray(offer.finite) for offer in offers]))
+            worker, staleness, steps = (jnp.array(each, jnp.int32) for each in zip(*infos, strict=True))
+            finite = jnp.stack([jnp.asarray(offer.finite) for offer in offers])
+            shown = Offers(trees, worker, staleness, steps, finite)
             combined, self.aggregation = self._aggregate(shown, self.aggregation)
         else:
             weights = [float(info.steps) for info in infos] if self._aggregation == "weighted" else None

@@ -286,14 +286,17 @@ class Recorder:
 
     def _log_update(self, event: Update) -> None:
         for arrival, staleness in zip(event.arrivals, event.staleness, strict=True):
-            is_regional = isinstance(arrival, RegionOffer)
+            if isinstance(arrival, RegionOffer):
+                sender, number = region_node(arrival.region), -1
+            else:
+                sender, number = arrival.round.worker, arrival.round.id
             self.updates.append(
                 update_s=seconds(event.time_ns),
                 node=event.node,
                 fragment=event.fragment,
                 version=event.place_version,
-                sender=region_node(arrival.region) if is_regional else arrival.round.worker,
-                round=-1 if is_regional else arrival.round.id,
+                sender=sender,
+                round=number,
                 staleness=staleness,
                 outcome=event.outcome,
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from simulator.learning import (
@@ -346,7 +347,8 @@ class TrainingLearner(Learner):
         key = more[0] if self._exchange.draws else self._key
         rest = more[1:] if self._exchange.draws else more
         feedback = rest[0] if rest else self._exchange.initial_feedback(anchor)
-        return self._exchange.offer(local, anchor, feedback, key)
+        offer: OfferMade = self._exchange.offer(local, anchor, feedback, key)
+        return offer
 
     # Answers.
 
@@ -398,10 +400,11 @@ class TrainingLearner(Learner):
 
     def _merged(self, local: Any, anchor: Any, offer: OfferMade, answer: Any, *state: Any) -> tuple[Any, Any, Any]:
         before = state[0] if state else self._exchange.initial_merge(anchor)
-        return self._exchange.merge(local, anchor, offer, answer, before)
+        merged: tuple[Any, Any, Any] = self._exchange.merge(local, anchor, offer, answer, before)
+        return merged
 
     def _offered_nothing(self, like: Any) -> OfferMade:
-        return OfferMade(_zeros(like), np.bool_(True), (), like if self._exchange.needs_local else ())
+        return OfferMade(_zeros(like), jnp.bool_(True), (), like if self._exchange.needs_local else ())
 
     # Meetings.
 
@@ -413,7 +416,8 @@ class TrainingLearner(Learner):
         infos: Sequence[OfferInfo],
         anchors: Sequence[Value],
     ) -> Any:
-        server, together = self.servers[place], np.bool_(True)
+        server = self.servers[place]
+        together: Any = True
         if not self._averages:
             for offer, info, anchor in zip(offers, infos, anchors, strict=True):
                 together = server.apply(
@@ -481,8 +485,8 @@ class TrainingLearner(Learner):
             yield from queue
         for made in self._made.values():
             yield from made
-        for queue in self._peers_offers.values():
-            for _, made in queue:
+        for last in self._peers_offers.values():
+            for _, made in last:
                 yield from made
         for worker in self._workers.values():
             kept = (worker.params, worker.inner, *worker.anchors, *worker.feedback, *worker.merge, *worker.trainings)
@@ -545,17 +549,18 @@ class TrainingLearner(Learner):
             case "merged":
                 return part, part, jax.eval_shape(self._exchange.initial_merge, part)
             case "loss":
-                return jax.ShapeDtypeStruct((), np.float32)
+                return jnp.zeros((), jnp.float32)
             case "key":
                 return self._key
         raise AssertionError(f"a value of a kind that is not known: {kind}")
 
     def _offered_like(self, part: Any) -> OfferMade:
-        return self._exchange.offer(part, part, self._exchange.initial_feedback(part), self._key)
+        offer: OfferMade = self._exchange.offer(part, part, self._exchange.initial_feedback(part), self._key)
+        return offer
 
 
 def _result_like(params: Any) -> Any:
-    return RoundResult(params, jax.ShapeDtypeStruct((), np.float32), jax.ShapeDtypeStruct((), bool))
+    return RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool))
 
 
 def _params_of(trained: Any) -> Params:
@@ -598,7 +603,7 @@ def _difference(start: Any, end: Any) -> Any:
 
 @jax.jit
 def _zeros(like: Any) -> Any:
-    return jax.tree.map(jax.numpy.zeros_like, like)
+    return jax.tree.map(jnp.zeros_like, like)
 
 
 @jax.jit

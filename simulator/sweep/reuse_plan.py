@@ -69,7 +69,7 @@ def order_of(events: Iterable[Event]) -> Order | None:
             causal.add([event])
             if isinstance(event, Update):
                 rounds += len(event.arrivals)
-                steps += sum(arrival.round.steps for arrival in event.arrivals)
+                steps = event.local_steps
             if (digest := causal.digest()) != last:
                 last = digest
                 fingerprints.append(int.from_bytes(digest[:8], "little"))

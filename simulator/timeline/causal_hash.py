@@ -71,7 +71,7 @@ class CausalHash:
                 if node != SERVER or fragment:
                     records.append(_MARK.pack(b"p", node, fragment))
                 for arrival in arrivals:
-                    records.append(_ID.pack(arrival.round.id if type(arrival) is Arrival else arrival.region))
+                    records.append(_ID.pack(arrival.round.id if isinstance(arrival, Arrival) else arrival.region))
             else:
                 records.append(_record(event))
         self._hash.update(b"".join(records))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from simulator.cluster import ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
 from simulator.experiment import Experiment
+from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
 from simulator.record import RunRecord
@@ -129,8 +130,14 @@ class CheckedRun:
         """The cluster's costs, None where devices are described by FLOP/s, which the record does not have."""
         try:
             parameters = int(self.summary["parameters"])
-            seed = self.experiment.seed
-            model = build_cluster(self.experiment.cluster, parameters=parameters, flops_per_step=math.nan, seed=seed)
+            seed, topology = self.experiment.seed, self.experiment.topology
+            model = build_cluster(
+                self.experiment.cluster,
+                parameters=parameters,
+                flops_per_step=math.nan,
+                seed=seed,
+                topology=topology if isinstance(topology, RegionsTopology) else None,
+            )
         except SettingError:
             return None
         return model if np.isfinite(model.step_s).all() else None

@@ -1,6 +1,4 @@
-"""The sections of exchanges: what is offered when, where offers meet, in which form they are sent, and what becomes of
-them.
-"""
+"""Sections of exchanges: what is offered when, where offers meet, how they are sent, and what becomes of them."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -26,9 +24,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 class OfferSchedule(Section):
     """When a worker offers, and when it accepts what it is answered; H is `inner.local_steps`."""
 
-    fragments: PositiveInt = Field(
-        1, description="parts of the model, each of which is offered by itself, every H steps"
-    )
+    fragments: PositiveInt = Field(1, description="parts of the model, each offered by itself every H steps")
     composition: Literal["strided", "sequential", "by_size"] = Field(
         "strided",
         description="which blocks a fragment has: every fragments-th, neighbors, or arrays so that all are as large",

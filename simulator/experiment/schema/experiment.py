@@ -9,6 +9,7 @@ from pydantic import Field
 
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import ClustersData, Data, TextSource
+from simulator.experiment.schema.exchange_conflicts import exchange_conflicts
 from simulator.experiment.schema.exchanges import (
     Aggregation,
     Compression,
@@ -300,6 +301,7 @@ class Experiment(Section):
             absent = "" if self.data.shards else ", one for each worker"
             message = f"has {len(sizes)} values for {self.shards} shards{absent}: give one for each"
             yield "data.partition.sizes", message
+        yield from exchange_conflicts(self)
         yield from self._barrier_conflicts()
         yield from self._schedule_conflicts()
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:

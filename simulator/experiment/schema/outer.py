@@ -108,6 +108,13 @@ class DelayedNesterovOuter(_Outer):
             yield "c", f"is above 1/buffer = {1 / self.buffer:.6g}: choose c from 0 to 1/buffer"
 
 
+class NoLoCoOuter(_Outer):
+    """m = momentum*m - lr*g + lr*(mean - theta); theta + m, with the mean of what the others of a group began with."""
+
+    optimizer: Literal["noloco"]
+    momentum: Momentum = Field(0.5, description=_SHARE)
+
+
 class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
@@ -140,6 +147,7 @@ Outer = Annotated[
     | Annotated[NesterovOuter, Tag("nesterov")]
     | Annotated[AdamOuter, Tag("adam")]
     | Annotated[DelayedNesterovOuter, Tag("delayed_nesterov")]
+    | Annotated[NoLoCoOuter, Tag("noloco")]
     | Annotated[NamedOuter, Tag("named")],
     Discriminator(_outer_tag),
     in_numbers({"weight": SHARES, "arrivals_per_update": COUNT, "buffer": COUNT}),

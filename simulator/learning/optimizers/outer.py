@@ -12,6 +12,7 @@ from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.schema.outer import NamedOuter, Outer, SGDOuter
 from simulator.learning.optimizers import nonfinite, staleness
 from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
+from simulator.learning.optimizers.noloco import noloco
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
 
 Factory = Callable[..., optax.GradientTransformation]
@@ -63,6 +64,7 @@ _BUILT_IN: dict[str, Factory] = {
     "nesterov": _nesterov,
     "adam": optax.adam,
     "delayed_nesterov": delayed_nesterov,
+    "noloco": noloco,
 }
 
 

@@ -1,0 +1,125 @@
+"""Conflicts of exchanges: slots that are valid one by one and make no sense together, with the reason."""
+
+import math
+from typing import TYPE_CHECKING
+
+from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
+from simulator.experiment.schema.policies import (
+    AsynchronousSynchronization,
+    BarrierSynchronization,
+    QuorumSynchronization,
+)
+from simulator.experiment.schema.section import Conflicts
+
+if TYPE_CHECKING:
+    from simulator.experiment.schema.experiment import Experiment
+
+
+def exchange_conflicts(experiment: "Experiment") -> Conflicts:
+    """Yields the conflicts of an experiment's slots, each with its dotted key."""
+    yield from _schedule(experiment)
+    yield from _topology(experiment)
+    yield from _merge(experiment)
+    yield from _meetings(experiment)
+
+
+def _schedule(experiment: "Experiment") -> Conflicts:
+    schedule, most = experiment.schedule, experiment.inner.local_steps
+    if schedule.fragments > most:
+        yield "schedule.fragments", f"is more than inner.local_steps, which is {most}: one is offered after a step"
+    if schedule.overlap > most:
+        yield "schedule.overlap", f"is more than inner.local_steps, which is {most}: accept before the next offer"
+    if schedule.offsets is not None and schedule.offsets[-1] >= most:
+        yield "schedule.offsets", f"must stay below inner.local_steps, which is {most}"
+    waits = schedule.fragments == 1 and not schedule.overlap and schedule.seconds is None
+    if waits:
+        return
+    if experiment.local_steps.kind != "fixed":
+        message = "must be fixed where workers go on by themselves: leave it out, or schedule"
+        yield "local_steps.kind", message
+    synchronization = experiment.synchronization
+    if isinstance(synchronization, AsynchronousSynchronization) and synchronization.grace == math.inf:
+        message = "would wait for workers that go on meanwhile: give a time, or synchronization.kind: barrier"
+        yield "synchronization.grace", message
+
+
+def _topology(experiment: "Experiment") -> Conflicts:
+    topology, workers = experiment.topology, experiment.cluster.workers
+    if isinstance(topology, RegionsTopology):
+        yield from _regions(experiment, topology, workers)
+    if isinstance(topology, GraphTopology) and isinstance(topology.edges, tuple):
+        unknown = [edge for edge in topology.edges if max(edge) >= workers or edge[0] == edge[1]]
+        if unknown:
+            yield "topology.edges", f"has {list(unknown[0])}, which joins no two of the workers 0 to {workers - 1}"
+    if topology.has_server:
+        return
+    among = f"of workers that meet without a server ({topology.kind}) is not built: leave it out"
+    if experiment.schedule.model_fields_set - {"composition"} and (
+        experiment.schedule.fragments > 1 or experiment.schedule.overlap or experiment.schedule.seconds is not None
+    ):
+        yield "schedule", among
+    plain = isinstance(experiment.synchronization, BarrierSynchronization) and (
+        experiment.synchronization.timeout == math.inf and experiment.synchronization.quorum == 1
+    )
+    if not plain:
+        yield (
+            "synchronization",
+            f"must be a barrier without a timeout where there is no server ({topology.kind})",
+        )
+    if experiment.merge.kind != "overwrite":
+        yield "merge", f"{among}; the outer optimizer of each worker does what it would"
+    if experiment.evaluate.takes > 0:
+        yield "evaluate.takes", "keeps a server busy, and there is none: leave it out"
+    faults = experiment.cluster.faults
+    if faults is not None:
+        if faults.server_outages is not None or any(event.worker == "server" for event in faults.trace or ()):
+            yield "cluster.faults", "has outages of the server, and there is none: leave them out"
+        if faults.message_loss is not None:
+            yield "cluster.faults.message_loss", among
+
+
+def _regions(experiment: "Experiment", topology: RegionsTopology, workers: int) -> Conflicts:
+    if isinstance(topology.regions, tuple):
+        named = sorted(worker for region in topology.regions for worker in region)
+        if named != list(range(workers)) or not all(topology.regions):
+            yield "topology.regions", f"must name each worker from 0 to {workers - 1} once, in regions that have some"
+    elif topology.regions > workers:
+        yield "topology.regions", f"is more than there are workers, {workers}: choose fewer"
+    if experiment.schedule.fragments > 1:
+        yield "schedule.fragments", "of regions is not built: leave it out, or topology"
+    if experiment.merge.has_outer:
+        yield "merge.kind", "puts the outer optimizer at the workers, and a region's server needs one: choose another"
+    if experiment.evaluate.takes > 0:
+        yield "evaluate.takes", "of regions is not built: leave it out"
+
+
+def _merge(experiment: "Experiment") -> Conflicts:
+    merge, schedule = experiment.merge, experiment.schedule
+    if merge.kind == "eager":
+        fits = schedule.fragments == 1 and schedule.overlap == experiment.inner.local_steps and schedule.seconds is None
+        if not fits:
+            most = experiment.inner.local_steps
+            yield "schedule.overlap", f"must be inner.local_steps, {most}, where merge is eager: a round later"
+        if not isinstance(experiment.synchronization, BarrierSynchronization):
+            yield (
+                "synchronization.kind",
+                "must be barrier where merge is eager, whose answer is of everybody",
+            )
+    if merge.has_outer and experiment.outer.arrivals_per_update > 1:
+        yield (
+            "outer.arrivals_per_update",
+            "buffers at a server, and merge has the outer optimizer at the workers",
+        )
+    if merge.has_outer and experiment.view.kind != "parameters":
+        yield "view.kind", "is of a server with parameters, and merge has them at the workers alone: leave it out"
+
+
+def _meetings(experiment: "Experiment") -> Conflicts:
+    synchronization, workers = experiment.synchronization, experiment.cluster.workers
+    if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > workers:
+        yield "synchronization.offers", f"is more than there are workers, {workers}: choose fewer"
+    if experiment.aggregation.kind != "mean" and isinstance(synchronization, AsynchronousSynchronization):
+        message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
+        yield "aggregation.kind", message
+    if experiment.offer.weights and isinstance(synchronization, AsynchronousSynchronization):
+        yield "offer.weights", "has no effect where each arrival is an update by itself: leave it out"
