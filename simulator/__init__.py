@@ -10,7 +10,9 @@ from simulator.host.jax_setup import avoid_cuda_without_driver
 if TYPE_CHECKING:
     from simulator.api import build_experiment, simulate_all, vary
     from simulator.experiment import Experiment, ExperimentError, Point, expand, load
+    from simulator.experiment.methods import register_method
     from simulator.experiment.plugins import import_plugins
+    from simulator.experiment.registry import register
     from simulator.host.jax_setup import use_cpu_cores
     from simulator.learning import Cache, Setup, register_outer
     from simulator.progress.observer import Observer, Progress
@@ -54,7 +56,9 @@ _HOME = {
     "import_plugins": "simulator.experiment.plugins",
     "load": "simulator.experiment",
     "read_runs": "simulator.report.runs",
+    "register": "simulator.experiment.registry",
     "register_local_steps": "simulator.timeline",
+    "register_method": "simulator.experiment.methods",
     "register_outer": "simulator.learning",
     "register_shard_choice": "simulator.timeline",
     "register_synchronization": "simulator.timeline",

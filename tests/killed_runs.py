@@ -15,14 +15,15 @@ from typing import Any
 
 import orbax.checkpoint  # noqa: F401  # once, not in every process
 
-from simulator import Cache, simulate
+from simulator import Cache, load, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.progress.observer import Progress
 from simulator.record import checkpoints
-from tests.experiments import tiny
+from tests.experiments import TINY
 
-KILLS = 3  # of every variant
+KILLS = 3  # of every variant, and more of those whose sends overlap training, or that have several servers or none
+MORE_KILLS = 5
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}
 CLASSIFIER = {  # compiles fast
@@ -58,13 +59,26 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "synchronization": {"kind": "barrier", "timeout": "20s", "quorum": 2},
         "outer": NESTEROV | {"weight": 1.0},
     },
+    "streaming, faults": {
+        "cluster": {"faults": FAULTS},
+        "method": {"kind": "streaming_diloco", "fragments": 2, "overlap": 2, "composition": "by_size"},
+        "compression": {"kind": "fp4", "feedback": 0.9},
+    },
+    "eager": {"method": "eager_updates"},
+    "HALoS": {"method": {"kind": "halos", "regions": 2, "every_versions": 2, "latency": "500ms"}},
+    "NoLoCo, faults": {
+        "cluster": {"faults": {key: value for key, value in FAULTS.items() if key != "message_loss"}},
+        "method": "noloco",
+    },
 }
 
 
 def experiment_of(variant: str) -> Experiment:
     """Returns the variant, which writes its state down after every eighth update."""
     often = {"every_updates": 8, "every_host_minutes": None}
-    return tiny(**merge(CLASSIFIER, VARIANTS[variant]), variant=variant, checkpoint=often)
+    tree = merge(merge(TINY, CLASSIFIER), {"checkpoint": often, "variants": {variant: VARIANTS[variant]}})
+    [point] = load(tree)
+    return point.experiment
 
 
 class _Telling:
@@ -120,11 +134,12 @@ def attempt(variant: str, folder: Path, kill_after: int | None) -> tuple[int, st
 def killed_again_and_again(variant: str, folder: Path) -> list[tuple[int, str]]:
     """Simulates a variant without a break, and with many; returns how its processes ended."""
     random.seed(variant)
+    kills = MORE_KILLS if "method" in VARIANTS[variant] else KILLS
     status, whole = attempt(variant, folder / "whole", None)
     assert status == 0
     killed = [
-        attempt(variant, folder / "killed", random.randint(1, len(whole) // KILLS))  # from where the last one was
-        for _ in range(KILLS)
+        attempt(variant, folder / "killed", random.randint(1, len(whole) // kills))  # from where the last one was
+        for _ in range(kills)
     ]
     return [*killed, attempt(variant, folder / "killed", None)]
 

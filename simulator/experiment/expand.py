@@ -20,6 +20,7 @@ from simulator.experiment.file import (
     tree_of,
 )
 from simulator.experiment.messages import Mistake, mistakes_of
+from simulator.experiment.methods import MethodError, filled
 from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
@@ -175,7 +176,14 @@ def _make_point(
     swept = {path: value for setting in settings for path, value in setting.values.items()}
     shown = {path: value for setting in settings for path, value in setting.shown.items()}
     layers = [base, change, tree_of(swept), tree_of(document.overrides)]
-    tree = functools.reduce(merge, layers) | {"variant": name}
+    try:
+        tree = filled(layers, merge) | {"variant": name}
+    except MethodError as error:
+        tree = functools.reduce(merge, layers) | {"variant": name}
+        key = tuple(error.key.split("."))
+        mistake = Mistake(key, error.message, error.value, "")
+        tree.pop("method")
+        return Point(name, {}, _valid_sections(set(), tree)), [mistake], []
     without_effect = list(axes_without_effect(document, settings, tree))
     overrides = {key: value for key, value in shown.items() if key not in swept or holds(key, value, tree)}
     try:

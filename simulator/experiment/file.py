@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from simulator.experiment.paths import anchor, anchor_files, expand_path
+from simulator.experiment.plugins import import_plugins
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.schema.cluster import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
@@ -18,7 +19,7 @@ Tree = dict[str, Any]
 DISCRIMINATORS = ("kind", "optimizer", "source")
 
 
-DOCUMENT_KEYS = ("variants", "select", "sweep", "scales", "extends", "reference")
+DOCUMENT_KEYS = ("variants", "select", "sweep", "scales", "extends", "reference", "plugins")
 
 
 @dataclasses.dataclass
@@ -161,6 +162,8 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
         message = f"{type(path).__name__} is given, and a file is needed, or a mapping with its keys"
         raise ExperimentError([Problem("", message)])
     problems = [problem for layer in layers for problem in layer.problems]
+    for layer in layers:
+        problems += _import_plugins(layer)
     settings = _read_settings(overrides, problems)
     names = _read_scales(layers, problems)
     scale = _choose_scale(layers, names, settings, problems)
@@ -171,6 +174,21 @@ def load_document(path: str | Path | Mapping[str, Any], overrides: Iterable[str]
     settings.pop("scale", None)
     _apply_settings(document, settings)
     return document
+
+
+def _import_plugins(layer: Document) -> Iterator[Problem]:
+    """Runs the plugins that a file says it needs; paths are relative to it. Yields what is wrong with them."""
+    names = layer.tree.pop("plugins", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        yield layer.problem(("plugins",), "expected a list of Python files, or of modules that can be imported", names)
+        return
+    folder = Path() if layer.path is None else layer.path.parent
+    for place, name in enumerate(names):
+        found = str(folder / os.path.expanduser(name)) if name.endswith(".py") else name
+        try:
+            import_plugins([found])
+        except ExperimentError as error:
+            yield from (layer.problem(("plugins", str(place)), each.message, name) for each in error.problems)
 
 
 def _read_settings(overrides: Iterable[str], problems: list[Problem]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from simulator.experiment import ExperimentError, Problem
+from simulator.experiment.problems import ExperimentError, Problem
 
 
 class Plugin(NamedTuple):

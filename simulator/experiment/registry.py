@@ -64,12 +64,43 @@ class PolicyError(SettingError):
 
 
 def register(section: SlotName, name: str, factory: Factory) -> Factory:
-    """Makes what a factory returns usable by name in a section of the experiment file; returns the factory.
+    """Makes what a factory returns usable by name in a section: `SECTION: {kind: NAME, arguments: {...}}`.
+
+    The factory is called with the section's `arguments`, and returns for
+
+    - `compression`: an object with `decoded(array, key)`, the array that the receiver decodes, and `bits(full)`, the
+      bits of a parameter on the wire where as it is it has `full`;
+    - `aggregation`: one with `init(params)` to a state, and `update(offers, state)` to one pseudo-gradient and the
+      state, see `simulator.learning.Offers`;
+    - `view`: a function of (parameters, outer optimizer's state) to what a place hands out;
+    - `merge`: an object with `init(params)` to a state, and `update(local, anchor, sent, answer, state)` to the
+      worker's parameters, what its next offer is compared with, and the state; `sent` is its `OfferMade`;
+    - other sections: what `register_outer`, `register_synchronization`, `register_local_steps` and
+      `register_shard_choice` say.
+
+    Returns:
+      `factory`.
 
     Raises:
-      ValueError: the name is taken.
+      ValueError: there is no such section, or the name is taken.
       TypeError: the factory cannot be called.
+
+    Example:
+      >>> import functools
+      >>> import jax
+      >>> from simulator import load, register
+      >>> @functools.partial(register, "merge", "half")
+      ... class Half:
+      ...     def init(self, params):
+      ...         return ()
+      ...     def update(self, local, anchor, sent, answer, state):
+      ...         return jax.tree.map(lambda own, new: (own + new) / 2, local, answer), answer, state
+      >>> [point] = load("experiments/quickstart.yaml", "merge={kind: half}", variant="sync DiLoCo")
+      >>> point.experiment.merge.kind
+      'half'
     """
+    if section not in SLOTS:
+        raise ValueError(f"there is no section {section!r} with names; {nearest(section, SLOTS)}")
     if not callable(factory):
         raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
     if name in _REGISTERED[section] or name in SLOTS[section].built_in:

@@ -40,8 +40,8 @@ class OfferMade(NamedTuple):
 
     Attributes:
       tree: as its receiver decodes it.
-      finite: whether all of it is, bool scalar.
-      feedback: error that its sender keeps; () without error feedback.
+      finite: whether all of it is, and was before it was coded, bool scalar.
+      feedback: error that its sender keeps, as it was if the offer is not finite; () without error feedback.
       local: parameters of the sender when it offered; () where no merge needs them.
     """
 
@@ -99,7 +99,9 @@ class Exchange:
             tree = pseudo_gradient(anchor, local)
             finite = all_finite(tree)
             if is_coded:
-                tree, feedback = send(codec, decay, tree, feedback, key)
+                tree, left = send(codec, decay, tree, feedback, key)
+                finite &= all_finite(tree)
+                feedback = jax.tree.map(functools.partial(jnp.where, finite), left, feedback)
             return OfferMade(tree, finite, feedback, local if needs_local else ())
 
         self.offer = jax.jit(offer)

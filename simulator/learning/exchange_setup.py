@@ -3,6 +3,8 @@
 import functools
 from typing import Any, Protocol
 
+import jax
+
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
 from simulator.experiment.schema.outer import Outer
@@ -87,6 +89,13 @@ class ExchangeSetup:
         return [_UPPER] if topology.has_server else list(range(workers))
 
     @property
+    def starts_together(self) -> bool:
+        """Whether workers wait for one server, so that those of a barrier start from one version."""
+        schedule = self._experiment.schedule
+        goes_on = schedule.fragments > 1 or schedule.overlap or schedule.seconds is not None
+        return len(self.nodes) == 1 and not goes_on and self._experiment.merge.kind == "overwrite"
+
+    @property
     def evaluates_workers(self) -> bool:
         """Whether there is no server with parameters, so that the mean of the workers' is evaluated."""
         return not self._experiment.topology.has_server or self._experiment.merge.has_outer
@@ -96,6 +105,17 @@ class ExchangeSetup:
         """Share of the upper server's parameters when a region accepts them."""
         topology = self._experiment.topology
         return topology.mix if isinstance(topology, RegionsTopology) else 1.0
+
+    def check(self) -> None:
+        """Tries the servers on shapes; nothing is computed.
+
+        Raises:
+          SettingError: an outer optimizer, an aggregation or the division of the model does not fit.
+        """
+        for node in self.nodes[:2]:  # those of all others are alike
+            for fragment in range(self.fragments.count):
+                part = self.fragments.take(self._setup.params_like, fragment)
+                jax.eval_shape(lambda part, node=node: self.server(node, part).state, part)
 
     def server(self, node: int, part: Any) -> Server:
         """Returns the server of a place.

@@ -82,7 +82,9 @@ class Layout:
       barrier: whether workers start together, from one version.
       shared: whether the devices have one memory, as those of a CPU do.
       serial: whether every round is computed by itself, on the first device, when it is dispatched.
-      forgetful: whether workers may lose their state, and with it have their rounds computed before they are due.
+      copies: of the model that each worker holds besides its results: what it began with, and, where it goes on while
+        its offers are on their way, what it has accepted and what is on its way.
+      servers: number of places with parameters and an outer optimizer of a whole model.
     """
 
     workers: int
@@ -91,7 +93,8 @@ class Layout:
     barrier: bool = False
     shared: bool = False
     serial: bool = False
-    forgetful: bool = False
+    copies: int = 1
+    servers: int = 1
 
 
 def needs(sizes: Sizes, layout: Layout) -> Needs:
@@ -103,13 +106,14 @@ def needs(sizes: Sizes, layout: Layout) -> Needs:
     in_one_memory = training if layout.shared else 1
     # By itself a round is computed when its result is due. Side by side with others, or when it is dispatched, it may
     # be computed long before, and has to wait: that all but one do so is a bound.
-    by_itself = layout.lanes == 1 and not layout.serial and not layout.forgetful
+    by_itself = layout.lanes == 1 and not layout.serial
     ahead = min(workers, 2) if by_itself else workers
     lanes = max(in_one_memory * on_each * sizes.lane, together * (sizes.params + sizes.evaluation))
     simulating = Needs(
         {
-            "server": 2 * (sizes.params + sizes.outer) + sizes.params,  # old and new while it steps, and the update
-            "versions": (1 if layout.barrier else workers) * sizes.params,
+            # Of one that steps old and new, and the update.
+            "server": (1 + layout.servers) * (sizes.params + sizes.outer) + sizes.params,
+            "versions": (1 if layout.barrier else workers * layout.copies) * sizes.params,
             "results": (workers if layout.barrier else ahead) * sizes.params + ahead * sizes.inner,
             "inner states": (1 + workers * in_one_memory / training) * sizes.inner,  # and a fresh one
             "data": together * sizes.data,

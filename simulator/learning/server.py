@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from simulator.learning.exchange import OfferMade
-from simulator.learning.optimizers.nonfinite import GuardState
+from simulator.learning.optimizers.nonfinite import GuardState, all_finite
 from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Params
 
@@ -21,6 +21,7 @@ class OuterPrograms:
 
     Attributes:
       update: (parameters, state, pseudo-gradient, staleness, worker, pulled parameters) to (parameters, state).
+      all_finite: whether no number of a tree is infinite or NaN.
     """
 
     def __init__(self, optimizer: optax.GradientTransformationExtraArgs):
@@ -34,7 +35,7 @@ class OuterPrograms:
             )
             return optax.apply_updates(params, updates), state
 
-        self.update = jax.jit(update)
+        self.update, self.all_finite = jax.jit(update), jax.jit(all_finite)
         self._first = jax.jit(_masked)
         self._add = jax.jit(lambda total, g, used: jax.tree.map(jnp.add, total, _masked(g, used)))
         self._weighted = jax.jit(lambda total, g, used, weight: jax.tree.map(jnp.add, total, _masked(g, used, weight)))
@@ -146,10 +147,12 @@ class Server:
 
         Returns:
           Whether the pseudo-gradient was finite, bool scalar; one that is not changes neither parameters nor momentum.
+          Without outer steps it takes the parameters' place anyway: the workers take no step on it.
         """
         if not self._steps:
             self.params = pseudo_gradient
-            return jnp.ones((), bool)
+            finite: jax.Array = self._programs.all_finite(pseudo_gradient)
+            return finite
         self.params, self.state = self._programs.update(
             self.params, self.state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
         )
@@ -167,7 +170,7 @@ class Server:
             with the place's present ones.
 
         Returns:
-          Whether there was a step, which needs a mean that is finite, bool scalar.
+          Whether there was a step, which needs a mean, or one of the offers, that is finite, bool scalar.
         """
         trees = [offer.tree for offer in offers]
         used = [offer.finite if self._reject else np.bool_(True) for offer in offers]
@@ -189,7 +192,7 @@ class Server:
         for place, (tree, info) in enumerate(zip(trees, infos, strict=True)):
             pulled = self.params if starts is None else starts[place]
             applied.append(self.apply(tree, staleness=info.staleness, worker=info.worker, pulled_params=pulled))
-        return jnp.stack([jnp.asarray(each) for each in applied]).all()
+        return jnp.stack(applied).any()
 
 
 class Evaluator:

@@ -218,10 +218,11 @@ class Setup:
             workers,
             lanes_of_use(most, workers, devices, overhead) if most else default_lanes(workers, devices, overhead),
             devices,
-            barrier=experiment.synchronization.averages_group,
+            barrier=experiment.synchronization.averages_group and self.exchanges.starts_together,
             shared=jax.default_backend() == "cpu",
             serial=experiment.compute.trainer == "serial",
-            forgetful=experiment.cluster.faults is not None,
+            copies=1 if self.exchanges.starts_together else 3,
+            servers=len(self.exchanges.nodes),
         )
 
     @functools.cached_property

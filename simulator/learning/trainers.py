@@ -9,7 +9,7 @@ from simulator.learning.lane_schedule import lanes_on_each, whole_lanes
 from simulator.learning.phases import phase
 from simulator.learning.round import OptState, Params, RoundInputs, RoundResult, Stretch
 from simulator.learning.round_data import RoundData
-from simulator.learning.values import Value, Values
+from simulator.learning.values import Value, Values, reachable
 
 TRAINED = "trained"
 """Kind of the value of a training: its result and the inner optimizer state at its end."""
@@ -148,14 +148,22 @@ class BatchedTrainer(Trainer):
 
     def _batch(self, needed: Training) -> list[Training]:
         """Trainings of different workers, each its worker's first, the needed one's worker in front."""
-        ready: dict[int, Training] = {}
+        firsts: dict[int, Training] = {}
         for training in self._pending:
-            ready.setdefault(training.stretch.worker, training)
-        first = ready.pop(needed.stretch.worker)
-        others = sorted(ready.values(), key=lambda other: abs(other.stretch.steps - first.stretch.steps))
+            firsts.setdefault(training.stretch.worker, training)
+        first = firsts.pop(needed.stretch.worker)
+        for each in first.inputs:
+            each.get()
+        ready = [other for other in firsts.values() if not other.is_known and _is_ready(other)]
+        others = sorted(ready, key=lambda other: abs(other.stretch.steps - first.stretch.steps))
         most = min(1 + len(others), self._lanes)
         size = self._devices * lanes_on_each(most, self._devices, self._overhead)
         return [first, *others[: min(size, most) - 1]]
+
+
+def _is_ready(training: Training) -> bool:
+    """Returns whether all that it needs can be had without another training."""
+    return all(value.is_known for value in reachable(training.inputs) if isinstance(value, Training))
 
 
 def _order(training: Training) -> tuple[int, int]:

@@ -98,6 +98,7 @@ UPDATE_COLUMNS: Mapping[str, Column] = {
     "round": Column("integer", "at whose end it was made; -1 of a region's server"),
     "staleness": Column("integer", "updates of the place between what the sender had last accepted from it and now"),
     "outcome": Column("outcome", "what the place did with it: applied, buffered or dropped"),
+    "meeting": Column("integer", "of which it was part: numbered from 0, over all places"),
 }
 
 TRANSFER_COLUMNS: Mapping[str, Column] = {
@@ -107,6 +108,11 @@ TRANSFER_COLUMNS: Mapping[str, Column] = {
     "round": Column("integer", "that it ended, that it is the answer to, or that begins with it; -1 between servers"),
     "begin_s": Column("real", "when it was first sent"),
     "end_s": Column("real", "when it got through"),
+    "used_s": Column("real", "when an answer was merged, an offer was in an update, or a round began with a copy"),
+    "version": Column(
+        "integer",
+        "of the place: that an answer has, or that an offer's sender had last accepted; of a copy, over all places",
+    ),
     "messages": Column("integer", "how many times it was sent"),
     "bytes": Column("integer", "of them all"),
 }

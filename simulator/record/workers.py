@@ -13,10 +13,13 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     """Returns one row per worker: its work, and its shares of the time that the table covers.
 
     The table holds rounds that arrived, so a worker's time is known from the start of the simulation until the server
-    had processed its last arrival, or until the end if it was given no further round: `covered_s`. Later time, in
-    which a further round was on its way, is in no share. The shares pull + compute + push + wait + lost add up to 1:
+    had processed its last arrival, or until the end if it was given no further round: `covered_s`. Of a worker that
+    goes on while its offers are on their way it is known until it had computed its last round. Later time, in which a
+    further round was on its way, is in no share. The shares pull + compute + push + wait + lost add up to 1:
 
-    - wait: from `ready_s` to `pull_start_s` of each round, and from the last arrival to the end of what is covered;
+    - wait: from `ready_s` to `pull_start_s` of each round, between its steps for an answer, and from the last arrival
+      to the end of what is covered;
+    - push: only where the worker waited for it;
     - lost: all other time, in which the worker was down or at a round that never arrived.
 
     Args:
@@ -34,6 +37,7 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     """
     rounds = conform(rounds, ROUND_COLUMNS, "rounds")
     _check(rounds, workers, simulated_s)
+    rounds = in_order_of_dispatch(rounds)
     free_s = free_again_s(rounds)
     spans = pd.DataFrame(
         {
@@ -50,7 +54,7 @@ def worker_table(rounds: pd.DataFrame, workers: int, simulated_s: float) -> pd.D
     by_worker = rounds.groupby("worker")
     totals = spans.groupby("worker").sum().reindex(every)
     last = _last(rounds).reindex(every)
-    covered_s = _covered_s(last, simulated_s)
+    covered_s = covered_until_s(last, simulated_s)
     totals["wait"] += covered_s - free_again_s(last)
     shares = totals[["pull", "compute", "push", "wait", "lost"]].div(covered_s, axis=0)
     staleness = by_worker["staleness"].agg(["mean", "max"]).reindex(every)
@@ -83,7 +87,7 @@ def summarize_rounds(rounds: pd.DataFrame, workers: int, simulated_s: float) -> 
     """
     rounds = conform(rounds, ROUND_COLUMNS, "rounds")
     _check(rounds, workers, simulated_s)
-    covered_s = float(_covered_s(_last(rounds), simulated_s).sum())
+    covered_s = float(covered_until_s(_last(rounds), simulated_s).sum())
     computed_s = float(computing_s(rounds).sum())
     some = len(rounds) > 0
     return {
@@ -137,19 +141,32 @@ def failure(summary: Mapping[str, Any]) -> str | None:
 
 def _last(rounds: pd.DataFrame) -> pd.DataFrame:
     """Returns the last round of each worker from which something arrived, by worker."""
-    return rounds.drop_duplicates("worker", keep="last").set_index("worker").sort_index()
+    return in_order_of_dispatch(rounds).drop_duplicates("worker", keep="last").set_index("worker").sort_index()
 
 
-def _covered_s(last: pd.DataFrame, simulated_s: float) -> "pd.Series[float]":
-    """Returns the seconds that the table of rounds covers of each worker, from the last round of each."""
-    covered_s = last["update_s"].mask(last["waited_to_end"] == 1, simulated_s)
-    return covered_s if "goes_on" not in last else covered_s.mask(last["goes_on"] == 1, last["push_start_s"])
+def in_order_of_dispatch(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Returns rounds with each worker's in order of time: offers of one that goes on may overtake each other."""
+    return rounds.sort_values("round", kind="stable")
+
+
+def goes_on(rounds: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns whether the worker of each round went on while its offer was on its way."""
+    return rounds["goes_on"] == 1 if "goes_on" in rounds else pd.Series(False, rounds.index)
 
 
 def free_again_s(rounds: pd.DataFrame) -> "pd.Series[float]":
     """Returns when the worker of each round could go on: when its offer had arrived, or had begun to be sent."""
-    arrived_s = rounds["arrival_s"]
-    return arrived_s if "goes_on" not in rounds else arrived_s.mask(rounds["goes_on"] == 1, rounds["push_start_s"])
+    return rounds["arrival_s"].mask(goes_on(rounds), rounds["push_start_s"])
+
+
+def covered_until_s(last: pd.DataFrame, until_s: float) -> "pd.Series[float]":
+    """Returns up to when the table of rounds tells of workers, from the last round of each.
+
+    Args:
+        last: Rounds.
+        until_s: End of what goes on until the simulation ends.
+    """
+    return last["update_s"].mask(last["waited_to_end"] == 1, until_s).mask(goes_on(last), last["push_start_s"])
 
 
 def blocked_s(rounds: pd.DataFrame) -> "pd.Series[float]":

@@ -72,6 +72,7 @@ PHASES = {
     "absent": ("white", LOST, "xxxx"),
     "lost": ("#f3c9c2", LOST, "----"),
 }
+MESSAGE_COLORS = {"offer": ("#E69F00", "#9a6a00"), "answer": ("white", "#0072B2")}  # face and edge: full and empty
 MOST_LINE_STYLES = 36  # the least common multiple of 4 line styles and 9 markers
 
 

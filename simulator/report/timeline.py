@@ -3,16 +3,20 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from simulator.host.format import duration
 from simulator.report.arguments import Records, one_record
 from simulator.report.axes import Unit, plain_ticks, unit_of
-from simulator.report.spans import ABSENT, ROUND_LOST, SPANS, UPDATE, Excerpt, excerpt
+from simulator.report.message_bars import draw_messages, message_numbers, number_moments, rectangles
+from simulator.report.rows import HALF_BAR, Rows, node_name, nodes_of, rows_of
+from simulator.report.spans import ABSENT, MEETING, MESSAGES, ROUND_LOST, SERVER, SPANS, UPDATE, Excerpt, excerpt
 from simulator.report.style import (
     LOST,
     PHASES,
@@ -26,7 +30,7 @@ from simulator.report.style import (
 )
 from simulator.report.worker_bins import worker_labels
 
-_HEIGHT = 0.72  # of a bar; a row is 1
+_INK = "#333333"
 _MOST_MARKS = 1000  # of server updates
 _MOST_LINES = 60  # server updates drawn through all rows
 
@@ -45,6 +49,11 @@ def timeline(
     Draws `timeline_table`. Bars mark absences of workers, and crosses mark when rounds were lost. Rounds still on their
     way when the simulation ended are not in a record, so a row may end before the run does.
 
+    Where workers go on meanwhile, thin bars below a worker's own are its offers and the answers to them on their way,
+    with the numbers of their fragments if there are several. The server of a region has a row below its workers, with
+    what it exchanges with the upper server. Without a server, marks on a worker's bar are its meetings, and thin bars
+    its offers, with the numbers of their receivers.
+
     Args:
         record: A run in which at least one round arrived.
         first_s: Start of the excerpt, simulated seconds; the start of the run when None.
@@ -57,26 +66,34 @@ def timeline(
     Raises:
         ReportError: If no round arrived, the excerpt is empty, max_workers is below 1, or several runs are given.
     """
-    part = excerpt(one_record(record), first_s, last_s, max_workers)
-    unit = unit_of("time", part.last_s)
-    row = pd.Series(range(len(part.shown)), index=part.shown)
+    run = one_record(record)
+    part = excerpt(run, first_s, last_s, max_workers)
+    nodes = nodes_of(run, part.shown)
+    unit, rows = unit_of("time", part.last_s), rows_of(nodes, part.spans)
     label = part.label if title is None else title
     with styled([label]):
-        figure, axes = new_axes(size or (WIDE_IN, 1.35 + 0.21 * (len(part.shown) + 1)))
-        for what in SPANS:
-            _draw_bars(axes, what, part.spans, row, unit)
-        losses = _draw_losses(axes, part.spans, row, unit)
-        _draw_updates(axes, part, unit)
-        _label_rows(axes, part.workers.set_index("worker", drop=False).loc[part.shown])
+        figure, axes = new_axes(size or (WIDE_IN, 1.35 + 0.21 * rows.height))
+        phases = [what for what in SPANS if _is_named(what, part.spans)]
+        for what in phases:
+            _draw_bars(axes, what, part.spans, rows, unit)
+        losses = _draw_losses(axes, part.spans, rows, unit)
         axes.set_xlim(part.first_s / unit.size, part.last_s / unit.size)
+        others = draw_messages(axes, part.spans, rows, unit) | _draw_meetings(axes, part, rows, unit)
+        _draw_updates(axes, part, rows, unit)
+        _label_rows(axes, rows, part.workers)
         axes.set_xlabel(f"simulated time ({unit.unit})")
         plain_ticks(axes.xaxis, most=8)
         axes.set_title(_notes(part, lost=ROUND_LOST in losses), fontweight="normal", fontsize=8)
-        labels = [*SPANS, *losses]
-        entries = [*(phase_patch(what) for what in SPANS), *losses.values()]
+        labels = [*phases, *losses, *others]
+        entries = [*(phase_patch(what) for what in phases), *losses.values(), *others.values()]
         draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
         _title_above_axes(figure, axes, label)
     return figure
+
+
+def _is_named(what: str, spans: pd.DataFrame) -> bool:
+    """Returns whether the legend has a phase: one that is there, and all where workers wait for what they send."""
+    return bool((spans["what"] == what).any()) or not spans["what"].isin((*MESSAGES, MEETING)).any()
 
 
 def _notes(part: Excerpt, *, lost: bool) -> str:
@@ -93,6 +110,9 @@ def _notes(part: Excerpt, *, lost: bool) -> str:
     visible = part.workers.set_index("worker").loc[part.shown]
     if bool((visible["covered_s"] < min(stop_s, end_s)).any()) or lost:
         lines.append("blank: a round that never arrived")
+    numbered = message_numbers(part.spans)[1]
+    if numbered:
+        lines.append(f"thin bars: messages on their way, numbered by {numbered}")
     return "\n".join(lines)
 
 
@@ -104,51 +124,76 @@ def _title_above_axes(figure: Figure, axes: Axes, label: str) -> None:
     title.set_x((box.x0 + box.x1) / 2)
 
 
-def _draw_bars(axes: Axes, what: str, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> None:
+def _draw_bars(axes: Axes, what: str, spans: pd.DataFrame, rows: Rows, unit: Unit) -> None:
     face, edge, hatch = PHASES[what]
-    bars = _rectangles(spans[spans["what"] == what], row, unit)
+    own = spans[spans["what"] == what]
+    bars = rectangles(own, rows.place[own["worker"]].to_numpy(), HALF_BAR, unit)
     style: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "linewidth": 0.4, "hatch": hatch, "zorder": 2}
     axes.add_collection(PolyCollection(bars, label=what, **style))
 
 
-def _draw_losses(axes: Axes, spans: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> dict[str, Artist]:
+def _draw_losses(axes: Axes, spans: pd.DataFrame, rows: Rows, unit: Unit) -> dict[str, Artist]:
     """Draws absences of workers and losses of rounds; returns the legend's entries."""
     entries: dict[str, Artist] = {}
     if (spans["what"] == ABSENT).any():
-        _draw_bars(axes, ABSENT, spans, row, unit)
+        _draw_bars(axes, ABSENT, spans, rows, unit)
         entries[ABSENT] = phase_patch(ABSENT)
     lost = spans[spans["what"] == ROUND_LOST]
     if len(lost):
-        x, y = lost["first_s"].to_numpy() / unit.size, row.loc[lost["worker"]].to_numpy()
+        x, y = lost["first_s"].to_numpy() / unit.size, rows.place[lost["worker"]].to_numpy()
         entries[ROUND_LOST] = axes.scatter(x, y, marker="x", s=14, linewidths=1.2, color=LOST, zorder=4)
     return entries
 
 
-def _rectangles(bars: pd.DataFrame, row: "pd.Series[int]", unit: Unit) -> list[np.ndarray]:
-    """Returns the four corners of each bar, in the units of the axes, shape (4, 2)."""
-    left, right = bars["first_s"].to_numpy() / unit.size, bars["last_s"].to_numpy() / unit.size
-    low = row.loc[bars["worker"]].to_numpy() - _HEIGHT / 2
-    high = low + _HEIGHT
-    x = np.stack([left, left, right, right], axis=-1)
-    y = np.stack([low, high, high, low], axis=-1)
-    return list(np.stack([x, y], axis=-1))
+def _draw_meetings(axes: Axes, part: Excerpt, rows: Rows, unit: Unit) -> dict[str, Artist]:
+    """Marks the meetings at workers on their bars; returns the legend's entry."""
+    met = part.spans[part.spans["what"] == MEETING]
+    if met.empty:
+        return {}
+    for worker, own in met.groupby("worker"):
+        x, y = _apart(own["first_s"].to_numpy(), part) / unit.size, rows.place[worker]
+        axes.vlines(x, y - 0.45, y + 0.45, color=_INK, linewidth=1.3, zorder=3, label="meetings")
+    return {
+        MEETING: Line2D(
+            [], [], color=_INK, linewidth=0, marker="|", markersize=8, markeredgecolor=_INK, markeredgewidth=1.3
+        )
+    }
 
 
-def _draw_updates(axes: Axes, part: Excerpt, unit: Unit) -> None:
-    """Marks every change of the server's version in a row of its own, and through all rows where they are few."""
-    rows = len(part.shown)
-    times = part.spans.loc[part.spans["what"] == UPDATE, "first_s"].to_numpy() / unit.size
-    if len(times) > _MOST_MARKS:  # more than the figure has dots: one for each of as many equal parts of the excerpt
-        share = (times - part.first_s / unit.size) / ((part.last_s - part.first_s) / unit.size)
-        times = times[np.unique(np.floor(share * _MOST_MARKS), return_index=True)[1]]
-    width = 0.7 if len(times) <= 4 * _MOST_LINES else 0.15
-    axes.vlines(times, rows - _HEIGHT / 2, rows + _HEIGHT / 2, color="#333333", linewidth=width, label="updates")
-    if len(times) <= _MOST_LINES:
-        axes.vlines(times, -0.5, rows - 0.5, color="#9a9a9a", linewidth=0.4, zorder=1, label="update lines")
+def _draw_updates(axes: Axes, part: Excerpt, rows: Rows, unit: Unit) -> None:
+    """Marks every new version at a server in its row, and where they are few through the rows of its workers."""
+    updates = part.spans[part.spans["what"] == UPDATE]
+    several = bool((updates["fragment"] > 0).any())
+    nodes, places = rows.place.index.tolist(), rows.place.tolist()
+    top = places[0]
+    for number, (node, y) in enumerate(zip(nodes, places, strict=True)):
+        if node >= 0:
+            continue
+        own = updates[updates["worker"] == node]
+        times = _apart(own["first_s"].to_numpy(), part) / unit.size
+        width = 0.7 if len(times) <= 4 * _MOST_LINES else 0.15
+        axes.vlines(times, y - HALF_BAR, y + HALF_BAR, color=_INK, linewidth=width, label="updates")
+        if len(times) <= _MOST_LINES:
+            axes.vlines(times, top - 0.5, y - 0.5, color="#9a9a9a", linewidth=0.4, zorder=1, label="update lines")
+        if several and len(times) == len(own):
+            number_moments(axes, times, y, own["fragment"])
+        top = places[min(number + 1, len(places) - 1)]
 
 
-def _label_rows(axes: Axes, workers: pd.DataFrame) -> None:
-    axes.set_yticks(range(len(workers) + 1), [*worker_labels(workers), "server updates"])
-    axes.set_ylim(len(workers) + 0.5, -0.5)
+def _apart(times_s: npt.NDArray[np.float64], part: Excerpt) -> npt.NDArray[np.float64]:
+    """Returns moments of which no more are left than a figure has dots, one for each of equal parts of the excerpt."""
+    if len(times_s) <= _MOST_MARKS:
+        return times_s
+    share = (times_s - part.first_s) / (part.last_s - part.first_s)
+    return times_s[np.unique(np.floor(share * _MOST_MARKS), return_index=True)[1]]
+
+
+def _label_rows(axes: Axes, rows: Rows, workers: pd.DataFrame) -> None:
+    nodes = list(rows.place.index)
+    labels = dict(zip(workers["worker"], worker_labels(workers), strict=True))
+    single = {SERVER: "server updates"} if min(nodes) == SERVER else {}
+    names = [(labels | single).get(node) or node_name(node, nodes) for node in nodes]
+    axes.set_yticks(rows.place, names)
+    axes.set_ylim(rows.height - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

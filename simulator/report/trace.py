@@ -12,22 +12,22 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TextIO
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
 from simulator.host.files import atomic_path
 from simulator.record import RunRecord
 from simulator.report.arguments import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
-from simulator.report.spans import ABSENT, SPANS, spans_of
-from simulator.report.worker_bins import worker_labels, workers_of
-
-Event = dict[str, Any]
+from simulator.report.rows import node_name
+from simulator.report.spans import ABSENT, MESSAGES, OFFER, SPANS, spans_of
+from simulator.report.trace_meetings import meetings_of, of_meetings
+from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, flow_start, microseconds
 
 _OF_ROUND = {  # argument of a slice -> column
     "round": "round",
@@ -37,30 +37,6 @@ _OF_ROUND = {  # argument of a slice -> column
     "staleness": "staleness",
     "loss": "train_loss",
 }
-
-
-class _Ids(NamedTuple):
-    """Numbers of a run's processes, threads and flows; no two of a trace share one."""
-
-    server: int
-    workers: int
-    first_thread: int
-    first_flow: int
-
-    def thread(self, worker: int) -> int:
-        return self.first_thread + worker
-
-    def flow(self, round: int) -> int:
-        return self.first_flow + round
-
-
-class _Slice(NamedTuple):
-    """An interval of a thread, in microseconds."""
-
-    start: int
-    end: int
-    name: str
-    arguments: Event
 
 
 def write_trace(records: Records, path: str | Path) -> int:
@@ -101,6 +77,11 @@ def trace_events(records: Records) -> Iterator[Event]:
     update's arrivals), version and perplexity. A slice's arguments are its round, the version that was pulled, shard,
     local steps, staleness and training loss (nats).
 
+    Messages that nobody waits for have threads of their own, so many that none overlap: a worker's offers and the
+    answers to them, those between the servers of regions and the upper one, and those between workers. A flow begins in
+    the message that brought the offer, where it has one. The servers of regions have a thread each, and so have, where
+    there is no server, the meetings at each worker.
+
     Perfetto takes events of one time in the order of the file, but slices that take time before all others, and an
     instant for the slice that a later flow lies in. So a flow ends before an update that takes no time, or in one that
     does, and it begins at the last moment of its slice only if nothing else begins in there.
@@ -114,12 +95,19 @@ def trace_events(records: Records) -> Iterator[Event]:
     given = records_of(records)
     thread, flow = 2 * len(given) + 1, 0
     for index, (record, label) in enumerate(zip(given, run_labels(given), strict=True)):
-        ids = _Ids(2 * index + 1, 2 * index + 2, thread, flow)
-        thread += record.summary["workers"]
-        flow += int(record.rounds["round"].max()) + 1 if len(record.rounds) else 0
-        yield from _names(record, ids, f"{label}: " if len(given) > 1 else "")
-        yield from _of_workers(record, ids)
-        yield from _of_server(record, ids)
+        spans, met = spans_of(record), meetings_of(record)
+        tracks = Tracks(2 * index + 1, thread, flow, record, spans, met)
+        thread, flow = tracks.first_thread, tracks.first_flow
+        yield from tracks.names(f"{label}: " if len(given) > 1 else "")
+        begun = set[int]()
+        of_messages, of_rounds = _flows(spans, met, tracks)
+        for event in itertools.chain(
+            _of_workers(record, spans, tracks, of_rounds), _of_messages(record, spans, tracks, of_messages)
+        ):
+            if event["ph"] == "s":
+                begun.add(event["id"])
+            yield event
+        yield from of_meetings(record, tracks, met, begun)
 
 
 @contextlib.contextmanager
@@ -133,42 +121,65 @@ def _opened(path: Path, *, compress: bool) -> Iterator[TextIO]:
         yield file
 
 
-def _names(record: RunRecord, ids: _Ids, of_run: str) -> Iterator[Event]:
-    """Yields the events that name and order processes and threads."""
-    yield from _name("process", ids.server, ids.server, f"{of_run}server", ids.server)
-    yield from _name("thread", ids.server, ids.server, "updates", 0)
-    yield from _name("process", ids.workers, ids.thread(0), f"{of_run}workers", ids.workers)
-    for worker, name in enumerate(worker_labels(workers_of(record))):
-        yield from _name("thread", ids.workers, ids.thread(worker), name, worker)
+def _flows(spans: pd.DataFrame, met: pd.DataFrame, tracks: Tracks) -> tuple[dict[int, int], dict[int, int]]:
+    """Returns the flows that begin in messages, by row of the table of transfers, and those of rounds without one."""
+    messages = spans[spans["what"].isin(MESSAGES)]
+    long = messages[microseconds(messages["last_s"]) > microseconds(messages["first_s"])]
+    is_message = met["transfer"].isin(long["row"])
+    own = ~is_message & (met["round"] >= 0) & ((met["node"] < 0) | (met["node"] == met["sender"]))
+    of_messages, of_rounds = (
+        dict(zip(met.loc[which, of].tolist(), tracks.flows[which].tolist(), strict=True))
+        for which, of in ((is_message, "transfer"), (own, "round"))
+    )
+    return of_messages, of_rounds
 
 
-def _name(what: str, process: int, thread: int, name: str, place: int) -> Iterator[Event]:
-    of = {"ph": "M", "pid": process, "tid": thread}
-    yield {"name": f"{what}_name", **of, "args": {"name": name}}
-    yield {"name": f"{what}_sort_index", **of, "args": {"sort_index": place}}
+def _of_messages(record: RunRecord, spans: pd.DataFrame, tracks: Tracks, flows: Mapping[int, int]) -> Iterator[Event]:
+    sent = record.transfers
+    several = bool((sent["fragment"] > 0).any())
+    for lane, index in tracks.lanes.groupby(tracks.lanes).groups.items():
+        track = tracks.lane(lane)
+        own = spans.loc[index]
+        times = zip(
+            own["row"].tolist(), *(microseconds(own[edge]).tolist() for edge in ("first_s", "last_s")), strict=True
+        )
+        for row, start, end in times:
+            if start == end:
+                continue
+            message = sent.iloc[row]
+            sender, receiver = (node_name(int(message[end]), tracks.nodes) for end in ("sender", "receiver"))
+            given: Event = {"from": sender, "to": receiver}
+            given |= {name: int(message[name]) for name in ("round", "fragment", "messages", "bytes")}
+            name = lane.what
+            if several:
+                name += f", fragment {given['fragment']}"
+            if lane.node >= 0 and message["receiver"] >= 0 and lane.what == OFFER:
+                name += f" to {receiver}"
+            if given["round"] < 0:
+                del given["round"]
+            yield complete(Slice(start, end, name, given), "message", track)
+            if row in flows:
+                yield flow_start(flows[row], end - 1, track)
 
 
-# The workers.
-
-
-def _of_workers(record: RunRecord, ids: _Ids) -> Iterator[Event]:
+def _of_workers(record: RunRecord, spans: pd.DataFrame, tracks: Tracks, flows: Mapping[int, int]) -> Iterator[Event]:
     faults = dict(iter(record.faults.groupby("worker")))
-    for worker, slices in enumerate(_slices(record)):
-        place = {"pid": ids.workers, "tid": ids.thread(worker)}
+    for worker, slices in enumerate(_slices(record, spans)):
+        track = tracks.worker(worker)
         nested = list(_nested(slices))
-        instants = [_instant(fault, place) for fault in faults[worker].to_dict("records")] if worker in faults else []
-        events = [_complete(each, "worker", place) for each in nested]
-        events += _sent(nested, sorted(event["ts"] for event in [*events, *instants]), ids, place)
+        lost = faults[worker].to_dict("records") if worker in faults else []
+        instants = [fault_event(fault, track) for fault in lost]
+        events = [complete(each, "worker", track) for each in nested]
+        events += _sent(nested, sorted(event["ts"] for event in [*events, *instants]), flows, track)
         events += instants
         yield from sorted(events, key=lambda event: event["ts"])  # stable: slices come before what lies in them
 
 
-def _slices(record: RunRecord) -> Iterator[list[_Slice]]:
+def _slices(record: RunRecord, spans: pd.DataFrame) -> Iterator[list[Slice]]:
     """Yields each worker's slices: its absences, and its phases in rounds that arrived."""
-    spans = spans_of(record)
     spans = spans[spans["what"].isin((*SPANS, ABSENT))]
     columns = [spans[name].to_numpy() for name in ("what", "first_s", "row")]
-    columns += [_us(spans[name]) for name in ("first_s", "last_s")]
+    columns += [microseconds(spans[name]) for name in ("first_s", "last_s")]
     bounds = np.searchsorted(spans["worker"], range(record.summary["workers"] + 1))
     rounds = {name: record.rounds[column].to_numpy() for name, column in _OF_ROUND.items()}
     arrived_s, kinds = record.rounds["arrival_s"].to_numpy(), record.faults["fault"].astype(str).tolist()
@@ -176,18 +187,18 @@ def _slices(record: RunRecord) -> Iterator[list[_Slice]]:
         phases, absences, given = [], [], dict[int, Event]()
         for what, first_s, row, start, end in zip(*(column[first:last].tolist() for column in columns), strict=True):
             if what == ABSENT:
-                absences.append(_Slice(start, end, what, {"fault": kinds[row]}))
+                absences.append(Slice(start, end, what, {"fault": kinds[row]}))
             elif start < end:
                 if row not in given:
                     given[row] = {name: column.item(row) for name, column in rounds.items()}
                     if not math.isfinite(given[row]["loss"]):
                         del given[row]["loss"]
                 after = first_s >= arrived_s[row]  # a wait that is not the round's own
-                phases.append(_Slice(start, end, what, {} if after else given[row]))
+                phases.append(Slice(start, end, what, {} if after else given[row]))
         yield [*_inside(absences, phases), *phases]
 
 
-def _inside(absences: Iterable[_Slice], phases: Sequence[_Slice]) -> Iterator[_Slice]:
+def _inside(absences: Iterable[Slice], phases: Sequence[Slice]) -> Iterator[Slice]:
     """Yields a worker's absences, from a microsecond later in a phase that begins with one and outlasts it.
 
     Such an absence lies inside of the phase. The round's flow then begins at the phase's start, see `_sent`, where
@@ -200,7 +211,7 @@ def _inside(absences: Iterable[_Slice], phases: Sequence[_Slice]) -> Iterator[_S
             yield each._replace(start=start)
 
 
-def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
+def _nested(slices: Iterable[Slice]) -> Iterator[Slice]:
     """Yields slices in order of their start, of which none overlaps another one in part: the later one is cut.
 
     Perfetto drops what is not nested. The rest begins where the earlier slice ends, among those that begin then.
@@ -220,100 +231,13 @@ def _nested(slices: Iterable[_Slice]) -> Iterator[_Slice]:
             yield each
 
 
-def _sent(slices: Sequence[_Slice], begins: Sequence[int], ids: _Ids, place: Event) -> Iterator[Event]:
+def _sent(slices: Sequence[Slice], begins: Sequence[int], flows: Mapping[int, int], track: Event) -> Iterator[Event]:
     """Yields the start of each round's flow: in its last slice, before anything else that begins in there."""
     last = {each.arguments["round"]: each for each in slices if "round" in each.arguments and each.name != "wait"}
     for number, each in last.items():
+        if number not in flows:
+            continue
         # Perfetto gives a flow to the innermost slice that is open then: at `end` this one is closed, so it begins a
         # microsecond before; and at `start` if another event begins inside, to which the flow would go.
         alone = bisect.bisect_left(begins, each.end) - bisect.bisect_left(begins, each.start) == 1
-        moment = each.end - 1 if alone else each.start
-        yield {"name": "push", "cat": "flow", "ph": "s", "id": ids.flow(number), "ts": moment, **place}
-
-
-def _complete(each: _Slice, category: str, place: Event) -> Event:
-    taken = {"ts": each.start, "dur": each.end - each.start}
-    return {"name": each.name, "cat": category, "ph": "X", **taken, **place, "args": each.arguments}
-
-
-_OF_FAULT = ("round", "shard", "first_step", "local_steps", "computed_steps", "pulled_version")
-
-
-def _instant(fault: dict[Any, Any], place: Event) -> Event:
-    known = {name: fault[name] for name in _OF_FAULT} if fault["round"] >= 0 else {}
-    name = {"lost": "round lost", "cut": "round cut off"}.get(fault["fault"], fault["fault"])
-    return {"name": name, "cat": "fault", "ph": "i", "s": "t", "ts": int(_us(fault["time_s"])), **place, "args": known}
-
-
-# The server.
-
-
-def _of_server(record: RunRecord, ids: _Ids) -> Iterator[Event]:
-    place = {"pid": ids.server, "tid": ids.server}
-    faults = record.faults[record.faults["worker"] < 0]
-    instants = [_instant(fault, place) for fault in faults.to_dict("records")]
-    evaluations = [_evaluated(row, place) for row in record.evaluations.to_dict("records")]
-    for event in evaluations:
-        if "perplexity" in event["args"]:
-            yield _counter("perplexity", event["ts"], event["args"]["perplexity"], ids)
-    instants = sorted([*instants, *evaluations], key=lambda event: event["ts"])
-    yield from heapq.merge(_updates(record, ids, place), instants, key=lambda event: event["ts"])
-
-
-def _updates(record: RunRecord, ids: _Ids, place: Event) -> Iterator[Event]:
-    """Yields the server's updates, the ends of the flows that lead to them, and the counters."""
-    takes = int(_us((record.experiment.get("cluster") or {}).get("server_update_time") or 0.0))
-    columns = [record.rounds[name].tolist() for name in ("round", "worker", "version", "outcome", "staleness")]
-    columns += [_us(record.rounds[name]).tolist() for name in ("pull_start_s", "arrival_s", "update_s")]
-    rows = zip(*columns, strict=True)
-    busy_until, latest_instant = 0, -1
-    for (_, outcome), members in itertools.groupby(enumerate(rows), key=_one_update):
-        numbers, workers, versions, _, staleness, pulled, arrived, updated = zip(
-            *(row for _, row in members), strict=True
-        )
-        end, applied = updated[0], outcome == "applied"
-        begin = min(end, max(busy_until, *arrived, end - takes if applied else end))
-        # An update that takes time would be put before one without, at the same microsecond: it begins one later, so
-        # that the arrows of both keep to their own.
-        begin += begin == latest_instant < end
-        busy_until, latest_instant = end, end if begin == end else latest_instant
-        arrows = [
-            {"name": "push", "cat": "flow", "ph": "f", "id": ids.flow(number), "ts": begin, **place}
-            for number, first, last in zip(numbers, pulled, arrived, strict=True)
-            if first < last  # else no slice of the round has any length, from which a flow could begin
-        ]
-        mean = sum(staleness) / len(staleness)
-        given: Event = {"version": versions[0], "rounds": len(numbers), "staleness": mean, "outcome": outcome}
-        if len(numbers) == 1:
-            given |= {"round": numbers[0], "worker": workers[0]}
-        name = f"update {versions[0]}" if applied else outcome
-        update = _complete(_Slice(begin, end, name, given), "server", place)
-        yield from [update, *[arrow | {"bp": "e"} for arrow in arrows]] if begin < end else [*arrows, update]
-        yield _counter("staleness", begin, mean, ids)
-        if applied:
-            yield _counter("version", begin, versions[0], ids)
-
-
-def _one_update(row: tuple[int, Any]) -> tuple[Any, str]:
-    """Returns a key that the rounds of one update have in common; a round that is not applied has its own."""
-    place, (_, _, version, outcome, *_) = row
-    return ("version", version) if outcome == "applied" else ("row", place), outcome
-
-
-def _evaluated(row: dict[Any, Any], place: Event) -> Event:
-    known = {name: row[name] for name in ("local_steps", "tokens", "server_updates", "loss", "perplexity")}
-    finite = {name: value for name, value in known.items() if math.isfinite(value)}
-    time = int(_us(row["simulated_s"]))
-    return {"name": "evaluation", "cat": "server", "ph": "i", "s": "t", "ts": time, **place, "args": finite}
-
-
-_SERIES = {"staleness": "mean", "version": "number", "perplexity": "validation"}  # Perfetto shows "staleness mean"
-
-
-def _counter(name: str, time: int, value: float, ids: _Ids) -> Event:
-    return {"name": name, "ph": "C", "ts": time, "pid": ids.server, "tid": ids.server, "args": {_SERIES[name]: value}}
-
-
-def _us(times_s: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Returns whole microseconds."""
-    return np.rint(np.asarray(times_s, float) * 1e6).astype(np.int64)
+        yield flow_start(flows[number], each.end - 1 if alone else each.start, track)

@@ -31,6 +31,7 @@ from simulator.timeline import (
     RegionOffer,
     Shortened,
     Update,
+    own_arrivals,
     region_node,
 )
 
@@ -102,7 +103,7 @@ class Recorder:
         self.observer = observer
         self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
-        self._sent = 0
+        self._sent = self._meetings = 0
         self._homes: dict[int, int] = {}  # of each worker, the node that answers it
         self._train_loss = self._perplexity = math.nan
         self._evaluation: dict[str, Any] | None = None  # the last one that is known
@@ -175,56 +176,62 @@ class Recorder:
         """Records the message of an answer that was accepted."""
         if not isinstance(event, Accepted) or not event.messages:
             return
+        size, source = self._regional_size if event.node < 0 else 0, SERVER
         if event.node >= 0:
             size = self._cluster.down.size(self._shares.answers[event.fragment])
             source = self._homes.get(event.node, SERVER)
-        else:
-            assert self._cluster.regional is not None
-            size, source = self._cluster.regional.size(1.0), SERVER
-        times = event.sent_ns, event.arrival_ns
-        self._transfer(source, event.node, event.fragment, event.round, *times, event.messages, size)
+        times = event.sent_ns, event.arrival_ns, event.time_ns
+        self._transfer((source, event.node), event.fragment, event.round, times, event.version, event.messages, size)
 
     def _transferred(self, event: Update) -> None:
         """Records the messages of an update's offers, and of the pulls of their rounds."""
         up, down, shares = self._cluster.up, self._cluster.down, self._shares
         for arrival in event.arrivals:
             if isinstance(arrival, RegionOffer):
-                assert self._cluster.regional is not None
-                size = self._cluster.regional.size(1.0)
-                sender = region_node(arrival.region)
-                self._transfer(sender, event.node, 0, -1, arrival.sent_ns, arrival.arrival_ns, 1, size)
+                way = region_node(arrival.region), event.node
+                times = arrival.sent_ns, arrival.arrival_ns, event.time_ns
+                self._transfer(way, 0, -1, times, arrival.base, 1, self._regional_size)
                 continue
-            round = arrival.round
-            self._homes[round.worker] = event.node if event.node < 0 else round.worker
+            round, worker = arrival.round, arrival.round.worker
+            self._homes[worker] = event.node if event.node < 0 else worker
             if arrival.pulls:
                 copied = -1 if arrival.pull_share == 1.0 and len(shares.offers) > 1 else round.fragment
-                times = arrival.pull_start_ns, arrival.compute_start_ns
+                times = arrival.pull_start_ns, arrival.compute_start_ns, arrival.compute_start_ns
                 size = down.size(arrival.pull_share)
-                self._transfer(event.node, round.worker, copied, round.id, *times, arrival.pulls, size)
-            if round.worker != event.node:
-                times, size = (arrival.push_start_ns, arrival.arrival_ns), up.size(shares.offers[round.fragment])
-                count = 1 if event.node >= 0 else arrival.pushes
-                self._transfer(round.worker, event.node, round.fragment, round.id, *times, count, size)
+                self._transfer((event.node, worker), copied, round.id, times, round.version, arrival.pulls, size)
+            if worker != event.node:
+                times = arrival.push_start_ns, arrival.arrival_ns, event.time_ns
+                size, count = up.size(shares.offers[round.fragment]), 1 if event.node >= 0 else arrival.pushes
+                self._transfer((worker, event.node), round.fragment, round.id, times, arrival.base, count, size)
+
+    @property
+    def _regional_size(self) -> int:
+        """Bytes of a message between servers."""
+        assert self._cluster.regional is not None
+        return self._cluster.regional.size(1.0)
 
     def _transfer(
         self,
-        sender: int,
-        receiver: int,
+        way: tuple[int, int],
         fragment: int,
         round: int,
-        begin_ns: Nanoseconds,
-        end_ns: Nanoseconds,
+        times_ns: tuple[Nanoseconds, Nanoseconds, Nanoseconds],
+        version: int,
         messages: int,
         size: int,
     ) -> None:
+        """Records messages from one node to another, and when they were sent, got through and had their effect."""
+        begin_s, end_s, used_s = map(seconds, times_ns)
         self._sent += messages * size
         self.transfers.append(
-            sender=sender,
-            receiver=receiver,
+            sender=way[0],
+            receiver=way[1],
             fragment=fragment,
             round=round,
-            begin_s=seconds(begin_ns),
-            end_s=seconds(end_ns),
+            begin_s=begin_s,
+            end_s=end_s,
+            used_s=used_s,
+            version=version,
             messages=messages,
             bytes=messages * size,
         )
@@ -243,9 +250,12 @@ class Recorder:
         rounds = self.rounds.frame()["train_loss"].tolist()
         flags = list(self._flags)
         if self._late_update is not None and self._late_update[1] is not None:
-            trained = self._late_update[1]
-            rounds += [float(loss) for loss in trained.losses]
-            flags += _non_finite(trained)
+            event, trained = self._late_update
+            assert trained is not None
+            late = _non_finite(trained) if trained.losses else []
+            for place, _ in own_arrivals(event):
+                rounds.append(float(trained.losses[place]))
+                flags.append(late[place])
         columns = ["loss", *shard_columns(self._shards)]
         evaluations = self.evaluations.frame()[columns].to_numpy().tolist()
         if self._late_evaluation is not None:
@@ -265,24 +275,22 @@ class Recorder:
         if self._late_update is None:
             return
         event, trained = self._late_update
+        self._late_update = None
         self._log_update(event)
-        if not any(isinstance(arrival, Arrival) for arrival in event.arrivals):
-            self._late_update = None
+        own = own_arrivals(event)
+        if not own:
             return
-        count = len(event.arrivals)
-        fetched = [math.nan] * count if trained is None else [float(loss) for loss in trained.losses]
-        flags = [0] * count if trained is None else _non_finite(trained)
-        self._flags += flags
+        flags = [0] * len(event.arrivals) if trained is None else _non_finite(trained)
         if self._fatal and trained is not None and any(flags):
             culprits = [bool(finite) for finite in trained.finite]
             culprit = event.arrivals[culprits.index(min(culprits))]
             assert isinstance(culprit, Arrival)
             raise NonFiniteError(_non_finite_message(event, culprit))
-        for arrival, staleness, train_loss, flag in zip(event.arrivals, event.staleness, fetched, flags, strict=True):
-            if isinstance(arrival, Arrival) and (event.node < 0 or event.node == arrival.round.worker):
-                self._append(event, arrival, staleness, train_loss, flag)
-        self._train_loss = statistics.fmean(fetched)
-        self._late_update = None
+        losses = [math.nan if trained is None else float(trained.losses[place]) for place, _ in own]
+        for (place, arrival), train_loss in zip(own, losses, strict=True):
+            self._flags.append(flags[place])
+            self._append(event, arrival, event.staleness[place], train_loss, flags[place])
+        self._train_loss = statistics.fmean(losses)
 
     def _log_update(self, event: Update) -> None:
         for arrival, staleness in zip(event.arrivals, event.staleness, strict=True):
@@ -299,7 +307,9 @@ class Recorder:
                 round=number,
                 staleness=staleness,
                 outcome=event.outcome,
+                meeting=self._meetings,
             )
+        self._meetings += 1
 
     def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float, non_finite: int) -> None:
         bytes_down, bytes_up = self._bytes_of(arrival)

@@ -1,6 +1,6 @@
 """Replaying the reports of training: of a run before its checkpoint, or of another run with the same events."""
 
-import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from simulator.simulation.learner import Learner
 from simulator.simulation.recorder import Trained
-from simulator.timeline import Arrival, Update
+from simulator.timeline import Update, own_arrivals
 
 
 def training_log(
@@ -43,9 +43,10 @@ class ReplayLearner(Learner):
 
     def update(self, event: Update) -> Trained:
         """Returns the report on the rounds."""
-        count = sum(isinstance(arrival, Arrival) for arrival in event.arrivals)
-        finite = [not flag for flag in itertools.islice(self._non_finite, count)]
-        return Trained(list(itertools.islice(self._rounds, count)), finite, True)
+        losses, finite = [math.nan] * len(event.arrivals), [True] * len(event.arrivals)
+        for place, _ in own_arrivals(event):
+            losses[place], finite[place] = next(self._rounds), not next(self._non_finite)
+        return Trained(losses, finite, True)
 
     def evaluate(self) -> tuple[float, list[float] | None]:
         """Returns the next losses."""

@@ -225,6 +225,7 @@ class Run:
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
         resolved, workers, end_s = as_used(experiment), self._timeline.cluster.workers, self._timeline.now_s
         trained = recorder.tokens - (reused["local_steps"] * tokens_per_step(experiment) if reused else 0)
+        shares = self._timeline.shares
         summary = {
             "variant": experiment.variant or experiment.name,
             "seed": experiment.seed,
@@ -244,6 +245,7 @@ class Run:
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": trained / taken["loop_seconds"] if self.training else None,
             "parameters": self._setup.costs.parameters,
+            "message_shares": {"offers": list(shares.offers), "answers": list(shares.answers)},
             "parameters_hash": self._parameters_hash(),
             "causal_hash": self._timeline.causal_hash,
             "reused": reused,

@@ -90,6 +90,11 @@ class WorkerState:
     answers: list[deque[Value]] = dataclasses.field(default_factory=list)
     offers: list[deque[Value]] = dataclasses.field(default_factory=list)
 
+    def release(self) -> None:
+        """Lets go of what its last training began with, if that is computed."""
+        if self.inner is not None and all(each.is_known for each in self.inner.inputs):
+            self.inner.get()
+
 
 class TrainingLearner(Learner):
     """Trains.
@@ -122,7 +127,7 @@ class TrainingLearner(Learner):
         self._start, self._parts = self._values.expected("params"), list[Value]()
         for fragment in range(self._fragments.count):
             self._parts.append(self._values.expected(f"part.{fragment}"))
-        start = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._shapes)
+        start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._shapes)
         if saved is None:
             start = setup.start(progress)
             self._start.set(start)
@@ -202,6 +207,8 @@ class TrainingLearner(Learner):
             self._hold(place, self._values.expected(f"part.{event.fragment}"))
             return Trained([], [], True)
         offers: list[OfferMade] = [each.offer.get() for each in made]
+        for arrival in arrivals:
+            self._workers[arrival.round.worker].release()
         infos = [
             OfferInfo(arrival.round.worker, staleness, arrival.round.steps)
             for arrival, staleness in zip(arrivals, event.staleness, strict=True)
@@ -305,7 +312,8 @@ class TrainingLearner(Learner):
         for training in worker.trainings:
             if self._settled:
                 self._trainer.drop(training)
-        worker.inner = worker.trainings[0].inner
+        first = worker.trainings[0]
+        worker.params, worker.inner = first.start, first.inner
         worker.round, worker.trainings = None, []
 
     def _end_round(self, worker: WorkerState) -> None:
@@ -490,7 +498,8 @@ class TrainingLearner(Learner):
                 yield from made
         for worker in self._workers.values():
             kept = (worker.params, worker.inner, *worker.anchors, *worker.feedback, *worker.merge, *worker.trainings)
-            yield from (each for each in kept if each is not None)
+            begun = [each for training in worker.trainings for each in (training.start, training.inner)]
+            yield from (each for each in (*kept, *begun) if each is not None)  # a round may be lost, or cut off
             for waiting in (*worker.answers, *worker.offers):
                 yield from waiting
 

@@ -29,6 +29,7 @@ from simulator.timeline.events import (
     Round,
     Shortened,
     Update,
+    own_arrivals,
     region_node,
 )
 from simulator.timeline.policies.local_steps import MeasuredSpeed, dynamic_steps, fixed_steps
@@ -72,6 +73,7 @@ __all__ = [
     "Update",
     "dynamic_steps",
     "fixed_steps",
+    "own_arrivals",
     "region_node",
     "register_local_steps",
     "register_shard_choice",

@@ -178,6 +178,15 @@ class Update(NamedTuple):
     place_version: int = 0
 
 
+def own_arrivals(event: Update) -> list[tuple[int, Arrival]]:
+    """Returns the offers of an update that are at home there, with their places among all: those of its workers."""
+    return [
+        (place, arrival)
+        for place, arrival in enumerate(event.arrivals)
+        if isinstance(arrival, Arrival) and (event.node < 0 or event.node == arrival.round.worker)
+    ]
+
+
 class Answered(NamedTuple):
     """A place sends what it holds now to a node that has offered and goes on meanwhile.
 

@@ -1,8 +1,9 @@
 """A record under verification, and violations of its rules."""
 
+import bisect
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.cluster import ClusterModel, FaultModel, Nanoseconds, build_cluster, nanoseconds
+from simulator.cluster import ClusterModel, FaultModel, MessageShares, Nanoseconds, build_cluster, nanoseconds
 from simulator.experiment import Experiment
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
 from simulator.record import RunRecord
+from simulator.verify.chains import Chain, chains_of
+from simulator.verify.meetings import MeetingTable, MessageTable
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Violation:
     """A rule that does not hold.
 
     Attributes:
-      table: "rounds", "evaluations", "faults" or "summary".
+      table: "rounds", "updates", "transfers", "evaluations", "faults" or "summary".
       row: which one of the table, counted from 0; None in the summary.
       rule: its name.
       message: the value, and the right one.
@@ -58,89 +61,205 @@ class Cost(NamedTuple):
       compute_ns: its steps at full speed, with those that were cut off.
       steps: as many.
       lost_pulls, lost_pushes: messages.
+      factor: how many times as long as usual it computes, by its jitter.
     """
 
     compute_ns: Nanoseconds
     steps: int
     lost_pulls: int
     lost_pushes: int
+    factor: float = 1.0
+
+    def share_ns(self, steps: int) -> Nanoseconds:
+        """Returns the time of its first steps at full speed."""
+        return self.compute_ns if steps == self.steps else steps * self.compute_ns // self.steps if steps else 0
 
 
 class CheckedRun:
     """A record and the expectations that follow from its experiment.
 
     Attributes:
-      rounds, evaluations, faults, summary: of the record.
+      rounds, evaluations, faults, updates, transfers, summary: of the record.
       experiment: the record's.
-      barrier: whether several rounds make an update; of a registered policy, whether several ever did.
       own_policy: whether the synchronization is not built in.
+      goes_on: whether workers go on while their offers are on their way.
+      homes: node of each worker's own place.
       length_s: of the simulation.
       eps_s: tolerance of equal times: less than a nanosecond, but for the rounding of times that are months long.
-      update: number of the update that each round is part of, int64 of shape (rounds,).
       lost, cut: the faults' rows of rounds that never arrived, and of those that were cut off.
     """
 
     def __init__(self, record: RunRecord, experiment: Experiment):
-        self.rounds, self.evaluations, self.summary = record.rounds, record.evaluations, record.summary
-        self.faults = record.faults
+        absent = {name: 0 for name in ("fragment", "blocked_s", "goes_on") if name not in record.rounds}
+        self.rounds = record.rounds.assign(**absent) if absent else record.rounds
+        self.evaluations, self.summary = record.evaluations, record.summary
+        self.faults, self.updates, self.transfers = record.faults, record.updates, record.transfers
         self.experiment = experiment
         self.own_policy = isinstance(experiment.synchronization, NamedSynchronization)
-        self.barrier = self._several_at_once() if self.own_policy else experiment.synchronization.averages_group
+        schedule = experiment.schedule
+        self.goes_on = schedule.fragments > 1 or schedule.overlap > 0 or schedule.seconds is not None
+        self.homes = _homes(experiment)
         self.length_s = float(record.summary["simulated_seconds"])
         self.eps_s = max(0.5e-9, 4 * float(np.spacing(self.length_s)))
         self.lost = self.faults[self.faults["fault"] == "lost"]
         self.cut = self.faults[self.faults["fault"] == "cut"]
-        self.update = self._updates()
 
-    def _several_at_once(self) -> bool:
-        applied = self.rounds.loc[self.rounds["outcome"] == "applied", "version"]
-        return bool(applied.duplicated().any())
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing can go wrong."""
+        return self.experiment.cluster.faults is None
 
-    def _updates(self) -> npt.NDArray[np.int64]:
-        """Returns each round's update: its own without a barrier; with one, shared by the rounds applied together."""
-        if not self.barrier or self.complete:
-            return np.arange(len(self.rounds)) // (self.experiment.cluster.workers if self.barrier else 1)
-        applied, same = self.column("outcome") == "applied", np.ones(max(len(self.rounds) - 1, 0), bool)
-        for name in ("version", "update_s"):
-            same &= self.column(name)[1:] == self.column(name)[:-1]
-        begins = np.append(True, ~(same & applied[1:] & applied[:-1]))[: len(self.rounds)]
-        return begins.cumsum() - 1
+    @property
+    def averages(self) -> bool:
+        """Whether a meeting can have several offers."""
+        if self.own_policy:
+            return bool(self.updates["meeting"].duplicated().any())
+        return self.experiment.synchronization.averages_group
 
     @property
     def complete(self) -> bool:
-        """Returns whether every update has a round of every worker."""
+        """Whether every meeting has an offer of every member."""
         synchronization = self.experiment.synchronization
         waits = isinstance(synchronization, BarrierSynchronization) and math.isinf(synchronization.timeout)
-        return waits and self.experiment.cluster.faults is None
+        return waits and self.is_calm
+
+    @functools.cached_property
+    def meetings(self) -> MeetingTable:
+        """Meetings of the places."""
+        return MeetingTable(self.updates)
+
+    @functools.cached_property
+    def messages(self) -> MessageTable:
+        """Messages of offers and answers."""
+        return MessageTable(self.transfers, self.updates, self.meetings)
+
+    @functools.cached_property
+    def own(self) -> npt.NDArray[np.int64]:
+        """The row of updates of each round at its worker's own place, -1 where there is none; shape (rounds,)."""
+        senders, found = self.updates["sender"].tolist(), []
+        for number, worker in zip(self.column("round").tolist(), self.column("worker").tolist(), strict=True):
+            row = self.meetings.row_of.get((self.home(worker), number), -1)
+            found.append(row if row >= 0 and senders[row] == worker else -1)
+        return np.array(found, np.int64)
+
+    @functools.cached_property
+    def tasks(self) -> list[dict[Any, Any]]:
+        """Rounds, as mappings of their columns."""
+        return self.rounds.to_dict("records")
+
+    @functools.cached_property
+    def offers(self) -> list[dict[Any, Any]]:
+        """Updates, likewise."""
+        return self.updates.to_dict("records")
+
+    @functools.cached_property
+    def row_of(self) -> dict[int, int]:
+        """Rows of the rounds, by number."""
+        return {number: row for row, number in reversed(list(enumerate(self.column("round").tolist())))}
+
+    @functools.cached_property
+    def chains(self) -> list[Chain]:
+        """Rounds of workers that go on by themselves."""
+        return chains_of(self.rounds, self.eps_s) if self.goes_on else []
+
+    @functools.cached_property
+    def staleness(self) -> npt.NDArray[np.float64]:
+        """Staleness of each offer by what its sender had last accepted, NaN where that is unknown; shape (updates,)."""
+        bases = np.full(len(self.updates), np.nan)
+        known = [(own, row) for row, own in enumerate(self.own.tolist()) if own >= 0]
+        if self.goes_on:
+            accepted = {row: base for chain in self.chains for row, base in self._accepted(chain)}
+            for own, row in known:
+                bases[own] = accepted.get(row, math.nan)
+        else:
+            pulled = zip(self.column("worker").tolist(), self.column("pulled_version").tolist(), strict=True)
+            versions = [self.meetings.version_of(self.home(worker), 0, total) for worker, total in pulled]
+            for own, row in known:
+                bases[own] = versions[row]
+        answered: dict[int, float] = {}  # versions of the upper server that regions have accepted
+        versions_there = self.transfers["version"].tolist()
+        for row, (kind, update) in enumerate(zip(self.messages.kinds, self.messages.updates, strict=True)):
+            if kind == "region's offer":
+                bases[update] = answered.get(int(self.updates["sender"].iat[update]), 0)
+            elif kind == "region's answer":
+                answered[int(self.transfers["receiver"].iat[row])] = versions_there[row]
+        stale = self.meetings.before - bases
+        among_peers = (self.updates["node"] >= 0) & (self.updates["node"] != self.updates["sender"])
+        stale[among_peers.to_numpy()] = 0  # all offers of a meeting are of one turn
+        return stale
+
+    def _accepted(self, chain: Chain) -> Iterator[tuple[int, float]]:
+        """Yields the row of each round of a chain, and the version of its place that was last accepted before its end."""
+        rows = [self.messages.answers[task["round"]] for task in chain.tasks if task["round"] in self.messages.answers]
+        columns = self.transfers[["used_s", "fragment", "version"]].iloc[rows]
+        answers, heard = sorted(columns.itertuples(index=False, name=None)), 0
+        versions: dict[int, float] = {}
+        if chain.is_whole:
+            total, home = chain.tasks[0]["pulled_version"], self.home(chain.worker)
+            fragments = range(self.experiment.schedule.fragments)
+            versions = {fragment: self.meetings.version_of(home, fragment, total) for fragment in fragments}
+        for row, task in zip(chain.rows, chain.tasks, strict=True):
+            while heard < len(answers) and answers[heard][0] < task["push_start_s"]:
+                versions[int(answers[heard][1])] = answers[heard][2]
+                heard += 1
+            yield row, versions.get(task["fragment"], math.nan)
+
+    def home(self, worker: int) -> int:
+        """Returns the node of a worker's own place; the server where there is no such worker."""
+        return self.homes[worker] if 0 <= worker < len(self.homes) else -1
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Returns a column of the rounds."""
         return self.rounds[name].to_numpy()
 
     @functools.cached_property
+    def shares(self) -> MessageShares:
+        """Sizes of messages, as shares of the model's; whole models where the record does not have them."""
+        known, count = self.summary.get("message_shares"), self.experiment.schedule.fragments
+        whole = (1.0,) * count
+        if not isinstance(known, Mapping):
+            return MessageShares(whole, whole)
+        offers, answers = (tuple(known.get(name, ()))[:count] for name in ("offers", "answers"))
+        return MessageShares(offers + whole[len(offers) :], answers + whole[len(answers) :])
+
+    @functools.cached_property
     def fault_model(self) -> FaultModel | None:
         """Faults of the cluster, None without any."""
         section = self.experiment.cluster.faults
-        if self.cluster is not None:
-            return self.cluster.faults
+        if self.network is not None:
+            return self.network.faults
         return None if section is None else FaultModel(section, self.experiment.seed)
 
     @functools.cached_property
-    def cluster(self) -> ClusterModel | None:
-        """The cluster's costs, None where devices are described by FLOP/s, which the record does not have."""
+    def network(self) -> ClusterModel | None:
+        """The cluster's costs; those of computing are unknown, NaN, where devices are described by FLOP/s."""
+        topology = self.experiment.topology
         try:
-            parameters = int(self.summary["parameters"])
-            seed, topology = self.experiment.seed, self.experiment.topology
-            model = build_cluster(
+            return build_cluster(
                 self.experiment.cluster,
-                parameters=parameters,
+                parameters=int(self.summary["parameters"]),
                 flops_per_step=math.nan,
-                seed=seed,
+                seed=self.experiment.seed,
                 topology=topology if isinstance(topology, RegionsTopology) else None,
             )
         except SettingError:
             return None
-        return model if np.isfinite(model.step_s).all() else None
+
+    @property
+    def cluster(self) -> ClusterModel | None:
+        """The cluster's costs, None where those of computing are unknown."""
+        network = self.network
+        return network if network is not None and np.isfinite(network.step_s).all() else None
+
+    @functools.cached_property
+    def gone(self) -> list[int]:
+        """Numbers of rounds that were given out, and neither arrived nor were lost."""
+        known = {*self.column("round").tolist(), *self.lost["round"].tolist()}
+        return sorted(set(range(max(known, default=-1) + 1)) - known)
+
+    def is_gone_between(self, first: int, last: int) -> bool:
+        """Returns whether a round with a number between two others neither arrived nor was lost."""
+        return bisect.bisect_right(self.gone, first) < bisect.bisect_left(self.gone, last)
 
     @functools.cached_property
     def costs(self) -> dict[int, Cost]:
@@ -149,16 +268,35 @@ class CheckedRun:
         if cluster is None:
             return {}
         columns = ["round", "worker", "local_steps"]
-        tasks = pd.concat([self.rounds[columns], self.lost[columns]]).sort_values("round", kind="stable")
+        timed = [*columns, "ready_s", "push_start_s"]
+        tasks = pd.concat([self.rounds[timed], self.lost[columns]]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
         cut = self.cut.groupby("round")["local_steps"].sum()
         faults, workers = cluster.faults, range(cluster.workers)
+        is_random = bool(cluster.jitter or (faults and faults.loss))
         jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
         losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
+        last = [(-1, 0.0)] * cluster.workers  # number and end of each worker's last round
+        unknown: set[int] = set()  # workers of whose rounds one is missing, and with it its random numbers
         costs = {}
-        for number, worker, left in tasks.itertuples(index=False):
+        for number, worker, left, ready_s, end_s in tasks.itertuples(index=False):
+            follows = not self.goes_on or abs(ready_s - last[worker][1]) <= self.eps_s
+            if is_random and not follows and self.is_gone_between(last[worker][0], number):
+                unknown.add(worker)
+            last[worker] = number, end_s
+            if worker in unknown:
+                continue
             steps = int(left + cut.get(number, 0))
-            compute_ns = nanoseconds(cluster.compute_s(worker, steps, cluster.jitter_factor(jitter[worker])))
+            factor = cluster.jitter_factor(jitter[worker])
+            compute_ns = nanoseconds(cluster.compute_s(worker, steps, factor))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
-            costs[number] = Cost(compute_ns, steps, pulls, pushes)
+            costs[number] = Cost(compute_ns, steps, pulls, pushes, factor)
         return costs
+
+
+def _homes(experiment: Experiment) -> list[int]:
+    topology, workers = experiment.topology, experiment.cluster.workers
+    if isinstance(topology, RegionsTopology):
+        of = {worker: -2 - region for region, members in enumerate(topology.members(workers)) for worker in members}
+        return [of[worker] for worker in range(workers)]
+    return [-1] * workers if topology.has_server else list(range(workers))

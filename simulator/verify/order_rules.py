@@ -1,5 +1,6 @@
 """Rules of the order of events, of steps, versions, bytes and the final numbers of a record."""
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.experiment.schema.policies import BarrierSynchronization
 from simulator.record import (
     RecordError,
     perplexity_of,
@@ -39,11 +41,20 @@ def _workers_do_one_thing_at_a_time(run: CheckedRun) -> Iterator[Violation]:
     workers = run.experiment.cluster.workers
     unknown = ~run.rounds["worker"].between(0, workers - 1).to_numpy()
     yield from violations("rounds", "workers", unknown, lambda row: f"there are only {workers} workers")
-    before = run.rounds.groupby("worker")["arrival_s"].shift(fill_value=0.0).to_numpy()
-    ready = run.column("ready_s")
+    in_order = run.rounds.sort_values("round", kind="stable").groupby("worker")
+    end = "push_start_s" if run.goes_on else "arrival_s"
+    before = in_order[end].shift(fill_value=0.0).sort_index().to_numpy()
+    last = in_order["round"].shift(fill_value=-1).sort_index().to_numpy()
+    ready, number = run.column("ready_s"), run.column("round")
     apart = (np.abs(ready - before) > run.eps_s) & ~((ready > before) & _free_again(run))
+    if run.goes_on:
+        lost = {worker: own.sort_values().tolist() for worker, own in run.lost.groupby("worker")["round"]}
+        for row in np.flatnonzero(apart).tolist():
+            own = lost.get(run.column("worker")[row], [])
+            is_lost = bisect.bisect_right(own, last[row]) < bisect.bisect_left(own, number[row])
+            apart[row] = ready[row] <= before[row] or not (is_lost or run.is_gone_between(last[row], number[row]))
     yield from violations(
-        "rounds", "workers", apart, lambda row: f"ready_s is {ready[row]}, its last round arrived at {before[row]}"
+        "rounds", "workers", apart, lambda row: f"ready_s is {ready[row]}, its last round ended at {before[row]}"
     )
     twice = run.rounds["round"].duplicated().to_numpy()
     yield from violations("rounds", "workers", twice, lambda row: "this round has arrived before")
@@ -51,62 +62,64 @@ def _workers_do_one_thing_at_a_time(run: CheckedRun) -> Iterator[Violation]:
 
 
 def _under_way_at_the_end(run: CheckedRun, workers: int) -> Iterator[Violation]:
-    """Rounds that neither arrived nor were lost: at most one of each worker, given to it after all others of its."""
+    """Rounds that neither arrived nor were lost: at most one of each worker, given to it after all others of its.
+
+    Of a worker that goes on they are at most one more than there are fragments, since the last copy that it has had.
+    """
     tasks = pd.concat([run.rounds[["round", "worker"]], run.lost[["round", "worker"]]])
     known = set(tasks["round"].tolist())
-    missing = sorted(set(range(max(known, default=-1) + 1)) - known)
-    last = tasks.groupby("worker")["round"].max().reindex(range(workers), fill_value=-1).sort_values().to_numpy()
     if len(known) != len(tasks) or min(known, default=0) < 0:
         yield Violation("rounds", None, "workers", "a round is there twice, or has no valid number")
-    for index, number in enumerate(missing[: workers + 1]):
+    last = tasks.groupby("worker")["round"].max().reindex(range(workers), fill_value=-1).sort_values().to_numpy()
+    if run.goes_on:
+        copies = workers + int((run.rounds["bytes_down"] > 0).sum()) + len(run.lost)
+        last = np.full((run.experiment.schedule.fragments + 1) * copies, -1)
+    for index, number in enumerate(run.gone[: len(last) + 1]):
         if np.searchsorted(last, number) <= index:
             yield Violation("rounds", None, "workers", f"round {number} neither arrived nor was lost nor is under way")
             return
 
 
 def _free_again(run: CheckedRun) -> npt.NDArray[np.bool_]:
-    """Returns which rounds' workers were ready when they had come back or had given up a round."""
+    """Returns which rounds' workers were ready when they had come back, or had given up a round or an answer."""
     times = run.faults[run.faults["fault"].isin(["return", "lost"])][["worker", "time_s"]]
     known = set(zip(times["worker"].tolist(), times["time_s"].tolist(), strict=True))
     rounds = zip(run.column("worker").tolist(), run.column("ready_s").tolist(), strict=True)
-    return np.array([each_round in known for each_round in rounds], bool)
+    free = np.array([each_round in known for each_round in rounds], bool)
+    faults = run.experiment.cluster.faults
+    loses_answers = run.goes_on and faults is not None and faults.message_loss is not None
+    return free | (loses_answers & (run.column("bytes_down") > 0))
 
 
 def _versions_and_staleness(run: CheckedRun) -> Iterator[Violation]:
-    applied = (run.rounds["outcome"] == "applied").to_numpy()
-    last = np.append(run.update[1:] != run.update[:-1], True) if len(applied) else np.array([], bool)
-    after = (applied & last).cumsum()
-    version = after + (applied & ~last)  # rows of one update have its version
-    before = version - applied
-    given = run.column("version")
+    known = run.own >= 0
+    meeting = run.meetings.of[run.own[known]]
+    version, right = run.column("version").copy(), run.column("staleness").astype(float)
+    version[known], right[known] = run.meetings.totals[meeting], run.staleness[run.own[known]]
+    given, stale = run.column("version"), run.column("staleness")
     yield from violations(
         "rounds", "versions", given != version, lambda row: f"version is {given[row]} and should be {version[row]}"
     )
-    stale = run.column("staleness")
-    right = before - run.column("pulled_version")
+    wrong = (stale != right) & ~np.isnan(right)
     yield from violations(
-        "rounds", "staleness", stale != right, lambda row: f"staleness is {stale[row]} and should be {right[row]}"
+        "rounds", "staleness", wrong, lambda row: f"staleness is {stale[row]} and should be {right[row]:g}"
     )
-    if run.barrier and not run.own_policy:
-        fresh = stale == 0
-        wrong = applied & ~fresh | ~applied & fresh
+    if isinstance(run.experiment.synchronization, BarrierSynchronization) and not run.goes_on:
+        applied, fresh = (run.rounds["outcome"] == "applied").to_numpy(), stale == 0
         yield from violations(
-            "rounds", "staleness", wrong, lambda row: "a barrier applies what is fresh and drops the rest"
+            "rounds", "staleness", applied != fresh, lambda row: "a barrier applies what is fresh and drops the rest"
         )
     flags = run.rounds["non_finite"].to_numpy() if "non_finite" in run.rounds else np.zeros(len(stale), int)
     yield from violations("rounds", "non_finite", ~np.isin(flags, (0, 1)), lambda row: f"is {flags[row]}, not 0 or 1")
-    by_update = run.rounds.groupby(run.update)["worker"]
-    if (by_update.nunique() != by_update.size()).any():
-        yield Violation("rounds", None, "versions", "an update has several rounds of one worker")
-    if run.complete and (by_update.nunique() != run.experiment.cluster.workers).any():
-        yield Violation("rounds", None, "versions", "a synchronous update lacks a worker's round")
 
 
 def _pulls_are_of_the_present(run: CheckedRun) -> Iterator[Violation]:
-    update_s, version = run.column("update_s"), np.append(0, run.column("version"))
-    pull_s, pulled = run.column("pull_start_s"), run.column("pulled_version")
-    oldest = version[update_s.searchsorted(pull_s - run.eps_s, side="left")]
-    newest = version[update_s.searchsorted(pull_s + run.eps_s, side="right")]
+    """The version of a round counts the updates of all places by the time at which the round was given out."""
+    update_s, version = run.meetings.times_s, np.append(0, run.meetings.totals)
+    given_s = np.where(run.column("bytes_down") > 0, run.column("pull_start_s"), run.column("compute_start_s"))
+    pulled = run.column("pulled_version")
+    oldest = version[update_s.searchsorted(given_s - run.eps_s, side="left")]
+    newest = version[update_s.searchsorted(given_s + run.eps_s, side="right")]
     wrong = (pulled < oldest) | (pulled > newest)
     yield from violations(
         "rounds", "versions", wrong, lambda row: f"pulled version {pulled[row]} when the server was at {newest[row]}"
@@ -126,30 +139,57 @@ def _steps_are_conserved(run: CheckedRun) -> Iterator[Violation]:
             yield Violation(table, row, "steps", "the shard had given some of these steps to another round")
     shards = ~run.rounds["shard"].between(0, run.experiment.shards - 1).to_numpy()
     yield from violations("rounds", "steps", shards, lambda row: f"there are only {run.experiment.shards} shards")
-    if run.experiment.local_steps.kind == "fixed":
+    if run.experiment.local_steps.kind == "fixed" and not run.goes_on:
         cut = run.rounds["round"].map(run.cut.groupby("round")["local_steps"].sum()).fillna(0).to_numpy()
         steps, chosen = run.column("local_steps") + cut, run.experiment.inner.local_steps
         yield from violations("rounds", "steps", steps != chosen, lambda row: f"a round has {chosen} local steps")
 
 
 def _evaluations_follow(run: CheckedRun) -> Iterator[Violation]:
-    by_update = run.rounds.groupby(run.update)
-    steps = np.append(0, by_update["local_steps"].sum().to_numpy().cumsum())
-    sent = np.append(0, by_update[["bytes_down", "bytes_up"]].sum().sum(axis=1).to_numpy().cumsum())
-    version = np.append(0, by_update["version"].last().to_numpy())
+    counted = np.zeros(len(run.meetings.totals), np.int64)
+    np.add.at(counted, run.meetings.of[run.own[run.own >= 0]], run.column("local_steps")[run.own >= 0])
+    steps, version = np.append(0, counted.cumsum()), np.append(0, run.meetings.totals)
+    times_s = np.concatenate([[-math.inf], run.meetings.times_s, [math.inf]])
+    sent = _Sent(run)
     for row, evaluation in enumerate(run.evaluations.to_dict("records")):
-        done = evaluation["local_steps"]
-        updates = int(steps.searchsorted(done))
-        if updates == len(steps) or steps[updates] != done:
+        done, time_s = evaluation["local_steps"], evaluation["simulated_s"]
+        first, behind = steps.searchsorted([done, done + 1]).tolist()  # several where an update is not of workers
+        if first == behind:
             yield Violation("evaluations", row, "steps", f"no update ends with {done} local steps")
             continue
-        for name, there, right in (
-            ("server_updates", evaluation["server_updates"], version[updates]),
-            ("bytes_sent", evaluation["bytes_sent"], sent[updates]),
+        right = [number for number in range(first, behind) if version[number] == evaluation["server_updates"]]
+        number = right[0] if right else max(first, min(behind, int(times_s.searchsorted(time_s, side="right"))) - 1)
+        if not times_s[number] - run.eps_s <= time_s <= times_s[number + 1] + run.eps_s:
+            yield Violation("evaluations", row, "time", f"is at {time_s} s, and has what was there at another time")
+        there_bytes, bytes_ = evaluation["bytes_sent"], sent.by(number, time_s)
+        for name, there, should in (
+            ("server_updates", evaluation["server_updates"], version[number]),
+            ("bytes_sent", there_bytes, there_bytes if there_bytes in bytes_ else bytes_[-1]),
             ("perplexity", evaluation["perplexity"], perplexity_of(evaluation["loss"])),
         ):
-            if not _same(there, right):
-                yield Violation("evaluations", row, name, f"is {there} and should be {right}")
+            if not _same(there, should):
+                yield Violation("evaluations", row, name, f"is {there} and should be {should}")
+
+
+class _Sent:
+    """Bytes of what has been transferred, in the order of the table of transfers."""
+
+    def __init__(self, run: CheckedRun):
+        self._bytes = np.append(0, run.transfers["bytes"].to_numpy().cumsum())
+        self._used_s = run.transfers["used_s"].to_numpy()
+        self._of_workers = np.array(run.messages.of_kind("copy", "offer", "region's offer"), np.int64)
+        rows = np.array(run.messages.updates, np.int64)[self._of_workers]
+        self._meetings = np.maximum.accumulate(run.meetings.of[rows]) if len(rows) else rows
+
+    def by(self, meetings: int, time_s: float) -> list[int]:
+        """Returns what can have been sent by a time, at which there had been so many meetings."""
+        behind = int(self._meetings.searchsorted(meetings))
+        rows = self._of_workers
+        first = int(rows[behind - 1]) + 1 if behind else 0
+        answers_s = self._used_s[first : int(rows[behind]) if behind < len(rows) else None]
+        least, most = int((answers_s < time_s).sum()), int((answers_s <= time_s).sum())
+        found: list[int] = self._bytes[first + least : first + most + 1].tolist()
+        return found
 
 
 def _summary_follows(run: CheckedRun) -> Iterator[Violation]:
@@ -169,7 +209,8 @@ def _summary_follows(run: CheckedRun) -> Iterator[Violation]:
         prices = run.experiment.model_dump(mode="json")
         costs = summarize_money(prices, rounds, run.faults, run.experiment.cluster.workers, run.length_s)
         expected["money"] = costs.get("money")
-    expected |= {"simulated_seconds": last["simulated_s"], "tokens": last["tokens"], "bytes_sent": last["bytes_sent"]}
+    expected |= {"simulated_seconds": last["simulated_s"], "tokens": last["tokens"]}
+    expected |= {"bytes_sent": run.transfers["bytes"].sum(), "server_updates": max(run.meetings.totals, default=0)}
     if summary["trainer"] != "null":
         expected |= {"final_loss": last["loss"], "final_perplexity": last["perplexity"]}
         if run.experiment.evaluate.per_shard:

@@ -1,6 +1,7 @@
 """A problem whose every step can be worked out: loss |x - target|^2 / 2, gradient x - mean target."""
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.experiment.schema.experiment import Inner
-from simulator.learning import Programs, Recipe, RoundData, RoundInputs, build_inner
+from simulator.learning import (
+    OfferMade,
+    Programs,
+    Recipe,
+    RoundData,
+    RoundInputs,
+    RoundResult,
+    Stretch,
+    Trainer,
+    Training,
+    Value,
+    Values,
+    build_inner,
+    pseudo_gradient,
+)
 
 ARRAYS = {"targets": jnp.asarray(np.random.default_rng(7).normal(size=(64, 3)), jnp.float32)}
 START = {"x": jnp.array([1.0, -2.0, 0.5], jnp.float32)}
@@ -50,13 +65,43 @@ def round_data(longest_round: int = 6, rate: float | None = None) -> RoundData:
     return RoundData(ARRAYS, order, chosen, longest_round, jax.random.key(0))
 
 
-@dataclasses.dataclass(frozen=True)
-class Round:
-    id: int
-    worker: int = 0
-    shard: int = 0
-    first_step: int = 0
-    steps: int = 3
+def stretch(id: int, worker: int = 0, shard: int = 0, first_step: int = 0, steps: int = 3) -> Stretch:
+    return Stretch(id, worker, shard, first_step, steps)
+
+
+class Workers:
+    """Workers that hand their inner states on from each training to the next."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer, self.values = trainer, Values()
+        self.inner: dict[int, Value] = {}
+
+    def submit(self, round: Stretch, params: Any) -> Training:
+        training = self.trainer.training(
+            self.values, round, self.values.known("params", params), self.inner.get(round.worker)
+        )
+        self.inner[round.worker] = self.values.lazy("inner", operator.itemgetter(1), training)
+        self.trainer.submit(training)
+        return training
+
+
+def result_of(training: Training) -> RoundResult:
+    return training.get()[0]
+
+
+def moved(start: Any, result: RoundResult) -> np.ndarray:
+    """The pseudo-gradient of a round."""
+    return np.asarray(pseudo_gradient(start, result.params)["x"])
+
+
+def learned(training: Training) -> np.ndarray:
+    """Pseudo-gradient and loss of a training."""
+    return np.append(moved(training.start.get(), result_of(training)), result_of(training).loss)
+
+
+def offers(*trees: Any) -> list[OfferMade]:
+    """Offers that are sent as they are."""
+    return [OfferMade(tree, jnp.isfinite(tree["x"]).all(), (), ()) for tree in trees]
 
 
 class LoggingPrograms(Programs):

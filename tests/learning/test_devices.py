@@ -37,7 +37,7 @@ import gc, json, sys
 sys.path.insert(0, "tests/learning")
 import jax
 import jax.numpy as jnp
-from tests.learning.quadratic import ARRAYS, Round, round_data, momentum_recipe
+from tests.learning.quadratic import ARRAYS, Workers, momentum_recipe, result_of, round_data, stretch
 from simulator.learning import BatchedTrainer, Programs
 from simulator.learning.compiled_rounds import everywhere
 import dataclasses
@@ -53,15 +53,17 @@ programs = Programs(momentum_recipe(loss=lambda params, batch, key: jnp.mean(jnp
 trainer = BatchedTrainer(programs, dataclasses.replace(round_data(), arrays=everywhere(ARRAYS, devices)), 8)
 version = {"x": jax.device_put(jnp.ones(SHAPE), devices[0])}
 found = [alive()]
-tickets = [trainer.submit(Round(worker, worker, steps=1 + worker % 3), version) for worker in range(8)]
+workers = Workers(trainer)
+trainings = [workers.submit(stretch(worker, worker, steps=1 + worker % 3), version) for worker in range(8)]
 found.append(alive())
-results = [trainer.result(ticket) for ticket in tickets]
+results = [result_of(training) for training in trainings]
+states = [workers.inner[worker].get() for worker in range(8)]
 found.append(alive())
-home = {device for result in results for device in result.pseudo_gradient["x"].devices()} == {devices[0]}
-del version, results
-tickets = tickets[:1]
+home = {device for result in results for device in result.params["x"].devices()} == {devices[0]}
+del version, results, states
+trainings = trainings[:1]
 found.append(alive())
-del tickets
+del trainings
 found.append(alive())
 print(json.dumps([home, *found]))
 """
@@ -105,8 +107,8 @@ def test_a_version_is_held_once_by_all_that_pulled_it_and_freed_with_the_last(de
     home, alone, submitted, computed, one_left, none_left = on_devices(devices, VERSIONS)
     assert home
     assert alone == submitted == 1
-    # Eight pseudo-gradients and momenta, and the momentum of a worker that has not trained.
+    # Eight ends and momenta, and the momentum of a worker that has not trained.
     assert computed == 1 + 8 + 8 + 1
-    # One ticket holds the version and its pseudo-gradient; the momenta stay.
+    # One training holds the version and its end; the momenta stay.
     assert one_left == 1 + 1 + 8 + 1
     assert none_left == 8 + 1

@@ -18,11 +18,12 @@ from simulator.learning import (
     SerialTrainer,
     Server,
     Setup,
+    Training,
 )
 from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
 from simulator.simulation.simulate import Simulation, simulate
 from tests.experiments import tiny
-from tests.learning.quadratic import START, Round, momentum_recipe, round_data
+from tests.learning.quadratic import START, Workers, momentum_recipe, round_data, stretch
 
 SIZES = Sizes(params=10, inner=20, outer=30, data=1000, activations=100, evaluation=70)
 
@@ -44,11 +45,11 @@ def test_the_parts_by_hand():
     assert needs(SIZES, Layout(workers=4, lanes=1, barrier=True)).parts["results"] == 4 * 10 + 2 * 20
     together = needs(SIZES, Layout(workers=4, lanes=4)).parts
     assert (together["results"], together["4 x lane"]) == (4 * 30, 4 * 170)
+    assert needs(SIZES, Layout(workers=4, lanes=1, copies=3)).parts["versions"] == 4 * 3 * 10
+    assert needs(SIZES, Layout(workers=4, lanes=1, servers=4)).parts["server"] == (4 + 1) * (10 + 30) + 10
 
 
-@pytest.mark.parametrize(
-    "changes", [{"lanes": 2}, {"lanes": 4, "devices": 4}, {"serial": True}, {"forgetful": True}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"lanes": 2}, {"lanes": 4, "devices": 4}, {"serial": True}], ids=str)
 def test_rounds_that_are_computed_before_they_are_due_wait(changes: dict[str, Any]):
     assert needs(SIZES, Layout(**{"workers": 64, "lanes": 1} | changes)).parts["results"] == 64 * (10 + 20)
 
@@ -111,7 +112,7 @@ def test_the_estimate_of_a_lane_is_what_xla_allocates_and_not_much_more(
     setup = Setup(experiment, cache)
     programs, params = setup.programs(1), setup.start()
     state = programs.recipe.initial_state(params)
-    inputs = setup.round_data().inputs(Round(0), params, state)
+    inputs = setup.round_data().inputs(stretch(0), params, state)
     found = programs.memory(setup.arrays(), round_data().key, [inputs] * lanes)
     assert found <= lanes * setup.sizes.lane <= 2.5 * found
 
@@ -153,24 +154,24 @@ def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(m
     server = Server({"x": jnp.ones(shape)}, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7))))
     trainer = make(programs, round_data(), 2)
     version = server.params
-    tickets = [trainer.submit(Round(worker, worker=worker), server.params) for worker in range(4)]
-    assert all(ticket.params["x"] is version["x"] for ticket in tickets)
+    workers = Workers(trainer)
+    trainings: list[Training] = [workers.submit(stretch(worker, worker), version) for worker in range(4)]
+    assert all(training.start.get()["x"] is version["x"] for training in trainings)
     del version
     before = alive(shape)
     server.apply(jax.tree.map(jnp.zeros_like, server.params), staleness=0, worker=0, pulled_params=server.params)
-    assert alive(shape) == before + 1  # the new one: the tickets still hold the old one
+    assert alive(shape) == before + 1  # the new one: the trainings still hold the old one
     if make is BatchedTrainer:
         assert before == 1
-    while tickets:
-        ticket = tickets.pop()
-        trainer.result(ticket)
-        held = ticket.params["x"]
-        del ticket
+    while trainings:
+        training = trainings.pop()
+        workers.inner[training.stretch.worker].get()
+        held = training.start.get()["x"]
+        del training
         assert any(array is held for array in jax.live_arrays())
         del held
     # Left are the new version, the momentum of four workers and that of one that has not trained.
     assert alive(shape) == 1 + 4 + 1
-    assert len(trainer.inner_states) == 4
 
 
 def test_a_simulation_holds_no_more_versions_than_are_under_way(mixed_dtypes: None):
@@ -178,8 +179,8 @@ def test_a_simulation_holds_no_more_versions_than_are_under_way(mixed_dtypes: No
     changes = {"model": of_its_own, "inner": {"optimizer": "sgd"}, "outer": {"momentum": 0.0}}
     simulation = Simulation(tiny(**changes), cache=Cache())
     simulation.run()
-    assert simulation.server is not None
-    leaf = max(jax.tree.leaves(simulation.server.params), key=np.size)
+    assert simulation.learner is not None
+    leaf = max(jax.tree.leaves(simulation.learner.params()), key=np.size)
     assert START["x"].shape != leaf.shape
     # The start, which the cache keeps, the present version, the momentum of the server, and what four rounds hold.
     assert alive(leaf.shape) <= 3 + 2 * 4

@@ -6,9 +6,20 @@ import jax
 import numpy as np
 import pytest
 
-from simulator.learning import BatchedTrainer, Programs, RoundData, SerialTrainer
+from simulator.learning import BatchedTrainer, Programs, RoundData, SerialTrainer, Stretch
 from simulator.learning import round_data as module
-from tests.learning.quadratic import ARRAYS, START, Round, fetch, momentum_recipe, order, rates, round_data
+from tests.learning.quadratic import (
+    ARRAYS,
+    START,
+    Workers,
+    fetch,
+    learned,
+    momentum_recipe,
+    order,
+    rates,
+    round_data,
+    stretch,
+)
 
 TARGETS = np.asarray(ARRAYS["targets"])
 
@@ -30,12 +41,12 @@ def host_data(gather: Any, longest_round: int = 6) -> RoundData:
     return RoundData({}, order, rates, longest_round, jax.random.key(0), gather)
 
 
-def own_round(id: int, worker: int = 0, **changes: int) -> Round:
+def own_round(id: int, worker: int = 0, **changes: int) -> Stretch:
     """A round of a shard of its own, whose first address is 17 times its id."""
-    return Round(id, worker=worker, shard=id, **changes)
+    return stretch(id, worker=worker, shard=id, **changes)
 
 
-def examples_of(fed: RoundData, round: Round) -> np.ndarray:
+def examples_of(fed: RoundData, round: Stretch) -> np.ndarray:
     return fed.inputs(round, START, ()).examples
 
 
@@ -133,7 +144,13 @@ def test_an_error_of_gathering_ahead_is_raised_where_the_round_is_needed():
 
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_trainers_that_gather_learn_the_same_as_those_that_look_up(lanes: int):
-    rounds = [Round(0, 0, 0), Round(1, 1, 1, steps=6), Round(2, 0, 2, steps=1), Round(3, 2, 1, 2), Round(4, 1, 0, 3)]
+    rounds = [
+        stretch(0, 0, 0),
+        stretch(1, 1, 1, steps=6),
+        stretch(2, 0, 2, steps=1),
+        stretch(3, 2, 1, 2),
+        stretch(4, 1, 0, 3),
+    ]
     on_host = Programs(momentum_recipe(fetch=lambda arrays, examples: examples))
     on_device = Programs(momentum_recipe(fetch=fetch))
     host = Host()
@@ -143,13 +160,24 @@ def test_trainers_that_gather_learn_the_same_as_those_that_look_up(lanes: int):
         SerialTrainer(on_host, host_data(Host())),
         BatchedTrainer(on_device, round_data(), lanes),
     ):
-        tickets = [trainer.submit(each, START) for each in rounds]
-        asked = [trainer.result(tickets[index]) for index in (3, 0, 1, 2, 4)]
-        results.append([np.append(result.pseudo_gradient["x"], result.loss) for result in asked])
+        workers = Workers(trainer)
+        trainings = [workers.submit(each, START) for each in rounds]
+        results.append([learned(trainings[index]) for index in (3, 0, 1, 2, 4)])
     # The first announcements of two workers with two rounds have been replaced.
     assert sorted(where for where, _ in host.gathered) == ["ahead"] * 5 + ["now"] * 2
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
     np.testing.assert_allclose(results[0], results[2], rtol=1e-5)
+
+
+def test_stretches_of_a_round_are_told_apart():
+    host = Host()
+    fed = host_data(host)
+    later = own_round(1)._replace(first_step=3, before=3)
+    fed.announce(own_round(1))
+    fed.forget(later)
+    np.testing.assert_array_equal(examples_of(fed, later)[:3], TARGETS[order(1, 3, 3)])
+    np.testing.assert_array_equal(examples_of(fed, own_round(1))[:3], TARGETS[order(1, 0, 3)])
+    assert sorted(host.gathered) == [("ahead", 17), ("now", 23)]
 
 
 def test_a_round_that_will_not_be_run_makes_room_for_another(monkeypatch: pytest.MonkeyPatch):

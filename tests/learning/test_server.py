@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.experiment.schema.outer import NesterovOuter, SGDOuter
-from simulator.learning import Evaluator, OuterPrograms, Server, build_outer
-from simulator.learning.round import RoundResult
+from simulator.learning import Evaluator, OfferInfo, Offers, OuterPrograms, Server, build_outer
 from simulator.learning.server import batch_sizes
-from tests.learning.quadratic import ARRAYS, START, fetch, loss
+from tests.learning.quadratic import ARRAYS, START, fetch, loss, offers
 
 NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
 
 
-def server(outer: Any = NESTEROV) -> Server:
-    return Server(START, OuterPrograms(build_outer(outer)))
+SGD = SGDOuter(optimizer="sgd", learning_rate=1.0)
+
+
+def server(outer: Any = NESTEROV, **settings: Any) -> Server:
+    return Server(START, OuterPrograms(build_outer(outer)), **settings)
 
 
 def gradient(*values: float) -> Any:
@@ -29,8 +31,15 @@ def apply(to: Server, pseudo_gradient: Any, staleness: int = 0, pulled_params: A
     to.apply(pseudo_gradient, staleness=staleness, worker=0, pulled_params=pulled_params)
 
 
-def results(gradients):
-    return [RoundResult(each, jnp.float32(0), jnp.bool_(True)) for each in gradients]
+def infos(count: int, steps: tuple[int, ...] = (), staleness: tuple[int, ...] = ()) -> list[OfferInfo]:
+    return [
+        OfferInfo(worker, staleness[worker] if staleness else 0, steps[worker] if steps else 5)
+        for worker in range(count)
+    ]
+
+
+def meet(at: Server, *gradients: Any, starts: Any = None, **facts: Any) -> bool:
+    return bool(at.meet(offers(*gradients), infos(len(gradients), **facts), starts))
 
 
 def test_arrivals_step_one_after_another_by_hand():
@@ -55,7 +64,7 @@ def test_a_synchronous_round_is_one_step_on_the_mean():
     together, once, in_turn = server(), server(), server()
     gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
     for _ in range(2):  # the second with momentum
-        together.apply_mean(results(gradients))
+        assert meet(together, *gradients)
         apply(once, gradient(2, 1, 4))
         for each in gradients:
             apply(in_turn, each)
@@ -66,14 +75,14 @@ def test_a_synchronous_round_is_one_step_on_the_mean():
 def test_the_mean_does_not_depend_on_the_order():
     gradients = [gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2)]
     forward, backward = server(), server()
-    forward.apply_mean(results(gradients))
-    backward.apply_mean(results(gradients[::-1]))
+    meet(forward, *gradients)
+    meet(backward, *gradients[::-1])
     np.testing.assert_allclose(forward.params["x"], backward.params["x"], rtol=1e-6)
 
 
 def test_the_mean_of_one_is_itself():
     one, other = server(), server()
-    one.apply_mean(results([gradient(4, 0, 8)]))
+    meet(one, gradient(4, 0, 8))
     apply(other, gradient(4, 0, 8))
     np.testing.assert_array_equal(one.params["x"], other.params["x"])
 
@@ -87,8 +96,109 @@ def test_a_synchronous_round_is_never_stale_nor_compensated():
     )
     one = server(outer)
     for _ in range(2):
-        one.apply_mean(results([gradient(4, 0, 8), gradient(0, 4, 0)]))
+        meet(one, gradient(4, 0, 8), gradient(0, 4, 0), staleness=(0, 3))
     np.testing.assert_allclose(one.params["x"], [1 - 4, -2 - 4, 0.5 - 8], rtol=1e-6)
+
+
+# Other aggregations than the mean.
+
+
+def test_offers_can_be_weighted_by_their_local_steps():
+    one = server(SGD, aggregation="weighted")
+    assert meet(one, gradient(4, 0, 8), gradient(0, 4, 0), steps=(1, 3))
+    np.testing.assert_array_equal(one.params["x"], [1 - 1, -2 - 3, 0.5 - 2])  # (4 + 0, 0 + 12, 8 + 0) / 4
+
+
+def test_weights_of_offers_that_are_left_out_do_not_count():
+    one = server(SGD, aggregation="weighted")
+    assert meet(one, gradient(4, 0, 8), gradient(np.nan, 4, 0), gradient(0, 4, 0), steps=(1, 100, 3))
+    np.testing.assert_array_equal(one.params["x"], [1 - 1, -2 - 3, 0.5 - 2])
+
+
+def test_weights_that_are_all_alike_are_the_mean():
+    weighted, mean = server(aggregation="weighted"), server()
+    for each in (weighted, mean):
+        meet(each, gradient(4, 0, 8), gradient(0, 4, 2), gradient(2, -1, 2), steps=(7, 7, 7))
+    np.testing.assert_allclose(weighted.params["x"], mean.params["x"], rtol=1e-6)
+
+
+def test_offers_can_each_be_a_step_in_order():
+    folding, in_turn = server(aggregation="fold"), server()
+    gradients = [gradient(4, 0, 8), gradient(0, 4, 2)]
+    assert meet(folding, *gradients)
+    for each in gradients:
+        apply(in_turn, each)
+    np.testing.assert_array_equal(folding.params["x"], in_turn.params["x"])
+    backwards = server(aggregation="fold")
+    meet(backwards, *gradients[::-1])
+    assert not np.allclose(backwards.params["x"], folding.params["x"])
+
+
+def test_a_fold_tells_the_staleness_of_each_offer_and_where_it_began():
+    outer = SGDOuter(optimizer="sgd", learning_rate=1.0, staleness={"kind": "polynomial"}, delay_compensation=0.5)
+    one = server(outer, aggregation="fold")
+    # 4 + 0.5 * 16 * (1 - 0.75) = 6, weighted with (1 + 3)^-0.5; then 2 + 0.5 * 4 * (-2 - (-2.5)) = 3.
+    meet(
+        one,
+        gradient(4, 0, 0),
+        gradient(0, 2, 0),
+        staleness=(3, 0),
+        starts=[gradient(0.75, 0, 0), gradient(0, -2.5, 0)],
+    )
+    np.testing.assert_allclose(one.params["x"], [1 - 3, -2 - 3, 0.5], rtol=1e-6)
+
+
+def test_a_fold_leaves_out_what_is_not_finite_and_has_stepped_if_one_is():
+    one = server(SGD, aggregation="fold")
+    assert meet(one, gradient(np.inf, 0, 0), gradient(0, 4, 0))
+    np.testing.assert_array_equal(one.params["x"], [1, -2 - 4, 0.5])
+    assert not meet(one, gradient(np.inf, 0, 0), gradient(0, np.nan, 0))
+
+
+class Largest:
+    """Takes the offer of the most steps of those that are finite, and counts what it has seen."""
+
+    def init(self, params: Any) -> Any:
+        return jnp.zeros((), jnp.int32)
+
+    def update(self, offers: Offers, state: Any) -> tuple[Any, Any]:
+        chosen = jnp.argmax(jnp.where(offers.finite, offers.steps, -1))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *offers.trees)
+        scale = 1 + offers.worker[chosen] + offers.staleness[chosen]
+        return jax.tree.map(lambda leaf: leaf[chosen] * scale.astype(leaf.dtype), stacked), state + len(offers.trees)
+
+
+def test_an_aggregation_of_ones_own_is_told_of_each_offer_and_keeps_a_state():
+    one = server(SGD, aggregation=Largest())
+    gradients = gradient(4, 0, 8), gradient(0, 1, 0), gradient(np.nan, 0, 0)
+    for _ in range(2):  # worker 1 with staleness 2: 4 times what it offers
+        meet(one, *gradients, steps=(1, 3, 9), staleness=(0, 2, 0))
+    np.testing.assert_array_equal(one.params["x"], [1, -2 - 2 * 4, 0.5])
+    assert int(one.aggregation) == 6
+
+
+def test_an_outer_optimizer_is_told_the_mean_of_where_the_offers_began_if_it_is_known():
+    # lambda 0.5: g = (4 + 0) / 2 = 2; 2 + 0.5 * 4 * (1 - mean of 0.5 and 0) = 3.5
+    one = server(SGDOuter(optimizer="sgd", learning_rate=1.0, delay_compensation=0.5))
+    meet(one, gradient(4, 0, 0), gradient(0, 0, 0), starts=[gradient(0.5, 0, 0), gradient(0, 0, 0)])
+    np.testing.assert_allclose(one.params["x"], [1 - 3.5, -2, 0.5], rtol=1e-6)
+
+
+def test_where_an_offer_began_that_is_left_out_does_not_count():
+    one = server(SGDOuter(optimizer="sgd", learning_rate=1.0, delay_compensation=0.5))
+    meet(one, gradient(2, 0, 0), gradient(np.nan, 0, 0), starts=[gradient(0.25, 0, 0), gradient(9, 9, 9)])
+    np.testing.assert_allclose(one.params["x"], [1 - 3.5, -2, 0.5], rtol=1e-6)  # 2 + 0.5 * 4 * 0.75
+
+
+def test_without_outer_steps_the_aggregate_takes_the_parameters_place():
+    one = server(steps=False)
+    assert meet(one, gradient(4, 0, 8), gradient(0, 4, 2))
+    np.testing.assert_array_equal(one.params["x"], [2, 2, 5])
+    assert one.state == ()
+    assert not meet(one, gradient(np.nan, 0, 0))
+
+
+# What an optimizer is told.
 
 
 def test_the_optimizer_is_told_the_staleness_and_what_was_pulled():
@@ -127,7 +237,7 @@ def test_servers_share_programs_and_not_momentum():
     for staleness in range(3):
         apply(one, gradient(1, 1, 1), staleness)
     apply(other, gradient(1, 1, 1))
-    other.apply_mean(results([gradient(2, 2, 2), gradient(0, 0, 0)]))
+    meet(other, gradient(2, 2, 2), gradient(0, 0, 0))
     # m = 1, 1.5, 1.75 for the one; 1, 1.5 for the other
     np.testing.assert_array_equal(one.params["x"], START["x"] - 0.5 * 4.25)
     np.testing.assert_array_equal(other.params["x"], START["x"] - 0.5 * 2.5)

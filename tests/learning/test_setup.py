@@ -16,6 +16,7 @@ from simulator.experiment.schema.experiment import TransformerModel
 from simulator.host.errors import SettingError
 from simulator.learning import BatchedTrainer, Cache, ModelError, SerialTrainer, Setup, pretraining
 from simulator.learning.model import context_of, transformer_config
+from tests.learning.quadratic import Workers, result_of, stretch
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -54,15 +55,6 @@ tiny = functools.partial(experiment_of, TINY)
 toy = functools.partial(experiment_of, TOY)  # compiles faster
 
 
-@dataclasses.dataclass(frozen=True)
-class Round:
-    id: int = 0
-    worker: int = 0
-    shard: int = 0
-    first_step: int = 0
-    steps: int = 4
-
-
 @pytest.fixture(scope="module")
 def shared() -> Cache:
     return Cache()
@@ -98,8 +90,9 @@ def test_pretraining_is_done_once_for_variants_that_share_it(shared: Cache):
     start = Setup(tiny(), shared).start(progress)
     assert [done[:2] for done in told] == [(5, 5)]
     for changes in VARIANTS:
-        assert Setup(tiny(**changes), shared).start(progress) is start
-        assert Setup(tiny(**changes), shared).server(progress).params is start
+        setup = Setup(tiny(**changes), shared)
+        assert setup.start(progress) is start
+        assert setup.exchanges.server(-1, setup.exchanges.fragments.take(start, 0)).params is start
     assert len(told) == 1
 
 
@@ -193,9 +186,9 @@ def test_variants_and_seeds_share_the_compiled_rounds(shared: Cache):
         assert Setup(tiny(**changes), shared).programs() is programs
     for seed, outer in ((0, {"optimizer": "sgd"}), (1, {"optimizer": "nesterov"})):
         experiment = tiny(seed=seed, outer=outer)
-        trainer = Setup(experiment, shared).trainer("serial")
+        workers = Workers(Setup(experiment, shared).trainer("serial"))
         for steps in (4, 1, 3):
-            trainer.submit(Round(steps=steps), Setup(experiment, shared).start())
+            workers.submit(stretch(0, steps=steps), Setup(experiment, shared).start())
     assert programs.compilations == 1
 
 
@@ -248,13 +241,14 @@ def test_serial_and_batched_trainers_agree_on_the_model(shared: Cache):
     serial, batched = Setup(experiment, shared).trainer("serial"), Setup(experiment, shared).trainer("batched")
     assert isinstance(serial, SerialTrainer)
     assert isinstance(batched, BatchedTrainer)
-    rounds = [Round(0, worker=0, shard=0, steps=4), Round(1, worker=1, shard=1, steps=2)]
+    rounds = [stretch(0, worker=0, shard=0, steps=4), stretch(1, worker=1, shard=1, steps=2)]
     outcomes = []
     for trainer in (serial, batched):
-        tickets = [trainer.submit(round, start) for round in rounds]
-        outcomes.append([trainer.result(ticket) for ticket in tickets])
+        workers = Workers(trainer)
+        trainings = [workers.submit(round, start) for round in rounds]
+        outcomes.append([result_of(training) for training in trainings])
     assert_close(outcomes[0], outcomes[1])
-    assert largest_difference(outcomes[0][0].pseudo_gradient, outcomes[0][1].pseudo_gradient) > 1e-3
+    assert largest_difference(outcomes[0][0].params, outcomes[0][1].params) > 1e-3
 
 
 def test_a_seed_changes_the_keys_and_the_order_of_the_data(shared: Cache):

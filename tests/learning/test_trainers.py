@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import logging
 from typing import Any
@@ -15,11 +14,24 @@ from simulator.learning import (
     Programs,
     SerialTrainer,
     Server,
+    Stretch,
     Trainer,
+    Training,
     compiled_rounds,
 )
 from simulator.learning.lane_schedule import Segment, plan
-from tests.learning.quadratic import ARRAYS, START, LoggingPrograms, Round, momentum_recipe, round_data
+from tests.learning.quadratic import (
+    ARRAYS,
+    START,
+    LoggingPrograms,
+    Workers,
+    learned,
+    momentum_recipe,
+    moved,
+    result_of,
+    round_data,
+    stretch,
+)
 
 
 def shifted(amount: float) -> Any:
@@ -28,12 +40,12 @@ def shifted(amount: float) -> Any:
 
 # (round, start): three workers, worker 0 three times, mixed lengths, shards that move on.
 ROUNDS = [
-    (Round(0, worker=0, shard=0, steps=6), shifted(0.0)),
-    (Round(1, worker=1, shard=1, steps=2), shifted(1.0)),
-    (Round(2, worker=0, shard=2, steps=1), shifted(2.0)),
-    (Round(3, worker=2, shard=1, first_step=2, steps=5), shifted(-1.0)),
-    (Round(4, worker=0, shard=0, first_step=6, steps=4), shifted(0.5)),
-    (Round(5, worker=1, shard=2, first_step=1, steps=3), shifted(0.0)),
+    (stretch(0, worker=0, shard=0, steps=6), shifted(0.0)),
+    (stretch(1, worker=1, shard=1, steps=2), shifted(1.0)),
+    (stretch(2, worker=0, shard=2, steps=1), shifted(2.0)),
+    (stretch(3, worker=2, shard=1, first_step=2, steps=5), shifted(-1.0)),
+    (stretch(4, worker=0, shard=0, first_step=6, steps=4), shifted(0.5)),
+    (stretch(5, worker=1, shard=2, first_step=1, steps=3), shifted(0.0)),
 ]
 
 
@@ -47,16 +59,20 @@ def serially(keep_state: bool) -> list[np.ndarray]:
     return train(SerialTrainer(shared_programs(keep_state), round_data()), ROUNDS, [])
 
 
-def train(trainer: Trainer, rounds: list[tuple[Round, Any]], asked: list[int]) -> list[np.ndarray]:
+def submitted(trainer: Trainer, rounds: list[tuple[Stretch, Any]]) -> list[Training]:
+    workers = Workers(trainer)
+    return [workers.submit(*each) for each in rounds]
+
+
+def train(trainer: Trainer, rounds: list[tuple[Stretch, Any]], asked: list[int]) -> list[np.ndarray]:
     """Submits all, then asks in the given order; returns pseudo-gradients and losses in the order of the rounds."""
-    tickets = [trainer.submit(round, params) for round, params in rounds]
+    trainings = submitted(trainer, rounds)
     for index in asked:
-        trainer.result(tickets[index])
-    results = [trainer.result(ticket) for ticket in tickets]
-    return [np.append(result.pseudo_gradient["x"], result.loss) for result in results]
+        trainings[index].get()
+    return [learned(training) for training in trainings]
 
 
-def one_after_another(rounds: list[tuple[Round, Any]], recipe: Any) -> list[np.ndarray]:
+def one_after_another(rounds: list[tuple[Stretch, Any]], recipe: Any) -> list[np.ndarray]:
     """Every worker's rounds by themselves, with its state handed from each to the next."""
     programs = Programs(recipe)
     outcomes = []
@@ -66,7 +82,7 @@ def one_after_another(rounds: list[tuple[Round, Any]], recipe: Any) -> list[np.n
         [(result, states[round.worker])] = programs.run(
             ARRAYS, round_data().key, [round_data().inputs(round, params, state)]
         )
-        outcomes.append(np.append(result.pseudo_gradient["x"], result.loss))
+        outcomes.append(np.append(moved(params, result), result.loss))
     return outcomes
 
 
@@ -90,11 +106,11 @@ def test_batched_and_serial_agree(lanes: int, keep_state: bool, asked: list[int]
 def test_batched_and_serial_agree_when_rounds_come_between_results():
     outcomes = []
     for trainer in (SerialTrainer(shared_programs(), round_data()), BatchedTrainer(shared_programs(), round_data(), 4)):
-        first = [trainer.submit(round, params) for round, params in ROUNDS[:2]]
-        trainer.result(first[1])
-        second = [trainer.submit(round, params) for round, params in ROUNDS[2:]]
-        results = [trainer.result(ticket) for ticket in (*first, *second)]
-        outcomes.append([np.asarray(result.pseudo_gradient["x"]) for result in results])
+        workers = Workers(trainer)
+        first = [workers.submit(*each) for each in ROUNDS[:2]]
+        first[1].get()
+        second = [workers.submit(*each) for each in ROUNDS[2:]]
+        outcomes.append([learned(training) for training in (*first, *second)])
     np.testing.assert_allclose(outcomes[1], outcomes[0], rtol=1e-5, atol=1e-6)
 
 
@@ -103,24 +119,22 @@ def test_batched_and_serial_agree_when_rounds_come_between_results():
 
 def test_nothing_is_computed_before_a_result_is_asked_for_and_then_what_is_pending_beside_it():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, round_data(), 4)
-    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
+    trainings = submitted(BatchedTrainer(programs, round_data(), 4), ROUNDS)
     assert programs.calls == []
-    assert all(ticket.result is None for ticket in tickets)
-    trainer.result(tickets[1])
+    assert not any(training.is_known for training in trainings)
+    trainings[1].get()
     assert programs.calls == [[2, 5]]  # three workers are ready: two fit a power of two, and 5 steps are closer than 6
-    for ticket in tickets:
-        assert trainer.result(ticket) is ticket.result
+    for training in trainings:
+        assert training.get() is training.get()
     assert programs.calls == [[2, 5], [6, 3], [1], [4]]
 
 
 def test_a_round_is_asked_for_through_the_earlier_ones_of_its_worker():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, round_data(), 1)
-    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
-    trainer.result(tickets[4])
+    trainings = submitted(BatchedTrainer(programs, round_data(), 1), ROUNDS)
+    trainings[4].get()
     assert programs.calls == [[6], [1], [4]]
-    assert [ticket.result is None for ticket in tickets] == [False, True, False, True, False, True]
+    assert [training.is_known for training in trainings] == [True, False, True, False, True, False]
 
 
 def test_rounds_that_nobody_asks_for_are_not_computed():
@@ -130,22 +144,21 @@ def test_rounds_that_nobody_asks_for_are_not_computed():
         jax.debug.callback(lambda: executed.append(1))
         return 0.5 * jnp.sum(jnp.square(params["x"]))
 
-    trainer = BatchedTrainer(Programs(momentum_recipe(loss=counting)), round_data(), 1)
-    for round, params in ROUNDS[1:]:
-        trainer.submit(round, params)
-    asked = trainer.submit(Round(9, worker=9, shard=0, steps=6), START)
-    trainer.result(asked)
-    jax.block_until_ready(trainer.result(asked))
+    workers = Workers(BatchedTrainer(Programs(momentum_recipe(loss=counting)), round_data(), 1))
+    for each in ROUNDS[1:]:
+        workers.submit(*each)
+    asked = workers.submit(stretch(9, worker=9, shard=0, steps=6), START)
+    asked.get()
+    jax.block_until_ready(asked.get())
     jax.effects_barrier()
     assert len(executed) == ROUNDS[0][0].steps
 
 
 def test_the_serial_trainer_computes_at_once():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = SerialTrainer(programs, round_data())
-    tickets = [trainer.submit(round, params) for round, params in ROUNDS]
+    trainings = submitted(SerialTrainer(programs, round_data()), ROUNDS)
     assert programs.calls == [[6], [2], [1], [5], [4], [3]]
-    trainer.result(tickets[0])
+    trainings[0].get()
     assert len(programs.calls) == 6
 
 
@@ -161,10 +174,10 @@ def test_the_serial_trainer_computes_at_once():
 )
 def test_programs_hold_a_power_of_two_of_rounds_of_similar_length(lanes: int, calls: list[list[int]]):
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, round_data(), lanes)
     steps = [2, 6, 1, 5, 3, 6, 4]
-    for ticket in [trainer.submit(Round(worker, worker, steps=steps[worker]), START) for worker in range(7)]:
-        trainer.result(ticket)
+    rounds = [(stretch(worker, worker, steps=steps[worker]), START) for worker in range(7)]
+    for training in submitted(BatchedTrainer(programs, round_data(), lanes), rounds):
+        training.get()
     assert programs.calls == calls
 
 
@@ -179,17 +192,16 @@ def test_lanes_bound_what_is_compiled_where_starting_a_step_costs_much(monkeypat
     monkeypatch.setattr(compiled_rounds, "plan", noted)
     for lanes, widest in ((6, 4), (8, 8)):
         trainer = BatchedTrainer(Programs(momentum_recipe()), round_data(), lanes, overhead=20.0)
-        for ticket in [trainer.submit(Round(worker, worker), START) for worker in range(6)]:
-            trainer.result(ticket)
+        for training in submitted(trainer, [(stretch(worker, worker), START) for worker in range(6)]):
+            training.get()
         assert max(widths) == widest
         widths.clear()
 
 
 def test_rounds_of_the_same_worker_are_never_side_by_side():
     programs = LoggingPrograms(momentum_recipe())
-    trainer = BatchedTrainer(programs, round_data(), 8)
-    tickets = [trainer.submit(Round(index, worker=0, steps=index + 1), START) for index in range(3)]
-    trainer.result(tickets[2])
+    rounds = [(stretch(index, worker=0, steps=index + 1), START) for index in range(3)]
+    submitted(BatchedTrainer(programs, round_data(), 8), rounds)[2].get()
     assert programs.calls == [[1], [2], [3]]
 
 
@@ -201,9 +213,9 @@ def groups(trainer: Trainer, seed: int) -> None:
     random = np.random.default_rng(seed)
     for size in range(1, 8):
         steps = random.integers(1, 7, size)
-        tickets = [trainer.submit(Round(100 * size + w, w, steps=int(steps[w])), START) for w in range(size)]
-        for ticket in tickets:
-            trainer.result(ticket)
+        rounds = [(stretch(100 * size + w, w, steps=int(steps[w])), START) for w in range(size)]
+        for training in submitted(trainer, rounds):
+            training.get()
 
 
 @pytest.mark.parametrize(("lanes", "programs_needed"), [(1, 1), (4, 3), (6, 3)])
@@ -227,20 +239,19 @@ def test_a_compilation_would_be_logged(caplog: pytest.LogCaptureFixture):
     assert any("Compiling" in record.message for record in caplog.records)
 
 
-# What a ticket holds.
+# Values that trainings hold.
 
 
 def test_what_a_pending_round_pulled_outlives_later_updates_of_the_server():
     server = Server(START, OuterPrograms(optax.with_extra_args_support(optax.sgd(0.7, momentum=0.9, nesterov=True))))
     trainer = BatchedTrainer(shared_programs(), round_data(), 2)
-    pending = trainer.submit(ROUNDS[0][0], server.params)
+    pending = Workers(trainer).submit(ROUNDS[0][0], server.params)
     expected = one_after_another([(ROUNDS[0][0], START)], momentum_recipe())[0]
     for amount in (1.0, 2.0, 3.0):
         server.apply(shifted(amount), staleness=0, worker=1, pulled_params=server.params)
     assert not np.allclose(server.params["x"], START["x"], atol=0.5)
-    result = trainer.result(pending)
-    np.testing.assert_allclose(np.append(result.pseudo_gradient["x"], result.loss), expected, rtol=1e-5)
-    np.testing.assert_array_equal(pending.params["x"], START["x"])
+    np.testing.assert_allclose(learned(pending), expected, rtol=1e-5)
+    np.testing.assert_array_equal(pending.start.get()["x"], START["x"])
 
 
 def test_no_lanes_are_refused():
@@ -254,56 +265,54 @@ def test_lanes_that_cannot_fill_the_devices_are_refused():
         BatchedTrainer(programs, round_data(), 1)
 
 
+# Trainings that nobody needs.
+
+
 @pytest.mark.parametrize("kind", ["serial", "batched"])
-def test_a_round_that_is_dropped_leaves_no_mark(kind: str):
-    trainer, alone = make_trainer(kind), make_trainer("serial")
-    lost, other = (trainer.submit(*each) for each in ROUNDS[:2])
-    trainer.result(other)  # beside which the batched trainer computes what is lost
+def test_a_training_that_is_dropped_leaves_no_mark(kind: str):
+    trainer = make_trainer(kind)
+    workers = Workers(trainer)
+    lost, other = (workers.submit(*each) for each in ROUNDS[:2])
+    other.get()  # beside which the batched trainer computes what is lost
     trainer.drop(lost)
-    found = trainer.result(trainer.submit(*ROUNDS[2]))
-    np.testing.assert_allclose(
-        found.pseudo_gradient["x"], alone.result(alone.submit(*ROUNDS[2])).pseudo_gradient["x"], rtol=1e-5
-    )
+    del workers.inner[0]  # as before what is lost
+    [alone] = train(make_trainer("serial"), ROUNDS[2:3], [])
+    np.testing.assert_allclose(learned(workers.submit(*ROUNDS[2])), alone, rtol=1e-5)
 
 
-def test_a_round_that_is_dropped_before_anyone_asks_is_never_computed():
-    trainer = make_trainer("batched")
-    lost, other = (trainer.submit(*each) for each in ROUNDS[:2])
+def test_a_training_that_is_dropped_before_anyone_asks_is_never_computed():
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = BatchedTrainer(programs, round_data(), 4)
+    lost, other = submitted(trainer, ROUNDS[:2])
     trainer.drop(lost)
-    trainer.result(other)
-    assert lost.result is None
+    other.get()
+    assert not lost.is_known
+    assert programs.calls == [[2]]
 
 
 @pytest.mark.parametrize("kind", ["serial", "batched"])
-def test_a_round_that_is_shortened_is_as_if_it_had_been_so_from_the_start(kind: str):
-    trainer, short = make_trainer(kind), make_trainer("serial")
-    first = trainer.submit(*ROUNDS[0])
-    second = trainer.submit(*ROUNDS[1])
-    trainer.result(second)
-    trainer.shorten(first, dataclasses.replace(ROUNDS[0][0], steps=4))
-    expected = short.submit(dataclasses.replace(ROUNDS[0][0], steps=4), ROUNDS[0][1])
-    one, other = (each.submit(*ROUNDS[2]) for each in (trainer, short))
-    for mine, its in ((first, expected), (one, other)):
-        found, right = trainer.result(mine), short.result(its)
-        np.testing.assert_allclose(found.pseudo_gradient["x"], right.pseudo_gradient["x"], rtol=1e-5)
+def test_a_training_that_is_replaced_by_a_shorter_one_is_as_if_it_had_been_so_from_the_start(kind: str):
+    trainer = make_trainer(kind)
+    workers, short = Workers(trainer), (ROUNDS[0][0]._replace(steps=4), ROUNDS[0][1])
+    long, other = (workers.submit(*each) for each in ROUNDS[:2])
+    other.get()
+    trainer.drop(long)
+    del workers.inner[0]
+    found = [learned(workers.submit(*each)) for each in (short, ROUNDS[2])]
+    np.testing.assert_allclose(found, train(make_trainer("serial"), [short, ROUNDS[2]], []), rtol=1e-5)
+    assert not np.allclose(found[0], learned(long), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["serial", "batched"])
-def test_a_worker_that_forgets_begins_anew_and_what_it_had_done_counts(kind: str):
-    trainer, fresh = make_trainer(kind), make_trainer("serial")
-    done = trainer.submit(*ROUNDS[0])
-    trainer.forget(0)  # its round has arrived and is not yet processed
-    after = trainer.submit(*ROUNDS[2])
-    expected = [fresh.result(fresh.submit(*ROUNDS[0]))]
-    fresh.forget(0)
-    expected.append(fresh.result(fresh.submit(*ROUNDS[2])))
-    other = make_trainer("serial")
-    np.testing.assert_array_equal(expected[1].loss, other.result(other.submit(*ROUNDS[2])).loss)
-    for ticket, right in zip((after, done), expected[::-1], strict=True):
-        np.testing.assert_allclose(trainer.result(ticket).pseudo_gradient["x"], right.pseudo_gradient["x"], rtol=1e-5)
-    state = jax.tree.leaves(trainer.inner_states[0])
-    for leaf, its in zip(state, jax.tree.leaves(fresh.inner_states[0]), strict=True):
-        np.testing.assert_allclose(leaf, its, rtol=1e-5)
+def test_a_worker_without_its_inner_state_begins_anew_and_what_it_had_done_counts(kind: str):
+    workers = Workers(make_trainer(kind))
+    done = workers.submit(*ROUNDS[0])
+    del workers.inner[0]
+    after = workers.submit(*ROUNDS[2])
+    found = [learned(training) for training in (after, done)]
+    expected = [train(make_trainer("serial"), [each], [])[0] for each in (ROUNDS[2], ROUNDS[0])]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not np.allclose(found[0], serially(keep_state=True)[2], rtol=1e-3)
 
 
 def make_trainer(kind: str) -> Trainer:
@@ -311,18 +320,48 @@ def make_trainer(kind: str) -> Trainer:
     return SerialTrainer(programs, round_data()) if kind == "serial" else BatchedTrainer(programs, round_data(), 4)
 
 
-def test_a_shortened_round_keeps_its_place_as_after_a_resumption():
+def test_trainings_wait_in_the_order_of_their_rounds_however_they_were_submitted():
     calls = []
-    for resumed in (False, True):
+    for order in ((0, 1, 2, 3), (2, 3, 1, 0)):
         programs = LoggingPrograms(momentum_recipe())
-        trainer: Trainer = BatchedTrainer(programs, round_data(), 2)
-        tickets = [trainer.submit(Round(number, worker=number, steps=5), START) for number in range(4)]
-        trainer.shorten(tickets[1], Round(1, worker=1, steps=4))
-        if resumed:
-            trainer = BatchedTrainer(programs, round_data(), 2)
-            trainer.resume({}, tickets)
-        trainer.shorten(tickets[0], Round(0, worker=0, steps=4))
+        rounds = [(stretch(number, worker=number, steps=5 - number % 2), START) for number in order]
+        trainings = dict(zip(order, submitted(BatchedTrainer(programs, round_data(), 2), rounds), strict=True))
         for number in (2, 1):
-            trainer.result(tickets[number])
+            trainings[number].get()
+        assert [number for number in range(4) if trainings[number].is_known] == [0, 1, 2, 3]
         calls.append(programs.calls)
     assert calls == [[[5, 5], [4, 4]]] * 2
+
+
+def test_a_workers_stretches_of_one_round_are_computed_in_their_order():
+    programs = LoggingPrograms(momentum_recipe())
+    trainer = BatchedTrainer(programs, round_data(), 2)
+    workers = Workers(trainer)
+    whole = stretch(0, steps=6)
+    first, second = whole._replace(steps=2), whole._replace(first_step=2, steps=4, before=2)
+    one = workers.submit(first, START)
+    end = workers.values.lazy("params", lambda trained: trained[0].params, one)
+    two = trainer.training(workers.values, second, end, workers.inner[0])
+    trainer.submit(two)
+    np.testing.assert_allclose(result_of(two).params["x"], START["x"] - serially_alone(whole), rtol=1e-5)
+    assert programs.calls == [[2], [4]]
+
+
+def serially_alone(round: Stretch) -> np.ndarray:
+    return train(make_trainer("serial"), [(round, START)], [])[0][:-1]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_what_a_training_begins_with_may_come_of_another_workers_pending_one(lanes: int):
+    programs = LoggingPrograms(momentum_recipe())
+    workers = Workers(BatchedTrainer(programs, round_data(), lanes))
+    one, other = stretch(0, worker=0), stretch(1, worker=1)
+    first = workers.submit(one, START)
+    copied = workers.values.lazy("params", lambda trained: trained[0].params, first)
+    second = workers.trainer.training(workers.values, other, copied, None)
+    workers.trainer.submit(second)
+    third = workers.submit(stretch(2, worker=2), START)
+    end = START["x"] - serially_alone(one)
+    np.testing.assert_allclose(learned(second), train(make_trainer("serial"), [(other, {"x": end})], [])[0], rtol=1e-5)
+    assert programs.calls == {1: [[3], [3]]}.get(lanes, [[3, 3], [3]])
+    assert third.is_known == (lanes > 1)

@@ -270,6 +270,9 @@ class Experiment(Section):
     )
     synchronization: Synchronization = Field(description="which workers restart together, and when")
     outer: Outer = Field(description="what the server does with the pseudo-gradients that arrive")
+    method: dict[str, Any] = Field(
+        {}, description="what fills the sections below, each of which may be given beside it", examples=["diloco"]
+    )
     schedule: OfferSchedule = Field(
         OfferSchedule(), description="when a worker offers, and when it accepts what it is answered"
     )

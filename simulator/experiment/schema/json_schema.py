@@ -1,17 +1,29 @@
 """The file format as a JSON Schema, by which editors complete keys, show descriptions and underline mistakes."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.experiment.methods import methods, settings_model, settings_said, without_markup
 from simulator.experiment.reference import Reference
 from simulator.experiment.registry import SLOTS
+from simulator.experiment.schema.exchanges import NamedAggregation, NamedCompression, NamedMerge, NamedView
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
 from simulator.experiment.sweep import Search
 
+_NAMED = (
+    NamedSynchronization,
+    NamedSteps,
+    NamedShards,
+    NamedCompression,
+    NamedAggregation,
+    NamedView,
+    NamedMerge,
+)
 _STANDARD = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 _SETTING = {
     "type": "object",
@@ -31,6 +43,12 @@ _EXTENDS = {
     "type": "string",
     "description": "another experiment file, relative to this one, over which this one is laid",
     "examples": ["base.yaml"],
+}
+_PLUGINS = {
+    "type": "array",
+    "description": "Python files, relative to this one, or modules, that register names of one's own",
+    "items": {"type": "string"},
+    "examples": [["my_methods.py"]],
 }
 _PARTS = {
     "variants": {
@@ -86,6 +104,7 @@ def file_schema(*, partial: bool = True) -> dict[str, Any]:
     _add_files(definitions)
     experiment = definitions.pop("Experiment")
     settings = experiment["properties"]
+    settings["method"] = _methods(settings["method"]["description"], partial=partial)
     changes = {name: value for name, value in settings.items() if name not in ("name", "variant", "scale")}
     for name, more in (("Variant", {}), ("Scale", _PARTS)):
         definitions[name] = {
@@ -98,9 +117,31 @@ def file_schema(*, partial: bool = True) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tardigrad experiment",
         **experiment,
-        "properties": settings | {"extends": _EXTENDS, **_PARTS, "scales": _SCALES},
+        "properties": settings | {"extends": _EXTENDS, "plugins": _PLUGINS, **_PARTS, "scales": _SCALES},
         "$defs": definitions,
     }
+
+
+def _methods(description: str, *, partial: bool) -> dict[str, Any]:
+    """Returns the schema of `method`: a name, or a mapping with the settings of one."""
+    found: list[dict[str, Any]] = [{"type": "string", "enum": sorted(methods())}]
+    for name, method in sorted(methods().items()):
+        own = _clean(settings_model(method).model_json_schema())
+        text = inspect.getdoc(getattr(method, "func", method)) or "Registered by a plugin."  # or a partial's
+        text = without_markup(text)
+        said = settings_said(method)
+        for key, value in own.get("properties", {}).items():
+            value.setdefault("description", said.get(key, f"setting of {name}"))
+        found.append(
+            {
+                "type": "object",
+                "description": text.partition("\n\n")[0],
+                "properties": {"kind": {"const": name}, **own.get("properties", {})},
+                "additionalProperties": False,
+                **({} if partial else {"required": ["kind", *own.get("required", [])]}),
+            }
+        )
+    return {"description": description, "anyOf": found, "examples": ["diloco"]}
 
 
 def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
@@ -113,7 +154,7 @@ def quantity_of(schema: Mapping[str, Any]) -> Quantity | None:
 def _keep_built_in_names(definitions: dict[str, Any]) -> None:
     """Excludes built-in names from the schemas of registered policies."""
     definitions["NamedOuter"]["properties"]["optimizer"]["not"] = {"enum": list(SLOTS["outer"].built_in)}
-    for named in (NamedSynchronization, NamedSteps, NamedShards):
+    for named in _NAMED:
         definitions[named.__name__]["properties"]["kind"]["not"] = {"enum": list(SLOTS[named.section].built_in)}
 
 

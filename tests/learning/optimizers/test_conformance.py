@@ -36,19 +36,30 @@ EXTRAS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`adam` where optax's Adam is inside; it cannot run under strict dtype promotion."""
+    """An outer optimizer.
+
+    Attributes:
+      build: makes it.
+      adam: whether optax's Adam is inside; it cannot run under strict dtype promotion.
+      gossips: whether it moves towards what others began with.
+    """
 
     build: Callable[[], optax.GradientTransformation]
     adam: bool = False
+    gossips: bool = False
 
 
 def _registered(name: str) -> Case:
-    return Case(lambda: outer_optimizers()[name](learning_rate=0.5, **ARGUMENTS.get(name, {})), adam=name == "adam")
+    return _case(name, lambda: outer_optimizers()[name](learning_rate=0.5, **ARGUMENTS.get(name, {})))
 
 
 def _schema(name: str) -> Case:
     section = {"optimizer": name, "learning_rate": 0.5} | EXTRAS | REQUIRED.get(name, {})
-    return Case(lambda: build_outer(TypeAdapter(Outer).validate_python(section)), adam=name == "adam")
+    return _case(name, lambda: build_outer(TypeAdapter(Outer).validate_python(section)))
+
+
+def _case(name: str, build: Callable[[], optax.GradientTransformation]) -> Case:
+    return Case(build, adam=name == "adam", gossips=name == "noloco")
 
 
 CASES = {
@@ -69,6 +80,7 @@ CASES = {
 class Subject:
     """An outer optimizer, plain and compiled."""
 
+    case: Case
     optimizer: optax.GradientTransformationExtraArgs
     init: Callable[..., Any]
     update: Callable[..., Any]
@@ -79,7 +91,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     case = CASES[request.param]
     with jax.numpy_dtype_promotion("standard" if case.adam else "strict"):
         optimizer = optax.with_extra_args_support(case.build())
-        yield Subject(optimizer, jax.jit(optimizer.init), jax.jit(optimizer.update))
+        yield Subject(case, optimizer, jax.jit(optimizer.init), jax.jit(optimizer.update))
 
 
 def tree(seed: int, dtype: Any = jnp.float32, lanes: tuple[int, ...] = ()) -> Any:
@@ -200,7 +212,7 @@ def test_side_by_side_and_alone_agree(subject: Subject):
 def test_a_pseudo_gradient_of_zero_leaves_fresh_parameters(subject: Subject):
     params = tree(0)
     zero = jax.tree.map(jnp.zeros_like, params)
-    state = subject.init(params)
+    state, pulled = subject.init(params), {"pulled_params": params} if subject.case.gossips else {}
     for _ in range(2):
-        updates, state = subject.update(zero, state, params, **told(1))
+        updates, state = subject.update(zero, state, params, **told(1) | pulled)
         jax.tree.map(np.testing.assert_array_equal, optax.apply_updates(params, updates), params)

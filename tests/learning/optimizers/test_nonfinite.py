@@ -10,12 +10,12 @@ import pytest
 from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.schema.outer import DelayedNesterovOuter, NesterovOuter, SGDOuter
-from simulator.learning import OuterPrograms, Server, build_outer
-from simulator.learning.round import RoundResult
+from simulator.learning import OfferInfo, OuterPrograms, Server, build_outer
 from simulator.simulation.recorder import NonFiniteError
 from simulator.verify import verify
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
+from tests.learning.quadratic import offers
 
 START = {"x": jnp.array([1.0, -2.0], jnp.float32)}
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.5}
@@ -35,8 +35,9 @@ def apply(to: Server, values: list[float], pulled: Any = START) -> bool:
     return bool(to.apply(gradient(values), staleness=0, worker=0, pulled_params=pulled))
 
 
-def results(*gradients: list[float]) -> list[RoundResult]:
-    return [RoundResult(gradient(each), jnp.float32(0), jnp.isfinite(jnp.array(each)).all()) for each in gradients]
+def meet(at: Server, *gradients: list[float]) -> bool:
+    infos = [OfferInfo(worker, 0, 5) for worker in range(len(gradients))]
+    return bool(at.meet(offers(*map(gradient, gradients)), infos, None))
 
 
 def leaves(of: Server) -> list[np.ndarray]:
@@ -72,12 +73,12 @@ def test_a_correction_that_overflows_is_noticed():
 
 def test_behind_a_barrier_the_others_are_averaged_or_the_step_is_left_out():
     rejecting, skipping, without = (server(NesterovOuter(**NESTEROV, non_finite=m)) for m in ("reject", "skip", "skip"))
-    assert bool(rejecting.apply_mean(results([4.0, 0.0], BAD, [0.0, 4.0])))
-    assert bool(without.apply_mean(results([4.0, 0.0], [0.0, 4.0])))
+    assert meet(rejecting, [4.0, 0.0], BAD, [0.0, 4.0])
+    assert meet(without, [4.0, 0.0], [0.0, 4.0])
     np.testing.assert_array_equal(rejecting.params["x"], without.params["x"])
-    assert not bool(skipping.apply_mean(results([4.0, 0.0], BAD, [0.0, 4.0])))
+    assert not meet(skipping, [4.0, 0.0], BAD, [0.0, 4.0])
     np.testing.assert_array_equal(skipping.params["x"], START["x"])
-    assert not bool(rejecting.apply_mean(results(BAD, WORSE)))
+    assert not meet(rejecting, BAD, WORSE)
     np.testing.assert_array_equal(rejecting.params["x"], without.params["x"])
 
 
@@ -103,7 +104,7 @@ def test_a_buffer_of_all_arrivals_is_a_barrier_whatever_is_not_finite(mode: str,
         gradients[place] = BAD
     together, buffering = (server(NesterovOuter(**NESTEROV, non_finite=mode, arrivals_per_update=n)) for n in (1, 4))
     for _ in range(2):  # the second with momentum
-        assert bool(together.apply_mean(results(*gradients))) == (not bad or (mode == "reject" and len(bad) < 4))
+        assert meet(together, *gradients) == (not bad or (mode == "reject" and len(bad) < 4))
         assert [apply(buffering, each) for each in gradients] == [place not in bad for place in range(4)]
         np.testing.assert_allclose(buffering.params["x"], together.params["x"], rtol=1e-6)
     assert np.array_equal(together.params["x"], START["x"]) == (len(bad) == 4 or (mode == "skip" and bad != []))

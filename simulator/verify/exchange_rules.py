@@ -1,0 +1,130 @@
+"""Rules of exchanges: meetings of places, their versions and staleness, and the bytes of messages."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+import numpy as np
+
+from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, RegionsTopology
+from simulator.experiment.schema.policies import BarrierSynchronization, QuorumSynchronization
+from simulator.host.random_streams import numpy_stream
+from simulator.verify.checked_run import CheckedRun, Violation, violations
+
+
+def _tables_agree(run: CheckedRun) -> Iterator[Violation]:
+    """Rounds are the offers at their workers' own places, in the same order."""
+    yield from violations("rounds", "tables", run.own < 0, lambda row: "is in no update")
+    known = run.own >= 0
+    for name in ("update_s", "outcome", "fragment"):
+        there, here = run.updates[name].tolist(), run.rounds[name].tolist()
+        for row in np.flatnonzero(known).tolist():
+            if there[run.own[row]] != here[row]:
+                message = f"{name} is {here[row]}, and in its update {there[run.own[row]]}"
+                yield Violation("rounds", row, "tables", message)
+    back = np.append(False, np.diff(run.own[known]) < 0)[: known.sum()]
+    for row in np.flatnonzero(known)[back].tolist():
+        yield Violation("rounds", row, "tables", "its update is before that of the row above it")
+    arrived = set(run.own.tolist())
+    for row, (sender, node) in enumerate(zip(run.updates["sender"].tolist(), run.updates["node"].tolist(), strict=True)):
+        if sender >= 0 and node == run.home(sender) and row not in arrived:
+            yield Violation("updates", row, "tables", "is of no round that arrived")
+    right = (run.column("goes_on") == run.goes_on) & (run.goes_on | (run.column("blocked_s") == 0))
+    right &= run.rounds["fragment"].between(0, run.experiment.schedule.fragments - 1).to_numpy()
+    yield from violations("rounds", "tables", ~right, lambda row: "is of another schedule")
+
+
+def _meetings_are_in_order(run: CheckedRun) -> Iterator[Violation]:
+    updates = run.updates
+    number, time_s = updates["meeting"].to_numpy(), updates["update_s"].to_numpy()
+    wrong = ~np.isin(np.diff(number, prepend=-1), [0, 1] if run.averages else [1])
+    wrong[:1] = number[:1] != 0
+    yield from violations("updates", "meetings", wrong, lambda row: f"is of meeting {number[row]}, out of order")
+    back = np.append(False, np.diff(time_s) < 0)[: len(time_s)]
+    yield from violations("updates", "time", back, lambda row: "is processed before the row above it")
+    for name in ("node", "fragment", "update_s", "outcome"):
+        values = updates[name].tolist()
+        first = {meeting: values[row] for row, meeting in reversed(list(enumerate(number.tolist())))}
+        for row, meeting in enumerate(number.tolist()):
+            if values[row] != first[meeting]:
+                yield Violation("updates", row, "meetings", f"{name} is {values[row]}, of others {first[meeting]}")
+
+
+def _offers_meet_once(run: CheckedRun) -> Iterator[Violation]:
+    """A worker makes one offer at the end of a round, and a meeting for which it waits has one of each worker."""
+    updates = run.updates
+    again = updates[["node", "sender", "round"]].duplicated() & (updates["sender"] >= 0)
+    yield from violations("updates", "meetings", again.to_numpy(), lambda row: "this offer was at this place before")
+    if isinstance(run.experiment.synchronization, BarrierSynchronization) or not run.goes_on:
+        twice = updates[["meeting", "sender"]].duplicated().to_numpy()
+        yield from violations("updates", "meetings", twice, lambda row: "its sender has another offer in this meeting")
+    order = updates[updates["sender"] >= 0].groupby(["node", "fragment", "sender"])["round"].diff()
+    if run.complete:
+        for row in order.index[order < 0].tolist():
+            yield Violation("updates", row, "meetings", "a later offer of its sender had its turn before")
+
+
+def _members_meet(run: CheckedRun) -> Iterator[Violation]:
+    """Nobody else comes to a meeting, and behind a barrier where nothing goes wrong nobody is missing."""
+    synchronization = run.experiment.synchronization
+    counts = isinstance(synchronization, QuorumSynchronization) and run.is_calm and not run.goes_on
+    members_of, turns = _members(run), Counter[tuple[int, int]]()
+    for _, offers in run.updates.groupby("meeting", sort=False):
+        rows, senders = offers.index.tolist(), offers["sender"].tolist()
+        node, fragment = int(offers["node"].iat[0]), int(offers["fragment"].iat[0])
+        members = members_of(node, turns[node, fragment])
+        turns[node, fragment] += 1
+        for row, sender in zip(rows, senders, strict=True):
+            if sender not in members:
+                yield Violation("updates", row, "meetings", f"{sender} is no member of it")
+        missing = sorted(set(members) - set(senders))
+        if run.complete and node in run.homes and missing:
+            yield Violation("updates", rows[0], "meetings", f"it lacks the offer of worker {missing[0]}")
+        if counts and node in run.homes and len(rows) < min(synchronization.offers, len(members)):  # type: ignore[union-attr]
+            yield Violation("updates", rows[0], "meetings", f"it has {len(rows)} offers, fewer than its quorum")
+
+
+def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
+    """Returns a function of a node and the number of a meeting at one of its places to who may meet there."""
+    topology, workers = run.experiment.topology, run.experiment.cluster.workers
+    if isinstance(topology, RegionsTopology):
+        regions = topology.members(workers)
+        upper = range(-1 - len(regions), -1)
+        return lambda node, turn: regions[-2 - node] if node in upper else upper if node == -1 else ()
+    if topology.has_server:
+        return lambda node, turn: range(workers) if node == -1 else ()
+    if isinstance(topology, GraphTopology):
+        near: dict[int, set[int]] = {worker: {worker} for worker in range(workers)}
+        for one, other in topology.pairs(workers):
+            near[one].add(other)
+            near[other].add(one)
+        return lambda node, turn: near.get(node, ())
+    size = topology.size if isinstance(topology, GroupsTopology) else 1
+
+    def drawn(node: int, turn: int) -> Collection[int]:
+        order = numpy_stream(run.experiment.seed, "groups of workers", turn).permutation(workers).tolist()
+        at = order.index(node) // size * size if node in order else workers
+        return order[at : at + size]
+
+    anybody = range(workers)  # workers that were away have missed meetings, and others' numbers are not known
+    return drawn if run.is_calm or size == 1 else lambda node, turn: anybody
+
+
+def _versions_count_updates(run: CheckedRun) -> Iterator[Violation]:
+    given, right = run.updates["version"].to_numpy(), run.meetings.versions[run.meetings.of]
+    yield from violations(
+        "updates", "versions", given != right, lambda row: f"version is {given[row]} and should be {right[row]}"
+    )
+    stale = run.updates["staleness"].to_numpy()
+    wrong = (stale != run.staleness) & ~np.isnan(run.staleness)
+    yield from violations(
+        "updates", "staleness", wrong, lambda row: f"staleness is {stale[row]} and should be {run.staleness[row]:g}"
+    )
+
+
+ALL = (
+    _tables_agree,
+    _meetings_are_in_order,
+    _offers_meet_once,
+    _members_meet,
+    _versions_count_updates,
+)

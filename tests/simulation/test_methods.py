@@ -1,0 +1,175 @@
+"""Laws of every method, its names and settings in files, and methods of one's own."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.experiment import ExperimentError, load, methods
+from simulator.experiment.methods import register_method
+from simulator.timeline import Dispatched
+from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, sgd, trained
+
+# Of each method, the settings with which a worker alone trains plainly: the outer step takes all of its progress.
+PLAIN: dict[str, dict[str, Any]] = {
+    "asynchronous": {},
+    "delayed_nesterov": {},
+    "diloco": {},
+    "eager_updates": {},
+    "gossip": {"edges": "complete"},
+    "halos": {"regions": 1, "every_versions": 1, "mix": 1.0},
+    "noloco": {"size": 1, "learning_rate": 1.0, "momentum": 0.0},
+    "streaming_diloco": {"overlap": 0, "mix": 0.0, "compression": "none", "composition": "by_size"},
+}
+# Of each, the settings with which equal devices do what DiLoCo does.
+AS_DILOCO: dict[str, dict[str, Any]] = {
+    "diloco": {},
+    "delayed_nesterov": {"local_updates": "fixed", "grace": 100.0},
+    "gossip": {"edges": "complete"},
+    "noloco": {"size": 3, "learning_rate": 1.0, "momentum": 0.0},
+    "streaming_diloco": {"fragments": 1, "overlap": 0, "mix": 0.0, "compression": "none"},
+}
+
+
+def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: int = 4, **changes: Any) -> Followed:
+    """A method's slots, with outer SGD at rate 1 where it has a server."""
+    base = experiment(step_s, rounds=rounds).model_dump(mode="json", exclude_unset=True)
+    slots = ("synchronization", "outer", "schedule", "topology", "offer", "compression", "merge", "local_steps")
+    base = {key: value for key, value in base.items() if key not in slots}
+    tree: dict[str, Any] = base | {"method": {"kind": name, **settings}} | changes
+    if name not in ("gossip", "noloco"):
+        tree["outer"] = SGD
+    if name == "halos":
+        tree["topology"] = {"outer": SGD}
+        tree["local_steps"] = {"kind": "fixed"}
+    [point] = load(tree)
+    return Followed(point.experiment)
+
+
+def test_every_method_is_here():
+    assert set(PLAIN) == set(methods.methods())
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_one_worker_is_plain_training(name: str):
+    made = followed(name, PLAIN[name], [1.3])
+    begun = sum(event.round.steps for event in made.events if isinstance(event, Dispatched))
+    assert begun >= 3 * H
+    np.testing.assert_allclose(made.worker(0), trained(0, 0, begun, START.astype(float)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", AS_DILOCO)
+def test_equal_devices_are_diloco(name: str):
+    made = followed(name, AS_DILOCO[name], [1.0, 1.0, 1.0])
+    if name == "delayed_nesterov":  # every offer a step of a third, all within one window
+        x = START.astype(float)
+        for each in range(4):
+            offers = [x - trained(worker, each * H, H, x) for worker in range(3)]
+            for offer in offers:
+                x = x - offer
+        np.testing.assert_allclose(made.params, x, rtol=1e-4, atol=1e-4)
+        return
+    np.testing.assert_allclose(made.params, diloco(3, 4, sgd(1.0)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
+    file = "experiments/quickstart.yaml"
+    [point] = load(file, "method=eager_updates", variant="sync DiLoCo")
+    made = point.experiment
+    assert made.method == {"kind": "eager_updates", "learning_rate": 0.4, "momentum": 0.9}
+    assert (made.schedule.overlap, made.merge.kind, made.merge.share) == (50, "eager", 0.25)  # H, 1/workers
+    [point] = load(file, "method.kind=diloco", "schedule={overlap: 5}", "outer.momentum=0.5", variant="sync DiLoCo")
+    made = point.experiment
+    assert (made.outer.optimizer, made.outer.momentum, made.schedule.overlap) == ("nesterov", 0.5, 5)
+    [point] = load(file, "method={kind: asynchronous, grace: 2s}", variant="sync DiLoCo")
+    assert point.experiment.synchronization.grace == 2.0
+
+
+def test_a_variant_with_a_method_takes_its_slots_and_not_the_files():
+    tree = experiment([1.0, 2.0]).model_dump(mode="json", exclude_unset=True)
+    tree |= {"outer": {"optimizer": "adam", "learning_rate": 0.1, "b1": 0.5}, "variants": {}}
+    tree["variants"] = {"own": {}, "DiLoCo": {"method": "diloco"}}
+    own, of_method = load(tree)
+    assert own.experiment.outer.optimizer == "adam"
+    assert of_method.experiment.outer.optimizer == "nesterov"
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("dilocoo", "method.kind = 'dilocoo': no such method; did you mean 'diloco'?"),
+        ("{kind: halos, regionz: 2}", "method.regionz = 2: halos has no such setting; did you mean 'regions'?"),
+        ("{kind: streaming_diloco, mix: 2}", "method.mix = 2: Input should be less than or equal to 1"),
+        ("{kind: asynchronous, grace: fast}", "method.grace = 'fast': "),
+        ("3", "method = 3: expected a name, or a mapping of keys to values"),
+    ],
+)
+def test_a_mistake_in_a_method_is_told_with_its_key(method: str, message: str):
+    with pytest.raises(ExperimentError) as found:
+        load("experiments/quickstart.yaml", f"method={method}", variant="sync DiLoCo")
+    assert message in str(found.value)
+
+
+def test_a_method_of_ones_own_is_a_function(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(methods, "_REGISTERED", {})
+
+    @functools.partial(register_method, "late")
+    def late(local_steps: int, share: float = 0.5) -> dict[str, Any]:
+        return {"synchronization": {"kind": "barrier"}, "schedule": {"overlap": int(share * local_steps)}}
+
+    [point] = load("experiments/quickstart.yaml", "method={kind: late, share: 0.2}", variant="sync DiLoCo")
+    assert point.experiment.schedule.overlap == 10
+    with pytest.raises(ValueError, match="exists already"):
+        register_method("diloco", late)
+    with pytest.raises(TypeError, match="must be a function"):
+        register_method("other", 3)  # type: ignore[arg-type]
+    register_method("wrong", lambda: {"outr": {}})
+    with pytest.raises(ExperimentError, match="fills 'outr', which is no slot; did you mean 'outer'"):
+        load("experiments/quickstart.yaml", "method=wrong", variant="sync DiLoCo")
+
+
+PLUGIN = """
+from simulator import register_method
+
+register_method("from a plugin", lambda overlap=3: {"schedule": {"overlap": overlap}})
+"""
+
+
+def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(methods, "_REGISTERED", {})
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    text = Path("experiments/quickstart.yaml").read_text().replace("name: quickstart", "name: own\nplugins: [mine.py]")
+    (tmp_path / "own.yaml").write_text(text)
+    [point] = load(tmp_path / "own.yaml", "method=from a plugin", variant="sync DiLoCo")
+    assert point.experiment.schedule.overlap == 3
+    (tmp_path / "own.yaml").write_text(text.replace("mine.py", "other.py"))
+    with pytest.raises(ExperimentError, match=r"own.yaml:3: plugins.0 = 'other.py': no such file"):
+        load(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": {"fragments": 9}}, "schedule.fragments = 9: is more than inner.local_steps, which is 6"),
+        ({"schedule": {"overlap": 7}}, "schedule.overlap = 7: is more than inner.local_steps"),
+        ({"schedule": {"fragments": 2, "offsets": [0, 1, 2]}}, "has 3 values for 2 fragments"),
+        ({"schedule": {"fragments": 2, "offsets": [1, 2]}}, "must grow from 0"),
+        ({"schedule": {"overlap": 2}, "local_steps": {"kind": "dynamic"}}, "local_steps.kind = 'dynamic'"),
+        ({"merge": {"kind": "eager", "share": 0.5}}, "schedule.overlap: must be inner.local_steps, 6"),
+        ({"topology": {"kind": "groups"}, "schedule": {"overlap": 2}}, "is not built"),
+        ({"topology": {"kind": "groups"}, "synchronization": {"kind": "asynchronous"}}, "must be a barrier"),
+        ({"topology": {"kind": "graph", "edges": [[0, 5]]}}, "joins no two of the workers 0 to 1"),
+        ({"topology": {"kind": "regions", "regions": 3, "outer": SGD}}, "is more than there are workers, 2"),
+        ({"topology": {"kind": "regions", "regions": [[0]], "outer": SGD}}, "must name each worker from 0 to 1 once"),
+        ({"synchronization": {"kind": "quorum", "offers": 3}}, "is more than there are workers, 2"),
+        ({"synchronization": {"kind": "asynchronous"}, "aggregation": {"kind": "fold"}}, "has no effect"),
+        ({"view": {"kind": "look_ahead"}, "merge": {"kind": "outer"}}, "of a server with parameters"),
+    ],
+)
+def test_slots_that_make_no_sense_together_are_refused_with_the_reason(changes: dict[str, Any], message: str):
+    tree = experiment([1.0, 2.0]).model_dump(mode="json", exclude_unset=True) | changes
+    with pytest.raises(ExperimentError) as found:
+        load(tree)
+    assert message in str(found.value)
