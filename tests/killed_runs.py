@@ -81,6 +81,11 @@ def experiment_of(variant: str) -> Experiment:
     return point.experiment
 
 
+def kills_of(variant: str) -> int:
+    """Returns how often the processes of a variant are killed."""
+    return MORE_KILLS if "method" in VARIANTS[variant] else KILLS
+
+
 class _Telling:
     """Tells every update with a letter."""
 
@@ -134,7 +139,7 @@ def attempt(variant: str, folder: Path, kill_after: int | None) -> tuple[int, st
 def killed_again_and_again(variant: str, folder: Path) -> list[tuple[int, str]]:
     """Simulates a variant without a break, and with many; returns how its processes ended."""
     random.seed(variant)
-    kills = MORE_KILLS if "method" in VARIANTS[variant] else KILLS
+    kills = kills_of(variant)
     status, whole = attempt(variant, folder / "whole", None)
     assert status == 0
     killed = [

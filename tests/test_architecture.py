@@ -20,6 +20,7 @@ ALLOWED = {
     "data": FILE,
     "timeline": FILE | {"cluster"},
     "learning": FILE | {"data", "models"},
+    "methods": {"experiment"},
     "verify": FILE | {"cluster", "record"},
     "report": {"host", "record"},
     "progress": FILE | {"learning", "record"},
@@ -39,6 +40,7 @@ FORBIDDEN = {
     "simulator.cluster": {"jax", "simpy"},
     "simulator.data": {"jax", "simpy"},
     "simulator.timeline": {"jax", "optax", "pandas"},
+    "simulator.methods": {"jax", "simpy", "numpy"},
     "simulator.learning": {"simpy", "matplotlib"},
     "simulator.record": {"jax", "simpy", "matplotlib", "rich", "orbax"},
     "simulator.report": {"jax", "simpy"},
@@ -112,7 +114,7 @@ def test_only_the_simulation_knows_both_the_clock_and_training():
     assert both == ["simulation", "sweep"]  # which compares the order of events, and plans by it
     files = [file for room in both for file in files_of(room)]
     both = [file for file in files if {"timeline", "learning"} <= {room_of(module) for module in imported(file)}]
-    assert [file.name for file in both] == ["learner.py", "run.py", "simulate.py", "reuse_plan.py"]
+    assert [file.name for file in both] == ["run.py", "simulate.py", "training_learner.py", "reuse_plan.py"]
 
 
 @pytest.mark.parametrize("module", FORBIDDEN)

@@ -174,7 +174,8 @@ def test_commands_and_links_are_found_on_the_pages():
     assert [page for page in PAGES if not list(links(page))] == []
 
 
-OWN = ("README.md", 1)  # the file that names methods of one's own, which are tested below
+METHODS = "experiments/methods/README.md"
+OWN = ("README.md", 1), (METHODS, 1)  # the files that name methods of one's own, which are tested below
 
 
 def folder_like(page, folder):
@@ -205,7 +206,7 @@ def example(page, number, folder, *settings):
     return points
 
 
-@pytest.mark.parametrize(("page", "number"), [each for each in every("yaml") if each != OWN])
+@pytest.mark.parametrize(("page", "number"), [each for each in every("yaml") if each not in OWN])
 def test_yaml_examples_are_valid(page, number, tmp_path):
     assert example(page, number, folder_like(page, tmp_path))
 
@@ -245,13 +246,14 @@ def shorter(text):
 
 
 def test_there_are_python_examples():
-    assert every("python") == [("README.md", 0), ("notebooks/README.md", 0), ("notebooks/README.md", 1)]
+    notebooks = [("notebooks/README.md", 0), ("notebooks/README.md", 1)]
+    assert every("python") == [("README.md", 0), (METHODS, 0), *notebooks]
 
 
 @pytest.mark.parametrize(("page", "number"), every("python"))
 def test_the_python_examples_run(page, number):
     code = blocks("python", page)[number]
-    assert shorter(code) != code or page == "README.md"
+    assert shorter(code) != code or page in ("README.md", METHODS)
     printed = subprocess.run(
         [sys.executable, "-c", shorter(code)], cwd=ROOT, check=True, capture_output=True, text=True, env=outside()
     ).stdout
@@ -276,7 +278,7 @@ print(simulate(own).summary["server_updates"])
 def test_the_method_of_ones_own_runs_beside_the_quickstarts(tmp_path):
     folder_like("README.md", tmp_path)
     (tmp_path / "my_methods.py").write_text(blocks("python")[0], encoding="utf-8")
-    (tmp_path / "own.yaml").write_text(blocks("yaml")[OWN[1]], encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(blocks("yaml")[OWN[0][1]], encoding="utf-8")
     [arguments] = re.findall(r"`tardigrad run (own.yaml .*?)`", README)
     validate = ["from simulator.cli.main import main; main()", "validate", *arguments.split()]
     valid, updates = (
@@ -287,6 +289,22 @@ def test_the_method_of_ones_own_runs_beside_the_quickstarts(tmp_path):
     )
     assert "valid; 5 simulations of 5 variants" in valid
     assert int(updates) == 60 / 5
+
+
+def test_a_method_of_ones_own_is_found_through_its_file(tmp_path):
+    folder_like(METHODS, tmp_path)
+    (tmp_path / "my_methods.py").write_text(blocks("python", METHODS)[0], encoding="utf-8")
+    (tmp_path / "halfway.yaml").write_text(blocks("yaml", METHODS)[1], encoding="utf-8")
+    code = f"""
+from simulator import load, simulate
+small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
+[own] = load({str(tmp_path / "halfway.yaml")!r}, *small, "budget.local_steps=360", "data.evaluation_points=64")
+record = simulate(own)
+print(own.experiment.schedule.overlap, record.summary["server_updates"])
+"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
+    assert found.split() == ["10", str(360 // 30 // 4)]
 
 
 def test_the_examples_of_a_search_and_of_prices_are_what_they_say(tmp_path):

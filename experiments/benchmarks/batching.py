@@ -11,7 +11,6 @@ Goals: chosen at least 1.0 times the serial trainer everywhere; 5 times on a GPU
 """
 
 import argparse
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -25,20 +24,9 @@ from rich.table import Table
 
 from simulator import Cache, Experiment, Setup, load, use_cpu_cores
 from simulator.cluster.devices import profile_step_s
-from simulator.learning import Trainer
+from simulator.learning import Stretch, Trainer, Values
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """A round."""
-
-    id: int
-    worker: int
-    shard: int
-    steps: int
-    first_step: int = 0
 
 
 def experiment_of(settings: list[str], workers: int, lanes: int | None) -> Experiment:
@@ -72,9 +60,13 @@ def arm(experiment: Experiment, cache: Cache, kind: str, lengths: list[int]) -> 
 
     def run() -> None:
         trainer: Trainer = setup.trainer("serial" if kind == "serial" else "batched")
-        rounds = [Round(number, number, number % experiment.shards, steps) for number, steps in enumerate(done)]
-        tickets = [trainer.submit(round, params) for round in rounds]
-        jax.block_until_ready([trainer.result(ticket) for ticket in tickets])
+        values = Values()
+        start = values.known("params", params)
+        rounds = [Stretch(number, number, number % experiment.shards, 0, steps) for number, steps in enumerate(done)]
+        trainings = [trainer.training(values, round, start, None) for round in rounds]
+        for training in trainings:
+            trainer.submit(training)
+        jax.block_until_ready([training.get() for training in trainings])
 
     return run
 

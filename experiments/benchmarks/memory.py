@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator import Cache, Experiment, Setup, load, simulate, use_cpu_cores
-from simulator.learning.round import RoundSettings
+from simulator.learning import Stretch
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.yaml"
 SETTINGS = ("pretrain.steps=0", "evaluate.windows=8", "inner.local_steps=2", "model.width=128", "model.layers=4")
@@ -53,13 +53,6 @@ def held_bytes() -> int:
     return sum(buffers.values())
 
 
-class Round(RoundSettings):
-    """A round, for its shapes."""
-
-    id = worker = shard = first_step = 0
-    steps = 1
-
-
 def counted(experiment: Experiment) -> dict[str, float | str]:
     """Returns the estimate and what it bounds: bytes by name."""
     cache = Cache()
@@ -69,7 +62,7 @@ def counted(experiment: Experiment) -> dict[str, float | str]:
     programs, start = setup.programs(1 if serial else None), setup.start()
     used = len(programs.devices)
     on_each = 1 if serial else lanes // used
-    inputs = setup.round_data().inputs(Round(), start, setup.recipe.initial_state(start))
+    inputs = setup.round_data().inputs(Stretch(0, 0, 0, 0, 1), start, setup.recipe.initial_state(start))
     xla = programs.memory(setup.arrays(), setup.round_data().key, [inputs] * on_each)
     del inputs
     most = 0.0

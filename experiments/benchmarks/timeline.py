@@ -42,12 +42,15 @@ from simulator.experiment.schema.experiment import Budget
 from simulator.experiment.schema.faults import Faults
 from simulator.simulation.recorder import Recorder
 from simulator.timeline import (
+    Accepted,
+    Answered,
     Asynchronous,
     Barrier,
     Evaluation,
     Fault,
     Finished,
     Lost,
+    Offered,
     Proportional,
     Shortened,
     SynchronizationPolicy,
@@ -151,6 +154,8 @@ def fill(book: Recorder, events: Timeline) -> None:
                 book.finish(event)
             case Fault() | Lost() | Shortened():
                 book.fault(event)
+            case Answered() | Offered() | Accepted():
+                book.exchange(event)
 
 
 def bare(durations_s: Sequence[tuple[float, ...]], timeouts: Sequence[int]) -> Callable[[], None]:

@@ -3,8 +3,6 @@
 import functools
 from typing import Any, Protocol
 
-import jax
-
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
 from simulator.experiment.schema.outer import Outer
@@ -107,15 +105,17 @@ class ExchangeSetup:
         return topology.mix if isinstance(topology, RegionsTopology) else 1.0
 
     def check(self) -> None:
-        """Tries the servers on shapes; nothing is computed.
+        """Makes what can be refused; nothing is computed.
 
         Raises:
           SettingError: an outer optimizer, an aggregation or the division of the model does not fit.
         """
-        for node in self.nodes[:2]:  # those of all others are alike
-            for fragment in range(self.fragments.count):
-                part = self.fragments.take(self._setup.params_like, fragment)
-                jax.eval_shape(lambda part, node=node: self.server(node, part).state, part)
+        _ = self.fragments, self.exchange
+        topology, aggregation = self._experiment.topology, self._experiment.aggregation
+        if isinstance(topology, RegionsTopology):
+            build_outer(topology.outer, self._setup.params_like)
+        if isinstance(aggregation, NamedAggregation):
+            registry.build(aggregation)
 
     def server(self, node: int, part: Any) -> Server:
         """Returns the server of a place.

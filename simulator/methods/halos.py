@@ -1,5 +1,7 @@
 """HALoS, Kim et al., 2025 (arXiv 2506.04531): regional servers under a global one, all of them asynchronous."""
 
+import math
+
 from simulator.experiment.methods import Bandwidth, Count, Momentum, Rate, Seconds, Share, Slots
 
 
@@ -51,7 +53,7 @@ def halos(
             "every_versions": every_versions,
             "mix": mix,
             "latency": latency,
-            "bandwidth": bandwidth,
+            "bandwidth": "unlimited" if math.isinf(bandwidth) else f"{bandwidth}B/s",
             "outer": upper | {"momentum": upper_momentum},
         },
         "outer": {

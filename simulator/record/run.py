@@ -100,7 +100,7 @@ class RunRecord:
         return f'<div style="display:flex;gap:2em">{mapping_html(identity | summary)}{curve}</div>'
 
     def write(self, folder: str | Path) -> None:
-        """Writes the record as five files and their checksums: all to temporary names first, then renamed.
+        """Writes the record as seven files and their checksums: all to temporary names first, then renamed.
 
         The summary comes last. A reader sees each file whole, and a folder with a summary holds a finished run. An
         interrupted write leaves the earlier files. NaN and infinity become null in the summary.

@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from simulator.report.axes import Unit
-from simulator.report.rows import LANE, Rows
+from simulator.report.rows import LANE, Rows, message_numbers
 from simulator.report.spans import MESSAGES
 from simulator.report.style import MESSAGE_COLORS, WIDE_IN
 
@@ -46,16 +46,6 @@ def draw_messages(axes: Axes, spans: pd.DataFrame, rows: Rows, unit: Unit) -> di
         for x, y, text, place in _numbers(axes, spans.loc[numbers.index], numbers, rows, unit):
             axes.text(x, y, text, ha=place, va="center_baseline", fontsize=_FONT_PT, clip_on=True, zorder=3)
     return entries
-
-
-def message_numbers(spans: pd.DataFrame) -> tuple["pd.Series[int]", str]:
-    """Returns a number for each message, and of what: its fragment if there are several, or its receiving worker."""
-    messages = spans[spans["what"].isin(MESSAGES)]
-    if (messages["fragment"] > 0).any():
-        return messages["fragment"].astype("int64"), "fragment"
-    if ((messages["sender"] >= 0) & (messages["receiver"] >= 0)).any():
-        return messages["receiver"].astype("int64"), "receiver"
-    return pd.Series(dtype="int64"), ""
 
 
 def number_moments(axes: Axes, x: npt.NDArray[np.float64], y: float, numbers: "pd.Series[int]") -> None:

@@ -81,6 +81,16 @@ def rows_of(nodes: list[int], spans: pd.DataFrame) -> Rows:
     return Rows(place, from_bar + place[messages["worker"]].to_numpy(), float(end.iloc[-1]))
 
 
+def message_numbers(spans: pd.DataFrame) -> tuple["pd.Series[int]", str]:
+    """Returns a number for each message, and of what: its fragment if there are several, or its receiving worker."""
+    messages = spans[spans["what"].isin(MESSAGES)]
+    if (messages["fragment"] > 0).any():
+        return messages["fragment"].astype("int64"), "fragment"
+    if ((messages["sender"] >= 0) & (messages["receiver"] >= 0)).any():
+        return messages["receiver"].astype("int64"), "receiver"
+    return pd.Series(dtype="int64"), ""
+
+
 def lanes_of(messages: pd.DataFrame) -> "pd.Series[int]":
     """Returns a lane for each message, from 0: the first of its node and kind that is free.
 

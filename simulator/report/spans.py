@@ -90,7 +90,7 @@ def spans_of(record: RunRecord, workers: Sequence[int] | None = None, until_s: f
             table[table["worker"].isin(workers) | (table["worker"] < 0)]
             for table in (rounds, faults, messages, updates)
         )
-    free_s, blocked = free_again_s(rounds), _blocked(rounds, messages)
+    free_s, blocked = free_again_s(rounds), _blocked(rounds, record.transfers)
     before_s = free_s.groupby(rounds["worker"]).shift(fill_value=0.0)
     tail = rounds.drop_duplicates("worker", keep="last")  # then a worker waits until the server has processed it
     away, lost = absences(faults, until_s), faults[faults["fault"] == "lost"]
@@ -144,24 +144,25 @@ def _updates(record: RunRecord) -> pd.DataFrame:
     return _part(done["node"], what, done["update_s"], done["update_s"], fragment=done["fragment"])
 
 
-def _blocked(rounds: pd.DataFrame, messages: pd.DataFrame) -> pd.DataFrame:
+def _blocked(rounds: pd.DataFrame, sent: pd.DataFrame) -> pd.DataFrame:
     """Returns when the worker of each round waited between its steps, as columns first_s and last_s.
 
-    A record says for how long. It is taken to be until the first answer that came so long, at least, after the first
-    step had begun, and to be once in a round.
+    A record says for how long. It was until an answer came, which was merged at once: the first that leaves it so much
+    time since its first step. Where it waited more than once in a round, that is drawn as one.
     """
     length_s, begin_s, end_s = blocked_s(rounds), rounds["compute_start_s"], rounds["push_start_s"]
     waits = pd.DataFrame({"row": rounds.index, "worker": rounds["worker"], "time_s": begin_s + length_s - _NS})
-    answers = messages[messages["what"] == ANSWER][["worker", "last_s"]].sort_values("last_s")
+    sent = sent[(sent["sender"] < 0) & (sent["used_s"] <= sent["end_s"] + _NS)]
     found = pd.merge_asof(
         waits[length_s > 0].sort_values("time_s"),
-        answers,
+        sent[["receiver", "end_s"]].sort_values("end_s"),
         left_on="time_s",
-        right_on="last_s",
-        by="worker",
+        right_on="end_s",
+        left_by="worker",
+        right_by="receiver",
         direction="forward",
     )
-    last_s = found.set_index("row")["last_s"].reindex(rounds.index).fillna(math.inf).clip(upper=end_s)
+    last_s = found.set_index("row")["end_s"].reindex(rounds.index).fillna(math.inf).clip(upper=end_s)
     return pd.DataFrame({"first_s": (last_s - length_s).clip(lower=begin_s), "last_s": last_s})
 
 
@@ -196,8 +197,8 @@ def timeline_table(
     Args:
         record: A run in which at least one round arrived.
         first_s: Start of the excerpt, simulated seconds; the start of the run when None.
-        last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, but
-            no more than 40 rounds of the fastest.
+        last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, of each
+            fragment if there are several, but no more than 40 rounds of the fastest.
         max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
 
     Returns:
@@ -238,8 +239,14 @@ def excerpt(record: RunRecord, first_s: float | None, last_s: float | None, max_
     return Excerpt(label, start_s, stop_s, end_s, workers, shown, table)
 
 
+def phases_of(spans: pd.DataFrame) -> list[str]:
+    """Returns the phases that a legend names: those that are there, and all where workers wait for what they send."""
+    there = set(spans["what"])
+    return [what for what in SPANS if what in there or not there & {*MESSAGES, MEETING}]
+
+
 def readable_s(rounds: pd.DataFrame) -> float:
     """Returns the length of an excerpt in which the bars of these rounds can be told apart, seconds."""
     offers = 1 + rounds["fragment"].max() if "fragment" in rounds else 1  # in which the whole model is
-    cycle_s = offers * (free_again_s(rounds) - rounds["ready_s"]).groupby(rounds["worker"]).median()
-    return float(min(_EXCERPT_ROUNDS * cycle_s.max(), _EXCERPT_BARS * cycle_s.min()))
+    cycle_s = (free_again_s(rounds) - rounds["ready_s"]).groupby(rounds["worker"]).median()
+    return float(min(_EXCERPT_ROUNDS * offers * cycle_s.max(), _EXCERPT_BARS * cycle_s.min()))

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from simulator.host.format import duration
 from simulator.report.arguments import Records, one_record
 from simulator.report.axes import Unit, plain_ticks, unit_of
-from simulator.report.message_bars import draw_messages, message_numbers, number_moments, rectangles
-from simulator.report.rows import HALF_BAR, Rows, node_name, nodes_of, rows_of
-from simulator.report.spans import ABSENT, MEETING, MESSAGES, ROUND_LOST, SERVER, SPANS, UPDATE, Excerpt, excerpt
+from simulator.report.message_bars import draw_messages, number_moments, rectangles
+from simulator.report.rows import HALF_BAR, Rows, message_numbers, node_name, nodes_of, rows_of
+from simulator.report.spans import ABSENT, MEETING, ROUND_LOST, SERVER, UPDATE, Excerpt, excerpt, phases_of
 from simulator.report.style import (
     LOST,
     PHASES,
@@ -57,8 +57,8 @@ def timeline(
     Args:
         record: A run in which at least one round arrived.
         first_s: Start of the excerpt, simulated seconds; the start of the run when None.
-        last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, but
-            no more than 40 rounds of the fastest.
+        last_s: Its end, no later than the run's; when None, as long as the slowest worker's first three rounds, of each
+            fragment if there are several, but no more than 40 rounds of the fastest.
         max_workers: Of more workers, this many are shown, evenly spaced from the fastest to the slowest.
         title: Name of the run; its variant and sweep point when None.
         size: Width and height in inches.
@@ -73,7 +73,7 @@ def timeline(
     label = part.label if title is None else title
     with styled([label]):
         figure, axes = new_axes(size or (WIDE_IN, 1.35 + 0.21 * rows.height))
-        phases = [what for what in SPANS if _is_named(what, part.spans)]
+        phases = phases_of(part.spans)
         for what in phases:
             _draw_bars(axes, what, part.spans, rows, unit)
         losses = _draw_losses(axes, part.spans, rows, unit)
@@ -89,11 +89,6 @@ def timeline(
         draw_legend(figure, entries, arrange_legend(labels, "", figure.get_figwidth()), below=True)
         _title_above_axes(figure, axes, label)
     return figure
-
-
-def _is_named(what: str, spans: pd.DataFrame) -> bool:
-    """Returns whether the legend has a phase: one that is there, and all where workers wait for what they send."""
-    return bool((spans["what"] == what).any()) or not spans["what"].isin((*MESSAGES, MEETING)).any()
 
 
 def _notes(part: Excerpt, *, lost: bool) -> str:
@@ -173,7 +168,7 @@ def _draw_updates(axes: Axes, part: Excerpt, rows: Rows, unit: Unit) -> None:
         times = _apart(own["first_s"].to_numpy(), part) / unit.size
         width = 0.7 if len(times) <= 4 * _MOST_LINES else 0.15
         axes.vlines(times, y - HALF_BAR, y + HALF_BAR, color=_INK, linewidth=width, label="updates")
-        if len(times) <= _MOST_LINES:
+        if len(times) <= _MOST_LINES and top < y:
             axes.vlines(times, top - 0.5, y - 0.5, color="#9a9a9a", linewidth=0.4, zorder=1, label="update lines")
         if several and len(times) == len(own):
             number_moments(axes, times, y, own["fragment"])

@@ -1,7 +1,8 @@
 """Timelines in the Trace Event format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
 
 The format is that of Google's "Trace Event Format" (2016). A run is two processes: the server, with its updates,
-evaluations and counters, and the workers, a thread each. Times are simulated ones, rounded to whole microseconds.
+evaluations and counters, and the workers, a thread each. Servers of regions, meetings at workers, and messages in the
+background have threads of their own. Times are simulated ones, rounded to whole microseconds.
 """
 
 import bisect
@@ -25,7 +26,7 @@ from simulator.report.arguments import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
 from simulator.report.rows import node_name
-from simulator.report.spans import ABSENT, MESSAGES, OFFER, SPANS, spans_of
+from simulator.report.spans import ABSENT, MESSAGES, SPANS, spans_of
 from simulator.report.trace_meetings import meetings_of, of_meetings
 from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, flow_start, microseconds
 
@@ -135,29 +136,23 @@ def _flows(spans: pd.DataFrame, met: pd.DataFrame, tracks: Tracks) -> tuple[dict
 
 
 def _of_messages(record: RunRecord, spans: pd.DataFrame, tracks: Tracks, flows: Mapping[int, int]) -> Iterator[Event]:
-    sent = record.transfers
-    several = bool((sent["fragment"] > 0).any())
-    for lane, index in tracks.lanes.groupby(tracks.lanes).groups.items():
-        track = tracks.lane(lane)
-        own = spans.loc[index]
-        times = zip(
-            own["row"].tolist(), *(microseconds(own[edge]).tolist() for edge in ("first_s", "last_s")), strict=True
-        )
-        for row, start, end in times:
+    names = ("sender", "receiver", "round", "fragment", "messages", "bytes")
+    sent = {name: record.transfers[name].tolist() for name in names}
+    several = max(sent["fragment"], default=0) > 0
+    for lane, index in tracks.lanes.items():
+        track, own = tracks.lane(lane), spans.loc[index]
+        columns = own["row"].tolist(), *(microseconds(own[name]).tolist() for name in ("first_s", "last_s"))
+        for row, start, end in zip(*columns, strict=True):
             if start == end:
                 continue
-            message = sent.iloc[row]
-            sender, receiver = (node_name(int(message[end]), tracks.nodes) for end in ("sender", "receiver"))
-            given: Event = {"from": sender, "to": receiver}
-            given |= {name: int(message[name]) for name in ("round", "fragment", "messages", "bytes")}
-            name = lane.what
-            if several:
-                name += f", fragment {given['fragment']}"
-            if lane.node >= 0 and message["receiver"] >= 0 and lane.what == OFFER:
+            sender, receiver = (node_name(sent[name][row], tracks.nodes) for name in ("sender", "receiver"))
+            name = f"{lane.what}, fragment {sent['fragment'][row]}" if several else lane.what
+            if sent["sender"][row] >= 0 and sent["receiver"][row] >= 0:
                 name += f" to {receiver}"
+            given = {name: sent[name][row] for name in names[2:]}
             if given["round"] < 0:
                 del given["round"]
-            yield complete(Slice(start, end, name, given), "message", track)
+            yield complete(Slice(start, end, name, {"from": sender, "to": receiver, **given}), "message", track)
             if row in flows:
                 yield flow_start(flows[row], end - 1, track)
 

@@ -38,7 +38,7 @@ class Tracks:
     Attributes:
         server, workers: Processes; the server's number is also its first thread's.
         nodes: Of which something met at a place of theirs, in order; servers first.
-        lanes: Lane of each message, by its row in the table of spans.
+        lanes: Rows of the table of spans, by lane.
         flows: Number of each meeting's flow, by row.
         first_thread, first_flow: Numbers that are still free.
     """
@@ -60,11 +60,12 @@ class Tracks:
         self._record, self._first = record, first_thread
         self.nodes = sorted({SERVER, *met["node"].tolist()}, key=lambda node: (node != SERVER, node >= 0, abs(node)))
         messages = spans[spans["what"].isin(MESSAGES)]
-        number = lanes_of(messages)
-        keys = zip(messages["worker"].tolist(), messages["what"].tolist(), number.tolist(), strict=True)
-        self.lanes = pd.Series([Lane(*key) for key in keys], messages.index, dtype=object)
-        self._lanes = sorted(set(self.lanes), key=lambda lane: (lane.node, lane.what != OFFER, lane.number))
-        further = [*(node for node in self.nodes if node != SERVER), *self._lanes]
+        keys = zip(messages["worker"].tolist(), messages["what"].tolist(), lanes_of(messages).tolist(), strict=True)
+        lanes: dict[Lane, list[int]] = {}
+        for index, key in zip(messages.index.tolist(), keys, strict=True):
+            lanes.setdefault(Lane(*key), []).append(index)
+        self.lanes = dict(sorted(lanes.items(), key=lambda each: (each[0].node, each[0].what != OFFER, each[0].number)))
+        further = [*(node for node in self.nodes if node != SERVER), *self.lanes]
         workers = record.summary["workers"]
         self._further: dict[int | Lane, int] = {
             each: first_thread + workers + place for place, each in enumerate(further)
@@ -112,12 +113,10 @@ class Tracks:
         yield from _threads(threads)
 
     def _named_lanes(self, node: int) -> list[tuple[Event, str]]:
+        name = node_name(node, self.nodes)
         return [
-            (
-                self.lane(lane),
-                f"{node_name(node, self.nodes)} {lane.what}s" + f" ({lane.number + 1})" * (lane.number > 0),
-            )
-            for lane in self._lanes
+            (self.lane(lane), f"{name} {lane.what}s" + (f" ({lane.number + 1})" if lane.number else ""))
+            for lane in self.lanes
             if lane.node == node
         ]
 

@@ -81,7 +81,6 @@ def check(
     attempt(lambda: experiment.pretrain.optimizer and setup.inner(params, "pretrain"))
     attempt(lambda: setup.outer(params))
     if costs is not None and not problems:
-        attempt(lambda: setup.exchanges.exchange)
         attempt(lambda: setup.exchanges.check())
     if data and memory and not problems and costs is not None:
         attempt(lambda: setup.lanes)

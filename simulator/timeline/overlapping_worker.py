@@ -10,9 +10,10 @@ from simulator.cluster import Absence, Nanoseconds
 from simulator.timeline.events import Accepted, Dispatched, Lost, Round
 from simulator.timeline.exchanges import Exchanges, OpenOffer
 from simulator.timeline.message import Message, Process
-from simulator.timeline.place import Place
+from simulator.timeline.place import MeetingPlace
+from simulator.timeline.round_under_way import RoundUnderWay, SimulatedCluster
 from simulator.timeline.schedule import Schedule
-from simulator.timeline.worker import RoundUnderWay, SimulatedCluster, Worker
+from simulator.timeline.worker import Worker
 
 _BEGIN_AGAIN = "begin again"  # cause of an interrupt: a message was lost for good, and its worker asks for a copy
 
@@ -75,7 +76,7 @@ class OverlappingWorker(Worker):
         self._is_at_work = True
         super().give(round, offer, turn, versions, answered=answered)
 
-    def answer(self, place: Place, round: int) -> bool:
+    def answer(self, place: MeetingPlace, round: int) -> bool:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
         offer = self._exchanges.offer_of(place.fragment, round)
         if offer is None:

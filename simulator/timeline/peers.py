@@ -8,10 +8,11 @@ from simulator.timeline.config import Peers
 from simulator.timeline.events import Arrival, Round
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
-from simulator.timeline.place import Place
+from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Barrier
-from simulator.timeline.server import Server, World
-from simulator.timeline.worker import Request, RoundUnderWay, SimulatedCluster, Worker
+from simulator.timeline.round_under_way import Request, RoundUnderWay, SimulatedCluster
+from simulator.timeline.server import ServerProcess, World
+from simulator.timeline.worker import Worker
 
 
 class PeerWorld(World, Protocol):
@@ -73,7 +74,7 @@ class PeerCluster(SimulatedCluster, Protocol):
         """Servers of the workers, by worker."""
 
 
-class PeerServer(Server):
+class PeerServer(ServerProcess):
     """Meetings at one worker, with its own offer and those of the peers that it has in each.
 
     Attributes:
@@ -175,10 +176,10 @@ class PeerServer(Server):
         if not place.group:  # else its offer is there, and it goes on when the meeting is over
             self._dispatch(self.node)
 
-    def _is_deserted(self, place: Place) -> bool:
+    def _is_deserted(self, place: MeetingPlace) -> bool:
         return False  # its own worker comes, or nobody goes on here
 
-    def _staleness(self, place: Place, arrival: Arrival) -> int:
+    def _staleness(self, place: MeetingPlace, arrival: Arrival) -> int:
         return 0  # all offers of a meeting are of one turn
 
     def _close(self, place):  # type: ignore[no-untyped-def]  # as what it overrides

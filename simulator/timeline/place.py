@@ -6,7 +6,7 @@ from simulator.cluster import Nanoseconds
 from simulator.timeline.events import Arrival
 
 
-class Place:
+class MeetingPlace:
     """State of a meeting place.
 
     Attributes:

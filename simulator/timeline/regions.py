@@ -8,12 +8,12 @@ from simulator.cluster import Nanoseconds, nanoseconds
 from simulator.timeline.events import SERVER, Accepted, Offered, RegionOffer, Update, region_node
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
-from simulator.timeline.place import Place
+from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Asynchronous, SynchronizationPolicy
-from simulator.timeline.server import Server, World
+from simulator.timeline.server import ServerProcess, World
 
 
-class UpperServer(Server):
+class UpperServer(ServerProcess):
     """The server above the regions: every offer of a region is an update, and is answered at once.
 
     Args:
@@ -69,7 +69,7 @@ class UpperServer(Server):
             region.answered(place.version)
 
 
-class RegionServer(Server):
+class RegionServer(ServerProcess):
     """The server of a region, which offers its progress to the upper one after some updates, one offer at a time.
 
     Progress that it makes while an offer is on its way is in its parameters, and in no offer.
@@ -100,7 +100,7 @@ class RegionServer(Server):
     def _evaluation_is_due(self) -> bool:
         return False  # what is evaluated is at the upper server
 
-    def _changed(self, place: Place) -> None:
+    def _changed(self, place: MeetingPlace) -> None:
         if self._has_offered or place.version < self._merged + self._every_versions:
             return
         self._has_offered = True

@@ -1,22 +1,23 @@
-"""Server of the simulated cluster: it takes in offers, holds meetings at its places, and answers."""
+"""ServerProcess of the simulated cluster: it takes in offers, holds meetings at its places, and answers."""
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from simulator.cluster import ClusterModel, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import Outcome
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
 from simulator.timeline.events import Answered, Arrival, Dispatched, Event, Round, Update
+from simulator.timeline.gate import Gate
 from simulator.timeline.message import Process, Traffic
-from simulator.timeline.place import Place
+from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.local_steps import Steps
-from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import SynchronizationPolicy
+from simulator.timeline.round_under_way import Request
 from simulator.timeline.schedule import next_offer
-from simulator.timeline.worker import Request, Worker
+from simulator.timeline.worker import Worker
 
 
 class World(Traffic, Protocol):
@@ -35,7 +36,7 @@ class World(Traffic, Protocol):
         """Workers, by number."""
 
     @property
-    def servers(self) -> "Sequence[Server]":
+    def servers(self) -> "Sequence[ServerProcess]":
         """All servers."""
 
     @property
@@ -71,19 +72,7 @@ class World(Traffic, Protocol):
         """Closes groups that wait for others in vain; returns whether there was any."""
 
 
-class Alarms(NamedTuple):
-    """Times at which a policy asks to be asked again, in nanoseconds; infinite for never.
-
-    Attributes:
-      round_ns: from the beginning of a meeting.
-      window_ns: from the first of a group, or from the last that its quorum needs.
-    """
-
-    round_ns: Nanoseconds
-    window_ns: Nanoseconds
-
-
-class Server:
+class ServerProcess:
     """A server as a SimPy process.
 
     One thing at a time, since each takes time in which messages come. The order decides ties: an evaluation that is due
@@ -98,16 +87,15 @@ class Server:
 
     def __init__(self, world: World, node: int, members: Iterable[int], policy: SynchronizationPolicy):
         self.node, self.idle = node, False
-        self.places = [Place(node, fragment) for fragment in range(world.config.schedule.fragments)]
+        self.places = [MeetingPlace(node, fragment) for fragment in range(world.config.schedule.fragments)]
         self._world, self._env, self._config = world, world.env, world.config
         self._members, self._policy = tuple(members), policy
         self._averages, self._waits = policy.averages_group, world.config.schedule.waits
         self._keeps_order = policy.averages_group and not policy.keeps_late
-        self._alarms = Alarms(nanoseconds(policy.timeout_s), nanoseconds(policy.window_s))
-        self._foresees = policy.looks_ahead and self._waits
         self._inbox: deque[Arrival | Request] = deque()
+        count = len(self._members)
+        self._gate = Gate(self._env, policy, count, self._inbox, world.workers, self.wake, foresees=self._waits)
         self._news = self._env.event()  # something that it waits for may have changed
-        self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
 
     # Messages of workers.
 
@@ -122,10 +110,9 @@ class Server:
             place.awaited.pop(worker, None)
         self.wake()
 
-    def expect(self, worker: Worker) -> None:
+    def expect(self, worker: int, arrival_ns: Nanoseconds) -> None:
         """Updates the time at which a worker's round can arrive."""
-        if self._foresees and worker.expected_ns < math.inf:
-            heapq.heappush(self._expected, (worker.expected_ns, worker.index))
+        self._gate.expect(worker, arrival_ns)
         self.wake()
 
     def wake(self) -> None:
@@ -176,10 +163,10 @@ class Server:
 
     def _in_time(self, message: Arrival | Request) -> bool:
         """Returns whether a message was there before its round's timeout, even if the server only comes to it now."""
-        if self._alarms.round_ns == math.inf:
+        if self._gate.alarms.round_ns == math.inf:
             return False
         place = self.places[message.round.fragment if isinstance(message, Arrival) else 0]
-        return message.arrival_ns <= place.started_ns + self._alarms.round_ns
+        return message.arrival_ns <= place.started_ns + self._gate.alarms.round_ns
 
     def _work(self, work_ns: Nanoseconds) -> Process:
         """Works for some time, not counting outages of the server."""
@@ -195,61 +182,19 @@ class Server:
 
     # Groups.
 
-    def _closing(self) -> Place | None:
+    def _closing(self) -> MeetingPlace | None:
         """Returns the first place whose group its policy closes now."""
         for place in self.places:
-            if place.group and (place.relents or self._closes(place, self._env.now)):
+            if place.group and (place.relents or self._gate.closes(place, self._env.now)):
                 return place
             if place.early and self._is_deserted(place):
                 self._open(place, self._there())
                 return self._closing()
         return None
 
-    def _is_deserted(self, place: Place) -> bool:
+    def _is_deserted(self, place: MeetingPlace) -> bool:
         """Returns whether nobody comes to the meeting that is open: all that it waited for are gone."""
         return not (place.awaited or place.arrived or place.group)
-
-    def _closes(self, place: Place, now_ns: Nanoseconds) -> bool:
-        """Returns whether a group closes, at the present time or, with nothing else having happened, at another."""
-        return self._policy.closes(
-            ServerView(
-                now_ns=now_ns,
-                opened_ns=place.opened_ns,
-                group=len(place.group),
-                outstanding=len(place.awaited),
-                next_arrival_ns=self._next_arrival_ns(place, now_ns),
-                started_ns=place.started_ns,
-                arrived=len(place.arrived),
-                workers=len(self._members),
-                window_over=self._is_window_over(place, now_ns),
-            )
-        )
-
-    def _is_window_over(self, place: Place, now_ns: Nanoseconds) -> bool:
-        """Returns whether the policy's window is over at a time, and what came in it was processed."""
-        ends_ns = self._window_ends_ns(place)
-        return ends_ns <= place.rung_ns or ends_ns < now_ns == math.inf
-
-    def _next_arrival_ns(self, place: Place, now_ns: Nanoseconds) -> Nanoseconds:
-        """Returns when the next offer can arrive, at the earliest."""
-        if not self._policy.looks_ahead:
-            return math.inf
-        if self._inbox:
-            return self._inbox[0].arrival_ns
-        if not self._foresees:  # anything can come until the window is over
-            return math.inf if self._is_window_over(place, now_ns) else place.opened_ns
-        expected, workers = self._expected, self._world.workers
-        # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
-        while expected and workers[expected[0][1]].expected_ns != expected[0][0]:
-            heapq.heappop(expected)
-        return expected[0][0] if expected else math.inf
-
-    def _window_ends_ns(self, place: Place) -> Nanoseconds:
-        """Returns when the policy's window ends; infinite while it has not begun."""
-        needed, since_ns = self._policy.quorum, place.opened_ns
-        if needed:
-            since_ns = place.arrived[needed - 1].arrival_ns if len(place.arrived) >= needed else math.inf
-        return since_ns + self._alarms.window_ns
 
     def _process(self, message: Arrival | Request) -> Process:
         """Takes a worker into the group, with its offer, if any; without a barrier that is an outer step."""
@@ -271,12 +216,12 @@ class Server:
         if self._averages and (is_awaited or self._policy.keeps_late):
             place.join(worker, message.arrival_ns, round.id)
             place.arrived.append(message)
-            self._ring(place)
+            self._gate.ring(place)
             return
         late = self._averages
         if self._waits or not late:
             place.join(worker, message.arrival_ns, round.id)
-            self._ring(place)
+            self._gate.ring(place)
         yield from self._update(place, (message,), late=late)
         if late and not self._waits and not world.is_over:
             self._answer(place, worker, round.id)
@@ -296,9 +241,9 @@ class Server:
             self._dispatch(worker)
         else:
             place.join(worker, request.arrival_ns)
-            self._ring(place)
+            self._gate.ring(place)
 
-    def _close(self, place: Place) -> Process:
+    def _close(self, place: MeetingPlace) -> Process:
         """Answers a group with what the place holds then; the next meeting begins."""
         group, arrived = place.take()
         if arrived:
@@ -319,37 +264,19 @@ class Server:
         """Returns the workers that offer without being given rounds."""
         return [worker for worker in self._members if self._world.workers[worker].is_under_way]
 
-    def _open(self, place: Place, members: Iterable[int] | None = None) -> None:
+    def _open(self, place: MeetingPlace, members: Iterable[int] | None = None) -> None:
         """Begins a meeting; with members given it waits for them, and no more for others."""
         if members is not None:
             place.awaited = dict.fromkeys(members)
             place.turn += 1
         place.started_ns = self._env.now
-        self._ring(place)
+        self._gate.ring(place)
         self._inbox.extendleft(reversed(place.early))
         place.early = []
 
-    def _ring(self, place: Place) -> None:
-        """Sets an alarm for the next time at which the policy asks to be asked again, though nothing has happened."""
-        ends_ns = place.started_ns + self._alarms.round_ns, self._window_ends_ns(place)
-        time_ns = min((each_ns for each_ns in ends_ns if each_ns > place.rung_ns), default=math.inf)
-        if time_ns < place.alarm_ns:
-            place.alarm_ns = time_ns
-            self._env.process(self._alarm(place, time_ns))
-
-    def _alarm(self, place: Place, time_ns: Nanoseconds) -> Process:
-        if time_ns > self._env.now:
-            yield self._env.timeout(time_ns - self._env.now)
-        yield self._env.timeout(0)  # behind the arrivals of this very time, which are in the queue already
-        if place.alarm_ns == time_ns:
-            place.alarm_ns = math.inf
-        place.rung_ns = time_ns
-        self._ring(place)
-        self.wake()
-
     # Meetings and answers.
 
-    def _update(self, place: Place, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
+    def _update(self, place: MeetingPlace, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
         staleness = tuple([self._staleness(place, arrival) for arrival in arrivals])
         outcome = "dropped" if late else self._outcome(place, max(staleness))
         world = self._world
@@ -387,14 +314,14 @@ class Server:
         """Returns whether this server counts the steps of an offer's round."""
         return True
 
-    def _staleness(self, place: Place, arrival: Arrival) -> int:
+    def _staleness(self, place: MeetingPlace, arrival: Arrival) -> int:
         """Returns the updates of a place between what an offer's worker had last accepted from it and now."""
         return place.version - arrival.base
 
-    def _changed(self, place: Place) -> None:
+    def _changed(self, place: MeetingPlace) -> None:
         """Follows an update of a place."""
 
-    def _outcome(self, place: Place, staleness: int) -> Outcome:
+    def _outcome(self, place: MeetingPlace, staleness: int) -> Outcome:
         config = self._config
         if config.drop_above is not None and staleness > config.drop_above:
             return "dropped"
@@ -421,7 +348,7 @@ class Server:
         versions = [place.version for place in self.places]
         world.workers[worker].give(round, offer, turns[fragment], versions, answered=merges)
 
-    def _join_meeting(self, place: Place, worker: int) -> int:
+    def _join_meeting(self, place: MeetingPlace, worker: int) -> int:
         """Returns the number of the first meeting to which a worker comes that begins now."""
         if not self._keeps_order:
             place.awaited[worker] = None
@@ -432,7 +359,7 @@ class Server:
             return place.turn
         return place.turn + 1
 
-    def _answer(self, place: Place, worker: int, round: int) -> None:
+    def _answer(self, place: MeetingPlace, worker: int, round: int) -> None:
         """Sends a worker that goes on meanwhile what the place holds, in answer to the offer of a round."""
         if self._world.workers[worker].answer(place, round):
             if not self._keeps_order:
@@ -443,7 +370,7 @@ class Server:
 
     def relent(self) -> bool:
         """Closes groups of workers that wait for each other at different places; returns whether there was any."""
-        if self._waits or (self._keeps_order and self._alarms.round_ns == math.inf):
+        if self._waits or (self._keeps_order and self._gate.alarms.round_ns == math.inf):
             return False
         waiting = [place for place in self.places if place.group or place.early]
         for place in waiting:
@@ -463,7 +390,7 @@ class Server:
         """
         if not self._world.is_still():
             return
-        if any(place.group and self._closes(place, math.inf) for place in self.places):
+        if any(place.group and self._gate.closes(place, math.inf) for place in self.places):
             return  # time alone will close it, such as a timeout
         if self._world.relent():
             return

@@ -17,7 +17,7 @@ from simulator.timeline.message import Process
 from simulator.timeline.overlapping_worker import OverlappingWorker
 from simulator.timeline.peers import PeerServer, PeerWorker
 from simulator.timeline.regions import RegionServer, UpperServer
-from simulator.timeline.server import Server
+from simulator.timeline.server import ServerProcess
 from simulator.timeline.worker import Worker
 
 
@@ -74,7 +74,7 @@ class Timeline:
 
         self.meetings: Sequence[PeerServer] = []
         self.workers: list[Worker] = []
-        self.servers: list[Server] = self._populate()
+        self.servers: list[ServerProcess] = self._populate()
         if cluster.faults is not None:
             env.process(self._tell(SERVER, cluster.faults.server, "server down", "server up"))
             for index in range(cluster.workers):
@@ -86,13 +86,13 @@ class Timeline:
         if config.evaluate_every_s is not None:
             env.process(self._tick(nanoseconds(config.evaluate_every_s)))
 
-    def _populate(self) -> list[Server]:
+    def _populate(self) -> list[ServerProcess]:
         """Makes workers and servers; returns the servers."""
         config, count = self.config, self.cluster.workers
         if config.peers is not None:
             self.meetings = [PeerServer(self, worker, config.peers) for worker in range(count)]
-            homes: list[Server] = list(self.meetings)
-            servers: list[Server] = list(self.meetings)
+            homes: list[ServerProcess] = list(self.meetings)
+            servers: list[ServerProcess] = list(self.meetings)
         elif config.regions is not None:
             upper, of = UpperServer(self), config.regions.of
             regional = [
@@ -108,7 +108,7 @@ class Timeline:
             ]
             homes, servers = [regional[region] for region in of], [upper, *regional]
         else:
-            servers = [Server(self, SERVER, range(count), config.synchronization)]
+            servers = [ServerProcess(self, SERVER, range(count), config.synchronization)]
             homes = servers * count
         for index, home in enumerate(homes):
             worker = self._worker(index)

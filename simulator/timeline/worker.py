@@ -1,125 +1,18 @@
 """A worker of the simulated cluster: it pulls, computes and pushes, goes away and comes back."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import simpy
 
-from simulator.cluster import Absence, ClusterModel, MessageShares, Nanoseconds, nanoseconds, seconds
+from simulator.cluster import Absence, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import FaultKind
-from simulator.timeline.events import Arrival, Event, Fault, Lost, Round, Shortened
+from simulator.timeline.events import Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process
-from simulator.timeline.place import Place
-
-
-class Request(NamedTuple):
-    """A request for a round, of a worker without one.
-
-    Attributes:
-      worker: its number.
-      arrival_ns: when.
-      rounds: number of rounds it had been given by then.
-    """
-
-    worker: int
-    arrival_ns: Nanoseconds
-    rounds: int
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class RoundUnderWay:
-    """A round and its progress.
-
-    Attributes:
-      round: as it was given, or as much as is left of it.
-      ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
-      compute_ns: time of the steps at full speed.
-      base: version of the place of its offer that the worker had last accepted when it made the offer.
-      pull_share: of the message that it begins with; 0 without one.
-      losses: number of times that the present message, of the pull at first, is still going to be lost.
-      lost_pushes: number of times that that of the push is.
-      message_ns: time that the last message takes.
-      pulls, pushes: messages that have been sent.
-      done: steps before the stretch that is being computed.
-      stretch_start_ns: when that began; None while nothing is computed.
-      blocked_ns: time for which it waited between its steps.
-      turn: number of the meeting to which its offer goes.
-    """
-
-    round: Round
-    ready_ns: Nanoseconds
-    pull_start_ns: Nanoseconds
-    compute_ns: Nanoseconds
-    base: int = 0
-    pull_share: float = 1.0
-    losses: int = 0
-    lost_pushes: int = 0
-    message_ns: Nanoseconds = 0
-    pulls: int = 0
-    pushes: int = 0
-    compute_start_ns: Nanoseconds | None = None
-    push_start_ns: Nanoseconds | None = None
-    done: int = 0
-    stretch_start_ns: Nanoseconds | None = None
-    blocked_ns: Nanoseconds = 0
-    turn: int = 0
-
-    def arrival(self, now_ns: Nanoseconds) -> Arrival:
-        """Returns its offer as it arrives now."""
-        assert self.compute_start_ns is not None
-        assert self.push_start_ns is not None
-        return Arrival(
-            self.round,
-            self.ready_ns,
-            self.pull_start_ns,
-            self.compute_start_ns,
-            self.push_start_ns,
-            now_ns,
-            self.pulls,
-            self.pushes,
-            self.base,
-            self.blocked_ns,
-            self.turn,
-            self.pull_share,
-        )
-
-
-class SimulatedCluster(Protocol):
-    """Clock and network as a worker meets them, see `Timeline`."""
-
-    env: simpy.Environment
-    cluster: ClusterModel
-    down: Channel
-    up: Channel
-    shares: MessageShares
-    under_way: int
-    stalled: int
-    stuck: set[int]
-
-    def emit(self, event: Event) -> None:
-        """Reports what happens."""
-
-    def wake(self) -> None:
-        """Wakes whoever is idle."""
-
-    def until(self, time_ns: Nanoseconds) -> Process:
-        """Waits until a time."""
-
-
-class HomeServer(Protocol):
-    """Server of a worker as it meets it, see `Server`."""
-
-    def receive(self, message: Arrival | Request) -> None:
-        """Takes in a message to the server."""
-
-    def forget(self, worker: int) -> None:
-        """Stops waiting for a worker."""
-
-    def expect(self, worker: "Worker") -> None:
-        """Updates the time at which a worker's round can arrive."""
+from simulator.timeline.place import MeetingPlace
+from simulator.timeline.round_under_way import HomeServer, Request, RoundUnderWay, SimulatedCluster
 
 
 class Worker:
@@ -208,7 +101,7 @@ class Worker:
         given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
 
-    def answer(self, place: Place, round: int) -> bool:
+    def answer(self, place: MeetingPlace, round: int) -> bool:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
         raise NotImplementedError(f"worker {self.index} waits for its rounds, and is not answered meanwhile")
 
@@ -353,7 +246,7 @@ class Worker:
     def _expect(self, arrival_ns: Nanoseconds) -> None:
         if arrival_ns != self.expected_ns:
             self.expected_ns = arrival_ns
-            self.home.expect(self)
+            self.home.expect(self.index, arrival_ns)
 
     def _computing_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
         """Returns the time of steps that take `work_ns` at full speed."""

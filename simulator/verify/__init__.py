@@ -5,14 +5,16 @@ import pydantic
 from simulator.experiment import Experiment, registry
 from simulator.host.mappings import lookup
 from simulator.record import RecordError, RunRecord
-from simulator.verify import cluster_rules, order_rules
+from simulator.verify import cluster_rules, exchange_rules, fault_rules, message_rules, order_rules, overlap_rules
 from simulator.verify.checked_run import CheckedRun, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
+_RULES = order_rules, exchange_rules, message_rules, overlap_rules, cluster_rules, fault_rules
+
 
 def verify(record: RunRecord) -> list[Violation]:
-    """Returns every violation: time, durations, faults, versions, staleness, steps, bytes, evaluations, final numbers.
+    """Returns every violation: of times, faults, meetings, versions, staleness, steps, messages, and final numbers.
 
     Decisions of a registered policy are not checked, see `unchecked`; it need not be registered here.
 
@@ -30,7 +32,7 @@ def verify(record: RunRecord) -> list[Violation]:
         where = "".join(f"{key}: " for key in first["loc"])
         raise RecordError(f"the record's experiment is not valid: {where}{first['msg']}") from error
     run = CheckedRun(record, experiment)
-    return [violation for rule in (*order_rules.ALL, *cluster_rules.ALL) for violation in rule(run)]
+    return [violation for room in _RULES for rule in room.ALL for violation in rule(run)]
 
 
 _DECIDES: dict[registry.SlotName, str] = {

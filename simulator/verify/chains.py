@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ class Chain:
       tasks: the rounds, as mappings of the columns of their table.
       rows: of these in the table.
       is_whole: whether it begins with a copy; else a round before it is not in the table.
-      until_s: when the worker's next chain begins; infinite for the last.
+      until_s: when the worker's next chain with a copy begins; infinite without one.
     """
 
     worker: int
@@ -58,8 +59,10 @@ def chains_of(rounds: pd.DataFrame, eps_s: float) -> list[Chain]:
             if task["bytes_down"] > 0 or not follows:
                 parts.append([])
             parts[-1].append((row, {str(name): value for name, value in task.items()}))
-        ends_s = [part[0][1]["ready_s"] for part in parts[1:]] + [float("inf")]
-        for part, until_s in zip(parts, ends_s, strict=True):
+        until_s = math.inf
+        for part in reversed(parts):
             rows, tasks = [row for row, _ in part], [task for _, task in part]
-            found.append(Chain(int(str(worker)), tasks, rows, tasks[0]["bytes_down"] > 0, until_s))
+            is_whole = tasks[0]["bytes_down"] > 0
+            found.append(Chain(int(str(worker)), tasks, rows, is_whole, until_s))
+            until_s = tasks[0]["ready_s"] if is_whole else until_s
     return found

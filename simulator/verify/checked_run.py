@@ -3,6 +3,7 @@
 import bisect
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from simulator.experiment.schema.policies import BarrierSynchronization, NamedSy
 from simulator.host.errors import SettingError
 from simulator.record import RunRecord
 from simulator.verify.chains import Chain, chains_of
-from simulator.verify.meetings import MeetingTable, MessageTable
+from simulator.verify.meetings import MeetingTable, MessageKind, MessageTable, Transfer
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class CheckedRun:
         """Messages of offers and answers."""
         return MessageTable(self.transfers, self.updates, self.meetings)
 
+    def sent(self) -> Iterator[tuple[Transfer, MessageKind, int]]:
+        """Yields each row of transfers, what it is, and the row of updates that it belongs to."""
+        messages = self.messages
+        return zip(messages.transfers, messages.kinds, messages.updates, strict=True)
+
     @functools.cached_property
     def own(self) -> npt.NDArray[np.int64]:
         """The row of updates of each round at its worker's own place, -1 where there is none; shape (rounds,)."""
@@ -177,22 +183,21 @@ class CheckedRun:
             for own, row in known:
                 bases[own] = versions[row]
         answered: dict[int, float] = {}  # versions of the upper server that regions have accepted
-        versions_there = self.transfers["version"].tolist()
-        for row, (kind, update) in enumerate(zip(self.messages.kinds, self.messages.updates, strict=True)):
+        for sent, kind, update in self.sent():
             if kind == "region's offer":
-                bases[update] = answered.get(int(self.updates["sender"].iat[update]), 0)
+                bases[update] = answered.get(sent.sender, 0)
             elif kind == "region's answer":
-                answered[int(self.transfers["receiver"].iat[row])] = versions_there[row]
-        stale = self.meetings.before - bases
+                answered[sent.receiver] = sent.version
+        stale: npt.NDArray[np.float64] = self.meetings.before - bases
         among_peers = (self.updates["node"] >= 0) & (self.updates["node"] != self.updates["sender"])
         stale[among_peers.to_numpy()] = 0  # all offers of a meeting are of one turn
         return stale
 
     def _accepted(self, chain: Chain) -> Iterator[tuple[int, float]]:
-        """Yields the row of each round of a chain, and the version of its place that was last accepted before its end."""
+        """Yields the row of each round of a chain, and the version that was last accepted of its place by its end."""
         rows = [self.messages.answers[task["round"]] for task in chain.tasks if task["round"] in self.messages.answers]
-        columns = self.transfers[["used_s", "fragment", "version"]].iloc[rows]
-        answers, heard = sorted(columns.itertuples(index=False, name=None)), 0
+        sent = [self.messages.transfers[row] for row in rows]
+        answers, heard = sorted((each.used_s, each.fragment, each.version) for each in sent), 0
         versions: dict[int, float] = {}
         if chain.is_whole:
             total, home = chain.tasks[0]["pulled_version"], self.home(chain.worker)
@@ -200,7 +205,7 @@ class CheckedRun:
             versions = {fragment: self.meetings.version_of(home, fragment, total) for fragment in fragments}
         for row, task in zip(chain.rows, chain.tasks, strict=True):
             while heard < len(answers) and answers[heard][0] < task["push_start_s"]:
-                versions[int(answers[heard][1])] = answers[heard][2]
+                versions[answers[heard][1]] = answers[heard][2]
                 heard += 1
             yield row, versions.get(task["fragment"], math.nan)
 
@@ -221,6 +226,14 @@ class CheckedRun:
             return MessageShares(whole, whole)
         offers, answers = (tuple(known.get(name, ()))[:count] for name in ("offers", "answers"))
         return MessageShares(offers + whole[len(offers) :], answers + whole[len(answers) :])
+
+    def offered(self, fragment: int) -> float:
+        """Returns the share of the model's size that an offer of a fragment has."""
+        return self.shares.offers[fragment if 0 <= fragment < len(self.shares.offers) else 0]
+
+    def answered(self, fragment: int) -> float:
+        """Returns the share of the model's size that an answer with a fragment has."""
+        return self.shares.answers[fragment if 0 <= fragment < len(self.shares.answers) else 0]
 
     @functools.cached_property
     def fault_model(self) -> FaultModel | None:
@@ -262,6 +275,14 @@ class CheckedRun:
         return bisect.bisect_right(self.gone, first) < bisect.bisect_left(self.gone, last)
 
     @functools.cached_property
+    def cut_steps(self) -> Counter[int]:
+        """Steps that were cut off, by number of the round."""
+        steps = Counter[int]()
+        for number, cut in zip(self.cut["round"].tolist(), self.cut["local_steps"].tolist(), strict=True):
+            steps[number] += cut
+        return steps
+
+    @functools.cached_property
     def costs(self) -> dict[int, Cost]:
         """Expected costs of rounds, by number: a worker's random numbers are used in the order of its rounds."""
         cluster = self.cluster
@@ -271,22 +292,22 @@ class CheckedRun:
         timed = [*columns, "ready_s", "push_start_s"]
         tasks = pd.concat([self.rounds[timed], self.lost[columns]]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
-        cut = self.cut.groupby("round")["local_steps"].sum()
         faults, workers = cluster.faults, range(cluster.workers)
         is_random = bool(cluster.jitter or (faults and faults.loss))
+        never_missing = self.experiment.topology.has_server and not self.goes_on
         jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
         losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
         last = [(-1, 0.0)] * cluster.workers  # number and end of each worker's last round
         unknown: set[int] = set()  # workers of whose rounds one is missing, and with it its random numbers
         costs = {}
         for number, worker, left, ready_s, end_s in tasks.itertuples(index=False):
-            follows = not self.goes_on or abs(ready_s - last[worker][1]) <= self.eps_s
+            follows = never_missing or abs(ready_s - last[worker][1]) <= self.eps_s
             if is_random and not follows and self.is_gone_between(last[worker][0], number):
                 unknown.add(worker)
             last[worker] = number, end_s
             if worker in unknown:
                 continue
-            steps = int(left + cut.get(number, 0))
+            steps = int(left + self.cut_steps[number])
             factor = cluster.jitter_factor(jitter[worker])
             compute_ns = nanoseconds(cluster.compute_s(worker, steps, factor))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))

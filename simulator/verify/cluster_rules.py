@@ -1,16 +1,15 @@
-"""Rules of durations, messages and faults: they are those of the experiment's cluster."""
+"""Rules of durations and messages: they are those of the experiment's cluster."""
 
 import bisect
 import heapq
-import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
-from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns, violations
+from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns
+from simulator.verify.meetings import MessageKind
 
 
 def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
@@ -19,19 +18,20 @@ def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
         yield from _steps_take_one_time(run)
         return
     crashes = _times(run, "crash")
-    for row, task in enumerate(run.rounds.to_dict("records")):
-        if task["round"] not in expected:
+    for row, task in enumerate(run.tasks):
+        cost = expected.get(task["round"])
+        if cost is None:
             continue
-        cost = expected[task["round"]]
         resent = _between(crashes.get(task["worker"], ()), task["push_start_s"], task["arrival_s"])
-        for message in (
-            _computing(task, cost, cluster, run.eps_s),
-            _sending("pull", cluster.down, task, cost.lost_pulls, run, cluster, again=False),
-            _sending("push", cluster.up, task, cost.lost_pushes, run, cluster, again=resent > 0),
-        ):
-            if message:
-                yield Violation("rounds", row, "durations", message)
-        yield from _messages(row, task, cost, cluster, resent)
+        mistakes = [
+            None if run.goes_on else _computing(task, cost, cluster, run.eps_s),
+            _pulling(run, cluster, task, cost),
+            _pushing(run, cluster, task, cost, again=resent > 0),
+        ]
+        for message in filter(None, mistakes):
+            yield Violation("rounds", row, "durations", message)
+        if run.experiment.topology.has_server:
+            yield from _messages(run, cluster, row, cost, resent)
 
 
 def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
@@ -40,7 +40,7 @@ def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
         return
     whole = ~run.rounds["round"].isin(run.cut["round"])
     rounds = run.rounds[whole]
-    compute_s = rounds["push_start_s"] - rounds["compute_start_s"]
+    compute_s = rounds["push_start_s"] - rounds["compute_start_s"] - rounds["blocked_s"]
     step_s = compute_s / rounds["local_steps"]
     typical = step_s.groupby(rounds["worker"]).transform("median")
     wrong = (step_s - typical).abs() * rounds["local_steps"] > run.eps_s
@@ -64,21 +64,52 @@ def _computing(task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, eps_s
     return None
 
 
-def _sending(
-    name: str,
-    link: Link,
-    task: Mapping[Any, Any],
-    lost: int,
+def _pulling(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], cost: Cost) -> str | None:
+    """Returns the mistake in the time in which a round pulls a copy of the model, if any."""
+    took_s = task["compute_start_s"] - task["pull_start_s"]
+    if task["bytes_down"] > 0:
+        way = [(cluster.down, task["worker"])]
+        return _taking(run, "pull", way, task["pull_start_s"], took_s, cost.lost_pulls, 1.0)
+    return f"it began to compute {took_s} s after nothing" if not run.goes_on and took_s else None
+
+
+def _pushing(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], cost: Cost, *, again: bool) -> str | None:
+    """Returns the mistake in the time in which an offer comes to its worker's own place, if any."""
+    took_s = task["arrival_s"] - task["push_start_s"]
+    if not run.experiment.topology.has_server:  # a worker's own place is where it is
+        return f"an offer took {took_s} s to where it was made" if took_s and not again else None
+    share, way = run.offered(task["fragment"]), [(cluster.up, task["worker"])]
+    return _taking(run, "push", way, task["push_start_s"], took_s, cost.lost_pushes, share, again=again)
+
+
+def _taking(
     run: CheckedRun,
-    cluster: ClusterModel,
+    name: str,
+    way: Sequence[tuple[Link, int]],
+    start_s: float,
+    took_s: float,
+    lost: int,
+    share: float,
     *,
-    again: bool,
+    again: bool = False,
 ) -> str | None:
-    """Returns the mistake in the time of a transfer, if any. It may wait for others, or be sent again after a crash."""
-    first, last = ("pull_start_s", "compute_start_s") if name == "pull" else ("push_start_s", "arrival_s")
-    start_s, took_s = task[first], task[last] - task[first]
-    exact = link.shared_s is None and not again
-    alone_s = seconds(_alone_ns(link, task["worker"], in_ns(start_s), lost, cluster, outages=exact))
+    """Returns the mistake in the time of a transfer, if any. It may wait for others, or be sent again after a crash.
+
+    Args:
+      run: of the transfer.
+      name: of it.
+      way: links and numbers of their workers, all of which it takes at once.
+      start_s: when it was sent.
+      took_s: how long it took.
+      lost: how many of its messages are lost.
+      share: of the model's size.
+      again: whether it may have been sent again.
+    """
+    exact = all(link.shared_s is None for link, _ in way) and not again
+    faults = None if run.network is None else run.network.faults
+    alone_s = max(
+        seconds(_alone_ns(link, worker, in_ns(start_s), lost, share, faults, outages=exact)) for link, worker in way
+    )
     if not exact:
         return None if took_s >= alone_s - run.eps_s else f"the {name} took less than it takes alone"
     right = abs(took_s - alone_s) <= run.eps_s
@@ -86,10 +117,17 @@ def _sending(
 
 
 def _alone_ns(
-    link: Link, worker: int, start_ns: Nanoseconds, lost: int, cluster: ClusterModel, *, outages: bool
+    link: Link,
+    worker: int,
+    start_ns: Nanoseconds,
+    lost: int,
+    share: float,
+    faults: FaultModel | None,
+    *,
+    outages: bool,
 ) -> Nanoseconds:
     """Returns how long a transfer takes that waits for no other and whose first `lost` messages are lost."""
-    transfer_ns, faults = nanoseconds(link.transfer_s(worker)), cluster.faults
+    transfer_ns = nanoseconds(link.transfer_s(worker, share))
     retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
     if faults is None or not outages:
         return transfer_ns + lost * (retry_ns + transfer_ns)
@@ -99,31 +137,87 @@ def _alone_ns(
     return end_ns - start_ns
 
 
-def _links_carry_no_more_than_they_can(run: CheckedRun) -> Iterator[Violation]:
-    """Messages over a shared link fit in between their rounds' begin and end of the transfer, one after the other."""
-    cluster = run.cluster
-    if cluster is None:
+def _other_messages_take_their_time(run: CheckedRun) -> Iterator[Violation]:
+    """Answers to workers that go on, offers to peers, and messages between servers, which are in no round."""
+    network = run.network
+    if network is None:
         return
-    server = cluster.faults.server if cluster.faults is not None else Episodes([])
-    for name, link, begin, end, sent in (
-        ("down", cluster.down, "pull_start_s", "compute_start_s", "bytes_down"),
-        ("up", cluster.up, "push_start_s", "arrival_s", "bytes_up"),
-    ):
+    crashes = _times(run, "crash")
+    for row, (sent, kind, _) in enumerate(run.sent()):
+        took_s, share, lost, again = sent.end_s - sent.begin_s, 1.0, 0, False
+        match kind:
+            case "answer":
+                way, share, lost = [(network.down, sent.receiver)], run.answered(sent.fragment), sent.messages - 1
+            case "offer" if sent.receiver >= 0:
+                way, share = [(network.up, sent.sender), (network.down, sent.receiver)], run.offered(sent.fragment)
+                again = _between(crashes.get(sent.sender, ()), sent.begin_s, sent.end_s) > 0
+            case "region's offer" | "region's answer" if network.regional is not None:
+                alone_s = network.regional.transfer_s(-2 - min(sent.sender, sent.receiver))
+                if not abs(took_s - alone_s) <= run.eps_s:
+                    yield Violation("transfers", row, "durations", f"took {took_s} s and should take {alone_s} s")
+                continue
+            case _:
+                continue
+        message = _taking(run, "transfer", way, sent.begin_s, took_s, lost, share, again=again)
+        if message:
+            yield Violation("transfers", row, "durations", message)
+    yield from _answers_are_lost_as_drawn(run, network)
+
+
+def _answers_are_lost_as_drawn(run: CheckedRun, network: ClusterModel) -> Iterator[Violation]:
+    """A worker's answers are lost as its random stream has it, in order, but for those that it did not accept."""
+    faults = network.faults
+    if faults is None or faults.loss is None:
+        return
+    answers: dict[int, dict[float, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))  # by worker and begin
+    for sent, kind, _ in run.sent():
+        if kind == "answer":
+            answers[sent.receiver][sent.begin_s][sent.messages - 1] += 1
+    made = Counter(run.updates["sender"].tolist())
+    for worker, own in answers.items():
+        stream = faults.answer_loss_stream(worker)
+        drawn = iter([faults.losses(stream) for _ in range(made[worker])])
+        for begin_s in sorted(own):
+            missing = own[begin_s]
+            while missing.total():
+                lost = next(drawn, None)
+                if lost is None:
+                    message = f"worker {worker}: answers sent at {begin_s} s were lost another number of times"
+                    yield Violation("transfers", None, "durations", message)
+                    break
+                missing[lost] -= missing[lost] > 0
+            else:
+                continue
+            break
+
+
+def _links_carry_no_more_than_they_can(run: CheckedRun) -> Iterator[Violation]:
+    """Messages over a shared link fit in between begin and end of their transfers, one after the other."""
+    network = run.network
+    if network is None:
+        return
+    server = network.faults.server if network.faults is not None else Episodes([])
+    for name, link, node in (("down", network.down, "receiver"), ("up", network.up, "sender")):
         if link.shared_s is None:
             continue
-        shared_ns = nanoseconds(link.shared_s)
         transfers = []
-        for row, task in enumerate(run.rounds.to_dict("records")):
-            begin_ns, end_ns = in_ns(task[begin]), in_ns(task[end])
-            if 0 <= begin_ns <= end_ns < math.inf and task["worker"] in range(cluster.workers):
-                rest_ns = max(nanoseconds(link.transfer_s(task["worker"])) - shared_ns, 0)
+        for row, (sent, kind, _) in enumerate(run.sent()):
+            worker, begin_ns, end_ns = getattr(sent, node), in_ns(sent.begin_s), in_ns(sent.end_s)
+            if 0 <= begin_ns <= end_ns < math.inf and worker in range(network.workers) and sent.messages >= 0:
+                share = _share(run, kind, sent.fragment)
+                shared_ns = nanoseconds(share * link.shared_s)
+                rest_ns = max(nanoseconds(link.transfer_s(worker, share)) - shared_ns, 0)
                 left_ns = max(server.work_ns(0, end_ns - rest_ns), 0)  # of the time in which the link works
-                work_ns = task[sent] // link.message_bytes * shared_ns
-                transfers.append((server.work_ns(0, begin_ns), left_ns, work_ns, row))
+                transfers.append((server.work_ns(0, begin_ns), left_ns, sent.messages * shared_ns, row))
         late = _too_late(transfers, 1 + 1e9 * run.eps_s)
         if late is not None:
             message = f"the server's link {name} cannot have carried this message and the others beside it by then"
-            yield Violation("rounds", late, "links", message)
+            yield Violation("transfers", late, "links", message)
+
+
+def _share(run: CheckedRun, kind: MessageKind, fragment: int) -> float:
+    """Returns the share of the model's size that a message of a worker has."""
+    return run.offered(fragment) if kind == "offer" else run.answered(fragment) if kind == "answer" else 1.0
 
 
 def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]], eps_ns: float) -> int | None:
@@ -159,130 +253,20 @@ def _between(times_s: Sequence[float], first_s: float, last_s: float) -> int:
     return bisect.bisect_right(times_s, last_s) - bisect.bisect_left(times_s, first_s)
 
 
-def _messages(row: int, task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, resent: int) -> Iterator[Violation]:
-    for name, link, lost, again in (
-        ("bytes_down", cluster.down, cost.lost_pulls, 0),
-        ("bytes_up", cluster.up, cost.lost_pushes, resent),  # what a crash interrupts is sent again
+def _messages(run: CheckedRun, cluster: ClusterModel, row: int, cost: Cost, resent: int) -> Iterator[Violation]:
+    task = run.tasks[row]
+    begins = task["bytes_down"] != 0 or not run.goes_on  # with a copy
+    for name, link, share, sends, again in (
+        ("bytes_down", cluster.down, 1.0, (cost.lost_pulls + 1) * begins, 0),
+        ("bytes_up", cluster.up, run.offered(task["fragment"]), cost.lost_pushes + 1, resent),  # crashes interrupt it
     ):
-        sent, size = task[name], link.message_bytes
-        if not (lost + 1) * size <= sent <= (lost + 1) * (again + 1) * size or sent % size:
-            yield Violation("rounds", row, "bytes", f"{name} is {sent}; a message has {link.message_bytes}")
-
-
-def _faults_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
-    moments = run.faults[~run.faults["fault"].isin(["lost", "cut"])]
-    model, workers = run.fault_model, run.experiment.cluster.workers
-    if model is None:
-        yield from violations(
-            "faults", "faults", np.ones(len(run.faults), bool), lambda row: "nothing can go wrong here"
-        )
-        return
-    end_s = run.length_s - run.eps_s  # what happens at the end may come after it
-    should: dict[tuple[int, str], list[float]] = {}
-    for time_s, worker, fault in _happening(model, workers, end_s):
-        should.setdefault((worker, fault), []).append(time_s)
-    there = moments[moments["time_s"] < end_s].astype({"fault": str})
-    for key in sorted(set(zip(there["worker"].tolist(), there["fault"].tolist(), strict=True))):
-        own = there[(there["worker"] == key[0]) & (there["fault"] == key[1])]
-        times_s = should.pop(key, [])
-        rows: list[Any] = own.index.tolist()
-        for row, time_s, right_s in itertools.zip_longest(rows, own["time_s"].tolist(), times_s):
-            if row is None or right_s is None or abs(time_s - right_s) > run.eps_s:
-                message = f"{key[1]} of worker {key[0]} at {time_s} s should be at {right_s} s"
-                yield Violation("faults", row, "faults", message)
-                break
-    for key, missing_s in should.items():
-        yield Violation("faults", None, "faults", f"{key[1]} of worker {key[0]} at {missing_s[0]} s is missing")
-
-
-def _happening(model: FaultModel, workers: int, end_s: float) -> Iterator[tuple[float, int, str]]:
-    yield from _episodes(model.server, -1, "server down", "server up", end_s)
-    for worker in range(workers):
-        yield from _episodes(model.slowdowns(worker), worker, "slow", "normal", end_s)
-        yield from _episodes(model.own_link(worker), worker, "disconnect", "reconnect", end_s)
-        for absence in model.absences(worker):
-            start_s, back_s, notice_s = map(seconds, (absence.start_ns, absence.end_ns, absence.notice_ns))
-            if notice_s < min(start_s, end_s):
-                yield notice_s, worker, "notice"
-            if start_s < end_s:
-                yield start_s, worker, absence.kind
-            if back_s < end_s:
-                yield back_s, worker, "return"
-            if back_s >= end_s or start_s >= end_s:
-                break
-
-
-def _episodes(
-    episodes: Episodes, worker: int, begins: str, ends: str, end_s: float
-) -> Iterator[tuple[float, int, str]]:
-    for episode in episodes:
-        if seconds(episode.start_ns) >= end_s:
-            return
-        yield seconds(episode.start_ns), worker, begins
-        if seconds(episode.end_ns) < end_s:
-            yield seconds(episode.end_ns), worker, ends
-
-
-def _what_is_lost_has_a_reason(run: CheckedRun) -> Iterator[Violation]:
-    """A round is lost when its worker goes away or has notice to, or when its messages are lost."""
-    faults = run.experiment.cluster.faults
-    reasons = run.faults[run.faults["fault"].isin(["crash", "preemption", "departure", "notice"])]
-    known = set(zip(reasons["worker"].tolist(), reasons["time_s"].tolist(), strict=True))
-    by_message = faults is not None and faults.message_loss is not None
-    for row, worker, time_s, fault in run.faults[["worker", "time_s", "fault"]].itertuples():
-        if fault in ("lost", "cut") and (worker, time_s) not in known and not (by_message and fault == "lost"):
-            yield Violation("faults", row, "faults", f"nothing befell worker {worker} at {time_s} s")
-    arrived = set(run.rounds["round"].tolist())
-    for row, number in run.lost["round"].items():
-        if number in arrived:
-            yield Violation("faults", int(str(row)), "faults", f"round {number} was lost and arrived")
-    times_s = run.faults["time_s"].to_numpy()
-    back = np.append(False, np.diff(times_s) < 0)[: len(times_s)]
-    yield from violations("faults", "time", back, lambda row: "happens before the row above it")
-
-
-def _what_is_lost_is_bounded(run: CheckedRun) -> Iterator[Violation]:
-    cluster, version = run.cluster, np.append(0, run.column("version"))
-    for row, lost in run.lost.iterrows():
-        at = int(str(row))
-        if not 0 <= lost["computed_steps"] <= lost["local_steps"]:
-            yield Violation("faults", at, "faults", f"{lost['computed_steps']} of {lost['local_steps']} steps done")
-        if not 0 <= lost["pulled_version"] <= version.max():
-            yield Violation("faults", at, "versions", f"there was no version {lost['pulled_version']}")
-        cost = run.costs.get(lost["round"])
-        if cluster is None or cost is None:
-            continue
-        for name, link, tries in (
-            ("bytes_down", cluster.down, cost.lost_pulls + 1),
-            ("bytes_up", cluster.up, (cost.lost_pushes + 1) * (1 + len(run.faults))),
-        ):
-            if not 0 <= lost[name] <= tries * link.message_bytes or lost[name] % link.message_bytes:
-                yield Violation("faults", at, "bytes", f"{name} is {lost[name]}; a message has {link.message_bytes}")
-
-
-def _nobody_works_while_absent(run: CheckedRun) -> Iterator[Violation]:
-    """A round that arrived did not span an absence, unless its finished steps were sent after a crash."""
-    model = run.fault_model
-    if model is None:
-        return
-    for worker, own in run.rounds.groupby("worker"):
-        starts_s = []
-        for absence in model.absences(int(str(worker))):
-            if seconds(absence.start_ns) > run.length_s:
-                break
-            if not absence.delivers:
-                starts_s.append(seconds(absence.start_ns))
-        first = np.searchsorted(starts_s, own["pull_start_s"].to_numpy() + run.eps_s)
-        last = np.searchsorted(starts_s, own["arrival_s"].to_numpy() - run.eps_s)
-        for row in own.index[first < last].tolist():
-            yield Violation("rounds", row, "faults", f"worker {worker} went away before this round could arrive")
+        sent, size = task[name], link.size(share)
+        if sent not in range(sends * size, sends * (again + 1) * size + 1, size or 1):
+            yield Violation("rounds", row, "bytes", f"{name} is {sent}; a message has {size}")
 
 
 ALL = (
     _durations_are_the_clusters,
+    _other_messages_take_their_time,
     _links_carry_no_more_than_they_can,
-    _faults_are_the_clusters,
-    _what_is_lost_has_a_reason,
-    _what_is_lost_is_bounded,
-    _nobody_works_while_absent,
 )

@@ -1,6 +1,6 @@
 """Rules of exchanges: meetings of places, their versions and staleness, and the bytes of messages."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
@@ -25,7 +25,9 @@ def _tables_agree(run: CheckedRun) -> Iterator[Violation]:
     for row in np.flatnonzero(known)[back].tolist():
         yield Violation("rounds", row, "tables", "its update is before that of the row above it")
     arrived = set(run.own.tolist())
-    for row, (sender, node) in enumerate(zip(run.updates["sender"].tolist(), run.updates["node"].tolist(), strict=True)):
+    for row, (sender, node) in enumerate(
+        zip(run.updates["sender"].tolist(), run.updates["node"].tolist(), strict=True)
+    ):
         if sender >= 0 and node == run.home(sender) and row not in arrived:
             yield Violation("updates", row, "tables", "is of no round that arrived")
     right = (run.column("goes_on") == run.goes_on) & (run.goes_on | (run.column("blocked_s") == 0))
@@ -67,10 +69,13 @@ def _members_meet(run: CheckedRun) -> Iterator[Violation]:
     """Nobody else comes to a meeting, and behind a barrier where nothing goes wrong nobody is missing."""
     synchronization = run.experiment.synchronization
     counts = isinstance(synchronization, QuorumSynchronization) and run.is_calm and not run.goes_on
-    members_of, turns = _members(run), Counter[tuple[int, int]]()
-    for _, offers in run.updates.groupby("meeting", sort=False):
-        rows, senders = offers.index.tolist(), offers["sender"].tolist()
-        node, fragment = int(offers["node"].iat[0]), int(offers["fragment"].iat[0])
+    members_of, turns, meetings = _members(run), Counter[tuple[int, int]](), run.meetings
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, number in enumerate(meetings.of.tolist()):
+        rows_of[number].append(row)
+    for number, rows in rows_of.items():
+        senders = [run.offers[row]["sender"] for row in rows]
+        node, fragment = int(meetings.nodes[number]), int(meetings.fragments[number])
         members = members_of(node, turns[node, fragment])
         turns[node, fragment] += 1
         for row, sender in zip(rows, senders, strict=True):
@@ -101,7 +106,8 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
     size = topology.size if isinstance(topology, GroupsTopology) else 1
 
     def drawn(node: int, turn: int) -> Collection[int]:
-        order = numpy_stream(run.experiment.seed, "groups of workers", turn).permutation(workers).tolist()
+        stream = numpy_stream(run.experiment.seed, "groups of workers", turn)
+        order: list[int] = stream.permutation(workers).tolist()
         at = order.index(node) // size * size if node in order else workers
         return order[at : at + size]
 

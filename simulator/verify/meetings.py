@@ -3,13 +3,28 @@
 import bisect
 import math
 from collections import Counter, defaultdict
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 MessageKind = Literal["copy", "offer", "answer", "region's offer", "region's answer", "none"]
+
+
+class Transfer(NamedTuple):
+    """A row of the table of transfers, see `TRANSFER_COLUMNS`."""
+
+    sender: int
+    receiver: int
+    fragment: int
+    round: int
+    begin_s: float
+    end_s: float
+    used_s: float
+    version: int
+    messages: int
+    bytes: int
 
 
 class MeetingTable:
@@ -67,6 +82,7 @@ class MessageTable:
     """Rows of the table of transfers: what each is, and the row of updates that it belongs to.
 
     Attributes:
+      transfers: the rows.
       kinds: of each row; "none" of one that belongs to nothing.
       updates: row of the offer itself, of the one that is answered, or of the one that the round ended with which
         began with a copy; -1 of none.
@@ -76,6 +92,8 @@ class MessageTable:
     """
 
     def __init__(self, transfers: pd.DataFrame, updates: pd.DataFrame, meetings: MeetingTable):
+        values = (transfers[name].tolist() for name in Transfer._fields)
+        self.transfers = [Transfer(*row) for row in zip(*values, strict=True)]
         self.kinds: list[MessageKind] = []
         self.updates: list[int] = []
         self.offers: dict[int, int] = {}
@@ -87,9 +105,13 @@ class MessageTable:
         for row, sender in enumerate(self._senders):
             if sender < -1:
                 self._regional[sender].append(row)
-        ways = zip(transfers["sender"].tolist(), transfers["receiver"].tolist(), strict=True)
-        for row, (way, round) in enumerate(zip(ways, transfers["round"].tolist(), strict=True)):
-            kind, update = self._between_servers(*way) if max(way) < 0 else self._of_worker(*way, round)
+        for row, (sender, receiver, _, round, *_) in enumerate(self.transfers):
+            is_between_servers = max(sender, receiver) < 0
+            kind, update = (
+                self._between_servers(sender, receiver)
+                if is_between_servers
+                else self._of_worker(sender, receiver, round)
+            )
             self.kinds.append(kind)
             self.updates.append(update)
             if kind in ("offer", "region's offer"):

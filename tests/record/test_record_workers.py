@@ -56,6 +56,24 @@ def test_only_the_last_round_of_a_worker_waits_at_the_end():
     assert log.frame()["waited_to_end"].tolist() == [0, 1]
 
 
+def test_a_worker_that_goes_on_is_at_work_while_its_offers_overtake_each_other():
+    first = {"ready_s": 0.0, "pull_start_s": 1.0, "compute_start_s": 3.0, "push_start_s": 13.0, "arrival_s": 30.0}
+    second = {"ready_s": 13.0, "pull_start_s": 13.0, "compute_start_s": 13.0, "push_start_s": 27.0, "arrival_s": 28.0}
+    rows = [
+        round_row(round=1, update_s=28.0, goes_on=1, blocked_s=4.0, **second),
+        round_row(round=0, update_s=30.0, version=2, goes_on=1, **first),
+    ]
+    log = round_log(rows)
+    log.finish([0])
+    [worker] = worker_table(log.frame(), workers=1, simulated_s=100.0).to_dict("records")
+    assert worker["covered_s"] == 27.0  # whatever becomes of it later is in no round
+    # wait 1 and 4, pull 2, compute 10 and 14 - 4; no push, which is in the background
+    assert [27.0 * worker[name] for name in ("wait", "pull", "compute", "push", "lost")] == pytest.approx(
+        [5.0, 2.0, 20.0, 0.0, 0.0]
+    )
+    assert summarize_rounds(log.frame(), 1, 100.0)["utilization"] == pytest.approx(20.0 / 27.0)
+
+
 def test_summary_by_hand():
     rows = [round_row(), round_row(round=1, worker=2, version=2, staleness=3, update_s=40.0)]
     summary = summarize_rounds(round_log(rows).frame(), workers=3, simulated_s=100.0)

@@ -110,6 +110,6 @@ def test_files_may_be_named_by_text(tmp_path):
     write_report(ONE, f"{tmp_path}/one.html")
     ONE.write(f"{tmp_path}/run")
     assert type(ONE).read(f"{tmp_path}/run").summary["variant"] == "a"
-    assert len(list(tmp_path.rglob("*.*"))) == 13
+    assert len(list(tmp_path.rglob("*.*"))) == 15
     with pytest.raises(ReportError, match=r"one\.txt: a table is written to a file whose name ends in \.csv or \.parq"):
         report.save_table(report.perplexity_table(ONE), f"{tmp_path}/one.txt")

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from simulator.report import timeline, trace_events, utilization_table
 from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SERVER, SPANS, UPDATE, Span, spans_of
 from simulator.report.worker_bins import evenly, workers_of
 from tests.record.builders import build_record, fault_log
@@ -38,6 +40,15 @@ def test_every_span_names_the_row_that_it_follows_from():
     updates = table[table["worker"] == SERVER]
     assert set(updates["what"]) == {UPDATE}
     assert record.rounds["version"][updates["row"]].tolist() == list(range(1, record.summary["server_updates"] + 1))
+
+
+def test_a_record_without_the_later_columns_has_the_same_spans():
+    record = replace(build_record(barrier=True), faults=FAULTS)
+    old = replace(record, rounds=record.rounds.drop(columns=["fragment", "blocked_s", "goes_on"]))
+    pd.testing.assert_frame_equal(spans_of(old), spans_of(record))
+    assert list(trace_events(old)) == list(trace_events(record))
+    assert timeline(old).axes[0].get_xlim() == timeline(record).axes[0].get_xlim()
+    pd.testing.assert_frame_equal(utilization_table(old), utilization_table(record))
 
 
 def test_some_workers_and_an_earlier_end_may_be_asked_for():

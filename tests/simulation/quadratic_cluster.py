@@ -139,11 +139,11 @@ class Followed:
 
     def worker(self, number: int) -> np.ndarray:
         """What a worker holds at the end of all that it has begun."""
-        return flat(self.learner._workers[number].params.get())
+        return flat(self.learner.training.workers[number].params.get())
 
     def agreed(self, number: int) -> np.ndarray:
         """What a worker last accepted."""
-        return flat(self.learner._agreed(number))
+        return flat(self.learner.agreed(number))
 
     def updates(self, node: int = -1) -> list[Update]:
         return [event for event in self.events if isinstance(event, Update) and event.node == node]

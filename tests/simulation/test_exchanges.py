@@ -354,7 +354,7 @@ def test_what_is_lost_on_the_wire_changes_what_is_learned(compression: Any):
 def test_error_feedback_of_a_codec_that_loses_nothing_keeps_no_error():
     made = Followed(experiment(SLOW, {"outer": SGD, "compression": {"kind": "random", "share": 1.0, "feedback": 0.95}}))
     close(made.params, diloco(3, 4, sgd(1.0)))
-    errors = [flat(worker.feedback[0].get()) for worker in made.learner._workers.values()]
+    errors = [flat(worker.feedback[0].get()) for worker in made.learner.training.workers.values()]
     assert not np.concatenate(errors).any()
 
 
@@ -362,7 +362,7 @@ def test_error_feedback_telescopes():
     """All that was sent, and the last error, are all that was to be sent: with decay 1 nothing is lost for good."""
     method = {"compression": {"kind": "top_k", "density": 0.25, "feedback": 1.0}, "outer": SGD | {"learning_rate": 1.0}}
     made = Followed(experiment([1.0], method, rounds=5))
-    error = flat(made.learner._workers[0].feedback[0].get())
+    error = flat(made.learner.training.workers[0].feedback[0].get())
     x, lost = START.astype(float), np.zeros_like(START, float)
     for each in range(5):
         lost = lost + (x - trained(0, each * H, H, x))

@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_and_goes_on_is_the_same(
 ):
     folder, outcomes = killed
     *stopped, (status, _) = outcomes[variant]
-    assert [each for each, _ in stopped] == [-9] * killed_runs.KILLS
+    assert [each for each, _ in stopped] == [-9] * killed_runs.kills_of(variant)
     assert status == 0
     assert_same(RunRecord.read(folder / variant / "killed"), RunRecord.read(folder / variant / "whole"))
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from simulator import Cache, ExperimentError, Setup, Simulation, check, simulate
+from simulator.learning import RoundData
 from simulator.report import money
 from simulator.verify import verify
 from tests.experiments import TINY, tiny
@@ -26,7 +27,7 @@ EQUAL_DEVICES = {"devices": {"seconds_per_step": 0.5, "workers": 4}}
 def run(experiment, **kwargs):
     simulation = Simulation(experiment, cache=CACHE, **kwargs)
     record = simulation.run()
-    return record, jax.device_get(simulation.server.params)
+    return record, jax.device_get(simulation.learner.params())
 
 
 def outer(settings):
@@ -236,7 +237,7 @@ class TestStaleArrivals:
         assert simulate(tiny(outer=extra), cache=CACHE).summary["parameters_hash"] != plain
 
     def test_the_server_moves_only_when_its_version_does(self):
-        from simulator.simulation.learner import TrainingLearner
+        from simulator.simulation.training_learner import TrainingLearner
         from simulator.timeline import Dispatched, Update
 
         experiment = tiny(
@@ -246,12 +247,12 @@ class TestStaleArrivals:
         learner = TrainingLearner(Setup(experiment, CACHE), "batched", None)
         outcomes, version = set(), 0
         for event in simulation.timeline:
-            before = jax.device_get(learner.server.params)
+            before = jax.device_get(learner.params())
             if isinstance(event, Dispatched):
-                learner.dispatch(event.round)
+                learner.dispatch(event)
             elif isinstance(event, Update):
                 learner.update(event)
-                moved = distance(before, jax.device_get(learner.server.params)) > 0
+                moved = distance(before, jax.device_get(learner.params())) > 0
                 assert moved == (event.version > version) == (event.outcome == "applied")
                 outcomes.add(event.outcome)
                 version = event.version
@@ -320,13 +321,18 @@ class TestMistakes:
             simulate(tiny(model={"vocabulary": 8}))
 
 
-def test_randomness_of_rounds_is_folded_from_the_round_id():
-    experiment = tiny(seed=7)
-    data = Setup(experiment, CACHE).round_data()
-    simulation = Simulation(experiment, cache=CACHE)
-    rounds = [event.round for event in simulation.timeline if hasattr(event, "round")]
-    assert [data.inputs(round, None, None).id for round in rounds[:8]] == list(range(8))
-    assert jnp.issubdtype(data.key.dtype, jax.dtypes.prng_key)
+def test_randomness_of_rounds_is_folded_from_the_round_id(monkeypatch):
+    made, inputs = [], RoundData.inputs
+
+    def noted(self, stretch, *rest):
+        made.append((self, inputs(self, stretch, *rest)))
+        return made[-1][1]
+
+    monkeypatch.setattr(RoundData, "inputs", noted)
+    simulate(tiny(seed=7, budget={"local_steps": 40}), trainer="serial", cache=CACHE)  # computes rounds as they begin
+    assert [int(each.id) for _, each in made][:8] == list(range(8))
+    assert {int(each.before) for _, each in made} == {0}
+    assert jnp.issubdtype(made[0][0].key.dtype, jax.dtypes.prng_key)
 
 
 def test_a_summary_has_the_money_where_there_are_prices():

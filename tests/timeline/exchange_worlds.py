@@ -1,4 +1,4 @@
-"""Random worlds in which sends overlap training, fragments take turns, servers stand above servers, or none is there."""
+"""Random worlds in which sends overlap training, fragments take turns, or there are many servers, or none."""
 
 import math
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Conflicts of exchanges: slots that are valid one by one and make no sense together, with the reason."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
 from simulator.experiment.schema.policies import (
@@ -11,19 +11,16 @@ from simulator.experiment.schema.policies import (
 )
 from simulator.experiment.schema.section import Conflicts
 
-if TYPE_CHECKING:
-    from simulator.experiment.schema.experiment import Experiment
 
-
-def exchange_conflicts(experiment: "Experiment") -> Conflicts:
-    """Yields the conflicts of an experiment's slots, each with its dotted key."""
+def exchange_conflicts(experiment: Any) -> Conflicts:
+    """Yields the conflicts of the slots of an `Experiment`, each with its dotted key."""
     yield from _schedule(experiment)
     yield from _topology(experiment)
     yield from _merge(experiment)
     yield from _meetings(experiment)
 
 
-def _schedule(experiment: "Experiment") -> Conflicts:
+def _schedule(experiment: Any) -> Conflicts:
     schedule, most = experiment.schedule, experiment.inner.local_steps
     if schedule.fragments > most:
         yield "schedule.fragments", f"is more than inner.local_steps, which is {most}: one is offered after a step"
@@ -43,7 +40,7 @@ def _schedule(experiment: "Experiment") -> Conflicts:
         yield "synchronization.grace", message
 
 
-def _topology(experiment: "Experiment") -> Conflicts:
+def _topology(experiment: Any) -> Conflicts:
     topology, workers = experiment.topology, experiment.cluster.workers
     if isinstance(topology, RegionsTopology):
         yield from _regions(experiment, topology, workers)
@@ -78,7 +75,7 @@ def _topology(experiment: "Experiment") -> Conflicts:
             yield "cluster.faults.message_loss", among
 
 
-def _regions(experiment: "Experiment", topology: RegionsTopology, workers: int) -> Conflicts:
+def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Conflicts:
     if isinstance(topology.regions, tuple):
         named = sorted(worker for region in topology.regions for worker in region)
         if named != list(range(workers)) or not all(topology.regions):
@@ -93,7 +90,7 @@ def _regions(experiment: "Experiment", topology: RegionsTopology, workers: int) 
         yield "evaluate.takes", "of regions is not built: leave it out"
 
 
-def _merge(experiment: "Experiment") -> Conflicts:
+def _merge(experiment: Any) -> Conflicts:
     merge, schedule = experiment.merge, experiment.schedule
     if merge.kind == "eager":
         fits = schedule.fragments == 1 and schedule.overlap == experiment.inner.local_steps and schedule.seconds is None
@@ -114,7 +111,7 @@ def _merge(experiment: "Experiment") -> Conflicts:
         yield "view.kind", "is of a server with parameters, and merge has them at the workers alone: leave it out"
 
 
-def _meetings(experiment: "Experiment") -> Conflicts:
+def _meetings(experiment: Any) -> Conflicts:
     synchronization, workers = experiment.synchronization, experiment.cluster.workers
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > workers:
         yield "synchronization.offers", f"is more than there are workers, {workers}: choose fewer"

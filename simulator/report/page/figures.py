@@ -13,11 +13,24 @@ from simulator.host.text import one_line
 from simulator.record import RunRecord
 from simulator.report.axes import Unit, unit_of
 from simulator.report.grouping import Group, only
-from simulator.report.page.limits import STALENESS_BARS, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
+from simulator.report.page.limits import STALENESS_BARS, TIMELINE_MESSAGES, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened, target_text
-from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SPANS, UPDATE, readable_s, spans_of
+from simulator.report.rows import LANE, Rows, message_numbers, node_name, nodes_of, rows_of
+from simulator.report.spans import (
+    ABSENT,
+    LOST,
+    MEETING,
+    MESSAGES,
+    ROUND_LOST,
+    SERVER,
+    SPANS,
+    UPDATE,
+    phases_of,
+    readable_s,
+    spans_of,
+)
 from simulator.report.staleness import staleness_by_bin
-from simulator.report.style import COLORS, PHASES
+from simulator.report.style import COLORS, MESSAGE_COLORS, PHASES
 from simulator.report.style import LOST as LOST_COLOR
 from simulator.report.worker_bins import ALL, DECILES, sample_workers, worker_labels, workers_of
 
@@ -140,31 +153,47 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
     first_s = min(until_s, readable_s(rounds))
     unit = unit_of("time", first_s)
     spans = spans_of(record, shown, until_s)
+    nodes = nodes_of(record, shown)
+    rows = rows_of(nodes, spans[spans["first_s"] < until_s])
     moments = spans[spans["first_s"] <= until_s]
     spans = spans[spans["first_s"] < until_s].assign(length_s=np.minimum(spans["last_s"], until_s) - spans["first_s"])
-    row = pd.Series(range(len(shown)), index=shown)
+    messages = spans[spans["what"].isin(MESSAGES)].sort_values("first_s", kind="stable")
     traces = []
-    for what in (*SPANS, ABSENT):
+    for what in (*phases_of(spans), ABSENT):
         part = spans[spans["what"] == what]
         own = {"base": shortened(part["first_s"] / unit.size)}
         own |= {"customdata": record.rounds["round"][part["row"]].tolist()} if what in SPANS else {}
-        traces.append(_bars(what, row[part["worker"]], part["length_s"] / unit.size, unit.unit, **own))
-    lost, updates = (moments[moments["what"] == what] for what in (ROUND_LOST, UPDATE))
+        traces.append(_bars(what, rows.place[part["worker"]], part["length_s"] / unit.size, unit.unit, **own))
+    for what in MESSAGES:
+        part = messages.head(TIMELINE_MESSAGES)
+        part = part[part["what"] == what]
+        if len(part):
+            traces.append(_thin_bars(what, rows.lane[part.index], part, unit, nodes))
     cross = {"symbol": "x", "size": 8, "color": LOST_COLOR, "line": {"width": 1, "color": _PAPER}}
-    traces.append(_marks(ROUND_LOST, row[lost["worker"]].tolist(), lost["first_s"], unit, cross))
     tick = {"symbol": "line-ns-open", "size": 13, "color": _INK, "line": {"width": 1.2, "color": _INK}}
-    updates = updates.head(TIMELINE_ROUNDS)
-    traces.append(_marks(UPDATE, [len(shown)] * len(updates), updates["first_s"], unit, tick))
+    for what, marker in ((ROUND_LOST, cross), (UPDATE, tick), (MEETING, tick | {"size": 20})):
+        part = moments[moments["what"] == what]
+        if what != ROUND_LOST:
+            part = part.sort_values("first_s", kind="stable").head(TIMELINE_ROUNDS)
+        if len(part) or what == ROUND_LOST or (what == UPDATE and SERVER in nodes):
+            traces.append(_marks(what, shortened(rows.place[part["worker"]]), part["first_s"], unit, marker))
     bounds = {"range": [0, first_s / unit.size], "minallowed": 0, "maxallowed": until_s / unit.size}
-    layout = _rows([*_names(table, shown), "server"], f"simulated time ({unit.unit})", bounds)
+    labels = dict(zip(shown, _names(table, shown), strict=True))
+    names = [labels.get(node) or node_name(node, nodes) for node in nodes]
+    layout = _rows(names, f"simulated time ({unit.unit})", bounds, rows)
     more = "drag or zoom for the rest."
     if until_s < end_s:
         more = f"drag to the right for more, up to {short_duration(until_s)}, which is what this page holds."
     said = (
         f"Seed {record.summary['seed']}. Shown at first: {short_duration(first_s)} of {short_duration(end_s)}; {more}"
     )
-    rows = "Rows are workers, with their measured seconds per local step. Blank: a round that never arrived."
-    return {"traces": traces, "layout": layout, "note": " ".join([said, *_sampled(shown, table), rows])}
+    of_rows = ["Rows are workers, with their measured seconds per local step. Blank: a round that never arrived."]
+    if len(messages):
+        numbered = message_numbers(messages)[1]
+        of_rows.append(f"Thin bars: messages on their way{numbered and f', numbered by {numbered}'}.")
+    if len(messages) > TIMELINE_MESSAGES:
+        of_rows.append(f"Of these the page holds the first {TIMELINE_MESSAGES:,}.")
+    return {"traces": traces, "layout": layout, "note": " ".join([said, *_sampled(shown, table), *of_rows])}
 
 
 def shares(table: pd.DataFrame) -> dict[str, Any]:
@@ -225,15 +254,38 @@ def _bars(what: str, row: "pd.Series[int]", length: "pd.Series[float]", unit: st
     start = "from %{base:,.4~r} to " if "base" in further else ""
     number = "<br>round %{customdata}" if "customdata" in further else ""
     return {
-        "type": "bar", "orientation": "h", "name": what, "y": row.tolist(), "x": shortened(length), "width": 0.74,
+        "type": "bar", "orientation": "h", "name": what, "y": shortened(row), "x": shortened(length), "width": 0.74,
         "marker": {"color": face, "line": {"width": 0}, "pattern": pattern},
         "hovertemplate": f"<b>%{{fullData.name}}</b> {start}%{{x:,.4~r}} {unit}{number}<extra></extra>",
         **further,
     }  # fmt: skip
 
 
+def _thin_bars(
+    what: str, lane: "pd.Series[float]", messages: pd.DataFrame, unit: Unit, nodes: Sequence[int]
+) -> dict[str, Any]:
+    """Returns bars of messages in their lanes, with their numbers; customdata is which."""
+    face, edge = MESSAGE_COLORS[what]
+    several = bool((messages["fragment"] > 0).any())
+    numbers, _ = message_numbers(messages)
+    ends = messages[["sender", "receiver", "fragment"]].astype("int64").itertuples(index=False)
+    which = [
+        f"{node_name(sender, nodes)} to {node_name(receiver, nodes)}" + (f", fragment {fragment}" if several else "")
+        for sender, receiver, fragment in ends
+    ]
+    return {
+        "type": "bar", "orientation": "h", "name": what, "width": 0.72 * LANE, "y": shortened(lane),
+        "x": shortened(messages["length_s"] / unit.size), "base": shortened(messages["first_s"] / unit.size),
+        "marker": {"color": face, "line": {"width": 1, "color": edge}},
+        "customdata": which, "text": numbers.astype(str).tolist(), "textfont": {"size": 9, "color": _INK},
+        "textposition": "auto", "textangle": 0, "insidetextanchor": "middle", "constraintext": "none",
+        "hovertemplate": f"<b>{what}</b> from %{{base:,.4~r}} to %{{x:,.4~r}} {unit.unit}<br>%{{customdata}}"
+        "<extra></extra>",
+    }  # fmt: skip
+
+
 def _marks(
-    what: str, row: Sequence[int], time_s: "pd.Series[float]", unit: Unit, marker: Mapping[str, Any]
+    what: str, row: Sequence[float | None], time_s: "pd.Series[float]", unit: Unit, marker: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "type": "scatter", "mode": "markers", "name": what, "y": row, "x": shortened(time_s / unit.size),
@@ -241,11 +293,12 @@ def _marks(
     }  # fmt: skip
 
 
-def _rows(names: Sequence[str], title: str, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the layout of bars in named rows, the first one above."""
-    axis = {"range": [len(names) - 0.4, -0.6], "tickvals": list(range(len(names))), "ticktext": names}
+def _rows(names: Sequence[str], title: str, bounds: Mapping[str, Any], rows: Rows | None = None) -> dict[str, Any]:
+    """Returns the layout of bars in named rows, the first one above; they are of equal height if no other is given."""
+    places, height = (range(len(names)), len(names)) if rows is None else (rows.place, rows.height)
+    axis = {"range": [height - 0.4, -0.6], "tickvals": shortened(places), "ticktext": names}
     return {
-        "height": 100 + 26 * len(names),
+        "height": round(100 + 26 * height),
         "showlegend": True,
         "margin": {"l": 92, "r": 16, "t": 28, "b": 48},
         "xaxis": {"title": {"text": title}, **bounds},

@@ -6,6 +6,7 @@ FEWEST_CURVE_POINTS_OF_ONE = 24
 VARIANTS_AT_FIRST = 12  # and sweep points, of which curves are drawn before others are chosen
 TIMELINES = 40  # of variants and sweep points
 TIMELINE_ROUNDS = 600  # of one timeline
+TIMELINE_MESSAGES = 1800
 TIMELINE_WORKERS = 16
 WORKERS = 32  # whose use of time is shown, of one run
 STALENESS_BARS = 60

@@ -1,0 +1,127 @@
+"""Gate of a server's meetings: when a policy closes a group, and the times at which it asks to be asked again."""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import simpy
+
+from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.timeline.events import Arrival
+from simulator.timeline.message import Process
+from simulator.timeline.place import MeetingPlace
+from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
+from simulator.timeline.round_under_way import Request
+from simulator.timeline.worker import Worker
+
+
+class Alarms(NamedTuple):
+    """Times at which a policy asks to be asked again, in nanoseconds; infinite for never.
+
+    Attributes:
+      round_ns: from the beginning of a meeting.
+      window_ns: from the first of a group, or from the last that its quorum needs.
+    """
+
+    round_ns: Nanoseconds
+    window_ns: Nanoseconds
+
+
+class Gate:
+    """Gate of a server's meetings.
+
+    Args:
+      env: the clock.
+      policy: decides when a group restarts.
+      members: number of workers of the server.
+      inbox: messages that it has not come to.
+      workers: of the cluster, by number.
+      wake: called when an alarm has rung.
+      foresees: whether it is known when each worker's round can arrive.
+
+    Attributes:
+      alarms: of the policy.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        policy: SynchronizationPolicy,
+        members: int,
+        inbox: "deque[Arrival | Request]",
+        workers: Sequence[Worker],
+        wake: Callable[[], None],
+        *,
+        foresees: bool,
+    ):
+        self.alarms = Alarms(nanoseconds(policy.timeout_s), nanoseconds(policy.window_s))
+        self._env, self._policy, self._members, self._inbox = env, policy, members, inbox
+        self._workers, self._wake, self._foresees = workers, wake, foresees and policy.looks_ahead
+        self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
+
+    def expect(self, worker: int, arrival_ns: Nanoseconds) -> None:
+        """Notes when a worker's round can arrive."""
+        if self._foresees and arrival_ns < math.inf:
+            heapq.heappush(self._expected, (arrival_ns, worker))
+
+    def closes(self, place: MeetingPlace, now_ns: Nanoseconds) -> bool:
+        """Returns whether a group closes, at the present time or, with nothing else having happened, at another."""
+        return self._policy.closes(
+            ServerView(
+                now_ns=now_ns,
+                opened_ns=place.opened_ns,
+                group=len(place.group),
+                outstanding=len(place.awaited),
+                next_arrival_ns=self._next_arrival_ns(place, now_ns),
+                started_ns=place.started_ns,
+                arrived=len(place.arrived),
+                workers=self._members,
+                window_over=self._is_window_over(place, now_ns),
+            )
+        )
+
+    def _is_window_over(self, place: MeetingPlace, now_ns: Nanoseconds) -> bool:
+        """Returns whether the policy's window is over at a time, and what came in it was processed."""
+        ends_ns = self._window_ends_ns(place)
+        return ends_ns <= place.rung_ns or ends_ns < now_ns == math.inf
+
+    def _next_arrival_ns(self, place: MeetingPlace, now_ns: Nanoseconds) -> Nanoseconds:
+        """Returns when the next offer can arrive, at the earliest."""
+        if not self._policy.looks_ahead:
+            return math.inf
+        if self._inbox:
+            return self._inbox[0].arrival_ns
+        if not self._foresees:  # anything can come until the window is over
+            return math.inf if self._is_window_over(place, now_ns) else place.opened_ns
+        expected, workers = self._expected, self._workers
+        # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
+        while expected and workers[expected[0][1]].expected_ns != expected[0][0]:
+            heapq.heappop(expected)
+        return expected[0][0] if expected else math.inf
+
+    def _window_ends_ns(self, place: MeetingPlace) -> Nanoseconds:
+        """Returns when the policy's window ends; infinite while it has not begun."""
+        needed, since_ns = self._policy.quorum, place.opened_ns
+        if needed:
+            since_ns = place.arrived[needed - 1].arrival_ns if len(place.arrived) >= needed else math.inf
+        return since_ns + self.alarms.window_ns
+
+    def ring(self, place: MeetingPlace) -> None:
+        """Sets an alarm for the next time at which the policy asks to be asked again, though nothing has happened."""
+        ends_ns = place.started_ns + self.alarms.round_ns, self._window_ends_ns(place)
+        time_ns = min((each_ns for each_ns in ends_ns if each_ns > place.rung_ns), default=math.inf)
+        if time_ns < place.alarm_ns:
+            place.alarm_ns = time_ns
+            self._env.process(self._alarm(place, time_ns))
+
+    def _alarm(self, place: MeetingPlace, time_ns: Nanoseconds) -> Process:
+        if time_ns > self._env.now:
+            yield self._env.timeout(time_ns - self._env.now)
+        yield self._env.timeout(0)  # behind the arrivals of this very time, which are in the queue already
+        if place.alarm_ns == time_ns:
+            place.alarm_ns = math.inf
+        place.rung_ns = time_ns
+        self.ring(place)
+        self._wake()

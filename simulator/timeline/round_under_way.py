@@ -1,0 +1,118 @@
+"""Round under way, and what a worker and its server tell each other."""
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import simpy
+
+from simulator.cluster import ClusterModel, MessageShares, Nanoseconds
+from simulator.timeline.events import Arrival, Event, Round
+from simulator.timeline.links import Channel
+from simulator.timeline.message import Process
+
+
+class Request(NamedTuple):
+    """A request for a round, of a worker without one.
+
+    Attributes:
+      worker: its number.
+      arrival_ns: when.
+      rounds: number of rounds it had been given by then.
+    """
+
+    worker: int
+    arrival_ns: Nanoseconds
+    rounds: int
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class RoundUnderWay:
+    """A round and its progress.
+
+    Attributes:
+      round: as it was given, or as much as is left of it.
+      ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
+      compute_ns: time of the steps at full speed.
+      base: version of the place of its offer that the worker had last accepted when it made the offer.
+      pull_share: of the message that it begins with; 0 without one.
+      losses: number of times that the present message, of the pull at first, is still going to be lost.
+      lost_pushes: number of times that that of the push is.
+      message_ns: time that the last message takes.
+      pulls, pushes: messages that have been sent.
+      done: steps before the stretch that is being computed.
+      stretch_start_ns: when that began; None while nothing is computed.
+      blocked_ns: time for which it waited between its steps.
+      turn: number of the meeting to which its offer goes.
+    """
+
+    round: Round
+    ready_ns: Nanoseconds
+    pull_start_ns: Nanoseconds
+    compute_ns: Nanoseconds
+    base: int = 0
+    pull_share: float = 1.0
+    losses: int = 0
+    lost_pushes: int = 0
+    message_ns: Nanoseconds = 0
+    pulls: int = 0
+    pushes: int = 0
+    compute_start_ns: Nanoseconds | None = None
+    push_start_ns: Nanoseconds | None = None
+    done: int = 0
+    stretch_start_ns: Nanoseconds | None = None
+    blocked_ns: Nanoseconds = 0
+    turn: int = 0
+
+    def arrival(self, now_ns: Nanoseconds) -> Arrival:
+        """Returns its offer as it arrives now."""
+        assert self.compute_start_ns is not None
+        assert self.push_start_ns is not None
+        return Arrival(
+            self.round,
+            self.ready_ns,
+            self.pull_start_ns,
+            self.compute_start_ns,
+            self.push_start_ns,
+            now_ns,
+            self.pulls,
+            self.pushes,
+            self.base,
+            self.blocked_ns,
+            self.turn,
+            self.pull_share,
+        )
+
+
+class SimulatedCluster(Protocol):
+    """Clock and network as a worker meets them, see `Timeline`."""
+
+    env: simpy.Environment
+    cluster: ClusterModel
+    down: Channel
+    up: Channel
+    shares: MessageShares
+    under_way: int
+    stalled: int
+    stuck: set[int]
+
+    def emit(self, event: Event) -> None:
+        """Reports what happens."""
+
+    def wake(self) -> None:
+        """Wakes whoever is idle."""
+
+    def until(self, time_ns: Nanoseconds) -> Process:
+        """Waits until a time."""
+
+
+class HomeServer(Protocol):
+    """ServerProcess of a worker as it meets it, see `ServerProcess`."""
+
+    def receive(self, message: Arrival | Request) -> None:
+        """Takes in a message to the server."""
+
+    def forget(self, worker: int) -> None:
+        """Stops waiting for a worker."""
+
+    def expect(self, worker: int, arrival_ns: Nanoseconds) -> None:
+        """Updates the time at which a worker's round can arrive."""
