@@ -18,7 +18,7 @@ _UPPER = -1  # number of the node whose server stands above all others
 
 
 class ModelSetup(Protocol):
-    """What exchanges need of an experiment's setup, see `Setup`."""
+    """Setup of an experiment, as far as exchanges need it; see `Setup`."""
 
     experiment: Experiment
     cache: Cache
@@ -88,14 +88,14 @@ class ExchangeSetup:
 
     @property
     def starts_together(self) -> bool:
-        """Whether workers wait for one server, so that those of a barrier start from one version."""
+        """Waiting of all workers for one server, so that those of a barrier start from one version."""
         schedule = self._experiment.schedule
         goes_on = schedule.fragments > 1 or schedule.overlap or schedule.seconds is not None
         return len(self.nodes) == 1 and not goes_on and self._experiment.merge.kind == "overwrite"
 
     @property
     def evaluates_workers(self) -> bool:
-        """Whether there is no server with parameters, so that the mean of the workers' is evaluated."""
+        """Absence of a server with parameters, so that the mean of the workers' is evaluated."""
         return not self._experiment.topology.has_server or self._experiment.merge.has_outer
 
     @property

@@ -45,7 +45,7 @@ class World(Traffic, Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether the budget is used up."""
+        """Use of the budget: whether it is over."""
 
     def emit(self, event: Event) -> None:
         """Reports what happens."""
@@ -75,9 +75,9 @@ class World(Traffic, Protocol):
 class ServerProcess:
     """A server as a SimPy process.
 
-    One thing at a time, since each takes time in which messages come. The order decides ties: an evaluation that is due
-    comes first; then messages that arrived before a timeout, which belong to the round that it ends; then a group that
-    its policy closes, before any message is processed that would join it.
+    One thing at a time, since each takes time in which messages come. The order decides ties: a due evaluation comes
+    first; then messages from before a timeout, which belong to the round that it ends; then a group that its policy
+    closes, before any message is processed that would join it.
 
     Attributes:
       node: its number.
@@ -93,8 +93,8 @@ class ServerProcess:
         self._averages, self._waits = policy.averages_group, world.config.schedule.waits
         self._keeps_order = policy.averages_group and not policy.keeps_late
         self._inbox: deque[Arrival | Request] = deque()
-        count = len(self._members)
-        self._gate = Gate(self._env, policy, count, self._inbox, world.workers, self.wake, foresees=self._waits)
+        of = len(self._members), self._inbox, world.workers, self.wake
+        self._gate = Gate(self._env, policy, *of, foresees=self._waits)
         self._news = self._env.event()  # something that it waits for may have changed
 
     # Messages of workers.
@@ -339,9 +339,8 @@ class ServerProcess:
         offer = 0 if self._waits else next_offer(turns)
         fragment = offer % len(turns)
         round = world.assign(worker, config.schedule.steps(offer, most), fragment)
-        for place in self.places:
-            if worker in place.awaited:
-                place.awaited[worker] = round.steps
+        for place in (each for each in self.places if worker in each.awaited):
+            place.awaited[worker] = round.steps
         merges = answers and config.merges
         source = self.node if merges else world.copied(worker, self.node)
         world.emit(Dispatched(self._env.now, round, "answer" if merges else "copy", source))

@@ -136,7 +136,7 @@ class Timeline:
 
     @property
     def is_over(self) -> bool:
-        """Whether the budget is used up."""
+        """Use of the budget: whether it is over."""
         return self._end_ns is not None
 
     def __iter__(self) -> Iterator[Event]:

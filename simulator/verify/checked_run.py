@@ -107,19 +107,19 @@ class CheckedRun:
 
     @property
     def is_calm(self) -> bool:
-        """Whether nothing can go wrong."""
+        """Absence of faults: whether nothing can go wrong."""
         return self.experiment.cluster.faults is None
 
     @property
     def averages(self) -> bool:
-        """Whether a meeting can have several offers."""
+        """Kind of meetings: whether one can have several offers."""
         if self.own_policy:
             return bool(self.updates["meeting"].duplicated().any())
         return self.experiment.synchronization.averages_group
 
     @property
     def complete(self) -> bool:
-        """Whether every meeting has an offer of every member."""
+        """Completeness: whether every meeting has an offer of every member."""
         synchronization = self.experiment.synchronization
         waits = isinstance(synchronization, BarrierSynchronization) and math.isinf(synchronization.timeout)
         return waits and self.is_calm

@@ -22,7 +22,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class OfferSchedule(Section):
-    """When a worker offers, and when it accepts what it is answered; H is `inner.local_steps`."""
+    """Schedule of offers and acceptances; H is `inner.local_steps`."""
 
     fragments: PositiveInt = Field(1, description="parts of the model, each offered by itself every H steps")
     composition: Literal["strided", "sequential", "by_size"] = Field(
@@ -334,7 +334,7 @@ class OuterMerge(Section):
 
 
 class EagerMerge(Section):
-    """As `outer`, on the aggregated offer of the round before with the worker's share in it renewed (Eager Updates)."""
+    """An outer step at the worker, on the aggregated offer of the round before with the worker's share in it renewed (Eager Updates)."""
 
     has_outer: ClassVar = True
     kind: Literal["eager"]
@@ -364,7 +364,7 @@ Merge = Annotated[
 
 
 class Offer(Section):
-    """What a worker offers: the pseudo-gradient, start - end, of what it offers."""
+    """Content of an offer: the pseudo-gradient, start - end."""
 
     weights: bool = Field(
         False, description="whether it also sends the parameters that it began with, as gossip does: twice the message"
