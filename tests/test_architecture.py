@@ -114,7 +114,13 @@ def test_only_the_simulation_knows_both_the_clock_and_training():
     assert both == ["simulation", "sweep"]  # which compares the order of events, and plans by it
     files = [file for room in both for file in files_of(room)]
     both = [file for file in files if {"timeline", "learning"} <= {room_of(module) for module in imported(file)}]
-    assert [file.name for file in both] == ["run.py", "simulate.py", "training_learner.py", "worker_training.py", "reuse_plan.py"]
+    assert [file.name for file in both] == [
+        "run.py",
+        "simulate.py",
+        "training_learner.py",
+        "worker_training.py",
+        "reuse_plan.py",
+    ]
 
 
 @pytest.mark.parametrize("module", FORBIDDEN)

@@ -343,7 +343,7 @@ class Setup:
             experiment.inner,
             experiment.outer,
             [experiment.synchronization.kind, experiment.synchronization.averages_group],
-            self._exchanged,
+            *self._exchanged,
             experiment.compute.trainer,
             self.lanes,
             [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
@@ -359,7 +359,8 @@ class Setup:
         """All of the exchanges that the order of events does not say."""
         experiment = self.experiment
         sections = experiment.compression, experiment.aggregation, experiment.view, experiment.merge, experiment.offer
-        return [*sections, experiment.topology, experiment.schedule]
+        topology = experiment.topology.model_dump(mode="json", exclude={"latency", "bandwidth"})
+        return [*sections, topology, experiment.schedule]
 
     @property
     def _of_recipe(self) -> list[Any]:

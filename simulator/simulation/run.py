@@ -27,6 +27,7 @@ from simulator.record import (
 )
 from simulator.simulation.checkpointer import Checkpointer
 from simulator.simulation.checks import reported
+from simulator.simulation.holdings import Holdings
 from simulator.simulation.host_timer import HostTimer
 from simulator.simulation.learner import Learner
 from simulator.simulation.provenance import made_with, parameters_hash
@@ -88,6 +89,7 @@ class Run:
         self._reused: dict[str, Any] | None = None  # whose training was reused, and how much of it
         self._checkpointer: Checkpointer | None = None
         self._learner: Learner = Learner()
+        self._holdings = Holdings()
         self.training: TrainingLearner | None = None
         with reported():
             self._made_with = self._circumstances()
@@ -133,6 +135,7 @@ class Run:
         Raises:
           NoProgressError: nobody in the simulated cluster can make progress any more.
           NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
+          NewsError: an event uses a value that its node has not received.
           Stopped: it was asked to stop.
           OSError: a checkpoint cannot be written.
         """
@@ -159,8 +162,13 @@ class Run:
             raise Stopped(updates)
 
     def _apply(self, event: Event, learner: Learner) -> None:
-        """Applies one event to a learner and to the recorder."""
+        """Applies one event to a learner and to the recorder.
+
+        Raises:
+          NewsError: the event uses a value that its node has not received.
+        """
         recorder = self._recorder
+        self._holdings.follow(event)
         match event:
             case Dispatched():
                 learner.dispatch(event)

@@ -2,6 +2,7 @@
 
 import bisect
 import heapq
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,26 +170,23 @@ def _answers_are_lost_as_drawn(run: CheckedRun, network: ClusterModel) -> Iterat
     faults = network.faults
     if faults is None or faults.loss is None:
         return
-    answers: dict[int, dict[float, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))  # by worker and begin
-    for sent, kind, _ in run.sent():
+    answers: dict[int, list[tuple[float, int, int]]] = defaultdict(list)  # by worker: begin, times lost, row
+    for row, (sent, kind, _) in enumerate(run.sent()):
         if kind == "answer":
-            answers[sent.receiver][sent.begin_s][sent.messages - 1] += 1
+            answers[sent.receiver].append((sent.begin_s, sent.messages - 1, row))
     made = Counter(run.updates["sender"].tolist())
     for worker, own in answers.items():
         stream = faults.answer_loss_stream(worker)
         drawn = iter([faults.losses(stream) for _ in range(made[worker])])
-        for begin_s in sorted(own):
-            missing = own[begin_s]
-            while missing.total():
-                lost = next(drawn, None)
-                if lost is None:
-                    message = f"worker {worker}: answers sent at {begin_s} s were lost another number of times"
-                    yield Violation("transfers", None, "durations", message)
-                    break
+        for _, together in itertools.groupby(sorted(own), key=lambda answer: answer[0]):
+            group = list(together)  # sent at one time, in any order
+            missing = Counter(lost for _, lost, _ in group)
+            while missing.total() and (lost := next(drawn, None)) is not None:
                 missing[lost] -= missing[lost] > 0
-            else:
-                continue
-            break
+            if missing.total():
+                message = f"{group[0][1] + 1} messages are not those that the worker's random losses make of it"
+                yield Violation("transfers", group[0][2], "durations", message)
+                break
 
 
 def _links_carry_no_more_than_they_can(run: CheckedRun) -> Iterator[Violation]:

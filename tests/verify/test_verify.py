@@ -139,9 +139,11 @@ def test_a_perplexity_is_that_of_its_loss():
 
 def test_rounds_that_were_lost_or_invented_are_found():
     record = timeline(synchronization=BARRIER, outer=EQUAL)
-    for rounds in (record.rounds.drop(index=5), pd.concat([record.rounds, record.rounds.iloc[-1:]])):
-        found = verify(dataclasses.replace(record, rounds=rounds))
-        assert "a synchronous update lacks a worker's round" in {violation.message for violation in found}
+    for rounds, message in (
+        (record.rounds.drop(index=5), "is of no round that arrived"),
+        (pd.concat([record.rounds, record.rounds.iloc[-1:]]), "this round has arrived before"),
+    ):
+        assert message in {violation.message for violation in verify(dataclasses.replace(record, rounds=rounds))}
 
 
 FAULTS = {

@@ -334,7 +334,7 @@ class OuterMerge(Section):
 
 
 class EagerMerge(Section):
-    """An outer step at the worker, on the aggregated offer of the round before with the worker's share in it renewed (Eager Updates)."""
+    """An outer step at the worker on the offers of the round before, its own share renewed (Eager Updates)."""
 
     has_outer: ClassVar = True
     kind: Literal["eager"]
