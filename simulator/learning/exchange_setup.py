@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
-from simulator.experiment.schema.outer import Outer
+from simulator.experiment.schema.outer import NoLoCoOuter, Outer
 from simulator.host.errors import SettingError
 from simulator.learning.cache import Cache
 from simulator.learning.exchange import Exchange
@@ -72,6 +72,8 @@ class ExchangeSetup:
         experiment, outer = self._experiment, self._experiment.outer
         momentum = getattr(outer, "momentum", None)
         ahead = None if momentum is None else outer.learning_rate * momentum
+        if isinstance(outer, NoLoCoOuter):
+            ahead = -outer.momentum  # what it keeps is a step, and not a gradient
         sections = experiment.compression, experiment.merge, experiment.view
         settings = [*sections, outer, *self._of_model]
         return self._setup.cache.once(

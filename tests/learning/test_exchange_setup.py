@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_nodes_with_places(shared: Cache, changes: Any, nodes: list[int], evalua
 
 
 def ended(setup: Setup, node: int, gradient: float = 1.0) -> float:
-    """How far a parameter of a place goes against a pseudo-gradient."""
+    """Distance that a parameter of a place goes against a pseudo-gradient."""
     start = setup.start()
     server = setup.exchanges.server(node, start)
     moved = jax.tree.map(lambda leaf: np.full(leaf.shape, gradient, leaf.dtype), start)
@@ -112,6 +113,19 @@ def test_exchanges_and_outer_programs_are_shared_by_experiments_that_have_the_sa
     assert one.exchanges.server(-1, one.start())._programs is other.exchanges.server(-1, one.start())._programs
     for changes in ({"merge": {"kind": "lerp"}}, {"compression": {"kind": "sign"}}, {"outer": {"learning_rate": 0.1}}):
         assert setup_of(shared, changes).exchanges.exchange is not one.exchanges.exchange
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "heavy_ball", "noloco"])
+def test_a_look_ahead_goes_where_the_momentum_does(shared: Cache, optimizer: str):
+    outer = {"optimizer": optimizer, "learning_rate": 0.5, "momentum": 0.5}
+    asynchronous = {"synchronization": {"kind": "asynchronous"}, "view": {"kind": "look_ahead"}, "outer": outer}
+    setup = setup_of(shared, asynchronous)
+    start, server = setup.start(), setup.exchanges.server(-1, setup.start())
+    ones = jax.tree.map(jnp.ones_like, start)
+    server.apply(ones, staleness=0, worker=0, pulled_params=start)
+    ahead = setup.exchanges.exchange.view(server.params, server.state)
+    found = jax.tree.leaves(jax.tree.map(lambda at, to: float((at - to).mean()), server.params, ahead))
+    assert found == pytest.approx([0.25] * len(found), rel=1e-4)  # half of a step of 0.5
 
 
 # Learning settings, by which simulations share training.

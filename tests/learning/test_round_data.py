@@ -192,3 +192,13 @@ def test_a_round_that_will_not_be_run_makes_room_for_another(monkeypatch: pytest
     for number in range(3):
         np.testing.assert_array_equal(examples_of(fed, own_round(number, number))[:3], TARGETS[order(number, 0, 3)])
     assert sorted(host.gathered) == [("ahead", 0), ("ahead", 34), ("now", 0), ("now", 17)]
+
+
+def test_a_training_that_is_dropped_makes_room_for_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_AHEAD", 1)
+    host = Host()
+    trainer = BatchedTrainer(Programs(momentum_recipe(fetch=lambda arrays, examples: examples)), host_data(host), 1)
+    workers = Workers(trainer)
+    trainer.drop(workers.submit(own_round(0, worker=0), START))
+    workers.submit(own_round(1, worker=1), START).get()
+    assert sorted(host.gathered) == [("ahead", 0), ("ahead", 17)]
