@@ -119,7 +119,8 @@ class Keys:
             ends[place.name].append(place.key)
         elsewhere = alike(last, ends)
         if elsewhere and (elsewhere == [last] or not alike(part, names)):
-            return f"did you mean {alike(key, ends[elsewhere[0]], cutoff=0)[0]!r}?"
+            filled = [each for each in ends[elsewhere[0]] if not each.startswith("method.")]  # by a method, or itself
+            return f"did you mean {alike(key, filled or ends[elsewhere[0]], cutoff=0)[0]!r}?"
         return nearest(part, names)
 
     def _row(self, key: str, places: list[Place]) -> Row:

@@ -66,7 +66,12 @@ class PolicyError(SettingError):
 def register(section: SlotName, name: str, factory: Factory) -> Factory:
     """Makes what a factory returns usable by name in a section: `SECTION: {kind: NAME, arguments: {...}}`.
 
-    The factory is called with the section's `arguments`, and returns for
+    Args:
+      section: where the name is used, such as `"compression"`.
+      name: for the section's `kind`, or `optimizer` for `outer`.
+      factory: called with the section's `arguments`; returns what the section needs, as below.
+
+    A factory returns for
 
     - `compression`: an object with `decoded(array, key)`, the array that the receiver decodes, and `bits(full)`, the
       bits of a parameter on the wire where as it is it has `full`;

@@ -30,6 +30,8 @@ def _tables_agree(run: CheckedRun) -> Iterator[Violation]:
     ):
         if sender >= 0 and node == run.home(sender) and row not in arrived:
             yield Violation("updates", row, "tables", "is of no round that arrived")
+        if sender < 0 and run.offers[row]["round"] != -1:
+            yield Violation("updates", row, "tables", "is of a round, and was made by a server")
     right = (run.column("goes_on") == run.goes_on) & (run.goes_on | (run.column("blocked_s") == 0))
     right &= run.rounds["fragment"].between(0, run.experiment.schedule.fragments - 1).to_numpy()
     yield from violations("rounds", "tables", ~right, lambda row: "is of another schedule")

@@ -82,6 +82,18 @@ def _what_is_lost_has_a_reason(run: CheckedRun) -> Iterator[Violation]:
     yield from violations("faults", "time", back, lambda row: "happens before the row above it")
 
 
+def _only_rounds_lose_anything(run: CheckedRun) -> Iterator[Violation]:
+    workers, is_round = run.experiment.cluster.workers, run.faults["fault"].isin(["lost", "cut"]).to_numpy()
+    unknown = ~run.faults["worker"].between(np.where(is_round, 0, -1), workers - 1).to_numpy()
+    yield from violations("faults", "workers", unknown, lambda row: f"there are only {workers} workers")
+    for name, nothing in (
+        *((name, -1) for name in ("round", "shard", "first_step", "pulled_version")),
+        *((name, 0) for name in ("local_steps", "computed_steps", "bytes_down", "bytes_up")),
+    ):
+        wrong = (run.faults[name] != nothing).to_numpy() & ~is_round
+        yield from violations("faults", "faults", wrong, lambda row, name=name: f"{name} is of lost rounds alone")  # type: ignore[misc]
+
+
 def _what_is_lost_is_bounded(run: CheckedRun) -> Iterator[Violation]:
     cluster, newest = run.cluster, max(run.meetings.totals, default=0)
     for row, lost in run.lost.iterrows():
@@ -123,6 +135,7 @@ def _nobody_works_while_absent(run: CheckedRun) -> Iterator[Violation]:
 ALL = (
     _faults_are_the_clusters,
     _what_is_lost_has_a_reason,
+    _only_rounds_lose_anything,
     _what_is_lost_is_bounded,
     _nobody_works_while_absent,
 )

@@ -27,7 +27,7 @@ def _messages_bring_news_in_time(run: CheckedRun) -> Iterator[Violation]:
     for row, (sent, kind, update) in enumerate(run.sent()):
         mistakes = [
             *_times(sent),
-            *(() if kind == "none" else _fragment(run, sent, kind, update)),
+            *(() if kind == "none" else _belongs(run, sent, kind, update)),
             *_CHECKS[kind](run, sent, update),
         ]
         for rule, message in mistakes:
@@ -39,10 +39,12 @@ def _times(sent: Transfer) -> _Mistakes:
         yield "news", f"it was sent at {sent.begin_s} s, was there at {sent.end_s} s and was used at {sent.used_s} s"
 
 
-def _fragment(run: CheckedRun, sent: Transfer, kind: MessageKind, update: int) -> _Mistakes:
-    right = -1 if kind == "copy" and run.experiment.schedule.fragments > 1 else run.offers[update]["fragment"]
-    if sent.fragment != right:
-        yield "news", f"fragment is {sent.fragment} and should be {right}"
+def _belongs(run: CheckedRun, sent: Transfer, kind: MessageKind, update: int) -> _Mistakes:
+    offer = run.offers[update]
+    fragment = -1 if kind == "copy" and run.experiment.schedule.fragments > 1 else offer["fragment"]
+    for name, there, right in (("fragment", sent.fragment, fragment), ("round", sent.round, offer["round"])):
+        if there != right:
+            yield "news", f"{name} is {there} and should be {right}"
 
 
 def _at(run: CheckedRun, sent: Transfer, **right_s: float) -> _Mistakes:

@@ -46,7 +46,7 @@ def _workers_do_one_thing_at_a_time(run: CheckedRun) -> Iterator[Violation]:
     before = in_order[end].shift(fill_value=0.0).sort_index().to_numpy()
     last = in_order["round"].shift(fill_value=-1).sort_index().to_numpy()
     ready, number = run.column("ready_s"), run.column("round")
-    apart = (np.abs(ready - before) > run.eps_s) & ~((ready > before) & _free_again(run))
+    apart = (np.abs(ready - before) > run.eps_s) & ~((ready > before) & _free_again(run, last))
     if run.goes_on:
         lost = {worker: own.sort_values().tolist() for worker, own in run.lost.groupby("worker")["round"]}
         for row in np.flatnonzero(apart).tolist():
@@ -83,15 +83,21 @@ def _under_way_at_the_end(run: CheckedRun, workers: int) -> Iterator[Violation]:
             return
 
 
-def _free_again(run: CheckedRun) -> npt.NDArray[np.bool_]:
-    """Returns which rounds' workers were ready when they had come back, or had given up a round or an answer."""
+def _free_again(run: CheckedRun, last: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Returns which rounds' workers were ready when they had come back, or had given up a round or an answer.
+
+    Args:
+      run: of the rounds.
+      last: number of each worker's round before, -1 without one.
+    """
     times = run.faults[run.faults["fault"].isin(["return", "lost"])][["worker", "time_s"]]
     known = set(zip(times["worker"].tolist(), times["time_s"].tolist(), strict=True))
     rounds = zip(run.column("worker").tolist(), run.column("ready_s").tolist(), strict=True)
     free = np.array([each_round in known for each_round in rounds], bool)
     faults = run.experiment.cluster.faults
-    loses_answers = run.goes_on and faults is not None and faults.message_loss is not None
-    return free | (loses_answers & (run.column("bytes_down") > 0))
+    if run.goes_on and faults is not None and faults.message_loss is not None:
+        free |= (run.column("bytes_down") > 0) & (last >= 0)  # nothing tells of an answer that was lost for good
+    return free
 
 
 def _versions_and_staleness(run: CheckedRun) -> Iterator[Violation]:

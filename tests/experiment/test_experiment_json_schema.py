@@ -133,10 +133,14 @@ def test_every_mapping_is_closed_but_those_of_free_names():
     found = set(open_mappings(SCHEMA, "")) - {*sweeps, *deepest}
     assert sorted(found) == [
         "/$defs/Inner/properties/arguments",
+        "/$defs/NamedAggregation/properties/arguments",
+        "/$defs/NamedCompression/properties/arguments",
+        "/$defs/NamedMerge/properties/arguments",
         "/$defs/NamedOuter/properties/arguments",
         "/$defs/NamedShards/properties/arguments",
         "/$defs/NamedSteps/properties/arguments",
         "/$defs/NamedSynchronization/properties/arguments",
+        "/$defs/NamedView/properties/arguments",
         "/$defs/Pretrain/properties/arguments",
         "/$defs/ReferenceRow/properties/at",
         "/$defs/ReferenceRow/properties/values",

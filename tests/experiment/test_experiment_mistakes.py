@@ -282,7 +282,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a policy of one's own": (
         {"synchronization": {"kind": "majority"}},
         "synchronization.kind",
-        f"unknown kind; valid: asynchronous, barrier {OF_PLUGINS}",
+        f"unknown kind; valid: asynchronous, barrier, quorum {OF_PLUGINS}",
     ),
     "local steps of one's own": (
         {"local_steps": {"kind": "halving"}},
@@ -317,7 +317,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no optimizer": (
         {"outer": {"optimizer": None}},
         "outer.optimizer",
-        "is missing; choose from adam, delayed_nesterov, heavy_ball, nesterov, sgd",
+        "is missing; choose from adam, delayed_nesterov, heavy_ball, nesterov, noloco, sgd",
     ),
     "negative staleness limit": (
         {"outer__staleness": {"kind": "threshold", "drop_above": -1}},

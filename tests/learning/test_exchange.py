@@ -22,7 +22,7 @@ NESTEROV = NesterovOuter(optimizer="nesterov", learning_rate=0.5, momentum=0.5)
 
 @pytest.fixture(autouse=True)
 def own_names() -> Iterator[None]:
-    """What a test registers is gone after it."""
+    """Names that a test registers are gone after it."""
     with registry.emptied():
         yield
 

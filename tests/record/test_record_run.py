@@ -13,7 +13,16 @@ from simulator.record import ROUND_COLUMNS, SUMMARY_KEYS, RecordError, RunRecord
 from simulator.report import read_runs
 from tests.record.builders import build_record
 
-FILES = ["checksums.json", "evaluations.parquet", "events.parquet", "experiment.yaml", "faults.parquet", "summary.json"]
+FILES = [
+    "checksums.json",
+    "evaluations.parquet",
+    "events.parquet",
+    "experiment.yaml",
+    "faults.parquet",
+    "summary.json",
+    "transfers.parquet",
+    "updates.parquet",
+]
 
 
 def _replaced(record, **changes):

@@ -161,6 +161,8 @@ def answer(record: RunRecord) -> int:
         ("halos", "transfers", of("transfers", sender=-2), {"version": -1}, "staleness"),
         ("halos", "transfers", of("transfers", receiver=-2), {"version": 1}, "news"),
         ("halos", "transfers", of("transfers", receiver=-2), {"end_s": -0.5}, "durations"),
+        ("halos", "transfers", of("transfers", receiver=-2), {"round": 1}, "news"),
+        ("halos", "updates", of("updates", node=-1), {"round": 1}, "tables"),
         ("ring", "transfers", of("transfers", sender=3), {"end_s": -0.1}, "durations"),
         ("overlap", "transfers", answer, {"end_s": -0.05}, "durations"),
         ("streaming", "transfers", answer, {"bytes": 1}, "bytes"),
