@@ -118,8 +118,13 @@ def _integers(array: jax.Array, bits: int) -> jax.Array:
 
 
 def _largest(array: jax.Array, density: float, bits: int | None) -> jax.Array:
-    """Keeps the largest elements of each tile of 64 by 64, or of each 64 of a vector, rounded to so many bits."""
+    """Keeps the largest elements of each tile of 64 by 64, or of each 64 of a vector, rounded to so many bits.
+
+    Where tiles would be too small to keep one, as with sides that are prime, the whole array is one.
+    """
     tiles_NxE, undo = _tiled(array)
+    if round(density * tiles_NxE.shape[1]) < 1:
+        tiles_NxE, undo = array.reshape(1, -1), lambda tiles: tiles.reshape(array.shape)
     kept = max(round(density * tiles_NxE.shape[1]), 1)
     _, places_NxK = jax.lax.top_k(jnp.abs(tiles_NxE), kept)
     mask_NxE = jnp.zeros(tiles_NxE.shape, bool).at[jnp.arange(len(tiles_NxE))[:, None], places_NxK].set(True)

@@ -255,9 +255,10 @@ def groups_of(runs: Sequence[PlannedRun], cache: Cache, *, reuse: bool) -> list[
 def _settings(cache: Cache, experiment: Experiment, unknown: str) -> str:
     """Returns the learning settings, or `unknown`: then the simulation itself says why it cannot begin."""
     try:
-        return Setup(experiment, cache).learning_settings
+        setup = Setup(experiment, cache)
     except Exception:
         return unknown
+    return setup.learning_settings
 
 
 def _order(cache: Cache, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:

@@ -258,7 +258,7 @@ class CheckedRun:
         except SettingError:
             return None
 
-    @property
+    @functools.cached_property
     def cluster(self) -> ClusterModel | None:
         """The cluster's costs, None where those of computing are unknown."""
         network = self.network

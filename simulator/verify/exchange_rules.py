@@ -1,4 +1,4 @@
-"""Rules of exchanges: meetings of places, their versions and staleness, and the bytes of messages."""
+"""Rules of exchanges: meetings of places, who comes to them, their versions, and the staleness of offers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -25,12 +25,11 @@ def _tables_agree(run: CheckedRun) -> Iterator[Violation]:
     for row in np.flatnonzero(known)[back].tolist():
         yield Violation("rounds", row, "tables", "its update is before that of the row above it")
     arrived = set(run.own.tolist())
-    for row, (sender, node) in enumerate(
-        zip(run.updates["sender"].tolist(), run.updates["node"].tolist(), strict=True)
-    ):
-        if sender >= 0 and node == run.home(sender) and row not in arrived:
+    for row, offer in enumerate(run.offers):
+        sender = offer["sender"]
+        if sender >= 0 and offer["node"] == run.home(sender) and row not in arrived:
             yield Violation("updates", row, "tables", "is of no round that arrived")
-        if sender < 0 and run.offers[row]["round"] != -1:
+        if sender < 0 and offer["round"] != -1:
             yield Violation("updates", row, "tables", "is of a round, and was made by a server")
     right = (run.column("goes_on") == run.goes_on) & (run.goes_on | (run.column("blocked_s") == 0))
     right &= run.rounds["fragment"].between(0, run.experiment.schedule.fragments - 1).to_numpy()

@@ -105,6 +105,8 @@ def test_the_largest_of_each_tile_of_a_matrix_are_sent():
         ((), 0.5, 1, 1),
         ((2, 3, 4), 0.5, 1, 12),
         ((130,), 0.2, 5, 5),  # 65 is more than 64, and 26 the next divisor
+        ((67, 71), 0.03, 1, 143),  # tiles of 1 by 1 would send all
+        ((134,), 0.1, 1, 13),
     ],
 )
 def test_of_each_tile_as_many_are_sent(shape: tuple[int, ...], density: float, tiles: int, kept: int):

@@ -165,6 +165,7 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"topology": {"kind": "regions", "regions": [[0]], "outer": SGD}}, "must name each worker from 0 to 1 once"),
         ({"synchronization": {"kind": "quorum", "offers": 3}}, "is more than there are workers, 2"),
         ({"synchronization": {"kind": "asynchronous"}, "aggregation": {"kind": "fold"}}, "has no effect"),
+        ({"aggregation": {"kind": "fold"}, "merge": {"kind": "outer"}}, "takes an outer step for each offer"),
         ({"view": {"kind": "look_ahead"}, "merge": {"kind": "outer"}}, "of a server with parameters"),
     ],
 )

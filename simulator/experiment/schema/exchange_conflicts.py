@@ -107,6 +107,9 @@ def _merge(experiment: Any) -> Conflicts:
             "outer.arrivals_per_update",
             "buffers at a server, and merge has the outer optimizer at the workers",
         )
+    if merge.has_outer and experiment.aggregation.kind == "fold":
+        message = "takes an outer step for each offer, and merge has the outer optimizer at the workers: choose mean"
+        yield "aggregation.kind", message
     if merge.has_outer and experiment.view.kind != "parameters":
         yield "view.kind", "is of a server with parameters, and merge has them at the workers alone: leave it out"
 
