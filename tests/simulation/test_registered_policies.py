@@ -172,7 +172,7 @@ def problems(**changes):
 
 def test_mistakes_are_reported_at_their_keys_with_the_nearest_names(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    known = "asynchronous, averaged, barrier, late, share"
+    known = "asynchronous, averaged, barrier, late, quorum, share"
     assert problems(synchronization=own("shrae")) == [
         f"synchronization.kind = 'shrae': unknown kind; did you mean 'share'? {OF_PLUGINS}"
     ]
