@@ -73,7 +73,7 @@ def refusal(error: Exception) -> str:
 
 _FEW = 40
 
-OF_PLUGINS = "(a name of your own needs the file that registers it: --plugin FILE)"
+OF_PLUGINS = "(a name of your own needs the file that registers it: plugins: [FILE], or --plugin FILE)"
 """What to say of a name that nothing is registered under."""
 
 

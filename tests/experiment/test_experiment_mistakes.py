@@ -59,9 +59,9 @@ bad.yaml:13: inner.state = 'kept': not a valid choice; did you mean 'keep'?
 bad.yaml:13: inner.local_step = 50: unknown key; did you mean 'local_steps'?
 bad.yaml:15: evaluate = True: expected a mapping of keys to values
 bad.yaml:17: variants.barrier.synchronization.kind = 'barier': unknown kind; did you mean 'barrier'? \
-(a name of your own needs the file that registers it: --plugin FILE)
+(a name of your own needs the file that registers it: plugins: [FILE], or --plugin FILE)
 bad.yaml:17: variants.barrier.outer.optimizer = 'nestrov': unknown optimizer; did you mean 'nesterov'? \
-(a name of your own needs the file that registers it: --plugin FILE)
+(a name of your own needs the file that registers it: plugins: [FILE], or --plugin FILE)
 bad.yaml:20: variants.delayed.outer.momentum = 1: must be below 1
 bad.yaml:20: variants.delayed.outer.buffer: is missing; it has no default
 bad.yaml:21: variants.other.name: cannot be set by a variant: move it to the top level
