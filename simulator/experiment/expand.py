@@ -20,7 +20,7 @@ from simulator.experiment.file import (
     tree_of,
 )
 from simulator.experiment.messages import Mistake, mistakes_of
-from simulator.experiment.methods import MethodError, filled
+from simulator.experiment.methods import FILLED, MethodError, filled
 from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
@@ -176,21 +176,23 @@ def _make_point(
     swept = {path: value for setting in settings for path, value in setting.values.items()}
     shown = {path: value for setting in settings for path, value in setting.shown.items()}
     layers = [base, change, tree_of(swept), tree_of(document.overrides)]
+    refused: list[Mistake] = []
     try:
         tree = filled(layers, merge) | {"variant": name}
     except MethodError as error:
         tree = functools.reduce(merge, layers) | {"variant": name}
-        key = tuple(error.key.split("."))
-        mistake = Mistake(key, error.message, error.value, "")
+        refused.append(Mistake(tuple(error.key.split(".")), error.message, error.value, ""))
         tree.pop("method")
-        return Point(name, {}, _valid_sections(set(), tree)), [mistake], []
-    without_effect = list(axes_without_effect(document, settings, tree))
+    without_effect = [] if refused else list(axes_without_effect(document, settings, tree))
     overrides = {key: value for key, value in shown.items() if key not in swept or holds(key, value, tree)}
     try:
-        return Point(name, overrides, Experiment.model_validate(tree)), [], without_effect
+        return Point(name, overrides, Experiment.model_validate(tree)), refused, without_effect
     except pydantic.ValidationError as error:
         mistakes = [_explain_missing(mistake, tree, layers) for mistake in mistakes_of(error, tree, Experiment)]
         faulty = {mistake.key[0] for mistake in mistakes if mistake.key}
+        if refused:  # the sections that it would have filled are not missing
+            mistakes = [each for each in mistakes if not (each.kind == "missing" and each.key[0] in FILLED)]
+        mistakes = refused + mistakes
         return Point(name, overrides, _valid_sections(faulty, tree)), mistakes, without_effect
 
 

@@ -29,7 +29,7 @@ Bandwidth = units.Bandwidth
 
 _GIVEN = ("local_steps",)
 """Parameters that a method may have besides settings; H is passed on to it."""
-_FILLED = (
+FILLED = (
     "synchronization",
     "local_steps",
     "outer",
@@ -160,11 +160,9 @@ def slots_of(settings: Mapping[str, Any], local_steps: int) -> tuple[Slots, dict
     values = {key: getattr(checked, key) for key in type(checked).model_fields}
     takes = inspect.signature(method).parameters
     slots = method(**values, **({"local_steps": local_steps} if "local_steps" in takes else {}))
-    unknown = [key for key in slots if key not in _FILLED]
+    unknown = [key for key in slots if key not in FILLED]
     if unknown:
-        raise MethodError(
-            "method.kind", name, f"fills {unknown[0]!r}, which is no slot; {nearest(unknown[0], _FILLED)}"
-        )
+        raise MethodError("method.kind", name, f"fills {unknown[0]!r}, which is no slot; {nearest(unknown[0], FILLED)}")
     return slots, {"kind": name, **checked.model_dump(mode="json")}
 
 

@@ -174,3 +174,13 @@ def test_slots_that_make_no_sense_together_are_refused_with_the_reason(changes: 
     with pytest.raises(ExperimentError) as found:
         load(tree)
     assert message in str(found.value)
+
+
+def test_a_method_that_is_refused_hides_no_other_mistake():
+    tree = experiment([1.0, 2.0]).model_dump(mode="json", exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key not in ("synchronization", "outer")}
+    with pytest.raises(ExperimentError) as found:
+        load(tree | {"method": "diloko", "local_steps": None})
+    refused, other = str(found.value).splitlines()
+    assert refused.startswith("method.kind = 'diloko': no such method; did you mean 'diloco'?")
+    assert other == "local_steps: expected a mapping of keys to values"
