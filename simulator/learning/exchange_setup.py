@@ -7,14 +7,13 @@ from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
 from simulator.experiment.schema.outer import NoLoCoOuter, Outer
 from simulator.host.errors import SettingError
+from simulator.host.nodes import SERVER, region_node
 from simulator.learning.cache import Cache
 from simulator.learning.exchange import Exchange
 from simulator.learning.fragments import Fragments, fragments_of
 from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.round import Params
 from simulator.learning.server import Aggregation, OuterPrograms, Server
-
-_UPPER = -1  # number of the node whose server stands above all others
 
 
 class ModelSetup(Protocol):
@@ -85,15 +84,13 @@ class ExchangeSetup:
         """Nodes that have places."""
         topology, workers = self._experiment.topology, self._experiment.cluster.workers
         if isinstance(topology, RegionsTopology):
-            return [_UPPER, *(_UPPER - 1 - region for region in range(len(topology.members(workers))))]
-        return [_UPPER] if topology.has_server else list(range(workers))
+            return [SERVER, *map(region_node, range(len(topology.members(workers))))]
+        return [SERVER] if topology.has_server else list(range(workers))
 
     @property
     def starts_together(self) -> bool:
         """Waiting of all workers for one server, so that those of a barrier start from one version."""
-        schedule = self._experiment.schedule
-        goes_on = schedule.fragments > 1 or schedule.overlap or schedule.seconds is not None
-        return len(self.nodes) == 1 and not goes_on and self._experiment.merge.kind == "overwrite"
+        return len(self.nodes) == 1 and self._experiment.schedule.waits and self._experiment.merge.kind == "overwrite"
 
     @property
     def evaluates_workers(self) -> bool:
@@ -131,7 +128,7 @@ class ExchangeSetup:
           PolicyError: the aggregation is not registered in this process, or refuses its arguments.
         """
         experiment, topology = self._experiment, self._experiment.topology
-        if node == _UPPER and isinstance(topology, RegionsTopology):
+        if node == SERVER and isinstance(topology, RegionsTopology):
             return Server(part, self._programs(topology.outer), reject=topology.outer.non_finite == "reject")
         section = experiment.aggregation
         aggregation: Any = section.kind

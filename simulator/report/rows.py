@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
-from simulator.report.spans import MESSAGES, SERVER
+from simulator.report.spans import MESSAGES
 
 HALF_BAR = 0.36  # of the height of a row without lanes
 LANE = 0.42  # the same of a lane

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
 from simulator.record.absences import absences
 from simulator.record.workers import blocked_s, covered_until_s, free_again_s, goes_on, in_order_of_dispatch
@@ -16,7 +17,6 @@ from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
 from simulator.report.worker_bins import sample_workers, workers_of
 
-SERVER = -1
 SPANS = {  # of a round of a worker that waits for what it sends: its first and its last moment
     "wait": ("ready_s", "pull_start_s"),
     "pull": ("pull_start_s", "compute_start_s"),

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.host.format import duration
+from simulator.host.nodes import SERVER
 from simulator.report.arguments import Records, one_record
 from simulator.report.axes import Unit, plain_ticks, unit_of
 from simulator.report.message_bars import draw_messages, number_moments, rectangles
 from simulator.report.rows import HALF_BAR, Rows, message_numbers, node_name, nodes_of, rows_of
-from simulator.report.spans import ABSENT, MEETING, ROUND_LOST, SERVER, UPDATE, Excerpt, excerpt, phases_of
+from simulator.report.spans import ABSENT, MEETING, ROUND_LOST, UPDATE, Excerpt, excerpt, phases_of
 from simulator.report.style import (
     LOST,
     PHASES,

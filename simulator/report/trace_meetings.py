@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
 from simulator.report.rows import node_name
-from simulator.report.spans import SERVER
 from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, microseconds
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
 from simulator.report.rows import lanes_of, node_name
-from simulator.report.spans import MESSAGES, OFFER, SERVER
+from simulator.report.spans import MESSAGES, OFFER
 from simulator.report.worker_bins import worker_labels, workers_of
 
 Event = dict[str, Any]

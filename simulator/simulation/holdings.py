@@ -2,6 +2,7 @@
 
 from simulator.cluster import Nanoseconds, seconds
 from simulator.experiment import SimulationError
+from simulator.host.nodes import region_of
 from simulator.timeline import Accepted, Answered, Arrival, Dispatched, Event, Lost, Offered, RegionOffer, Update
 
 
@@ -62,7 +63,7 @@ class Holdings:
         if event.arrival_ns > event.time_ns or event.sent_ns > event.arrival_ns:
             raise _refusal(event, f"accepts an answer that arrives at {seconds(event.arrival_ns):g} s")
         if event.node < 0:
-            if self._upper.pop(-2 - event.node, None) != event.version:
+            if self._upper.pop(region_of(event.node), None) != event.version:
                 raise _refusal(event, f"accepts version {event.version} of the upper server, which was not sent to it")
         elif event.round >= 0 and self._answers.pop((event.node, event.round), None) != (event.version, event.sent_ns):
             raise _refusal(event, f"accepts an answer to its round {event.round} that was not sent to it")

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -157,7 +158,7 @@ class WorkerTraining:
             training = self._trainer.training(self._values, stretch, worker.params, worker.inner)
             worker.trainings.append(training)
             worker.params = self._values.lazy("params", _params_of, training)
-            worker.inner = self._values.lazy("inner", _inner_of, training)
+            worker.inner = self._values.lazy("inner", itemgetter(1), training)
             if self.is_settled:
                 self._trainer.submit(training)
             first += length
@@ -208,7 +209,7 @@ class WorkerTraining:
         if self._exchange.has_feedback:
             before = worker.feedback[fragment]
             offer = self._values.lazy(f"offer.{fragment}", self._offered, *inputs, *([before] if before else []))
-            worker.feedback[fragment] = self._values.lazy(f"feedback.{fragment}", _feedback_of, offer)
+            worker.feedback[fragment] = self._values.lazy(f"feedback.{fragment}", attrgetter("feedback"), offer)
         else:
             offer = self._values.lazy(f"offer.{fragment}", self._offered, *inputs)
         steps = [training.stretch.steps for training in trainings]
@@ -267,9 +268,9 @@ class WorkerTraining:
             local, anchor = self._part(worker.params, fragment), worker.anchors[fragment]
             inputs = [local, anchor, offer, answer, *([before] if before else [])]
             outcome = self._values.lazy(f"merged.{fragment}", self._merged, *inputs)
-            merged = self._values.lazy(f"part.{fragment}", _first, outcome)
-            worker.anchors[fragment] = self._values.lazy(f"part.{fragment}", _second, outcome)
-            worker.merge[fragment] = self._values.lazy(f"merge.{fragment}", _third, outcome)
+            merged = self._values.lazy(f"part.{fragment}", itemgetter(0), outcome)
+            worker.anchors[fragment] = self._values.lazy(f"part.{fragment}", itemgetter(1), outcome)
+            worker.merge[fragment] = self._values.lazy(f"merge.{fragment}", itemgetter(2), outcome)
         if self._fragments.count == 1:
             worker.params = merged
         else:
@@ -343,26 +344,6 @@ def _result_like(params: Any) -> Any:
 
 def _params_of(trained: Any) -> Params:
     return trained[0].params
-
-
-def _inner_of(trained: Any) -> Any:
-    return trained[1]
-
-
-def _feedback_of(offer: OfferMade) -> Any:
-    return offer.feedback
-
-
-def _first(outcome: Any) -> Any:
-    return outcome[0]
-
-
-def _second(outcome: Any) -> Any:
-    return outcome[1]
-
-
-def _third(outcome: Any) -> Any:
-    return outcome[2]
 
 
 def _mean_loss(results: Iterable[Any], steps: Sequence[int]) -> Any:

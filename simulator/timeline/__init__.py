@@ -9,12 +9,12 @@ it is answered and restarts. Where a `schedule` says so, a worker goes on meanwh
 clock, counts and budget, and `build` makes all this of an experiment.
 """
 
+from simulator.host.nodes import SERVER, region_node
 from simulator.timeline.build import timeline_of
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import Regions, TimelineConfig
 from simulator.timeline.deadlock import NoProgressError
 from simulator.timeline.events import (
-    SERVER,
     Accepted,
     Answered,
     Arrival,
@@ -30,7 +30,6 @@ from simulator.timeline.events import (
     Shortened,
     Update,
     own_arrivals,
-    region_node,
 )
 from simulator.timeline.policies.local_steps import MeasuredSpeed, dynamic_steps, fixed_steps
 from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization

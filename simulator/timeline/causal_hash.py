@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import get_args
 
 from simulator.host.event_kinds import Outcome
+from simulator.host.nodes import SERVER
 from simulator.timeline.events import (
-    SERVER,
     Accepted,
     Answered,
     Arrival,

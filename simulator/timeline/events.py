@@ -1,6 +1,6 @@
 """Events of the simulated world, in causal order. Times are in whole nanoseconds.
 
-Nodes are numbered: workers from 0, the server -1, the servers of regions -2, -3 and so on.
+Numbers of nodes are those of `host.nodes`.
 """
 
 import math
@@ -8,16 +8,11 @@ from typing import Literal, NamedTuple
 
 from simulator.cluster import Nanoseconds
 from simulator.host.event_kinds import FaultKind, Outcome
+from simulator.host.nodes import SERVER
 
-SERVER = -1
 Start = Literal["copy", "answer", "own"]
 """Parameters that a round starts from: a copy of all that a node holds, the worker's own merged with the answer to its
 last offer, or its own, with the answers that it has accepted since its last round."""
-
-
-def region_node(region: int) -> int:
-    """Returns the number of a region's server."""
-    return -2 - region
 
 
 class Round(NamedTuple):

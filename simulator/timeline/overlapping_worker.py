@@ -226,11 +226,7 @@ class OverlappingWorker(Worker):
         self._exchanges.drop("message")
         if self.under_way is not None:
             self._lose("message")
-        self._ready_ns = self._env.now
-        if self.warned:
-            self.home.forget(self.index)
-        else:
-            self._ask()
+        self._ask_anew()
         return None
 
     def _away(self, absence: Absence) -> Generator[simpy.Event, Any, RoundUnderWay | None]:

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from simulator.cluster import Nanoseconds, nanoseconds
-from simulator.timeline.events import SERVER, Accepted, Offered, RegionOffer, Update, region_node
+from simulator.host.nodes import SERVER, region_node
+from simulator.timeline.events import Accepted, Offered, RegionOffer, Update
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace

@@ -7,11 +7,12 @@ import simpy
 
 from simulator.cluster import ClusterModel, Episodes, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import ABSENCES, FaultKind
+from simulator.host.nodes import SERVER
 from simulator.host.random_streams import numpy_stream
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector
-from simulator.timeline.events import SERVER, Evaluation, Event, Fault, Finished, Lost, Round
+from simulator.timeline.events import Evaluation, Event, Fault, Finished, Lost, Round
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process
 from simulator.timeline.overlapping_worker import OverlappingWorker

@@ -202,17 +202,21 @@ class Worker:
             yield from self._wait(under_way.message_ns + self._retry_ns)
             if sent == self._attempts:
                 self._lose("message")
-                self._ready_ns = self._env.now
-                if self.warned:
-                    self.home.forget(self.index)
-                else:
-                    self._ask()
+                self._ask_anew()
                 return False
             under_way.losses -= 1
             sent += 1
             send(under_way)
         yield from self._wait(under_way.message_ns)
         return True
+
+    def _ask_anew(self) -> None:
+        """Asks for another round in place of one that was lost, unless it has had notice to leave."""
+        self._ready_ns = self._env.now
+        if self.warned:
+            self.home.forget(self.index)
+        else:
+            self._ask()
 
     def _send_pull(self, under_way: RoundUnderWay) -> None:
         under_way.pulls += 1

@@ -17,6 +17,7 @@ from simulator.experiment import Experiment
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
+from simulator.host.nodes import SERVER, region_node
 from simulator.record import RunRecord
 from simulator.verify.chains import Chain, chains_of
 from simulator.verify.meetings import MeetingTable, MessageKind, MessageTable, Transfer
@@ -97,8 +98,7 @@ class CheckedRun:
         self.faults, self.updates, self.transfers = record.faults, record.updates, record.transfers
         self.experiment = experiment
         self.own_policy = isinstance(experiment.synchronization, NamedSynchronization)
-        schedule = experiment.schedule
-        self.goes_on = schedule.fragments > 1 or schedule.overlap > 0 or schedule.seconds is not None
+        self.goes_on = not experiment.schedule.waits
         self.homes = _homes(experiment)
         self.length_s = float(record.summary["simulated_seconds"])
         self.eps_s = max(0.5e-9, 4 * float(np.spacing(self.length_s)))
@@ -318,6 +318,10 @@ class CheckedRun:
 def _homes(experiment: Experiment) -> list[int]:
     topology, workers = experiment.topology, experiment.cluster.workers
     if isinstance(topology, RegionsTopology):
-        of = {worker: -2 - region for region, members in enumerate(topology.members(workers)) for worker in members}
+        of = {
+            worker: region_node(region)
+            for region, members in enumerate(topology.members(workers))
+            for worker in members
+        }
         return [of[worker] for worker in range(workers)]
-    return [-1] * workers if topology.has_server else list(range(workers))
+    return [SERVER] * workers if topology.has_server else list(range(workers))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
+from simulator.host.nodes import region_of
 from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns
 from simulator.verify.meetings import MessageKind
 
@@ -153,7 +154,7 @@ def _other_messages_take_their_time(run: CheckedRun) -> Iterator[Violation]:
                 way, share = [(network.up, sent.sender), (network.down, sent.receiver)], run.offered(sent.fragment)
                 again = _between(crashes.get(sent.sender, ()), sent.begin_s, sent.end_s) > 0
             case "region's offer" | "region's answer" if network.regional is not None:
-                alone_s = network.regional.transfer_s(-2 - min(sent.sender, sent.receiver))
+                alone_s = network.regional.transfer_s(region_of(min(sent.sender, sent.receiver)))
                 if not abs(took_s - alone_s) <= run.eps_s:
                     yield Violation("transfers", row, "durations", f"took {took_s} s and should take {alone_s} s")
                 continue

@@ -7,6 +7,7 @@ import numpy as np
 
 from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, QuorumSynchronization
+from simulator.host.nodes import SERVER, region_of
 from simulator.host.random_streams import numpy_stream
 from simulator.verify.checked_run import CheckedRun, Violation, violations
 
@@ -94,10 +95,10 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
     topology, workers = run.experiment.topology, run.experiment.cluster.workers
     if isinstance(topology, RegionsTopology):
         regions = topology.members(workers)
-        upper = range(-1 - len(regions), -1)
-        return lambda node, turn: regions[-2 - node] if node in upper else upper if node == -1 else ()
+        upper = range(SERVER - len(regions), SERVER)
+        return lambda node, turn: regions[region_of(node)] if node in upper else upper if node == SERVER else ()
     if topology.has_server:
-        return lambda node, turn: range(workers) if node == -1 else ()
+        return lambda node, turn: range(workers) if node == SERVER else ()
     if isinstance(topology, GraphTopology):
         near: dict[int, set[int]] = {worker: {worker} for worker in range(workers)}
         for one, other in topology.pairs(workers):

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simulator.host.nodes import SERVER
 from simulator.report import timeline, trace_events, utilization_table
-from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SERVER, SPANS, UPDATE, Span, spans_of
+from simulator.report.spans import ABSENT, LOST, ROUND_LOST, SPANS, UPDATE, Span, spans_of
 from simulator.report.worker_bins import evenly, workers_of
 from tests.record.builders import build_record, fault_log
 

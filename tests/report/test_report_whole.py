@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from simulator import report
+from simulator.host.nodes import SERVER
 from simulator.report import csv_text, drawings, save_table, staleness, staleness_table, timeline_table, write_figures
-from simulator.report.spans import SERVER, UPDATE
+from simulator.report.spans import UPDATE
 from tests.record.builders import build_record, like
 
 FIGURES = {

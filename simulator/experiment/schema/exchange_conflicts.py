@@ -28,8 +28,7 @@ def _schedule(experiment: Any) -> Conflicts:
         yield "schedule.overlap", f"is more than inner.local_steps, which is {most}: accept before the next offer"
     if schedule.offsets is not None and schedule.offsets[-1] >= most:
         yield "schedule.offsets", f"must stay below inner.local_steps, which is {most}"
-    waits = schedule.fragments == 1 and not schedule.overlap and schedule.seconds is None
-    if waits:
+    if schedule.waits:
         return
     if experiment.local_steps.kind != "fixed":
         message = "must be fixed where workers go on by themselves: leave it out, or schedule"
@@ -51,9 +50,7 @@ def _topology(experiment: Any) -> Conflicts:
     if topology.has_server:
         return
     among = f"of workers that meet without a server ({topology.kind}) is not built: leave it out"
-    if experiment.schedule.model_fields_set - {"composition"} and (
-        experiment.schedule.fragments > 1 or experiment.schedule.overlap or experiment.schedule.seconds is not None
-    ):
+    if not experiment.schedule.waits:
         yield "schedule", among
     plain = isinstance(experiment.synchronization, BarrierSynchronization) and (
         experiment.synchronization.timeout == math.inf and experiment.synchronization.quorum == 1

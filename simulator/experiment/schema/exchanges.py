@@ -41,6 +41,11 @@ class OfferSchedule(Section):
         None, description="offer after this much simulated time instead of H steps (A-EDiT)", examples=["10s"]
     )
 
+    @property
+    def waits(self) -> bool:
+        """Waiting of workers between an offer and its answer; else they go on meanwhile."""
+        return self.fragments == 1 and not self.overlap and self.seconds is None
+
     def _conflicts(self) -> Conflicts:
         if self.offsets is not None:
             growing = list(self.offsets) == sorted(set(self.offsets)) and self.offsets[:1] == (0,)

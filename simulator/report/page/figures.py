@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.host.format import perplexity, short_duration, significant
+from simulator.host.nodes import SERVER
 from simulator.host.text import one_line
 from simulator.record import RunRecord
 from simulator.report.axes import Unit, unit_of
@@ -22,7 +23,6 @@ from simulator.report.spans import (
     MEETING,
     MESSAGES,
     ROUND_LOST,
-    SERVER,
     SPANS,
     UPDATE,
     phases_of,
