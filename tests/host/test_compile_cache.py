@@ -28,7 +28,8 @@ KEEPS = "from simulator.host.compile_cache import keep_compiled_programs as keep
 
 def simulated(cache: Path, code: str = SIMULATES, **settings: str) -> tuple[str, str]:
     """Returns what a process of its own prints, and what it says on standard error."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
+    of_tests = ("JAX_COMPILATION_CACHE", "PYTHONWARNINGS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(of_tests)}
     environment |= {"TARDIGRAD_CACHE": str(cache), "PYTHONPATH": str(ROOT), **settings}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=cache, capture_output=True, text=True, check=True)
