@@ -39,8 +39,8 @@ def known(flags: list[str]) -> list[str]:
 FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known(FAST)]).strip()
 
-# Programs that several tests compile are compiled once, also in processes of pytest-xdist. What another process is still
-# writing is compiled here (with a lock, as outside of tests, looking through thousands of programs would take minutes).
+# Programs that several tests compile are compiled once, also in processes of pytest-xdist. What another process has not
+# quite written is compiled again: JAX's lock, used outside of tests, looks through all of these thousands at each.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="tardigrad-compiled-")

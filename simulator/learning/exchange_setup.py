@@ -48,8 +48,7 @@ class ExchangeSetup:
         try:
             return fragments_of(self._setup.params_like, schedule.fragments, schedule.composition)
         except ValueError as error:
-            remedy = f"{error}: choose fewer, or schedule.composition: by_size"
-            raise SettingError("schedule.fragments", schedule.fragments, remedy) from error
+            raise SettingError("schedule.fragments", schedule.fragments, str(error)) from error
 
     @property
     def shares(self) -> tuple[list[float], list[float]]:

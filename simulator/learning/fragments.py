@@ -77,8 +77,8 @@ def fragments_of(params: Params, count: int, composition: Composition) -> Fragme
     known = sorted({block for block in blocks if block is not None})
     units: list[Any] = known or paths  # without blocks, leaves are divided
     if len(units) < count:
-        what = "blocks" if known else "arrays"
-        raise ValueError(f"the model has {len(units)} {what}, which cannot be divided into {count} fragments")
+        what, remedy = ("blocks", "choose fewer, or composition: by_size") if known else ("arrays", "choose fewer")
+        raise ValueError(f"the model has {len(units)} {what}, which cannot be divided into {count} fragments: {remedy}")
     places = {unit: place for place, unit in enumerate(units)}
     found = []
     for path, block in zip(paths, blocks, strict=True):
@@ -92,7 +92,8 @@ def fragments_of(params: Params, count: int, composition: Composition) -> Fragme
 
 def _by_size(sizes: Sequence[float], count: int) -> Fragments:
     if len(sizes) < count:
-        raise ValueError(f"the model has {len(sizes)} arrays, which cannot be divided into {count} fragments")
+        what = f"the model has {len(sizes)} arrays, which cannot be divided into {count} fragments"
+        raise ValueError(f"{what}: choose fewer")
     of, filled = [0] * len(sizes), [0.0] * count
     for leaf in sorted(range(len(sizes)), key=lambda each: (-sizes[each], each)):
         of[leaf] = filled.index(min(filled))

@@ -138,7 +138,7 @@ class PeerServer(ServerProcess):
 
     def _process(self, message: Arrival | Request) -> Process:
         if isinstance(message, Request):
-            self._admit(message)
+            yield from self._readmit(message)
             return
         [place], round = self.places, message.round
         if message.turn > place.turn:
@@ -151,20 +151,22 @@ class PeerServer(ServerProcess):
                 place.join(self.node, message.arrival_ns, round.id)
         elif message.turn == place.turn:
             self.missed.add((round.worker, message.turn))  # it was away when the meeting began
-        return
-        yield  # a generator, as what it overrides
 
-    def _admit(self, request: Request) -> None:
+    def _readmit(self, request: Request) -> Process:
         """Lets its worker go on that is there again: behind the meetings that it has missed."""
         [place], meetings = self.places, self._peer_world.meetings
         if not self._world.workers[self.node].asks(request):
             return
         if self.is_gone:
+            if place.group and self._newest_turn() > place.turn:  # it is held with what has come
+                _, arrived = place.take()
+                yield from self._update(place, tuple(arrived))
+                if self._world.is_over or not self._world.workers[self.node].asks(request):
+                    return
             self.is_gone = False
-            there = [other.places[0].turn for other in meetings if not other.is_gone]
-            if max(there) > place.turn:
+            if self._newest_turn() > place.turn:
                 place.take()
-                self.first = place.turn = max(there)
+                self.first = place.turn = self._newest_turn()
                 for other in meetings:
                     if other.places[0].turn < place.turn:
                         other.places[0].awaited.pop(self.node, None)
@@ -175,6 +177,12 @@ class PeerServer(ServerProcess):
             self._open(place)
         if not place.group:  # else its offer is there, and it goes on when the meeting is over
             self._dispatch(self.node)
+
+    def _newest_turn(self) -> int:
+        """Returns the number of the newest meeting at a worker that is not gone; of its own if all are."""
+        [place] = self.places
+        there = [other.places[0].turn for other in self._peer_world.meetings if not other.is_gone]
+        return max(there, default=place.turn)
 
     def _is_deserted(self, place: MeetingPlace) -> bool:
         return False  # its own worker comes, or nobody goes on here

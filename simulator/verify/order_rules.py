@@ -64,8 +64,7 @@ def _workers_do_one_thing_at_a_time(run: CheckedRun) -> Iterator[Violation]:
 def _under_way_at_the_end(run: CheckedRun, workers: int) -> Iterator[Violation]:
     """Rounds that neither arrived nor were lost: at most one of each worker, given to it after all others of its.
 
-    Of a worker that goes on they are at most one more than there are fragments, since the last copy that it has had. A
-    worker without a server has one more for each return, behind a meeting that went on without it.
+    Of a worker that goes on they are at most one more than there are fragments, since the last copy that it has had.
     """
     tasks = pd.concat([run.rounds[["round", "worker"]], run.lost[["round", "worker"]]])
     known = set(tasks["round"].tolist())
@@ -75,8 +74,6 @@ def _under_way_at_the_end(run: CheckedRun, workers: int) -> Iterator[Violation]:
     if run.goes_on:
         copies = workers + int((run.rounds["bytes_down"] > 0).sum()) + len(run.lost)
         last = np.full((run.experiment.schedule.fragments + 1) * copies, -1)
-    elif not run.experiment.topology.has_server:
-        last = np.sort(np.append(last, np.full((run.faults["fault"] == "return").sum(), -1)))
     for index, number in enumerate(run.gone[: len(last) + 1]):
         if np.searchsorted(last, number) <= index:
             yield Violation("rounds", None, "workers", f"round {number} neither arrived nor was lost nor is under way")

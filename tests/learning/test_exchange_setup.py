@@ -60,7 +60,7 @@ def test_sizes_of_fragments_are_those_of_their_parameters(shared: Cache):
 
 def test_more_fragments_than_blocks_are_refused_with_what_to_do(shared: Cache):
     exchanges = setup_of(shared, {"schedule": {"fragments": 2}}).exchanges
-    with pytest.raises(SettingError, match=r"the model has 1 blocks, .*: choose fewer, or schedule.composition: by_si"):
+    with pytest.raises(SettingError, match=r"the model has 1 blocks, .*: choose fewer, or composition: by_size"):
         _ = exchanges.fragments
     assert setup_of(shared, {"schedule": {"fragments": 2, "composition": "by_size"}}).exchanges.fragments.count == 2
 

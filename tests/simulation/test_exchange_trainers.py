@@ -1,8 +1,13 @@
 """Every kind of method: trainers agree, nothing is compiled again and again, and training is shared."""
 
 import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,9 +16,8 @@ from simulator.experiment import Experiment
 from simulator.experiment.file import merge
 from simulator.sweep.reuse_plan import sharing
 from simulator.verify import verify
-from tests.experiments import tiny
+from tests.experiments import outside, tiny
 from tests.killed_runs import CLASSIFIER
-from tests.simulation.quadratic_cluster import NESTEROV, Followed, experiment
 
 CACHE = Cache()
 BASE: dict[str, Any] = {
@@ -58,6 +62,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": {"overlap": 3},
         "merge": {"kind": "keep_progress"},
     },
+    "six fragments": {
+        "model": {"hidden": [8, 8]},
+        "inner": {"local_steps": 12},
+        "schedule": {"fragments": 6, "overlap": 3} | PARTS,
+    },
     "look-ahead": {"synchronization": ASYNCHRONOUS, "view": {"kind": "look_ahead"}},
 }
 
@@ -66,35 +75,67 @@ def of_kind(kind: str, **changes: Any) -> Experiment:
     return tiny(**functools.reduce(merge, [BASE, KINDS[kind], changes], CLASSIFIER))
 
 
+SIMULATE = """
+import json
+import jax
+from simulator import simulate
+from tests.simulation.test_exchange_trainers import CACHE, KINDS, of_kind
+
+records = {kind: simulate(of_kind(kind), cache=CACHE) for kind in KINDS}
+found = {kind: [record.summary["causal_hash"], record.evaluations["loss"].tolist()] for kind, record in records.items()}
+print(json.dumps([jax.local_device_count(), found]))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_three_devices() -> dict[str, tuple[str, list[float]]]:
+    """Causal hash and losses of every kind, in a process with three devices."""
+    environment = outside() | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "3"}
+    command = [sys.executable, "-c", SIMULATE]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    devices, found = json.loads(done.stdout)
+    assert devices == 3
+    return found
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Programs that were compiled so far in this test."""
+    compiled: list[str] = []
+
+    def listen(event: str, duration_s: float, **_: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield compiled
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_serial_batched_and_timeline_agree(kind: str):
-    made = of_kind(kind)
-    batched, serial, alone = (simulate(made, cache=CACHE, trainer=trainer) for trainer in ("batched", "serial", "null"))
-    np.testing.assert_allclose(batched.evaluations["loss"], serial.evaluations["loss"], rtol=1e-4)
+def test_trainers_devices_and_timeline_agree_and_nothing_is_compiled_late(
+    kind: str, on_three_devices: dict[str, tuple[str, list[float]]], compilations: list[str]
+):
+    """Lengths of stretches are data, and so is what is accepted between them."""
+    made, cache, counts = of_kind(kind), Cache(), [0]
+
+    def count() -> bool:
+        counts.append(len(compilations))
+        return False
+
+    batched = simulate(made, cache=cache, stop=count)
+    assert 0 < counts[len(counts) // 2] == counts[-1]
+
+    serial, alone = (simulate(made, cache=cache, trainer=trainer) for trainer in ("serial", "null"))
+    causal_hash, losses = on_three_devices[kind]
+    for others in (serial.evaluations["loss"], losses):
+        np.testing.assert_allclose(others, batched.evaluations["loss"], rtol=1e-4)
     assert batched.evaluations["loss"].iloc[-1] != batched.evaluations["loss"].iloc[0]
-    assert batched.summary["causal_hash"] == serial.summary["causal_hash"] == alone.summary["causal_hash"]
+    for hashed in (batched.summary["causal_hash"], serial.summary["causal_hash"], alone.summary["causal_hash"]):
+        assert hashed == causal_hash
     for name in ("updates", "transfers"):
         assert getattr(batched, name).equals(getattr(alone, name))
     assert verify(batched) == verify(alone) == []
-
-
-def test_fragments_with_overlap_compile_nothing_after_the_first_rounds():
-    """Lengths of stretches are data: rounds of two steps, each cut in two by an acceptance."""
-    method = {
-        "inner": {"local_steps": 6},
-        "schedule": {"fragments": 3, "overlap": 1, "composition": "by_size"},
-        "merge": {"kind": "lerp", "mix": 0.5},
-        "outer": NESTEROV,
-    }
-    counts = []
-    for rounds in (3, 9):
-        made = Followed(experiment([1.0, 1.7, 3.1], method, rounds=rounds))
-        exchange = made.setup.exchanges.exchange
-        programs = made.setup.quadratic[0]
-        compiled = [function._cache_size() for function in (exchange.offer, exchange.merge)]
-        counts.append([programs.compilations, *compiled])
-    assert counts[0][0] <= 3  # of one, two and four lanes
-    assert counts[0] == counts[1]
 
 
 def test_sixteen_bandwidths_of_an_overlapped_run_are_trained_once():

@@ -13,6 +13,7 @@ from simulator.timeline import (
     Dispatched,
     Event,
     FixedShard,
+    Lost,
     Quorum,
     Regions,
     Schedule,
@@ -182,6 +183,21 @@ def test_a_message_between_peers_takes_the_slower_of_two_links():
     )
     # 0 to 1: the slower of 3 up and 2 down; 1 to 0: of 0 up and 1 down.
     assert {node: met(events, node)[0][0] for node in (0, 1)} == {0: 5.0, 1: 7.0}
+
+
+def test_a_peer_that_comes_back_behind_the_others_has_met_with_what_had_come():
+    """Both offer at 4 s; what is sent to worker 0 takes 10 s, and it is away from 5 to 6 s while worker 1 goes on."""
+    events = history(
+        [1.0, 1.0],
+        peers=graph(2, ((0, 1),)),
+        down=link(2, [10.0, 0.0]),
+        faults={"trace": [[0, 5, "leave"], [0, 6, "join"]]},
+        budget_updates=5,
+    )
+    assert met(events, 1)[:2] == [(4.0, 0, [1, 0]), (8.0, 0, [1])]
+    assert met(events, 0)[0] == (6.0, 0, [0])  # so that its round has arrived
+    assert not [each for each in events if isinstance(each, Lost)]
+    assert begins(events, 0)[:2] == [0.0, 6.0]
 
 
 def test_groups_cover_everybody_once():
