@@ -26,6 +26,10 @@ class ModelSetup(Protocol):
     def params_like(self) -> Params:
         """Shapes and dtypes of the model's parameters."""
 
+    @property
+    def data_and_model(self) -> list[Any]:
+        """Settings of data and model, by which what depends on them alone is cached."""
+
 
 class ExchangeSetup:
     """All that an experiment exchanges with; every part is made when it is first used.
@@ -73,7 +77,7 @@ class ExchangeSetup:
         if isinstance(outer, NoLoCoOuter):
             ahead = -outer.momentum  # what it keeps is a step, and not a gradient
         sections = experiment.compression, experiment.merge, experiment.view
-        settings = [*sections, outer, *self._of_model]
+        settings = [*sections, outer, *self._setup.data_and_model]
         return self._setup.cache.once(
             "exchange", lambda: Exchange(*sections, build_outer(outer, self._setup.params_like), ahead), *settings
         )
@@ -145,9 +149,5 @@ class ExchangeSetup:
     def _programs(self, outer: Outer) -> OuterPrograms:
         setup = self._setup
         return setup.cache.once(
-            "outer programs", lambda: OuterPrograms(build_outer(outer, setup.params_like)), outer, *self._of_model
+            "outer programs", lambda: OuterPrograms(build_outer(outer, setup.params_like)), outer, *setup.data_and_model
         )
-
-    @property
-    def _of_model(self) -> list[Any]:
-        return [self._experiment.data, self._experiment.shards, self._experiment.model]

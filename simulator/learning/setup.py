@@ -100,14 +100,14 @@ class Setup:
         """
         experiment = self.experiment
         return self.cache.once(
-            "model", lambda: build_model(experiment, vocabulary_of(experiment.data)), *self._data_and_model
+            "model", lambda: build_model(experiment, vocabulary_of(experiment.data)), *self.data_and_model
         )
 
     @property
     def params_like(self) -> Params:
         """Shapes and dtypes of the model's parameters."""
         init = self.model.init
-        return self.cache.once("shapes", lambda: jax.eval_shape(init, jax.random.key(0)), *self._data_and_model)
+        return self.cache.once("shapes", lambda: jax.eval_shape(init, jax.random.key(0)), *self.data_and_model)
 
     @functools.cached_property
     def costs(self) -> ModelCosts:
@@ -142,7 +142,7 @@ class Setup:
           OptimizerError: as `build_inner`.
         """
         inner = self.experiment.inner if section == "inner" else pretrain_inner(self.experiment)
-        tried_on = [] if params is None else self._data_and_model
+        tried_on = [] if params is None else self.data_and_model
         return self.cache.once(section, lambda: build_inner(inner, section, params), _traced(inner), *tried_on)
 
     def programs(self, devices: int | None = None) -> Programs:
@@ -265,13 +265,13 @@ class Setup:
         Raises:
           OptimizerError: as `build_outer`.
         """
-        outer, tried_on = self.experiment.outer, [] if params is None else self._data_and_model
+        outer, tried_on = self.experiment.outer, [] if params is None else self.data_and_model
         return self.cache.once("outer", lambda: build_outer(outer, params), outer, *tried_on)
 
     def start(self, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
         experiment = self.experiment
-        settings = [*self._data_and_model, experiment.seed, experiment.pretrain]
+        settings = [*self.data_and_model, experiment.seed, experiment.pretrain]
         if experiment.pretrain.steps:
             settings.append(pretrain_inner(experiment))
 
@@ -337,7 +337,7 @@ class Setup:
         experiment, evaluate, schedule = self.experiment, self.experiment.evaluate, self.experiment.inner.schedule
         by_budget = isinstance(schedule, CosineSchedule) and schedule.total_steps is None
         return as_json(
-            *self._data_and_model,
+            *self.data_and_model,
             experiment.seed,
             experiment.pretrain,
             experiment.inner,
@@ -351,7 +351,8 @@ class Setup:
         )
 
     @property
-    def _data_and_model(self) -> list[Any]:
+    def data_and_model(self) -> list[Any]:
+        """Settings of data and model, by which what depends on them alone is cached."""
         return [self.experiment.data, self.experiment.shards, self.experiment.model]
 
     @property
@@ -365,12 +366,12 @@ class Setup:
     @property
     def _of_recipe(self) -> list[Any]:
         """All that is traced into a round's program."""
-        return [*self._data_and_model, _traced(self.experiment.inner)]
+        return [*self.data_and_model, _traced(self.experiment.inner)]
 
     @property
     def _evaluation(self) -> list[Any]:
         evaluate = self.experiment.evaluate
-        return [*self._data_and_model, evaluate.windows, evaluate.batch_size, len(self._devices)]
+        return [*self.data_and_model, evaluate.windows, evaluate.batch_size, len(self._devices)]
 
 
 def _traced(inner: Inner) -> dict[str, Any]:

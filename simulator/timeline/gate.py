@@ -9,11 +9,10 @@ from typing import NamedTuple
 import simpy
 
 from simulator.cluster import Nanoseconds, nanoseconds
-from simulator.timeline.events import Arrival
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
-from simulator.timeline.round_under_way import Request
+from simulator.timeline.round_under_way import Incoming
 from simulator.timeline.worker import Worker
 
 
@@ -50,7 +49,7 @@ class Gate:
         env: simpy.Environment,
         policy: SynchronizationPolicy,
         members: int,
-        inbox: "deque[Arrival | Request]",
+        inbox: deque[Incoming],
         workers: Sequence[Worker],
         wake: Callable[[], None],
         *,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import simpy
 
@@ -16,13 +16,6 @@ from simulator.timeline.schedule import Schedule
 from simulator.timeline.worker import Worker
 
 _BEGIN_AGAIN = "begin again"  # cause of an interrupt: a message was lost for good, and its worker asks for a copy
-
-
-class PacedCluster(SimulatedCluster, Protocol):
-    """Clock and network as a worker meets them that takes its rounds itself, see `Timeline`."""
-
-    def assign(self, worker: int, steps: int, fragment: int) -> Round:
-        """Returns a worker's next round, on a shard that it chooses."""
 
 
 class OverlappingWorker(Worker):
@@ -39,10 +32,10 @@ class OverlappingWorker(Worker):
     """
 
     def __init__(
-        self, index: int, timeline: PacedCluster, schedule: Schedule, local_steps: int, *, is_eager: bool = False
+        self, index: int, timeline: SimulatedCluster, schedule: Schedule, local_steps: int, *, is_eager: bool = False
     ):
         self._is_eager = is_eager
-        self._paced, self._schedule, self._local_steps = timeline, schedule, local_steps
+        self._schedule, self._local_steps = schedule, local_steps
         self._exchanges = Exchanges(timeline.env)
         self._is_at_work = False
         self._awaited: OpenOffer | None = None  # whose answer it waits for
@@ -109,7 +102,7 @@ class OverlappingWorker(Worker):
         """Begins the next round."""
         offer, factor = self._exchanges.offer, self._cluster.jitter_factor(self._jitter)
         fragment = self._schedule.fragment(offer)
-        round = self._paced.assign(self.index, self._steps(offer, factor), fragment)
+        round = self._timeline.assign(self.index, self._steps(offer, factor), fragment)
         self._timeline.emit(Dispatched(self._env.now, round, "own", self.index))
         return self._begin(round, pull_start_ns, factor)
 

@@ -1,29 +1,17 @@
 """Peers: workers that meet each other without a server, each holding what it has agreed on (NoLoCo, gossip)."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from simulator.cluster import Absence, Nanoseconds
 from simulator.timeline.config import Peers
-from simulator.timeline.events import Arrival, Round
+from simulator.timeline.events import Arrival, RegionOffer, Round
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Barrier
-from simulator.timeline.round_under_way import Request, RoundUnderWay, SimulatedCluster
+from simulator.timeline.round_under_way import Incoming, Request, RoundUnderWay
 from simulator.timeline.server import ServerProcess, World
 from simulator.timeline.worker import Worker
-
-
-class PeerWorld(World, Protocol):
-    """Clock and counts as peers meet them, see `Timeline`."""
-
-    down: Channel
-    up: Channel
-
-    @property
-    def meetings(self) -> "Sequence[PeerServer]":
-        """Servers of the workers, by worker."""
 
 
 class _Between:
@@ -40,9 +28,7 @@ class _Between:
 class PeerWorker(Worker):
     """A worker as a SimPy process that sends its offers to its peers; what it has sent arrives, whatever befalls it."""
 
-    def __init__(self, index: int, timeline: "PeerCluster"):
-        self._meeting = timeline.meetings[index]
-        super().__init__(index, timeline)
+    home: "PeerServer"
 
     def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
         """Gives it a round, which begins with what it has agreed on: nothing is sent."""
@@ -55,27 +41,25 @@ class PeerWorker(Worker):
         """Sends its offer to its peers, and to itself."""
         self._end_round()
         self._ready_ns = self._env.now
-        under_way.pushes = self._meeting.send(under_way.arrival(self._env.now))
+        under_way.pushes = self.home.send(under_way.arrival(self._env.now))
         return
         yield  # a generator, as what it overrides
 
     def _away(self, absence: Absence):  # type: ignore[no-untyped-def]  # as what it overrides
         """Stays away; its peers do not wait for it if it has announced that."""
         if absence.announced:
-            self._meeting.forget(self.index)
+            self.home.forget(self.index)
         return (yield from super()._away(absence))
-
-
-class PeerCluster(SimulatedCluster, Protocol):
-    """Clock and network as peers meet them, see `Timeline`."""
-
-    @property
-    def meetings(self) -> "Sequence[PeerServer]":
-        """Servers of the workers, by worker."""
 
 
 class PeerServer(ServerProcess):
     """Meetings at one worker, with its own offer and those of the peers that it has in each.
+
+    Args:
+      world: clock and counts.
+      worker: its number.
+      peers: whom it meets.
+      meetings: those of all workers, by worker.
 
     Attributes:
       is_gone: whether its worker has announced that it is away.
@@ -83,24 +67,24 @@ class PeerServer(ServerProcess):
       missed: offers that were not sent to it meanwhile, or came too late, as (worker, number of the meeting).
     """
 
-    def __init__(self, world: PeerWorld, worker: int, peers: Peers):
+    def __init__(self, world: World, worker: int, peers: Peers, meetings: "Sequence[PeerServer]"):
         super().__init__(world, worker, [worker], Barrier())
         self.is_gone, self.first = False, 0
         self.missed: set[tuple[int, int]] = set()
-        self._peers, self._peer_world = peers, world
+        self._peers, self._meetings = peers, meetings
 
     def send(self, arrival: Arrival) -> int:
         """Sends the worker's offer to all that it meets; returns the number of messages."""
-        world, worker, turn = self._peer_world, self.node, arrival.turn
+        world, meetings, worker, turn = self._world, self._meetings, self.node, arrival.turn
         others = [peer for peer in self._peers(worker, turn) if peer != worker]
         for peer in others:
-            if world.meetings[peer].is_gone:
-                world.meetings[peer].missed.add((worker, turn))
-        others = [peer for peer in others if not world.meetings[peer].is_gone]
+            if meetings[peer].is_gone:
+                meetings[peer].missed.add((worker, turn))
+        others = [peer for peer in others if not meetings[peer].is_gone]
         for peer in others:
 
             def done(message: Message, through: bool, peer: int = peer) -> None:
-                world.meetings[peer].receive(arrival._replace(arrival_ns=message.arrival_ns))
+                meetings[peer].receive(arrival._replace(arrival_ns=message.arrival_ns))
 
             way = _Between(world.up, world.down, peer)
             Message(world, way, worker, world.config.shares.offers[0], done=done)
@@ -109,8 +93,8 @@ class PeerServer(ServerProcess):
 
     def forget(self, worker: int) -> None:
         """Has nobody wait for a worker that has announced that it goes away."""
-        self._peer_world.meetings[worker].is_gone = True
-        for meeting in self._peer_world.meetings:
+        self._meetings[worker].is_gone = True
+        for meeting in self._meetings:
             [place] = meeting.places
             place.awaited.pop(worker, None)
             meeting.wake()
@@ -121,12 +105,12 @@ class PeerServer(ServerProcess):
     def _begin(self) -> None:
         [place] = self.places
         place.awaited = dict.fromkeys(self._expected_peers(0))
-        if self._peer_world.workers[self.node].there:
+        if self._world.workers[self.node].there:
             self._dispatch(self.node)
 
     def _expected_peers(self, turn: int) -> list[int]:
         """Returns the workers whose offers to a meeting have come or will come."""
-        [place], meetings = self.places, self._peer_world.meetings
+        [place], meetings = self.places, self._meetings
         here = {each.round.worker for each in place.early if each.turn == turn}
         return [peer for peer in self._peers(self.node, turn) if peer in here or self._will_come(meetings[peer], turn)]
 
@@ -136,10 +120,11 @@ class PeerServer(ServerProcess):
     def _owns(self, arrival: Arrival) -> bool:
         return arrival.round.worker == self.node
 
-    def _process(self, message: Arrival | Request) -> Process:
+    def _process(self, message: Incoming) -> Process:
         if isinstance(message, Request):
             yield from self._readmit(message)
             return
+        assert isinstance(message, Arrival)
         [place], round = self.places, message.round
         if message.turn > place.turn:
             place.early.append(message)
@@ -154,7 +139,7 @@ class PeerServer(ServerProcess):
 
     def _readmit(self, request: Request) -> Process:
         """Lets its worker go on that is there again: behind the meetings that it has missed."""
-        [place], meetings = self.places, self._peer_world.meetings
+        [place], meetings = self.places, self._meetings
         if not self._world.workers[self.node].asks(request):
             return
         if self.is_gone:
@@ -181,13 +166,13 @@ class PeerServer(ServerProcess):
     def _newest_turn(self) -> int:
         """Returns the number of the newest meeting at a worker that is not gone; of its own if all are."""
         [place] = self.places
-        there = [other.places[0].turn for other in self._peer_world.meetings if not other.is_gone]
+        there = [other.places[0].turn for other in self._meetings if not other.is_gone]
         return max(there, default=place.turn)
 
     def _is_deserted(self, place: MeetingPlace) -> bool:
         return False  # its own worker comes, or nobody goes on here
 
-    def _staleness(self, place: MeetingPlace, arrival: Arrival) -> int:
+    def _staleness(self, place: MeetingPlace, arrival: Arrival | RegionOffer) -> int:
         return 0  # all offers of a meeting are of one turn
 
     def _close(self, place):  # type: ignore[no-untyped-def]  # as what it overrides

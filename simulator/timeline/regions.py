@@ -1,16 +1,17 @@
 """Regions: servers of their own for groups of workers, which exchange with an upper server now and then (HALoS)."""
 
 import math
-from collections import deque
 from collections.abc import Iterable
 
-from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.cluster import Nanoseconds
+from simulator.host.event_kinds import Outcome
 from simulator.host.nodes import SERVER, region_node
-from simulator.timeline.events import Accepted, Offered, RegionOffer, Update
+from simulator.timeline.events import Accepted, Offered, RegionOffer
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Asynchronous, SynchronizationPolicy
+from simulator.timeline.round_under_way import Incoming
 from simulator.timeline.server import ServerProcess, World
 
 
@@ -19,6 +20,9 @@ class UpperServer(ServerProcess):
 
     Args:
       world: clock and counts.
+
+    Attributes:
+      regions: servers below it, by region.
     """
 
     def __init__(self, world: World):
@@ -26,48 +30,20 @@ class UpperServer(ServerProcess):
         link = world.cluster.regional
         assert link is not None
         self.down, self.up = (Channel(world.env, link) for _ in range(2))
-        self._offers: deque[tuple[RegionOffer, RegionServer]] = deque()
+        self.regions: list[RegionServer] = []
 
-    def offer(self, offer: RegionOffer, region: "RegionServer") -> None:
-        """Takes in an offer that has arrived."""
-        self._offers.append((offer, region))
-        self.wake()
+    def _process(self, message: Incoming) -> Process:
+        assert isinstance(message, RegionOffer)
+        [place] = self.places
+        yield from self._update(place, (message,))
+        if not self._world.is_over:
+            self.regions[message.region].answered(place.version)
 
-    def serve(self) -> Process:
-        """Processes offers, evaluates."""
-        yield self._env.event().succeed()
-        yield from self._evaluate()
-        while not self._world.is_over:
-            yield from self._work(0)
-            if self._evaluation_is_due():
-                yield from self._evaluate()
-            elif self._offers:
-                yield from self._meet(*self._offers.popleft())
-            else:
-                self._news = self._env.event()
-                self.idle = True
-                yield self._news
+    def _outcome(self, place: MeetingPlace, staleness: int) -> Outcome:
+        return "applied"
 
-    def _meet(self, offer: RegionOffer, region: "RegionServer") -> Process:
-        [place], world = self.places, self._world
-        staleness = (place.version - offer.base,)
-        yield from self._work(nanoseconds(world.cluster.server_update_s))
-        place.version += 1
-        world.updates += 1
-        world.emit(
-            Update(
-                self._env.now,
-                (offer,),
-                staleness,
-                "applied",
-                world.updates,
-                world.local_steps,
-                place_version=place.version,
-            )
-        )
-        world.end_if_spent()
-        if not world.is_over:
-            region.answered(place.version)
+    def _check_progress(self) -> None:
+        """Leaves that to the regions: it stands still where they do."""
 
 
 class RegionServer(ServerProcess):
@@ -97,6 +73,7 @@ class RegionServer(ServerProcess):
         self._region, self._upper, self._every_versions = region, upper, every_versions
         self._merged = self._base = 0  # own version, and the upper server's, at the last acceptance
         self._has_offered = False
+        upper.regions.append(self)
 
     def _evaluation_is_due(self) -> bool:
         return False  # what is evaluated is at the upper server
@@ -110,7 +87,7 @@ class RegionServer(ServerProcess):
 
         def done(message: Message, through: bool) -> None:
             assert through, "messages between servers are not lost"
-            self._upper.offer(offer._replace(arrival_ns=message.arrival_ns), self)
+            self._upper.receive(offer._replace(arrival_ns=message.arrival_ns))
 
         Message(self._world, self._upper.up, self._region, self._share, done=done)
 

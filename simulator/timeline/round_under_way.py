@@ -3,12 +3,10 @@
 import dataclasses
 from typing import NamedTuple, Protocol
 
-import simpy
-
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds
-from simulator.timeline.events import Arrival, Event, Round
+from simulator.timeline.events import Arrival, Event, RegionOffer, Round
 from simulator.timeline.links import Channel
-from simulator.timeline.message import Process
+from simulator.timeline.message import Process, Traffic
 
 
 class Request(NamedTuple):
@@ -23,6 +21,10 @@ class Request(NamedTuple):
     worker: int
     arrival_ns: Nanoseconds
     rounds: int
+
+
+Incoming = Arrival | Request | RegionOffer
+"""Messages that come to a server."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -83,23 +85,19 @@ class RoundUnderWay:
         )
 
 
-class SimulatedCluster(Protocol):
+class SimulatedCluster(Traffic, Protocol):
     """Clock and network as a worker meets them, see `Timeline`."""
 
-    env: simpy.Environment
     cluster: ClusterModel
     down: Channel
     up: Channel
     shares: MessageShares
-    under_way: int
-    stalled: int
-    stuck: set[int]
 
     def emit(self, event: Event) -> None:
         """Reports what happens."""
 
-    def wake(self) -> None:
-        """Wakes whoever is idle."""
+    def assign(self, worker: int, steps: int, fragment: int) -> Round:
+        """Returns a worker's next round, on a shard that it chooses."""
 
     def until(self, time_ns: Nanoseconds) -> Process:
         """Waits until a time."""
@@ -108,7 +106,7 @@ class SimulatedCluster(Protocol):
 class HomeServer(Protocol):
     """ServerProcess of a worker as it meets it, see `ServerProcess`."""
 
-    def receive(self, message: Arrival | Request) -> None:
+    def receive(self, message: Incoming) -> None:
         """Takes in a message to the server."""
 
     def forget(self, worker: int) -> None:

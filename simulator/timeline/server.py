@@ -5,25 +5,24 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from simulator.cluster import ClusterModel, Nanoseconds, nanoseconds, seconds
+from simulator.cluster import Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import Outcome
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
-from simulator.timeline.events import Answered, Arrival, Dispatched, Event, Round, Update
+from simulator.timeline.events import Answered, Arrival, Dispatched, RegionOffer, Update
 from simulator.timeline.gate import Gate
-from simulator.timeline.message import Process, Traffic
+from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.local_steps import Steps
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
-from simulator.timeline.round_under_way import Request
+from simulator.timeline.round_under_way import Incoming, Request, SimulatedCluster
 from simulator.timeline.schedule import next_offer
 from simulator.timeline.worker import Worker
 
 
-class World(Traffic, Protocol):
+class World(SimulatedCluster, Protocol):
     """Clock, counts and workers as a server meets them, see `Timeline`."""
 
-    cluster: ClusterModel
     config: TimelineConfig
     measured: Steps | None
     updates: int
@@ -46,12 +45,6 @@ class World(Traffic, Protocol):
     @property
     def is_over(self) -> bool:
         """Use of the budget: whether it is over."""
-
-    def emit(self, event: Event) -> None:
-        """Reports what happens."""
-
-    def assign(self, worker: int, steps: int, fragment: int) -> Round:
-        """Returns a worker's next round, on a shard that it chooses."""
 
     def count(self, local_steps: int) -> bool:
         """Counts local steps, and returns whether an evaluation is due after them."""
@@ -92,14 +85,14 @@ class ServerProcess:
         self._members, self._policy = tuple(members), policy
         self._averages, self._waits = policy.averages_group, world.config.schedule.waits
         self._keeps_order = policy.averages_group and not policy.keeps_late
-        self._inbox: deque[Arrival | Request] = deque()
+        self._inbox: deque[Incoming] = deque()
         of = len(self._members), self._inbox, world.workers, self.wake
         self._gate = Gate(self._env, policy, *of, foresees=self._waits)
         self._news = self._env.event()  # something that it waits for may have changed
 
     # Messages of workers.
 
-    def receive(self, message: Arrival | Request) -> None:
+    def receive(self, message: Incoming) -> None:
         """Takes in an offer or a request that has arrived, and wakes the server."""
         self._inbox.append(message)
         self.wake()
@@ -161,7 +154,7 @@ class ServerProcess:
         if self._world.mark_evaluation():
             yield from self._work(nanoseconds(self._config.evaluation_s))
 
-    def _in_time(self, message: Arrival | Request) -> bool:
+    def _in_time(self, message: Incoming) -> bool:
         """Returns whether a message was there before its round's timeout, even if the server only comes to it now."""
         if self._gate.alarms.round_ns == math.inf:
             return False
@@ -196,11 +189,12 @@ class ServerProcess:
         """Returns whether nobody comes to the meeting that is open: all that it waited for are gone."""
         return not (place.awaited or place.arrived or place.group)
 
-    def _process(self, message: Arrival | Request) -> Process:
+    def _process(self, message: Incoming) -> Process:
         """Takes a worker into the group, with its offer, if any; without a barrier that is an outer step."""
         if isinstance(message, Request):
             self._admit(message)
             return
+        assert isinstance(message, Arrival)
         round = message.round
         worker, place = round.worker, self.places[round.fragment]
         if self._keeps_order and message.turn > place.turn:
@@ -276,7 +270,9 @@ class ServerProcess:
 
     # Meetings and answers.
 
-    def _update(self, place: MeetingPlace, arrivals: tuple[Arrival, ...], *, late: bool = False) -> Process:
+    def _update(
+        self, place: MeetingPlace, arrivals: tuple[Arrival | RegionOffer, ...], *, late: bool = False
+    ) -> Process:
         staleness = tuple([self._staleness(place, arrival) for arrival in arrivals])
         outcome = "dropped" if late else self._outcome(place, max(staleness))
         world = self._world
@@ -286,7 +282,7 @@ class ServerProcess:
             world.updates += 1
         steps = 0
         for arrival in arrivals:
-            if self._owns(arrival):
+            if isinstance(arrival, Arrival) and self._owns(arrival):
                 steps += arrival.round.steps
                 world.waiting.add(arrival.round.worker)
         evaluates = world.count(steps)
@@ -314,7 +310,7 @@ class ServerProcess:
         """Returns whether this server counts the steps of an offer's round."""
         return True
 
-    def _staleness(self, place: MeetingPlace, arrival: Arrival) -> int:
+    def _staleness(self, place: MeetingPlace, arrival: Arrival | RegionOffer) -> int:
         """Returns the updates of a place between what an offer's worker had last accepted from it and now."""
         return place.version - arrival.base
 

@@ -1,7 +1,7 @@
 """The simulated cluster in time: SimPy processes for servers and workers, and the events they cause."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import simpy
 
@@ -73,7 +73,7 @@ class Timeline:
         self._shards = config.shard_choice.new_choices([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
         self.measured = None if config.measured is None else config.measured.new_choices()
 
-        self.meetings: Sequence[PeerServer] = []
+        self.meetings: list[PeerServer] = []
         self.workers: list[Worker] = []
         self.servers: list[ServerProcess] = self._populate()
         if cluster.faults is not None:
@@ -91,7 +91,7 @@ class Timeline:
         """Makes workers and servers; returns the servers."""
         config, count = self.config, self.cluster.workers
         if config.peers is not None:
-            self.meetings = [PeerServer(self, worker, config.peers) for worker in range(count)]
+            self.meetings.extend(PeerServer(self, index, config.peers, self.meetings) for index in range(count))
             homes: list[ServerProcess] = list(self.meetings)
             servers: list[ServerProcess] = list(self.meetings)
         elif config.regions is not None:
