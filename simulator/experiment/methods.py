@@ -179,7 +179,7 @@ def _refusal(name: str, model: type[pydantic.BaseModel], error: pydantic.Validat
 
 
 def filled(layers: Sequence[Mapping[str, Any]], merge: Callable[[Any, Any], dict[str, Any]]) -> dict[str, Any]:
-    """Returns layers of a file laid over each other, with a method's sections below those of the layer that names it.
+    """Returns layers of a file laid over each other, with a method's sections just below the layer that names it.
 
     Args:
       layers: from the base up.
@@ -201,11 +201,8 @@ def filled(layers: Sequence[Mapping[str, Any]], merge: Callable[[Any, Any], dict
     inner = tree.get("inner")
     local_steps = inner.get("local_steps", 50) if isinstance(inner, Mapping) else 50
     slots, settings = slots_of(described(tree["method"]), local_steps)
-    nothing: dict[str, Any] = {}
     at = named[-1] if named else 0
-    below = functools.reduce(merge, plain[:at], nothing)
-    kept = {key: value for key, value in below.items() if key not in slots}
-    return merge(functools.reduce(merge, plain[at:], merge(kept, slots)), {"method": settings})
+    return merge(functools.reduce(merge, [*plain[:at], slots, *plain[at:]]), {"method": settings})
 
 
 def _names(layer: Mapping[str, Any]) -> bool:

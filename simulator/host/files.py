@@ -95,6 +95,19 @@ def put(made: Path, path: Path, *, durable: bool = True) -> None:
             raise
 
 
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all in it, if it is there, as far as it can be; a reader sees all of it or nothing."""
+    gone = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed
+    try:
+        folder.replace(gone)
+    except FileNotFoundError:
+        return
+    except OSError:
+        gone = folder  # to which another may not be renamed
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Compression: forms in which offers and answers are sent, as what the receiver makes of them.
+"""Compression: forms in which offers are sent, as what the receiver makes of them.
 
 A codec maps a tree to the tree that its receiver decodes, and needs so many bits for each parameter, which the clock
 counts. Error feedback adds to what is sent next what a codec has left out.

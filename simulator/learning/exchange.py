@@ -101,6 +101,7 @@ class Exchange:
             if is_coded:
                 tree, left = send(codec, decay, tree, feedback, key)
                 finite &= all_finite(tree)
+                tree = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), tree)  # whatever a codec leaves out
                 feedback = jax.tree.map(functools.partial(jnp.where, finite), left, feedback)
             return OfferMade(tree, finite, feedback, local if needs_local else ())
 
@@ -138,12 +139,20 @@ class Exchange:
 
 
 def _lerp(mix: float, local: Any, anchor: Any, sent: OfferMade, answer: Any, state: Any) -> tuple[Any, Any, Any]:
-    mixed = jax.tree.map(lambda own, new: mix * own + (1 - mix) * new, local, answer)
-    return mixed, answer, state
+    def mixed(own: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(jnp.isfinite(own), mix * own + (1 - mix) * new, new)  # else a worker would be lost for good
+
+    return jax.tree.map(mixed, local, answer), answer, state
 
 
 def _keep_progress(local: Any, anchor: Any, sent: OfferMade, answer: Any, state: Any) -> tuple[Any, Any, Any]:
-    return jax.tree.map(lambda own, before, new: new + (own - before), local, sent.local, answer), answer, state
+    progress = jax.tree.map(jnp.subtract, local, sent.local)
+    return jax.tree.map(lambda new, each: new + _finite(each), answer, progress), answer, state
+
+
+def _finite(leaf: jax.Array) -> jax.Array:
+    """Returns a worker's own share of what it merges: zero where that is not finite, which would lose it for good."""
+    return jnp.where(jnp.isfinite(leaf), leaf, 0)
 
 
 def _step(
@@ -158,7 +167,7 @@ def _step(
     """Takes an outer step at the worker, on the answer, with its own share in it renewed where there is one."""
     if share is not None:
         fresh = pseudo_gradient(anchor, local)
-        answer = jax.tree.map(lambda mean, new, old: mean + share * (new - old), answer, fresh, sent.tree)
+        answer = jax.tree.map(lambda mean, new, old: mean + share * _finite(new - old), answer, fresh, sent.tree)
     updates, state = outer.update(answer, state, anchor, staleness=0, worker=-1, pulled_params=anchor)
     params = optax.apply_updates(anchor, updates)
     return params, params, state

@@ -60,7 +60,7 @@ class ExchangeSetup:
         experiment = self._experiment
         parts = self.fragments.shares(self._setup.params_like) if self.fragments.count > 1 else [1.0]
         full = 8 * (experiment.cluster.network.direction("up").bytes_per_parameter or 4.0)
-        sent = experiment.compression.bits(full) / full * (2 if experiment.offer.weights else 1)
+        sent = experiment.compression.bits(full) / full + experiment.offer.weights
         return [sent * part for part in parts], parts
 
     @functools.cached_property

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.host.files import atomic_path, naming, refusal
+from simulator.host.files import atomic_path, naming, refusal, remove_folder
 from simulator.record.file_models import Facts, Updates
 from simulator.record.json_files import digest_of, read_json, to_json
 from simulator.record.schema import RecordError
@@ -85,7 +85,7 @@ class Checkpoints:
             (new / _FACTS).write_text(to_json(facts, _FACTS), encoding="utf-8")
             (new / _MANIFEST).write_text(to_json(_digests(new), _MANIFEST), encoding="utf-8")
         for old in checkpoint_folders(self._folder)[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
 
     def latest(self) -> Checkpoint | None:
         """Returns the newest complete checkpoint, None if there is none."""

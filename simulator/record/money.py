@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.host.nodes import SERVER
 from simulator.record.absences import absences
 from simulator.record.schema import RecordError
 
@@ -27,8 +28,10 @@ class Bill:
     - A worker costs from the start, or from when it joins, to the end of the run, waiting included, but not while it is
       preempted or has left. While it has crashed it costs what it always does: the machine is still rented.
     - The server costs from the start to the end.
-    - Data cost when a round arrives, or when it is lost, for every message that was sent for it. Rounds on their way
-      when the run ended are not in a record, and cost nothing here.
+    - Data cost when a message gets through, as often as it was sent, and when a round is lost, for all messages that
+      were sent for it. A message to a server, or from a worker to another, has the price of the way up, others that of
+      the way down. What was on its way when the run ended, and a copy with which no round has arrived, are not in a
+      record, and cost nothing here.
 
     Attributes:
         currency: Of all amounts; empty where the experiment names none.
@@ -79,13 +82,20 @@ def currency_named(experiment: Mapping[str, Any]) -> str:
 
 
 def bill_of(
-    experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
+    experiment: Mapping[str, Any],
+    rounds: pd.DataFrame,
+    transfers: pd.DataFrame,
+    faults: pd.DataFrame,
+    workers: int,
+    simulated_s: float,
 ) -> Bill:
     """Returns the money that a run has spent by any moment.
 
     Args:
         experiment: Resolved; costs without a price are free.
         rounds: The table of rounds, see `ROUND_COLUMNS`.
+        transfers: That of transfers, see `TRANSFER_COLUMNS`; in a record of an earlier version it is empty, and rounds
+            have the bytes.
         faults: That of faults, see `FAULT_COLUMNS`.
         workers: Number of workers.
         simulated_s: Length of the run, seconds.
@@ -100,7 +110,7 @@ def bill_of(
     saved = per_s[away["worker"].to_numpy()]
     changes_s = np.concatenate([[0.0], away["first_s"], away["last_s"]])
     order = np.argsort(changes_s, kind="stable")
-    sent_s, sent = _sent(cluster, rounds, faults)
+    sent_s, sent = _sent(cluster, rounds, transfers, faults)
     return Bill(
         currency=currency_named(experiment),
         end_s=simulated_s,
@@ -113,7 +123,12 @@ def bill_of(
 
 
 def summarize_money(
-    experiment: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame, workers: int, simulated_s: float
+    experiment: Mapping[str, Any],
+    rounds: pd.DataFrame,
+    transfers: pd.DataFrame,
+    faults: pd.DataFrame,
+    workers: int,
+    simulated_s: float,
 ) -> dict[str, Any]:
     """Returns the money of a run's summary, nothing if its experiment gives no prices.
 
@@ -124,7 +139,7 @@ def summarize_money(
     """
     if not gives_prices(experiment):
         return {}
-    bill = bill_of(experiment, rounds, faults, workers, simulated_s)
+    bill = bill_of(experiment, rounds, transfers, faults, workers, simulated_s)
     return {"money": bill.total, "currency": bill.currency}
 
 
@@ -160,12 +175,19 @@ def _data_prices(cluster: Mapping[str, Any]) -> tuple[float | None, float | None
     return down, up
 
 
-def _sent(cluster: Mapping[str, Any], rounds: pd.DataFrame, faults: pd.DataFrame) -> tuple[Times, Times]:
-    """Returns the times of payments for data, ascending, and their amounts, each of shape (messages,)."""
+def _sent(
+    cluster: Mapping[str, Any], rounds: pd.DataFrame, transfers: pd.DataFrame, faults: pd.DataFrame
+) -> tuple[Times, Times]:
+    """Returns the times of payments for data, ascending, and their amounts, each of shape (payments,)."""
     lost = faults[faults["fault"] == "lost"]
-    times_s = np.concatenate([rounds["arrival_s"], lost["time_s"]])
+    is_up = (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
+    sent = {"bytes_down": transfers["bytes"].where(~is_up, 0), "bytes_up": transfers["bytes"].where(is_up, 0)}
+    sent_s = transfers["end_s"]
+    if transfers.empty:
+        sent, sent_s = {name: rounds[name] for name in sent}, rounds["arrival_s"]
+    times_s = np.concatenate([sent_s, lost["time_s"]])
     cost = np.zeros(len(times_s))
     for name, price in zip(("bytes_down", "bytes_up"), _data_prices(cluster), strict=True):
-        cost += np.concatenate([rounds[name], lost[name]]) * ((price or 0.0) / _GIGABYTE)
+        cost += np.concatenate([sent[name], lost[name]]) * ((price or 0.0) / _GIGABYTE)
     order = np.argsort(times_s, kind="stable")
     return times_s[order], cost[order]

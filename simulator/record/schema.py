@@ -57,7 +57,7 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "shard": Column("integer", "data shard that the round was trained on, from 0"),
     "first_step": Column("integer", "first local step, counted on the shard"),
     "local_steps": Column("integer", "number of local steps"),
-    "pulled_version": Column("integer", "server version that the worker started from"),
+    "pulled_version": Column("integer", "server updates, over all places, when it was given out"),
     "version": Column("integer", "server version after the round was processed, in server updates"),
     "staleness": Column("integer", "server updates between the pull and the push"),
     "outcome": Column("outcome", "what the server did with the round: applied, buffered or dropped"),
@@ -191,7 +191,7 @@ SUMMARY_KEYS: Mapping[str, Key] = {
     "utilization": Key(
         _REAL_OR_NONE, "share of the workers' time spent computing, see summarize_rounds; null without any round"
     ),
-    "bytes_sent": Key(int, "for the rounds that arrived, over all links, both directions"),
+    "bytes_sent": Key(int, "in messages that got through, over all links, both directions"),
     "host_seconds": Key(float, "how long the simulation took"),
     "tokens_per_host_second": Key(
         _REAL_OR_NONE, "tokens / seconds of training, evaluation and compilation, pretraining left out"

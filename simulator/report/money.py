@@ -36,7 +36,12 @@ def money(record: Records) -> Bill:
     summary = record.summary
     try:
         return bill_of(
-            record.experiment, record.rounds, record.faults, summary["workers"], float(summary["simulated_seconds"])
+            record.experiment,
+            record.rounds,
+            record.transfers,
+            record.faults,
+            summary["workers"],
+            float(summary["simulated_seconds"]),
         )
     except RecordError as error:
         raise ReportError(f"{run_labels(record)[0]}: {error}") from error

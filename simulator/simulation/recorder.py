@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsFloat
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
+from simulator.host.nodes import SERVER, region_node
 from simulator.progress.observer import Observer, Progress
 from simulator.record import (
     EvaluationLog,
@@ -19,7 +20,6 @@ from simulator.record import (
     shard_columns,
 )
 from simulator.timeline import (
-    SERVER,
     Accepted,
     Answered,
     Arrival,
@@ -32,7 +32,6 @@ from simulator.timeline import (
     Shortened,
     Update,
     own_arrivals,
-    region_node,
 )
 
 
@@ -195,10 +194,10 @@ class Recorder:
             round, worker = arrival.round, arrival.round.worker
             self._homes[worker] = event.node if event.node < 0 else worker
             if arrival.pulls:
-                copied = -1 if arrival.pull_share == 1.0 and len(shares.offers) > 1 else round.fragment
+                copied = -1 if len(shares.offers) > 1 else round.fragment
                 times = arrival.pull_start_ns, arrival.compute_start_ns, arrival.compute_start_ns
-                size = down.size(arrival.pull_share)
-                self._transfer((event.node, worker), copied, round.id, times, round.version, arrival.pulls, size)
+                source = event.node if arrival.source == worker else arrival.source
+                self._transfer((source, worker), copied, round.id, times, round.version, arrival.pulls, down.size(1.0))
             if worker != event.node:
                 times = arrival.push_start_ns, arrival.arrival_ns, event.time_ns
                 size, count = up.size(shares.offers[round.fragment]), 1 if event.node >= 0 else arrival.pushes
@@ -239,7 +238,7 @@ class Recorder:
     def _bytes_of(self, arrival: Arrival) -> tuple[int, int]:
         """Returns the bytes sent for a round, down and up."""
         up = self._cluster.up.size(self._shares.offers[arrival.round.fragment])
-        return arrival.pulls * self._cluster.down.size(arrival.pull_share), arrival.pushes * up
+        return arrival.pulls * self._cluster.down.size(1.0), arrival.pushes * up
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
         """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.

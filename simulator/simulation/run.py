@@ -229,6 +229,7 @@ class Run:
         experiment, recorder, reused = self._experiment, self._recorder, self._reused
         taken = self._timer.so_far()
         rounds, evaluations, faults = recorder.rounds.frame(), recorder.evaluations.frame(), recorder.faults.frame()
+        updates, transfers = recorder.updates.frame(), recorder.transfers.frame()
         dataset = self._setup.dataset if self._trainer != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
         resolved, workers, end_s = as_used(experiment), self._timeline.cluster.workers, self._timeline.now_s
@@ -246,9 +247,9 @@ class Run:
             **self._final_shard_losses(evaluations),
             **summarize_rounds(rounds, workers, end_s),
             "server_updates": recorder.server_updates,
-            "bytes_sent": int(recorder.transfers.frame()["bytes"].sum()),
+            "bytes_sent": int(transfers["bytes"].sum()),
             **summarize_faults(rounds, faults, end_s),
-            **summarize_money(resolved, rounds, faults, workers, end_s),
+            **summarize_money(resolved, rounds, transfers, faults, workers, end_s),
             "tokens": recorder.tokens,
             "host_seconds": taken["seconds"],
             "tokens_per_host_second": trained / taken["loop_seconds"] if self.training else None,
@@ -260,7 +261,6 @@ class Run:
             "data": dict(dataset.facts) if dataset else None,
             **self._made_with,
         }
-        updates, transfers = recorder.updates.frame(), recorder.transfers.frame()
         return RunRecord(resolved, summary, rounds, evaluations, faults, updates, transfers)
 
     def _circumstances(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.host.nodes import SERVER, region_node, region_of
 from simulator.learning import (
     OfferInfo,
     OfferMade,
@@ -28,7 +29,6 @@ from simulator.simulation.learner import Learner
 from simulator.simulation.recorder import Trained
 from simulator.simulation.worker_training import WorkerTraining
 from simulator.timeline import (
-    SERVER,
     Accepted,
     Answered,
     Arrival,
@@ -40,7 +40,6 @@ from simulator.timeline import (
     RegionOffer,
     Shortened,
     Update,
-    region_node,
 )
 
 Node = tuple[int, int]
@@ -109,7 +108,8 @@ class TrainingLearner(Learner):
         worker = training.worker(round.worker)
         training.end_round(worker)
         if event.start == "copy":
-            training.copy(worker, self._copied(event.source))
+            of = training.workers.get(event.source) if self._evaluates_workers else None
+            training.copy(worker, self._copied(event.source), of)
         elif event.start == "answer":
             training.merge(worker, 0, self._view((event.source, 0)), worker.offers[0].popleft())
         worker.round, worker.trainings = round, []
@@ -140,9 +140,9 @@ class TrainingLearner(Learner):
             case Answered():
                 answer = self._view((event.node, event.fragment))
                 self.training.workers[event.to].answers[event.fragment].append(answer)
-            case Offered(region=region):
-                place = region_node(region), 0
-                self._regional[region] = self._settle(
+            case Offered(node=node) if node < 0:
+                place = node, 0
+                self._regional[region_of(node)] = self._settle(
                     self._values.lazy("part.0", _difference, self._references[place], self._held[place])
                 )
             case Accepted(node=node) if node >= 0:
@@ -159,7 +159,7 @@ class TrainingLearner(Learner):
         if self._is_regional(event):
             return self._update_upper(event, place)
         arrivals = [arrival for arrival in event.arrivals if isinstance(arrival, Arrival)]
-        made = [self.training.offer_of(arrival.round) for arrival in arrivals]
+        made = [self.training.offer_of(arrival) for arrival in arrivals]
         if not self.training.is_settled:
             self._hold(place, self._values.expected(f"part.{event.fragment}"))
             return Trained([], [], True)

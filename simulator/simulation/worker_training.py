@@ -21,9 +21,7 @@ from simulator.learning import (
     Values,
 )
 from simulator.learning.round import Params
-from simulator.timeline import Accepted, Round
-
-_KEPT_OF_PEERS = 3  # offers of each worker: neighbors are no more than one meeting behind
+from simulator.timeline import Accepted, Arrival, Round
 
 
 class MadeOffer(NamedTuple):
@@ -106,8 +104,8 @@ class WorkerTraining:
         self.workers: dict[int, WorkerState] = {}
         self._values, self._trainer, self._exchange = values, trainer, exchange
         self._fragments, self._shapes, self._among_peers = fragments, shapes, among_peers
-        self._made: dict[int, MadeOffer] = {}  # offers that have not met at their home, by round
-        self._peers_offers: dict[int, deque[tuple[int, MadeOffer]]] = {}  # the last ones of each, which meet elsewhere
+        self._made: dict[int, MadeOffer] = {}  # offers that have not met everywhere, by round
+        self._meetings: dict[int, int] = {}  # that each offer has yet to come to, of those that have come to one
         self._key = jax.random.key(seed)
 
     def begin(self, params: Params) -> None:
@@ -116,9 +114,9 @@ class WorkerTraining:
         for fragment, part in enumerate(self.parts):
             part.set(self._fragments.take(params, fragment))
 
-    def copy(self, worker: WorkerState, parts: list[Value]) -> None:
-        """Has a worker begin with a copy of every fragment."""
-        worker.anchors, worker.merge = list(parts), [None] * len(parts)
+    def copy(self, worker: WorkerState, parts: list[Value], of: WorkerState | None = None) -> None:
+        """Has a worker begin with a copy of every fragment, and with its merge's state if it is another worker's."""
+        worker.anchors, worker.merge = list(parts), [None] * len(parts) if of is None else list(of.merge)
         for queue in (*worker.answers, *worker.offers):
             queue.clear()
         worker.params = parts[0] if len(parts) == 1 else self._values.lazy("params", self._joined, *parts)
@@ -219,17 +217,16 @@ class WorkerTraining:
             worker.offers[fragment].append(offer)
         worker.round, worker.trainings = None, []
 
-    def offer_of(self, round: Round) -> MadeOffer:
-        """Returns the offer at the end of a round."""
-        worker = self.workers[round.worker]
-        if worker.round is not None and worker.round.id == round.id:
+    def offer_of(self, arrival: Arrival) -> MadeOffer:
+        """Returns an offer that has come to a meeting; it is kept until it has come to all of its meetings."""
+        number, worker = arrival.round.id, self.workers[arrival.round.worker]
+        if worker.round is not None and worker.round.id == number:
             self.end_round(worker)
-        if not self._among_peers:
-            return self._made.pop(round.id)
-        kept = self._peers_offers.setdefault(round.worker, deque(maxlen=_KEPT_OF_PEERS))
-        if round.id in self._made:
-            kept.append((round.id, self._made.pop(round.id)))
-        return next(made for number, made in kept if number == round.id)
+        meetings = self._meetings.pop(number, 1 + arrival.pushes * self._among_peers) - 1
+        if not meetings:
+            return self._made.pop(number)
+        self._meetings[number] = meetings
+        return self._made[number]
 
     def _offered(self, local: Any, anchor: Any, *more: Any) -> OfferMade:
         """Computes an offer from parameters, and, where they are, a key and the error before."""
@@ -301,9 +298,6 @@ class WorkerTraining:
         """Yields the values that the future can depend on."""
         for made in self._made.values():
             yield from made
-        for last in self._peers_offers.values():
-            for _, made in last:
-                yield from made
         for worker in self.workers.values():
             kept = (worker.params, worker.inner, *worker.anchors, *worker.feedback, *worker.merge, *worker.trainings)
             begun = [each for training in worker.trainings for each in (training.start, training.inner)]

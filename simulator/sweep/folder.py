@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simulator.experiment import ExperimentError, Problem
-from simulator.host.files import is_locked, locked, naming
+from simulator.host.files import is_locked, locked, naming, remove_folder
 from simulator.host.signals import Interrupted
 from simulator.record import TRIALS_FOLDER
 
@@ -134,6 +134,6 @@ def taken(folder: Path) -> bool:
 
 def remove_interim_files(folder: Path) -> None:
     """Removes files that a finished point, whose folder it is, needs no more."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    remove_folder(folder / CHECKPOINTS)
     for name in (ERROR_FILE, PROGRESS_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -9,7 +9,6 @@ it is answered and restarts. Where a `schedule` says so, a worker goes on meanwh
 clock, counts and budget, and `build` makes all this of an experiment.
 """
 
-from simulator.host.nodes import SERVER, region_node
 from simulator.timeline.build import timeline_of
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import Regions, TimelineConfig
@@ -39,7 +38,6 @@ from simulator.timeline.schedule import Schedule
 from simulator.timeline.timeline import Timeline
 
 __all__ = [
-    "SERVER",
     "Accepted",
     "Answered",
     "Arrival",
@@ -73,7 +71,6 @@ __all__ = [
     "dynamic_steps",
     "fixed_steps",
     "own_arrivals",
-    "region_node",
     "register_local_steps",
     "register_shard_choice",
     "register_synchronization",

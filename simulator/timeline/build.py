@@ -84,7 +84,8 @@ def _regions(experiment: Experiment) -> Regions | None:
     if not isinstance(topology, RegionsTopology):
         return None
     of = {worker: region for region, members in enumerate(topology.members(workers)) for worker in members}
-    return Regions(tuple(of[worker] for worker in range(workers)), topology.every_versions)
+    counts = topology.outer.arrivals_per_update, getattr(topology.outer.staleness, "drop_above", None)
+    return Regions(tuple(of[worker] for worker in range(workers)), topology.every_versions, *counts)
 
 
 def _peers(experiment: Experiment) -> Peers | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from simulator.host.event_kinds import Outcome
-from simulator.host.nodes import SERVER
+from simulator.host.nodes import SERVER, region_of
 from simulator.timeline.events import (
     Accepted,
     Answered,
@@ -91,8 +91,8 @@ def _record(event: Event) -> bytes:
             return _MARK.pack(b"e", event.version, event.local_steps)
         case Answered():
             return _ROUND.pack(b"a", event.node, event.to, event.round, event.fragment, event.version)
-        case Offered():
-            return _MARK.pack(b"o", event.region, event.version)
+        case Offered():  # one of a peer shows where it meets
+            return _MARK.pack(b"o", region_of(event.node), event.version) if event.node < 0 else b""
         case Accepted():
             return _ROUND.pack(b"m", event.node, event.round, event.fragment, event.after, event.version)
         case Finished():

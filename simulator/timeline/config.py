@@ -20,10 +20,13 @@ class Regions:
     Attributes:
       of: number of each worker's region.
       every_versions: updates of a region between what it last accepted from the upper server and its next offer.
+      arrivals_per_update, drop_above: as those of a `TimelineConfig`, of the upper server.
     """
 
     of: tuple[int, ...]
     every_versions: int
+    arrivals_per_update: int = 1
+    drop_above: int | None = None
 
     @property
     def count(self) -> int:

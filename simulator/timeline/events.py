@@ -24,7 +24,7 @@ class Round(NamedTuple):
       shard: data shard that it trains on.
       first_step: the shard's count of local steps assigned before this round.
       steps: number of local steps.
-      version: of its server, in updates, when it was dispatched.
+      version: number of updates, over all places, when it was dispatched.
       fragment: that is offered at its end; 0 where the whole model is.
     """
 
@@ -110,8 +110,8 @@ class Arrival(NamedTuple):
     The worker waited from `ready_ns` to `pull_start_ns`, pulled until `compute_start_ns`, computed until
     `push_start_ns` and pushed until `arrival_ns`. It took `pulls` and `pushes` messages, more than one where some were
     lost. `base` is the place's version that it had last accepted when it made the offer. While it computed, it waited
-    `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any. A pull
-    had the share `pull_share` of the model's size.
+    `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any. What it
+    pulled was that of the node `source`.
     """
 
     round: Round
@@ -125,7 +125,7 @@ class Arrival(NamedTuple):
     base: int = 0
     blocked_ns: Nanoseconds = 0
     turn: int = 0
-    pull_share: float = 1.0
+    source: int = SERVER
 
 
 class RegionOffer(NamedTuple):
@@ -154,7 +154,7 @@ class Update(NamedTuple):
       arrivals: in order of arrival; of workers, or, at the upper server, of regions.
       staleness: updates of the place between what each worker had last accepted from it and now.
       outcome: "applied" made a new version; "buffered" waits for more arrivals; "dropped" was too stale, or, behind a
-        barrier, too late.
+        barrier or at a peer, too late.
       version: number of updates afterwards, over all places.
       local_steps: over all workers, of everything processed so far.
       node: that has the place.
@@ -203,16 +203,20 @@ class Answered(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """The server of a region makes an offer of what it has learned since it last accepted.
+    """A node sends an offer to others: a region's server what it has learned since it last accepted, or a peer.
 
     Attributes:
       time_ns: when.
-      region: its number.
-      version: of the region.
+      node: that offers.
+      round: at whose end a peer offers; -1 of a region's.
+      to: nodes to which it is sent.
+      version: of its place.
     """
 
     time_ns: Nanoseconds
-    region: int
+    node: int
+    round: int
+    to: tuple[int, ...]
     version: int
 
 

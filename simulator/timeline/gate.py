@@ -4,7 +4,6 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import simpy
 
@@ -14,18 +13,6 @@ from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import ServerView, SynchronizationPolicy
 from simulator.timeline.round_under_way import Incoming
 from simulator.timeline.worker import Worker
-
-
-class Alarms(NamedTuple):
-    """Times at which a policy asks to be asked again, in nanoseconds; infinite for never.
-
-    Attributes:
-      round_ns: from the beginning of a meeting.
-      window_ns: from the first of a group, or from the last that its quorum needs.
-    """
-
-    round_ns: Nanoseconds
-    window_ns: Nanoseconds
 
 
 class Gate:
@@ -41,7 +28,7 @@ class Gate:
       foresees: whether it is known when each worker's round can arrive.
 
     Attributes:
-      alarms: of the policy.
+      timeout_ns: time from the beginning of a meeting after which the policy is asked again; infinite for never.
     """
 
     def __init__(
@@ -55,7 +42,7 @@ class Gate:
         *,
         foresees: bool,
     ):
-        self.alarms = Alarms(nanoseconds(policy.timeout_s), nanoseconds(policy.window_s))
+        self.timeout_ns, self._window_ns = nanoseconds(policy.timeout_s), nanoseconds(policy.window_s)
         self._env, self._policy, self._members, self._inbox = env, policy, members, inbox
         self._workers, self._wake, self._foresees = workers, wake, foresees and policy.looks_ahead
         self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
@@ -105,11 +92,11 @@ class Gate:
         needed, since_ns = self._policy.quorum, place.opened_ns
         if needed:
             since_ns = place.arrived[needed - 1].arrival_ns if len(place.arrived) >= needed else math.inf
-        return since_ns + self.alarms.window_ns
+        return since_ns + self._window_ns
 
     def ring(self, place: MeetingPlace) -> None:
         """Sets an alarm for the next time at which the policy asks to be asked again, though nothing has happened."""
-        ends_ns = place.started_ns + self.alarms.round_ns, self._window_ends_ns(place)
+        ends_ns = place.started_ns + self.timeout_ns, self._window_ends_ns(place)
         time_ns = min((each_ns for each_ns in ends_ns if each_ns > place.rung_ns), default=math.inf)
         if time_ns < place.alarm_ns:
             place.alarm_ns = time_ns

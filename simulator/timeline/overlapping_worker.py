@@ -63,11 +63,23 @@ class OverlappingWorker(Worker):
             return f"worker {self.index} (which waits for an answer)"
         return super().state()
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+    def choose_steps(self, offer: int, most: int) -> int:
+        """Returns the steps of its next round: as scheduled, or as many as take the scheduled time if begun now."""
+        super().choose_steps(offer, most)
+        work_s = self._schedule.seconds
+        if work_s is None:
+            return self._schedule.steps(offer, most)
+        if self._faults is not None:
+            now_ns, length_ns = self._env.now, round(1e9 * work_s)
+            work_s = self._faults.slowdowns(self.index).work_ns(now_ns, now_ns + length_ns) / 1e9
+        step_s = self._cluster.compute_s(self.index, 1, self._factor)
+        return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
+
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
         """Gives it the round with which it begins, and a copy of everything."""
         self._exchanges.reset(offer, versions, is_eager=self._is_eager)
         self._is_at_work = True
-        super().give(round, offer, turn, versions, answered=answered)
+        super().give(round, offer, turn, versions, source)
 
     def answer(self, place: MeetingPlace, round: int) -> bool:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
@@ -100,25 +112,14 @@ class OverlappingWorker(Worker):
 
     def _next(self, pull_start_ns: Nanoseconds) -> RoundUnderWay:
         """Begins the next round."""
-        offer, factor = self._exchanges.offer, self._cluster.jitter_factor(self._jitter)
-        fragment = self._schedule.fragment(offer)
-        round = self._timeline.assign(self.index, self._steps(offer, factor), fragment)
+        offer = self._exchanges.offer
+        steps, fragment = self.choose_steps(offer, self._local_steps), self._schedule.fragment(offer)
+        round = self._timeline.assign(self.index, steps, fragment)
         self._timeline.emit(Dispatched(self._env.now, round, "own", self.index))
-        return self._begin(round, pull_start_ns, factor)
+        return self._begin(round, pull_start_ns)
 
     def _accepts(self) -> list[tuple[int, int]]:
         return self._schedule.accepts(self._exchanges.offer, self._exchanges.first, self._local_steps)
-
-    def _steps(self, offer: int, factor: float) -> int:
-        """Returns the steps of a round that begins now: as scheduled, or as many as take the scheduled time."""
-        if self._schedule.seconds is None:
-            return self._schedule.steps(offer, self._local_steps)
-        work_s = self._schedule.seconds
-        if self._faults is not None:
-            now_ns, length_ns = self._env.now, round(1e9 * work_s)
-            work_s = self._faults.slowdowns(self.index).work_ns(now_ns, now_ns + length_ns) / 1e9
-        step_s = self._cluster.compute_s(self.index, 1, factor)
-        return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
 
     def _compute(self, under_way: RoundUnderWay) -> Process:
         """Computes the local steps, and accepts between them what is due."""
@@ -208,7 +209,7 @@ class OverlappingWorker(Worker):
     def _begin_again(self) -> None:
         """Has the worker give up what it has, and ask for a copy of everything."""
         if self.absence is None and self._is_at_work:
-            self._is_at_work = False
+            self._is_at_work = self.holds_parameters = False
             self._process.interrupt(_BEGIN_AGAIN)
 
     def _interrupted(self, cause: Any) -> Generator[simpy.Event, Any, RoundUnderWay | None]:

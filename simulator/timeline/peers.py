@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from simulator.cluster import Absence, Nanoseconds
 from simulator.timeline.config import Peers
-from simulator.timeline.events import Arrival, RegionOffer, Round
+from simulator.timeline.events import Arrival, Offered, RegionOffer, Round
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
@@ -30,7 +30,7 @@ class PeerWorker(Worker):
 
     home: "PeerServer"
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
         """Gives it a round, which begins with what it has agreed on: nothing is sent."""
         under_way = self._begin(round, self._env.now)
         under_way.base, under_way.turn = versions[0], turn
@@ -41,7 +41,7 @@ class PeerWorker(Worker):
         """Sends its offer to its peers, and to itself."""
         self._end_round()
         self._ready_ns = self._env.now
-        under_way.pushes = self.home.send(under_way.arrival(self._env.now))
+        self.home.send(under_way.arrival(self._env.now))
         return
         yield  # a generator, as what it overrides
 
@@ -73,23 +73,23 @@ class PeerServer(ServerProcess):
         self.missed: set[tuple[int, int]] = set()
         self._peers, self._meetings = peers, meetings
 
-    def send(self, arrival: Arrival) -> int:
-        """Sends the worker's offer to all that it meets; returns the number of messages."""
+    def send(self, arrival: Arrival) -> None:
+        """Sends the worker's offer to all that it meets."""
         world, meetings, worker, turn = self._world, self._meetings, self.node, arrival.turn
-        others = [peer for peer in self._peers(worker, turn) if peer != worker]
-        for peer in others:
-            if meetings[peer].is_gone:
-                meetings[peer].missed.add((worker, turn))
-        others = [peer for peer in others if not meetings[peer].is_gone]
+        met = [peer for peer in self._peers(worker, turn) if peer != worker]
+        others = [peer for peer in met if not meetings[peer].is_gone]
+        for peer in set(met) - set(others):
+            meetings[peer].missed.add((worker, turn))
+        offer = arrival._replace(pushes=len(others))
+        world.emit(Offered(self._env.now, worker, offer.round.id, tuple(others), self.places[0].version))
         for peer in others:
 
             def done(message: Message, through: bool, peer: int = peer) -> None:
-                meetings[peer].receive(arrival._replace(arrival_ns=message.arrival_ns))
+                meetings[peer].receive(offer._replace(arrival_ns=message.arrival_ns))
 
             way = _Between(world.up, world.down, peer)
             Message(world, way, worker, world.config.shares.offers[0], done=done)
-        self.receive(arrival._replace(pushes=len(others)))
-        return len(others)
+        self.receive(offer)
 
     def forget(self, worker: int) -> None:
         """Has nobody wait for a worker that has announced that it goes away."""
@@ -98,9 +98,6 @@ class PeerServer(ServerProcess):
             [place] = meeting.places
             place.awaited.pop(worker, None)
             meeting.wake()
-
-    def _evaluation_is_due(self) -> bool:
-        return False  # what is evaluated is the mean of all workers
 
     def _begin(self) -> None:
         [place] = self.places
@@ -134,8 +131,8 @@ class PeerServer(ServerProcess):
             if self._owns(message):
                 self._world.deadlock.arrived(self.node)
                 place.join(self.node, message.arrival_ns, round.id)
-        elif message.turn == place.turn:
-            self.missed.add((round.worker, message.turn))  # it was away when the meeting began
+        else:
+            yield from self._drop([message])  # its worker was away when the meeting began
 
     def _readmit(self, request: Request) -> Process:
         """Lets its worker go on that is there again: behind the meetings that it has missed."""
@@ -149,19 +146,28 @@ class PeerServer(ServerProcess):
                 if self._world.is_over or not self._world.workers[self.node].asks(request):
                     return
             self.is_gone = False
+            self.missed = {(peer, turn) for peer, turn in self.missed if turn >= place.turn}
             if self._newest_turn() > place.turn:
-                place.take()
+                _, arrived = place.take()
+                yield from self._drop(arrived)
                 self.first = place.turn = self._newest_turn()
                 for other in meetings:
                     if other.places[0].turn < place.turn:
                         other.places[0].awaited.pop(self.node, None)
                         other.wake()
+            yield from self._drop([each for each in place.early if each.turn < place.turn])
             place.early = [each for each in place.early if each.turn >= place.turn]
             here = {each.round.worker for each in place.arrived}
             place.awaited = dict.fromkeys(each for each in self._expected_peers(place.turn) if each not in here)
             self._open(place)
         if not place.group:  # else its offer is there, and it goes on when the meeting is over
             self._dispatch(self.node)
+
+    def _drop(self, offers: Sequence[Arrival]) -> Process:
+        """Drops offers to a meeting that is over, or that its worker was away from."""
+        for offer in offers:
+            self.missed.add((offer.round.worker, offer.turn))
+            yield from self._update(self.places[0], (offer,), late=True)
 
     def _newest_turn(self) -> int:
         """Returns the number of the newest meeting at a worker that is not gone; of its own if all are."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 
 from simulator.cluster import Nanoseconds
-from simulator.host.event_kinds import Outcome
 from simulator.host.nodes import SERVER, region_node
 from simulator.timeline.events import Accepted, Offered, RegionOffer
 from simulator.timeline.links import Channel
@@ -31,6 +30,9 @@ class UpperServer(ServerProcess):
         assert link is not None
         self.down, self.up = (Channel(world.env, link) for _ in range(2))
         self.regions: list[RegionServer] = []
+        regions = world.config.regions
+        assert regions is not None
+        self._arrivals_per_update, self._drop_above = regions.arrivals_per_update, regions.drop_above
 
     def _process(self, message: Incoming) -> Process:
         assert isinstance(message, RegionOffer)
@@ -38,9 +40,6 @@ class UpperServer(ServerProcess):
         yield from self._update(place, (message,))
         if not self._world.is_over:
             self.regions[message.region].answered(place.version)
-
-    def _outcome(self, place: MeetingPlace, staleness: int) -> Outcome:
-        return "applied"
 
     def _check_progress(self) -> None:
         """Leaves that to the regions: it stands still where they do."""
@@ -75,21 +74,18 @@ class RegionServer(ServerProcess):
         self._has_offered = False
         upper.regions.append(self)
 
-    def _evaluation_is_due(self) -> bool:
-        return False  # what is evaluated is at the upper server
-
     def _changed(self, place: MeetingPlace) -> None:
         if self._has_offered or place.version < self._merged + self._every_versions:
             return
         self._has_offered = True
-        self._world.emit(Offered(self._env.now, self._region, place.version))
+        self._world.emit(Offered(self._env.now, self.node, -1, (SERVER,), place.version))
         offer = RegionOffer(self._region, self._base, place.version, self._env.now, math.inf)
 
         def done(message: Message, through: bool) -> None:
             assert through, "messages between servers are not lost"
             self._upper.receive(offer._replace(arrival_ns=message.arrival_ns))
 
-        Message(self._world, self._upper.up, self._region, self._share, done=done)
+        Message(self._world, self._upper.up, self._region, 1.0, done=done)
 
     def answered(self, version: int) -> None:
         """Is sent the upper server's parameters of a version."""
@@ -98,11 +94,7 @@ class RegionServer(ServerProcess):
             assert through, "messages between servers are not lost"
             self._accept(message.sent_ns, message.arrival_ns, version)
 
-        Message(self._world, self._upper.down, self._region, self._share, done=done)
-
-    @property
-    def _share(self) -> float:
-        return 1.0  # of the model: whole, and not compressed
+        Message(self._world, self._upper.down, self._region, 1.0, done=done)
 
     def _accept(self, sent_ns: Nanoseconds, arrival_ns: Nanoseconds, version: int) -> None:
         [place] = self.places

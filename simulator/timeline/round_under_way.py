@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple, Protocol
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds
+from simulator.host.nodes import SERVER
 from simulator.timeline.events import Arrival, Event, RegionOffer, Round
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process, Traffic
@@ -36,7 +37,6 @@ class RoundUnderWay:
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
       compute_ns: time of the steps at full speed.
       base: version of the place of its offer that the worker had last accepted when it made the offer.
-      pull_share: of the message that it begins with; 0 without one.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
       lost_pushes: number of times that that of the push is.
       message_ns: time that the last message takes.
@@ -45,6 +45,7 @@ class RoundUnderWay:
       stretch_start_ns: when that began; None while nothing is computed.
       blocked_ns: time for which it waited between its steps.
       turn: number of the meeting to which its offer goes.
+      source: node whose parameters it pulls, or whose answer.
     """
 
     round: Round
@@ -52,7 +53,6 @@ class RoundUnderWay:
     pull_start_ns: Nanoseconds
     compute_ns: Nanoseconds
     base: int = 0
-    pull_share: float = 1.0
     losses: int = 0
     lost_pushes: int = 0
     message_ns: Nanoseconds = 0
@@ -64,6 +64,7 @@ class RoundUnderWay:
     stretch_start_ns: Nanoseconds | None = None
     blocked_ns: Nanoseconds = 0
     turn: int = 0
+    source: int = SERVER
 
     def arrival(self, now_ns: Nanoseconds) -> Arrival:
         """Returns its offer as it arrives now."""
@@ -81,7 +82,7 @@ class RoundUnderWay:
             self.base,
             self.blocked_ns,
             self.turn,
-            self.pull_share,
+            self.source,
         )
 
 
@@ -104,7 +105,7 @@ class SimulatedCluster(Traffic, Protocol):
 
 
 class HomeServer(Protocol):
-    """ServerProcess of a worker as it meets it, see `ServerProcess`."""
+    """Server of a worker as it meets it, see `ServerProcess`."""
 
     def receive(self, message: Incoming) -> None:
         """Takes in a message to the server."""

@@ -1,4 +1,4 @@
-"""ServerProcess of the simulated cluster: it takes in offers, holds meetings at its places, and answers."""
+"""Server of the simulated cluster: it takes in offers, holds meetings at its places, and answers."""
 
 import math
 from collections import deque
@@ -27,7 +27,6 @@ class World(SimulatedCluster, Protocol):
     measured: Steps | None
     updates: int
     local_steps: int
-    evaluation_is_due: bool
     waiting: set[int]
 
     @property
@@ -76,15 +75,17 @@ class ServerProcess:
       node: its number.
       places: one for each fragment.
       idle: whether it waits for messages, and none is there.
+      evaluation_is_due: whether it is to evaluate, and has not come to it.
     """
 
     def __init__(self, world: World, node: int, members: Iterable[int], policy: SynchronizationPolicy):
-        self.node, self.idle = node, False
+        self.node, self.idle, self.evaluation_is_due = node, False, False
         self.places = [MeetingPlace(node, fragment) for fragment in range(world.config.schedule.fragments)]
         self._world, self._env, self._config = world, world.env, world.config
         self._members, self._policy = tuple(members), policy
         self._averages, self._waits = policy.averages_group, world.config.schedule.waits
         self._keeps_order = policy.averages_group and not policy.keeps_late
+        self._arrivals_per_update, self._drop_above = world.config.arrivals_per_update, world.config.drop_above
         self._inbox: deque[Incoming] = deque()
         of = len(self._members), self._inbox, world.workers, self.wake
         self._gate = Gate(self._env, policy, *of, foresees=self._waits)
@@ -123,7 +124,8 @@ class ServerProcess:
         self._begin()
         while not self._world.is_over:
             yield from self._work(0)  # if it is down, until it is up
-            if self._evaluation_is_due():
+            if self.evaluation_is_due:
+                self.evaluation_is_due = False
                 yield from self._evaluate()
             elif self._inbox and self._in_time(self._inbox[0]):
                 yield from self._process(self._inbox.popleft())
@@ -146,20 +148,16 @@ class ServerProcess:
         for worker in there:
             self._dispatch(worker)
 
-    def _evaluation_is_due(self) -> bool:
-        due, self._world.evaluation_is_due = self._world.evaluation_is_due, False
-        return due
-
     def _evaluate(self) -> Process:
         if self._world.mark_evaluation():
             yield from self._work(nanoseconds(self._config.evaluation_s))
 
     def _in_time(self, message: Incoming) -> bool:
         """Returns whether a message was there before its round's timeout, even if the server only comes to it now."""
-        if self._gate.alarms.round_ns == math.inf:
+        if self._gate.timeout_ns == math.inf:
             return False
         place = self.places[message.round.fragment if isinstance(message, Arrival) else 0]
-        return message.arrival_ns <= place.started_ns + self._gate.alarms.round_ns
+        return message.arrival_ns <= place.started_ns + self._gate.timeout_ns
 
     def _work(self, work_ns: Nanoseconds) -> Process:
         """Works for some time, not counting outages of the server."""
@@ -235,6 +233,7 @@ class ServerProcess:
             self._dispatch(worker)
         else:
             place.join(worker, request.arrival_ns)
+            place.group[worker] = []  # whatever it offered before, it has lost since
             self._gate.ring(place)
 
     def _close(self, place: MeetingPlace) -> Process:
@@ -245,6 +244,8 @@ class ServerProcess:
         if self._world.is_over:
             return
         there = [worker for worker in group if self._world.workers[worker].there]
+        if not self._config.has_copy:
+            there.sort(key=lambda worker: not group[worker])  # whose copies others take accept their answers first
         members = there if self._waits else self._there()
         self._open(place, members if self._keeps_order else None)
         for worker in there:
@@ -318,11 +319,10 @@ class ServerProcess:
         """Follows an update of a place."""
 
     def _outcome(self, place: MeetingPlace, staleness: int) -> Outcome:
-        config = self._config
-        if config.drop_above is not None and staleness > config.drop_above:
+        if self._drop_above is not None and staleness > self._drop_above:
             return "dropped"
         place.buffered += 1
-        if place.buffered < config.arrivals_per_update:
+        if place.buffered < self._arrivals_per_update:
             return "buffered"
         place.buffered = 0
         return "applied"
@@ -334,14 +334,14 @@ class ServerProcess:
         turns = [self._join_meeting(place, worker) for place in self.places]
         offer = 0 if self._waits else next_offer(turns)
         fragment = offer % len(turns)
-        round = world.assign(worker, config.schedule.steps(offer, most), fragment)
+        round = world.assign(worker, world.workers[worker].choose_steps(offer, most), fragment)
         for place in (each for each in self.places if worker in each.awaited):
             place.awaited[worker] = round.steps
         merges = answers and config.merges
         source = self.node if merges else world.copied(worker, self.node)
         world.emit(Dispatched(self._env.now, round, "answer" if merges else "copy", source))
         versions = [place.version for place in self.places]
-        world.workers[worker].give(round, offer, turns[fragment], versions, answered=merges)
+        world.workers[worker].give(round, offer, turns[fragment], versions, source)
 
     def _join_meeting(self, place: MeetingPlace, worker: int) -> int:
         """Returns the number of the first meeting to which a worker comes that begins now."""
@@ -365,7 +365,7 @@ class ServerProcess:
 
     def relent(self) -> bool:
         """Closes groups of workers that wait for each other at different places; returns whether there was any."""
-        if self._waits or (self._keeps_order and self._gate.alarms.round_ns == math.inf):
+        if self._waits or (self._keeps_order and self._gate.timeout_ns == math.inf):
             return False
         waiting = [place for place in self.places if place.group or place.early]
         for place in waiting:

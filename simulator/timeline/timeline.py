@@ -45,7 +45,6 @@ class Timeline:
       stalled: number of these that wait for something that never ends, or for an answer.
       stuck: workers with a message that stands still for good.
       waiting: workers whose last offer was processed and who have not been given a round since.
-      evaluation_is_due: whether an evaluation is due that the server has not come to.
 
     Raises:
       NoProgressError: while iterating, nobody can make progress any more.
@@ -60,7 +59,6 @@ class Timeline:
         self.updates = self.local_steps = self.under_way = self.stalled = 0
         self.waiting: set[int] = set()
         self.stuck: set[int] = set()
-        self.evaluation_is_due = False
         self._events: list[Event] = []
         self._causal = CausalHash()
         self._end_ns: Nanoseconds | None = None  # when the budget was used up
@@ -186,11 +184,11 @@ class Timeline:
 
         Args:
           worker: its number.
-          node: its server; where that holds no parameters, those of a worker under way are taken, or else its own.
+          node: its server; where that has no parameters, those of another worker that has some are taken, or its own.
         """
         if self.config.has_copy:
             return node
-        others = (other for other in self._begun if other != worker and self.workers[other].is_under_way)
+        others = (other for other in self._begun if other != worker and self.workers[other].holds_parameters)
         source = next(others, worker if worker in self._begun else node)
         self._begun[worker] = None
         return source
@@ -207,8 +205,9 @@ class Timeline:
 
     def is_still(self) -> bool:
         """Returns whether nothing is on its way to any server, and all of them are idle."""
-        is_idle = all(server.idle for server in self.servers)
-        return is_idle and self.under_way <= self.stalled and self.deadlock.nothing_comes()
+        if self.under_way > self.stalled:  # asked again and again, also of thousands of servers
+            return False
+        return all(server.idle for server in self.servers) and self.deadlock.nothing_comes()
 
     def relent(self) -> bool:
         """Closes groups that wait for others in vain; returns whether there was any."""
@@ -231,13 +230,9 @@ class Timeline:
         if self.local_steps >= self._last_local_step or self.updates >= self._last_update:
             self._finish(self.env.now)
 
-    def mark_evaluation(self) -> bool:
-        """Returns whether there is anything to evaluate now, see `_mark_evaluation`."""
-        return self._mark_evaluation(self.env.now)
-
-    def _mark_evaluation(self, time_ns: Nanoseconds) -> bool:
-        """Returns whether there is anything to evaluate: the same state at the same time is evaluated once."""
-        state = (time_ns, self.updates, self.local_steps)
+    def mark_evaluation(self, time_ns: Nanoseconds | None = None) -> bool:
+        """Returns whether there is anything to evaluate, now or at a time: the same state then is evaluated once."""
+        state = (self.env.now if time_ns is None else time_ns, self.updates, self.local_steps)
         if state == self._evaluated:
             return False
         self._evaluated = state
@@ -246,7 +241,7 @@ class Timeline:
 
     def _finish(self, time_ns: Nanoseconds) -> None:
         self._end_ns = time_ns
-        self._mark_evaluation(time_ns)
+        self.mark_evaluation(time_ns)
         self.emit(Finished(time_ns, self.updates, self.local_steps, tuple(sorted(self.waiting))))
 
     def _tick(self, every_ns: Nanoseconds) -> Process:
@@ -256,7 +251,7 @@ class Timeline:
             if self.meetings:  # each of which is a worker's own
                 self.mark_evaluation()
             else:
-                self.evaluation_is_due = True
+                self.servers[0].evaluation_is_due = True
                 self.servers[0].wake()
 
     def _tell(self, worker: int, episodes: Episodes, begins: FaultKind, ends: FaultKind) -> Process:

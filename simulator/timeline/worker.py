@@ -29,6 +29,7 @@ class Worker:
       warned: whether it has had notice to leave, and is given no more rounds.
       stalled: whether it waits for something that never ends, or for an answer.
       fated: whether it may still go away or come back.
+      holds_parameters: whether it has begun to compute, and lost nothing since.
       expected_ns: when its round will arrive if nobody gets in its way; infinite without one.
     """
 
@@ -38,7 +39,7 @@ class Worker:
         self.home: HomeServer
         self.under_way: RoundUnderWay | None = None
         self.absence: Absence | None = None
-        self.warned, self.stalled, self.fated = False, False, faults is not None
+        self.warned, self.stalled, self.fated, self.holds_parameters = False, False, faults is not None, False
         self.expected_ns: Nanoseconds = math.inf
         self._timeline, self._env, self._cluster, self._faults = timeline, env, cluster, faults
         self._jitter = cluster.jitter_stream(index) if cluster.jitter else None
@@ -46,6 +47,7 @@ class Worker:
         self._retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
         self._attempts = faults.loss.attempts if faults and faults.loss else math.inf
         self._ready_ns: Nanoseconds = 0
+        self._factor = 1.0  # of its next round's steps
         self._given, self._back = env.event(), env.event()
         self._process = env.process(self._live())
         if faults is not None:
@@ -83,7 +85,17 @@ class Worker:
         is_cut_off = self.stalled or self.index in self._timeline.stuck
         return f"worker {self.index} ({'which can neither send nor receive' if is_cut_off else 'idle'})"
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], *, answered: bool = False) -> None:
+    def choose_steps(self, offer: int, most: int) -> int:
+        """Draws how long the steps of its next round take, and returns their number.
+
+        Args:
+          offer: number of the worker's offer at its end.
+          most: of a whole round.
+        """
+        self._factor = self._cluster.jitter_factor(self._jitter)
+        return most
+
+    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
         """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch.
 
         Args:
@@ -91,12 +103,10 @@ class Worker:
           offer: number of the worker's offer at its end.
           turn: number of the meeting to which that goes.
           versions: of the places whose parameters it pulls.
-          answered: whether it pulls the answer to its last offer instead of a copy of everything.
+          source: node that has these, or whose answer it pulls.
         """
         under_way = self._begin(round, self._env.now)
-        under_way.base, under_way.turn = versions[round.fragment], turn
-        if answered:
-            under_way.pull_share = self._timeline.shares.answers[round.fragment]
+        under_way.base, under_way.turn, under_way.source = versions[round.fragment], turn, source
         self._send_pull(under_way)
         given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
@@ -105,11 +115,9 @@ class Worker:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
         raise NotImplementedError(f"worker {self.index} waits for its rounds, and is not answered meanwhile")
 
-    def _begin(self, round: Round, pull_start_ns: Nanoseconds, factor: float | None = None) -> RoundUnderWay:
-        """Begins a round; one that is `factor` times as long as usual, or as its jitter has it."""
-        if factor is None:
-            factor = self._cluster.jitter_factor(self._jitter)
-        compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, factor))
+    def _begin(self, round: Round, pull_start_ns: Nanoseconds) -> RoundUnderWay:
+        """Begins a round whose steps were chosen."""
+        compute_ns = nanoseconds(self._cluster.compute_s(self.index, round.steps, self._factor))
         under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns)
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
@@ -152,7 +160,7 @@ class Worker:
         try:
             if under_way.pulls and not (yield from self._get_through(under_way, self._send_pull)):
                 return False
-            under_way.compute_start_ns = self._env.now
+            under_way.compute_start_ns, self.holds_parameters = self._env.now, True
             yield from self._compute(under_way)
             under_way.push_start_ns = self._env.now
         except simpy.Interrupt as interrupt:
@@ -220,9 +228,9 @@ class Worker:
 
     def _send_pull(self, under_way: RoundUnderWay) -> None:
         under_way.pulls += 1
-        down, share = self._timeline.down, under_way.pull_share
-        under_way.message_ns = down.duration_ns(self.index, share)
-        pulled_ns = self._through_ns(down, under_way, share)
+        down = self._timeline.down
+        under_way.message_ns = down.duration_ns(self.index)
+        pulled_ns = self._through_ns(down, under_way, 1.0)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
         offered = self._timeline.shares.offers[under_way.round.fragment]
         self._expect(self._sent_through_ns(self._timeline.up, computed_ns, under_way.lost_pushes, offered))
@@ -306,6 +314,7 @@ class Worker:
         assert self._faults is not None
         self.warned = False
         under_way, kept = self.under_way, False
+        self.holds_parameters = False
         if under_way is not None:
             kept = absence.delivers and self._cut(under_way)
             if kept:

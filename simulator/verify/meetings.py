@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.host.nodes import SERVER
+
 MessageKind = Literal["copy", "offer", "answer", "region's offer", "region's answer", "none"]
 
 
@@ -138,8 +140,11 @@ class MessageTable:
         is_sent = sender >= 0
         worker, node = (sender, receiver) if is_sent else (receiver, sender)
         update = self._row_of.get((node, round), -1)
+        if update < 0 and is_sent and receiver >= 0:  # a copy of another worker's parameters, which a server has not
+            is_sent, worker, node = False, receiver, SERVER
+            update = self._row_of.get((node, round), -1)
         if update < 0 or worker == node or self._senders[update] != worker:
             return "none", -1
-        kind: MessageKind = "offer" if is_sent else "answer" if update in self.offers else "copy"
+        kind: MessageKind = "offer" if is_sent else "copy" if sender >= 0 or update not in self.offers else "answer"
         known = {"offer": update in self.offers, "answer": round in self.answers, "copy": round in self.copies}
         return ("none", -1) if known[kind] else (kind, update)

@@ -65,6 +65,8 @@ def _copy(run: CheckedRun, sent: Transfer, update: int) -> _Mistakes:
         return
     task = run.tasks[row]
     there_s = task["compute_start_s"]
+    if sent.sender >= 0 and not run.experiment.merge.has_outer:
+        yield "news", f"worker {sent.sender} has sent it, and its server has parameters"
     yield from _at(run, sent, begin_s=task["pull_start_s"], end_s=there_s, used_s=there_s)
     if sent.version != task["pulled_version"]:
         yield "versions", f"version is {sent.version}, and its round has pulled version {task['pulled_version']}"
@@ -205,7 +207,7 @@ def _shares_are_the_methods(run: CheckedRun) -> Iterator[Violation]:
     if isinstance(experiment.compression, NamedCompression):
         return
     full = 8 * (experiment.cluster.network.direction("up").bytes_per_parameter or 4.0)
-    sent = experiment.compression.bits(full) / full * (2 if experiment.offer.weights else 1)
+    sent = experiment.compression.bits(full) / full + experiment.offer.weights
     for fragment, (offer, answer) in enumerate(zip(run.shares.offers, answers, strict=True)):
         if not math.isclose(offer, sent * answer):
             message = f"an offer of fragment {fragment} is {offer} and should be {sent * answer}"

@@ -213,7 +213,7 @@ def _summary_follows(run: CheckedRun) -> Iterator[Violation]:
         expected |= summarize_faults(rounds, run.faults, run.length_s)
     if "money" in summary:
         prices = run.experiment.model_dump(mode="json")
-        costs = summarize_money(prices, rounds, run.faults, run.experiment.cluster.workers, run.length_s)
+        costs = summarize_money(prices, rounds, run.transfers, run.faults, run.experiment.cluster.workers, run.length_s)
         expected["money"] = costs.get("money")
     expected |= {"simulated_seconds": last["simulated_s"], "tokens": last["tokens"]}
     expected |= {"bytes_sent": run.transfers["bytes"].sum(), "server_updates": max(run.meetings.totals, default=0)}

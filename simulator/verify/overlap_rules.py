@@ -50,7 +50,7 @@ def _scheduled(run: CheckedRun, task: dict[str, Any], *, is_first: bool) -> list
     count = schedule.fragments
     if not 0 <= fragment < count:
         return []
-    if schedule.seconds is not None and not is_first:
+    if schedule.seconds is not None:
         cluster, cost = run.cluster, run.costs.get(task["round"])
         return [] if cluster is None or cost is None else [_in_time(schedule.seconds, cluster, task, cost)]
     offsets = schedule.offsets or tuple(each * most // count for each in range(count))
@@ -63,7 +63,7 @@ def _scheduled(run: CheckedRun, task: dict[str, Any], *, is_first: bool) -> list
 
 def _in_time(length_s: float, cluster: ClusterModel, task: dict[str, Any], cost: Cost) -> int:
     """Returns the fewest steps that take a time, one at least."""
-    begin_ns = in_ns(task["compute_start_s"])
+    begin_ns = in_ns(task["pull_start_s"] if task["bytes_down"] else task["compute_start_s"])  # when it was given out
     if cluster.faults is not None:
         work_ns = cluster.faults.slowdowns(task["worker"]).work_ns(begin_ns, begin_ns + round(1e9 * length_s))
         length_s = work_ns / 1e9

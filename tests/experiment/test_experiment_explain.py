@@ -26,7 +26,9 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "has no effect where each arrival is an update by itself",
     "has 2 values for 1 fragments",
     "must be a barrier without a timeout where there is no server",
-    "must be barrier where merge is eager",
+    "must be a barrier without a timeout where merge is ",
+    "must be true where outer is noloco",
+    "has no effect on nesterov: leave it out, or choose outer.optimizer: noloco",
     "must be inner.local_steps, 50, where merge is eager",
 )
 

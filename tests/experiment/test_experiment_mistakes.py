@@ -327,12 +327,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "barrier with staleness": (
         {"synchronization": {"kind": "barrier"}, "outer__staleness": {"kind": "polynomial"}},
         "outer.staleness",
-        "has no effect behind a barrier, where nothing is stale: leave it out",
+        "has no effect on the mean of a meeting: leave it out",
     ),
     "barrier with delay compensation": (
         {"synchronization": {"kind": "barrier"}, "outer__delay_compensation": 0.1},
         "outer.delay_compensation",
-        "has no effect behind a barrier, where nothing is stale: leave it out",
+        "has no effect on the mean of a meeting: leave it out",
     ),
     "barrier with arrivals per update": (
         {"synchronization": {"kind": "barrier"}, "outer__arrivals_per_update": 2},

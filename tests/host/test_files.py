@@ -1,11 +1,12 @@
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from simulator.host.files import atomic_path, is_locked, locked, refusal
+from simulator.host.files import atomic_path, is_locked, locked, refusal, remove_folder
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -92,6 +93,23 @@ def test_a_folder_and_its_files_are_on_disk_before_they_have_their_name(tmp_path
     with atomic_path(tmp_path / "folder", directory=True) as temporary:
         (temporary / "file").touch()
     assert synced == ["file", ".folder.tmp", "renamed", tmp_path.name]
+
+
+def test_a_folder_that_is_removed_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder, removed = tmp_path / "folder", []
+    (tmp_path / ".folder.tmp" / "of a killed process").mkdir(parents=True)
+    (folder / "inside").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def watched(path, **options):
+        removed.append((path.name, folder.exists()))
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    remove_folder(folder)
+    assert removed == [(".folder.tmp", True), (".folder.tmp", False)]
+    remove_folder(folder)  # which is not there
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_at_a_time_holds_a_lock(tmp_path):

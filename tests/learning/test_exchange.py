@@ -90,7 +90,11 @@ def test_an_offer_that_is_not_finite_once_coded_says_so_too():
     largest = float(np.finfo(np.float32).max)
     offered = [exchange(compression=kind).offer(tree(0), tree(largest), (), KEY) for kind in ("none", "bf16")]
     assert [bool(offer.finite) for offer in offered] == [True, False]  # rounded up to infinity
-    assert values(offered[1].tree) == [np.inf]
+    assert np.isnan(values(offered[1].tree))
+    subset = exchange(compression={"kind": "random", "share": 0.01})
+    lost = subset.offer(tree(*([1.0] * 99), np.nan), tree(*([2.0] * 100)), (), KEY)
+    assert not bool(lost.finite)
+    assert np.isnan(values(lost.tree)).all()  # though it sends none of what is not finite
 
 
 def test_an_offer_that_is_not_finite_leaves_the_error_as_it_was():

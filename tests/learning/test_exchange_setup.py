@@ -24,6 +24,9 @@ def shared() -> Cache:
     return Cache()
 
 
+NOLOCO = {"optimizer": "noloco", "learning_rate": 0.5, "momentum": 0.5}
+
+
 def setup_of(shared: Cache, *changes: Any) -> Setup:
     return Setup(tiny(**functools.reduce(merge, changes, BARRIER)), shared)
 
@@ -41,7 +44,8 @@ def setup_of(shared: Cache, *changes: Any) -> Setup:
         ({"compression": {"kind": "random", "share": 0.25}}, [0.25], [1.0]),
         # Of parameters that are sent with 2 bytes anyway.
         ({"compression": {"kind": "fp4"}, "cluster": {"network": {"bytes_per_parameter": 2}}}, [4 / 16], [1.0]),
-        ({"topology": {"kind": "groups"}, "offer": {"weights": True}}, [2.0], [1.0]),
+        ({"offer": {"weights": True}, "outer": NOLOCO}, [2.0], [1.0]),
+        ({"offer": {"weights": True}, "outer": NOLOCO, "compression": {"kind": "fp4"}}, [4 / 32 + 1], [1.0]),
     ],
 )
 def test_sizes_of_offers_and_answers(shared: Cache, changes: Any, offers: list[float], answers: list[float]):
@@ -118,8 +122,8 @@ def test_exchanges_and_outer_programs_are_shared_by_experiments_that_have_the_sa
 @pytest.mark.parametrize("optimizer", ["nesterov", "heavy_ball", "noloco"])
 def test_a_look_ahead_goes_where_the_momentum_does(shared: Cache, optimizer: str):
     outer = {"optimizer": optimizer, "learning_rate": 0.5, "momentum": 0.5}
-    asynchronous = {"synchronization": {"kind": "asynchronous"}, "view": {"kind": "look_ahead"}, "outer": outer}
-    setup = setup_of(shared, asynchronous)
+    weights = {"offer": {"weights": True}} if optimizer == "noloco" else {}
+    setup = setup_of(shared, {"view": {"kind": "look_ahead"}, "outer": outer} | weights)
     start, server = setup.start(), setup.exchanges.server(-1, setup.start())
     ones = jax.tree.map(jnp.ones_like, start)
     server.apply(ones, staleness=0, worker=0, pulled_params=start)
@@ -145,7 +149,7 @@ def test_what_takes_time_alone_is_no_learning_setting(shared: Cache):
         {"aggregation": {"kind": "fold"}},
         {"merge": {"kind": "lerp"}},
         {"view": {"kind": "look_ahead"}},
-        {"offer": {"weights": True}},
+        {"outer": NOLOCO, "offer": {"weights": True}},
         {"schedule": {"overlap": 1}},
         {"topology": {"kind": "groups"}},
         {"topology": {"kind": "groups", "size": 3}},

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.record import RunRecord
+from simulator.record import RunRecord, TransferLog
 from simulator.report import ReportError, has_prices, money, money_table, perplexity_table, time_to_target
 from tests.record.builders import build_record, fault_log, round_log, round_row
 
@@ -75,6 +75,29 @@ def test_server_and_data_cost_too():
     (row,) = money_table([record]).to_dict("records")
     assert (row["workers"], row["server"], row["data"]) == (0.0, pytest.approx(72.0), pytest.approx(9.0))
     assert row["money"] == row["money_low"] == row["money_high"] == pytest.approx(81.0)
+
+
+def test_every_message_costs_its_way():
+    """Offers and answers of a worker, between regions' servers, and between workers."""
+    messages = [(0, -2, 10.0, 1e9), (-2, 0, 20.0, 2e9), (-2, -1, 30.0, 4e9), (-1, -2, 40.0, 8e9), (0, 1, 50.0, 16e9)]
+    transfers = TransferLog()
+    for sender, receiver, end_s, size in messages:
+        transfers.append(
+            sender=sender,
+            receiver=receiver,
+            fragment=0,
+            round=-1,
+            begin_s=0.0,
+            end_s=end_s,
+            used_s=end_s,
+            version=0,
+            messages=1,
+            bytes=int(size),
+        )
+    network = {"up": {"price_per_gigabyte": 1.0}, "down": {"price_per_gigabyte": 100.0}}
+    record = replace(_record({"network": network}), transfers=transfers.frame())
+    paid = money(record).parts([5.0, 10.0, 20.0, 30.0, 40.0, 50.0])["data"]
+    np.testing.assert_allclose(paid, np.cumsum([0, 1, 200, 4, 800, 16]))
 
 
 def test_what_has_no_prices_costs_no_money():

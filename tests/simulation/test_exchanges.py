@@ -1,13 +1,14 @@
 """Methods against direct loops: what the clock orders and the learner computes is what the papers' rules say."""
 
 import heapq
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
 from simulator.cluster import seconds
-from simulator.timeline import Accepted, Dispatched, Update
+from simulator.timeline import Accepted, Dispatched, Offered, Update
 from tests.simulation.quadratic_cluster import (
     BARRIER,
     NESTEROV,
@@ -70,6 +71,41 @@ def test_the_outer_step_at_the_worker_is_that_at_the_server(overlap: int):
     at_server = Followed(experiment(SLOW, method, rounds=4))
     close(at_worker.agreed(0), at_server.params)
     close(at_worker.params, at_server.params)  # of the workers the mean is evaluated
+
+
+@pytest.mark.parametrize("trace", [[[2, 20, "join"]], [[2, 2, "crash"], [2, 20, "join"]]])
+def test_who_begins_later_begins_with_the_replica_of_another(trace: Any):
+    """With the outer optimizer at the workers no server has parameters: a copy is of another worker's, momentum too."""
+    method = {"outer": NESTEROV, "merge": {"kind": "outer"}, "cluster": {"faults": {"trace": trace}}}
+    made = Followed(experiment([1.0, 1.0, 1.3], method, rounds=12))
+    for other in (1, 2):
+        np.testing.assert_array_equal(made.agreed(other), made.agreed(0))
+    differ(made.agreed(0), START)
+    sources = {each.source for each in made.events if isinstance(each, Dispatched) and each.time_ns >= 20 * 10**9}
+    assert 0 in sources
+
+
+def test_a_worker_that_has_lost_what_it_waits_with_begins_with_a_copy():
+    """Worker 0 crashes at 8 s behind its offer of 6 s, and is back before the meeting at 18 s."""
+    trace = [[0, 8, "crash"], [0, 10, "join"]]
+    method = {"merge": {"kind": "lerp", "mix": 0.5}, "cluster": {"faults": {"trace": trace}}}
+    made = Followed(experiment([1.0, 3.0], method, rounds=2))
+    starts = [(each.round.worker, each.start) for each in made.events if isinstance(each, Dispatched)]
+    assert starts == [(0, "copy"), (1, "copy"), (0, "copy"), (1, "answer")]
+
+
+@pytest.mark.parametrize("kind", ["lerp", "keep_progress"])
+def test_a_worker_whose_parameters_are_not_finite_recovers_with_its_answer(kind: str):
+    made = Followed(experiment([1.0, 1.0], {"merge": {"kind": kind}, "schedule": {"overlap": 2}}))
+    poisoned = made.setup.exchanges.exchange.merge(
+        *[{"a": np.array(each, np.float32)} for each in ([np.nan, 1.0], [0.0, 0.0])],
+        made.setup.exchanges.exchange.offer(*[{"a": np.zeros(2, np.float32)} for _ in range(2)], (), None),
+        {"a": np.array([3.0, 3.0], np.float32)},
+        (),
+    )
+    merged = poisoned[0]["a"]
+    assert merged[0] == 3.0
+    assert merged[1] == (2.0 if kind == "lerp" else 4.0)
 
 
 def asynchronous(outer: Any, step_s: list[float], rounds: int) -> np.ndarray:
@@ -253,6 +289,27 @@ def test_regions_that_never_offer_are_independent():
     close(flat_region(made, 0), region.params)
 
 
+@pytest.mark.parametrize(
+    ("changes", "outcomes"),
+    [
+        ({"arrivals_per_update": 2}, ["buffered", "applied"] * 4),
+        ({"staleness": {"kind": "threshold", "drop_above": 0}}, None),
+    ],
+)
+def test_the_upper_server_buffers_and_drops_as_its_outer_optimizer_does(changes: Any, outcomes: Any):
+    made = halos([1.0, 1.7], 1, 1.0, upper=SGD | changes, budget={"local_steps": 100})
+    found = [update.outcome for update in made.updates()]
+    assert found[:8] == outcomes if outcomes else {"applied", "dropped"} == set(found)
+    versions = np.cumsum([outcome == "applied" for outcome in found])
+    assert [update.place_version for update in made.updates()] == versions.tolist()
+
+
+def test_the_upper_server_learns_when_its_buffer_is_full():
+    waiting = halos([1.0, 1.7], 1, 1.0, upper=SGD | {"arrivals_per_update": 100})
+    assert {update.outcome for update in waiting.updates()} == {"buffered"}
+    np.testing.assert_array_equal(waiting.params, START)
+
+
 def test_a_region_has_one_offer_under_way_and_mixes_what_it_is_answered():
     made = halos(FOUR, 2, 0.25, **{"cluster": {}})
     far = {"topology": {"latency": "5s"}}
@@ -260,7 +317,7 @@ def test_a_region_has_one_offer_under_way_and_mixes_what_it_is_answered():
     assert len(late.updates()) < len(made.updates())
     offered, accepted = 0, 0
     for event in late.events:
-        if type(event).__name__ == "Offered" and event.region == 0:
+        if type(event).__name__ == "Offered" and event.node == -2:
             assert offered == accepted, "one at a time"
             offered += 1
         elif isinstance(event, Accepted) and event.node == -2:
@@ -328,6 +385,27 @@ def test_a_group_of_everybody_is_the_heavy_ball_of_the_mean():
     close(made.params, diloco(3, 4, heavy_ball(0.7, 0.5)))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_offer_is_there_for_the_slowest_of_its_meetings(seed: int):
+    """What is sent to worker 0 takes so long that the others go on to many other partners meanwhile."""
+    method = {
+        "seed": seed,
+        "topology": {"kind": "groups", "size": 2},
+        "offer": {"weights": True},
+        "outer": NOLOCO,
+        "cluster": {"network": {"down": {"latency": [300.0, 0, 0, 0, 0, 0]}}},
+    }
+    made = Followed(experiment([1.0] * 6, method, rounds=20))
+    offered = {each.round: len(each.to) for each in made.events if isinstance(each, Offered)}
+    met = [each for node in range(6) for update in made.updates(node) for each in update.arrivals]
+    assert sum(each.arrival_ns - each.push_start_ns > 200 * 10**9 for each in met) > 2
+    counts = Counter(each.round.id for each in met)
+    assert all(counts[number] <= 1 + others for number, others in offered.items())
+    assert made.learner.training._made.keys() == {
+        number for number, others in offered.items() if 0 < counts[number] < 1 + others
+    }
+
+
 def test_workers_that_never_meet_train_by_themselves():
     made = Followed(experiment(EQUAL, {"topology": {"kind": "nobody"}}))
     for worker in range(3):
@@ -384,7 +462,7 @@ def test_rounds_by_the_clock_have_as_many_steps_as_take_the_time():
     made = Followed(experiment([1.0, 1.7, 2.5], {"schedule": {"seconds": 6.0}, "budget": {"local_steps": 100}}))
     steps = {each.arrivals[0].round.id: None for each in made.updates()}
     assert steps
-    first_own = [each.round for each in made.events if isinstance(each, Dispatched) and each.start == "own"][:3]
-    assert sorted((round.worker, round.steps) for round in first_own) == [(0, 6), (1, 4), (2, 3)]
+    given = [each.round for each in made.events if isinstance(each, Dispatched)]
+    assert {(round.worker, round.steps) for round in given} == {(0, 6), (1, 4), (2, 3)}  # the first, with a copy, too
     ends = [seconds(each.time_ns) for each in made.updates()]
-    np.testing.assert_allclose(np.diff(ends), 7.5)
+    np.testing.assert_allclose(ends, 7.5 * np.arange(1, len(ends) + 1))

@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 
 from simulator.experiment import SimulationError
 from simulator.simulation.holdings import Holdings, NewsError
-from simulator.timeline import Accepted, Answered, Event, Update
+from simulator.timeline import Accepted, Answered, Dispatched, Event, Offered, Update
 from tests.simulation.quadratic_cluster import SGD, experiment, timeline_for
 from tests.simulation.quadratic_cluster import QuadraticSetup as Setup
 from tests.timeline.exchange_worlds import World, worlds
 
 OVERLAP = {"schedule": {"overlap": 2}, "cluster": {"network": {"latency": "1s"}}}
+PEERS = {"topology": {"kind": "graph", "edges": "ring"}}
 REGIONS = {
     "synchronization": {"kind": "asynchronous"},
     "topology": {"kind": "regions", "regions": 2, "every_versions": 1, "latency": "1s", "outer": SGD},
@@ -75,6 +76,16 @@ def strange(event: Any) -> Any:
         (OVERLAP, Accepted, lambda event: event._replace(round=event.round + 2), "that was not sent to it"),
         (OVERLAP, Answered, lambda event: event._replace(to=1 - event.to), "that was not sent to it"),
         (REGIONS, Accepted, lambda event: event._replace(version=event.version + 1), "version"),
+        (REGIONS, Dispatched, lambda event: event._replace(source=-2), "begins with parameters of node -3"),
+        ({}, Dispatched, lambda event: event._replace(source=7), "begins with parameters of node 7"),
+        (
+            {},
+            Dispatched,
+            lambda event: event._replace(start="own", source=1),
+            "node 1 begins with parameters of node 1",
+        ),
+        (PEERS, Offered, lambda event: event._replace(to=()), "that was not sent to it"),
+        (PEERS, Update, lambda event: event._replace(arrivals=2 * event.arrivals), "which worker 0 has not made"),
     ],
 )
 def test_a_value_that_was_not_received_is_refused(changes: dict[str, Any], kind: type, change: Any, message: str):

@@ -10,7 +10,7 @@ import pytest
 from simulator.experiment import ExperimentError, load, methods
 from simulator.experiment.methods import register_method
 from simulator.timeline import Dispatched
-from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, sgd, trained
+from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, flat, sgd, trained
 
 # Of each method, the settings with which a worker alone trains plainly: the outer step takes all of its progress.
 PLAIN: dict[str, dict[str, Any]] = {
@@ -23,14 +23,24 @@ PLAIN: dict[str, dict[str, Any]] = {
     "noloco": {"size": 1, "learning_rate": 1.0, "momentum": 0.0},
     "streaming_diloco": {"overlap": 0, "mix": 0.0, "compression": "none", "composition": "by_size"},
 }
-# Of each, the settings with which equal devices do what DiLoCo does.
+# Of each, the settings with which equal devices do what DiLoCo does. Eager Updates always come late, but to one worker.
 AS_DILOCO: dict[str, dict[str, Any]] = {
+    "asynchronous": {"grace": 100.0},
     "diloco": {},
     "delayed_nesterov": {"local_updates": "fixed", "grace": 100.0},
     "gossip": {"edges": "complete"},
+    "halos": {"regions": 1, "every_versions": 3, "mix": 1.0},
     "noloco": {"size": 3, "learning_rate": 1.0, "momentum": 0.0},
     "streaming_diloco": {"fragments": 1, "overlap": 0, "mix": 0.0, "compression": "none"},
 }
+
+
+NOLOCO = {"optimizer": "noloco", "learning_rate": 0.7}
+REGIONS = {"kind": "regions", "regions": 2, "outer": SGD}
+
+
+def cluster(**changes: Any) -> dict[str, Any]:
+    return {"cluster": {"devices": {"seconds_per_step": [1.0, 2.0]}, **changes}}
 
 
 def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: int = 4, **changes: Any) -> Followed:
@@ -40,7 +50,7 @@ def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: i
     base = {key: value for key, value in base.items() if key not in slots}
     tree: dict[str, Any] = base | {"method": {"kind": name, **settings}} | changes
     if name not in ("gossip", "noloco"):
-        tree["outer"] = SGD
+        tree.setdefault("outer", SGD)
     if name == "halos":
         tree["topology"] = {"outer": SGD}
         tree["local_steps"] = {"kind": "fixed"}
@@ -49,7 +59,7 @@ def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: i
 
 
 def test_every_method_is_here():
-    assert set(PLAIN) == set(methods.methods())
+    assert set(PLAIN) == {*AS_DILOCO, "eager_updates"} == set(methods.methods())
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -62,7 +72,8 @@ def test_one_worker_is_plain_training(name: str):
 
 @pytest.mark.parametrize("name", AS_DILOCO)
 def test_equal_devices_are_diloco(name: str):
-    made = followed(name, AS_DILOCO[name], [1.0, 1.0, 1.0])
+    thirds = {"outer": SGD | {"weight": 1 / 3}} if name in ("asynchronous", "halos") else {}
+    made = followed(name, AS_DILOCO[name], [1.0, 1.0, 1.0], **thirds)
     if name == "delayed_nesterov":  # every offer a step of a third, all within one window
         x = START.astype(float)
         for each in range(4):
@@ -71,7 +82,8 @@ def test_equal_devices_are_diloco(name: str):
                 x = x - offer
         np.testing.assert_allclose(made.params, x, rtol=1e-4, atol=1e-4)
         return
-    np.testing.assert_allclose(made.params, diloco(3, 4, sgd(1.0)), rtol=1e-4, atol=1e-5)
+    found = flat(made.learner.servers[-2, 0].params) if name == "halos" else made.params
+    np.testing.assert_allclose(found, diloco(3, 4, sgd(1.0)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
@@ -94,6 +106,15 @@ def test_a_variant_with_a_method_takes_its_slots_and_not_the_files():
     own, of_method = load(tree)
     assert own.experiment.outer.optimizer == "adam"
     assert of_method.experiment.outer.optimizer == "nesterov"
+
+
+def test_what_a_method_leaves_open_stays_as_the_file_has_it():
+    tree = experiment([1.0, 2.0]).model_dump(mode="json", exclude_unset=True)
+    tree["outer"] = {"optimizer": "nesterov", "learning_rate": 0.1, "non_finite": "fatal"}
+    tree["synchronization"] = {"kind": "barrier", "timeout": "90s"}
+    [point] = load(tree | {"variants": {"DiLoCo": {"method": "diloco"}}})
+    assert (point.experiment.outer.learning_rate, point.experiment.outer.non_finite) == (0.7, "fatal")
+    assert point.experiment.synchronization.timeout == 90.0
 
 
 @pytest.mark.parametrize(
@@ -157,6 +178,22 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"schedule": {"fragments": 2, "offsets": [0, 1, 2]}}, "has 3 values for 2 fragments"),
         ({"schedule": {"fragments": 2, "offsets": [1, 2]}}, "must grow from 0"),
         ({"schedule": {"overlap": 2}, "local_steps": {"kind": "dynamic"}}, "local_steps.kind = 'dynamic'"),
+        ({"merge": {"kind": "outer"}, "synchronization": {"kind": "barrier", "timeout": "9s"}}, "would drift apart"),
+        ({"merge": {"kind": "outer"}, "synchronization": {"kind": "asynchronous"}}, "would drift apart"),
+        ({"outer": NOLOCO}, "offer.weights: must be true where outer is noloco"),
+        ({"offer": {"weights": True}}, "offer.weights = True: has no effect on sgd"),
+        ({"topology": {"kind": "groups"}, **cluster(server_update_time="1s")}, "there is none (groups): leave it out"),
+        ({"topology": {"kind": "groups"}, **cluster(server_price_per_hour=1.0)}, "there is none (groups)"),
+        (
+            {"topology": {"kind": "nobody"}, **cluster(network={"server_link": {"bandwidth": "1kB/s"}})},
+            "cluster.network.server_link: is of a server, and there is none (nobody)",
+        ),
+        ({"topology": REGIONS | {"outer": SGD | {"delay_compensation": 1.0}}}, "topology.outer.delay_compensation"),
+        ({"topology": REGIONS | {"outer": SGD | {"non_finite": "fatal"}}}, "topology.outer.non_finite"),
+        (
+            {"topology": REGIONS, "synchronization": {"kind": "quorum", "offers": 2}},
+            "is more than the workers of the smallest region, 1",
+        ),
         ({"merge": {"kind": "eager", "share": 0.5}}, "schedule.overlap: must be inner.local_steps, 6"),
         ({"topology": {"kind": "groups"}, "schedule": {"overlap": 2}}, "is not built"),
         ({"topology": {"kind": "groups"}, "synchronization": {"kind": "asynchronous"}}, "must be a barrier"),

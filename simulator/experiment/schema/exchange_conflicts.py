@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
+from simulator.experiment.schema.outer import NamedOuter, NoLoCoOuter
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -62,8 +63,14 @@ def _topology(experiment: Any) -> Conflicts:
         )
     if experiment.merge.kind != "overwrite":
         yield "merge", f"{among}; the outer optimizer of each worker does what it would"
-    if experiment.evaluate.takes > 0:
-        yield "evaluate.takes", "keeps a server busy, and there is none: leave it out"
+    for key, value in (
+        ("evaluate.takes", experiment.evaluate.takes),
+        ("cluster.server_update_time", experiment.cluster.server_update_time),
+        ("cluster.server_price_per_hour", experiment.cluster.server_price_per_hour or 0.0),
+        ("cluster.network.server_link", experiment.cluster.network.server_link is not None),
+    ):
+        if value > 0:
+            yield key, f"is of a server, and there is none ({topology.kind}): leave it out"
     faults = experiment.cluster.faults
     if faults is not None:
         if faults.server_outages is not None or any(event.worker == "server" for event in faults.trace or ()):
@@ -85,6 +92,13 @@ def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Confli
         yield "merge.kind", "puts the outer optimizer at the workers, and a region's server needs one: choose another"
     if experiment.evaluate.takes > 0:
         yield "evaluate.takes", "of regions is not built: leave it out"
+    if topology.outer.delay_compensation > 0:
+        yield "topology.outer.delay_compensation", "of regions is not built: leave it out"
+    if topology.outer.non_finite == "fatal":
+        yield "topology.outer.non_finite", "is told of rounds alone: choose another, and outer.non_finite: fatal"
+    synchronization, smallest = experiment.synchronization, min(map(len, topology.members(workers)), default=workers)
+    if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > smallest:
+        yield "synchronization.offers", f"is more than the workers of the smallest region, {smallest}: choose fewer"
 
 
 def _merge(experiment: Any) -> Conflicts:
@@ -94,29 +108,38 @@ def _merge(experiment: Any) -> Conflicts:
         if not fits:
             most = experiment.inner.local_steps
             yield "schedule.overlap", f"must be inner.local_steps, {most}, where merge is eager: a round later"
-        if not isinstance(experiment.synchronization, BarrierSynchronization):
-            yield (
-                "synchronization.kind",
-                "must be barrier where merge is eager, whose answer is of everybody",
-            )
-    if merge.has_outer and experiment.outer.arrivals_per_update > 1:
+    if not merge.has_outer:
+        return
+    synchronization = experiment.synchronization
+    if not isinstance(synchronization, BarrierSynchronization) or synchronization.timeout < math.inf:
+        reason = f"where merge is {merge.kind}: workers that miss an answer would drift apart for good"
+        yield "synchronization", f"must be a barrier without a timeout {reason}"
+    if experiment.outer.arrivals_per_update > 1:
         yield (
             "outer.arrivals_per_update",
             "buffers at a server, and merge has the outer optimizer at the workers",
         )
-    if merge.has_outer and experiment.aggregation.kind == "fold":
+    if experiment.aggregation.kind == "fold":
         message = "takes an outer step for each offer, and merge has the outer optimizer at the workers: choose mean"
         yield "aggregation.kind", message
-    if merge.has_outer and experiment.view.kind != "parameters":
+    if experiment.view.kind != "parameters":
         yield "view.kind", "is of a server with parameters, and merge has them at the workers alone: leave it out"
 
 
 def _meetings(experiment: Any) -> Conflicts:
     synchronization, workers = experiment.synchronization, experiment.cluster.workers
+    folds = experiment.aggregation.kind == "fold"
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > workers:
         yield "synchronization.offers", f"is more than there are workers, {workers}: choose fewer"
     if experiment.aggregation.kind != "mean" and isinstance(synchronization, AsynchronousSynchronization):
         message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
         yield "aggregation.kind", message
-    if experiment.offer.weights and isinstance(synchronization, AsynchronousSynchronization):
+    outer = experiment.outer
+    if isinstance(outer, NoLoCoOuter) and not experiment.offer.weights:
+        yield "offer.weights", "must be true where outer is noloco, whose step is towards the others' parameters"
+    if not experiment.offer.weights:
+        return
+    if isinstance(synchronization, AsynchronousSynchronization):
         yield "offer.weights", "has no effect where each arrival is an update by itself: leave it out"
+    elif not (isinstance(outer, NoLoCoOuter | NamedOuter) or (outer.delay_compensation and folds)):
+        yield "offer.weights", f"has no effect on {outer.optimizer}: leave it out, or choose outer.optimizer: noloco"

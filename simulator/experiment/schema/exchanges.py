@@ -38,7 +38,9 @@ class OfferSchedule(Section):
         0, description="local steps that a worker does between an offer and accepting the answer; at most H"
     )
     seconds: PositiveDuration | None = Field(
-        None, description="offer after this much simulated time instead of H steps (A-EDiT)", examples=["10s"]
+        None,
+        description="offer after as many steps as take this much simulated time, instead of H (A-EDiT)",
+        examples=["10s"],
     )
 
     @property
@@ -372,5 +374,5 @@ class Offer(Section):
     """Content of an offer: the pseudo-gradient, start - end."""
 
     weights: bool = Field(
-        False, description="whether it also sends the parameters that it began with, as gossip does: twice the message"
+        False, description="whether it also sends the parameters that it began with, as they are, as gossip does"
     )

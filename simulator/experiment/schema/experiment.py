@@ -324,7 +324,7 @@ class Experiment(Section):
                 "outer.arrivals_per_update",
                 "averages asynchronous arrivals, and a barrier already averages: leave it out",
             )
-        nothing = "has no effect behind a barrier, where nothing is stale: leave it out"
+        nothing = "has no effect on the mean of a meeting: leave it out"
         if self.outer.staleness.kind != "constant":
             yield "outer.staleness", nothing
         if self.outer.delay_compensation > 0:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from simulator.experiment import SimulationError
-from simulator.host.files import naming, put
+from simulator.host.files import naming, put, remove_folder
 from simulator.host.versions import versions
 from simulator.record import SUMMARY_FILE, checkpoint_folders
 from simulator.sweep.executors.environment import ProcessEnvironment
@@ -196,7 +196,7 @@ class FileReceiver:
         final.parent.mkdir(parents=True, exist_ok=True)
         put(self._incoming / path, final)
         for old in checkpoint_folders(self._point / CHECKPOINTS)[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
 
     def _take_files(self) -> None:
         names = sorted(path.name for path in self._incoming.iterdir() if path.is_file())
