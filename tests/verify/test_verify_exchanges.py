@@ -35,8 +35,9 @@ STREAMING = {
 }
 REGIONS = {"kind": "regions", "regions": 2, "every_versions": 2, "mix": 0.25, "latency": "1s"}
 HALOS = ASYNCHRONOUS | {"topology": REGIONS | {"outer": {"optimizer": "sgd", "learning_rate": 1.0}}}
-NOLOCO = {"topology": {"kind": "groups"}, "offer": {"weights": True}}
-RING = {"topology": {"kind": "graph", "edges": "ring"}, "offer": {"weights": True}}
+TOWARDS_OTHERS = {"offer": {"weights": True}, "outer": {"optimizer": "noloco", "learning_rate": 0.7, "momentum": 0.5}}
+NOLOCO = TOWARDS_OTHERS | {"topology": {"kind": "groups"}}
+RING = TOWARDS_OTHERS | {"topology": {"kind": "graph", "edges": "ring"}}
 QUORUM = {
     "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
     "schedule": {"fragments": 2, "overlap": 2, "composition": "by_size"},
@@ -312,7 +313,8 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
         "groups": {"size": draw(st.integers(1, 3))},
         "graph": {"edges": "ring" if workers > 1 else []},
     }
-    quorum = st.builds(lambda offers: {"kind": "quorum", "offers": offers, "window": "1s"}, st.integers(1, workers))
+    most = workers // regions["regions"] if kind == "regions" else workers
+    quorum = st.builds(lambda offers: {"kind": "quorum", "offers": offers, "window": "1s"}, st.integers(1, most))
     waiting = st.just({"kind": "barrier"})
     synchronization = (
         waiting
@@ -324,6 +326,9 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
     if wrong and not has_server:
         wrong = {name: value for name, value in wrong.items() if name not in ("server_outages", "message_loss")}
         wrong["trace"] = [row for row in wrong.get("trace", ()) if row[0] != "server"]
+    if not has_server:
+        cluster.pop("server_update_time", None)
+        cluster["network"].pop("server_link", None)
     changes = {
         "cluster": cluster | {"faults": wrong},
         "topology": {"kind": kind} | settings.get(kind, {}),
@@ -337,6 +342,13 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
         fragments = draw(st.integers(1, min(steps, 3))) if kind == "server" else 1
         schedule = {"fragments": fragments, "overlap": draw(st.integers(0, steps)), "composition": "by_size"}
         changes["schedule"] = draw(st.just(schedule) | st.just({"seconds": "2.5s"}))
+        changes["merge"] = {"kind": draw(st.sampled_from(["overwrite", "lerp", "keep_progress"]))}
+        if kind == "server" and changes["synchronization"] == {"kind": "barrier"}:
+            merged = draw(st.sampled_from(["as it is", "outer", "eager"]))
+            if merged != "as it is":
+                changes["merge"] = {"kind": merged} | ({"share": "1/workers"} if merged == "eager" else {})
+            if merged == "eager":
+                changes["schedule"] = {"overlap": steps}
     return changes
 
 
