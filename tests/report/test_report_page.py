@@ -108,7 +108,8 @@ def test_runs_without_a_common_range_have_no_mean_and_short_ones_cut_it():
 def test_many_curves_have_fewer_points_with_both_ends():
     assert curve_points(1) == curve_points(50) == 400
     assert 400 * curve_points(400) <= CURVE_POINTS
-    records = [build_record(local_steps=20_000), *(build_record(f"v{i}", local_steps=400) for i in range(399))]
+    short = build_record(local_steps=400)
+    records = [build_record(local_steps=20_000), *(_with(short, variant=f"v{i}") for i in range(399))]
     held = _curves(records, "local_steps")[0]
     assert len(held["y"]) == curve_points(400)
     assert held["x"][0] == 0

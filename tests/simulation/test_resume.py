@@ -56,7 +56,7 @@ def stopped_again_and_again(experiment: Experiment, folder: Path, events: int) -
 def test_a_run_that_is_stopped_and_goes_on_is_the_same(variant: str, tmp_path: Path):
     experiment = killed_runs.experiment_of(variant)
     whole = simulate(experiment, cache=CACHE)
-    assert_same(stopped_again_and_again(experiment, tmp_path, 23), whole)
+    assert_same(stopped_again_and_again(experiment, tmp_path, 53), whole)
 
 
 def test_a_transformer_that_is_stopped_and_goes_on_is_the_same(tmp_path: Path):
