@@ -168,7 +168,9 @@ def _step(
     if share is not None:
         fresh = pseudo_gradient(anchor, local)
         answer = jax.tree.map(lambda mean, new, old: mean + share * _finite(new - old), answer, fresh, sent.tree)
-    updates, state = outer.update(answer, state, anchor, staleness=0, worker=-1, pulled_params=anchor)
+    updates, state = outer.update(
+        answer, state, anchor, staleness=0, worker=-1, steps=0, tokens=0.0, pulled_params=anchor
+    )
     params = optax.apply_updates(anchor, updates)
     return params, params, state
 

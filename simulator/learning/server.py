@@ -16,11 +16,20 @@ from simulator.learning.phases import phase
 from simulator.learning.round import Arrays, Params
 
 
+class OfferInfo(NamedTuple):
+    """Facts of an offer besides its tree; see `Offers`."""
+
+    worker: Any
+    staleness: Any
+    steps: Any = 0
+    tokens: Any = 0.0
+
+
 class OuterPrograms:
     """The compiled steps of an outer optimizer.
 
     Attributes:
-      update: (parameters, state, pseudo-gradient, staleness, worker, pulled parameters) to (parameters, state).
+      update: (parameters, state, pseudo-gradient, `OfferInfo`, pulled parameters) to (parameters, state).
       all_finite: whether no number of a tree is infinite or NaN.
     """
 
@@ -28,11 +37,10 @@ class OuterPrograms:
         self._init = jax.jit(optimizer.init)
 
         def update(
-            params: Params, state: Any, pseudo_gradient: Params, staleness: Any, worker: Any, pulled_params: Params
+            params: Params, state: Any, pseudo_gradient: Params, info: OfferInfo, pulled_params: Params
         ) -> tuple[Params, Any]:
-            updates, state = optimizer.update(
-                pseudo_gradient, state, params, staleness=staleness, worker=worker, pulled_params=pulled_params
-            )
+            told = {**info._asdict(), "pulled_params": pulled_params}
+            updates, state = optimizer.update(pseudo_gradient, state, params, **told)
             return optax.apply_updates(params, updates), state
 
         self.update, self.all_finite = jax.jit(update), jax.jit(all_finite)
@@ -80,6 +88,7 @@ class Offers(NamedTuple):
       worker: numbers of their workers, int32 (offers,); of regions those.
       staleness: updates of the place since each worker last accepted from it, int32 (offers,).
       steps: local steps that each is of, int32 (offers,).
+      tokens: that these trained on (of a classifier, examples), float32 (offers,).
       finite: whether each is, bool (offers,).
     """
 
@@ -87,6 +96,7 @@ class Offers(NamedTuple):
     worker: jax.Array
     staleness: jax.Array
     steps: jax.Array
+    tokens: jax.Array
     finite: jax.Array
 
 
@@ -98,14 +108,6 @@ class Aggregation(Protocol):
 
     def update(self, offers: Offers, state: Any) -> tuple[Params, Any]:
         """Returns what becomes one outer step, like the parameters, and the state anew."""
-
-
-class OfferInfo(NamedTuple):
-    """Facts of an offer besides its tree; see `Offers`."""
-
-    worker: int
-    staleness: int
-    steps: int
 
 
 class Server:
@@ -142,7 +144,7 @@ class Server:
         self._aggregate = None if isinstance(aggregation, str) else jax.jit(aggregation.update)
 
     @phase("outer update")
-    def apply(self, pseudo_gradient: Params, *, staleness: int, worker: int, pulled_params: Params) -> jax.Array:
+    def apply(self, pseudo_gradient: Params, info: OfferInfo, pulled_params: Params) -> jax.Array:
         """Applies one arrival: a step of the outer optimizer, or of the transforms in front of it.
 
         Returns:
@@ -153,9 +155,9 @@ class Server:
             self.params = pseudo_gradient
             finite: jax.Array = self._programs.all_finite(pseudo_gradient)
             return finite
-        self.params, self.state = self._programs.update(
-            self.params, self.state, pseudo_gradient, np.int32(staleness), np.int32(worker), pulled_params
-        )
+        worker, staleness, steps = map(np.int32, info[:3])
+        counts = OfferInfo(worker, staleness, steps, np.float32(info.tokens))
+        self.params, self.state = self._programs.update(self.params, self.state, pseudo_gradient, counts, pulled_params)
         return self.state.finite if isinstance(self.state, GuardState) else jnp.ones((), bool)
 
     def meet(self, offers: Sequence[OfferMade], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
@@ -177,21 +179,23 @@ class Server:
         if self._aggregation == "fold":
             return self._fold(trees, infos, starts)
         if self._aggregate is not None:
-            worker, staleness, steps = (jnp.array(each, jnp.int32) for each in zip(*infos, strict=True))
+            *counts, tokens = zip(*infos, strict=True)
+            worker, staleness, steps = (jnp.array(each, jnp.int32) for each in counts)
             finite = jnp.stack([jnp.asarray(offer.finite) for offer in offers])
-            shown = Offers(trees, worker, staleness, steps, finite)
+            shown = Offers(trees, worker, staleness, steps, jnp.array(tokens, jnp.float32), finite)
             combined, self.aggregation = self._aggregate(shown, self.aggregation)
         else:
             weights = [float(info.steps) for info in infos] if self._aggregation == "weighted" else None
             combined = self._programs.mean(trees, used, weights)
         pulled = self.params if starts is None else self._programs.mean(starts, used)
-        return self.apply(combined, staleness=0, worker=-1, pulled_params=pulled)
+        whole = OfferInfo(-1, 0, sum(info.steps for info in infos), sum(info.tokens for info in infos))
+        return self.apply(combined, whole, pulled)
 
     def _fold(self, trees: Sequence[Params], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
         applied = []
         for place, (tree, info) in enumerate(zip(trees, infos, strict=True)):
             pulled = self.params if starts is None else starts[place]
-            applied.append(self.apply(tree, staleness=info.staleness, worker=info.worker, pulled_params=pulled))
+            applied.append(self.apply(tree, info, pulled))
         return jnp.stack(applied).any()
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from simulator.experiment.methods import Bandwidth, Count, Momentum, Rate, Seconds, Share, Slots
+from simulator.experiment.methods import Arrivals, Bandwidth, Count, Momentum, Rate, Seconds, Share, Slots
 
 
 def halos(
@@ -11,7 +11,7 @@ def halos(
     mix: Share = 0.25,
     learning_rate: Rate = 3.2,
     momentum: Momentum = 0.9,
-    buffer: Count = 16,
+    buffer: Arrivals = 16,
     upper_learning_rate: Rate = 0.3,
     upper_momentum: Momentum = 0.5,
     upper_buffer: Count = 2,
@@ -36,7 +36,7 @@ def halos(
       mix: :math:`\alpha`.
       learning_rate: of a region's outer optimizer.
       momentum: of a region's outer optimizer.
-      buffer: arrivals for each momentum update of a region.
+      buffer: arrivals for each momentum update of a region; `workers` is the number of all workers.
       upper_learning_rate: of the global outer optimizer.
       upper_momentum: of the global outer optimizer.
       upper_buffer: offers of regions for each momentum update of the global outer optimizer.

@@ -21,6 +21,7 @@ from simulator.learning import (
     learner_state,
     reachable,
 )
+from simulator.learning.model import tokens_per_step
 from simulator.learning.phases import phase
 from simulator.learning.pretraining import PretrainProgress
 from simulator.learning.round import Params
@@ -74,6 +75,7 @@ class TrainingLearner(Learner):
         self._evaluate, self._evaluate_shards = setup.evaluator, setup.shard_evaluator
         self._evaluates_workers, self._workers_count = exchanges.evaluates_workers, experiment.cluster.workers
         self._values, self._shapes = Values(), setup.params_like
+        self._tokens_per_step = tokens_per_step(experiment)
         self.training = WorkerTraining(
             self._values,
             self._trainer,
@@ -167,7 +169,7 @@ class TrainingLearner(Learner):
         for arrival in arrivals:
             self.training.workers[arrival.round.worker].release()
         infos = [
-            OfferInfo(arrival.round.worker, staleness, arrival.round.steps)
+            OfferInfo(arrival.round.worker, staleness, arrival.round.steps, arrival.round.steps * self._tokens_per_step)
             for arrival, staleness in zip(arrivals, event.staleness, strict=True)
         ]
         together = self._apply(event, place, offers, infos, [each.anchor for each in made])
@@ -217,9 +219,7 @@ class TrainingLearner(Learner):
         together: Any = True
         if not self._averages:
             for offer, info, anchor in zip(offers, infos, anchors, strict=True):
-                together = server.apply(
-                    offer.tree, staleness=info.staleness, worker=info.worker, pulled_params=anchor.get()
-                )
+                together = server.apply(offer.tree, info, anchor.get())
         elif event.outcome == "applied":
             starts = [anchor.get() for anchor in anchors] if self._sends_weights else None
             together = server.meet(offers, infos, starts)
@@ -243,7 +243,7 @@ class TrainingLearner(Learner):
             if self.training.is_settled:
                 server = self.servers[place]
                 params = server.params
-                server.apply(offer.get(), staleness=staleness, worker=arrival.region, pulled_params=params)
+                server.apply(offer.get(), OfferInfo(arrival.region, staleness), params)
                 self._hold(place, self._values.known("part.0", server.params))
             else:
                 self._hold(place, self._values.expected("part.0"))

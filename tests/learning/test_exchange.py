@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from simulator.experiment import registry
 from simulator.experiment.schema.exchanges import Compression, EagerMerge, Merge, View
 from simulator.experiment.schema.outer import DelayedNesterovOuter, HeavyBallOuter, NesterovOuter, SGDOuter
-from simulator.learning import Exchange, OfferMade, OptimizerError, OuterPrograms, Server, build_outer
+from simulator.learning import Exchange, OfferInfo, OfferMade, OptimizerError, OuterPrograms, Server, build_outer
 
 KEY = jax.random.key(0)
 SGD = SGDOuter(optimizer="sgd", learning_rate=1.0)
@@ -159,7 +159,7 @@ def test_an_outer_step_at_the_worker_is_that_of_a_server():
     one, server = exchange("outer", outer=NESTEROV), Server(tree(1, -2), OuterPrograms(build_outer(NESTEROV)))
     anchor, state = server.params, one.initial_merge(server.params)
     for gradient in (tree(4, 0), tree(-1, 2), tree(0.5, 0.5)):
-        server.apply(gradient, staleness=0, worker=-1, pulled_params=server.params)
+        server.apply(gradient, OfferInfo(-1, 0), server.params)
         _, anchor, state = one.merge(tree(9, 9), anchor, sent(tree(0, 0)), gradient, state)
         np.testing.assert_allclose(anchor["x"], server.params["x"], rtol=1e-6)
 
@@ -204,7 +204,7 @@ def test_a_place_hands_out_its_parameters():
 def stepped(outer: Any, *gradients: float) -> Server:
     server = Server(tree(5), OuterPrograms(build_outer(outer)))
     for gradient in gradients:
-        server.apply(tree(gradient), staleness=0, worker=0, pulled_params=server.params)
+        server.apply(tree(gradient), OfferInfo(0, 0), server.params)
     return server
 
 
@@ -232,7 +232,7 @@ def test_a_look_ahead_of_a_heavy_ball_is_where_it_goes_without_a_gradient():
     outer = HeavyBallOuter(optimizer="heavy_ball", learning_rate=0.5, momentum=0.5)
     server = stepped(outer, 4.0, 1.0)
     ahead = exchange(view="look_ahead", outer=outer, ahead=0.25).view(server.params, server.state)
-    server.apply(tree(0), staleness=0, worker=0, pulled_params=server.params)
+    server.apply(tree(0), OfferInfo(0, 0), server.params)
     assert values(ahead) == values(server.params)
 
 

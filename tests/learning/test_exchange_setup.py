@@ -11,6 +11,7 @@ import pytest
 from simulator import Cache, Setup
 from simulator.experiment.file import merge
 from simulator.host.errors import SettingError
+from simulator.learning import OfferInfo
 from tests.experiments import tiny
 
 BARRIER = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}}
@@ -92,7 +93,7 @@ def ended(setup: Setup, node: int, gradient: float = 1.0) -> float:
     start = setup.start()
     server = setup.exchanges.server(node, start)
     moved = jax.tree.map(lambda leaf: np.full(leaf.shape, gradient, leaf.dtype), start)
-    server.apply(moved, staleness=0, worker=0, pulled_params=start)
+    server.apply(moved, OfferInfo(0, 0), start)
     before, after = (jax.tree.leaves(each)[0].ravel()[0] for each in (start, server.params))
     return float(before - after)
 
@@ -126,7 +127,7 @@ def test_a_look_ahead_goes_where_the_momentum_does(shared: Cache, optimizer: str
     setup = setup_of(shared, {"view": {"kind": "look_ahead"}, "outer": outer} | weights)
     start, server = setup.start(), setup.exchanges.server(-1, setup.start())
     ones = jax.tree.map(jnp.ones_like, start)
-    server.apply(ones, staleness=0, worker=0, pulled_params=start)
+    server.apply(ones, OfferInfo(0, 0), start)
     ahead = setup.exchanges.exchange.view(server.params, server.state)
     found = jax.tree.leaves(jax.tree.map(lambda at, to: float((at - to).mean()), server.params, ahead))
     assert found == pytest.approx([0.25] * len(found), rel=1e-4)  # half of a step of 0.5

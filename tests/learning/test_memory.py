@@ -13,6 +13,7 @@ from simulator.learning import (
     BatchedTrainer,
     Cache,
     MemoryNeedError,
+    OfferInfo,
     OuterPrograms,
     Programs,
     SerialTrainer,
@@ -159,7 +160,7 @@ def test_a_version_is_held_once_however_many_pulled_it_and_freed_with_the_last(m
     assert all(training.start.get()["x"] is version["x"] for training in trainings)
     del version
     before = alive(shape)
-    server.apply(jax.tree.map(jnp.zeros_like, server.params), staleness=0, worker=0, pulled_params=server.params)
+    server.apply(jax.tree.map(jnp.zeros_like, server.params), OfferInfo(0, 0), server.params)
     assert alive(shape) == before + 1  # the new one: the trainings still hold the old one
     if make is BatchedTrainer:
         assert before == 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.experiment.schema.outer import NesterovOuter, SGDOuter
-from simulator.learning import Evaluator, OfferInfo, Offers, OuterPrograms, Server, build_outer
+from simulator.learning import Evaluator, OfferInfo, OfferMade, Offers, OuterPrograms, Server, build_outer
 from simulator.learning.server import batch_sizes
 from tests.learning.quadratic import ARRAYS, START, fetch, loss, offers
 
@@ -28,7 +28,7 @@ def gradient(*values: float) -> Any:
 
 
 def apply(to: Server, pseudo_gradient: Any, staleness: int = 0, pulled_params: Any = START) -> None:
-    to.apply(pseudo_gradient, staleness=staleness, worker=0, pulled_params=pulled_params)
+    to.apply(pseudo_gradient, OfferInfo(0, staleness), pulled_params)
 
 
 def infos(count: int, steps: tuple[int, ...] = (), staleness: tuple[int, ...] = ()) -> list[OfferInfo]:
@@ -162,6 +162,7 @@ class Largest:
         return jnp.zeros((), jnp.int32)
 
     def update(self, offers: Offers, state: Any) -> tuple[Any, Any]:
+        assert (offers.steps.dtype, offers.tokens.dtype, offers.tokens.shape) == ("int32", "float32", (3,))
         chosen = jnp.argmax(jnp.where(offers.finite, offers.steps, -1))
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *offers.trees)
         scale = 1 + offers.worker[chosen] + offers.staleness[chosen]
@@ -221,6 +222,19 @@ def test_versions_that_were_pulled_stay_as_they_were():
         np.testing.assert_array_equal(version["x"], copied)
     np.testing.assert_array_equal(versions[0]["x"], START["x"])
     assert not np.allclose(versions[0]["x"], versions[1]["x"])
+
+
+def test_an_outer_optimizer_is_told_the_steps_and_tokens_of_an_offer_and_of_a_whole_meeting():
+    def update(updates: Any, state: Any, params: Any = None, *, steps: Any, tokens: Any, **extra: Any) -> Any:
+        return updates, jnp.stack([steps.astype(jnp.float32), tokens])
+
+    told = optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(2), update)
+    one = Server(START, OuterPrograms(told))
+    one.apply(gradient(1, 1, 1), OfferInfo(2, 0, 5, 40.0), one.params)
+    assert one.state.tolist() == [5, 40]
+    offers = [OfferMade(gradient(1, 1, 1), jnp.bool_(True), (), ()) for _ in range(2)]
+    one.meet(offers, [OfferInfo(0, 0, 5, 40.0), OfferInfo(1, 0, 3, 24.0)], None)
+    assert one.state.tolist() == [8, 64]
 
 
 def test_servers_share_programs_and_not_momentum():

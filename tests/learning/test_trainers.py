@@ -10,6 +10,7 @@ import pytest
 
 from simulator.learning import (
     BatchedTrainer,
+    OfferInfo,
     OuterPrograms,
     Programs,
     SerialTrainer,
@@ -248,7 +249,7 @@ def test_what_a_pending_round_pulled_outlives_later_updates_of_the_server():
     pending = Workers(trainer).submit(ROUNDS[0][0], server.params)
     expected = one_after_another([(ROUNDS[0][0], START)], momentum_recipe())[0]
     for amount in (1.0, 2.0, 3.0):
-        server.apply(shifted(amount), staleness=0, worker=1, pulled_params=server.params)
+        server.apply(shifted(amount), OfferInfo(1, 0), server.params)
     assert not np.allclose(server.params["x"], START["x"], atol=0.5)
     np.testing.assert_allclose(learned(pending), expected, rtol=1e-5)
     np.testing.assert_array_equal(pending.start.get()["x"], START["x"])

@@ -95,6 +95,8 @@ def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
     [point] = load(file, "method.kind=diloco", "schedule={overlap: 5}", "outer.momentum=0.5", variant="sync DiLoCo")
     made = point.experiment
     assert (made.outer.optimizer, made.outer.momentum, made.schedule.overlap) == ("nesterov", 0.5, 5)
+    [point] = load(file, "method={kind: halos, regions: 2, buffer: workers}", variant="sync DiLoCo")
+    assert point.experiment.outer.buffer == 4
     [point] = load(file, "method={kind: asynchronous, grace: 2s}", variant="sync DiLoCo")
     assert point.experiment.synchronization.grace == 2.0
 

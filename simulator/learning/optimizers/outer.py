@@ -24,9 +24,10 @@ def register_outer(name: str, factory: Factory) -> Factory:
     Args:
       name: for `outer.optimizer`.
       factory: called with `learning_rate` and `outer.arguments`; returns an optax transform. Its `update` is given
-        those of the keyword arguments `staleness`, `worker` (-1 of a barrier's mean) and `pulled_params` that it takes.
-        Inside `optax.chain` optax's own rule holds: a part that takes some of them has to be a
-        `GradientTransformationExtraArgs`, and to take all others as `**extra`.
+        those of these keyword arguments that it takes: `staleness`, `worker` (-1 of a meeting's mean), the local
+        `steps` and the `tokens` that the pseudo-gradient is of (of all offers of a meeting; 0 of a region's, and where
+        a worker steps), and `pulled_params`. Inside `optax.chain` optax's own rule holds: a part that takes some of
+        them has to be a `GradientTransformationExtraArgs`, and to take all others as `**extra`.
 
     Returns:
       `factory`, so that this can be used through `functools.partial` as a decorator.

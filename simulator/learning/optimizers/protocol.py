@@ -10,7 +10,7 @@ import optax
 from simulator.experiment import cause_of
 from simulator.host.errors import SettingError
 
-TOLD = ("staleness", "worker", "pulled_params")
+TOLD = ("staleness", "worker", "steps", "tokens", "pulled_params")
 """Keyword arguments that the `update` of an outer optimizer may take."""
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -97,7 +97,10 @@ def check_step(
     """
     if params is None:
         params = {"matrix": jnp.zeros((3, 2)), "vector": jnp.zeros(3)}
-    extra = {"staleness": jnp.int32(0), "worker": jnp.int32(0), "pulled_params": params} if outer else {}
+    extra: dict[str, Any] = {}
+    if outer:
+        extra = dict.fromkeys(("staleness", "worker", "steps"), jnp.int32(0))
+        extra |= {"tokens": jnp.float32(0), "pulled_params": params}
     key, part = f"{section}.optimizer", "init"
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         try:

@@ -32,7 +32,7 @@ def gradient(values: list[float]) -> Any:
 
 
 def apply(to: Server, values: list[float], pulled: Any = START) -> bool:
-    return bool(to.apply(gradient(values), staleness=0, worker=0, pulled_params=pulled))
+    return bool(to.apply(gradient(values), OfferInfo(0, 0), pulled))
 
 
 def meet(at: Server, *gradients: list[float]) -> bool:

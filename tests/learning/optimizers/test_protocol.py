@@ -18,7 +18,8 @@ from simulator.simulation.checks import check
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
 
-EXTRA = {"staleness": np.int32(3), "worker": np.int32(2), "pulled_params": {"x": jnp.zeros(2)}}
+COUNTS = {"staleness": np.int32(3), "worker": np.int32(2), "steps": np.int32(5), "tokens": np.float32(40)}
+EXTRA = {**COUNTS, "pulled_params": {"x": jnp.zeros(2)}}
 PARAMS = {"x": jnp.ones(2)}
 
 
@@ -65,12 +66,12 @@ def params_by_keyword(updates, state, *, params, worker):
 
 
 def anything(*given, **extra):
-    assert sorted(extra) == ["pulled_params", "staleness", "worker"]
+    assert extra.keys() == EXTRA.keys()
     return scaled(given[2], extra["staleness"]), given[1]
 
 
 def any_keyword(updates, state, **extra):
-    assert sorted(extra) == ["params", "pulled_params", "staleness", "worker"]
+    assert extra.keys() == {"params", *EXTRA}
     return scaled(extra["params"], extra["staleness"]), state
 
 
@@ -138,7 +139,7 @@ WRONG = {
     "needs_loss": (
         needs_loss,
         "its update cannot be called as update(updates, state, params): missing a required argument: 'loss'; by name "
-        "it may take staleness, worker, pulled_params",
+        "it may take staleness, worker, steps, tokens, pulled_params",
     ),
     "None": (returns(None), "its update returned None: return the updates and the new state"),
     "no state": (returns(lambda g, s: g), "its update returned {'matrix'...: return the updates and the new state"),
