@@ -49,6 +49,40 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+# A file is for one process: those that take longest come first, so that the last ones end together.
+LONGEST = [
+    "test_resume",
+    "test_cli",
+    "test_simulate",
+    "test_notebooks",
+    "test_jax_setup",
+    "test_exchanges",
+    "test_methods",
+    "test_paper",
+    "test_sweep_processes",
+    "test_devices",
+    "test_exchange_trainers",
+    "test_report_page",
+    "test_sweep",
+    "test_faults",
+    "test_readme",
+    "test_report_page_browser",
+    "test_transformer",
+    "test_memory",
+    "test_text_simulation",
+    "test_sweep_ray",
+    "test_compression",
+    "test_cli_resume",
+    "test_output",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first; pytest-xdist takes files in this order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Prepared data are kept in a folder of this session, also by processes that tests start."""

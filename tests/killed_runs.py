@@ -72,11 +72,22 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none of these killed
+    "EDiT": {"method": {"kind": "a_edit", "seconds": "5s"}},
+    "HeLoCo": {"method": "heloco"},
+    "DuDe": {"method": "dude_asgd"},
+    "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
+    "SparseLoCo": {"method": "sparse_loco"},
+    "restarts": {"outer": NESTEROV | {"restart_every": 3}},
+}
+
 
 def experiment_of(variant: str) -> Experiment:
     """Returns the variant, which writes its state down after every eighth update."""
     often = {"every_updates": 8, "every_host_minutes": None}
-    tree = merge(merge(TINY, CLASSIFIER), {"checkpoint": often, "variants": {variant: VARIANTS[variant]}})
+    tree = merge(
+        merge(TINY, CLASSIFIER), {"checkpoint": often, "variants": {variant: {**VARIANTS, **STOPPED}[variant]}}
+    )
     [point] = load(tree)
     return point.experiment
 

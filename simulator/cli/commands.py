@@ -161,6 +161,14 @@ def explain(
     """Explain a key of experiment files: meaning, unit, default, choices, an example, and what is below it."""
 
 
+def methods(
+    name: Annotated[str | None, _argument(help="such as diloco; all methods when absent")] = None,
+    page: Annotated[Path | None, _option(help="write a page of all methods, with formulas, to this file")] = None,
+    plugin: Plugin = None,
+) -> None:
+    """List the methods that a file can name, or show the rule, the sources and the settings of one."""
+
+
 def verify(runs: Runs) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
 

@@ -138,6 +138,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, str, Callable[..., None]], ...] = (
     (app, "validate", "validate", commands.validate),
     (app, "schema", "schema", commands.schema),
     (app, "explain", "explain", commands.explain),
+    (app, "methods", "methods", commands.methods),
     (app, "verify", "records", commands.verify),
     (app, "profiles", "catalogue", commands.profiles),
     (app, "models", "catalogue", commands.presets),

@@ -31,6 +31,7 @@ Bandwidth = units.Bandwidth
 _GIVEN = ("local_steps",)
 """Parameters that a method may have besides settings; H is passed on to it."""
 FILLED = (
+    "inner",
     "synchronization",
     "local_steps",
     "outer",
@@ -107,7 +108,7 @@ def settings_model(method: Method) -> type[pydantic.BaseModel]:
 
 
 def settings_said(method: Method) -> dict[str, str]:
-    """Returns what a method's docstring says of its settings, by name."""
+    """Returns what a method's docstring says of its settings, by name, with formulas in markup."""
     text = inspect.getdoc(getattr(method, "func", method)) or ""
     _, _, listed = text.partition("\nArgs:\n")
     said: dict[str, str] = {}
@@ -118,7 +119,7 @@ def settings_said(method: Method) -> dict[str, str]:
             said[name] = meaning
         elif name:
             said[name] += " " + line.strip()
-    return {name: without_markup(meaning).removesuffix(".") for name, meaning in said.items()}
+    return {name: meaning.removesuffix(".") for name, meaning in said.items()}
 
 
 def without_markup(text: str) -> str:

@@ -38,7 +38,9 @@ class Slot(NamedTuple):
 
 SLOTS: Mapping[SlotName, Slot] = {
     "outer": Slot(
-        "optimizer", ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov", "noloco"), ("learning_rate",)
+        "optimizer",
+        ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov", "noloco", "mla", "heloco", "dude"),
+        ("learning_rate",),
     ),
     "synchronization": Slot("kind", ("asynchronous", "barrier", "quorum"), takes=("view",)),
     "local_steps": Slot("kind", ("dynamic", "fixed"), ("local_steps",), ("worker", "step_s")),
@@ -46,7 +48,9 @@ SLOTS: Mapping[SlotName, Slot] = {
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
     ),
     "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
-    "aggregation": Slot("kind", ("mean", "weighted", "fold"), takes=("offers", "state")),
+    "aggregation": Slot(
+        "kind", ("mean", "weighted", "fold", "senders", "vote", "direction", "edit"), takes=("offers", "state")
+    ),
     "view": Slot("kind", ("parameters", "look_ahead"), takes=("params", "state")),
     "merge": Slot(
         "kind",

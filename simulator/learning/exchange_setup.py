@@ -4,16 +4,23 @@ import functools
 from typing import Any, Protocol
 
 from simulator.experiment import Experiment, registry
-from simulator.experiment.schema.exchanges import NamedAggregation, RegionsTopology
+from simulator.experiment.schema.exchanges import (
+    FoldAggregation,
+    MeanAggregation,
+    NamedAggregation,
+    RegionsTopology,
+    WeightedAggregation,
+)
 from simulator.experiment.schema.outer import NoLoCoOuter, Outer
 from simulator.host.errors import SettingError
 from simulator.host.nodes import SERVER, region_node
+from simulator.learning.aggregation import aggregation_of
 from simulator.learning.cache import Cache
 from simulator.learning.exchange import Exchange
 from simulator.learning.fragments import Fragments, fragments_of
 from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.round import Params
-from simulator.learning.server import Aggregation, OuterPrograms, Server
+from simulator.learning.server import OuterPrograms, Server
 
 
 class ModelSetup(Protocol):
@@ -133,11 +140,14 @@ class ExchangeSetup:
         experiment, topology = self._experiment, self._experiment.topology
         if node == SERVER and isinstance(topology, RegionsTopology):
             return Server(part, self._programs(topology.outer), reject=topology.outer.non_finite == "reject")
-        section = experiment.aggregation
-        aggregation: Any = section.kind
-        if isinstance(section, NamedAggregation):
-            made: Aggregation = registry.build(section)
-            aggregation = made
+        aggregation: Any
+        match experiment.aggregation:
+            case MeanAggregation(kind=kind) | WeightedAggregation(kind=kind) | FoldAggregation(kind=kind):
+                aggregation = kind
+            case NamedAggregation() as named:
+                aggregation = registry.build(named)
+            case section:
+                aggregation = aggregation_of(section, experiment.cluster.workers)
         return Server(
             part,
             self._programs(experiment.outer),

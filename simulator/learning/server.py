@@ -141,7 +141,7 @@ class Server:
         self.state = programs.init(params) if steps else ()
         self._programs, self._reject, self._steps, self._aggregation = programs, reject, steps, aggregation
         self.aggregation = () if isinstance(aggregation, str) else aggregation.init(params)
-        self._aggregate = None if isinstance(aggregation, str) else jax.jit(aggregation.update)
+        self._aggregate = None if isinstance(aggregation, str) else jax.jit(_of_finite(aggregation, reject=reject))
 
     @phase("outer update")
     def apply(self, pseudo_gradient: Params, info: OfferInfo, pulled_params: Params) -> jax.Array:
@@ -197,6 +197,23 @@ class Server:
             pulled = self.params if starts is None else starts[place]
             applied.append(self.apply(tree, info, pulled))
         return jnp.stack(applied).any()
+
+
+def _of_finite(aggregation: Aggregation, *, reject: bool) -> Callable[[Offers, Any], tuple[Params, Any]]:
+    """Returns what aggregates the finite offers of a meeting to NaN, and keeps its state, where it is to be skipped.
+
+    Args:
+      aggregation: of finite offers, or of all.
+      reject: whether one finite offer is enough.
+    """
+
+    def update(offers: Offers, state: Any) -> tuple[Params, Any]:
+        combined, after = aggregation.update(offers, state)
+        counts = offers.finite.any() if reject else offers.finite.all()
+        combined = jax.tree.map(lambda leaf: jnp.where(counts, leaf, jnp.nan), combined)
+        return combined, jax.tree.map(lambda new, old: jnp.where(counts, new, old), after, state)
+
+    return update
 
 
 class Evaluator:

@@ -5,23 +5,61 @@ beside `kind`, with types, bounds and defaults, and its docstring is its specifi
 """
 
 from simulator.methods.asynchronous import asynchronous
+from simulator.methods.cgad import cgad
+from simulator.methods.decoupled_diloco import decoupled_diloco
 from simulator.methods.delayed_nesterov import delayed_nesterov
 from simulator.methods.diloco import diloco
+from simulator.methods.distributed_lion import distributed_lion
+from simulator.methods.dude_asgd import dude_asgd
 from simulator.methods.eager_updates import eager_updates
+from simulator.methods.edit import a_edit, edit
+from simulator.methods.fed_avg import fed_avg
+from simulator.methods.fed_buff import fed_buff
 from simulator.methods.gossip import gossip
 from simulator.methods.halos import halos
+from simulator.methods.heloco import heloco
+from simulator.methods.lookahead import lookahead
+from simulator.methods.loscar_sgd import loscar_sgd
+from simulator.methods.mla import mla
+from simulator.methods.mu_loco import mu_loco
 from simulator.methods.noloco import noloco
+from simulator.methods.random_subset import random_subset
+from simulator.methods.rennala_sgd import rennala_sgd
+from simulator.methods.ringmaster_asgd import ringmaster_asgd
+from simulator.methods.snoo import snoo
+from simulator.methods.sparse_loco import sparse_loco
 from simulator.methods.streaming_diloco import streaming_diloco
 
 BUILT_IN = {
-    "asynchronous": asynchronous,
-    "delayed_nesterov": delayed_nesterov,
-    "diloco": diloco,
-    "eager_updates": eager_updates,
-    "gossip": gossip,
-    "halos": halos,
-    "noloco": noloco,
-    "streaming_diloco": streaming_diloco,
+    method.__name__: method
+    for method in (
+        a_edit,
+        asynchronous,
+        cgad,
+        decoupled_diloco,
+        delayed_nesterov,
+        diloco,
+        distributed_lion,
+        dude_asgd,
+        eager_updates,
+        edit,
+        fed_avg,
+        fed_buff,
+        gossip,
+        halos,
+        heloco,
+        lookahead,
+        loscar_sgd,
+        mla,
+        mu_loco,
+        noloco,
+        random_subset,
+        rennala_sgd,
+        ringmaster_asgd,
+        snoo,
+        sparse_loco,
+        streaming_diloco,
+    )
 }
 """Methods by the name that a file gives."""
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +16,8 @@ import yaml
 from simulator import Cache, read_runs
 from simulator.cli import main
 from simulator.experiment import Experiment
+from simulator.experiment import methods as methods_module
+from simulator.experiment.methods import methods
 from simulator.sweep.plan import PlannedRun, write_sweep
 from tests.data.corpora import topics
 from tests.experiments import TINY, outside
@@ -426,6 +429,37 @@ def test_a_run_in_which_nothing_arrives_ends_in_a_table(tardigrad, tmp_path):
     code, out, err = tardigrad("timeline", "experiment.yaml", "--out", "results", experiment=short)
     assert (code, err) == (0, "")
     assert "2 timelines and 0 figures" in out
+
+
+def test_methods_lists_all_and_explains_one(tardigrad, tmp_path):
+    code, out, _ = tardigrad("methods")
+    assert code == 0
+    assert set(methods()) <= set(out.split())
+    code, out, _ = tardigrad("methods", "heloco")
+    assert code == 0
+    for part in ("arXiv 2606.00271", r"\bar\theta = \theta - \epsilon \mu m", "synchronization, view, outer", "0.7"):
+        assert part in out
+    code, _, err = tardigrad("methods", "helocco")
+    assert (code, "no such method; did you mean 'heloco'?" in err) == (2, True)
+
+
+def test_a_method_of_ones_own_is_listed_too(tardigrad, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods_module, "_REGISTERED", {})
+    (tmp_path / "own.py").write_text(
+        "from simulator import register_method\n"
+        "def later(overlap: int):\n"
+        '    """Everything later."""\n'
+        "    return {'schedule': {'overlap': overlap}}\n"
+        "register_method('later', later)\n"
+    )
+    code, out, _ = tardigrad("methods", "later", "--plugin", "own.py")
+    assert (code, "Everything later." in out, "overlap" in out) == (0, True, True)
+
+
+def test_the_committed_page_of_methods_is_current(tardigrad, tmp_path):
+    assert tardigrad("methods", "--page", "page.md")[0] == 0
+    made = (Path(__file__).parents[2] / "experiments/methods/methods.md").read_text(encoding="utf-8")
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == made, "make it anew with tardigrad methods --page FILE"
 
 
 def test_many_runs_have_a_row_each(tardigrad, tmp_path):

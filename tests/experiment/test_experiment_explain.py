@@ -28,6 +28,7 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "must be a barrier without a timeout where there is no server",
     "must be a barrier without a timeout where merge is ",
     "must be true where outer is noloco",
+    "has no effect on sgd, which keeps nothing",
     "has no effect on nesterov: leave it out, or choose outer.optimizer: noloco",
     "must be inner.local_steps, 50, where merge is eager",
 )
@@ -87,6 +88,7 @@ def test_a_key_of_some_kinds_says_which():
         "outer.optimizer is heavy_ball or nesterov",
         "outer.optimizer is delayed_nesterov",
         "outer.optimizer is noloco",
+        "outer.optimizer is mla or heloco",
     ]
     assert [under for under, _ in meanings("outer.learning_rate")] == [""]
     assert [under for under, _ in meanings("cluster.devices.profile")] == [
@@ -127,13 +129,20 @@ def test_infinity_is_said_where_it_is_accepted_and_nowhere_else():
 
 def test_a_section_has_kinds_and_keys():
     explanation = KEYS.explain("outer.staleness")
-    assert [kind for kind, _ in explanation.kinds] == ["constant", "polynomial", "threshold"]
+    assert [kind for kind, _ in explanation.kinds] == ["constant", "polynomial", "threshold", "gate"]
     assert [(row.key, row.under) for row in explanation.keys] == [
         ("outer.staleness.kind", ""),
         ("outer.staleness.power", "outer.staleness.kind is polynomial"),
         ("outer.staleness.drop_above", "outer.staleness.kind is polynomial or threshold"),
+        ("outer.staleness.decay", "outer.staleness.kind is gate"),
+        ("outer.staleness.cutoff", "outer.staleness.kind is gate"),
     ]
-    assert [kind for kind, _ in KEYS.explain("outer.staleness.kind").kinds] == ["constant", "polynomial", "threshold"]
+    assert [kind for kind, _ in KEYS.explain("outer.staleness.kind").kinds] == [
+        "constant",
+        "polynomial",
+        "threshold",
+        "gate",
+    ]
     assert KEYS.explain("inner.optimizer").kinds == ()
 
 

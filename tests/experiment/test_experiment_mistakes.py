@@ -235,8 +235,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a key of another member": (
         {"outer__momentum": 0.9},
         "outer.momentum",
-        "unknown key; valid: arrivals_per_update, delay_compensation, learning_rate, non_finite, optimizer, staleness, "
-        "weight",
+        "unknown key; valid: arrivals_per_update, delay_compensation, learning_rate, non_finite, optimizer, "
+        "restart_every, staleness, weight",
     ),
     "arguments that are not plain": (
         {"inner__arguments": {"a": [{1, 2}]}},
@@ -317,7 +317,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no optimizer": (
         {"outer": {"optimizer": None}},
         "outer.optimizer",
-        "is missing; choose from adam, delayed_nesterov, heavy_ball, nesterov, noloco, sgd",
+        "is missing; choose from adam, delayed_nesterov, dude, heavy_ball, heloco, mla, nesterov, noloco, sgd",
     ),
     "negative staleness limit": (
         {"outer__staleness": {"kind": "threshold", "drop_above": -1}},

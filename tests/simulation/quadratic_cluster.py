@@ -14,7 +14,7 @@ import numpy as np
 from simulator.cluster import MessageShares
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
-from simulator.learning import BatchedTrainer, Programs, Recipe, RoundData, SerialTrainer, Setup, build_inner
+from simulator.learning import BatchedTrainer, Cache, Programs, Recipe, RoundData, SerialTrainer, Setup, build_inner
 from simulator.simulation.checks import cluster_of
 from simulator.simulation.training_learner import TrainingLearner
 from simulator.timeline import (
@@ -85,6 +85,9 @@ def experiment(seconds_per_step: Sequence[float], *changes: dict[str, Any], roun
     return tiny(**tree_)
 
 
+CACHE = Cache()
+
+
 class QuadraticSetup(Setup):
     """Setup whose model and data are the quadratic function."""
 
@@ -94,8 +97,15 @@ class QuadraticSetup(Setup):
     def start(self, progress: Any = None, params: Any = None) -> Any:
         return tree(START)
 
+    def __init__(self, experiment: Experiment):
+        super().__init__(experiment, CACHE)  # all have one model, whose programs are compiled once
+
     @functools.cached_property
     def quadratic(self) -> tuple[Programs, RoundData]:
+        inner = self.experiment.inner
+        return self.cache.once("quadratic", self._quadratic, inner)
+
+    def _quadratic(self) -> tuple[Programs, RoundData]:
         arrays = {"targets": jnp.asarray(TARGETS), "curvature": jnp.asarray(CURVATURE)}
 
         def loss(params: Any, batch: Any, key: Any) -> jax.Array:

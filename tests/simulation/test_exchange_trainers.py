@@ -67,6 +67,22 @@ KINDS: dict[str, dict[str, Any]] = {
         "inner": {"local_steps": 12},
         "schedule": {"fragments": 6, "overlap": 3} | PARTS,
     },
+    "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
+    "direction and norm apart, in fragments": {
+        "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
+        "schedule": {"fragments": 2, "overlap": 2} | PARTS,
+        "aggregation": {"kind": "direction"},
+    },
+    "mean over senders": {"compression": {"kind": "top_k", "density": 0.2}, "aggregation": {"kind": "senders"}},
+    "a table": {
+        "synchronization": ASYNCHRONOUS,
+        "outer": {"optimizer": "dude", "learning_rate": 0.2, "workers": "workers"},
+    },
+    "turned towards the momentum": {
+        "synchronization": ASYNCHRONOUS,
+        "view": {"kind": "look_ahead"},
+        "outer": {"optimizer": "heloco", "learning_rate": 0.2},
+    },
     "look-ahead": {"synchronization": ASYNCHRONOUS, "view": {"kind": "look_ahead"}},
 }
 

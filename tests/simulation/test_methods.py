@@ -4,37 +4,76 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from simulator.experiment import ExperimentError, load, methods
 from simulator.experiment.methods import register_method
+from simulator.learning.optimizers.mla import heloco
 from simulator.timeline import Dispatched
-from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, flat, sgd, trained
+from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, flat, gradient, sgd, trained
+from tests.simulation.quadratic_cluster import tree as tree_of
 
 # Of each method, the settings with which a worker alone trains plainly: the outer step takes all of its progress.
+# Distributed Lion sends signs, and has laws of its own below.
 PLAIN: dict[str, dict[str, Any]] = {
+    "a_edit": {"seconds": 1.3 * H, "clip_norm": 1e9},
     "asynchronous": {},
+    "cgad": {},
+    "decoupled_diloco": {"overlap": 0},
     "delayed_nesterov": {},
     "diloco": {},
+    "dude_asgd": {"learning_rate": 1.0},
     "eager_updates": {},
+    "edit": {"clip_norm": 1e9},
+    "fed_avg": {},
+    "fed_buff": {"arrivals": 1, "learning_rate": 1.0},
     "gossip": {"edges": "complete"},
     "halos": {"regions": 1, "every_versions": 1, "mix": 1.0},
+    "heloco": {"learning_rate": 1.0, "momentum": 0.0},
+    "lookahead": {"share": 1.0},
+    "loscar_sgd": {"overlap": 2},
+    "mla": {"learning_rate": 1.0, "momentum": 0.0},
+    "mu_loco": {},
     "noloco": {"size": 1, "learning_rate": 1.0, "momentum": 0.0},
+    "random_subset": {"share": 1.0, "overlap": 0},
+    "rennala_sgd": {"learning_rate": 1.0},
+    "ringmaster_asgd": {"learning_rate": 1.0},
+    "snoo": {"learning_rate": 1.0, "momentum": 0.0},
+    "sparse_loco": {"density": 1.0, "width": None},
     "streaming_diloco": {"overlap": 0, "mix": 0.0, "compression": "none", "composition": "by_size"},
 }
-# Of each, the settings with which equal devices do what DiLoCo does. Eager Updates always come late, but to one worker.
+# Of each, the settings with which equal devices do what DiLoCo does. Eager Updates always come late, but to one worker;
+# DuDe steps in between, by what is in its table.
 AS_DILOCO: dict[str, dict[str, Any]] = {
+    "a_edit": {"seconds": 1.0 * H, "temperature": 1e9, "clip_norm": 1e9},
     "asynchronous": {"grace": 100.0},
-    "diloco": {},
+    "cgad": {},
+    "decoupled_diloco": {"fragments": 1, "overlap": 0, "quorum": 3},
     "delayed_nesterov": {"local_updates": "fixed", "grace": 100.0},
+    "diloco": {},
+    "edit": {"temperature": 1e9, "clip_norm": 1e9},
+    "fed_avg": {},
+    "fed_buff": {"arrivals": 3, "learning_rate": 1.0},
     "gossip": {"edges": "complete"},
     "halos": {"regions": 1, "every_versions": 3, "mix": 1.0},
+    "heloco": {"learning_rate": 1.0, "momentum": 0.0, "grace": 100.0},
+    "lookahead": {"share": 1.0},
+    "loscar_sgd": {"overlap": 0},
+    "mla": {"learning_rate": 1.0, "momentum": 0.0, "grace": 100.0},
+    "mu_loco": {},
     "noloco": {"size": 3, "learning_rate": 1.0, "momentum": 0.0},
+    "random_subset": {"share": 1.0, "overlap": 0},
+    "rennala_sgd": {"learning_rate": 1.0},
+    "ringmaster_asgd": {"learning_rate": 1 / 3},
+    "snoo": {"learning_rate": 1.0, "momentum": 0.0},
+    "sparse_loco": {"density": 1.0, "width": None},
     "streaming_diloco": {"fragments": 1, "overlap": 0, "mix": 0.0, "compression": "none"},
 }
-
-
+OWN_OUTER = ("dude_asgd", "fed_avg", "fed_buff", "gossip", "heloco", "lookahead", "mla", "noloco", "rennala_sgd")
+OWN_OUTER += ("ringmaster_asgd", "snoo", "sparse_loco")
 NOLOCO = {"optimizer": "noloco", "learning_rate": 0.7}
 REGIONS = {"kind": "regions", "regions": 2, "outer": SGD}
 
@@ -44,13 +83,15 @@ def cluster(**changes: Any) -> dict[str, Any]:
 
 
 def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: int = 4, **changes: Any) -> Followed:
-    """A method's slots, with outer SGD at rate 1 where it has a server."""
+    """A method's slots, with outer SGD at rate 1 where it has a server and its settings do not make it that."""
     base = experiment(step_s, rounds=rounds).model_dump(mode="json", exclude_unset=True)
     slots = ("synchronization", "outer", "schedule", "topology", "offer", "compression", "merge", "local_steps")
     base = {key: value for key, value in base.items() if key not in slots}
     tree: dict[str, Any] = base | {"method": {"kind": name, **settings}} | changes
-    if name not in ("gossip", "noloco"):
+    if name not in OWN_OUTER:
         tree.setdefault("outer", SGD)
+    if name == "heloco":
+        tree["outer"] = {"aligned": -1.0} | tree.get("outer", {})
     if name == "halos":
         tree["topology"] = {"outer": SGD}
         tree["local_steps"] = {"kind": "fixed"}
@@ -59,7 +100,8 @@ def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: i
 
 
 def test_every_method_is_here():
-    assert set(PLAIN) == {*AS_DILOCO, "eager_updates"} == set(methods.methods())
+    assert set(methods.methods()) == {*PLAIN, "distributed_lion"}
+    assert set(PLAIN) == {*AS_DILOCO, "eager_updates", "dude_asgd"}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -72,8 +114,12 @@ def test_one_worker_is_plain_training(name: str):
 
 @pytest.mark.parametrize("name", AS_DILOCO)
 def test_equal_devices_are_diloco(name: str):
-    thirds = {"outer": SGD | {"weight": 1 / 3}} if name in ("asynchronous", "halos") else {}
-    made = followed(name, AS_DILOCO[name], [1.0, 1.0, 1.0], **thirds)
+    changes: dict[str, Any] = {"outer": SGD | {"weight": 1 / 3}} if name in ("asynchronous", "cgad", "halos") else {}
+    if name in ("mla", "heloco"):
+        changes = {"outer": {"weight": 1 / 3}}
+    if name == "decoupled_diloco":
+        changes = {"aggregation": {"kind": "mean"}}
+    made = followed(name, AS_DILOCO[name], [1.0, 1.0, 1.0], **changes)
     if name == "delayed_nesterov":  # every offer a step of a third, all within one window
         x = START.astype(float)
         for each in range(4):
@@ -84,6 +130,65 @@ def test_equal_devices_are_diloco(name: str):
         return
     found = flat(made.learner.servers[-2, 0].params) if name == "halos" else made.params
     np.testing.assert_allclose(found, diloco(3, 4, sgd(1.0)), rtol=1e-4, atol=1e-5)
+
+
+def lion(rate: float, steps: int, shard: int = 0) -> np.ndarray:
+    """Parameters after steps of optax's Lion on a shard."""
+    optimizer, x = optax.lion(rate, weight_decay=0.0), jnp.asarray(START)
+    state = optimizer.init(x)
+    for step in range(steps):
+        updates, state = optimizer.update(jnp.asarray(gradient(shard, step, np.asarray(x))), state, x)
+        x = optax.apply_updates(x, updates)
+    return np.asarray(x)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_distributed_lion_of_one_worker_is_lion_and_of_several_steps_by_a_vote(workers: int):
+    base = experiment([1.0] * workers, rounds=3)
+    tree = base.model_dump(mode="json", exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key not in ("synchronization", "outer", "inner")}
+    tree["inner"] = {"optimizer": "sgd", "learning_rate": 1.0, "batch_size": 1}  # a method lies over what is below it
+    changes = {"variants": {"lion": {"method": {"kind": "distributed_lion", "learning_rate": 0.01}}}}
+    [point] = load(tree | changes)
+    made = Followed(point.experiment)
+    assert {round.steps for round in dispatched(made, 0)} == {1}
+    if workers == 1:
+        np.testing.assert_allclose(made.params, lion(0.01, len(made.updates())), rtol=1e-5, atol=1e-6)
+    votes = np.abs(made.params - START) / 0.01
+    np.testing.assert_allclose(votes, np.round(votes), atol=1e-3)  # steps of one length, or none
+    assert made.setup.exchanges.shares[0] == [1 / 32]
+
+
+def dispatched(made: Followed, worker: int) -> list[Any]:
+    return [each.round for each in made.events if isinstance(each, Dispatched) and each.round.worker == worker]
+
+
+def test_what_the_published_sizes_of_messages_say():
+    [point] = load("experiments/quickstart.yaml", "method=sparse_loco", variant="sync DiLoCo")
+    assert 32 / point.experiment.compression.bits(32.0) == pytest.approx(146.29, abs=0.01)
+    [point] = load("experiments/quickstart.yaml", "method=mu_loco", variant="sync DiLoCo")
+    assert point.experiment.inner.optimizer == "muon"
+
+
+def test_heloco_is_its_loop_of_arrivals():
+    """Look-ahead of what is sent, correction of arrays, momentum look-ahead."""
+    step_s = [1.0, 1.7, 3.1]
+    tree = experiment(step_s, rounds=5).model_dump(mode="json", exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key not in ("synchronization", "outer")}
+    [point] = load(tree | {"method": {"kind": "heloco", "learning_rate": 0.4, "momentum": 0.8}})
+    made = Followed(point.experiment)
+    rule = heloco(0.4, 0.8)
+    params, state = tree_of(START), rule.init(tree_of(START))
+    begun = dict.fromkeys(range(3), START)
+    done = dict.fromkeys(range(3), 0)
+    for update in made.updates():
+        worker = update.arrivals[0].round.worker
+        offer = begun[worker] - trained(worker, done[worker], H, begun[worker])
+        done[worker] += H
+        updates, state = rule.update(tree_of(offer), state, params)
+        params = optax.apply_updates(params, updates)
+        begun[worker] = flat(params) - 0.4 * 0.8 * flat(state.momentum)
+    np.testing.assert_allclose(made.params, flat(params), rtol=1e-4, atol=1e-5)
 
 
 def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
@@ -180,6 +285,8 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"schedule": {"fragments": 2, "offsets": [0, 1, 2]}}, "has 3 values for 2 fragments"),
         ({"schedule": {"fragments": 2, "offsets": [1, 2]}}, "must grow from 0"),
         ({"schedule": {"overlap": 2}, "local_steps": {"kind": "dynamic"}}, "local_steps.kind = 'dynamic'"),
+        ({"outer": {"optimizer": "dude", "learning_rate": 1.0, "workers": 2}}, "needs each worker's offer by itself"),
+        ({"outer": SGD | {"restart_every": 3}}, "outer.restart_every"),
         ({"merge": {"kind": "outer"}, "synchronization": {"kind": "barrier", "timeout": "9s"}}, "would drift apart"),
         ({"merge": {"kind": "outer"}, "synchronization": {"kind": "asynchronous"}}, "would drift apart"),
         ({"outer": NOLOCO}, "offer.weights: must be true where outer is noloco"),

@@ -52,7 +52,7 @@ def stopped_again_and_again(experiment: Experiment, folder: Path, events: int) -
     raise AssertionError("it does not get on")
 
 
-@pytest.mark.parametrize("variant", killed_runs.VARIANTS)
+@pytest.mark.parametrize("variant", [*killed_runs.VARIANTS, *killed_runs.STOPPED])
 def test_a_run_that_is_stopped_and_goes_on_is_the_same(variant: str, tmp_path: Path):
     experiment = killed_runs.experiment_of(variant)
     whole = simulate(experiment, cache=CACHE)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
-from simulator.experiment.schema.outer import NamedOuter, NoLoCoOuter
+from simulator.experiment.schema.outer import DuDeOuter, NamedOuter, NoLoCoOuter
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -135,6 +135,12 @@ def _meetings(experiment: Any) -> Conflicts:
         message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
         yield "aggregation.kind", message
     outer = experiment.outer
+    if isinstance(outer, DuDeOuter):
+        if experiment.synchronization.averages_group and not folds:
+            message = "needs each worker's offer by itself: choose synchronization.kind: asynchronous, or a fold"
+            yield "outer.optimizer", message
+        if outer.workers < workers:
+            yield "outer.workers", f"is less than there are workers, {workers}: give `workers`"
     if isinstance(outer, NoLoCoOuter) and not experiment.offer.weights:
         yield "offer.weights", "must be true where outer is noloco, whose step is towards the others' parameters"
     if not experiment.offer.weights:

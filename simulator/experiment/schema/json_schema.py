@@ -131,7 +131,7 @@ def _methods(description: str, *, partial: bool) -> dict[str, Any]:
         text = without_markup(text)
         said = settings_said(method)
         for key, value in own.get("properties", {}).items():
-            value.setdefault("description", said.get(key, f"setting of {name}"))
+            value.setdefault("description", without_markup(said.get(key, f"setting of {name}")))
         found.append(
             {
                 "type": "object",

@@ -34,7 +34,17 @@ class ThresholdStaleness(Section):
     drop_above: NonNegativeInt = Field(description="drop arrivals staler than this", examples=[10])
 
 
-Staleness = Annotated[ConstantStaleness | PolynomialStaleness | ThresholdStaleness, Field(discriminator="kind")]
+class GateStaleness(Section):
+    """An arrival is weighted with exp(-decay s) (1 + cos(pi s / cutoff)) / 2 for its staleness s, 0 from cutoff on."""
+
+    kind: Literal["gate"]
+    decay: NonNegative = Field(description="the larger, the less a stale arrival counts", examples=[0.1])
+    cutoff: PositiveInt = Field(description="staleness from which an arrival counts nothing", examples=[20])
+
+
+Staleness = Annotated[
+    ConstantStaleness | PolynomialStaleness | ThresholdStaleness | GateStaleness, Field(discriminator="kind")
+]
 Momentum = Annotated[Number, Field(ge=0, lt=1)]
 _SHARE = "share of the momentum that stays in each step"
 
@@ -55,6 +65,9 @@ class _Outer(Section):
         description="average this many arrivals in each outer step (FedBuff); `workers` is their number",
         json_schema_extra={"type": ["integer", "string"]},
     )
+    restart_every: PositiveInt | None = Field(
+        None, description="forget the momentum, and all else that the optimizer keeps, after so many steps"
+    )
     non_finite: Literal["reject", "skip", "fatal"] = Field(
         "reject",
         description="of a pseudo-gradient with an infinite or NaN element: leave it out, leave out the whole outer "
@@ -66,6 +79,10 @@ class SGDOuter(_Outer):
     """theta - lr*g; with lr 1 behind a barrier this is federated averaging."""
 
     optimizer: Literal["sgd"]
+
+    def _conflicts(self) -> Conflicts:
+        if self.restart_every is not None:
+            yield "restart_every", "has no effect on sgd, which keeps nothing: leave it out"
 
 
 class HeavyBallOuter(_Outer):
@@ -115,6 +132,36 @@ class NoLoCoOuter(_Outer):
     momentum: Momentum = Field(0.5, description=_SHARE)
 
 
+class MLAOuter(_Outer):
+    """m = momentum*m + (1-momentum)*g; theta - lr*(g + momentum*m). Momentum look-ahead."""
+
+    optimizer: Literal["mla"]
+    momentum: Momentum = Field(0.9, description="share of the mean that stays in each step")
+
+
+class HeLoCoOuter(_Outer):
+    """Momentum look-ahead on pseudo-gradients that are turned towards it, array by array (HeLoCo)."""
+
+    optimizer: Literal["heloco"]
+    momentum: Momentum = Field(0.9, description="share of the mean that stays in each step")
+    aligned: Number = Field(0.2, description="cosine with the momentum from which nothing is turned")
+    opposed: NonNegative = Field(0.5, description="how much of what is against the momentum is taken away")
+    turned: NonNegative = Field(1.0, description="how far others are turned towards it")
+    confidence: NonNegative = Field(3.0, description="the larger, the less a small pseudo-gradient is changed")
+    most: NonNegative = Field(0.5, description="largest share of what is taken away")
+
+
+class DuDeOuter(_Outer):
+    """theta - lr * the mean of the workers' last pseudo-gradients, once each has offered (DuDe-ASGD)."""
+
+    optimizer: Literal["dude"]
+    workers: PositiveInt = Field(
+        description="`workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+        examples=[4],
+    )
+
+
 class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
@@ -148,8 +195,11 @@ Outer = Annotated[
     | Annotated[AdamOuter, Tag("adam")]
     | Annotated[DelayedNesterovOuter, Tag("delayed_nesterov")]
     | Annotated[NoLoCoOuter, Tag("noloco")]
+    | Annotated[MLAOuter, Tag("mla")]
+    | Annotated[HeLoCoOuter, Tag("heloco")]
+    | Annotated[DuDeOuter, Tag("dude")]
     | Annotated[NamedOuter, Tag("named")],
     Discriminator(_outer_tag),
-    in_numbers({"weight": SHARES, "arrivals_per_update": COUNT, "buffer": COUNT}),
+    in_numbers({"weight": SHARES, "arrivals_per_update": COUNT, "buffer": COUNT, "workers": COUNT}),
 ]
 """Inside a section whose `cluster` comes before it."""

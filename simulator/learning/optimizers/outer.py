@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
+import optax.contrib
 
 from simulator.experiment import registry
 from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.schema.outer import NamedOuter, Outer, SGDOuter
 from simulator.learning.optimizers import nonfinite, staleness
 from simulator.learning.optimizers.delayed_nesterov import buffered, delayed_nesterov
+from simulator.learning.optimizers.dude import dude
+from simulator.learning.optimizers.mla import heloco, mla
 from simulator.learning.optimizers.noloco import noloco
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
+from simulator.learning.optimizers.restarts import restarted
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -66,7 +70,11 @@ _BUILT_IN: dict[str, Factory] = {
     "adam": optax.adam,
     "delayed_nesterov": delayed_nesterov,
     "noloco": noloco,
+    "mla": mla,
+    "heloco": heloco,
+    "dude": dude,
 }
+_CONTRIB: dict[str, Factory] = {"muon": optax.contrib.muon, "ademamix": optax.contrib.ademamix}
 
 
 def outer_optimizers() -> dict[str, Factory]:
@@ -77,8 +85,9 @@ def outer_optimizers() -> dict[str, Factory]:
 def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformationExtraArgs:
     """Returns the transform of an `outer` section.
 
-    In order: delay compensation, weight, staleness weight, drop threshold, buffer, optimizer. None of them is given a
-    pseudo-gradient that is not finite but the buffer, which leaves it out of its mean where it is rejected by itself.
+    In order: delay compensation, weight, staleness weight, drop threshold, buffer, restarts, optimizer. None of them is
+    given a pseudo-gradient that is not finite but the buffer, which leaves it out of its mean where it is rejected by
+    itself.
 
     Args:
       outer: the settings.
@@ -88,6 +97,8 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
       OptimizerError: the optimizer is not known, does not take the given arguments, or cannot take a step.
     """
     optimizer = _optimizer(outer, params)
+    if outer.restart_every is not None:
+        optimizer = restarted(optimizer, outer.restart_every)
     collects = outer.arrivals_per_update > 1
     if collects:
         guarded = nonfinite.guard(optax.identity(), optimizer)
@@ -102,6 +113,9 @@ def build_outer(outer: Outer, params: Any = None) -> optax.GradientTransformatio
         before.append(optax.scale(outer.weight))
     if outer.staleness.kind == "polynomial":
         before.append(staleness.scale_by_staleness(staleness.polynomial(outer.staleness.power)))
+    if outer.staleness.kind == "gate":
+        gate = staleness.gate(outer.staleness.decay, outer.staleness.cutoff)
+        before.append(staleness.scale_by_staleness(gate))
     return nonfinite.guard(optax.chain(*before) if before else optax.identity(), optimizer, endures=collects)
 
 
@@ -178,7 +192,7 @@ def factory_of(section: str, name: str) -> Factory:
     """
     if section == "outer" and name in outer_optimizers():
         return outer_optimizers()[name]
-    factory = getattr(optax, name, None)
+    factory = getattr(optax, name, _CONTRIB.get(name))
     takes_rate = callable(factory) and not inspect.isclass(factory) and _takes_learning_rate(factory)
     if factory is None or not takes_rate:
         names = {*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())}
@@ -195,9 +209,9 @@ def _takes_learning_rate(factory: Any) -> bool:
 
 
 def optax_optimizers() -> list[str]:
-    """Returns the names in optax that can be called with a learning rate."""
+    """Returns the names in optax, and some of its `contrib`, that can be called with a learning rate."""
     return sorted(
         name
-        for name, value in vars(optax).items()
+        for name, value in {**_CONTRIB, **vars(optax)}.items()
         if not name.startswith("_") and callable(value) and not inspect.isclass(value) and _takes_learning_rate(value)
     )

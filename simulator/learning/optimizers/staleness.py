@@ -25,6 +25,24 @@ def polynomial(power: float = 0.5) -> StalenessWeight:
     return lambda staleness: (1.0 + staleness.astype(jnp.float32)) ** -power
 
 
+def gate(decay: float, cutoff: int) -> StalenessWeight:
+    """Exp(-decay s) (1 + cos(pi s / cutoff)) / 2 of a staleness s below the cutoff, else 0: CGAD, arXiv 2605.09126.
+
+    The published parts name a smooth cosine gate and an exponential; this form of the gate is ours.
+
+    Raises:
+      ValueError: `decay` is negative, or `cutoff` below 1.
+    """
+    if not decay >= 0 or cutoff < 1:
+        raise ValueError(f"decay must be at least 0 and cutoff at least 1, not {decay} and {cutoff}")
+
+    def weight(staleness: jax.Array) -> jax.Array:
+        share = jnp.minimum(staleness.astype(jnp.float32) / cutoff, 1)
+        return jnp.exp(-decay * staleness.astype(jnp.float32)) * (1 + jnp.cos(jnp.pi * share)) / 2
+
+    return weight
+
+
 def scale_by_staleness(weight: StalenessWeight) -> optax.GradientTransformationExtraArgs:
     """Multiplies each pseudo-gradient by `weight(staleness)`, one number.
 

@@ -24,8 +24,8 @@ from simulator.learning import (
     scale_by_staleness,
 )
 
-ARGUMENTS = {"heavy_ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}}
-REQUIRED = {"delayed_nesterov": {"buffer": 2}}
+ARGUMENTS = {"heavy_ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}, "dude": {"workers": 1}}
+REQUIRED = {"delayed_nesterov": {"buffer": 2}, "dude": {"workers": 1}}
 EXTRAS = {
     "weight": 0.5,
     "staleness": {"kind": "polynomial", "drop_above": 5},
@@ -105,7 +105,7 @@ def tree(seed: int, dtype: Any = jnp.float32, lanes: tuple[int, ...] = ()) -> An
 
 def told(staleness: int = 2, dtype: Any = jnp.float32) -> dict[str, Any]:
     """What the server tells of an arrival."""
-    return {"staleness": np.int32(staleness), "worker": np.int32(1), "pulled_params": tree(9, dtype)}
+    return {"staleness": np.int32(staleness), "worker": np.int32(0), "pulled_params": tree(9, dtype)}
 
 
 def kinds(values: Any) -> Any:

@@ -1,0 +1,136 @@
+"""Momentum look-ahead and its correction by blocks: outer optimizers of asynchronous arrivals (MLA, HeLoCo)."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+_TINY = 1e-8
+
+
+class MLAState(NamedTuple):
+    """State of `mla` and `heloco`.
+
+    Attributes:
+      momentum: m, the exponential mean of pseudo-gradients, like the parameters.
+    """
+
+    momentum: optax.Updates
+
+
+def mla(learning_rate: float, momentum: float = 0.9) -> optax.GradientTransformationExtraArgs:
+    r"""Momentum look-ahead, Ajanthan et al., 2025 (MCDC at ICLR, OpenReview 4O8nzTkHPI), in the form of a server.
+
+    With a pseudo-gradient :math:`g`:
+
+    .. math::
+      m \leftarrow \gamma m + (1 - \gamma) g, \quad \theta \leftarrow \theta - \epsilon (g + \gamma m)
+
+    It is the look-ahead form for any delays when workers begin with the point ahead. Unlike Nesterov's sum of
+    pseudo-gradients, m is their mean.
+
+    Args:
+      learning_rate: :math:`\epsilon`.
+      momentum: :math:`\gamma`, from 0 up to below 1.
+
+    Raises:
+      ValueError: a hyperparameter is out of its range.
+    """
+    _check(learning_rate, momentum)
+
+    def update(
+        updates: optax.Updates, state: MLAState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, MLAState]:
+        del params, extra
+        return _step(learning_rate, momentum, updates, state)
+
+    return optax.GradientTransformationExtraArgs(_init, update)
+
+
+def heloco(
+    learning_rate: float,
+    momentum: float = 0.9,
+    aligned: float = 0.2,
+    opposed: float = 0.5,
+    turned: float = 1.0,
+    confidence: float = 3.0,
+    most: float = 0.5,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Correction of each array's pseudo-gradient by its momentum, before `mla`: HeLoCo, arXiv 2606.00271.
+
+    For an array's pseudo-gradient :math:`g` and momentum :math:`m`, of directions :math:`u, v`, let
+    :math:`c = \langle u, v \rangle` and :math:`w = |g| / (|g| + \kappa |m|)`. Then :math:`g` becomes
+
+    .. math::
+      c \ge c_{ok}: \; g, \qquad
+      c < 0: \; g - \min(-k_s c w, \beta) \, c \, |g| \, v, \qquad
+      \text{else}: \; |g| \, \mathrm{unit}((1 - \lambda) u + \lambda v), \; \lambda = \min(k_d (1 - c) w, 1)
+
+    and m and the parameters take the step of `mla`. The rule and its defaults are those of the authors' code (torchft,
+    `block_correct`); it jumps at :math:`c = 0` and at :math:`c_{ok}`.
+
+    Args:
+      learning_rate: of `mla`.
+      momentum: of `mla`.
+      aligned: :math:`c_{ok}`.
+      opposed: :math:`k_s`.
+      turned: :math:`k_d`.
+      confidence: :math:`\kappa`.
+      most: :math:`\beta`.
+
+    Raises:
+      ValueError: a hyperparameter is out of its range.
+    """
+    _check(learning_rate, momentum)
+    correct = functools.partial(
+        _corrected, aligned=aligned, opposed=opposed, turned=turned, confidence=confidence, most=most
+    )
+
+    def update(
+        updates: optax.Updates, state: MLAState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, MLAState]:
+        del params, extra
+        return _step(learning_rate, momentum, jax.tree.map(correct, updates, state.momentum), state)
+
+    return optax.GradientTransformationExtraArgs(_init, update)
+
+
+def _check(learning_rate: float, momentum: float) -> None:
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be from 0 up to below 1, not {momentum}")
+
+
+def _init(params: optax.Params) -> MLAState:
+    return MLAState(jax.tree.map(jnp.zeros_like, params))
+
+
+def _step(rate: float, decay: float, updates: optax.Updates, state: MLAState) -> tuple[optax.Updates, MLAState]:
+    m = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state.momentum, updates)
+    return jax.tree.map(lambda g, m: -rate * (g + decay * m), updates, m), MLAState(m)
+
+
+def _corrected(
+    g: jax.Array,
+    m: jax.Array,
+    *,
+    aligned: float,
+    opposed: float,
+    turned: float,
+    confidence: float,
+    most: float,
+) -> jax.Array:
+    """Returns an array's pseudo-gradient, turned towards its momentum or freed of what is against it."""
+    length, of_momentum = (jnp.sqrt(jnp.sum(jnp.square(each))) for each in (g, m))
+    u, v = g / jnp.maximum(length, _TINY), m / jnp.maximum(of_momentum, _TINY)
+    cosine = jnp.sum(u * v)
+    trust = length / (length + confidence * of_momentum + _TINY)
+    against = g - jnp.minimum(-opposed * cosine * trust, most) * cosine * length * v
+    share = jnp.minimum(turned * (1 - cosine) * trust, 1)
+    mixed = (1 - share) * u + share * v
+    across = length * mixed / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(mixed))), _TINY)
+    known = (length >= _TINY) & (of_momentum >= _TINY)
+    return jnp.where(known & (cosine < aligned), jnp.where(cosine < 0, against, across), g)

@@ -1,0 +1,38 @@
+"""MuLoCo, 2025 (arXiv 2505.23725): Muon as inner optimizer of DiLoCo, and few bits with error feedback."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simulator.experiment.methods import Momentum, Rate, Share, Slots
+
+
+def mu_loco(
+    learning_rate: Rate = 0.8,
+    momentum: Momentum = 0.9,
+    compression: Literal["none", "int"] = "none",
+    width: Annotated[int, Field(ge=2, le=16)] = 2,
+    decay: Share = 0.95,
+) -> Slots:
+    r"""DiLoCo whose workers take steps of Muon, which is optax's; offers may have few bits.
+
+    .. math::
+      e_m \leftarrow \beta e_m + (\theta - \theta_m), \quad S_m = Q(e_m), \quad e_m \leftarrow e_m - S_m, \quad
+      \theta \leftarrow \mathrm{Nesterov}(\theta, \tfrac1M \sum_m S_m)
+
+    The code's quantizers by statistics are not here; `int` has steps of the largest magnitude.
+
+    Args:
+      learning_rate: of the outer optimizer; the paper's of DiLoCo beside it.
+      momentum: of the outer optimizer; the paper's of DiLoCo beside it.
+      compression: form of offers.
+      width: bits of an element, of `int`.
+      decay: :math:`\beta` of the error; the code's.
+    """
+    coded = {"kind": "int", "width": width, "feedback": decay} if compression == "int" else {"kind": "none"}
+    return {
+        "inner": {"optimizer": "muon"},
+        "synchronization": {"kind": "barrier"},
+        "compression": coded,
+        "outer": {"optimizer": "nesterov", "learning_rate": learning_rate, "momentum": momentum, "weight": 1.0},
+    }
