@@ -78,6 +78,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "DuDe": {"method": "dude_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
     "SparseLoCo": {"method": "sparse_loco"},
+    "PALSGD": {"method": "palsgd"},
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
 }
 

@@ -4,6 +4,7 @@ from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, MessageShares, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episodes, FaultModel
+from simulator.cluster.pulls import Pulls
 from simulator.cluster.run_length import Length, length_at_most
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Link",
     "MessageShares",
     "Nanoseconds",
+    "Pulls",
     "build_cluster",
     "length_at_most",
     "nanoseconds",

@@ -16,7 +16,7 @@ from simulator.host.errors import SettingError
 
 Factory = Callable[..., Any]
 SlotName = Literal[
-    "outer", "synchronization", "local_steps", "shard_choice", "compression", "aggregation", "view", "merge"
+    "outer", "synchronization", "local_steps", "shard_choice", "topology", "compression", "aggregation", "view", "merge"
 ]
 
 
@@ -47,6 +47,7 @@ SLOTS: Mapping[SlotName, Slot] = {
     "shard_choice": Slot(
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
     ),
+    "topology": Slot("kind", ("server", "regions", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")),
     "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
     "aggregation": Slot(
         "kind", ("mean", "weighted", "fold", "senders", "vote", "direction", "edit"), takes=("offers", "state")
@@ -77,6 +78,8 @@ def register(section: SlotName, name: str, factory: Factory) -> Factory:
 
     A factory returns for
 
+    - `topology`, called with `workers` too: a function of (worker, number of a meeting) to the numbers of the workers
+      that meet there without a server, its own among them; whom it names has to name it too;
     - `compression`: an object with `decoded(array, key)`, the array that the receiver decodes, and `bits(full)`, the
       bits of a parameter on the wire where as it is it has `full`;
     - `aggregation`: one with `init(params)` to a state, and `update(offers, state)` to one pseudo-gradient and the

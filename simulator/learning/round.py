@@ -27,6 +27,7 @@ class Stretch(NamedTuple):
       first_step: the shard's local steps before this stretch.
       steps: number of local steps.
       before: number of the round's local steps before this stretch.
+      pulls: numbers, from 0, of those of these local steps that are pulls.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Stretch(NamedTuple):
     first_step: int
     steps: int
     before: int = 0
+    pulls: tuple[int, ...] = ()
 
 
 class RoundResult(NamedTuple):
@@ -62,6 +64,7 @@ class RoundInputs(NamedTuple):
       steps: number of rows of `examples` to train on, int32 scalar.
       id: number from which the round's key is folded, int32 scalar.
       before: steps of the round before these, int32 scalar, which the steps' keys count too.
+      pulls: whether each local step is a pull, bool (longest round,); None where none is.
     """
 
     params: Params
@@ -71,6 +74,7 @@ class RoundInputs(NamedTuple):
     steps: np.int32
     id: np.int32
     before: np.int32 = np.int32(0)
+    pulls: np.ndarray | None = None
 
 
 def pseudo_gradient(start: Params, end: Params) -> Params:
@@ -87,12 +91,14 @@ class Recipe:
       fetch: (arrays, examples) to a batch.
       optimizer: the inner optimizer at a learning rate.
       keep_state: whether inner optimizer state stays on the worker from round to round.
+      pull: probability and strength of pulls towards where the round began, None without.
     """
 
     loss: Callable[[Params, Any, jax.Array], jax.Array]
     fetch: Callable[[Any, Any], Any]
     optimizer: InnerOptimizer
     keep_state: bool = True
+    pull: tuple[float, float] | None = None
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
@@ -127,11 +133,26 @@ def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInpu
     step_key = jax.random.fold_in(round_key, inputs.before + state.done)
     with jax.named_scope("forward and backward"):
         loss, gradients = jax.value_and_grad(recipe.loss)(state.params, batch, step_key)
+    rate = inputs.rates[state.done]
     with jax.named_scope("optimizer"):
-        optimizer = recipe.optimizer(inputs.rates[state.done])
+        optimizer = recipe.optimizer(rate if recipe.pull is None else rate / (1 - recipe.pull[0]))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-    return RoundState(params, opt_state, state.loss_sum + loss, state.done + 1)
+    after = RoundState(params, opt_state, state.loss_sum + loss, state.done + 1)
+    return after if inputs.pulls is None else _or_pulled(recipe, inputs, state, after, rate)
+
+
+def _or_pulled(recipe: Recipe, inputs: RoundInputs, state: RoundState, after: RoundState, rate: Any) -> RoundState:
+    """Returns the state after a step, or where it is a pull the one before it, nearer to where the round began."""
+    assert recipe.pull is not None
+    assert inputs.pulls is not None
+    probability, strength = recipe.pull
+    share = rate * strength / max(probability, 1e-9)
+    nearer = jax.tree.map(lambda x, began: x - share.astype(x.dtype) * (x - began), state.params, inputs.params)
+    pulled = RoundState(nearer, state.opt_state, state.loss_sum, after.done)
+    is_pull = inputs.pulls[state.done]
+    chosen: RoundState = jax.tree.map(lambda new, other: jnp.where(is_pull, new, other), pulled, after)
+    return chosen
 
 
 def advance(
@@ -163,4 +184,7 @@ def finish(recipe: Recipe, inputs: RoundInputs, state: RoundState) -> tuple[Roun
     finite, opt_state = all_finite(difference), state.opt_state
     if recipe.keep_state:
         opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), opt_state, inputs.opt_state)
-    return RoundResult(state.params, state.loss_sum / state.done.astype(jnp.float32), finite), opt_state
+    counted = state.done
+    if inputs.pulls is not None:
+        counted -= (inputs.pulls & (jnp.arange(len(inputs.pulls)) < state.done)).sum(dtype=jnp.int32)
+    return RoundResult(state.params, state.loss_sum / counted.astype(jnp.float32), finite), opt_state

@@ -27,6 +27,7 @@ class RoundData:
       longest_round: local steps of the longest round; the examples of shorter ones are filled up to it.
       key: root of the rounds' keys.
       gather: addresses to inputs of the data set's `fetch`, with more axes behind those of the addresses.
+      has_pulls: whether some local steps are pulls.
     """
 
     arrays: Arrays
@@ -35,6 +36,7 @@ class RoundData:
     longest_round: int
     key: jax.Array
     gather: Callable[[np.ndarray], np.ndarray] = lambda addresses: addresses
+    has_pulls: bool = False
 
     def __post_init__(self) -> None:
         self._ahead: dict[int, tuple[tuple[int, int], Future[np.ndarray]]] = {}  # of each worker, for which stretch
@@ -62,6 +64,7 @@ class RoundData:
             steps=np.int32(round.steps),
             id=np.int32(round.id),
             before=np.int32(round.before),
+            pulls=self._pulls(round) if self.has_pulls else None,
         )
 
     def _announced(self, round: Stretch) -> Future[np.ndarray] | None:
@@ -71,6 +74,11 @@ class RoundData:
             return None
         del self._ahead[round.worker]
         return examples
+
+    def _pulls(self, round: Stretch) -> npt.NDArray[np.bool_]:
+        pulls = np.zeros(self.longest_round, bool)
+        pulls[list(round.pulls)] = True
+        return pulls
 
     def _filled_up(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         filled = np.zeros((self.longest_round, *rows.shape[1:]), rows.dtype)

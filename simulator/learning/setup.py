@@ -123,13 +123,14 @@ class Setup:
         Raises:
           OptimizerError: the inner optimizer is not known or does not take the given arguments.
         """
-        optimizer, keep = self.inner(self.params_like), self.experiment.inner.state == "keep"
-        return Recipe(self.model.loss, self.dataset.fetch, optimizer, keep)
+        optimizer, inner = self.inner(self.params_like), self.experiment.inner
+        pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
+        return Recipe(self.model.loss, self.dataset.fetch, optimizer, inner.state == "keep", pull)
 
     @property
     def _pretrain_recipe(self) -> Recipe:
         optimizer = self.inner(self.params_like, "pretrain")
-        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True)
+        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True, pull=None)
 
     def inner(self, params: Params | None, section: str = "inner") -> InnerOptimizer:
         """Returns the optimizer of the rounds, or of pretraining.
@@ -177,7 +178,9 @@ class Setup:
             return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
         key, longest = jax_key(experiment.seed, "rounds"), experiment.inner.local_steps
-        return RoundData(self.arrays(devices), batches, self._rates, longest, key, dataset.gather)
+        return RoundData(
+            self.arrays(devices), batches, self._rates, longest, key, dataset.gather, self.recipe.pull is not None
+        )
 
     def _rates(self, shard: int, first_step: int, steps: int) -> Rates:
         """Returns the learning rates of a round."""

@@ -23,6 +23,7 @@ from simulator.methods.loscar_sgd import loscar_sgd
 from simulator.methods.mla import mla
 from simulator.methods.mu_loco import mu_loco
 from simulator.methods.noloco import noloco
+from simulator.methods.palsgd import palsgd
 from simulator.methods.random_subset import random_subset
 from simulator.methods.rennala_sgd import rennala_sgd
 from simulator.methods.ringmaster_asgd import ringmaster_asgd
@@ -53,6 +54,7 @@ BUILT_IN = {
         mla,
         mu_loco,
         noloco,
+        palsgd,
         random_subset,
         rennala_sgd,
         ringmaster_asgd,

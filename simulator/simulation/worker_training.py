@@ -152,7 +152,8 @@ class WorkerTraining:
         assert round is not None
         while first < steps:
             length = min(steps - first, self._trainer.longest)
-            stretch = Stretch(round.id, round.worker, round.shard, round.first_step + first, length, first)
+            pulls = tuple(each - first for each in round.pulls if first <= each < first + length)
+            stretch = Stretch(round.id, round.worker, round.shard, round.first_step + first, length, first, pulls)
             training = self._trainer.training(self._values, stretch, worker.params, worker.inner)
             worker.trainings.append(training)
             worker.params = self._values.lazy("params", _params_of, training)

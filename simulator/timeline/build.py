@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import ClusterModel, MessageShares
+from simulator.cluster import ClusterModel, MessageShares, Pulls
 from simulator.experiment import Experiment, registry
-from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, NobodyTopology, RegionsTopology
+from simulator.experiment.schema.exchanges import (
+    GraphTopology,
+    GroupsTopology,
+    NamedTopology,
+    NobodyTopology,
+    RegionsTopology,
+)
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -22,7 +28,7 @@ from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, P
 from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, SynchronizationPolicy
 from simulator.timeline.schedule import Schedule, spaced
 from simulator.timeline.timeline import Timeline
-from simulator.timeline.topology import graph, groups_of
+from simulator.timeline.topology import graph, groups_of, registered
 
 
 def timeline_of(
@@ -65,6 +71,7 @@ def timeline_of(
         merges=experiment.merge.kind != "overwrite",
         has_copy=not experiment.merge.has_outer,
         is_eager=experiment.merge.kind == "eager",
+        pulls=None if experiment.inner.pull is None else Pulls(experiment.inner.pull.probability, experiment.seed),
     )
     return Timeline(cluster, config)
 
@@ -95,6 +102,8 @@ def _peers(experiment: Experiment) -> Peers | None:
             return groups_of(workers, size, experiment.seed)
         case GraphTopology() as topology:
             return graph(workers, topology.pairs(workers))
+        case NamedTopology() as named:
+            return registered(named.kind, registry.build(named, workers=workers), workers)
         case NobodyTopology():
             return groups_of(workers, 1, experiment.seed)
     return None

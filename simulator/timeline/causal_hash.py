@@ -61,7 +61,7 @@ class CausalHash:
         for event in self._pending:
             if type(event) is Dispatched:
                 _, round, start, source = event
-                _, worker, shard, first_step, steps, version, fragment = round
+                _, worker, shard, first_step, steps, version, fragment, _ = round
                 records.append(_ROUND.pack(b"d", worker, shard, first_step, steps, version))
                 if start != "copy" or source != SERVER or fragment:
                     records += _STARTS[start], _MARK.pack(b"b", source, fragment)

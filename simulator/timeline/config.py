@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from simulator.cluster import MessageShares
+from simulator.cluster import MessageShares, Pulls
 from simulator.timeline.policies.local_steps import StepsChoice
 from simulator.timeline.policies.shard_choice import ShardChoice
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
@@ -55,6 +55,7 @@ class TimelineConfig:
       peers: that meet without a server; None for one server.
       shares: sizes of the messages.
       merges: whether a worker keeps something of its own when it is answered, instead of taking a copy.
+      pulls: local steps that take no time; None without any.
       is_eager: whether a worker accepts for the first time before anything is answered, H steps before it would.
       has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
@@ -79,6 +80,7 @@ class TimelineConfig:
     merges: bool = False
     has_copy: bool = True
     is_eager: bool = False
+    pulls: Pulls | None = None
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:

@@ -26,6 +26,7 @@ class Round(NamedTuple):
       steps: number of local steps.
       version: number of updates, over all places, when it was dispatched.
       fragment: that is offered at its end; 0 where the whole model is.
+      pulls: numbers of its local steps that are pulls, which take no time.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Round(NamedTuple):
     steps: int
     version: int
     fragment: int = 0
+    pulls: tuple[int, ...] = ()
 
 
 class Dispatched(NamedTuple):

@@ -174,7 +174,8 @@ class Timeline:
           fragment: that it offers at the end.
         """
         shard, first_step = self._shards.assign(worker, steps)
-        round = Round(self._next_round, worker, shard, first_step, steps, self.updates, fragment)
+        pulls = () if self.config.pulls is None else self.config.pulls.of_round(first_step, steps)
+        round = Round(self._next_round, worker, shard, first_step, steps, self.updates, fragment, pulls)
         self._next_round += 1
         self.waiting.discard(worker)
         return round

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 
+from simulator.experiment import SimulationError
 from simulator.host.random_streams import numpy_stream
 from simulator.timeline.config import Peers
 
@@ -44,3 +45,34 @@ def graph(workers: int, edges: Sequence[tuple[int, int]]) -> Peers:
         neighbors[other].add(one)
     found = [tuple(sorted(each)) for each in neighbors]
     return lambda worker, meeting: found[worker]
+
+
+def registered(name: str, function: Peers, workers: int) -> Peers:
+    """Returns what a user-defined topology says, checked.
+
+    Args:
+      name: under which it is registered.
+      function: from a worker and the number of a meeting to who meets there.
+      workers: number of workers.
+
+    Raises:
+      SimulationError: when asked, it names nobody there, not the worker itself, or somebody who does not name it.
+    """
+
+    @functools.lru_cache(maxsize=4096)
+    def met(worker: int, meeting: int) -> tuple[int, ...]:
+        found = function(worker, meeting)
+        if not set(found) <= set(range(workers)) or worker not in found:
+            message = f"worker {worker} meets {found!r} at meeting {meeting}: return numbers from 0 to {workers - 1}, "
+            raise SimulationError(f"topology.kind = {name!r}: {message}its own among them")
+        return tuple(sorted(int(each) for each in set(found)))
+
+    def peers(worker: int, meeting: int) -> tuple[int, ...]:
+        found = met(worker, meeting)
+        for peer in found:
+            if worker not in met(peer, meeting):
+                message = f"worker {worker} meets {peer} at meeting {meeting}, and {peer} does not meet {worker}"
+                raise SimulationError(f"topology.kind = {name!r}: {message}: each has to name the other")
+        return found
+
+    return peers

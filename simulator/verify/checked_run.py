@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.cluster import ClusterModel, FaultModel, MessageShares, Nanoseconds, build_cluster, nanoseconds
+from simulator.cluster import ClusterModel, FaultModel, MessageShares, Nanoseconds, Pulls, build_cluster, nanoseconds
 from simulator.experiment import Experiment
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
@@ -288,7 +288,9 @@ class CheckedRun:
         cluster = self.cluster
         if cluster is None:
             return {}
-        columns = ["round", "worker", "local_steps"]
+        columns = ["round", "worker", "local_steps", "first_step"]
+        pull, seed = self.experiment.inner.pull, self.experiment.seed
+        coins = None if pull is None else Pulls(pull.probability, seed)
         timed = [*columns, "ready_s", "push_start_s"]
         tasks = pd.concat([self.rounds[timed], self.lost[columns]]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
@@ -300,7 +302,7 @@ class CheckedRun:
         last = [(-1, 0.0)] * cluster.workers  # number and end of each worker's last round
         unknown: set[int] = set()  # workers of whose rounds one is missing, and with it its random numbers
         costs = {}
-        for number, worker, left, ready_s, end_s in tasks.itertuples(index=False):
+        for number, worker, left, first, ready_s, end_s in tasks.itertuples(index=False):
             follows = never_missing or abs(ready_s - last[worker][1]) <= self.eps_s
             if is_random and not follows and self.is_gone_between(last[worker][0], number):
                 unknown.add(worker)
@@ -309,7 +311,8 @@ class CheckedRun:
                 continue
             steps = int(left + self.cut_steps[number])
             factor = cluster.jitter_factor(jitter[worker])
-            compute_ns = nanoseconds(cluster.compute_s(worker, steps, factor))
+            timed_steps = steps if coins is None else steps - len(coins.of_round(int(first), steps))
+            compute_ns = nanoseconds(cluster.compute_s(worker, timed_steps, factor))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
             costs[number] = Cost(compute_ns, steps, pulls, pushes, factor)
         return costs

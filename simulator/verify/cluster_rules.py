@@ -38,7 +38,8 @@ def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
 
 def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     faults = run.experiment.cluster.faults
-    if run.experiment.cluster.devices.jitter > 0 or (faults and (faults.slowdowns or faults.trace)):
+    changes = faults and (faults.slowdowns or faults.trace)
+    if run.experiment.cluster.devices.jitter > 0 or changes or run.experiment.inner.pull is not None:
         return
     whole = ~run.rounds["round"].isin(run.cut["round"])
     rounds = run.rounds[whole]

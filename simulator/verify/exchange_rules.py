@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
-from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, RegionsTopology
+from simulator.experiment.registry import build
+from simulator.experiment.schema.exchanges import GraphTopology, GroupsTopology, NamedTopology, RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, QuorumSynchronization
 from simulator.host.nodes import SERVER, region_of
 from simulator.host.random_streams import numpy_stream
@@ -105,6 +106,11 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
             near[one].add(other)
             near[other].add(one)
         return lambda node, turn: near.get(node, ())
+    if isinstance(topology, NamedTopology):
+        registered: Callable[[int, int], Collection[int]] | None = None
+        if topology.is_registered:
+            registered = build(topology, workers=workers)
+        return registered if registered is not None and run.is_calm else lambda node, turn: range(workers)
     size = topology.size if isinstance(topology, GroupsTopology) else 1
 
     def drawn(node: int, turn: int) -> Collection[int]:

@@ -120,10 +120,13 @@ class QuadraticSetup(Setup):
         def order(shard: int, first_step: int, steps: int) -> np.ndarray:
             return np.array([[[shard, first_step + step]] for step in range(steps)], np.int32)
 
-        recipe = Recipe(loss, fetch, build_inner(self.experiment.inner), self.experiment.inner.state == "keep")
+        inner = self.experiment.inner
+        pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
+        recipe = Recipe(loss, fetch, build_inner(inner), inner.state == "keep", pull)
         rates = lambda shard, first, steps: np.full(steps, RATE, np.float32)  # noqa: E731
-        longest = self.experiment.inner.local_steps
-        return Programs(recipe), RoundData(arrays, order, rates, longest, jax.random.key(0))
+        return Programs(recipe), RoundData(
+            arrays, order, rates, inner.local_steps, jax.random.key(0), has_pulls=pull is not None
+        )
 
     def trainer(self, kind: str) -> Any:
         programs, data = self.quadratic

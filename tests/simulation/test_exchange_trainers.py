@@ -67,6 +67,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "inner": {"local_steps": 12},
         "schedule": {"fragments": 6, "overlap": 3} | PARTS,
     },
+    "pulls": {"inner": {"pull": {"probability": 0.4}}},
     "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
     "direction and norm apart, in fragments": {
         "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},

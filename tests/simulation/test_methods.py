@@ -9,11 +9,23 @@ import numpy as np
 import optax
 import pytest
 
-from simulator.experiment import ExperimentError, load, methods
+from simulator.experiment import ExperimentError, SimulationError, load, methods, registry
 from simulator.experiment.methods import register_method
 from simulator.learning.optimizers.mla import heloco
 from simulator.timeline import Dispatched
-from tests.simulation.quadratic_cluster import SGD, START, Followed, H, diloco, experiment, flat, gradient, sgd, trained
+from tests.simulation.quadratic_cluster import (
+    RATE,
+    SGD,
+    START,
+    Followed,
+    H,
+    diloco,
+    experiment,
+    flat,
+    gradient,
+    sgd,
+    trained,
+)
 from tests.simulation.quadratic_cluster import tree as tree_of
 
 # Of each method, the settings with which a worker alone trains plainly: the outer step takes all of its progress.
@@ -38,6 +50,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mla": {"learning_rate": 1.0, "momentum": 0.0},
     "mu_loco": {},
     "noloco": {"size": 1, "learning_rate": 1.0, "momentum": 0.0},
+    "palsgd": {"probability": 0.0},
     "random_subset": {"share": 1.0, "overlap": 0},
     "rennala_sgd": {"learning_rate": 1.0},
     "ringmaster_asgd": {"learning_rate": 1.0},
@@ -65,6 +78,7 @@ AS_DILOCO: dict[str, dict[str, Any]] = {
     "mla": {"learning_rate": 1.0, "momentum": 0.0, "grace": 100.0},
     "mu_loco": {},
     "noloco": {"size": 3, "learning_rate": 1.0, "momentum": 0.0},
+    "palsgd": {"probability": 0.0},
     "random_subset": {"share": 1.0, "overlap": 0},
     "rennala_sgd": {"learning_rate": 1.0},
     "ringmaster_asgd": {"learning_rate": 1 / 3},
@@ -170,6 +184,37 @@ def test_what_the_published_sizes_of_messages_say():
     assert point.experiment.inner.optimizer == "muon"
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_palsgd_is_its_loop_and_pulls_take_no_time(strength: float):
+    """Coins are those of all: a round takes as long as the slowest does for the steps that are none."""
+    step_s, rounds = [1.0, 2.5], 5
+    method = {"kind": "palsgd", "probability": 0.4, "strength": strength}
+    tree = experiment(step_s, rounds=rounds).model_dump(mode="json", exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key != "synchronization"}
+    inner = tree.pop("inner")
+    [point] = load(tree | {"inner": inner, "method": method})
+    made = Followed(point.experiment)
+    coins = [each.pulls for each in dispatched(made, 0)]
+    assert coins == [each.pulls for each in dispatched(made, 1)]
+    assert any(coins)
+    assert not any(0 in each for each in coins)
+    x, time_s = START.astype(float), 0.0
+    for each, update in enumerate(made.updates()):
+        ends = []
+        for worker in range(2):
+            local = x
+            for step in range(H):
+                if step in coins[each]:
+                    local = local - RATE / 0.4 * strength * (local - x)
+                else:
+                    local = local - RATE / 0.6 * gradient(worker, each * H + step, local)
+            ends.append(local)
+        x = np.mean(ends, axis=0)
+        time_s += max(step_s) * (H - len(coins[each]))
+        assert update.time_ns == pytest.approx(1e9 * time_s)
+    np.testing.assert_allclose(made.params, x, rtol=1e-4, atol=1e-5)
+
+
 def test_heloco_is_its_loop_of_arrivals():
     """Look-ahead of what is sent, correction of arrays, momentum look-ahead."""
     step_s = [1.0, 1.7, 3.1]
@@ -265,6 +310,28 @@ register_method("from a plugin", lambda overlap=3: {"schedule": {"overlap": over
 """
 
 
+def test_a_topology_of_ones_own_says_who_meets(monkeypatch: pytest.MonkeyPatch):
+    """Pairs of a hypercube: worker and worker ^ 2^d for dimension d, in turn; after two meetings all agree."""
+    with registry.emptied():
+
+        @functools.partial(registry.register, "topology", "hypercube")
+        def hypercube(workers: int, dimensions: int = 2) -> Any:
+            return lambda worker, meeting: (worker, worker ^ 2 ** (meeting % dimensions))
+
+        method = {"topology": {"kind": "hypercube"}, "offer": {"weights": True}}
+        average = {"optimizer": "noloco", "learning_rate": 1.0, "momentum": 0.0}
+        made = Followed(experiment([1.0, 2.0, 1.0, 3.0], method, {"outer": average}, rounds=4))
+        met = {(update.node, *[each.round.worker for each in update.arrivals]) for update in made.updates(3)}
+        assert {tuple(sorted(each[1:])) for each in met} == {(2, 3), (1, 3)}
+
+        registry.register("topology", "crooked", lambda workers: lambda worker, meeting: (worker, 0))
+        with pytest.raises(SimulationError, match="worker 1 meets 0 at meeting 0, and 0 does not meet 1: each has to name"):
+            Followed(experiment([1.0, 2.0], {"topology": {"kind": "crooked"}}))
+        registry.register("topology", "absent", lambda workers: lambda worker, meeting: (9,))
+        with pytest.raises(SimulationError, match=r"worker 0 meets \(9,\) at meeting 0: return numbers from 0 to 1"):
+            Followed(experiment([1.0, 2.0], {"topology": {"kind": "absent"}}))
+
+
 def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(methods, "_REGISTERED", {})
     (tmp_path / "mine.py").write_text(PLUGIN)
@@ -287,6 +354,13 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"schedule": {"overlap": 2}, "local_steps": {"kind": "dynamic"}}, "local_steps.kind = 'dynamic'"),
         ({"outer": {"optimizer": "dude", "learning_rate": 1.0, "workers": 2}}, "needs each worker's offer by itself"),
         ({"outer": SGD | {"restart_every": 3}}, "outer.restart_every"),
+        (
+            {
+                "inner": {"learning_rate": 0.1, "batch_size": 1, "pull": {}},
+                "schedule": {"overlap": 2},
+            },
+            "beside inner.pull is not built",
+        ),
         ({"merge": {"kind": "outer"}, "synchronization": {"kind": "barrier", "timeout": "9s"}}, "would drift apart"),
         ({"merge": {"kind": "outer"}, "synchronization": {"kind": "asynchronous"}}, "would drift apart"),
         ({"outer": NOLOCO}, "offer.weights: must be true where outer is noloco"),

@@ -19,6 +19,18 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
     yield from _topology(experiment)
     yield from _merge(experiment)
     yield from _meetings(experiment)
+    if experiment.inner.pull is not None:
+        yield from _pull(experiment)
+
+
+def _pull(experiment: Any) -> Conflicts:
+    for key, there in (
+        ("schedule", not experiment.schedule.waits),
+        ("merge.kind", experiment.merge.kind != "overwrite"),
+        ("cluster.faults", experiment.cluster.faults is not None),
+    ):
+        if there:
+            yield key, "beside inner.pull is not built: leave out one of them"
 
 
 def _schedule(experiment: Any) -> Conflicts:

@@ -132,8 +132,22 @@ class NobodyTopology(Section):
     kind: Literal["nobody"]
 
 
+class NamedTopology(NamedPolicy):
+    """Workers that meet without a server as a function of one's own says, by the name under which it is registered."""
+
+    section = "topology"
+    has_server: ClassVar = False
+
+
 Topology = Annotated[
-    ServerTopology | RegionsTopology | GroupsTopology | GraphTopology | NobodyTopology, Field(discriminator="kind")
+    Annotated[ServerTopology, Tag("server")]
+    | Annotated[RegionsTopology, Tag("regions")]
+    | Annotated[GroupsTopology, Tag("groups")]
+    | Annotated[GraphTopology, Tag("graph")]
+    | Annotated[NobodyTopology, Tag("nobody")]
+    | Annotated[NamedTopology, Tag("named")],
+    Discriminator(kind_tag("topology")),
+    in_numbers(),
 ]
 
 

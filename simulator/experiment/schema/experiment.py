@@ -41,6 +41,7 @@ from simulator.experiment.schema.units import (
     FiniteDuration,
     NonNegative,
     NonNegativeInt,
+    Number,
     Positive,
     PositiveDuration,
     PositiveInt,
@@ -133,6 +134,18 @@ Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kin
 Decay = Literal["all", "matrices"]
 
 
+class Pull(Section):
+    """Local steps that go towards what the worker last accepted, instead of along a gradient, in no time (PALSGD)."""
+
+    probability: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.2, description="of a local step to be one; the first of a round is none, and all shards have the same"
+    )
+    strength: NonNegative = Field(
+        0.5,
+        description="factor on learning_rate / probability; other steps have learning_rate / (1 - probability)",
+    )
+
+
 class Inner(Section):
     """A worker's round: H local steps on its shard."""
 
@@ -152,6 +165,7 @@ class Inner(Section):
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
+    pull: Pull | None = None
 
 
 class Pretrain(Section):

@@ -198,7 +198,7 @@ def factory_of(section: str, name: str) -> Factory:
         names = {*optax_optimizers(), *(outer_optimizers() if section == "outer" else ())}
         own = OF_PLUGINS if section == "outer" else "(inner optimizers are optax's; --plugin FILE brings outer ones)"
         raise OptimizerError(f"{section}.optimizer", name, f"no such optimizer; {nearest(name, names)} {own}")
-    return factory  # type: ignore[no-any-return]  # optax has no types here
+    return factory
 
 
 def _takes_learning_rate(factory: Any) -> bool:
