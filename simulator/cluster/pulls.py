@@ -10,7 +10,7 @@ _BLOCK = 1024  # steps whose coins are drawn at once
 
 
 class Pulls:
-    """Which local steps are pulls: a coin for each, the same for all shards, so that workers in step pull together.
+    """Choice of the local steps that are pulls: a coin for each, the same for all shards, so that all pull together.
 
     The first step of a round is none.
 

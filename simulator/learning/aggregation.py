@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.experiment.schema.exchanges import (
+from simulator.experiment.schema.aggregation import (
     DirectionAggregation,
     EDiTAggregation,
     SendersAggregation,
@@ -33,7 +33,7 @@ def aggregation_of(section: Any, workers: int) -> Aggregation:
         case VoteAggregation():
             return Vote()
         case DirectionAggregation():
-            return Direction()
+            return DirectionAndNorm()
         case EDiTAggregation():
             return EDiT(workers, section)
     raise TypeError(f"an aggregation that is not built: {section!r}")
@@ -68,7 +68,7 @@ class Vote:
         return jax.tree.map(lambda leaves_M: jnp.sign(jnp.sign(leaves_M).sum(axis=0)), _stacked(offers)), state
 
 
-class Direction:
+class DirectionAndNorm:
     r"""Direction and norm apart, array by array (Decoupled DiLoCo).
 
     With weights w, tokens squared over steps, and directions :math:`\phi(v) = v / |v|`:
@@ -104,11 +104,11 @@ class Direction:
 
 
 class DetectorState(NamedTuple):
-    """What EDiT's detector knows of the norm of each worker's arrays; (workers, arrays), the window (..., length).
+    """State of EDiT's detector: moments of the norm of each worker's arrays, (workers, arrays).
 
     Attributes:
       mean, variance: exponential moments.
-      scores: the last deviations, in standard deviations.
+      scores: the last deviations, in standard deviations, (workers, arrays, window).
       seen: number of offers so far.
     """
 

@@ -4,13 +4,13 @@ import functools
 from typing import Any, Protocol
 
 from simulator.experiment import Experiment, registry
-from simulator.experiment.schema.exchanges import (
+from simulator.experiment.schema.aggregation import (
     FoldAggregation,
     MeanAggregation,
     NamedAggregation,
-    RegionsTopology,
     WeightedAggregation,
 )
+from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.outer import NoLoCoOuter, Outer
 from simulator.host.errors import SettingError
 from simulator.host.nodes import SERVER, region_node

@@ -140,6 +140,7 @@ def test_every_mapping_is_closed_but_those_of_free_names():
         "/$defs/NamedShards/properties/arguments",
         "/$defs/NamedSteps/properties/arguments",
         "/$defs/NamedSynchronization/properties/arguments",
+        "/$defs/NamedTopology/properties/arguments",
         "/$defs/NamedView/properties/arguments",
         "/$defs/Pretrain/properties/arguments",
         "/$defs/ReferenceRow/properties/at",

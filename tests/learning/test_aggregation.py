@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulator.experiment.schema.exchanges import EDiTAggregation
+from simulator.experiment.schema.aggregation import EDiTAggregation
 from simulator.learning import Offers
-from simulator.learning.aggregation import Direction, EDiT, Senders, Vote
+from simulator.learning.aggregation import DirectionAndNorm, EDiT, Senders, Vote
 
 
 def offers(*trees: Any, tokens: Any = None, steps: Any = None, finite: Any = None, worker: Any = None) -> Offers:
@@ -47,27 +47,27 @@ class TestDirection:
     def test_one_or_equal_offers_stay_what_they_are(self):
         one = {"x": [3.0, -4.0], "y": [[1.0], [2.0]]}
         for of in (offers(one), offers(one, one)):
-            found = aggregated(Direction(), of)
+            found = aggregated(DirectionAndNorm(), of)
             np.testing.assert_allclose(found["x"], one["x"], rtol=1e-6)
             np.testing.assert_allclose(found["y"], one["y"], rtol=1e-6)
 
     def test_the_norm_is_the_weighted_mean_of_norms(self):
         """Weights 100 tokens in 10 steps, 1000, and 10 tokens in 1 step, 100: norms 5 and 16 make 6."""
         of = offers({"x": [3, 4]}, {"x": [0, 16]}, tokens=[100, 10], steps=[10, 1])
-        found = np.array(aggregated(Direction(), of)["x"])
+        found = np.array(aggregated(DirectionAndNorm(), of)["x"])
         assert np.linalg.norm(found) == pytest.approx(6, rel=1e-6)
         direction = (10 * np.array([0.6, 0.8]) + np.array([0, 1])) / 11
         np.testing.assert_allclose(found, 6 * direction / np.linalg.norm(direction), rtol=1e-6)
 
     def test_directions_that_cancel_out_and_embeddings_have_the_mean(self):
         of = offers({"x": [3, 0], "embedding": [2, 0]}, {"x": [-1, 0], "embedding": [0, 4]})
-        found = aggregated(Direction(), of)
+        found = aggregated(DirectionAndNorm(), of)
         np.testing.assert_allclose(found["x"], [1, 0], atol=1e-6)
         np.testing.assert_allclose(found["embedding"], [1, 2], rtol=1e-6)
 
     def test_what_is_not_finite_counts_nothing(self):
         of = offers({"x": [3, 4]}, {"x": [np.nan, 1]}, finite=[True, False])
-        np.testing.assert_allclose(aggregated(Direction(), of)["x"], [3, 4], rtol=1e-6)
+        np.testing.assert_allclose(aggregated(DirectionAndNorm(), of)["x"], [3, 4], rtol=1e-6)
 
 
 def edit(workers: int = 2, **settings: Any) -> EDiT:

@@ -325,7 +325,7 @@ def test_a_topology_of_ones_own_says_who_meets(monkeypatch: pytest.MonkeyPatch):
         assert {tuple(sorted(each[1:])) for each in met} == {(2, 3), (1, 3)}
 
         registry.register("topology", "crooked", lambda workers: lambda worker, meeting: (worker, 0))
-        with pytest.raises(SimulationError, match="worker 1 meets 0 at meeting 0, and 0 does not meet 1: each has to name"):
+        with pytest.raises(SimulationError, match="worker 1 meets 0 at meeting 0, and 0 does not meet 1: each"):
             Followed(experiment([1.0, 2.0], {"topology": {"kind": "crooked"}}))
         registry.register("topology", "absent", lambda workers: lambda worker, meeting: (9,))
         with pytest.raises(SimulationError, match=r"worker 0 meets \(9,\) at meeting 0: return numbers from 0 to 1"):

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import Field
 
+from simulator.experiment.schema.aggregation import Aggregation, MeanAggregation
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import ClustersData, Data, TextSource
 from simulator.experiment.schema.exchange_conflicts import exchange_conflicts
 from simulator.experiment.schema.exchanges import (
-    Aggregation,
     Compression,
-    MeanAggregation,
     Merge,
     NoCompression,
     Offer,

@@ -8,13 +8,8 @@ from typing import Any
 from simulator.experiment.methods import methods, settings_model, settings_said, without_markup
 from simulator.experiment.reference import Reference
 from simulator.experiment.registry import SLOTS
-from simulator.experiment.schema.exchanges import (
-    NamedAggregation,
-    NamedCompression,
-    NamedMerge,
-    NamedTopology,
-    NamedView,
-)
+from simulator.experiment.schema.aggregation import NamedAggregation
+from simulator.experiment.schema.exchanges import NamedCompression, NamedMerge, NamedTopology, NamedView
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
