@@ -76,6 +76,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "EDiT": {"method": {"kind": "a_edit", "seconds": "5s"}},
     "HeLoCo": {"method": "heloco"},
     "DuDe": {"method": "dude_asgd"},
+    "Ringleader": {"method": "ringleader_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
     "SparseLoCo": {"method": "sparse_loco"},
     "PALSGD": {"method": "palsgd"},

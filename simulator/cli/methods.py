@@ -40,7 +40,7 @@ def _all(texts: list[MethodText]) -> Group:
 
 def _one(text: MethodText) -> Group:
     parts: list[RenderableType] = [Text(text.name, style="bold")]
-    parts += [Text(visible(line)) for line in (text.paper, text.summary) if line]
+    parts += [Text(visible(without_markup(line))) for line in (text.paper, text.summary) if line]
     for part, is_formula in text.rule:
         shown = Text(visible(without_markup(part)))
         parts += ["", Padding(shown, (0, 0, 0, 4)) if is_formula else shown]

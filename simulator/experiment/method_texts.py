@@ -104,7 +104,7 @@ def methods_page() -> str:
         "",
     ]
     for text in method_texts():
-        lines += [f"## {text.name}", "", text.paper, "", text.summary, ""]
+        lines += [f"## {text.name}", "", text.paper, "", _inline(text.summary), ""]
         for part, is_formula in text.rule:
             lines += ["```math", part, "```", ""] if is_formula else [_inline(part), ""]
         lines += [f"Fills {', '.join(f'`{slot}`' for slot in text.slots)}.", ""]

@@ -39,7 +39,7 @@ class Slot(NamedTuple):
 SLOTS: Mapping[SlotName, Slot] = {
     "outer": Slot(
         "optimizer",
-        ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov", "noloco", "mla", "heloco", "dude"),
+        ("sgd", "heavy_ball", "nesterov", "adam", "delayed_nesterov", "noloco", "mla", "heloco", "dude", "ringleader"),
         ("learning_rate",),
     ),
     "synchronization": Slot("kind", ("asynchronous", "barrier", "quorum"), takes=("view",)),

@@ -26,6 +26,7 @@ from simulator.methods.noloco import noloco
 from simulator.methods.palsgd import palsgd
 from simulator.methods.random_subset import random_subset
 from simulator.methods.rennala_sgd import rennala_sgd
+from simulator.methods.ringleader_asgd import ringleader_asgd
 from simulator.methods.ringmaster_asgd import ringmaster_asgd
 from simulator.methods.snoo import snoo
 from simulator.methods.sparse_loco import sparse_loco
@@ -57,6 +58,7 @@ BUILT_IN = {
         palsgd,
         random_subset,
         rennala_sgd,
+        ringleader_asgd,
         ringmaster_asgd,
         snoo,
         sparse_loco,

@@ -317,7 +317,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no optimizer": (
         {"outer": {"optimizer": None}},
         "outer.optimizer",
-        "is missing; choose from adam, delayed_nesterov, dude, heavy_ball, heloco, mla, nesterov, noloco, sgd",
+        "is missing; choose from adam, delayed_nesterov, dude, heavy_ball, heloco, mla, nesterov, noloco, ringleader, "
+        "sgd",
     ),
     "negative staleness limit": (
         {"outer__staleness": {"kind": "threshold", "drop_above": -1}},

@@ -53,13 +53,14 @@ PLAIN: dict[str, dict[str, Any]] = {
     "palsgd": {"probability": 0.0},
     "random_subset": {"share": 1.0, "overlap": 0},
     "rennala_sgd": {"learning_rate": 1.0},
+    "ringleader_asgd": {"learning_rate": 1.0},
     "ringmaster_asgd": {"learning_rate": 1.0},
     "snoo": {"learning_rate": 1.0, "momentum": 0.0},
     "sparse_loco": {"density": 1.0, "width": None},
     "streaming_diloco": {"overlap": 0, "mix": 0.0, "compression": "none", "composition": "by_size"},
 }
 # Of each, the settings with which equal devices do what DiLoCo does. Eager Updates always come late, but to one worker;
-# DuDe steps in between, by what is in its table.
+# DuDe and Ringleader step in between, by what is in their tables.
 AS_DILOCO: dict[str, dict[str, Any]] = {
     "a_edit": {"seconds": 1.0 * H, "temperature": 1e9, "clip_norm": 1e9},
     "asynchronous": {"grace": 100.0},
@@ -87,7 +88,7 @@ AS_DILOCO: dict[str, dict[str, Any]] = {
     "streaming_diloco": {"fragments": 1, "overlap": 0, "mix": 0.0, "compression": "none"},
 }
 OWN_OUTER = ("dude_asgd", "fed_avg", "fed_buff", "gossip", "heloco", "lookahead", "mla", "noloco", "rennala_sgd")
-OWN_OUTER += ("ringmaster_asgd", "snoo", "sparse_loco")
+OWN_OUTER += ("ringleader_asgd", "ringmaster_asgd", "snoo", "sparse_loco")
 NOLOCO = {"optimizer": "noloco", "learning_rate": 0.7}
 REGIONS = {"kind": "regions", "regions": 2, "outer": SGD}
 
@@ -115,7 +116,7 @@ def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: i
 
 def test_every_method_is_here():
     assert set(methods.methods()) == {*PLAIN, "distributed_lion"}
-    assert set(PLAIN) == {*AS_DILOCO, "eager_updates", "dude_asgd"}
+    assert set(PLAIN) == {*AS_DILOCO, "eager_updates", "dude_asgd", "ringleader_asgd"}
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -162,6 +162,17 @@ class DuDeOuter(_Outer):
     )
 
 
+class RingleaderOuter(_Outer):
+    """Collect from every worker, then theta - lr * the mean of all at one arrival of each (Ringleader ASGD)."""
+
+    optimizer: Literal["ringleader"]
+    workers: PositiveInt = Field(
+        description="`workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+        examples=[4],
+    )
+
+
 class NamedOuter(_Outer):
     """A registered outer optimizer of one's own, or any optax optimizer, by name."""
 
@@ -198,6 +209,7 @@ Outer = Annotated[
     | Annotated[MLAOuter, Tag("mla")]
     | Annotated[HeLoCoOuter, Tag("heloco")]
     | Annotated[DuDeOuter, Tag("dude")]
+    | Annotated[RingleaderOuter, Tag("ringleader")]
     | Annotated[NamedOuter, Tag("named")],
     Discriminator(_outer_tag),
     in_numbers({"weight": SHARES, "arrivals_per_update": COUNT, "buffer": COUNT, "workers": COUNT}),

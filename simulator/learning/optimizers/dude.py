@@ -27,7 +27,8 @@ def dude(learning_rate: float, workers: int) -> optax.GradientTransformationExtr
     .. math::
       G_m \leftarrow g, \quad \theta \leftarrow \theta - \epsilon \tfrac1M \sum_n G_n
 
-    There is no step before every worker has offered once. The paper's are gradients of single steps; pseudo-gradients
+    There is no step before every worker has offered once; the arrival that completes the table is the first, where
+    another's code begins with the one behind it. The paper's are gradients of single steps; pseudo-gradients
     of local steps in their place are ours.
 
     Args:

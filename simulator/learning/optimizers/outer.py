@@ -18,6 +18,7 @@ from simulator.learning.optimizers.mla import heloco, mla
 from simulator.learning.optimizers.noloco import noloco
 from simulator.learning.optimizers.protocol import OptimizerError, check_step, told_what_it_takes
 from simulator.learning.optimizers.restarts import restarted
+from simulator.learning.optimizers.ringleader import ringleader
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -73,6 +74,7 @@ _BUILT_IN: dict[str, Factory] = {
     "mla": mla,
     "heloco": heloco,
     "dude": dude,
+    "ringleader": ringleader,
 }
 _CONTRIB: dict[str, Factory] = {"muon": optax.contrib.muon, "ademamix": optax.contrib.ademamix}
 

@@ -24,8 +24,13 @@ from simulator.learning import (
     scale_by_staleness,
 )
 
-ARGUMENTS = {"heavy_ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}, "dude": {"workers": 1}}
-REQUIRED = {"delayed_nesterov": {"buffer": 2}, "dude": {"workers": 1}}
+ARGUMENTS = {
+    "heavy_ball": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9},
+    "dude": {"workers": 1},
+    "ringleader": {"workers": 1},
+}
+REQUIRED = {"delayed_nesterov": {"buffer": 2}, "dude": {"workers": 1}, "ringleader": {"workers": 1}}
 EXTRAS = {
     "weight": 0.5,
     "staleness": {"kind": "polynomial", "drop_above": 5},

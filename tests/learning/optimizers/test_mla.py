@@ -11,6 +11,7 @@ import pytest
 from simulator.learning.optimizers.dude import dude
 from simulator.learning.optimizers.mla import heloco, mla
 from simulator.learning.optimizers.restarts import restarted
+from simulator.learning.optimizers.ringleader import ringleader
 from simulator.learning.optimizers.staleness import gate
 
 RANDOM = np.random.default_rng(1)
@@ -99,6 +100,34 @@ class TestDuDe:
         np.testing.assert_allclose(found, stepped(optax.sgd(0.4), GRADIENTS), rtol=1e-6)
 
 
+def test_ringleader_collects_and_then_steps_once_for_each_worker():
+    """A loop of lists: worker 2 completes the table, then one step of each, beside arrivals for the next cycle."""
+    workers = [0, 1, 0, 1, 2, 0, 0, 2, 1, 2, 1, 0, 2]
+    gradients = np.random.default_rng(2).normal(size=(len(workers), 4)).astype(np.float32)
+    present, following, due, x, steps = {}, {}, set(), np.zeros(4), []
+    for worker, gradient in zip(workers, gradients, strict=True):
+        steps.append(False)
+        if not due:
+            present.setdefault(worker, []).append(gradient)
+            if len(present) < 3:
+                continue
+            due = {0, 1, 2}
+        elif worker in due:
+            present[worker].append(gradient)
+        else:
+            following.setdefault(worker, []).append(gradient)
+            continue
+        x = x - 0.4 * np.mean([np.mean(each, axis=0) for each in present.values()], axis=0)
+        due, steps[-1] = due - {worker}, True
+        if not due:
+            present, following = following, {}
+    assert steps == [False, False, False, False, True, True, False, False, True, False, True, True, True]
+    found = stepped(ringleader(0.4, 3), gradients, worker=np.int32(workers))
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-6)
+    alone = stepped(ringleader(0.4, 1), GRADIENTS, worker=np.zeros(9, np.int32))
+    np.testing.assert_allclose(alone, stepped(optax.sgd(0.4), GRADIENTS), rtol=1e-6)
+
+
 def test_restarts_forget_the_momentum_and_nothing_else():
     nesterov = optax.with_extra_args_support(optax.sgd(0.2, momentum=0.9, nesterov=True))
     x = np.zeros(4)
@@ -119,6 +148,7 @@ def test_a_gate_lets_through_all_that_is_fresh_and_nothing_from_the_cutoff_on():
         (lambda: mla(0.0), "learning_rate must be above 0"),
         (lambda: heloco(1.0, 1.0), "momentum must be from 0 up to below 1"),
         (lambda: dude(1.0, 0), "workers must be at least 1"),
+        (lambda: ringleader(1.0, 0), "workers must be at least 1"),
         (lambda: restarted(optax.identity(), 0), "every must be at least 1"),
         (lambda: gate(-1.0, 3), "decay must be at least 0"),
     ],
