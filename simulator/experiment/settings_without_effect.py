@@ -35,6 +35,9 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
             value = getattr(experiment.pretrain, name)
             if value != field.default:
                 yield f"pretrain.{name}", value, "has no effect: pretrain.steps is 0"
+    schedule = experiment.schedule
+    if schedule.fragments == 1 and schedule.composition != "strided":
+        yield "schedule.composition", schedule.composition, "has no effect: the model is one fragment"
     even = experiment.data.even if isinstance(experiment.data, TextSource) else True
     if experiment.evaluate.per_shard and even:
         yield "evaluate.per_shard", True, "tells nothing new: shards are alike, and each has the loss of all"

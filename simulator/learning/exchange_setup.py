@@ -17,6 +17,7 @@ from simulator.host.nodes import SERVER, region_node
 from simulator.learning.aggregation import aggregation_of
 from simulator.learning.cache import Cache
 from simulator.learning.exchange import Exchange
+from simulator.learning.exchange_trial import try_exchange
 from simulator.learning.fragments import Fragments, fragments_of
 from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.round import Params
@@ -117,14 +118,13 @@ class ExchangeSetup:
         """Makes what can be refused; nothing is computed.
 
         Raises:
-          SettingError: an outer optimizer, an aggregation or the division of the model does not fit.
+          SettingError: an outer optimizer, what is registered for a slot, or the division of the model does not fit.
         """
-        _ = self.fragments, self.exchange
-        topology, aggregation = self._experiment.topology, self._experiment.aggregation
+        topology, like = self._experiment.topology, self._setup.params_like
         if isinstance(topology, RegionsTopology):
-            build_outer(topology.outer, self._setup.params_like)
-        if isinstance(aggregation, NamedAggregation):
-            registry.build(aggregation)
+            build_outer(topology.outer, like)
+        outer, part = build_outer(self._experiment.outer, like), self.fragments.take(like, 0)
+        try_exchange(self._experiment, self.exchange, outer, part)
 
     def server(self, node: int, part: Any) -> Server:
         """Returns the server of a place.

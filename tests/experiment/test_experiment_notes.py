@@ -66,6 +66,10 @@ def network(**settings: Any) -> dict[str, Any]:
         ),
         ({"cluster__devices": {"seconds_per_step": [1e-6, 2e-6]}}, []),
         (
+            {"schedule": {"composition": "by_size"}},
+            ["schedule.composition = 'by_size': has no effect: the model is one fragment"],
+        ),
+        (
             {"evaluate": {"per_shard": True}},
             ["evaluate.per_shard = True: tells nothing new: shards are alike, and each has the loss of all"],
         ),

@@ -1,6 +1,7 @@
 """Exchanges of an experiment: sizes of messages, places and what is shared."""
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from simulator import Cache, Setup
+from simulator.experiment import registry
 from simulator.experiment.file import merge
 from simulator.host.errors import SettingError
 from simulator.learning import OfferInfo
@@ -131,6 +133,41 @@ def test_a_look_ahead_goes_where_the_momentum_does(shared: Cache, optimizer: str
     ahead = setup.exchanges.exchange.view(server.params, server.state)
     found = jax.tree.leaves(jax.tree.map(lambda at, to: float((at - to).mean()), server.params, ahead))
     assert found == pytest.approx([0.25] * len(found), rel=1e-4)  # half of a step of 0.5
+
+
+class Mistaken:
+    """A merge, an aggregation and a compression with a mistake."""
+
+    def init(self, params: Any) -> Any:
+        return ()
+
+    def update(self, *given: Any) -> Any:
+        return (1.0, *given[1:]) if len(given) == 5 else given[0].trees[0]["nothing"]
+
+    def bits(self, full: float) -> float:
+        return full
+
+    def decoded(self, array: Any, key: Any) -> Any:
+        return array[:1]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("view", r"view.kind = 'mistaken': cannot be computed of parameters of this model: .*KeyError.*'nothing'"),
+        ("merge", r"merge.kind = 'mistaken': returns what is not like the parameters|cannot be computed"),
+        ("aggregation", r"aggregation.kind = 'mistaken': cannot be computed of .*KeyError.*'nothing'"),
+        ("compression", r"compression.kind = 'mistaken': returns what is not like the parameters"),
+    ],
+)
+def test_what_is_registered_is_tried_on_shapes(shared: Cache, section: Any, message: str):
+    with registry.emptied():
+        view = lambda params, state: {}["nothing"]  # noqa: E731
+        registry.register(section, "mistaken", (lambda: view) if section == "view" else Mistaken)
+        exchanges = setup_of(shared, {section: {"kind": "mistaken"}}).exchanges
+        with pytest.raises(SettingError) as found:
+            exchanges.check()
+        assert re.search(message, str(found.value))
 
 
 # Learning settings, by which simulations share training.
