@@ -83,6 +83,9 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
 }
 
+# Without faults and a choice of steps there is less that a process can leave behind.
+KILLED = [variant for variant in VARIANTS if variant not in ("sync", "async", "DN")]
+
 
 def experiment_of(variant: str) -> Experiment:
     """Returns the variant, which writes its state down after every eighth update."""
@@ -163,5 +166,5 @@ def killed_again_and_again(variant: str, folder: Path) -> list[tuple[int, str]]:
 
 
 if __name__ == "__main__":
-    outcomes = {variant: killed_again_and_again(variant, Path(sys.argv[1], variant)) for variant in VARIANTS}
+    outcomes = {variant: killed_again_and_again(variant, Path(sys.argv[1], variant)) for variant in KILLED}
     sys.stdout.write(json.dumps(outcomes))

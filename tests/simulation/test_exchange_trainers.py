@@ -86,6 +86,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "look-ahead": {"synchronization": ASYNCHRONOUS, "view": {"kind": "look_ahead"}},
 }
+# Those whose rounds differ, in length, cuts, starts or steps: what servers do is done on the first device anyway.
+ON_DEVICES = ("overlap", "streaming", "eager", "regions", "pairs", "by the clock", "six fragments", "pulls")
 
 
 def of_kind(kind: str, **changes: Any) -> Experiment:
@@ -96,9 +98,9 @@ SIMULATE = """
 import json
 import jax
 from simulator import simulate
-from tests.simulation.test_exchange_trainers import CACHE, KINDS, of_kind
+from tests.simulation.test_exchange_trainers import CACHE, ON_DEVICES, of_kind
 
-records = {kind: simulate(of_kind(kind), cache=CACHE) for kind in KINDS}
+records = {kind: simulate(of_kind(kind), cache=CACHE) for kind in ON_DEVICES}
 found = {kind: [record.summary["causal_hash"], record.evaluations["loss"].tolist()] for kind, record in records.items()}
 print(json.dumps([jax.local_device_count(), found]))
 """
@@ -106,7 +108,7 @@ print(json.dumps([jax.local_device_count(), found]))
 
 @pytest.fixture(scope="module")
 def on_three_devices() -> dict[str, tuple[str, list[float]]]:
-    """Causal hash and losses of every kind, in a process with three devices."""
+    """Causal hash and losses of some kinds, in a process with three devices."""
     environment = outside() | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "3"}
     command = [sys.executable, "-c", SIMULATE]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -144,12 +146,12 @@ def test_trainers_devices_and_timeline_agree_and_nothing_is_compiled_late(
     assert 0 < counts[len(counts) // 2] == counts[-1]
 
     serial, alone = (simulate(made, cache=cache, trainer=trainer) for trainer in ("serial", "null"))
-    causal_hash, losses = on_three_devices[kind]
+    hashed = batched.summary["causal_hash"]
+    causal_hash, losses = on_three_devices.get(kind, (hashed, batched.evaluations["loss"]))
     for others in (serial.evaluations["loss"], losses):
         np.testing.assert_allclose(others, batched.evaluations["loss"], rtol=1e-4)
     assert batched.evaluations["loss"].iloc[-1] != batched.evaluations["loss"].iloc[0]
-    for hashed in (batched.summary["causal_hash"], serial.summary["causal_hash"], alone.summary["causal_hash"]):
-        assert hashed == causal_hash
+    assert hashed == serial.summary["causal_hash"] == alone.summary["causal_hash"] == causal_hash
     for name in ("updates", "transfers"):
         assert getattr(batched, name).equals(getattr(alone, name))
     assert verify(batched) == verify(alone) == []

@@ -89,7 +89,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, li
     return folder, json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("variant", killed_runs.VARIANTS)
+@pytest.mark.parametrize("variant", killed_runs.KILLED)
 def test_a_run_that_is_killed_and_goes_on_is_the_same(
     variant: str, killed: tuple[Path, dict[str, list[tuple[int, str]]]]
 ):
