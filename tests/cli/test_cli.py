@@ -15,7 +15,7 @@ import yaml
 
 from simulator import Cache, read_runs
 from simulator.cli import main
-from simulator.experiment import Experiment
+from simulator.experiment import Experiment, registry
 from simulator.experiment import methods as methods_module
 from simulator.experiment.methods import methods
 from simulator.sweep.plan import PlannedRun, write_sweep
@@ -575,10 +575,11 @@ def test_explain_knows_what_a_plugin_registers(tardigrad, tmp_path):
         "    return optax.sgd(learning_rate * share)\n"
         "register_outer('explained_own', explained_own)\n"
     )
-    code, out, _ = tardigrad("explain", "outer", "--plugin", "own.py")
-    assert code == 0
-    assert "explained_own    Steps by a share." in out
-    code, out, _ = tardigrad("explain", "outer.arguments.share", "--plugin", "own.py")
+    with registry.emptied():
+        code, out, _ = tardigrad("explain", "outer", "--plugin", "own.py")
+        assert code == 0
+        assert "explained_own    Steps by a share." in out
+        code, out, _ = tardigrad("explain", "outer.arguments.share", "--plugin", "own.py")
     assert code == 0
     assert "outer.optimizer is explained_own" in out
     assert "outer: {optimizer: explained_own, learning_rate: 0.7, arguments: {share: 0.25}}" in out
