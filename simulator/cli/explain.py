@@ -65,8 +65,6 @@ def _keys(title: str, rows: Iterable[Row], within: str = "") -> TerminalTable:
 
 
 def _table(title: str, first: str) -> TerminalTable:
-    table = TerminalTable(title)
+    table = TerminalTable(title, words=[first, "meaning"])
     table.title_justify = "left"
-    table.add_words(first)
-    table.add_words("meaning")
     return table

@@ -29,10 +29,8 @@ def methods(name: str | None, page: Path | None, plugin: list[str] | None) -> No
 
 
 def _all(texts: list[MethodText]) -> Group:
-    table = TerminalTable("method: NAME, or {kind: NAME, ...}")
+    table = TerminalTable("method: NAME, or {kind: NAME, ...}", words=["method", "paper", "fills"])
     table.title_justify = "left"
-    for header in ("method", "paper", "fills"):
-        table.add_words(header)
     for text in texts:
         table.add_row(Text(text.name), Text(visible(text.paper)), Text(", ".join(text.slots)))
     return Group(table, Text("`tardigrad methods NAME` shows the rule of one, and its settings"))
@@ -46,10 +44,8 @@ def _one(text: MethodText) -> Group:
         parts += ["", Padding(shown, (0, 0, 0, 4)) if is_formula else shown]
     parts += ["", Text(f"fills {', '.join(text.slots)}")]
     if text.settings:
-        table = TerminalTable("settings")
+        table = TerminalTable("settings", words=["setting", "default", "meaning"])
         table.title_justify = "left"
-        for header in ("setting", "default", "meaning"):
-            table.add_words(header)
         for each in text.settings:
             table.add_row(Text(each.name), Text(each.default), Text(visible(without_markup(each.meaning))))
         parts += ["", table]

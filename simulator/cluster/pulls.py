@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from simulator.experiment import Experiment
 from simulator.host.random_streams import numpy_stream
 
 _BLOCK = 1024  # steps whose coins are drawn at once
@@ -23,6 +24,12 @@ class Pulls:
         self._probability = probability
         self._block = functools.lru_cache(maxsize=8)(lambda block: numpy_stream(seed, "pulls", block).random(_BLOCK))
 
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Pulls | None":
+        """Returns those of an experiment, None without."""
+        pull = experiment.inner.pull
+        return None if pull is None else cls(pull.probability, experiment.seed)
+
     def of_round(self, first_step: int, steps: int) -> tuple[int, ...]:
         """Returns the numbers, from 0, of a round's local steps that are pulls.
 
@@ -32,4 +39,4 @@ class Pulls:
         """
         blocks = range(first_step // _BLOCK, (first_step + steps) // _BLOCK + 1)
         coins = np.concatenate([self._block(block) for block in blocks])[first_step % _BLOCK :][:steps]
-        return tuple(np.flatnonzero(coins[1:] < self._probability) + 1)
+        return tuple((np.flatnonzero(coins[1:] < self._probability) + 1).tolist())

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from simulator.experiment.methods import Method, methods, settings_model, settings_said
+from simulator.experiment.methods import Method, docstring_of, methods, settings_model, settings_said, slots_of
 
 _FORMULA = re.compile(r"\.\. math::\n\n?((?:  .*\n?)+)")
 _LOCAL_STEPS = 50  # H, where a method asks for it: no more than which slots it fills depends on it
@@ -51,14 +51,13 @@ def method_texts() -> list[MethodText]:
 
 
 def _text(name: str, method: Method) -> MethodText:
-    function = getattr(method, "func", method)
-    described = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    described = docstring_of(method).partition("\nArgs:")[0]
     summary, _, body = described.partition("\n")
-    module = inspect.getmodule(function)
+    module = inspect.getmodule(getattr(method, "func", method))
     paper = (inspect.getdoc(module) or "").partition("\n")[0] if module is not None else ""
     is_built_in = module is not None and module.__name__.startswith("simulator.methods.")
     settings = list(_settings(method))
-    return MethodText(name, paper if is_built_in else "", summary, _rule(body), _slots(method), settings)
+    return MethodText(name, paper if is_built_in else "", summary, _rule(body), _slots(name, method), settings)
 
 
 def _rule(body: str) -> list[tuple[str, bool]]:
@@ -72,13 +71,11 @@ def _rule(body: str) -> list[tuple[str, bool]]:
     return found
 
 
-def _slots(method: Method) -> list[str]:
-    needed = settings_model(method).model_fields
-    if any(field.is_required() for field in needed.values()):
+def _slots(name: str, method: Method) -> list[str]:
+    if any(field.is_required() for field in settings_model(method).model_fields.values()):
         return []
-    values = {name: field.default for name, field in needed.items()}
-    given = {"local_steps": _LOCAL_STEPS} if "local_steps" in inspect.signature(method).parameters else {}
-    return list(method(**values, **given))
+    slots, _ = slots_of({"kind": name}, _LOCAL_STEPS)
+    return list(slots)
 
 
 def _settings(method: Method) -> Iterator[SettingText]:

@@ -107,10 +107,14 @@ def settings_model(method: Method) -> type[pydantic.BaseModel]:
     return pydantic.create_model("Settings", __config__=pydantic.ConfigDict(extra="forbid"), **fields)
 
 
+def docstring_of(method: Method) -> str:
+    """Returns a method's docstring, of a partial that of its function; empty without one."""
+    return inspect.getdoc(getattr(method, "func", method)) or ""
+
+
 def settings_said(method: Method) -> dict[str, str]:
     """Returns what a method's docstring says of its settings, by name, with formulas in markup."""
-    text = inspect.getdoc(getattr(method, "func", method)) or ""
-    _, _, listed = text.partition("\nArgs:\n")
+    _, _, listed = docstring_of(method).partition("\nArgs:\n")
     said: dict[str, str] = {}
     name = ""
     for line in listed.partition("\n\n")[0].splitlines():

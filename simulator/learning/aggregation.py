@@ -39,12 +39,14 @@ def aggregation_of(section: Any, workers: int) -> Aggregation:
     raise TypeError(f"an aggregation that is not built: {section!r}")
 
 
-class Senders:
-    """The mean of each element over the offers that have it: a sparse one has few (SparseLoCo's code)."""
-
+class _Stateless:
     def init(self, params: Params) -> Any:
         """Returns nothing: it keeps no state."""
         return ()
+
+
+class Senders(_Stateless):
+    """The mean of each element over the offers that have it: a sparse one has few (SparseLoCo's code)."""
 
     def update(self, offers: Offers, state: Any) -> tuple[Params, Any]:
         """Returns the mean over senders; zero where nobody sends."""
@@ -56,19 +58,15 @@ class Senders:
         return jax.tree.map(mean, _stacked(offers)), state
 
 
-class Vote:
+class Vote(_Stateless):
     """The sign of most offers' signs; zero where they are even (Distributed Lion)."""
-
-    def init(self, params: Params) -> Any:
-        """Returns nothing: it keeps no state."""
-        return ()
 
     def update(self, offers: Offers, state: Any) -> tuple[Params, Any]:
         """Returns the vote."""
         return jax.tree.map(lambda leaves_M: jnp.sign(jnp.sign(leaves_M).sum(axis=0)), _stacked(offers)), state
 
 
-class DirectionAndNorm:
+class DirectionAndNorm(_Stateless):
     r"""Direction and norm apart, array by array (Decoupled DiLoCo).
 
     With weights w, tokens squared over steps, and directions :math:`\phi(v) = v / |v|`:
@@ -79,10 +77,6 @@ class DirectionAndNorm:
     Arrays of embeddings have the weighted mean, and so have those whose directions cancel out.
     """
 
-    def init(self, params: Params) -> Any:
-        """Returns nothing: it keeps no state."""
-        return ()
-
     def update(self, offers: Offers, state: Any) -> tuple[Params, Any]:
         """Returns the aggregate."""
         tokens = jnp.where(offers.finite, offers.tokens, 0)
@@ -90,10 +84,10 @@ class DirectionAndNorm:
         shares_M = weights_M / jnp.maximum(weights_M.sum(), _TINY)
 
         def aggregate(path: Any, leaves_M: jax.Array) -> jax.Array:
-            shares = shares_M.reshape(-1, *[1] * (leaves_M.ndim - 1)).astype(leaves_M.dtype)
+            shares = _beside(shares_M, leaves_M)
             mean = (shares * leaves_M).sum(axis=0)
             norms_M = _norms(leaves_M)
-            directions = leaves_M / jnp.maximum(norms_M, _TINY).reshape(shares.shape).astype(leaves_M.dtype)
+            directions = leaves_M / _beside(jnp.maximum(norms_M, _TINY), leaves_M)
             direction = (shares * directions).sum(axis=0)
             length = jnp.sqrt(jnp.sum(jnp.square(direction)))
             apart = (shares_M * norms_M).sum().astype(mean.dtype) * direction / jnp.maximum(length, _TINY)
@@ -143,10 +137,7 @@ class EDiT:
         state = self._seen(offers, state, own, norms_MxA, score, ~is_outlier)
         weights = jax.nn.softmax(-(norms_MxA + jnp.where(is_outlier, 1e6, 0.0)) / section.temperature, axis=0)
         weights = jnp.where(is_outlier, 0, weights)
-        sums = [
-            (weights[:, place].reshape(-1, *[1] * (leaf.ndim - 1)).astype(leaf.dtype) * leaf).sum(axis=0)
-            for place, leaf in enumerate(leaves)
-        ]
+        sums = [(_beside(weights[:, place], leaf) * leaf).sum(axis=0) for place, leaf in enumerate(leaves)]
         length = jnp.sqrt(sum(jnp.sum(jnp.square(each.astype(jnp.float32))) for each in sums))
         factor = jnp.minimum(1.0, section.clip_norm / (length + 1e-6))
         return jax.tree.unflatten(structure, [factor.astype(each.dtype) * each for each in sums]), state
@@ -189,3 +180,8 @@ def _stacked(offers: Offers) -> Params:
 def _norms(leaves_M: jax.Array) -> jax.Array:
     """Returns the norm of each of some arrays, float32 (M,)."""
     return jnp.sqrt(jnp.square(leaves_M.astype(jnp.float32)).reshape(len(leaves_M), -1).sum(axis=1))
+
+
+def _beside(values_M: jax.Array, leaves_M: jax.Array) -> jax.Array:
+    """Returns a value of each of some arrays, in their dtype, with as many axes as they have."""
+    return values_M.reshape(-1, *[1] * (leaves_M.ndim - 1)).astype(leaves_M.dtype)

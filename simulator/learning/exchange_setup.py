@@ -3,6 +3,8 @@
 import functools
 from typing import Any, Protocol
 
+import optax
+
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.aggregation import (
     FoldAggregation,
@@ -37,6 +39,9 @@ class ModelSetup(Protocol):
     @property
     def data_and_model(self) -> list[Any]:
         """Settings of data and model, by which what depends on them alone is cached."""
+
+    def outer(self, params: Params | None) -> optax.GradientTransformationExtraArgs:
+        """Returns the outer optimizer, tried on the shapes and dtypes of `params`."""
 
 
 class ExchangeSetup:
@@ -87,7 +92,7 @@ class ExchangeSetup:
         sections = experiment.compression, experiment.merge, experiment.view
         settings = [*sections, outer, *self._setup.data_and_model]
         return self._setup.cache.once(
-            "exchange", lambda: Exchange(*sections, build_outer(outer, self._setup.params_like), ahead), *settings
+            "exchange", lambda: Exchange(*sections, self._setup.outer(self._setup.params_like), ahead), *settings
         )
 
     @property
@@ -123,8 +128,7 @@ class ExchangeSetup:
         topology, like = self._experiment.topology, self._setup.params_like
         if isinstance(topology, RegionsTopology):
             build_outer(topology.outer, like)
-        outer, part = build_outer(self._experiment.outer, like), self.fragments.take(like, 0)
-        try_exchange(self._experiment, self.exchange, outer, part)
+        try_exchange(self._experiment, self.exchange, self._setup.outer(like), self.fragments.take(like, 0))
 
     def server(self, node: int, part: Any) -> Server:
         """Returns the server of a place.

@@ -1,8 +1,7 @@
 """EDiT and A-EDiT, 2024 (arXiv 2412.07210): weights by norm, without outliers, clipped."""
 
-from typing import Any
-
 from simulator.experiment.methods import Momentum, Rate, Seconds, Slots
+from simulator.methods.diloco import diloco
 
 
 def edit(learning_rate: Rate = 0.7, momentum: Momentum = 0.8, temperature: Rate = 1.0, clip_norm: Rate = 10.0) -> Slots:
@@ -51,9 +50,6 @@ def a_edit(
     return _edit(learning_rate, momentum, temperature, clip_norm) | {"schedule": {"seconds": seconds}}
 
 
-def _edit(learning_rate: float, momentum: float, temperature: float, clip_norm: float) -> dict[str, Any]:
-    return {
-        "synchronization": {"kind": "barrier"},
-        "aggregation": {"kind": "edit", "temperature": temperature, "clip_norm": clip_norm},
-        "outer": {"optimizer": "nesterov", "learning_rate": learning_rate, "momentum": momentum, "weight": 1.0},
-    }
+def _edit(learning_rate: float, momentum: float, temperature: float, clip_norm: float) -> Slots:
+    aggregation = {"kind": "edit", "temperature": temperature, "clip_norm": clip_norm}
+    return diloco(learning_rate, momentum) | {"aggregation": aggregation}

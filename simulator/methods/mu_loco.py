@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.experiment.methods import Momentum, Rate, Share, Slots
+from simulator.methods.diloco import diloco
 
 
 def mu_loco(
@@ -30,9 +31,4 @@ def mu_loco(
       decay: :math:`\beta` of the error; the code's.
     """
     coded = {"kind": "int", "width": width, "feedback": decay} if compression == "int" else {"kind": "none"}
-    return {
-        "inner": {"optimizer": "muon"},
-        "synchronization": {"kind": "barrier"},
-        "compression": coded,
-        "outer": {"optimizer": "nesterov", "learning_rate": learning_rate, "momentum": momentum, "weight": 1.0},
-    }
+    return diloco(learning_rate, momentum) | {"inner": {"optimizer": "muon"}, "compression": coded}

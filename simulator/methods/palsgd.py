@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from simulator.experiment.methods import Momentum, Rate, Slots
+from simulator.methods.diloco import diloco
 
 
 def palsgd(
@@ -30,8 +31,4 @@ def palsgd(
       learning_rate: of the outer optimizer, Nesterov's; the code's.
       momentum: of the outer optimizer; the code's.
     """
-    return {
-        "inner": {"pull": {"probability": probability, "strength": strength}},
-        "synchronization": {"kind": "barrier"},
-        "outer": {"optimizer": "nesterov", "learning_rate": learning_rate, "momentum": momentum, "weight": 1.0},
-    }
+    return diloco(learning_rate, momentum) | {"inner": {"pull": {"probability": probability, "strength": strength}}}

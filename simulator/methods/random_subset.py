@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from simulator.experiment.methods import Rate, Slots, Steps
+from simulator.methods.loscar_sgd import loscar_sgd
 
 
 def random_subset(
@@ -25,11 +26,5 @@ def random_subset(
       overlap: local steps between an offer and its merge; ours.
       learning_rate: of the step to the mean; 1 is the mean itself.
     """
-    return {
-        "synchronization": {"kind": "barrier"},
-        "schedule": {"overlap": overlap},
-        "compression": {"kind": "random", "share": share},
-        "aggregation": {"kind": "senders"},
-        "merge": {"kind": "keep_progress"},
-        "outer": {"optimizer": "sgd", "learning_rate": learning_rate, "weight": 1.0},
-    }
+    sent = {"compression": {"kind": "random", "share": share}, "aggregation": {"kind": "senders"}}
+    return loscar_sgd(overlap, learning_rate) | sent

@@ -1,6 +1,7 @@
 """SNOO: a Nesterov step on the progress of a single worker, DiLoCo without others."""
 
 from simulator.experiment.methods import Momentum, Rate, Slots
+from simulator.methods.diloco import diloco
 
 
 def snoo(learning_rate: Rate = 0.7, momentum: Momentum = 0.9) -> Slots:
@@ -13,7 +14,4 @@ def snoo(learning_rate: Rate = 0.7, momentum: Momentum = 0.9) -> Slots:
       learning_rate: :math:`\epsilon`; DiLoCo's.
       momentum: :math:`\mu`; DiLoCo's.
     """
-    return {
-        "synchronization": {"kind": "barrier"},
-        "outer": {"optimizer": "nesterov", "learning_rate": learning_rate, "momentum": momentum, "weight": 1.0},
-    }
+    return diloco(learning_rate, momentum)

@@ -71,7 +71,7 @@ def timeline_of(
         merges=experiment.merge.kind != "overwrite",
         has_copy=not experiment.merge.has_outer,
         is_eager=experiment.merge.kind == "eager",
-        pulls=None if experiment.inner.pull is None else Pulls(experiment.inner.pull.probability, experiment.seed),
+        pulls=Pulls.of(experiment),
     )
     return Timeline(cluster, config)
 

@@ -147,10 +147,11 @@ class PeerServer(ServerProcess):
                     return
             self.is_gone = False
             self.missed = {(peer, turn) for peer, turn in self.missed if turn >= place.turn}
-            if self._newest_turn() > place.turn:
+            newest = self._newest_turn()
+            if newest > place.turn:
                 _, arrived = place.take()
                 yield from self._drop(arrived)
-                self.first = place.turn = self._newest_turn()
+                self.first = place.turn = newest
                 for other in meetings:
                     if other.places[0].turn < place.turn:
                         other.places[0].awaited.pop(self.node, None)

@@ -289,8 +289,7 @@ class CheckedRun:
         if cluster is None:
             return {}
         columns = ["round", "worker", "local_steps", "first_step"]
-        pull, seed = self.experiment.inner.pull, self.experiment.seed
-        coins = None if pull is None else Pulls(pull.probability, seed)
+        coins = Pulls.of(self.experiment)
         timed = [*columns, "ready_s", "push_start_s"]
         tasks = pd.concat([self.rounds[timed], self.lost[columns]]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]

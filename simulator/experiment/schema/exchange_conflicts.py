@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
-from simulator.experiment.schema.outer import DuDeOuter, NamedOuter, NoLoCoOuter, RingleaderOuter
+from simulator.experiment.schema.outer import NamedOuter, NoLoCoOuter, TableOuter
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -147,7 +147,7 @@ def _meetings(experiment: Any) -> Conflicts:
         message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
         yield "aggregation.kind", message
     outer = experiment.outer
-    if isinstance(outer, DuDeOuter | RingleaderOuter):
+    if isinstance(outer, TableOuter):
         if experiment.synchronization.averages_group and not folds:
             message = "needs each worker's offer by itself: choose synchronization.kind: asynchronous, or a fold"
             yield "outer.optimizer", message

@@ -1,11 +1,10 @@
 """The file format as a JSON Schema, by which editors complete keys, show descriptions and underline mistakes."""
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.experiment.methods import methods, settings_model, settings_said, without_markup
+from simulator.experiment.methods import docstring_of, methods, settings_model, settings_said, without_markup
 from simulator.experiment.reference import Reference
 from simulator.experiment.registry import SLOTS
 from simulator.experiment.schema.aggregation import NamedAggregation
@@ -129,8 +128,7 @@ def _methods(description: str, *, partial: bool) -> dict[str, Any]:
     found: list[dict[str, Any]] = [{"type": "string", "enum": sorted(methods())}]
     for name, method in sorted(methods().items()):
         own = _clean(settings_model(method).model_json_schema())
-        text = inspect.getdoc(getattr(method, "func", method)) or "Registered by a plugin."  # or a partial's
-        text = without_markup(text)
+        text = without_markup(docstring_of(method) or "Registered by a plugin.")
         said = settings_said(method)
         for key, value in own.get("properties", {}).items():
             value.setdefault("description", without_markup(said.get(key, f"setting of {name}")))

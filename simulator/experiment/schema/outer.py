@@ -47,6 +47,7 @@ Staleness = Annotated[
 ]
 Momentum = Annotated[Number, Field(ge=0, lt=1)]
 _SHARE = "share of the momentum that stays in each step"
+_SHARE_OF_MEAN = "share of the mean that stays in each step"
 
 
 class _Outer(Section):
@@ -136,14 +137,14 @@ class MLAOuter(_Outer):
     """m = momentum*m + (1-momentum)*g; theta - lr*(g + momentum*m). Momentum look-ahead."""
 
     optimizer: Literal["mla"]
-    momentum: Momentum = Field(0.9, description="share of the mean that stays in each step")
+    momentum: Momentum = Field(0.9, description=_SHARE_OF_MEAN)
 
 
 class HeLoCoOuter(_Outer):
     """Momentum look-ahead on pseudo-gradients that are turned towards it, array by array (HeLoCo)."""
 
     optimizer: Literal["heloco"]
-    momentum: Momentum = Field(0.9, description="share of the mean that stays in each step")
+    momentum: Momentum = Field(0.9, description=_SHARE_OF_MEAN)
     aligned: Number = Field(0.2, description="cosine with the momentum from which nothing is turned")
     opposed: NonNegative = Field(0.5, description="how much of what is against the momentum is taken away")
     turned: NonNegative = Field(1.0, description="how far others are turned towards it")
@@ -151,26 +152,26 @@ class HeLoCoOuter(_Outer):
     most: NonNegative = Field(0.5, description="largest share of what is taken away")
 
 
-class DuDeOuter(_Outer):
+class TableOuter(_Outer):
+    """An outer optimizer that keeps pseudo-gradients of each worker."""
+
+    workers: PositiveInt = Field(
+        description="`workers` is their number",
+        json_schema_extra={"type": ["integer", "string"]},
+        examples=[4],
+    )
+
+
+class DuDeOuter(TableOuter):
     """theta - lr * the mean of the workers' last pseudo-gradients, once each has offered (DuDe-ASGD)."""
 
     optimizer: Literal["dude"]
-    workers: PositiveInt = Field(
-        description="`workers` is their number",
-        json_schema_extra={"type": ["integer", "string"]},
-        examples=[4],
-    )
 
 
-class RingleaderOuter(_Outer):
+class RingleaderOuter(TableOuter):
     """Collect from every worker, then theta - lr * the mean of all at one arrival of each (Ringleader ASGD)."""
 
     optimizer: Literal["ringleader"]
-    workers: PositiveInt = Field(
-        description="`workers` is their number",
-        json_schema_extra={"type": ["integer", "string"]},
-        examples=[4],
-    )
 
 
 class NamedOuter(_Outer):

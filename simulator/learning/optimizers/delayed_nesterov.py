@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from simulator.learning.optimizers.nonfinite import all_finite
+from simulator.learning.optimizers.ranges import check_learning_rate
 
 
 class DelayedNesterovState(NamedTuple):
@@ -91,8 +92,7 @@ def delayed_nesterov(
 
 
 def _check_ranges(learning_rate: float, momentum: float, buffer: int, c: float) -> None:
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
+    check_learning_rate(learning_rate)
     if not 0 < momentum < 1:
         raise ValueError(f"momentum must be between 0 and 1, not {momentum}")
     if buffer < 1:

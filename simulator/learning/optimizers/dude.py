@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.learning.optimizers.ranges import check_learning_rate, check_workers
+
 
 class DuDeState(NamedTuple):
     """State of `dude`.
@@ -17,6 +19,11 @@ class DuDeState(NamedTuple):
 
     last: optax.Updates
     known: jax.Array
+
+
+def of_each(params: optax.Params, workers: int) -> optax.Updates:
+    """Returns zeros like the parameters for each worker, with a leading axis (workers,)."""
+    return jax.tree.map(lambda leaf: jnp.zeros((workers, *leaf.shape), leaf.dtype), params)
 
 
 def dude(learning_rate: float, workers: int) -> optax.GradientTransformationExtraArgs:
@@ -41,14 +48,11 @@ def dude(learning_rate: float, workers: int) -> optax.GradientTransformationExtr
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    check_learning_rate(learning_rate)
+    check_workers(workers)
 
     def init(params: optax.Params) -> DuDeState:
-        table = jax.tree.map(lambda leaf: jnp.zeros((workers, *leaf.shape), leaf.dtype), params)
-        return DuDeState(table, jnp.zeros(workers, bool))
+        return DuDeState(of_each(params, workers), jnp.zeros(workers, bool))
 
     def update(
         updates: optax.Updates, state: DuDeState, params: Any = None, *, worker: Any, **extra: Any

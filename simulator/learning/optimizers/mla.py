@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.learning.optimizers.ranges import check_learning_rate, check_momentum
+
 _TINY = 1e-8
 
 
@@ -38,7 +40,8 @@ def mla(learning_rate: float, momentum: float = 0.9) -> optax.GradientTransforma
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
-    _check(learning_rate, momentum)
+    check_learning_rate(learning_rate)
+    check_momentum(momentum)
 
     def update(
         updates: optax.Updates, state: MLAState, params: Any = None, **extra: Any
@@ -83,7 +86,8 @@ def heloco(
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
-    _check(learning_rate, momentum)
+    check_learning_rate(learning_rate)
+    check_momentum(momentum)
     correct = functools.partial(
         _corrected, aligned=aligned, opposed=opposed, turned=turned, confidence=confidence, most=most
     )
@@ -95,13 +99,6 @@ def heloco(
         return _step(learning_rate, momentum, jax.tree.map(correct, updates, state.momentum), state)
 
     return optax.GradientTransformationExtraArgs(_init, update)
-
-
-def _check(learning_rate: float, momentum: float) -> None:
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be from 0 up to below 1, not {momentum}")
 
 
 def _init(params: optax.Params) -> MLAState:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.learning.optimizers.ranges import check_learning_rate, check_momentum
+
 
 class NoLoCoState(NamedTuple):
     """State of `noloco`.
@@ -40,10 +42,8 @@ def noloco(learning_rate: float, momentum: float = 0.5) -> optax.GradientTransfo
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be from 0 up to below 1, not {momentum}")
+    check_learning_rate(learning_rate)
+    check_momentum(momentum)
 
     def init(params: optax.Params) -> NoLoCoState:
         return NoLoCoState(jax.tree.map(jnp.zeros_like, params))

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.learning.optimizers.dude import of_each
+from simulator.learning.optimizers.ranges import check_learning_rate, check_workers
+
 
 class Table(NamedTuple):
     """Mean pseudo-gradients of each worker.
@@ -55,14 +58,11 @@ def ringleader(learning_rate: float, workers: int) -> optax.GradientTransformati
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    check_learning_rate(learning_rate)
+    check_workers(workers)
 
     def empty(params: optax.Params) -> Table:
-        means = jax.tree.map(lambda leaf: jnp.zeros((workers, *leaf.shape), leaf.dtype), params)
-        return Table(means, jnp.zeros(workers, jnp.int32))
+        return Table(of_each(params, workers), jnp.zeros(workers, jnp.int32))
 
     def init(params: optax.Params) -> RingleaderState:
         return RingleaderState(empty(params), empty(params), jnp.zeros(workers, bool))
