@@ -2,6 +2,7 @@
 
 from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
+from simulator.learning.diagnostics import OfferDiagnostics, diagnose
 from simulator.learning.exchange import Exchange, OfferMade
 from simulator.learning.fragments import Fragments, fragments_of
 from simulator.learning.memory import MemoryNeedError
@@ -29,6 +30,7 @@ __all__ = [
     "MemoryNeedError",
     "ModelCosts",
     "ModelError",
+    "OfferDiagnostics",
     "OfferInfo",
     "OfferMade",
     "Offers",
@@ -53,6 +55,7 @@ __all__ = [
     "build_outer",
     "delay_compensation",
     "delayed_nesterov",
+    "diagnose",
     "drop_stale",
     "fragments_of",
     "learning_rates",

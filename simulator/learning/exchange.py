@@ -26,6 +26,7 @@ from simulator.experiment.schema.exchanges import (
     View,
 )
 from simulator.learning.compression import codec_of, send
+from simulator.learning.diagnostics import momentum_of
 from simulator.learning.optimizers.nonfinite import all_finite
 from simulator.learning.optimizers.protocol import OptimizerError
 from simulator.learning.round import pseudo_gradient
@@ -189,6 +190,4 @@ def _viewing(view: View, ahead: float | None) -> Callable[[Any, Any], Any]:
 
 
 def _look_ahead(ahead: float, params: Any, state: Any) -> Any:
-    found = (optax.tree_utils.tree_get(state, name) for name in ("trace", "momentum"))  # of optax, and of our own
-    m = next(each for each in found if each is not None)
-    return jax.tree.map(lambda theta, each: theta - ahead * each, params, m)
+    return jax.tree.map(lambda theta, m: theta - ahead * m, params, momentum_of(state, params))

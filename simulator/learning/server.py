@@ -116,6 +116,7 @@ class Server:
     Attributes:
       params: replaced, never changed in place: whoever pulled them keeps a valid version.
       state: of the outer optimizer.
+      steps: whether there is an outer step.
       aggregation: state of a user-defined aggregation, () without.
     """
 
@@ -139,7 +140,7 @@ class Server:
         """
         self.params = params
         self.state = programs.init(params) if steps else ()
-        self._programs, self._reject, self._steps, self._aggregation = programs, reject, steps, aggregation
+        self._programs, self._reject, self.steps, self._aggregation = programs, reject, steps, aggregation
         self.aggregation = () if isinstance(aggregation, str) else aggregation.init(params)
         self._aggregate = None if isinstance(aggregation, str) else jax.jit(_of_finite(aggregation, reject=reject))
 
@@ -151,7 +152,7 @@ class Server:
           Whether the pseudo-gradient was finite, bool scalar; one that is not changes neither parameters nor momentum.
           Without outer steps it takes the parameters' place anyway: the workers take no step on it.
         """
-        if not self._steps:
+        if not self.steps:
             self.params = pseudo_gradient
             finite: jax.Array = self._programs.all_finite(pseudo_gradient)
             return finite
@@ -160,7 +161,9 @@ class Server:
         self.params, self.state = self._programs.update(self.params, self.state, pseudo_gradient, counts, pulled_params)
         return self.state.finite if isinstance(self.state, GuardState) else jnp.ones((), bool)
 
-    def meet(self, offers: Sequence[OfferMade], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
+    def meet(
+        self, offers: Sequence[OfferMade], infos: Sequence[OfferInfo], starts: Sequence[Params] | None
+    ) -> tuple[Any, Params | None]:
         """Applies the offers of a meeting: one step on what they are aggregated to, or a step for each.
 
         Those that are not finite are left out, or, where they are not rejected one by one, there is no step.
@@ -172,12 +175,13 @@ class Server:
             with the place's present ones.
 
         Returns:
-          Whether there was a step, which needs a mean, or one of the offers, that is finite, bool scalar.
+          Whether there was a step, which needs a mean, or one of the offers, that is finite, bool scalar; and what the
+          offers were aggregated to, None of one that is alone or where each is a step.
         """
         trees = [offer.tree for offer in offers]
         used = [offer.finite if self._reject else np.bool_(True) for offer in offers]
         if self._aggregation == "fold":
-            return self._fold(trees, infos, starts)
+            return self._fold(trees, infos, starts), None
         if self._aggregate is not None:
             *counts, tokens = zip(*infos, strict=True)
             worker, staleness, steps = (jnp.array(each, jnp.int32) for each in counts)
@@ -189,7 +193,7 @@ class Server:
             combined = self._programs.mean(trees, used, weights)
         pulled = self.params if starts is None else self._programs.mean(starts, used)
         whole = OfferInfo(-1, 0, sum(info.steps for info in infos), sum(info.tokens for info in infos))
-        return self.apply(combined, whole, pulled)
+        return self.apply(combined, whole, pulled), combined if len(offers) > 1 else None
 
     def _fold(self, trees: Sequence[Params], infos: Sequence[OfferInfo], starts: Sequence[Params] | None) -> Any:
         applied = []

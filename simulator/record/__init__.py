@@ -18,6 +18,7 @@ from simulator.record.run import (
     run_folders,
 )
 from simulator.record.schema import (
+    DIAGNOSTICS,
     EVALUATION_COLUMNS,
     FAULT_COLUMNS,
     FAULTS,
@@ -36,6 +37,7 @@ from simulator.record.settings import FACTS, FILES, NAMES, differences, identity
 from simulator.record.workers import failure, summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
+    "DIAGNOSTICS",
     "EVALUATION_COLUMNS",
     "EXPERIMENT_FILE",
     "FACTS",

@@ -89,6 +89,15 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     ),
 }
 
+
+def _diagnostic(meaning: str) -> Column:
+    return Column(
+        "real", f"{meaning}; NaN where there is none, or nothing was trained", required=False, default=math.nan
+    )
+
+
+DIAGNOSTICS = ("norm", "momentum_cosine", "mean_cosine", "drift")
+"""Columns of updates that training reports."""
 UPDATE_COLUMNS: Mapping[str, Column] = {
     "update_s": Column("real", "when the place had processed the offer"),
     "node": Column("integer", "that has the place: -1 the server, from -2 down those of regions, from 0 workers"),
@@ -99,6 +108,10 @@ UPDATE_COLUMNS: Mapping[str, Column] = {
     "staleness": Column("integer", "updates of the place between what the sender had last accepted from it and now"),
     "outcome": Column("outcome", "what the place did with it: applied, buffered or dropped"),
     "meeting": Column("integer", "of which it was part: numbered from 0, over all places"),
+    "norm": _diagnostic("norm of the pseudo-gradient as the place decoded it"),
+    "momentum_cosine": _diagnostic("cosine of its angle to the outer momentum before the meeting"),
+    "mean_cosine": _diagnostic("cosine of its angle to what the meeting's offers were aggregated to"),
+    "drift": _diagnostic("distance of the place's parameters before the meeting from those that the sender ended with"),
 }
 
 TRANSFER_COLUMNS: Mapping[str, Column] = {

@@ -5,12 +5,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
+import numpy as np
+
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
 from simulator.host.nodes import SERVER, region_node
 from simulator.progress.observer import Observer, Progress
 from simulator.record import (
+    DIAGNOSTICS,
     EvaluationLog,
     FaultLog,
     RoundLog,
@@ -42,11 +45,13 @@ class Trained(NamedTuple):
       losses: of its rounds, in nats.
       finite: whether the rounds' pseudo-gradients were.
       together: whether their combined pseudo-gradient was.
+      diagnostics: of every offer, its `OfferDiagnostics` in a row; empty where they are not known.
     """
 
     losses: Sequence[SupportsFloat]
     finite: Sequence[Any]
     together: Any
+    diagnostics: Sequence[Any] = ()
 
 
 class NonFiniteError(SimulationError):
@@ -240,17 +245,19 @@ class Recorder:
         up = self._cluster.up.size(self._shares.offers[arrival.round.fragment])
         return arrival.pulls * self._cluster.down.size(1.0), arrival.pushes * up
 
-    def reported(self) -> tuple[list[float], list[int], list[list[float]]]:
-        """Returns all reports of training: losses and flags of rounds, losses of evaluations and their shards.
+    def reported(self) -> tuple[list[float], list[int], list[list[float]], list[list[float]]]:
+        """Returns all reports of training: losses and flags of rounds, losses of evaluations, diagnostics of offers.
 
         Waits for reports that are still on their way, and settles nothing: the record is the same with and without this
         call.
         """
         rounds = self.rounds.frame()["train_loss"].tolist()
         flags = list(self._flags)
+        diagnostics = self.updates.frame()[list(DIAGNOSTICS)].to_numpy().tolist()
         if self._late_update is not None and self._late_update[1] is not None:
             event, trained = self._late_update
             assert trained is not None
+            diagnostics += _diagnostics(event, trained)
             late = _non_finite(trained) if trained.losses else []
             for place, _ in own_arrivals(event):
                 rounds.append(float(trained.losses[place]))
@@ -262,7 +269,7 @@ class Recorder:
             assert loss is not None
             of_shards = () if shard_losses is None else shard_losses
             evaluations.append([float(loss), *(float(each) for each in of_shards)])
-        return rounds, flags, evaluations
+        return rounds, flags, evaluations, diagnostics
 
     def finish(self, event: Finished) -> None:
         """Records the end, and fetches reports that are still on their way."""
@@ -275,7 +282,7 @@ class Recorder:
             return
         event, trained = self._late_update
         self._late_update = None
-        self._log_update(event)
+        self._log_update(event, trained)
         own = own_arrivals(event)
         if not own:
             return
@@ -291,8 +298,9 @@ class Recorder:
             self._append(event, arrival, event.staleness[place], train_loss, flags[place])
         self._train_loss = statistics.fmean(losses)
 
-    def _log_update(self, event: Update) -> None:
-        for arrival, staleness in zip(event.arrivals, event.staleness, strict=True):
+    def _log_update(self, event: Update, trained: Trained | None) -> None:
+        diagnostics = _diagnostics(event, trained)
+        for arrival, staleness, known in zip(event.arrivals, event.staleness, diagnostics, strict=True):
             if isinstance(arrival, RegionOffer):
                 sender, number = region_node(arrival.region), -1
             else:
@@ -307,6 +315,7 @@ class Recorder:
                 staleness=staleness,
                 outcome=event.outcome,
                 meeting=self._meetings,
+                **dict(zip(DIAGNOSTICS, known, strict=True)),
             )
         self._meetings += 1
 
@@ -366,6 +375,13 @@ class Recorder:
             fraction=min(1.0, max(value / limit for value, limit in done if limit)),
             evaluation=self._evaluation,
         )
+
+
+def _diagnostics(event: Update, trained: Trained | None) -> list[list[float]]:
+    """Returns the diagnostics of each offer of an update."""
+    if trained is None or not trained.diagnostics:
+        return [[math.nan] * len(DIAGNOSTICS)] * len(event.arrivals)
+    return [[float(value) for value in each] for each in map(np.asarray, trained.diagnostics)]
 
 
 def _non_finite(trained: Trained) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from simulator.record import Checkpoint, RunRecord, shard_columns
+from simulator.record import DIAGNOSTICS, Checkpoint, RunRecord, shard_columns
 from simulator.simulation.replay import training_log
 
 
@@ -29,7 +29,8 @@ class Trajectory:
         rounds, evaluations = self.record.rounds, self.record.evaluations
         shards = len(self.record.summary.get("final_shard_losses") or ())
         losses = evaluations[["loss", *shard_columns(shards)]].to_numpy()
-        return training_log(rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy(), losses)
+        of_rounds = rounds["train_loss"].to_numpy(), rounds["non_finite"].to_numpy()
+        return training_log(*of_rounds, losses, self.record.updates.reindex(columns=DIAGNOSTICS).to_numpy())
 
     @property
     def parameters_hash(self) -> str:

@@ -18,6 +18,7 @@ from simulator.learning import (
     Training,
     Value,
     Values,
+    diagnose,
     learner_state,
     reachable,
 )
@@ -172,8 +173,9 @@ class TrainingLearner(Learner):
             OfferInfo(arrival.round.worker, staleness, arrival.round.steps, arrival.round.steps * self._tokens_per_step)
             for arrival, staleness in zip(arrivals, event.staleness, strict=True)
         ]
-        together = self._apply(event, place, offers, infos, [each.anchor for each in made])
-        return Trained([each.loss.get() for each in made], [offer.finite for offer in offers], together)
+        together, diagnostics = self._apply(event, place, offers, infos, [each.anchor for each in made])
+        losses, finite = [each.loss.get() for each in made], [offer.finite for offer in offers]
+        return Trained(losses, finite, together, diagnostics)
 
     @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
@@ -214,17 +216,20 @@ class TrainingLearner(Learner):
         offers: Sequence[OfferMade],
         infos: Sequence[OfferInfo],
         anchors: Sequence[Value],
-    ) -> Any:
+    ) -> tuple[Any, list[jax.Array]]:
         server = self.servers[place]
+        before = (server.params if server.steps else None), server.state
         together: Any = True
+        aggregate: Params | None = None
         if not self._averages:
             for offer, info, anchor in zip(offers, infos, anchors, strict=True):
                 together = server.apply(offer.tree, info, anchor.get())
         elif event.outcome == "applied":
             starts = [anchor.get() for anchor in anchors] if self._sends_weights else None
-            together = server.meet(offers, infos, starts)
+            together, aggregate = server.meet(offers, infos, starts)
         self._hold(place, self._values.known(f"part.{place[1]}", server.params))
-        return together
+        of_each = zip(offers, anchors, strict=True)
+        return together, [diagnose(offer.tree, anchor.get(), *before, aggregate) for offer, anchor in of_each]
 
     def _hold(self, place: Node, value: Value) -> None:
         """Has a place hold other parameters."""
@@ -237,18 +242,20 @@ class TrainingLearner(Learner):
 
     def _update_upper(self, event: Update, place: Node) -> Trained:
         """Applies the offers of regions, and answers them."""
+        diagnostics = []
         for arrival, staleness in zip(event.arrivals, event.staleness, strict=True):
             assert isinstance(arrival, RegionOffer)
             offer = self._regional.pop(arrival.region)
             if self.training.is_settled:
-                server = self.servers[place]
+                server, start = self.servers[place], self._references[region_node(arrival.region), 0]
                 params = server.params
+                diagnostics.append(diagnose(offer.get(), start.get(), params, server.state, None))
                 server.apply(offer.get(), OfferInfo(arrival.region, staleness), params)
                 self._hold(place, self._values.known("part.0", server.params))
             else:
                 self._hold(place, self._values.expected("part.0"))
             self._answers.setdefault(region_node(arrival.region), deque()).append(self._held[place])
-        return Trained([], [], True)
+        return Trained([], [], True, diagnostics)
 
     def _mixed(self, own: Any, answer: Any) -> Any:
         return jax.tree.map(lambda theta, upper: (1 - self._mix) * theta + self._mix * upper, own, answer)

@@ -39,7 +39,8 @@ def infos(count: int, steps: tuple[int, ...] = (), staleness: tuple[int, ...] = 
 
 
 def meet(at: Server, *gradients: Any, starts: Any = None, **facts: Any) -> bool:
-    return bool(at.meet(offers(*gradients), infos(len(gradients), **facts), starts))
+    stepped, _ = at.meet(offers(*gradients), infos(len(gradients), **facts), starts)
+    return bool(stepped)
 
 
 def test_arrivals_step_one_after_another_by_hand():

@@ -141,9 +141,10 @@ class Followed:
         self.timeline: Timeline = timeline_for(self.setup)
         self.learner = TrainingLearner(self.setup, trainer, None)
         self.events: list[Event] = []
+        self.reports: list[list[Any]] = []  # diagnostics of the offers of each update
         for event in self.timeline:
             self.events.append(event)
-            apply(self.learner, event)
+            apply(self.learner, event, self.reports)
 
     @property
     def params(self) -> np.ndarray:
@@ -168,14 +169,16 @@ def timeline_for(setup: Setup) -> Timeline:
     return timeline_of(experiment, cluster_of(experiment, setup.costs), None, shares)
 
 
-def apply(learner: TrainingLearner, event: Event) -> None:
+def apply(learner: TrainingLearner, event: Event, reports: list[list[Any]] | None = None) -> None:
     match event:
         case Dispatched():
             learner.dispatch(event)
         case Shortened() | Lost() | Fault():
             learner.fault(event)
         case Update():
-            learner.update(event)
+            trained = learner.update(event)
+            if reports is not None:
+                reports.append([np.asarray(each).tolist() for each in trained.diagnostics])
         case Answered() | Offered() | Accepted():
             learner.exchange(event)
 

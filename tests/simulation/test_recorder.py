@@ -6,6 +6,7 @@ import pytest
 
 from simulator.cluster import Link, MessageShares, build_cluster
 from simulator.experiment.schema.experiment import Budget
+from simulator.record import DIAGNOSTICS
 from simulator.simulation.recorder import NonFiniteError, Recorder, Trained
 from simulator.timeline import (
     Accepted,
@@ -163,7 +164,7 @@ def test_a_peers_offer_is_a_round_at_home_and_a_message_elsewhere():
     assert waited_for == ["own"]
     assert rows(book.transfers, "sender", "receiver", "round", "messages", "bytes") == [[1, 0, 1, 1, 40]]
     assert rows(book.updates, "node", "sender", "round") == [[0, 0, 0], [0, 1, 1]]
-    assert [len(reports) for reports in book.reported()] == [1, 1, 0]
+    assert [len(reports) for reports in book.reported()] == [1, 1, 0, 2]
 
 
 def test_what_regions_send_each_other_is_recorded_without_rounds():
@@ -177,6 +178,18 @@ def test_what_regions_send_each_other_is_recorded_without_rounds():
     assert rows(book.transfers, *columns) == [[-3, -1, -1, 3, 4, 4, 2, 40], [-1, -3, -1, 4, 5, 6, 4, 40]]
     assert rows(book.updates, "sender", "round", "staleness", "version") == [[-3, -1, 1, 4]]
     assert len(book.rounds.frame()) == 0
+
+
+def test_diagnostics_are_of_each_offer_and_reported_before_they_are_recorded():
+    book = recorder()
+    both = Update(10 * NS, (arrival(0, 0), arrival(1, 1)), (0, 0), "applied", 1, 10)
+    known = [np.array([1.0, 0.5, -0.5, 2.0]), np.array([3.0, 0.0, 1.0, 4.0])]
+    book.update(both, Trained([1.0, 1.0], [True, True], True, known))
+    *_, reported = book.reported()
+    assert reported == [[1.0, 0.5, -0.5, 2.0], [3.0, 0.0, 1.0, 4.0]]
+    book.finish(Finished(10 * NS, 1, 10))
+    assert rows(book.updates, "sender", *DIAGNOSTICS) == [[0, 1.0, 0.5, -0.5, 2.0], [1, 3.0, 0.0, 1.0, 4.0]]
+    assert book.reported()[-1] == reported
 
 
 def test_offers_that_meet_are_all_left_out_if_what_they_are_combined_to_is_not_finite():
