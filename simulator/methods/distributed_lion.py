@@ -21,7 +21,8 @@ def distributed_lion(learning_rate: Rate = 1e-4, b1: Momentum = 0.9, b2: Momentu
     return {
         "inner": {
             "optimizer": "lion",
-            "arguments": {"b1": b1, "b2": b2, "weight_decay": 0.0},
+            "arguments": {"b1": b1, "b2": b2},
+            "weight_decay": 0.0,
             "learning_rate": 1.0,
             "local_steps": 1,
             "schedule": {"kind": "constant"},
