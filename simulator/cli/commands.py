@@ -77,6 +77,8 @@ class Figure(StrEnum):
     """Kinds of figures; an enumeration, since typer takes no list of literals."""
 
     PERPLEXITY = "perplexity"
+    PARETO = "pareto"
+    PSEUDO_GRADIENTS = "pseudo_gradients"
     STALENESS = "staleness"
     UTILIZATION = "utilization"
     TIMELINE = "timeline"

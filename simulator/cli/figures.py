@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -39,7 +39,7 @@ def plot(
     drawn: list[reports.Drawing] = []
     spent = None
     if curves:
-        kinds = [kind for kind in reports.FIGURES if not figure or kind in figure]
+        kinds = cast("Sequence[reports.FigureKind]", figure or reports.FIGURES)
         drawn += reports.drawings(groups, [against] if against else None, targets=targets, figures=kinds)
     if heatmap is not None:
         drawn += _heat_maps(records, heatmap, value, targets, by or ("variant",))

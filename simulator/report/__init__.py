@@ -5,6 +5,8 @@ Whatever a figure shows is a table too, which it draws:
 | figure | table |
 |---|---|
 | `perplexity_curves(records, against=..., by=..., targets=...)` | `perplexity_table(records, against=..., by=...)` |
+| `pareto(records, against=..., by=...)` | `pareto_table(records, against=..., by=...)` |
+| `pseudo_gradients(records, by=...)` | `pseudo_gradients_table(records, by=...)` |
 | `staleness(records, by=...)` | `staleness_table(records, by=...)` |
 | `utilization(records, by=...)` | `utilization_table(records, by=...)` |
 | `heat_map(records, x, y, value=..., target=..., by=...)` | `heat_map_table(records, x, y, ...)` |
@@ -36,7 +38,9 @@ from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, note_of_repeats
 from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
 from simulator.report.money import currency_of, has_prices, money, money_table
+from simulator.report.pareto import pareto, pareto_table
 from simulator.report.perplexity import perplexity_table
+from simulator.report.pseudo_gradients import pseudo_gradients, pseudo_gradients_table
 from simulator.report.runs import Runs, read_runs
 from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
@@ -73,8 +77,12 @@ __all__ = [
     "money",
     "money_table",
     "note_of_repeats",
+    "pareto",
+    "pareto_table",
     "perplexity_curves",
     "perplexity_table",
+    "pseudo_gradients",
+    "pseudo_gradients_table",
     "read_runs",
     "results_table",
     "results_tables",

@@ -19,7 +19,9 @@ from simulator.report.group_keys import ReportError
 from simulator.report.group_styles import is_scaled
 from simulator.report.grouping import Group, group_records, only
 from simulator.report.money import has_prices
+from simulator.report.pareto import pareto, pareto_table
 from simulator.report.perplexity import perplexity_table
+from simulator.report.pseudo_gradients import has_diagnostics, pseudo_gradients, pseudo_gradients_table
 from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.style import MOST_LINE_STYLES, styled
@@ -27,8 +29,9 @@ from simulator.report.timeline import timeline
 from simulator.report.utilization import utilization, utilization_table
 from simulator.report.worker_bins import MOST_ROWS
 
-FigureKind = Literal["perplexity", "staleness", "utilization", "timeline"]
-FIGURES: tuple[FigureKind, ...] = get_args(FigureKind)
+FigureKind = Literal["perplexity", "pareto", "pseudo_gradients", "staleness", "utilization", "timeline"]
+FIGURES: tuple[FigureKind, ...] = tuple(kind for kind in get_args(FigureKind) if kind != "pareto")
+"""Kinds of figures that are made where none is named."""
 TableFormat = Literal["csv", "parquet"]
 
 _LONGEST_NAME = 60
@@ -145,9 +148,11 @@ def drawings(
 ) -> Iterator[Drawing]:
     """Yields every figure of a finished experiment.
 
-    Perplexity of the runs that trained something, one figure for each of `against`; staleness and utilization of those
-    in which a round arrived; and one timeline_<group> for each group of these, of its first run. Where there are more
-    groups than one figure can tell apart, figures are numbered: staleness_1, staleness_2.
+    Perplexity of the runs that trained something, one figure for each of `against`; where asked for, pareto of the
+    same, against time, data and, where all experiments give prices, money unless others are given; pseudo_gradients of
+    those that recorded diagnostics; staleness and utilization of those in which a round arrived; and one
+    timeline_<group> for each group of these, of its first run. Where there are more groups than one figure can tell
+    apart, figures are numbered: staleness_1, staleness_2.
 
     Args:
         records: The runs, one or several.
@@ -174,11 +179,20 @@ def drawings(
                     partial(perplexity_curves, part, against=axis, targets=targets),
                     partial(perplexity_table, part, against=axis),
                 )
-    for kind, figure, table in (
-        ("staleness", staleness, staleness_table),
-        ("utilization", utilization, utilization_table),
+    if "pareto" in figures:
+        for axis in against or ("simulated_s", "bytes_sent", *(("money",) if priced else ())):
+            yield Drawing(
+                f"pareto_vs_{_NAMES.get(axis, axis)}",
+                partial(pareto, trained, against=axis),
+                partial(pareto_table, trained, against=axis),
+            )
+    diagnosed = only(groups, has_diagnostics)
+    for kind, of_kind, most, figure, table in (
+        ("pseudo_gradients", diagnosed, MOST_LINE_STYLES, pseudo_gradients, pseudo_gradients_table),
+        ("staleness", arrived, MOST_ROWS, staleness, staleness_table),
+        ("utilization", arrived, MOST_ROWS, utilization, utilization_table),
     ):
-        for number, part in _numbered(arrived, MOST_ROWS) if kind in figures else ():
+        for number, part in _numbered(of_kind, most) if kind in figures else ():
             yield Drawing(f"{kind}{number}", partial(figure, part), partial(table, part))
     if "timeline" in figures:
         for group, name in zip(arrived, file_names([group.label for group in arrived]), strict=True):

@@ -443,7 +443,8 @@ def test_a_page_of_many_variants_holds_some_timelines_and_says_so():
     assert "0" in held["details"]  # the baseline
     assert str(TIMELINES + 4) in held["details"]  # the best
     assert "1" not in held["details"]
-    assert f"this page holds the timelines of {TIMELINES} of {TIMELINES + 5} variants and sweep points" in page
+    said = f"the timelines, and the pseudo-gradients, of {TIMELINES} of {TIMELINES + 5} variants and sweep points"
+    assert f"this page holds {said}" in page
     assert "holds the timelines" not in report_page(records[:2])
 
 

@@ -88,6 +88,7 @@ def report_page(records: Records, *, targets: Sequence[float] = (), unfinished: 
         "runs": curves_of_runs(groups, found),
         "note": note_on_curves(groups),
         "levels": figures.levels(groups, wanted),
+        "offers": {index: offers for index in held if (offers := figures.offers(groups[index]))},
         "staleness": [figures.staleness(group) for group in groups],
         "details": {index: figures.details(groups[index]) for index in held},
     }

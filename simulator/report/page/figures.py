@@ -16,6 +16,7 @@ from simulator.report.axes import Unit, unit_of
 from simulator.report.grouping import Group, only
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_MESSAGES, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened, target_text
+from simulator.report.pseudo_gradients import LABELS, diagnostics_of, has_diagnostics
 from simulator.report.rows import LANE, Rows, message_numbers, node_name, nodes_of, rows_of
 from simulator.report.spans import (
     ABSENT,
@@ -123,6 +124,14 @@ def staleness(group: Group) -> dict[str, Any] | None:
         "y": shortened(100 * rounds / len(stale)),
         "customdata": [[name, f"{count:,}"] for name, count in zip(names, rounds, strict=True)],
     }
+
+
+def offers(group: Group) -> dict[str, Any] | None:
+    """Returns the diagnostics of a group's offers over simulated minutes, None where a run recorded none."""
+    if not all(map(has_diagnostics, group.records)):
+        return None
+    table = diagnostics_of([group])
+    return {"x": shortened(table["simulated_s"] / 60)} | {name: shortened(table[name]) for name in LABELS}
 
 
 def details(group: Group) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from simulator.report.page.limits import SETTINGS_SIDE_BY_SIDE, TIMELINES
 from simulator.report.page.markup import escaped, listed, table
 from simulator.report.page.results import ranked
 from simulator.report.page.settings import settings_of
+from simulator.report.pseudo_gradients import LABELS, has_diagnostics
 
 _ENVIRONMENT = {key: key for key in ("backend", "trainer", "data_hash", "parameters", "workers")} | {
     "data_hash": "data (hash)"
@@ -96,10 +97,14 @@ def choices(
         if axes
         else "Nothing was trained, so there are no curves. What is chosen here is shown under Staleness.",
         "no_rounds": "" if held else "No round arrived.",
+        "diagnostics": "".join(f'<option value="{name}">{label}</option>' for name, label in LABELS.items()),
+        "no_diagnostics": ""
+        if any(all(map(has_diagnostics, groups[index].records)) for index in held)
+        else "Nothing was trained, or the records are older: there are no diagnostics.",
         "left_out": ""
         if len(held) == arrived
-        else f"To stay small, this page holds the timelines of {few}with the lowest final perplexity, at most "
-        f"{TIMELINES}. The figures of tardigrad plot show all.",
+        else f"To stay small, this page holds the timelines, and the pseudo-gradients, of {few}with the lowest final "
+        f"perplexity, at most {TIMELINES}. The figures of tardigrad plot show all.",
     }
 
 

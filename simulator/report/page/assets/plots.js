@@ -69,6 +69,18 @@ const Report = (() => {
     id("staleness-legend").replaceChildren(...names);
   }
 
+  function drawOffers() {
+    const key = id("offers-y").value;
+    const label = id("offers-y").selectedOptions[0].textContent;
+    const traces = shown().filter((group) => data.offers[group]).map((group) => {
+      const hovertemplate = `<b>%{fullData.name}</b><br>%{x:,.4~r} min<br>${label} %{y:.3g}<extra></extra>`;
+      return { ...data.looks[group], type: "scatter", mode: "lines+markers", x: data.offers[group].x, y: data.offers[group][key], hovertemplate };
+    });
+    plot("offers-plot", traces, {
+      height: 340, xaxis: { title: { text: "simulated time (min)" } }, yaxis: { title: { text: label } },
+    });
+  }
+
   function drawRun(name) {
     const { traces, layout, note } = data.details[id("run").value][name];
     plot(name, traces, { ...layout, height: layout.height + (narrow && layout.showlegend ? 80 : 0) }); // of a legend in lines
@@ -76,7 +88,7 @@ const Report = (() => {
   }
 
   const ofRun = ["timeline-plot", "shares-plot", "by-worker-plot"];
-  const draws = { "curves-plot": drawCurves, "staleness-plot": drawStaleness };
+  const draws = { "curves-plot": drawCurves, "staleness-plot": drawStaleness, "offers-plot": drawOffers };
   for (const name of ofRun) draws[name] = () => drawRun(name);
   for (const name of Object.keys(draws)) if (id(name).textContent) delete draws[name]; // says why it is not there
   const drawn = new Set();
@@ -95,7 +107,7 @@ const Report = (() => {
 
   function setShown() {
     id("shown-count").textContent = `${shown().length} of ${boxes.length} shown`;
-    redraw("curves-plot", "staleness-plot");
+    redraw("curves-plot", "staleness-plot", "offers-plot");
   }
   function check(wanted) {
     const found = boxes.filter((box) => !box.parentElement.hidden).slice(0, wanted);
@@ -111,6 +123,7 @@ const Report = (() => {
     for (const box of boxes) box.parentElement.hidden = !box.parentElement.dataset.find.includes(wanted);
   });
   for (const name of ["x-axis", "y-axis", "log-y", "log-x", "bands", "each-run"]) id(name).addEventListener("change", () => redraw("curves-plot"));
+  id("offers-y").addEventListener("change", () => redraw("offers-plot"));
   id("x-axis").addEventListener("change", () => {
     for (const cell of document.querySelectorAll("[data-axis]")) cell.hidden = cell.dataset.axis !== id("x-axis").value;
   });

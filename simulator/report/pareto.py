@@ -1,0 +1,155 @@
+"""Final perplexity against what it took, a panel for each cluster, and which methods no other one beats in both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from simulator.report.arguments import Records
+from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
+from simulator.report.fonts import drawable
+from simulator.report.grouping import Group, group_records, with_keys
+from simulator.report.money import currency_of, money
+from simulator.report.perplexity import refuse_untrained
+from simulator.report.seeds import spread
+from simulator.report.style import (
+    arrange_legend,
+    draw_legend,
+    line_styles,
+    new_figure,
+    panels,
+    styled,
+    wrapped_title,
+)
+
+_COLUMNS, _PANEL_IN = 2, (3.4, 2.4)
+_SUMMARY_KEYS: Mapping[Against, str] = {"simulated_s": "simulated_seconds"}
+
+
+def pareto(
+    records: Records,
+    *,
+    against: Against = "simulated_s",
+    by: Sequence[str] | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """Returns the final perplexity of each group against what its runs took: `pareto_table` drawn.
+
+    A marker is the mean of a group's runs, in lines from the smallest to the largest. Groups that differ in more than
+    their variant have a panel for each combination of the rest. The line is the front: no other group of the panel has
+    both a lower perplexity and a lower cost.
+
+    Args:
+        records: Runs that trained something, several.
+        against: What is on the x axis: time, steps, tokens, data or money of whole runs.
+        by: Dotted keys that tell groups apart, see `group_records`.
+        size: Width and height in inches.
+
+    Raises:
+        ReportError: As `pareto_table`, or there are more variants than can be told apart.
+    """
+    groups = group_records(records, by)
+    table = _table(groups, against)
+    variants = list(dict.fromkeys(group.variant for group in groups))
+    styles = dict(zip(variants, line_styles(len(variants)), strict=True))
+    titles = list(dict.fromkeys(table["panel"]))
+    columns = min(_COLUMNS, len(titles))
+    width_in = size[0] if size else max(_PANEL_IN[0] * columns, 4.5)
+    legend = arrange_legend(variants, "", width_in)
+    unit, label = axis_of(against, float(table[against].max()), currency_of(groups))
+    with styled([*variants, *titles, label]):
+        rows = math.ceil(len(titles) / columns)
+        figure = new_figure(size or (width_in, 0.4 + _PANEL_IN[1] * rows + legend.height_in))
+        for title, axes in zip(titles, panels(figure, len(titles), columns, drawable(label), ""), strict=True):
+            own = table[(table["panel"] == title) & table["final_perplexity"].notna()]
+            for row in own.to_dict("records"):
+                style = styles[row["variant"]]
+                x, y = row[against] / unit.size, row["final_perplexity"]
+                axes.plot(
+                    [x, x], [row["final_perplexity_low"], row["final_perplexity_high"]], color=style.color, lw=0.8
+                )
+                axes.plot(x, y, style.marker, color=style.color, zorder=3)
+            _draw_front(axes, own[own["on_front"]].sort_values(against), against, unit.size)
+            if len(own):
+                low, high = own["final_perplexity_low"].min(), own["final_perplexity_high"].max()
+                log_perplexity_axis(axes, 0.97 * low, 1.03 * high)
+            axes.set_title(wrapped_title(figure, title), fontsize=8)
+            axes.set_xlim(left=0)
+            axes.grid()
+            plain_ticks(axes.xaxis)
+        handles = [
+            Line2D([], [], color=style.color, marker=style.marker, linestyle="none") for style in styles.values()
+        ]
+        draw_legend(figure, handles, legend)
+    return figure
+
+
+def _draw_front(axes: Axes, front: pd.DataFrame, against: Against, size: float) -> None:
+    """Draws the front as steps, since nothing is known between its points."""
+    style: dict[str, Any] = {"where": "post", "color": "#888888", "linewidth": 0.8, "zorder": 1}
+    axes.step(front[against] / size, front["final_perplexity"], **style)
+
+
+def pareto_table(
+    records: Records, *, against: Against = "simulated_s", by: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Returns the final perplexity of each group and what its runs took, which `pareto` draws.
+
+    Args:
+        records: Runs that trained something, several.
+        against: What they took: a column of the result.
+        by: Dotted keys that tell groups apart, see `group_records`.
+
+    Returns:
+        One row per group. Columns group; the groups' keys; variant; panel, what its label has besides the variant;
+        runs; final_perplexity, the mean, with _low and _high, NaN where a run diverged; the mean of `against` over the
+        whole runs; and on_front, whether no other group of its panel has both lower perplexity and lower cost.
+
+    Raises:
+        ReportError: If there is no record, one trained nothing, a key is unknown, or prices are missing.
+    """
+    groups = group_records(records, by)
+    return with_keys(_table(groups, against), groups)
+
+
+def _table(groups: Sequence[Group], against: Against) -> pd.DataFrame:
+    rows = []
+    for group in groups:
+        for record in group.records:
+            refuse_untrained(record, group.label)
+        found = spread(run["final_perplexity"] for run in group.summaries)
+        diverged = found.known < found.runs
+        rows.append(
+            {
+                "group": group.label,
+                "variant": group.variant,
+                "panel": ", ".join(part for part in group.parts if part != group.variant),
+                "runs": found.runs,
+                "final_perplexity": math.nan if diverged else found.mean,
+                "final_perplexity_low": math.nan if diverged else found.low,
+                "final_perplexity_high": math.nan if diverged else found.high,
+                against: float(np.mean([_cost(record, against) for record in group.records])),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["on_front"] = [_is_on_front(row, table, against) for row in table.to_dict("records")]
+    return table
+
+
+def _cost(record: Any, against: Against) -> float:
+    if against == "money":
+        return money(record).total
+    return float(record.summary[_SUMMARY_KEYS.get(against, against)])
+
+
+def _is_on_front(row: Mapping[Any, Any], table: pd.DataFrame, against: Against) -> bool:
+    if math.isnan(row["final_perplexity"]):
+        return False
+    cost, loss = table[against], table["final_perplexity"]
+    no_worse = (table["panel"] == row["panel"]) & (cost <= row[against]) & (loss <= row["final_perplexity"])
+    return not bool((no_worse & ((cost < row[against]) | (loss < row["final_perplexity"]))).any())
