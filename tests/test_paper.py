@@ -97,11 +97,11 @@ class TestResults:
 
     @pytest.fixture(autouse=True)
     def _scripts(self, monkeypatch):
-        monkeypatch.syspath_prepend(str(FOLDER))
+        monkeypatch.syspath_prepend(str(FOLDER.parent))
 
     def test_every_learning_rate_is_the_best_of_its_grid_and_inside_it(self):
-        from choose import at_an_edge, best, grids
         from page import summaries_of
+        from paper.choose import at_an_edge, best, grids
 
         found = grids(summaries_of(["tuning"]))
         chosen = {point.variant: point.experiment.outer.learning_rate for point in load(FOLDER / "methods.yaml")}
@@ -110,14 +110,14 @@ class TestResults:
         assert [method for method, grid in found.items() if at_an_edge(grid)] == []
 
     def test_at_eight_workers_learning_rates_are_the_best_at_the_grace_period_that_keeps_groups_together(self):
-        from choose import at_an_edge, best, grids
         from page import summaries_of
+        from paper.choose import at_an_edge, best, grids
 
         found = grids(summaries_of(["tuning_eight"]))
         for point in load(FOLDER / "eight.yaml", "sweep.seed=[0]"):
             synchronization = point.experiment.synchronization
-            grace = None if synchronization.kind == "barrier" else f"{synchronization.grace:g}s"
-            assert grace in (None, "4s")
+            grace = "" if synchronization.kind == "barrier" else f"grace {synchronization.grace:g}s"
+            assert grace in ("", "grace 4s")
             grid = found[point.variant, grace]
             assert not at_an_edge(grid)
             assert point.experiment.outer.learning_rate == best(grid)
@@ -136,4 +136,4 @@ class TestResults:
         for page in PAGES:
             text = page.read_text(encoding="utf-8")
             assert "<!-- end -->" in text
-            assert filled(text) == text, "make it anew with experiments/paper/page.py"
+            assert filled(text) == text, "make it anew with experiments/page.py"

@@ -2,9 +2,10 @@
 
     .venv/bin/python experiments/paper/choose.py experiments/results/paper/tuning/*.json
 
-prints one line per method (and grace period, where several were tried): the perplexity at every learning rate, the
-best one, and whether it lies at an edge of the grid, which is then to be widened. The choice goes into `methods.yaml`,
-or for eight workers into `eight.yaml`, where a test holds it to the results.
+prints one line per method (and grace period, or inner rate, where several were tried): the perplexity at every learning
+rate, the best one, and whether it lies at an edge of the grid, which is then to be widened. The choice goes into
+`methods.yaml`, for eight workers into `eight.yaml`, and of the benchmark of all methods into
+`../methods/benchmark_base.yaml`, where a test holds it to the results.
 """
 
 import argparse
@@ -17,24 +18,29 @@ from rich.table import Table
 
 from simulator.record import failure, read_summaries
 
-RATE, GRACE = "outer.learning_rate", "synchronization.grace"
-Method = tuple[str, str | None]
-"""A variant, and the grace period where it is not the variant's own."""
+RATE = "outer.learning_rate"
+Method = tuple[str, str]
+"""A variant, and what else was swept beside its rate, such as "grace 4s"; empty without."""
 
 
 def grids(summaries: Iterable[Mapping[str, Any]]) -> dict[Method, dict[float, float]]:
     """Returns for each method the final perplexity at each learning rate, infinite where it diverged."""
     found: dict[Method, dict[float, float]] = {}
     for run in summaries:
-        method = run["variant"], run["overrides"].get(GRACE)
+        beside = {path: value for path, value in run["overrides"].items() if path not in (RATE, "seed")}
+        method = run["variant"], ", ".join(f"{_name(path)} {value}" for path, value in beside.items())
         found.setdefault(method, {})[run["overrides"][RATE]] = float("inf") if failure(run) else run["final_perplexity"]
     return found
 
 
+def _name(path: str) -> str:
+    section, *_, key = path.split(".")
+    return f"{section} {key.replace('_', ' ')}" if path.endswith(RATE.split(".")[1]) else key
+
+
 def label(method: Method) -> str:
     """Returns a method's name."""
-    variant, grace = method
-    return variant if grace is None else f"{variant}, grace {grace}"
+    return ", ".join(part for part in method if part)
 
 
 def best(grid: Mapping[float, float]) -> float:

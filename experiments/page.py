@@ -1,10 +1,11 @@
-"""Fills the tables of README.md, here, in ../data, ../faults and at the top, from the committed results.
+"""Fills the tables of README.md at the top and of the pages in paper, data, faults and methods, from the results.
 
-    .venv/bin/python experiments/paper/page.py
+    .venv/bin/python experiments/page.py
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
-and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of this
-folder, with `:SCALE` behind it where that is not the file's own.
+and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
+paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark NAME
+-->` is one of its tables.
 """
 
 import math
@@ -13,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from choose import best, grids, label
+import pandas as pd
+from methods import benchmark
+from paper.choose import best, grids, label
 
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
@@ -21,12 +24,10 @@ from simulator.record import read_summaries
 from simulator.report import comparison, comparison_markdown
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results/paper"
+PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
 PAGES = (
-    HERE / "README.md",
-    HERE.parents[1] / "README.md",
-    HERE.parent / "data/README.md",
-    HERE.parent / "faults/README.md",
+    HERE.parent / "README.md",
+    *(HERE / name for name in ("paper/README.md", "data/README.md", "faults/README.md", "methods/benchmark.md")),
 )
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -45,7 +46,7 @@ def summaries_of(names: Sequence[str]) -> list[dict[str, Any]]:
 def compare(file: str, *names: str) -> str:
     """Returns the table of an experiment file's question."""
     name, _, scale = file.partition(":")
-    document = load_document(HERE / name, [f"scale={scale}"] if scale else [])
+    document = load_document(PAPER / name, [f"scale={scale}"] if scale else [])
     reference = reference_of(document)
     if reference is None:
         raise ValueError(f"{file} has no reference, or one with mistakes")
@@ -152,7 +153,14 @@ def commands(file: str, *names: str) -> str:
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
+def benchmarked(*name: str) -> str:
+    """Returns a table of the benchmark of all methods."""
+    runs = pd.read_csv(HERE / "results/methods/benchmark.csv")
+    return benchmark.TABLES[" ".join(name)](runs)
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
+    "benchmark": benchmarked,
     "by_shard": by_shard,
     "commands": commands,
     "compare": compare,
