@@ -16,13 +16,14 @@ from simulator.experiment.schema.exchanges import (
     Merge,
     NoCompression,
     Offer,
-    OfferSchedule,
     OverwriteMerge,
     ParametersView,
+    PseudoGradientOffer,
     ServerTopology,
     Topology,
     View,
 )
+from simulator.experiment.schema.offer_schedule import OfferSchedule, PeriodicSchedule
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
@@ -287,10 +288,10 @@ class Experiment(Section):
         {}, description="what fills the sections below, each of which may be given beside it", examples=["diloco"]
     )
     schedule: OfferSchedule = Field(
-        OfferSchedule(), description="when a worker offers, and when it accepts what it is answered"
+        PeriodicSchedule(), description="when a worker offers, and when it accepts what it is answered"
     )
     topology: Topology = Field(ServerTopology(kind="server"), description="where offers meet")
-    offer: Offer = Field(Offer(), description="what is offered")
+    offer: Offer = Field(PseudoGradientOffer(), description="what is offered")
     compression: Compression = Field(NoCompression(kind="none"), description="form in which offers are sent")
     aggregation: Aggregation = Field(MeanAggregation(kind="mean"), description="how the offers of a meeting become one")
     view: View = Field(ParametersView(kind="parameters"), description="what a place hands out")
