@@ -162,7 +162,9 @@ class Inner(Section):
     )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
     batch_size: PositiveInt = Field(description="sequences, or points, in a local step", examples=[8])
-    local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
+    local_steps: PositiveInt = Field(
+        50, description="H, local steps per round (of the fastest, when dynamic; at most, of a schedule of one's own)"
+    )
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
     pull: Pull | None = None
