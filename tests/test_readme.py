@@ -175,7 +175,7 @@ def test_commands_and_links_are_found_on_the_pages():
 
 
 METHODS = "experiments/methods/README.md"
-OWN = ("README.md", 1), (METHODS, 1)  # the files that name methods of one's own, which are tested below
+OWN = ("README.md", 1), (METHODS, 1), (METHODS, 2)  # the files that name methods of one's own, which are tested below
 
 
 def folder_like(page, folder):
@@ -247,7 +247,7 @@ def shorter(text):
 
 def test_there_are_python_examples():
     notebooks = [("notebooks/README.md", 0), ("notebooks/README.md", 1)]
-    assert every("python") == [("README.md", 0), (METHODS, 0), *notebooks]
+    assert every("python") == [("README.md", 0), (METHODS, 0), (METHODS, 1), *notebooks]
 
 
 @pytest.mark.parametrize(("page", "number"), every("python"))
@@ -305,6 +305,23 @@ print(own.experiment.schedule.overlap, record.summary["server_updates"])
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
     assert found.split() == ["10", str(360 // 30 // 4)]
+
+
+def test_slots_of_ones_own_are_found_through_their_file(tmp_path):
+    folder_like(METHODS, tmp_path)
+    (tmp_path / "my_slots.py").write_text(blocks("python", METHODS)[1], encoding="utf-8")
+    (tmp_path / "growing.yaml").write_text(blocks("yaml", METHODS)[2], encoding="utf-8")
+    code = f"""
+from simulator import load, simulate
+from simulator.verify import verify
+small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
+[own] = load({str(tmp_path / "growing.yaml")!r}, *small, "budget.local_steps=360", "data.evaluation_points=64")
+record = simulate(own)
+print(*record.rounds["local_steps"][::4], own.experiment.offer.kind, verify(record))
+"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
+    assert found.split() == ["5", "10", "20", "30", "30", "direction", "[]"]
 
 
 def test_the_examples_of_a_search_and_of_prices_are_what_they_say(tmp_path):

@@ -2,13 +2,14 @@
 
 import contextlib
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from simulator.experiment.problems import OF_PLUGINS, nearest, refusal
+from simulator.experiment.problems import OF_PLUGINS, SimulationError, nearest, refusal
 from simulator.experiment.schema.section import ConflictError, Section
 from simulator.experiment.schema.units import Arguments
 from simulator.experiment.schema.worker_words import IN_ARGUMENTS
@@ -16,7 +17,17 @@ from simulator.host.errors import SettingError
 
 Factory = Callable[..., Any]
 SlotName = Literal[
-    "outer", "synchronization", "local_steps", "shard_choice", "topology", "compression", "aggregation", "view", "merge"
+    "outer",
+    "synchronization",
+    "local_steps",
+    "shard_choice",
+    "schedule",
+    "topology",
+    "offer",
+    "compression",
+    "aggregation",
+    "view",
+    "merge",
 ]
 
 
@@ -28,12 +39,14 @@ class Slot(NamedTuple):
       built_in: names that are taken.
       given: what a factory is called with besides the section's `arguments`.
       takes: what the function of a policy is called with, in this order.
+      default: the name where a file gives none; None where it has to.
     """
 
     key: str
     built_in: tuple[str, ...]
     given: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    default: str | None = None
 
 
 SLOTS: Mapping[SlotName, Slot] = {
@@ -47,7 +60,9 @@ SLOTS: Mapping[SlotName, Slot] = {
     "shard_choice": Slot(
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
     ),
+    "schedule": Slot("kind", ("periodic",), takes=("offer", "local_steps"), default="periodic"),
     "topology": Slot("kind", ("server", "regions", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")),
+    "offer": Slot("kind", ("pseudo_gradient",), takes=("start", "end"), default="pseudo_gradient"),
     "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
     "aggregation": Slot(
         "kind", ("mean", "weighted", "fold", "senders", "vote", "direction", "edit"), takes=("offers", "state")
@@ -78,8 +93,14 @@ def register(section: SlotName, name: str, factory: Factory) -> Factory:
 
     A factory returns for
 
+    - `schedule`: a function of (offer, local_steps) to the local steps of the round that ends with a worker's n-th
+      offer, from 1 to `local_steps`: that is H, or what the section `local_steps` chooses for that worker. `offer` is
+      n, from 0, of offers that have come from this worker: a round that is lost is done again as the same one, and one
+      that is cut short counts;
     - `topology`, called with `workers` too: a function of (worker, number of a meeting) to the numbers of the workers
       that meet there without a server, its own among them; whom it names has to name it too;
+    - `offer`: a function of (start, end), what a worker last accepted and its parameters at the end of the round, to
+      what it offers in place of start - end, like these; both are of a fragment where there are several;
     - `compression`: an object with `decoded(array, key)`, the array that the receiver decodes, and `bits(full)`, the
       bits of a parameter on the wire where as it is it has `full`;
     - `aggregation`: one with `init(params)` to a state, and `update(offers, state)` to one pseudo-gradient and the
@@ -184,10 +205,11 @@ def kind_tag(section: SlotName) -> Callable[[Any], str | None]:
     def _kind_tag(value: Any) -> str | None:
         if isinstance(value, NamedPolicy):
             return "named"
-        name = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        slot = SLOTS[section]
+        name = value.get("kind", slot.default) if isinstance(value, dict) else getattr(value, "kind", None)
         if not isinstance(name, str):
             return None
-        built_in = name in SLOTS[section].built_in
+        built_in = name in slot.built_in
         if name in _REGISTERED[section] or (_ANY_NAME.get() and not built_in):
             return "named"
         return name if built_in else f"<{name}>"  # which no member has
@@ -268,6 +290,30 @@ def factory_of(policy: NamedPolicy) -> Factory:
         raise PolicyError(f"{section}.arguments", policy.arguments, message)
     check_arguments(section, name, factory, policy.arguments, given, PolicyError)
     return factory
+
+
+def whole(section: str, name: str, of: str, chosen: object, least: int, most: int) -> int:
+    """Returns the choice of a policy's function as an int.
+
+    Args:
+      section: of the policy.
+      name: under which it is registered.
+      of: what it has chosen for.
+      chosen: by it.
+      least: that it may choose.
+      most: likewise.
+
+    Raises:
+      SimulationError: it is no whole number from `least` to `most`.
+    """
+    try:
+        number = operator.index(chosen)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        wanted = f"a whole number from {least} to {most}"
+        raise SimulationError(f"{section} {name!r} chose {chosen!r} for {of}: it has to choose {wanted}")
+    return number
 
 
 _CALLED: Mapping[SlotName, str] = {

@@ -18,7 +18,9 @@ from simulator.experiment.schema.exchanges import (
     Merge,
     NamedCompression,
     NamedMerge,
+    NamedOffer,
     NamedView,
+    Offer,
     OuterMerge,
     OverwriteMerge,
     ParametersView,
@@ -31,6 +33,8 @@ from simulator.learning.optimizers.nonfinite import all_finite
 from simulator.learning.optimizers.protocol import OptimizerError
 from simulator.learning.round import pseudo_gradient
 
+Content = Callable[[Any, Any], Any]
+"""From what a worker last accepted, and its own parameters, to what it offers."""
 MergeFunction = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 """From (own parameters, those that were last accepted, what was offered, the answer, state) to the first two and the
 state anew."""
@@ -56,6 +60,7 @@ class Exchange:
     """Compiled functions of exchanges. Trees are those of a fragment, the whole model where there is only one.
 
     Attributes:
+      content: see `Content`.
       offer: (own parameters, last accepted, feedback, key) to an `OfferMade`.
       merge: see `MergeFunction`.
       view: (parameters, outer state) to what a place hands out.
@@ -73,6 +78,7 @@ class Exchange:
         view: View,
         outer: optax.GradientTransformationExtraArgs,
         ahead: float | None = None,
+        offer: Offer | None = None,
     ):
         """Compiles what is called.
 
@@ -82,6 +88,7 @@ class Exchange:
           view: of places.
           outer: outer optimizer, for merges that step.
           ahead: learning rate times momentum of the outer optimizer, for views that look ahead; None without momentum.
+          offer: its content; the pseudo-gradient when absent.
 
         Raises:
           OptimizerError: a view looks ahead, and the outer optimizer has no momentum.
@@ -94,19 +101,23 @@ class Exchange:
         self.has_feedback = compression.feedback is not None
         self._outer, self._merge = outer, merge
         codec, decay, needs_local = codec_of(compression), compression.feedback, self.needs_local
-        is_coded = compression.kind != "none"
+        is_coded, is_own = compression.kind != "none", isinstance(offer, NamedOffer)
+        self.content: Content = registry.build(offer) if isinstance(offer, NamedOffer) else pseudo_gradient
 
-        def offer(local: Any, anchor: Any, feedback: Any, key: jax.Array) -> OfferMade:
-            tree = pseudo_gradient(anchor, local)
+        def make_offer(local: Any, anchor: Any, feedback: Any, key: jax.Array) -> OfferMade:
+            tree, left = self.content(anchor, local), feedback
             finite = all_finite(tree)
+            if is_own:
+                finite &= all_finite(pseudo_gradient(anchor, local))
             if is_coded:
                 tree, left = send(codec, decay, tree, feedback, key)
                 finite &= all_finite(tree)
-                tree = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), tree)  # whatever a codec leaves out
+            if is_coded or is_own:  # whatever of it is left out
+                tree = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), tree)
                 feedback = jax.tree.map(functools.partial(jnp.where, finite), left, feedback)
             return OfferMade(tree, finite, feedback, local if needs_local else ())
 
-        self.offer = jax.jit(offer)
+        self.offer = jax.jit(make_offer)
         self.merge = jax.jit(self._merging())
         self.view = jax.jit(_viewing(view, ahead))
 
@@ -130,9 +141,9 @@ class Exchange:
             case KeepProgressMerge():
                 return _keep_progress
             case OuterMerge():
-                return functools.partial(_step, self._outer, None)
+                return functools.partial(_step, self._outer, self.content, None)
             case EagerMerge(share=share):
-                return functools.partial(_step, self._outer, share)
+                return functools.partial(_step, self._outer, self.content, share)
             case NamedMerge() as named:
                 update: MergeFunction = registry.build(named).update
                 return update
@@ -158,6 +169,7 @@ def _finite(leaf: jax.Array) -> jax.Array:
 
 def _step(
     outer: optax.GradientTransformationExtraArgs,
+    content: Content,
     share: float | None,
     local: Any,
     anchor: Any,
@@ -167,7 +179,7 @@ def _step(
 ) -> tuple[Any, Any, Any]:
     """Takes an outer step at the worker, on the answer, with its own share in it renewed where there is one."""
     if share is not None:
-        fresh = pseudo_gradient(anchor, local)
+        fresh = content(anchor, local)
         answer = jax.tree.map(lambda mean, new, old: mean + share * _finite(new - old), answer, fresh, sent.tree)
     updates, state = outer.update(
         answer, state, anchor, staleness=0, worker=-1, steps=0, tokens=0.0, pulled_params=anchor

@@ -90,10 +90,12 @@ class ExchangeSetup:
         if isinstance(outer, NoLoCoOuter):
             ahead = -outer.momentum  # what it keeps is a step, and not a gradient
         sections = experiment.compression, experiment.merge, experiment.view
-        settings = [*sections, outer, *self._setup.data_and_model]
-        return self._setup.cache.once(
-            "exchange", lambda: Exchange(*sections, self._setup.outer(self._setup.params_like), ahead), *settings
-        )
+        settings = [*sections, experiment.offer, outer, *self._setup.data_and_model]
+
+        def make() -> Exchange:
+            return Exchange(*sections, self._setup.outer(self._setup.params_like), ahead, experiment.offer)
+
+        return self._setup.cache.once("exchange", make, *settings)
 
     @property
     def nodes(self) -> list[int]:

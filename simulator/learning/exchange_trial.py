@@ -68,6 +68,7 @@ def _trials(
 
         return jax.eval_shape(aggregate, part)
 
+    yield "offer", experiment.offer, lambda: jax.eval_shape(exchange.content, part, part)
     yield "compression", experiment.compression, lambda: offered().tree
     yield "merge", experiment.merge, merged
     yield "view", experiment.view, lambda: jax.eval_shape(lambda p: exchange.view(p, outer.init(p)), part)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, SimulationError
 from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
+from simulator.experiment.schema.offer_schedule import NamedSchedule, PeriodicSchedule
 from simulator.experiment.schema.policies import AsynchronousSynchronization
 from simulator.experiment.schema.units import Flops
 from simulator.host.format import byte_count, count, duration, short_count
@@ -275,9 +276,10 @@ def _steps_per_s(experiment: Experiment, flops_per_step: float, cache: Cache) ->
 
 def _piece(experiment: Experiment, local_steps: int, rounds: int) -> Experiment:
     """Returns a short simulation with the same compiled rounds."""
-    schedule = ConstantSchedule(kind="constant")
+    rate = ConstantSchedule(kind="constant")
     changes = {
-        "inner": experiment.inner.model_copy(update={"local_steps": local_steps, "schedule": schedule}),
+        "inner": experiment.inner.model_copy(update={"local_steps": local_steps, "schedule": rate}),
+        "schedule": PeriodicSchedule() if isinstance(experiment.schedule, NamedSchedule) else experiment.schedule,
         "cluster": experiment.cluster.model_copy(update={"faults": None}),
         "synchronization": AsynchronousSynchronization(kind="asynchronous"),
         "pretrain": Pretrain(),

@@ -11,6 +11,7 @@ from simulator.experiment.schema.exchanges import (
     NobodyTopology,
     RegionsTopology,
 )
+from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
     BarrierSynchronization,
@@ -65,6 +66,7 @@ def timeline_of(
         evaluation_s=evaluate.takes,
         measured=measured,
         schedule=_schedule(experiment),
+        interval=experiment.schedule.interval() if isinstance(experiment.schedule, NamedSchedule) else None,
         regions=_regions(experiment),
         peers=_peers(experiment),
         shares=shares or _alike(experiment.schedule.fragments),

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from simulator.cluster import MessageShares, Pulls
+from simulator.experiment.schema.offer_schedule import Interval
 from simulator.timeline.policies.local_steps import StepsChoice
 from simulator.timeline.policies.shard_choice import ShardChoice
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
@@ -51,6 +52,7 @@ class TimelineConfig:
       measured: chooses steps anew for each round, by the speed at which workers' last ones were computed; None leaves
         them as they are.
       schedule: when workers offer and accept.
+      interval: of workers that wait; None for H.
       regions: of the workers; None for one server.
       peers: that meet without a server; None for one server.
       shares: sizes of the messages.
@@ -74,6 +76,7 @@ class TimelineConfig:
     evaluation_s: float = 0.0
     measured: StepsChoice | None = None
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    interval: Interval | None = None
     regions: Regions | None = None
     peers: Peers | None = None
     shares: MessageShares = dataclasses.field(default_factory=MessageShares)

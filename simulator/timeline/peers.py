@@ -40,6 +40,7 @@ class PeerWorker(Worker):
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends its offer to its peers, and to itself."""
         self._end_round()
+        self.offers += 1
         self._ready_ns = self._env.now
         self.home.send(under_way.arrival(self._env.now))
         return

@@ -330,10 +330,12 @@ class ServerProcess:
     def _dispatch(self, worker: int, *, answers: bool = False) -> None:
         """Gives a worker a round, which begins with a copy of all that the server holds, or with its answer."""
         world, config = self._world, self._config
-        most = config.steps[worker] if world.measured is None else world.measured.steps(worker)
         turns = [self._join_meeting(place, worker) for place in self.places]
-        offer = 0 if self._waits else next_offer(turns)
+        offer = world.workers[worker].offers if self._waits else next_offer(turns)
         fragment = offer % len(turns)
+        most = config.steps[worker] if world.measured is None else world.measured.steps(worker)
+        if config.interval is not None:
+            most = config.interval(offer, most)
         round = world.assign(worker, world.workers[worker].choose_steps(offer, most), fragment)
         for place in (each for each in self.places if worker in each.awaited):
             place.awaited[worker] = round.steps

@@ -25,6 +25,7 @@ class Worker:
       home: its server.
       under_way: its round, None without one.
       rounds: number of rounds it has been given.
+      offers: number of its offers that have got through; of one that goes on by itself they are not counted.
       absence: why it is away, None while it is there.
       warned: whether it has had notice to leave, and is given no more rounds.
       stalled: whether it waits for something that never ends, or for an answer.
@@ -35,7 +36,7 @@ class Worker:
 
     def __init__(self, index: int, timeline: SimulatedCluster):
         env, cluster, faults = timeline.env, timeline.cluster, timeline.cluster.faults
-        self.index, self.rounds = index, 0
+        self.index, self.rounds, self.offers = index, 0, 0
         self.home: HomeServer
         self.under_way: RoundUnderWay | None = None
         self.absence: Absence | None = None
@@ -199,6 +200,7 @@ class Worker:
         if not (yield from self._get_through(under_way, self._send_push)):
             return
         self._end_round()
+        self.offers += 1
         self._ready_ns = now_ns = self._env.now
         self.home.receive(under_way.arrival(now_ns))
 

@@ -1,9 +1,11 @@
 """Verification of a record from itself alone; knows the cluster's costs and nothing of the engine."""
 
+from collections.abc import Iterable
+
 import pydantic
 
 from simulator.experiment import Experiment, registry
-from simulator.host.mappings import lookup
+from simulator.host.mappings import MISSING, lookup
 from simulator.record import RecordError, RunRecord
 from simulator.verify import cluster_rules, exchange_rules, fault_rules, message_rules, order_rules, overlap_rules
 from simulator.verify.checked_run import CheckedRun, Violation
@@ -16,7 +18,8 @@ _RULES = order_rules, exchange_rules, message_rules, overlap_rules, cluster_rule
 def verify(record: RunRecord) -> list[Violation]:
     """Returns every violation: of times, faults, meetings, versions, staleness, steps, messages, and final numbers.
 
-    Decisions of a registered policy are not checked, see `unchecked`; it need not be registered here.
+    Decisions of a registered policy are not checked, see `unchecked`; it need not be registered here. Those of a
+    schedule are, where it is, and where every worker has the same H.
 
     Raises:
       RecordError: the record's experiment is none.
@@ -39,6 +42,7 @@ _DECIDES: dict[registry.SlotName, str] = {
     "synchronization": "which rounds an outer step takes, and which are dropped",
     "local_steps": "how many local steps a round has",
     "shard_choice": "on which shard a round trains",
+    "schedule": "how many local steps a round has",
 }
 
 
@@ -48,5 +52,11 @@ def unchecked(record: RunRecord) -> list[str]:
     return [
         f"{section} {kind!r} is not built in: {_DECIDES[section]} is not checked"
         for section, kind in kinds.items()
-        if isinstance(kind, str) and kind not in registry.SLOTS[section].built_in
+        if isinstance(kind, str) and kind not in (*registry.SLOTS[section].built_in, *_recomputed(record, section))
     ]
+
+
+def _recomputed(record: RunRecord, section: registry.SlotName) -> Iterable[str]:
+    """Returns the names of registered policies whose decisions are computed anew."""
+    is_known = lookup(record.experiment, ("local_steps", "kind")) in (MISSING, "fixed")  # H of every worker
+    return registry.registered(section) if section == "schedule" and is_known else ()

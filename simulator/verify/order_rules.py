@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulator.experiment.registry import build
+from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import BarrierSynchronization
 from simulator.record import (
     RecordError,
@@ -147,8 +149,21 @@ def _steps_are_conserved(run: CheckedRun) -> Iterator[Violation]:
     yield from violations("rounds", "steps", shards, lambda row: f"there are only {run.experiment.shards} shards")
     if run.experiment.local_steps.kind == "fixed" and not run.goes_on:
         cut = run.rounds["round"].map(run.cut.groupby("round")["local_steps"].sum()).fillna(0).to_numpy()
-        steps, chosen = run.column("local_steps") + cut, run.experiment.inner.local_steps
-        yield from violations("rounds", "steps", steps != chosen, lambda row: f"a round has {chosen} local steps")
+        steps = run.column("local_steps") + cut
+        chosen = _scheduled(run, steps)
+        yield from violations("rounds", "steps", steps != chosen, lambda row: f"a round has {chosen[row]} local steps")
+
+
+def _scheduled(run: CheckedRun, given: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns the local steps of each round by the schedule; the given ones where that is not registered here."""
+    schedule, most = run.experiment.schedule, run.experiment.inner.local_steps
+    if not isinstance(schedule, NamedSchedule):
+        return np.full(len(given), most)
+    if not schedule.is_registered:
+        return given
+    steps = build(schedule)
+    offers = run.rounds.groupby("worker")["round"].rank(method="first").astype(int) - 1
+    return np.array([steps(offer, most) for offer in offers])
 
 
 def _evaluations_follow(run: CheckedRun) -> Iterator[Violation]:

@@ -215,6 +215,17 @@ def test_policies_of_ones_own_are_explained_by_their_signature():
     with pytest.raises(ExperimentError, match="did you mean 'part'"):
         own.explain("local_steps.arguments.prt")
     assert own.explain("outer").kinds[-1] == ("plain", "Registered by a plugin.")
+
+
+def test_a_section_whose_kind_has_a_default_shows_that_and_those_of_ones_own():
+    own = keys_with(schedule={"share": share}, offer={"share": share})
+    for section, built_in in (("schedule", "periodic"), ("offer", "pseudo_gradient")):
+        explanation = own.explain(section)
+        assert [kind for kind, _ in explanation.kinds] == [built_in, "share"]
+        ((_, facts),) = meanings(f"{section}.kind", own)
+        assert facts["default"] == built_in
+        assert facts["meaning"] == f"{built_in} or share"
+        assert f"{section}.arguments.floor" in {row.key for row in own.rows(section)}
     assert own.explain("outer.arguments.anything").meanings
 
 

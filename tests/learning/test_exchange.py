@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from simulator.experiment import registry
-from simulator.experiment.schema.exchanges import Compression, EagerMerge, Merge, View
+from simulator.experiment.schema.exchanges import Compression, EagerMerge, Merge, NamedOffer, View
 from simulator.experiment.schema.outer import DelayedNesterovOuter, HeavyBallOuter, NesterovOuter, SGDOuter
 from simulator.learning import Exchange, OfferInfo, OfferMade, OptimizerError, OuterPrograms, Server, build_outer
 
@@ -36,6 +36,12 @@ def exchange(
         for section, given in ((Compression, compression), (Merge, merge), (View, view))
     ]
     return Exchange(*sections, build_outer(outer), **more)
+
+
+def own_offer(function: Any) -> NamedOffer:
+    """An offer of one's own."""
+    registry.register("offer", "own", lambda: function)
+    return NamedOffer(kind="own")
 
 
 def tree(*values: float) -> Any:
@@ -67,6 +73,22 @@ def test_an_offer_is_coded():
 def test_an_offer_has_the_senders_parameters_where_a_merge_needs_them():
     assert values(exchange("keep_progress").offer(tree(1, 2), tree(5, 1), (), KEY).local) == [1, 2]
     assert exchange("lerp").offer(tree(1, 2), tree(5, 1), (), KEY).local == ()
+
+
+def test_an_offer_of_ones_own_is_of_what_was_last_accepted_and_of_where_the_worker_is():
+    squares = own_offer(lambda start, end: jax.tree.map(lambda a, b: a * a - b, start, end))
+    assert values(exchange(offer=squares).offer(tree(1, 2), tree(5, 1), (), KEY).tree) == [24, -1]
+    assert values(exchange(offer=squares, compression="sign").offer(tree(1, 2), tree(5, 1), (), KEY).tree) == [1, -1]
+
+
+@pytest.mark.parametrize("compression", ["none", "sign"])
+def test_an_offer_of_ones_own_that_hides_what_is_not_finite_says_so_anyway(compression: Any):
+    signs = own_offer(lambda start, end: jax.tree.map(lambda a, b: jnp.where(a > b, 1.0, -1.0), start, end))
+    one = exchange(offer=signs, compression=compression)
+    offer = one.offer(tree(np.nan, 2), tree(5, 1), (), KEY)
+    assert not bool(offer.finite)
+    assert np.isnan(values(offer.tree)).all()
+    assert bool(one.offer(tree(1, 2), tree(5, 1), (), KEY).finite)
 
 
 def test_what_a_codec_leaves_out_is_added_to_the_next_offer():

@@ -157,13 +157,14 @@ class Mistaken:
         ("view", r"view.kind = 'mistaken': cannot be computed of parameters of this model: .*KeyError.*'nothing'"),
         ("merge", r"merge.kind = 'mistaken': returns what is not like the parameters|cannot be computed"),
         ("aggregation", r"aggregation.kind = 'mistaken': cannot be computed of .*KeyError.*'nothing'"),
+        ("offer", r"offer.kind = 'mistaken': cannot be computed of parameters of this model: .*KeyError.*'nothing'"),
         ("compression", r"compression.kind = 'mistaken': returns what is not like the parameters"),
     ],
 )
 def test_what_is_registered_is_tried_on_shapes(shared: Cache, section: Any, message: str):
     with registry.emptied():
         view = lambda params, state: {}["nothing"]  # noqa: E731
-        registry.register(section, "mistaken", (lambda: view) if section == "view" else Mistaken)
+        registry.register(section, "mistaken", (lambda: view) if section in ("view", "offer") else Mistaken)
         exchanges = setup_of(shared, {section: {"kind": "mistaken"}}).exchanges
         with pytest.raises(SettingError) as found:
             exchanges.check()

@@ -1,5 +1,6 @@
 """Random worlds in which sends overlap training, fragments take turns, or there are many servers, or none."""
 
+import collections
 import math
 from typing import Any, NamedTuple
 
@@ -39,6 +40,11 @@ class World(NamedTuple):
 
     def timeline(self) -> Timeline:
         return Timeline(self.model, self.config)
+
+
+def growing(offer: int, local_steps: int) -> int:
+    """Rounds of 1, 2, 3 ... H local steps."""
+    return min(1 + offer, local_steps)
 
 
 @st.composite
@@ -111,6 +117,7 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         evaluate_every_steps=draw(st.none() | st.integers(5, 30)),
         evaluate_every_s=draw(st.none() | st.sampled_from([0.5, 10.0])),
         schedule=schedule,
+        interval=draw(st.sampled_from([None, growing])) if schedule.waits else None,
         regions=regions,
         peers=peers,
         shares=MessageShares((1 / count,) * count, (1 / count,) * count),
@@ -161,6 +168,20 @@ def check_conservation(history: list[Event]) -> None:
                     if event.node >= 0:
                         answered[event.node, event.fragment] -= 1
                         assert answered[event.node, event.fragment] >= 0, "accepted before it was answered"
+
+
+def check_interval(world: World, history: list[Event]) -> None:
+    """The round before a worker's n-th offer has the n-th number of steps, whatever was lost before it."""
+    interval, offers = world.config.interval, collections.Counter[int]()
+    if interval is None:
+        return
+    for event in history:
+        if isinstance(event, Lost):
+            offers[event.round.worker] -= 1
+        elif isinstance(event, Dispatched):
+            worker = event.round.worker
+            assert event.round.steps == interval(offers[worker], world.config.steps[worker])
+            offers[worker] += 1
 
 
 def check_barrier(world: World, history: list[Event]) -> None:

@@ -24,7 +24,7 @@ from simulator.timeline import (
 from simulator.timeline.schedule import next_offer, spaced
 from simulator.timeline.topology import graph, groups_of
 from tests.timeline.builders import cluster, link
-from tests.timeline.exchange_worlds import World, check_barrier, check_conservation, worlds
+from tests.timeline.exchange_worlds import World, check_barrier, check_conservation, check_interval, worlds
 
 GONE = ("never back", "for good", "neither send", "has failed", "disturbed")
 
@@ -44,6 +44,7 @@ def test_any_world_ends_and_loses_or_doubles_no_step_and_no_message(world: World
         assert world.model.faults is not None
         assert any(reason in failure for reason in GONE), failure
     check_conservation(history)
+    check_interval(world, history)
     check_barrier(world, history)
 
 

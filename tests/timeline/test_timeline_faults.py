@@ -145,6 +145,24 @@ def test_a_barrier_with_a_timeout_survives_a_worker_that_never_comes_back():
     ]
 
 
+def test_a_lost_round_is_done_again_with_its_steps_and_one_that_is_cut_short_counts():
+    """Rounds of 1, 2, 3 ... steps of a second."""
+    growing = {"interval": lambda offer, local_steps: 1 + offer, "budget_s": 11.5}
+    lost = cluster([1.0], faults={"trace": [[0, 2, "crash"], [0, 3, "join"]]})
+    assert [task.steps for task in rounds(events(lost, steps=[10], **growing))] == [1, 2, 2, 3, 4]
+    cut = cluster([1.0], faults={"trace": [[0, 2, "notice"], [0, 2.5, "preempt"], [0, 3, "join"]]})
+    history = events(cut, steps=[10], **growing)
+    assert [task.steps for task in rounds(history)] == [1, 2, 3, 4, 5]
+    assert [arrival.round.steps for arrival in arrivals(history)] == [1, 1, 3, 4]
+
+
+def test_workers_have_rounds_by_their_own_offers_and_their_own_number_of_steps():
+    halves = {"interval": lambda offer, local_steps: max(local_steps >> offer, 1), "budget_s": 10.4}
+    history = events(cluster([1.0, 0.5]), steps=[4, 8], **halves)
+    steps = [[task.steps for task in rounds(history) if task.worker == worker] for worker in (0, 1)]
+    assert steps == [[4, 2, 1, 1, 1, 1, 1], [8, 4, 2, 1, 1, 1, 1, 1, 1, 1]]
+
+
 def test_a_slow_time_makes_the_steps_in_it_longer():
     model = cluster([1.0], faults={"trace": [[0, 4, "slow 3"], [0, 10, "normal"]]})
     [arrival] = arrivals(events(model, steps=[10], budget_updates=1))

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
+from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.outer import NamedOuter, NoLoCoOuter, TableOuter
 from simulator.experiment.schema.policies import (
     AsynchronousSynchronization,
@@ -41,6 +42,8 @@ def _schedule(experiment: Any) -> Conflicts:
         yield "schedule.overlap", f"is more than inner.local_steps, which is {most}: accept before the next offer"
     if schedule.offsets is not None and schedule.offsets[-1] >= most:
         yield "schedule.offsets", f"must stay below inner.local_steps, which is {most}"
+    if isinstance(schedule, NamedSchedule):
+        yield from ((f"schedule.{key}", message) for key, message in schedule.mistakes(most))
     if schedule.waits:
         return
     if experiment.local_steps.kind != "fixed":

@@ -1,4 +1,4 @@
-"""Sections of exchanges: what is offered when, where offers meet, how they are sent, and what becomes of them."""
+"""Sections of exchanges: what is offered, where offers meet, how they are sent, and what becomes of them."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,59 +6,18 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
 from simulator.experiment.schema.outer import Outer
-from simulator.experiment.schema.section import Conflicts, Section
+from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import (
     Bandwidth,
     FiniteDuration,
     Fraction,
     NonNegativeInt,
     Number,
-    PositiveDuration,
     PositiveInt,
 )
 from simulator.experiment.schema.worker_words import in_numbers
 
 Share = Annotated[Number, Field(ge=0, le=1)]
-
-
-class OfferSchedule(Section):
-    """Schedule of offers and acceptances; H is `inner.local_steps`."""
-
-    fragments: PositiveInt = Field(1, description="parts of the model, each offered by itself every H steps")
-    composition: Literal["strided", "sequential", "by_size"] = Field(
-        "strided",
-        description="which blocks a fragment has: every fragments-th, neighbors, or arrays so that all are as large",
-    )
-    offsets: tuple[NonNegativeInt, ...] | None = Field(
-        None,
-        description="local steps by which each fragment comes after the first; at equal distances when absent",
-        examples=[[0, 5]],
-    )
-    overlap: NonNegativeInt = Field(
-        0, description="local steps that a worker does between an offer and accepting the answer; at most H"
-    )
-    seconds: PositiveDuration | None = Field(
-        None,
-        description="offer after as many steps as take this much simulated time, instead of H (A-EDiT)",
-        examples=["10s"],
-    )
-
-    @property
-    def waits(self) -> bool:
-        """Waiting of workers between an offer and its answer; else they go on meanwhile."""
-        return self.fragments == 1 and not self.overlap and self.seconds is None
-
-    def _conflicts(self) -> Conflicts:
-        if self.offsets is not None:
-            growing = list(self.offsets) == sorted(set(self.offsets)) and self.offsets[:1] == (0,)
-            if len(self.offsets) != self.fragments:
-                yield "offsets", f"has {len(self.offsets)} values for {self.fragments} fragments: give one for each"
-            elif not growing:
-                yield "offsets", "must grow from 0"
-        if self.seconds is not None:
-            for name in ("fragments", "overlap"):
-                if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
-                    yield name, "counts local steps, which schedule.seconds does not: leave out one of them"
 
 
 class ServerTopology(Section):
@@ -350,9 +309,28 @@ Merge = Annotated[
 ]
 
 
-class Offer(Section):
-    """Content of an offer: the pseudo-gradient, start - end."""
+_Weights = Annotated[
+    bool, Field(description="whether it also sends the parameters that it began with, as they are, as gossip does")
+]
 
-    weights: bool = Field(
-        False, description="whether it also sends the parameters that it began with, as they are, as gossip does"
-    )
+
+class PseudoGradientOffer(Section):
+    """The pseudo-gradient, start - end."""
+
+    kind: Literal["pseudo_gradient"] = "pseudo_gradient"
+    weights: _Weights = False
+
+
+class NamedOffer(NamedPolicy):
+    """An offer of one's own in place of the pseudo-gradient, by the name under which it is registered."""
+
+    section = "offer"
+
+    weights: _Weights = False
+
+
+Offer = Annotated[
+    Annotated[PseudoGradientOffer, Tag("pseudo_gradient")] | Annotated[NamedOffer, Tag("named")],
+    Discriminator(kind_tag("offer")),
+    in_numbers(),
+]

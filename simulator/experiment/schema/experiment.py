@@ -16,13 +16,14 @@ from simulator.experiment.schema.exchanges import (
     Merge,
     NoCompression,
     Offer,
-    OfferSchedule,
     OverwriteMerge,
     ParametersView,
+    PseudoGradientOffer,
     ServerTopology,
     Topology,
     View,
 )
+from simulator.experiment.schema.offer_schedule import OfferSchedule, PeriodicSchedule
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
@@ -161,7 +162,9 @@ class Inner(Section):
     )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
     batch_size: PositiveInt = Field(description="sequences, or points, in a local step", examples=[8])
-    local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
+    local_steps: PositiveInt = Field(
+        50, description="H, local steps per round (of the fastest, when dynamic; at most, of a schedule of one's own)"
+    )
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
     pull: Pull | None = None
@@ -287,10 +290,10 @@ class Experiment(Section):
         {}, description="what fills the sections below, each of which may be given beside it", examples=["diloco"]
     )
     schedule: OfferSchedule = Field(
-        OfferSchedule(), description="when a worker offers, and when it accepts what it is answered"
+        PeriodicSchedule(), description="when a worker offers, and when it accepts what it is answered"
     )
     topology: Topology = Field(ServerTopology(kind="server"), description="where offers meet")
-    offer: Offer = Field(Offer(), description="what is offered")
+    offer: Offer = Field(PseudoGradientOffer(), description="what is offered")
     compression: Compression = Field(NoCompression(kind="none"), description="form in which offers are sent")
     aggregation: Aggregation = Field(MeanAggregation(kind="mean"), description="how the offers of a meeting become one")
     view: View = Field(ParametersView(kind="parameters"), description="what a place hands out")

@@ -8,8 +8,9 @@ from simulator.experiment.methods import docstring_of, methods, settings_model, 
 from simulator.experiment.reference import Reference
 from simulator.experiment.registry import SLOTS
 from simulator.experiment.schema.aggregation import NamedAggregation
-from simulator.experiment.schema.exchanges import NamedCompression, NamedMerge, NamedTopology, NamedView
+from simulator.experiment.schema.exchanges import NamedCompression, NamedMerge, NamedOffer, NamedTopology, NamedView
 from simulator.experiment.schema.experiment import Experiment
+from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import NamedShards, NamedSteps, NamedSynchronization
 from simulator.experiment.schema.units import QUANTITIES, Quantity
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS
@@ -19,7 +20,9 @@ _NAMED = (
     NamedSynchronization,
     NamedSteps,
     NamedShards,
+    NamedSchedule,
     NamedTopology,
+    NamedOffer,
     NamedCompression,
     NamedAggregation,
     NamedView,
@@ -188,7 +191,7 @@ def _clean(schema: Any) -> Any:
                 assert quantity is not None
                 cleaned[key] = quantity.unbounded
             elif _worth_showing(value):
-                cleaned[key] = value
+                cleaned[key] = {"kind": value["kind"]} if isinstance(value, Mapping) else value
         elif key == "oneOf":
             cleaned["anyOf"] = _clean(value)
         elif key not in ("title", "discriminator") and value != 2**63:
@@ -197,7 +200,7 @@ def _clean(schema: Any) -> Any:
 
 
 def _worth_showing(default: Any) -> bool:
-    """Returns whether to show a default: a section's only with a kind, as its fields show theirs."""
+    """Returns whether to show a default: of a section its kind alone, if it has one, as its fields show theirs."""
     return default is not None and (not isinstance(default, Mapping) or "kind" in default)
 
 

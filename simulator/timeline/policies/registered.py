@@ -1,7 +1,6 @@
 """Registered (user-defined) policies; the simulator keeps step and shard counts for them."""
 
 import dataclasses
-import operator
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -165,7 +164,8 @@ class _RegisteredSpeeds(Speeds):
 
     def steps(self, worker: int) -> int:
         """Returns the local steps of a worker's next round."""
-        return _whole("local_steps", self._of.name, worker, self._of.choose(worker, self._seen_s), 1, self._local_steps)
+        chosen = self._of.choose(worker, self._seen_s)
+        return registry.whole("local_steps", self._of.name, f"worker {worker}", chosen, 1, self._local_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,8 @@ class _RegisteredAssignments:
     def assign(self, worker: int, steps: int) -> tuple[int, int]:
         """Returns the shard of a worker's next round, and the number of its steps assigned before."""
         chosen = self._of.choose(worker, self._seen, self._random)
-        shard = _whole("shard_choice", self._of.name, worker, chosen, 0, len(self._assigned) - 1)
+        last = len(self._assigned) - 1
+        shard = registry.whole("shard_choice", self._of.name, f"worker {worker}", chosen, 0, last)
         before = int(self._assigned[shard])
         self._assigned[shard] += steps
         return shard, before
@@ -204,19 +205,3 @@ def _read_only(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _whole(section: str, name: str, worker: int, chosen: object, least: int, most: int) -> int:
-    """Returns the choice of a policy as an int.
-
-    Raises:
-      SimulationError: it is no whole number from `least` to `most`.
-    """
-    try:
-        number = operator.index(chosen)  # type: ignore[arg-type]
-    except TypeError:
-        number = least - 1
-    if not least <= number <= most:
-        wanted = f"a whole number from {least} to {most}"
-        raise SimulationError(f"{section} {name!r} chose {chosen!r} for worker {worker}: it has to choose {wanted}")
-    return number
