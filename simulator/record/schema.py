@@ -111,7 +111,7 @@ UPDATE_COLUMNS: Mapping[str, Column] = {
     "norm": _diagnostic("norm of the pseudo-gradient as the place decoded it"),
     "momentum_cosine": _diagnostic("cosine of its angle to the outer momentum before the meeting"),
     "mean_cosine": _diagnostic("cosine of its angle to what the meeting's offers were aggregated to"),
-    "drift": _diagnostic("distance of the place's parameters before the meeting from those that the sender ended with"),
+    "drift": _diagnostic("distance of the place's parameters before the meeting from the sender's"),
 }
 
 TRANSFER_COLUMNS: Mapping[str, Column] = {

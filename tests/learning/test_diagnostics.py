@@ -3,11 +3,13 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from simulator.experiment.registry import emptied, register
 from simulator.experiment.schema.outer import NesterovOuter
 from simulator.learning import OfferDiagnostics, build_outer, delayed_nesterov, diagnose
 from simulator.learning.diagnostics import momentum_of
@@ -93,3 +95,12 @@ def test_a_run_reports_what_a_direct_loop_finds(kind: str):
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_an_offer_of_ones_own_says_nothing_of_the_drift():
+    with emptied():
+        register("offer", "sign", lambda: lambda start, end: jax.tree.map(lambda a, b: jnp.sign(a - b), start, end))
+        reports = Followed(experiment([1.0], {"outer": NESTEROV, "offer": {"kind": "sign"}}, rounds=1)).reports
+    known = OfferDiagnostics(*reports[0][0])
+    assert known.norm == pytest.approx(math.sqrt(len(START)))
+    assert math.isnan(known.drift)
