@@ -81,10 +81,15 @@ def log_perplexity_axis(axes: Axes, low: float, high: float) -> None:
     """Makes y logarithmic over [low, high], every tick labelled in plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
-    axes.yaxis.set_minor_locator(NullLocator())
+    log_tick_labels(axes.yaxis, low, high)
     axes.set_ylabel("validation perplexity")
+
+
+def log_tick_labels(axis: Axis, low: float, high: float) -> None:
+    """Labels a logarithmic axis in plain numbers."""
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+    axis.set_minor_locator(NullLocator())
 
 
 def color_norm(values: np.ndarray) -> Normalize:

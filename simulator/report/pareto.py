@@ -11,16 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.report.arguments import Records
-from simulator.report.axes import Against, axis_of, log_perplexity_axis, plain_ticks
+from simulator.report.axes import Against, axis_of, log_perplexity_axis, log_tick_labels, plain_ticks
 from simulator.report.fonts import drawable
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.money import currency_of, money
 from simulator.report.perplexity import refuse_untrained
 from simulator.report.seeds import spread
 from simulator.report.style import (
+    LineStyle,
     arrange_legend,
     draw_legend,
     line_styles,
+    literal,
     new_figure,
     panels,
     styled,
@@ -28,6 +30,8 @@ from simulator.report.style import (
 )
 
 _COLUMNS, _PANEL_IN = 2, (3.4, 2.4)
+_NAME = 0.35, 0.06  # share of a panel that a name takes
+_MOST_EVEN = 5.0  # the largest cost over the smallest, beyond which the axis is logarithmic
 _SUMMARY_KEYS: Mapping[Against, str] = {"simulated_s": "simulated_seconds"}
 
 
@@ -40,7 +44,7 @@ def pareto(
 ) -> Figure:
     """Returns the final perplexity of each group against what its runs took: `pareto_table` drawn.
 
-    A marker is the mean of a group's runs, in lines from the smallest to the largest. Groups that differ in more than
+    A marker is the mean of a group's runs, on a line from the smallest to the largest. Groups that differ in more than
     their variant have a panel for each combination of the rest. The line is the front: no other group of the panel has
     both a lower perplexity and a lower cost.
 
@@ -67,21 +71,8 @@ def pareto(
         figure = new_figure(size or (width_in, 0.4 + _PANEL_IN[1] * rows + legend.height_in))
         for title, axes in zip(titles, panels(figure, len(titles), columns, drawable(label), ""), strict=True):
             own = table[(table["panel"] == title) & table["final_perplexity"].notna()]
-            for row in own.to_dict("records"):
-                style = styles[row["variant"]]
-                x, y = row[against] / unit.size, row["final_perplexity"]
-                axes.plot(
-                    [x, x], [row["final_perplexity_low"], row["final_perplexity_high"]], color=style.color, lw=0.8
-                )
-                axes.plot(x, y, style.marker, color=style.color, zorder=3)
-            _draw_front(axes, own[own["on_front"]].sort_values(against), against, unit.size)
-            if len(own):
-                low, high = own["final_perplexity_low"].min(), own["final_perplexity_high"].max()
-                log_perplexity_axis(axes, 0.97 * low, 1.03 * high)
+            _draw_panel(axes, own.assign(cost=own[against] / unit.size), styles)
             axes.set_title(wrapped_title(figure, title), fontsize=8)
-            axes.set_xlim(left=0)
-            axes.grid()
-            plain_ticks(axes.xaxis)
         handles = [
             Line2D([], [], color=style.color, marker=style.marker, linestyle="none") for style in styles.values()
         ]
@@ -89,10 +80,40 @@ def pareto(
     return figure
 
 
-def _draw_front(axes: Axes, front: pd.DataFrame, against: Against, size: float) -> None:
-    """Draws the front as steps, since nothing is known between its points."""
-    style: dict[str, Any] = {"where": "post", "color": "#888888", "linewidth": 0.8, "zorder": 1}
-    axes.step(front[against] / size, front["final_perplexity"], **style)
+def _draw_panel(axes: Axes, table: pd.DataFrame, styles: Mapping[str, LineStyle]) -> None:
+    """Draws groups, the front as steps, since nothing is known between its points, and the names of those on it."""
+    axes.grid()
+    if table.empty:
+        return
+    for row in table.to_dict("records"):
+        style = styles[row["variant"]]
+        axes.vlines(row["cost"], row["final_perplexity_low"], row["final_perplexity_high"], style.color, linewidth=0.8)
+        axes.plot(row["cost"], row["final_perplexity"], style.marker, color=style.color, zorder=3)
+    front = table[table["on_front"]].sort_values("cost")
+    axes.step(front["cost"], front["final_perplexity"], where="post", color="#888888", linewidth=0.8, zorder=1)
+    log_perplexity_axis(axes, 0.95 * table["final_perplexity_low"].min(), 1.03 * table["final_perplexity_high"].max())
+    low, high = table["cost"].min(), table["cost"].max()
+    if low > 0 and high > _MOST_EVEN * low:
+        axes.set_xscale("log")
+        axes.set_xlim(0.6 * low, 1.1 * high)
+        log_tick_labels(axes.xaxis, 0.6 * low, 1.1 * high)
+    else:
+        axes.set_xlim(0, 1.05 * high)
+        plain_ticks(axes.xaxis)
+    _name_front(axes, front)
+
+
+def _name_front(axes: Axes, front: pd.DataFrame) -> None:
+    """Writes the names of the groups on the front below them, where no other name is."""
+    taken: list[tuple[float, float]] = []
+    for cost, perplexity, name in zip(front["cost"], front["final_perplexity"], front["variant"], strict=True):
+        x, y = axes.transLimits.transform(axes.transScale.transform((cost, perplexity)))
+        if any(abs(x - other) < _NAME[0] and abs(y - above) < _NAME[1] for other, above in taken):
+            continue
+        taken.append((x, y))
+        place = ("left", (4, -3)) if x < _NAME[0] else ("right", (-4, -3))
+        style: dict[str, Any] = {"textcoords": "offset points", "va": "top", "fontsize": 6.5, "color": "#333333"}
+        axes.annotate(literal(name), (cost, perplexity), ha=place[0], xytext=place[1], **style)
 
 
 def pareto_table(

@@ -49,6 +49,8 @@ def test_clusters_have_a_panel_and_a_front_each():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cheap", "good", "beaten"]
     steps = figure.axes[0].lines[-1]
     assert steps.get_ydata().tolist() == [9.0, 5.0]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["cheap", "good"]
+    assert figure.axes[0].get_xscale() == "log"  # ten times as long
 
 
 @pytest.mark.parametrize(

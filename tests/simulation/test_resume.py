@@ -24,8 +24,8 @@ ON_THE_HOST = ("host_seconds", "tokens_per_host_second")
 
 def assert_same(one: RunRecord, other: RunRecord) -> None:
     """Everything but what depends on the host's clock is the same, bit for bit."""
-    pd.testing.assert_frame_equal(one.rounds, other.rounds, check_exact=True)
-    pd.testing.assert_frame_equal(one.evaluations, other.evaluations, check_exact=True)
+    for table in ("rounds", "evaluations", "updates", "transfers", "faults"):
+        pd.testing.assert_frame_equal(getattr(one, table), getattr(other, table), check_exact=True)
     unknown = dict.fromkeys(ON_THE_HOST)
     assert one.summary | unknown == other.summary | unknown
     assert one.experiment == other.experiment

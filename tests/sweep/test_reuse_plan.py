@@ -43,7 +43,7 @@ def swept(*experiments: Experiment) -> list[RunRecord]:
 def assert_as_alone(record: RunRecord, experiment: Experiment) -> None:
     alone = simulate(experiment, cache=CACHE)
     assert alone.summary["reused"] is None
-    for name in ("rounds", "evaluations", "faults"):
+    for name in ("rounds", "evaluations", "faults", "updates", "transfers"):
         pd.testing.assert_frame_equal(getattr(record, name), getattr(alone, name), check_exact=True)
     unknown = dict.fromkeys(OF_THE_HOST)
     assert record.summary | unknown == alone.summary | unknown

@@ -41,7 +41,7 @@ def assert_same(records: list[RunRecord], others: list[RunRecord]) -> None:
     for one, other in zip(records, others, strict=True):
         assert one.summary | OF_THE_HOST == other.summary | OF_THE_HOST
         assert one.experiment == other.experiment
-        for name in ("rounds", "evaluations", "faults"):
+        for name in ("rounds", "evaluations", "faults", "updates", "transfers"):
             pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name), check_exact=True)
 
 

@@ -45,7 +45,7 @@ def test_points_of_a_node_that_dies_go_on_elsewhere_to_the_records_that_are_made
         alone = simulate(point.experiment, cache=cache, overrides=point.overrides)
         for key in ("parameters_hash", "causal_hash", "final_loss", "overrides", "devices"):
             assert record.summary[key] == alone.summary[key]
-        for name in ("rounds", "evaluations", "faults"):
+        for name in ("rounds", "evaluations", "faults", "updates", "transfers"):
             pd.testing.assert_frame_equal(getattr(record, name), getattr(alone, name), check_exact=True)
 
 
