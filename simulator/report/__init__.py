@@ -13,8 +13,8 @@ Whatever a figure shows is a table too, which it draws:
 
 `time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost, `power_law_table` how a
 result goes with a key. `records` is one run or several. Runs that differ by their seed alone are one group, see
-`group_records`; `by` is a list of dotted keys of the experiment, of axes of a sweep or of keys of the summary: then runs
-that agree in all of them are.
+`group_records`; `by` is a list of dotted keys of the experiment, of axes of a sweep or of keys of the summary: then
+runs that agree in all of them are.
 """
 
 from simulator.record import Bill

@@ -39,7 +39,7 @@ def test_a_searched_axis_makes_no_points_of_its_own(tmp_path: Path):
             r"outer.learning_rate = 2: has no effect, as outer.learning_rate is searched: set "
             r"sweep.outer.learning_rate=\[2\] instead \(set on the command line\)",
         ),
-        ("outer={learning_rate: 2}", r"outer: has no effect, as .* is searched: change sweep.outer.learning_rate instead"),
+        ("outer={learning_rate: 2}", r"outer: has no effect, as .* is searched: change sweep.outer.learning_rate"),
     ],
 )
 def test_a_setting_that_a_search_would_overwrite_is_refused(tmp_path: Path, setting: str, message: str):
