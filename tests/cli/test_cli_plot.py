@@ -75,7 +75,7 @@ def test_a_law_of_a_value_over_a_key_and_no_other_figures(tardigrad, runs, tmp_p
     rate = ("--value", "final_loss", *keys, "--fit", "power")
     code, out, err = tardigrad("plot", str(runs), *rate)
     assert (code, out) == (2, "")
-    assert "late, learning_rate=0.2: inner.local_steps has 2 values (50, 100), and a power law needs 3" in err
+    assert "sync, learning_rate=0.2: inner.local_steps has 2 values (50, 100), and a power law needs 3" in err
     for folder in runs.iterdir():
         if folder.name in ("1", "3", "5", "7"):  # of the other learning rate
             shutil.rmtree(folder)
@@ -114,7 +114,10 @@ def test_tables_are_printed_alone(tardigrad, runs, tmp_path):
         (("--target", "7", "--baseline", "snyc"), "baseline 'snyc' is not among the variants 'sync', 'late'"),
         (("--heatmap", "variant", "seed", "--value", "time_to_target"), "time_to_target needs a target"),
         (("--fit", "power"), "--fit power needs a key along which: give it, such as --x parameters"),
-        (("--x", "variant"), "variant of a run is late, and an axis has finite numbers: choose another key, such as"),
+        (
+            ("--x", "variant"),
+            "all runs: variant of a run is sync, and an axis has finite numbers: choose another key, such as",
+        ),
     ],
 )
 def test_mistakes_end_in_one_clear_message(tardigrad, runs, arguments, message):
