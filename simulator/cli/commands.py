@@ -99,9 +99,13 @@ def plot(
     ] = None,
     baseline: Annotated[str | None, _option(help="variant that this table compares with")] = None,
     heatmap: Annotated[tuple[str, str] | None, _option(help="two keys: a heat map, and no other figures")] = None,
+    x: Annotated[
+        str | None, _option("--x", help="a key that is a number, such as parameters: a value against it, nothing else")
+    ] = None,
     value: Annotated[
-        str, typer.Option(help="what it shows: a key of the summary, money, time_to_target, ...")
+        str, typer.Option(help="what both show: a key of the summary, money, time_to_target, ...")
     ] = "final_perplexity",
+    fit: Annotated[Literal["power"] | None, _option(help="with --x: a law through each group's points")] = None,
     figure: Annotated[list[Figure] | None, _option(help="only this; several")] = None,
     table: Annotated[
         Literal["print", "csv", "parquet"] | None,

@@ -2,11 +2,12 @@
 
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from rich.console import Console
+import pandas as pd
+from rich.console import Console, RenderableType
 
 from simulator import report as reports
 from simulator.cli.output import note, say
@@ -28,54 +29,82 @@ def plot(
     target: list[float] | None,
     baseline: str | None,
     heatmap: tuple[str, str] | None,
+    x: str | None,
     value: str,
+    fit: reports.Fit | None,
     figure: list[str] | None,
     table: str | None,
 ) -> None:
     """Draws the figures that are asked for, and prints or writes their tables."""
     records = reports.read_runs(runs)
     groups = reports.group_records(records, by)
-    curves, targets = heatmap is None or bool(figure), target or ()
+    curves, targets = (heatmap is None and x is None) or bool(figure), target or ()
     drawn: list[reports.Drawing] = []
     spent = None
     if curves:
         kinds = cast("Sequence[reports.FigureKind]", figure or reports.FIGURES)
         drawn += reports.drawings(groups, [against] if against else None, targets=targets, figures=kinds)
-    if heatmap is not None:
-        drawn += _heat_maps(records, heatmap, value, targets, by or ("variant",))
+    of_values, laws = _of_values(records, heatmap, x, fit, value, targets, by or ("variant",))
+    drawn += of_values
     if curves and targets:
         trained = only(groups, lambda record: record.summary["trainer"] != "null")
         spent = reports.time_to_target(trained, targets, baseline=baseline)
+    without_figure = laws | ({} if spent is None else {_SPENT: spent})
     if table == "print" or not curves:  # no table of results shows it
         note(reports.note_of_repeats(groups))
     if table == "print":
-        tables = {drawing.name: drawing.table() for drawing in drawn} | ({} if spent is None else {_SPENT: spent})
+        tables = {drawing.name: drawing.table() for drawing in drawn} | without_figure
         sys.stdout.write("\n".join(f"# {name}\n{reports.csv_text(rows)}" for name, rows in tables.items()))
         return
     folder, written = out or runs[0], []
     for drawing in drawn:
         written += reports.save(drawing.figure(), folder / drawing.name)
         written += [reports.save_table(drawing.table(), folder / f"{drawing.name}.{table}")] if table else []
-    if spent is not None and table:
-        written.append(reports.save_table(spent, folder / f"{_SPENT}.{table}"))
-    console = Console()
-    if curves:
-        console.print(reports.results_tables(groups))
+    for name, rows in without_figure.items() if table else ():
+        written.append(reports.save_table(rows, folder / f"{name}.{table}"))
+    shown: list[RenderableType] = [reports.results_tables(groups)] if curves else []
     if spent is not None:
-        console.print("", reports.target_rich_table(spent, currency=reports.currency_of(records)))
+        shown.append(reports.target_rich_table(spent, currency=reports.currency_of(records)))
+    shown += [reports.power_law_rich_table(rows, str(x), value) for rows in laws.values()]
+    console = Console()
+    for number, each in enumerate(shown):
+        console.print(*[""] * bool(number), each)
     say("\n".join(str(path) for path in written))
 
 
-def _heat_maps(
-    records: Sequence[RunRecord], keys: tuple[str, str], value: str, targets: Sequence[float], by: Sequence[str]
-) -> Iterator[reports.Drawing]:
-    """Yields a heat map of a value, for every target where the value depends on one."""
+def _of_values(
+    records: Sequence[RunRecord],
+    heatmap: tuple[str, str] | None,
+    x: str | None,
+    fit: reports.Fit | None,
+    value: str,
+    targets: Sequence[float],
+    by: Sequence[str],
+) -> tuple[list[reports.Drawing], dict[str, pd.DataFrame]]:
+    """Returns the figures of a value over keys, and the tables of its laws, for every target where it depends on one.
+
+    Raises:
+        ReportError: A fit is asked for, and no key along which.
+    """
+    if fit is not None and x is None:
+        raise reports.ReportError(f"--fit {fit} needs a key along which: give it, such as --x parameters")
+    drawn: list[reports.Drawing] = []
+    laws: dict[str, pd.DataFrame] = {}
     of_targets = targets if value in reports.TO_TARGET and targets else (None,)
     for target in of_targets:
         settings: dict[str, Any] = {"value": value, "target": target, "by": by}
-        name = f"heat_map_{value}" + (f"_{target:g}" if len(of_targets) > 1 else "")
-        figure = functools.partial(reports.heat_map, records, *keys, **settings)
-        yield reports.Drawing(name, figure, functools.partial(reports.heat_map_table, records, *keys, **settings))
+        name = value + (f"_{target:g}" if len(of_targets) > 1 else "")
+        if heatmap is not None:
+            figure = functools.partial(reports.heat_map, records, *heatmap, **settings)
+            table = functools.partial(reports.heat_map_table, records, *heatmap, **settings)
+            drawn.append(reports.Drawing(f"heat_map_{name}", figure, table))
+        if x is not None:
+            figure = functools.partial(reports.value_curves, records, x, fit=fit, **settings)
+            table = functools.partial(reports.value_table, records, x, fit=fit, **settings)
+            [along] = reports.file_names([x.rsplit(".", 1)[-1]])
+            drawn.append(reports.Drawing(f"{name}_vs_{along.replace('-', '_')}", figure, table))
+            laws |= {f"power_law_{name}": reports.power_law_table(records, x, **settings)} if fit else {}
+    return drawn, laws
 
 
 def report(runs: list[Path], out: Path | None, target: list[float] | None) -> None:

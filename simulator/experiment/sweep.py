@@ -145,6 +145,13 @@ def searches_of(document: Document, problems: list[Problem]) -> dict[str, Search
         if section in ("seed", "variant", "scale", "name"):
             problems.append(document.problem(key, "cannot be searched: search what a method depends on"))
             continue
+        overwriting = _overwriting(document, path)
+        if overwriting is not None:
+            value = document.overrides[overwriting]
+            instead = f"set sweep.{path}=[{value}]" if overwriting == path else f"change sweep.{path}"
+            message = f"has no effect, as {path} is searched: {instead} instead"
+            problems.append(on_command_line(overwriting, message, value))
+            continue
         try:
             found[path] = Search.model_validate(values)
         except pydantic.ValidationError as error:

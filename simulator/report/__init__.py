@@ -10,11 +10,13 @@ Whatever a figure shows is a table too, which it draws:
 | `staleness(records, by=...)` | `staleness_table(records, by=...)` |
 | `utilization(records, by=...)` | `utilization_table(records, by=...)` |
 | `heat_map(records, x, y, value=..., target=..., by=...)` | `heat_map_table(records, x, y, ...)` |
+| `value_curves(records, x, value=..., target=..., by=..., fit=...)` | `value_table(records, x, ...)` |
 | `timeline(record)` | `timeline_table(record)` |
 
-`time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost. `records` is one run or
-several. Runs that differ by their seed alone are one group, see `group_records`; `by` is a list of dotted keys of the
-experiment, of axes of a sweep or of keys of the summary: then runs that agree in all of them are.
+`time_to_target` and `money_table` say what it took to reach a perplexity and what runs cost, `power_law_table` how a
+result goes with a key. `records` is one run or several. Runs that differ by their seed alone are one group, see
+`group_records`; `by` is a list of dotted keys of the experiment, of axes of a sweep or of keys of the summary: then
+runs that agree in all of them are.
 """
 
 from simulator.record import Bill
@@ -36,11 +38,13 @@ from simulator.report.figure_files import (
 )
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group, group_records, note_of_repeats
-from simulator.report.heatmap import TO_TARGET, heat_map, heat_map_table
+from simulator.report.heatmap import heat_map, heat_map_table
 from simulator.report.money import currency_of, has_prices, money, money_table
 from simulator.report.pareto import pareto, pareto_table
 from simulator.report.perplexity import perplexity_table
+from simulator.report.power_law import Fit
 from simulator.report.pseudo_gradients import pseudo_gradients, pseudo_gradients_table
+from simulator.report.run_values import TO_TARGET
 from simulator.report.runs import Runs, read_runs
 from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
@@ -49,6 +53,7 @@ from simulator.report.targets import target_rich_table, time_to_target
 from simulator.report.timeline import timeline
 from simulator.report.trace import trace_events, write_trace
 from simulator.report.utilization import utilization, utilization_table
+from simulator.report.value_curves import power_law_rich_table, power_law_table, value_curves, value_table
 
 __all__ = [
     "FIGURES",
@@ -57,6 +62,7 @@ __all__ = [
     "Bill",
     "Drawing",
     "FigureKind",
+    "Fit",
     "Group",
     "ReportError",
     "Runs",
@@ -81,6 +87,8 @@ __all__ = [
     "pareto_table",
     "perplexity_curves",
     "perplexity_table",
+    "power_law_rich_table",
+    "power_law_table",
     "pseudo_gradients",
     "pseudo_gradients_table",
     "read_runs",
@@ -97,6 +105,8 @@ __all__ = [
     "trace_events",
     "utilization",
     "utilization_table",
+    "value_curves",
+    "value_table",
     "worker_rich_table",
     "write_figures",
     "write_trace",

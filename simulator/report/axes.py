@@ -1,7 +1,7 @@
 """Axes with units that suit the data and tick labels in plain numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -79,16 +79,16 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def log_perplexity_axis(axes: Axes, low: float, high: float) -> None:
     """Makes y logarithmic over [low, high], every tick labelled in plain numbers."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    log_tick_labels(axes.yaxis, low, high)
+    log_axis(axes.yaxis, low, high)
     axes.set_ylabel("validation perplexity")
 
 
-def log_tick_labels(axis: Axis, low: float, high: float) -> None:
-    """Labels a logarithmic axis in plain numbers."""
+def log_axis(axis: Axis, low: float, high: float, show: Callable[[float], str] = significant) -> None:
+    """Makes an axis logarithmic over [low, high], every tick labelled by `show`."""
+    name = "x" if axis is axis.axes.xaxis else "y"
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
     axis.set_major_locator(FixedLocator(log_ticks(low, high)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
     axis.set_minor_locator(NullLocator())
 
 

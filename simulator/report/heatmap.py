@@ -1,8 +1,7 @@
 """A result over two axes of a sweep, as a pivot table and as a heat map."""
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -16,24 +15,13 @@ from matplotlib.patches import Patch, Rectangle
 from simulator.host import format as human
 from simulator.record import RunRecord
 from simulator.report.arguments import Records, records_of
-from simulator.report.axes import Against, color_norm, draw_color_bar, unit_of
+from simulator.report.axes import color_norm, draw_color_bar, unit_of
 from simulator.report.fonts import drawable
-from simulator.report.group_keys import ABSENT, KeyValue, ReportError, in_order, is_number, key_values, nearest
-from simulator.report.grouping import Group, group_records, run_labels, short_names
-from simulator.report.money import currency_of, money
-from simulator.report.perplexity import refuse_impossible, refuse_untrained
-from simulator.report.seeds import FORMATS
+from simulator.report.group_keys import KeyValue, ReportError, in_order, is_number, key_values
+from simulator.report.grouping import Group, group_records, short_names
+from simulator.report.money import currency_of
+from simulator.report.run_values import format_of, infinite_word, refuse_unlike, run_values, value_words
 from simulator.report.style import arrange_legend, draw_legend, new_figure, panels, styled, wrapped_title
-from simulator.report.targets import spent_until
-
-TO_TARGET: Mapping[str, Against] = {
-    "time_to_target": "simulated_s",
-    "steps_to_target": "local_steps",
-    "tokens_to_target": "tokens",
-    "bytes_to_target": "bytes_sent",
-    "money_to_target": "money",
-}
-"""What a run spent until it reached the target, see `time_to_target`."""
 
 _KINDS = {human.short_duration: "time", human.byte_count: "bytes", human.percent: "percent"}  # of units
 _CELL_IN = (0.62, 0.34)
@@ -78,12 +66,12 @@ def heat_map(
     columns = min(count, max(1, round(7.0 / (1.0 + _CELL_IN[0] * len(pivot.x)))))
     width_in = 0.9 + columns * (0.6 + _CELL_IN[0] * max(len(pivot.x), 2))
     height_in = 0.6 + math.ceil(count / columns) * (0.75 + _CELL_IN[1] * max(len(pivot.y), 2))
-    words = _words(value, target, currency_of(given))
+    words = value_words(value, target, currency_of(given))
     name_x, name_y = (name.replace("_", " ") for name in short_names([x, y]))
     names = [*(group.label for group in pivot.groups), *(each.shown for each in (*pivot.x, *pivot.y))]
     with styled([words, name_x, name_y, *names]):
         figure = new_figure(size or (max(width_in, 3.2), height_in))
-        norm, colors, show = color_norm(pivot.cells), mpl.colormaps["viridis"], FORMATS.get(value, _significant)
+        norm, colors, show = color_norm(pivot.cells), mpl.colormaps["viridis"], format_of(value)
         unit = unit_of(_KINDS.get(show, "number"), float(norm.vmax or 1.0))
         drawn = panels(figure, count, columns, drawable(name_x), drawable(name_y))
         for axes, group, cells in zip(drawn, pivot.groups, pivot.cells, strict=True):
@@ -148,73 +136,16 @@ def _pivot(records: Sequence[RunRecord], x: str, y: str, value: str, target: flo
         raise ReportError(f"both axes are {x!r}: choose two keys")
     panel_of = {id(run): panel for panel, group in enumerate(groups) for run in group.records}
     runs = [record for record in records if id(record) in panel_of]  # repeats count once
-    results = [_result(run, value, target) for run in runs]
-    if all(result is None for result in results):
-        raise ReportError(f"no run has a number under {value!r}; {_values_hint(value, records)}")
+    results = run_values(runs, value, target)
     (columns, column_of), (rows, row_of) = (in_order(key_values(runs, key)) for key in (x, y))
     cells = np.full((len(groups), len(rows), len(columns)), math.nan)
     members: dict[tuple[int, int, int], list[int]] = {}
     for number, (run, row, column) in enumerate(zip(runs, row_of, column_of, strict=True)):
         members.setdefault((panel_of[id(run)], row, column), []).append(number)
     for cell, numbers in members.items():
-        _refuse_unlike([runs[number] for number in numbers], groups[cell[0]].label)
+        refuse_unlike([runs[number] for number in numbers], groups[cell[0]].label, "cell")
         cells[cell] = pd.Series([results[number] for number in numbers], dtype=float).mean()
     return _Pivot(columns, rows, groups, cells)
-
-
-def _result(record: RunRecord, value: str, target: float | None) -> float | None:
-    """Returns a run's result, infinite where it diverged or never reached the target, None where it has none."""
-    label = run_labels(record)[0]
-    if value in TO_TARGET:
-        if target is None:
-            raise ReportError(f"{value} needs a target: say which perplexity is to be reached")
-        refuse_impossible([target])
-        refuse_untrained(record, label)
-        if TO_TARGET[value] == "money":
-            money(record)  # refuses a run without prices
-        spent = spent_until(record, target, [TO_TARGET[value]])[TO_TARGET[value]]
-        return math.inf if math.isnan(spent) else spent
-    if target is not None:
-        raise ReportError(f"{value} has no target: leave it out, or choose one of {', '.join(TO_TARGET)}")
-    if value == "money":
-        return money(record).total
-    result = record.summary.get(value)
-    if value in ("final_perplexity", "final_loss") and record.summary["trainer"] != "null":
-        return float(result) if is_number(result) and math.isfinite(result) else math.inf
-    return float(result) if is_number(result) else None
-
-
-def _values_hint(value: str, records: Sequence[RunRecord]) -> str:
-    numbers = {
-        key
-        for record in records
-        for key, result in record.summary.items()
-        if isinstance(result, int | float) and not isinstance(result, bool)
-    }
-    return nearest(value, [*numbers, "money", *TO_TARGET])
-
-
-def _refuse_unlike(runs: Sequence[RunRecord], label: str) -> None:
-    """Refuses runs of one cell that are no repeats of each other."""
-    groups = group_records(runs)
-    keys = dict.fromkeys(key for group in groups for key in group.keys)
-    unlike = [key for key in keys if len({json.dumps(group.keys.get(key, ABSENT).value) for group in groups}) > 1]
-    if unlike:
-        raise ReportError(
-            f"{label}: runs of one cell differ in {' and '.join(unlike)} too: add that to the keys that tell panels "
-            "apart, or choose fewer runs"
-        )
-
-
-def _significant(number: float | None) -> str:
-    return human.significant(number, 3) if number is not None and human.known(number) else human.UNKNOWN
-
-
-def _words(value: str, target: float | None, currency: str) -> str:
-    words = value.replace("_", " ")
-    if value.startswith("money") and currency:
-        words = words.replace("money", f"money ({currency})")
-    return words if target is None else words.replace("to target", f"to perplexity {human.significant(target)}")
 
 
 def _draw_cells(
@@ -257,7 +188,7 @@ def _draw_missing(figure: Figure, pivot: _Pivot, value: str) -> None:
     if np.isnan(pivot.cells).any():
         entries.append(("no run", Patch(**{**_MISSING, "linewidth": 0.4})))
     if np.isinf(pivot.cells).any():
-        entries.append(("never reached" if value in TO_TARGET else "diverged", Patch(facecolor=_INFINITE)))
+        entries.append((infinite_word(value), Patch(facecolor=_INFINITE)))
     if entries:
         text = arrange_legend([label for label, _ in entries], "", figure.get_figwidth())
         draw_legend(figure, [patch for _, patch in entries], text, below=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.report.arguments import Records
-from simulator.report.axes import Against, axis_of, log_perplexity_axis, log_tick_labels, plain_ticks
+from simulator.report.axes import Against, axis_of, log_axis, log_perplexity_axis, plain_ticks
 from simulator.report.fonts import drawable
 from simulator.report.grouping import Group, group_records, with_keys
 from simulator.report.money import currency_of, money
@@ -94,9 +94,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, styles: Mapping[str, LineStyle]
     log_perplexity_axis(axes, 0.95 * table["final_perplexity_low"].min(), 1.03 * table["final_perplexity_high"].max())
     low, high = table["cost"].min(), table["cost"].max()
     if low > 0 and high > _MOST_EVEN * low:
-        axes.set_xscale("log")
-        axes.set_xlim(0.6 * low, 1.1 * high)
-        log_tick_labels(axes.xaxis, 0.6 * low, 1.1 * high)
+        log_axis(axes.xaxis, 0.6 * low, 1.1 * high)
     else:
         axes.set_xlim(0, 1.05 * high)
         plain_ticks(axes.xaxis)

@@ -1,9 +1,11 @@
 """`tardigrad plot` over records that nothing had to be trained for."""
 
 import io
+import shutil
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -57,6 +59,41 @@ def test_a_heat_map_and_no_other_figures(tardigrad, runs, tmp_path):
     assert list(table.columns) == ["variant", "inner.local_steps", "0.1", "0.2"]
 
 
+def test_a_law_of_a_value_over_a_key_and_no_other_figures(tardigrad, runs, tmp_path):
+    for number, variant in enumerate(("sync", "late")):
+        record = build_record(
+            variant, local_steps=400, overrides={"inner.local_steps": 200, "inner.learning_rate": 0.1}
+        )
+        record.summary["final_loss"] *= 1.25
+        record.write(runs / f"more {number}")
+    keys = ("--x", "inner.local_steps", "--by", "variant", "--by", "inner.learning_rate")
+    code, out, err = tardigrad("plot", str(runs), "--value", "final_loss", *keys, "--out", "figures", "--table", "csv")
+    assert (code, err) == (0, "")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        f"final_loss_vs_local_steps.{end}" for end in ("png", "svg", "csv")
+    }
+    rate = ("--value", "final_loss", *keys, "--fit", "power")
+    code, out, err = tardigrad("plot", str(runs), *rate)
+    assert (code, out) == (2, "")
+    assert "sync, learning_rate=0.2: inner.local_steps has 2 values (50, 100), and a power law needs 3" in err
+    for folder in runs.iterdir():
+        if folder.name in ("1", "3", "5", "7"):  # of the other learning rate
+            shutil.rmtree(folder)
+    code, out, err = tardigrad("plot", str(runs), *rate, "--out", "laws", "--table", "csv")
+    assert (code, err) == (0, "")
+    laws = pd.read_csv(tmp_path / "laws/power_law_final_loss.csv")
+    u, same = np.log([50, 100, 200]), np.log([1, 1, 1.25])
+    np.testing.assert_allclose(laws["exponent"], np.polyfit(u, same, 1)[0])
+    assert "Student's interval of the regression, 95 %" in " ".join(out.split())
+    assert set(pd.read_csv(tmp_path / "laws/final_loss_vs_local_steps.csv")) >= {"law", "law_low", "law_high"}
+    code, out, err = tardigrad("plot", str(runs), *rate, "--table", "print")
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("#")] == [
+        "# final_loss_vs_local_steps",
+        "# power_law_final_loss",
+    ]
+
+
 def test_tables_are_printed_alone(tardigrad, runs, tmp_path):
     code, out, err = tardigrad("plot", str(runs), "--figure", "perplexity", "--against", "tokens", "--table", "print")
     assert (code, err) == (0, "")
@@ -76,6 +113,11 @@ def test_tables_are_printed_alone(tardigrad, runs, tmp_path):
         (("--target", "0"), "target is 0, but a perplexity to reach is a number above 0"),
         (("--target", "7", "--baseline", "snyc"), "baseline 'snyc' is not among the variants 'sync', 'late'"),
         (("--heatmap", "variant", "seed", "--value", "time_to_target"), "time_to_target needs a target"),
+        (("--fit", "power"), "--fit power needs a key along which: give it, such as --x parameters"),
+        (
+            ("--x", "variant"),
+            "all runs: variant of a run is sync, and an axis has finite numbers: choose another key, such as",
+        ),
     ],
 )
 def test_mistakes_end_in_one_clear_message(tardigrad, runs, arguments, message):

@@ -31,6 +31,25 @@ def test_a_searched_axis_makes_no_points_of_its_own(tmp_path: Path):
         assert given.overrides == {**point.overrides, "outer.learning_rate": 2.5}
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "outer.learning_rate=2",
+            r"outer.learning_rate = 2: has no effect, as outer.learning_rate is searched: set "
+            r"sweep.outer.learning_rate=\[2\] instead \(set on the command line\)",
+        ),
+        ("outer={learning_rate: 2}", r"outer: has no effect, as .* is searched: change sweep.outer.learning_rate"),
+    ],
+)
+def test_a_setting_that_a_search_would_overwrite_is_refused(tmp_path: Path, setting: str, message: str):
+    loaded(tmp_path, {"outer.learning_rate": RATE})
+    with pytest.raises(ExperimentError, match=message):
+        load(tmp_path / "searched.yaml", setting, searched=True)
+    [point] = load(tmp_path / "searched.yaml", "sweep.outer.learning_rate=[2]", searched=True)
+    assert (point.experiment.outer.learning_rate, point.searches) == (2, {})
+
+
 def test_who_only_lists_points_is_told_that_one_has_no_value(tmp_path: Path):
     with pytest.raises(ExperimentError, match=r"searched.yaml:\d+: sweep.outer.learning_rate: is searched"):
         loaded(tmp_path, {"outer.learning_rate": RATE}, searched=False)

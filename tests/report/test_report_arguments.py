@@ -34,6 +34,8 @@ OF_SEVERAL = {
     "trace_events": lambda runs: list(report.trace_events(runs)),
     "utilization": report.utilization,
     "utilization_table": report.utilization_table,
+    "value_curves": lambda runs: report.value_curves(runs, "workers"),
+    "value_table": lambda runs: report.value_table(runs, "workers"),
 }
 OF_SUMMARIES = {
     "comparison": lambda runs: report.comparison(runs, REFERENCE),

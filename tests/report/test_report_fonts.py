@@ -9,7 +9,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
 from simulator.report import fonts as fonts_module
-from simulator.report import heat_map, perplexity_curves, save, staleness, timeline, utilization
+from simulator.report import heat_map, perplexity_curves, save, staleness, timeline, utilization, value_curves
 from simulator.report.fonts import FAMILY, drawable, families
 from tests.record.builders import build_record
 
@@ -32,6 +32,7 @@ FIGURES = {
     "rows": lambda: utilization([_record(f"{WORDS} {number}") for number in range(13)]),
     "timeline": lambda: timeline(RECORDS[0]),
     "heat map": lambda: heat_map(RECORDS, "大小", "seed", value="money"),
+    "value curves": lambda: value_curves(MANY, "大小", value="money", by=["大小", "variant"]),
 }
 
 

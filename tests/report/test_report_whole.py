@@ -19,6 +19,7 @@ FIGURES = {
     "utilization": "utilization_table",
     "heat_map": "heat_map_table",
     "timeline": "timeline_table",
+    "value_curves": "value_table",
 }
 
 
