@@ -4,8 +4,8 @@
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
-paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark NAME
--->` is one of its tables.
+paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
+NAME ARGUMENTS... -->` is one of its tables.
 """
 
 import math
@@ -153,10 +153,9 @@ def commands(file: str, *names: str) -> str:
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
-def benchmarked(*name: str) -> str:
+def benchmarked(name: str, *arguments: str) -> str:
     """Returns a table of the benchmark of all methods."""
-    runs = pd.read_csv(HERE / "results/methods/benchmark.csv")
-    return benchmark.TABLES[" ".join(name)](runs)
+    return benchmark.TABLES[name](pd.read_csv(HERE / "results/methods/benchmark.csv"), *arguments)
 
 
 _TABLES: Mapping[str, Callable[..., str]] = {

@@ -1,17 +1,17 @@
-"""Collects the benchmark's runs into one table, a row each, and writes its tables for the page.
+"""Collects the benchmark's runs into one table, a row each, and writes its tables for the pages.
 
     .venv/bin/python experiments/methods/benchmark.py runs/benchmark experiments/results/methods/benchmark.csv
 
 A run's cost to the synchronous perplexity is what it had taken when it first reached the final perplexity of DiLoCo on
-the same cluster and seed; it is empty where it never did.
+the same cluster and seed, and to near it, when it was within 5 % of that; it is empty where it never was.
 """
 
 import functools
-import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,85 +24,85 @@ CLUSTER = ["speeds", "network", "shards"]
 BASELINE = "DiLoCo"
 _SUMMARY = ("final_perplexity", "simulated_seconds", "bytes_sent", "mean_staleness", "utilization")
 _COSTS = ("simulated_s", "bytes_sent")
+_TARGETS = {"synchronous": 1.0, "near": 1.05}
+"""Perplexities to reach, as ratios to the baseline's final one."""
 
 
 def collect(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Returns a row for each run: variant, cluster, seed, results, and costs to the synchronous perplexity."""
-    rows, targets = [], {}
+    """Returns a row for each run: variant, cluster, seed, results, and costs to reach the targets."""
+
+    def point(record: RunRecord) -> tuple[Any, ...]:
+        overrides = record.summary["overrides"]
+        return *(overrides[axis] for axis in CLUSTER), overrides["seed"]
+
+    synchronous = {
+        point(record): record.summary["final_perplexity"] for record in records if record.summary["variant"] == BASELINE
+    }
+    rows = []
     for record in records:
-        summary, overrides = record.summary, record.summary["overrides"]
-        point = *(overrides[axis] for axis in CLUSTER), overrides["seed"]
-        if summary["variant"] == BASELINE:
-            targets[point] = summary["final_perplexity"]
-    for record in records:
-        summary, overrides = record.summary, record.summary["overrides"]
-        point = *(overrides[axis] for axis in CLUSTER), overrides["seed"]
-        spent = spent_until(record, targets[point], list(_COSTS))
-        rows.append(
-            {"variant": summary["variant"], **dict(zip([*CLUSTER, "seed"], point, strict=True))}
-            | {name: summary[name] for name in _SUMMARY}
-            | {f"{name}_to_synchronous": spent[name] for name in _COSTS}
-        )
+        row = {"variant": record.summary["variant"], **dict(zip([*CLUSTER, "seed"], point(record), strict=True))}
+        row |= {name: record.summary[name] for name in _SUMMARY}
+        for name, ratio in _TARGETS.items():
+            spent = spent_until(record, ratio * synchronous[point(record)], list(_COSTS))
+            row |= {f"{cost}_to_{name}": spent[cost] for cost in _COSTS}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def perplexities(runs: pd.DataFrame) -> str:
-    """Returns the final perplexity of each method on each cluster, with half the range over the seeds."""
-    return _markdown(runs, lambda own, base: _interval(own["final_perplexity"], 2))
+def ratios(runs: pd.DataFrame, shards: str) -> str:
+    """Returns final perplexities as ratios to the baseline's of the same seed, with half the range over the seeds."""
+    return _by_cluster(runs, shards, lambda own, base: _interval(own["final_perplexity"] / base["final_perplexity"], 3))
 
 
-def ratios(runs: pd.DataFrame) -> str:
-    """Returns final perplexities as ratios to the baseline's of the same seed."""
-    return _markdown(runs, lambda own, base: _interval(own["final_perplexity"] / base["final_perplexity"], 3))
-
-
-def costs(runs: pd.DataFrame, name: str) -> str:
-    """Returns the cost to the synchronous perplexity, as ratios to what the baseline took.
+def costs(runs: pd.DataFrame, shards: str, name: str) -> str:
+    """Returns the cost to reach a target, as ratios to what the baseline took to it.
 
     Args:
       runs: as `collect` returns them.
-      name: of the cost, "simulated_s" or "bytes_sent".
+      shards: alike or unlike.
+      name: of the cost and the target, such as "simulated_s_to_near".
     """
-    whole = {"simulated_s": "simulated_seconds", "bytes_sent": "bytes_sent"}[name]
 
     def cell(own: pd.DataFrame, base: pd.DataFrame) -> str:
-        found = own[f"{name}_to_synchronous"] / base[whole]
+        found = own[name] / base[name]
         reached = int(found.notna().sum())
         if reached == len(found):
             return _interval(found, 2)
         return f"{reached} of {len(found)}" if reached else "–"  # noqa: RUF001
 
-    return _markdown(runs, cell)
+    return _by_cluster(runs, shards, cell)
 
 
-def circumstances(runs: pd.DataFrame) -> str:
-    """Returns mean staleness, utilization and data sent, over the seeds, of each method on shards alike."""
-    alike = runs[runs["shards"] == "alike"]
-    clusters = list(itertools.product(("even", "uneven"), ("slow", "fast")))
-    header = ["method", "staleness, even", "staleness, uneven"]
-    header += [f"utilization, {speeds}, {network}" for speeds, network in clusters]
-    header += ["data sent"]
-    lines = [header, [":--", *["--:"] * (len(header) - 1)]]
-    for variant, own in alike.groupby("variant", sort=False):
-        of_speeds = own.groupby("speeds")["mean_staleness"].mean()
-        utilization = own.groupby(["speeds", "network"])["utilization"].mean()
-        cells = [f"{of_speeds[speeds]:.2f}" for speeds in ("even", "uneven")]
-        cells += [
-            f"{utilization[speeds, network]:.0%}" for speeds in ("even", "uneven") for network in ("slow", "fast")
-        ]
-        lines.append([str(variant), *cells, f"{own['bytes_sent'].mean() / 1e6:.1f} MB"])
+def one_cluster(runs: pd.DataFrame, *cluster: str) -> str:
+    """Returns what became of each method on one cluster, means over the seeds, the best perplexity first."""
+    own = runs[(runs[CLUSTER] == list(cluster)).all(axis=1)]
+    means = own.groupby("variant", sort=False).mean(numeric_only=True).sort_values("final_perplexity")
+    base = means.loc[BASELINE]
+    lines = [["method", "perplexity", "ratio", "time", "data", "staleness", "utilization", "time to within 5 %"]]
+    lines.append([":--", *["--:"] * (len(lines[0]) - 1)])
+    reached = own.groupby("variant")["simulated_s_to_near"].agg(lambda spent: spent.notna().all())
+    for variant, row in means.iterrows():
+        near = row["simulated_s_to_near"] / base["simulated_s_to_near"]
+        cells = [f"{row['final_perplexity']:.2f}", f"{row['final_perplexity'] / base['final_perplexity']:.3f}"]
+        cells += [f"{row[name] / base[name]:.2f}×" for name in ("simulated_seconds", "bytes_sent")]  # noqa: RUF001
+        cells += [f"{row['mean_staleness']:.2f}", f"{row['utilization']:.0%}"]
+        cells.append(f"{near:.2f}×" if reached[variant] else "–")  # noqa: RUF001
+        lines.append([str(variant), *cells])
     return _written(lines)
 
 
-def _markdown(runs: pd.DataFrame, cell: Callable[[pd.DataFrame, pd.DataFrame], str]) -> str:
+def _by_cluster(runs: pd.DataFrame, shards: str, cell: Callable[[pd.DataFrame, pd.DataFrame], str]) -> str:
     """Returns a table of methods by clusters.
 
     Args:
       runs: as `collect` returns them.
+      shards: alike or unlike.
       cell: of the runs of a method on a cluster and those of the baseline there, both by seed.
     """
+    runs = runs[runs["shards"] == shards]
     clusters = list(dict.fromkeys(runs[CLUSTER].itertuples(index=False, name=None)))
-    lines = [["method", *(", ".join(cluster) for cluster in clusters)], [":--", *["--:"] * len(clusters)]]
+    lines = [["method", *(f"{speeds}, {network}" for speeds, network, _ in clusters)]]
+    lines.append([":--", *["--:"] * len(clusters)])
     by_seed = {key: own.set_index("seed") for key, own in runs.groupby(["variant", *CLUSTER], sort=False)}
     for variant in dict.fromkeys(runs["variant"]):
         cells = [cell(by_seed[variant, *cluster], by_seed[BASELINE, *cluster]) for cluster in clusters]
@@ -121,14 +121,14 @@ def _written(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-TABLES: Mapping[str, Callable[[pd.DataFrame], str]] = {
-    "perplexities": perplexities,
+TABLES: Mapping[str, Callable[..., str]] = {
     "ratios": ratios,
-    "time": functools.partial(costs, name="simulated_s"),
-    "bytes": functools.partial(costs, name="bytes_sent"),
-    "circumstances": circumstances,
+    "time": functools.partial(costs, name="simulated_s_to_near"),
+    "data": functools.partial(costs, name="bytes_sent_to_near"),
+    "synchronous": functools.partial(costs, name="simulated_s_to_synchronous"),
+    "cluster": one_cluster,
 }
-"""Tables of the page, by name."""
+"""Tables of the pages, by name; what they are called with follows it there."""
 
 
 if __name__ == "__main__":
