@@ -23,16 +23,16 @@ def nesterov_pipeline(
 
     Of sgd this is the rule, at the point :math:`w + d`, with :math:`\eta (1 - \gamma)` as inner.learning_rate. The
     paper trains with NAdam, whose :math:`\beta_1` is :math:`\gamma`: optax's has it constant, the code's grows to it
-    (momentum_decay 0.004). The code has a rate of 3e-4, decay of 0.01 and clips at 10, each of which is the file's to
-    give, and fills the pipeline anew every 1,000 updates, as inner.state: reset does every H; here it is filled once.
+    (momentum_decay 0.004). The code has a rate of 3e-4, decay of 0.01 and clips at 10, which are the file's to give,
+    and fills the pipeline anew every 1,000 updates, as inner.state: reset does every H; kept, it is filled once.
     Workers meet by plain averaging, which one alone does not notice; outer makes that DiLoCo of pipelines. Times of the
-    stages are cluster.pipeline's; inner.stages.kind: gpipe is what the paper compares with. All micro-batches of an
-    update are as late, although with K above 1 some are a version newer. A tied embedding is the first stage's.
+    stages are cluster.pipeline's; inner.stages.kind: gpipe is what the paper compares with. All of an update's passes
+    are as late as the formula has it, although with K above 1 some would be one more. A tied embedding is in stage 1.
 
     Args:
       stages: P; the code's script.
-      passes_per_update: K; the code's.
-      optimizer: of each stage; the code's is NAdamW.
+      passes_per_update: K; the code's script.
+      optimizer: of each stage; the code's script has NAdamW.
       momentum: :math:`\gamma`; the code's script.
       correction_steps: updates T until which a stage's rate is divided by :math:`\tau_i^{1 - t / T}`; off, as in the
         code, which has 7 epochs of 1,000 when it is on.

@@ -105,7 +105,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "look-ahead": {"synchronization": ASYNCHRONOUS, "view": {"kind": "look_ahead"}},
 }
 # Those whose rounds differ, in length, cuts, starts or steps: what servers do is done on the first device anyway.
-ON_DEVICES = ("overlap", "streaming", "eager", "regions", "pairs", "by the clock", "six fragments", "pulls", "pipelines")
+ON_DEVICES = (
+    "overlap",
+    "streaming",
+    "eager",
+    "regions",
+    "pairs",
+    "by the clock",
+    "six fragments",
+    "pulls",
+    "pipelines",
+)
 
 
 def of_kind(kind: str, **changes: Any) -> Experiment:
