@@ -55,52 +55,6 @@ class GPipeStages(Section):
     )
 
 
-Stages = Annotated[PositiveInt, Field(le=1_000)]
-_COUNT = "P, stages of neighboring blocks, each on a device like the worker's"
-
-
-class AsynchronousStages(Section):
-    """Stages that never wait for each other's updates: all but the last have gradients at parameters of before."""
-
-    kind: Literal["asynchronous"]
-    count: _Stages = Field(description=_COUNT, examples=[4])
-    passes_per_update: PositiveInt = Field(
-        1, description="K, backward passes of an update, each of batch_size / K sequences"
-    )
-    correction_steps: PositiveInt | None = Field(
-        None,
-        description="divide a stage's learning rate at its update t by delay^(1 - t/this) until then; not when absent",
-        examples=[7000],
-    )
-    adaptive_momentum: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description="the i-th stage's momentum (b1 of Adams) is m + (this - m)(P - i)/P for that of the optimizer, m; "
-        "all have m when absent",
-        examples=[0.99],
-    )
-
-    @property
-    def delays(self) -> tuple[int, ...]:
-        """Updates by which each stage's gradient is late: floor((2 (P - i) + 1) / 2K) of stage i from 1."""
-        return tuple((2 * left + 1) // (2 * self.passes_per_update) for left in reversed(range(self.count)))
-
-    def _conflicts(self) -> Conflicts:
-        if self.correction_steps is not None and max(self.delays) < 2:
-            yield "correction_steps", "has no effect: no stage's gradient is two or more updates late: leave it out"
-        if self.adaptive_momentum is not None and self.count == 1:
-            yield "adaptive_momentum", "has no effect on a single stage: leave it out"
-
-
-class GPipeStages(Section):
-    """Stages that are filled and drained in each step, as GPipe's: they take time, and train like one device."""
-
-    kind: Literal["gpipe"]
-    count: _Stages = Field(description=_COUNT, examples=[4])
-    micro_batches: PositiveInt = Field(
-        4, description="n, parts of a batch that are in the pipeline one after the other"
-    )
-
-
 Stages = Annotated[AsynchronousStages | GPipeStages, Field(discriminator="kind")]
 
 
