@@ -80,6 +80,10 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
     "SparseLoCo": {"method": "sparse_loco"},
     "PALSGD": {"method": "palsgd"},
+    "pipelines": {
+        "method": {"kind": "nesterov_pipeline", "stages": 4, "optimizer": "sgd", "correction_steps": 20},
+        "model": {"hidden": [8, 8, 8]},
+    },
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
 }
 

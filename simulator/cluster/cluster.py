@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
+import math
 from typing import Literal
 
 import numpy as np
 
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
+from simulator.cluster.pipeline import pipeline_costs
 from simulator.experiment.schema.cluster import Cluster, Network
 from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream
 
 
@@ -66,6 +70,8 @@ class ClusterModel:
       seed: root of the random streams.
       faults: of the cluster, None without faults.
       regional: between each region's server and the upper one, by region, both directions; None without regions.
+      fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
+      drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
     """
 
     step_s: np.ndarray
@@ -76,6 +82,8 @@ class ClusterModel:
     seed: int
     faults: FaultModel | None = None
     regional: Link | None = None
+    fill_s: np.ndarray | None = None
+    drains: bool = False
 
     @property
     def workers(self) -> int:
@@ -100,6 +108,16 @@ class ClusterModel:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
         return steps * self._step_s[worker] * factor
 
+    def filling_s(self, worker: int, factor: float, *, is_first: bool) -> float:
+        """Returns the seconds in which a worker's pipeline is filled before a round's steps, 0 where it is not empty.
+
+        Args:
+          worker: its number.
+          factor: on the round's compute time.
+          is_first: whether it is the worker's first round.
+        """
+        return float(self.fill_s[worker]) * factor if self.fill_s is not None and (is_first or self.drains) else 0.0
+
 
 def build_cluster(
     cluster: Cluster,
@@ -108,6 +126,8 @@ def build_cluster(
     flops_per_step: float,
     seed: int,
     topology: RegionsTopology | None = None,
+    inner: Inner | None = None,
+    activations: float = math.nan,
 ) -> ClusterModel:
     """Returns the cost model of a `cluster` section.
 
@@ -117,12 +137,19 @@ def build_cluster(
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
       topology: regions of the workers, if they have any.
+      inner: the `inner` section, of workers that are pipelines.
+      activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
 
     Raises:
       SettingError: a device is described by a name that is not known.
     """
+    step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed)
+    fill_s = None
+    if inner is not None and inner.stages is not None:
+        times = cluster.pipeline or PipelineTimes()
+        step_s, fill_s = pipeline_costs(inner.stages, times, step_s, activations)
     return ClusterModel(
-        step_s=step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed),
+        step_s=step_s,
         jitter=cluster.devices.jitter,
         down=_link(cluster.network, "down", cluster.workers, parameters),
         up=_link(cluster.network, "up", cluster.workers, parameters),
@@ -130,6 +157,8 @@ def build_cluster(
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
         regional=None if topology is None else _regional(topology, cluster, parameters),
+        fill_s=fill_s,
+        drains=inner is not None and inner.state == "reset",
     )
 
 

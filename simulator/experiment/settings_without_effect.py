@@ -25,6 +25,9 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     yield from _of_step_times(cluster, inner.local_steps)
     if cluster.currency and not _priced(cluster):
         yield "cluster.currency", cluster.currency, "has no effect: nothing has a price"
+    if cluster.pipeline is not None and inner.stages is None:
+        for name in sorted(cluster.pipeline.model_fields_set):
+            yield f"cluster.pipeline.{name}", getattr(cluster.pipeline, name), "has no effect without inner.stages"
     faults = cluster.faults
     if faults and faults.inner_state == "keep" and (inner.state == "reset" or _stateless(inner)):
         yield "cluster.faults.inner_state", "keep", "has no effect: workers keep no inner optimizer state"

@@ -4,7 +4,7 @@ from simulator.learning.cache import Cache
 from simulator.learning.compiled_rounds import Programs
 from simulator.learning.diagnostics import OfferDiagnostics, diagnose
 from simulator.learning.exchange import Exchange, OfferMade
-from simulator.learning.fragments import Fragments, fragments_of
+from simulator.learning.fragments import Fragments, fragments_of, stages_of
 from simulator.learning.memory import MemoryNeedError
 from simulator.learning.model import ModelCosts, ModelError
 from simulator.learning.optimizers.as_used import as_used
@@ -17,6 +17,7 @@ from simulator.learning.round import Recipe, RoundInputs, RoundResult, Stretch, 
 from simulator.learning.round_data import RoundData
 from simulator.learning.server import Aggregation, Evaluator, OfferInfo, Offers, OuterPrograms, Server
 from simulator.learning.setup import Setup
+from simulator.learning.stages import StaleStages, inner_optimizer
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer, Training
 from simulator.learning.values import Value, Values, reachable
 
@@ -44,6 +45,7 @@ __all__ = [
     "SerialTrainer",
     "Server",
     "Setup",
+    "StaleStages",
     "Stretch",
     "Trainer",
     "Training",
@@ -58,6 +60,7 @@ __all__ = [
     "diagnose",
     "drop_stale",
     "fragments_of",
+    "inner_optimizer",
     "learning_rates",
     "outer_optimizers",
     "polynomial",
@@ -65,5 +68,6 @@ __all__ = [
     "reachable",
     "register_outer",
     "scale_by_staleness",
+    "stages_of",
     "warmup_cosine",
 ]

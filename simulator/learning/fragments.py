@@ -10,6 +10,8 @@ import numpy as np
 from simulator.learning.round import Params
 
 Composition = Literal["strided", "sequential", "by_size"]
+_BEHIND = ("norm_final", "unembedding")
+"""Parts of a transformer that stand behind its blocks."""
 
 
 class Fragments:
@@ -90,6 +92,34 @@ def fragments_of(params: Params, count: int, composition: Composition) -> Fragme
     return Fragments(found)
 
 
+def stages_of(params: Params, count: int) -> Fragments:
+    """Returns the stages of a pipeline: neighboring blocks of a transformer, or layers, in the order of a forward pass.
+
+    Embeddings are in the first stage, also one that is the output projection too, and what is behind the blocks in the
+    last. Of a model without blocks and layers, arrays are divided.
+
+    Args:
+      params: arrays, or their shapes and dtypes.
+      count: number of stages.
+
+    Raises:
+      ValueError: there are fewer blocks, layers or arrays than stages.
+    """
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    blocks = [_block(path, "blocks", "layers") for path in paths]
+    if set(blocks) == {None}:
+        blocks = list(range(len(paths)))
+    units = sorted({block for block in blocks if block is not None})
+    if len(units) < count:
+        what = f"the model has {len(units)} blocks or layers, which cannot be divided into {count} stages"
+        raise ValueError(f"{what}: choose fewer")
+    found = []
+    for path, block in zip(paths, blocks, strict=True):
+        is_last = any(f"'{name}'" in path for name in _BEHIND)
+        found.append(count - 1 if is_last else 0 if block is None else units.index(block) * count // len(units))
+    return Fragments(found)
+
+
 def _by_size(sizes: Sequence[float], count: int) -> Fragments:
     if len(sizes) < count:
         what = f"the model has {len(sizes)} arrays, which cannot be divided into {count} fragments"
@@ -101,7 +131,7 @@ def _by_size(sizes: Sequence[float], count: int) -> Fragments:
     return Fragments(of)
 
 
-def _block(path: str) -> int | None:
-    """Returns the number of the transformer block that a path leads into, None if into none."""
+def _block(path: str, *within: str) -> int | None:
+    """Returns the number of the transformer block, or of what has another name, that a path leads into, if any."""
     parts = path.replace("]", "").replace("'", "").split("[")
-    return next((int(each) for before, each in itertools.pairwise(parts) if before == "blocks"), None)
+    return next((int(each) for before, each in itertools.pairwise(parts) if before in (within or ("blocks",))), None)

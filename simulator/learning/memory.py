@@ -37,7 +37,7 @@ class Sizes:
       inner: a worker's inner optimizer state.
       outer: the outer optimizer's state.
       data: the arrays that are on every device.
-      activations: arrays that one lane's step keeps for the backward pass, logits included.
+      activations: arrays that one lane's step keeps for the backward pass, logits included, and older parameters.
       evaluation: the activations of a forward pass of the evaluation.
       pretraining: all that pretraining takes besides the data, 0 without it.
     """
@@ -166,7 +166,7 @@ def sizes_of(
     program, shapes = jax.make_jaxpr(kept, return_shape=True)(params, arrays, examples)
     largest = 3 * _largest(program.jaxpr)
     evaluation = largest * evaluated / len(examples)
-    activations = _bytes(shapes) + largest
+    activations = _bytes(shapes) + largest + (0.0 if recipe.point is None else _bytes(params))
     return Sizes(_bytes(params), _bytes(inner), _bytes(outer_state), _bytes(arrays), activations, evaluation)
 
 

@@ -21,10 +21,22 @@ class ModelCosts:
     Attributes:
       parameters: number of parameters, all of which are sent.
       flops_per_step: floating-point operations of one local step.
+      activations: elements that a local step sends from a stage of blocks to the next, batch * context * width; 0 where
+        the model has no blocks.
     """
 
     parameters: int
     flops_per_step: float
+    activations: int = 0
+
+
+def costs_of(experiment: Experiment, model: models.Model) -> ModelCosts:
+    """Returns the costs of an experiment's model."""
+    activations = 0
+    if isinstance(experiment.model, TransformerModel):
+        width = transformer_config(experiment.model, vocabulary=1).width
+        activations = tokens_per_step(experiment) * width
+    return ModelCosts(model.parameters, model.train_flops(experiment.inner.batch_size), activations)
 
 
 def build_model(experiment: Experiment, vocabulary: int) -> models.Model:

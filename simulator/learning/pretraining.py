@@ -24,7 +24,12 @@ PRETRAIN_CHUNK = 100
 def pretrain_inner(experiment: Experiment) -> Inner:
     """Returns the optimizer settings of pretraining; those that do not matter to it have fixed values."""
     pretrain, inner = experiment.pretrain, experiment.inner
-    changes: dict[str, Any] = {"local_steps": 1, "schedule": ConstantSchedule(kind="constant"), "state": "keep"}
+    changes: dict[str, Any] = {
+        "local_steps": 1,
+        "schedule": ConstantSchedule(kind="constant"),
+        "state": "keep",
+        "stages": None,
+    }
     changes["batch_size"] = pretrain.batch_size or inner.batch_size
     changes["learning_rate"] = pretrain.learning_rate or inner.learning_rate
     if pretrain.optimizer is not None:

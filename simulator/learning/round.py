@@ -92,6 +92,8 @@ class Recipe:
       optimizer: the inner optimizer at a learning rate.
       keep_state: whether inner optimizer state stays on the worker from round to round.
       pull: probability and strength of pulls towards where the round began, None without.
+      point: (params, optimizer state) to the parameters at which a step's gradient is taken, None where those are the
+        present ones. The state then depends on the parameters that a worker begins with.
     """
 
     loss: Callable[[Params, Any, jax.Array], jax.Array]
@@ -99,6 +101,7 @@ class Recipe:
     optimizer: InnerOptimizer
     keep_state: bool = True
     pull: tuple[float, float] | None = None
+    point: Callable[[Params, OptState], Params] | None = None
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
@@ -131,8 +134,9 @@ def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInpu
     with jax.named_scope("gather"):
         batch = recipe.fetch(arrays, inputs.examples[state.done])
     step_key = jax.random.fold_in(round_key, inputs.before + state.done)
+    at = state.params if recipe.point is None else recipe.point(state.params, state.opt_state)
     with jax.named_scope("forward and backward"):
-        loss, gradients = jax.value_and_grad(recipe.loss)(state.params, batch, step_key)
+        loss, gradients = jax.value_and_grad(recipe.loss)(at, batch, step_key)
     rate = inputs.rates[state.done]
     with jax.named_scope("optimizer"):
         optimizer = recipe.optimizer(rate if recipe.pull is None else rate / (1 - recipe.pull[0]))

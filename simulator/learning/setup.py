@@ -15,19 +15,21 @@ from simulator.data.size_checks import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import CosineSchedule, Inner
+from simulator.experiment.schema.pipeline import GPipeStages
 from simulator.host.random_streams import jax_key
 from simulator.learning import memory
 from simulator.learning.cache import Cache, as_json
 from simulator.learning.compiled_rounds import Programs, everywhere
 from simulator.learning.exchange_setup import ExchangeSetup
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
-from simulator.learning.model import ModelCosts, build_model, context_of
-from simulator.learning.optimizers.inner import InnerOptimizer, Rates, build_inner, learning_rates
+from simulator.learning.model import ModelCosts, build_model, context_of, costs_of
+from simulator.learning.optimizers.inner import InnerOptimizer, Rates, learning_rates
 from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
 from simulator.learning.round import Arrays, Params, Recipe
 from simulator.learning.round_data import RoundData
 from simulator.learning.server import Evaluator
+from simulator.learning.stages import StaleStages, inner_optimizer
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
@@ -112,7 +114,7 @@ class Setup:
     @functools.cached_property
     def costs(self) -> ModelCosts:
         """Costs of the model: its parameters, and the operations of a local step."""
-        return ModelCosts(self.model.parameters, self.model.train_flops(self.experiment.inner.batch_size))
+        return costs_of(self.experiment, self.model)
 
     # Rounds.
 
@@ -121,16 +123,17 @@ class Setup:
         """Recipe of the rounds.
 
         Raises:
-          OptimizerError: the inner optimizer is not known or does not take the given arguments.
+          SettingError: as `inner_optimizer`.
         """
         optimizer, inner = self.inner(self.params_like), self.experiment.inner
         pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
-        return Recipe(self.model.loss, self.dataset.fetch, optimizer, inner.state == "keep", pull)
+        point = optimizer.point if isinstance(optimizer, StaleStages) else None
+        return Recipe(self.model.loss, self.dataset.fetch, optimizer, inner.state == "keep", pull, point)
 
     @property
     def _pretrain_recipe(self) -> Recipe:
         optimizer = self.inner(self.params_like, "pretrain")
-        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True, pull=None)
+        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True, pull=None, point=None)
 
     def inner(self, params: Params | None, section: str = "inner") -> InnerOptimizer:
         """Returns the optimizer of the rounds, or of pretraining.
@@ -140,11 +143,11 @@ class Setup:
           section: "inner" or "pretrain".
 
         Raises:
-          OptimizerError: as `build_inner`.
+          SettingError: as `inner_optimizer`.
         """
         inner = self.experiment.inner if section == "inner" else pretrain_inner(self.experiment)
         tried_on = [] if params is None else self.data_and_model
-        return self.cache.once(section, lambda: build_inner(inner, section, params), _traced(inner), *tried_on)
+        return self.cache.once(section, lambda: inner_optimizer(inner, section, params), _traced(inner), *tried_on)
 
     def programs(self, devices: int | None = None) -> Programs:
         """Returns the compiled rounds on the first of the local devices, those of the experiment's lanes when None."""
@@ -343,7 +346,7 @@ class Setup:
             *self.data_and_model,
             experiment.seed,
             experiment.pretrain,
-            experiment.inner,
+            _trained(experiment.inner),
             experiment.outer,
             [experiment.synchronization.kind, experiment.synchronization.averages_group],
             *self._exchanged,
@@ -378,4 +381,9 @@ class Setup:
 
 
 def _traced(inner: Inner) -> dict[str, Any]:
-    return inner.model_dump(mode="json", exclude=_OF_INPUTS)
+    return _trained(inner).model_dump(mode="json", exclude=_OF_INPUTS)
+
+
+def _trained(inner: Inner) -> Inner:
+    """Returns the settings without what matters to the clock alone."""
+    return inner.model_copy(update={"stages": None}) if isinstance(inner.stages, GPipeStages) else inner

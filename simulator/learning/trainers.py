@@ -88,9 +88,12 @@ class Trainer(ABC):
 
     def _inputs(self, training: Training) -> RoundInputs:
         params = training.start.get()
-        if not self._fresh:
-            self._fresh = self.initial_state(params)
-        state = self._fresh if training.inner is None else training.inner.get()
+        if training.inner is not None:
+            state = training.inner.get()
+        elif self._programs.recipe.point is None:
+            state = self._fresh = self._fresh or self.initial_state(params)
+        else:
+            state = self.initial_state(params)
         return self._data.inputs(training.stretch, params, state)
 
 

@@ -22,6 +22,7 @@ from simulator.methods.lookahead import lookahead
 from simulator.methods.loscar_sgd import loscar_sgd
 from simulator.methods.mla import mla
 from simulator.methods.mu_loco import mu_loco
+from simulator.methods.nesterov_pipeline import nesterov_pipeline
 from simulator.methods.noloco import noloco
 from simulator.methods.palsgd import palsgd
 from simulator.methods.random_subset import random_subset
@@ -54,6 +55,7 @@ BUILT_IN = {
         loscar_sgd,
         mla,
         mu_loco,
+        nesterov_pipeline,
         noloco,
         palsgd,
         random_subset,

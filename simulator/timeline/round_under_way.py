@@ -35,7 +35,8 @@ class RoundUnderWay:
     Attributes:
       round: as it was given, or as much as is left of it.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
-      compute_ns: time of the steps at full speed.
+      compute_ns: time of the steps at full speed, with that in which a pipeline is filled before them.
+      fill_ns: that time.
       base: version of the place of its offer that the worker had last accepted when it made the offer.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
       lost_pushes: number of times that that of the push is.
@@ -52,6 +53,7 @@ class RoundUnderWay:
     ready_ns: Nanoseconds
     pull_start_ns: Nanoseconds
     compute_ns: Nanoseconds
+    fill_ns: Nanoseconds = 0
     base: int = 0
     losses: int = 0
     lost_pushes: int = 0

@@ -119,8 +119,9 @@ class Worker:
     def _begin(self, round: Round, pull_start_ns: Nanoseconds) -> RoundUnderWay:
         """Begins a round whose steps were chosen."""
         steps = round.steps - len(round.pulls)
-        compute_ns = nanoseconds(self._cluster.compute_s(self.index, steps, self._factor))
-        under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns)
+        fill_ns = nanoseconds(self._cluster.filling_s(self.index, self._factor, is_first=not self.rounds))
+        compute_ns = fill_ns + nanoseconds(self._cluster.compute_s(self.index, steps, self._factor))
+        under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns, fill_ns)
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
         self.rounds += 1
@@ -190,8 +191,10 @@ class Worker:
     @staticmethod
     def _share_ns(under_way: RoundUnderWay, steps: int) -> Nanoseconds:
         """Returns the time of the first of a round's steps."""
-        of = under_way.round.steps
-        return under_way.compute_ns if steps == of else steps * under_way.compute_ns // of if steps else 0
+        of, fill_ns = under_way.round.steps, under_way.fill_ns
+        if steps in (0, of):
+            return under_way.compute_ns if steps else 0
+        return fill_ns + steps * (under_way.compute_ns - fill_ns) // of
 
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends the finished steps; the worker is then ready for another round."""

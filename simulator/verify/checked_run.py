@@ -64,6 +64,7 @@ class Cost(NamedTuple):
       steps: as many.
       lost_pulls, lost_pushes: messages.
       factor: how many times as long as usual it computes, by its jitter.
+      fill_ns: of compute_ns, the time in which a pipeline is filled before the steps.
     """
 
     compute_ns: Nanoseconds
@@ -71,10 +72,13 @@ class Cost(NamedTuple):
     lost_pulls: int
     lost_pushes: int
     factor: float = 1.0
+    fill_ns: Nanoseconds = 0
 
     def share_ns(self, steps: int) -> Nanoseconds:
         """Returns the time of its first steps at full speed."""
-        return self.compute_ns if steps == self.steps else steps * self.compute_ns // self.steps if steps else 0
+        if steps in (0, self.steps):
+            return self.compute_ns if steps else 0
+        return self.fill_ns + steps * (self.compute_ns - self.fill_ns) // self.steps
 
 
 class CheckedRun:
@@ -245,7 +249,7 @@ class CheckedRun:
 
     @functools.cached_property
     def network(self) -> ClusterModel | None:
-        """The cluster's costs; those of computing are unknown, NaN, where devices are described by FLOP/s."""
+        """The cluster's costs; those of computing are unknown, NaN, where they depend on the model's sizes."""
         topology = self.experiment.topology
         try:
             return build_cluster(
@@ -254,6 +258,7 @@ class CheckedRun:
                 flops_per_step=math.nan,
                 seed=self.experiment.seed,
                 topology=topology if isinstance(topology, RegionsTopology) else None,
+                inner=self.experiment.inner,
             )
         except SettingError:
             return None
@@ -305,15 +310,17 @@ class CheckedRun:
             follows = never_missing or abs(ready_s - last[worker][1]) <= self.eps_s
             if is_random and not follows and self.is_gone_between(last[worker][0], number):
                 unknown.add(worker)
+            is_first = last[worker][0] < 0
             last[worker] = number, end_s
             if worker in unknown:
                 continue
             steps = int(left + self.cut_steps[number])
             factor = cluster.jitter_factor(jitter[worker])
             timed_steps = steps if coins is None else steps - len(coins.of_round(int(first), steps))
-            compute_ns = nanoseconds(cluster.compute_s(worker, timed_steps, factor))
+            fill_ns = nanoseconds(cluster.filling_s(worker, factor, is_first=is_first))
+            compute_ns = fill_ns + nanoseconds(cluster.compute_s(worker, timed_steps, factor))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
-            costs[number] = Cost(compute_ns, steps, pulls, pushes, factor)
+            costs[number] = Cost(compute_ns, steps, pulls, pushes, factor, fill_ns)
         return costs
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
+from simulator.experiment.schema.pipeline import AsynchronousStages
 from simulator.host.nodes import region_of
 from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns
 from simulator.verify.meetings import MessageKind
@@ -16,7 +17,7 @@ from simulator.verify.meetings import MessageKind
 
 def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
     cluster, expected = run.cluster, run.costs
-    if cluster is None:  # by FLOP/s: then every step of a worker takes as long as any other
+    if cluster is None:  # by FLOP/s, or links of a pipeline: every step of a worker takes as long as any other
         yield from _steps_take_one_time(run)
         return
     crashes = _times(run, "crash")
@@ -39,7 +40,9 @@ def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
 def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     faults = run.experiment.cluster.faults
     changes = faults and (faults.slowdowns or faults.trace)
-    if run.experiment.cluster.devices.jitter > 0 or changes or run.experiment.inner.pull is not None:
+    inner = run.experiment.inner
+    unlike = inner.pull is not None or isinstance(inner.stages, AsynchronousStages)
+    if run.experiment.cluster.devices.jitter > 0 or changes or unlike:
         return
     whole = ~run.rounds["round"].isin(run.cut["round"])
     rounds = run.rounds[whole]

@@ -102,7 +102,14 @@ def test_a_limit_is_a_share_or_a_size():
 
 @pytest.mark.parametrize("lanes", [1, 4])
 @pytest.mark.parametrize(
-    "changes", [{}, {"inner": {"batch_size": 32}}, {"model": {"vocabulary": 3000}}, {"inner": {"optimizer": "sgd"}}]
+    "changes",
+    [
+        {},
+        {"inner": {"batch_size": 32}},
+        {"model": {"vocabulary": 3000}},
+        {"inner": {"optimizer": "sgd"}},
+        {"model": {"layers": 4}, "inner": {"stages": {"kind": "asynchronous", "count": 4}}},
+    ],
 )
 def test_the_estimate_of_a_lane_is_what_xla_allocates_and_not_much_more(
     changes: dict[str, Any], lanes: int, mixed_dtypes: None

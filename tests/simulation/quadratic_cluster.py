@@ -14,7 +14,17 @@ import numpy as np
 from simulator.cluster import MessageShares
 from simulator.experiment import Experiment
 from simulator.experiment.file import merge
-from simulator.learning import BatchedTrainer, Cache, Programs, Recipe, RoundData, SerialTrainer, Setup, build_inner
+from simulator.learning import (
+    BatchedTrainer,
+    Cache,
+    Programs,
+    Recipe,
+    RoundData,
+    SerialTrainer,
+    Setup,
+    StaleStages,
+    inner_optimizer,
+)
 from simulator.simulation.checks import cluster_of
 from simulator.simulation.training_learner import TrainingLearner
 from simulator.timeline import (
@@ -122,7 +132,9 @@ class QuadraticSetup(Setup):
 
         inner = self.experiment.inner
         pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
-        recipe = Recipe(loss, fetch, build_inner(inner), inner.state == "keep", pull)
+        optimizer = inner_optimizer(inner, params=self.params_like)
+        point = optimizer.point if isinstance(optimizer, StaleStages) else None
+        recipe = Recipe(loss, fetch, optimizer, inner.state == "keep", pull, point)
         rates = lambda shard, first, steps: np.full(steps, RATE, np.float32)  # noqa: E731
         return Programs(recipe), RoundData(
             arrays, order, rates, inner.local_steps, jax.random.key(0), has_pulls=pull is not None

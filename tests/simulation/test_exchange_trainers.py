@@ -68,6 +68,24 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": {"fragments": 6, "overlap": 3} | PARTS,
     },
     "pulls": {"inner": {"pull": {"probability": 0.4}}},
+    "pipelines": {
+        "model": {"hidden": [8, 8, 8]},
+        "inner": {"stages": {"kind": "asynchronous", "count": 4, "adaptive_momentum": 0.95}},
+        "cluster": {"pipeline": {"shares": [1, 2, 1, 1], "latency": "10ms"}},
+    },
+    "drained pipelines": {
+        "model": {"hidden": [8, 8]},
+        "inner": {"stages": {"kind": "asynchronous", "count": 3}, "state": "reset"},
+    },
+    "pipelines in fragments": {
+        "model": {"hidden": [8, 8]},
+        "inner": {"stages": {"kind": "asynchronous", "count": 3}},
+        "schedule": {"fragments": 3, "overlap": 1} | PARTS,
+    },
+    "GPipe's pipelines": {
+        "model": {"hidden": [8, 8]},
+        "inner": {"stages": {"kind": "gpipe", "count": 3, "micro_batches": 2}},
+    },
     "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
     "direction and norm apart, in fragments": {
         "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
@@ -87,7 +105,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "look-ahead": {"synchronization": ASYNCHRONOUS, "view": {"kind": "look_ahead"}},
 }
 # Those whose rounds differ, in length, cuts, starts or steps: what servers do is done on the first device anyway.
-ON_DEVICES = ("overlap", "streaming", "eager", "regions", "pairs", "by the clock", "six fragments", "pulls")
+ON_DEVICES = (
+    "overlap",
+    "streaming",
+    "eager",
+    "regions",
+    "pairs",
+    "by the clock",
+    "six fragments",
+    "pulls",
+    "pipelines",
+)
 
 
 def of_kind(kind: str, **changes: Any) -> Experiment:

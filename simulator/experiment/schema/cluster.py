@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from simulator.experiment.schema.faults import Faults, UniformTime
+from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.experiment.schema.section import ConflictError, Conflicts, Section
 from simulator.experiment.schema.units import (
     Bandwidth,
@@ -278,6 +279,7 @@ class Cluster(Section):
     )
     currency: str = Field("", description="of all prices, such as USD", examples=["USD"])
     faults: Faults | None = None
+    pipeline: PipelineTimes | None = None
 
     @property
     def workers(self) -> int:

@@ -25,6 +25,7 @@ from simulator.experiment.schema.exchanges import (
 )
 from simulator.experiment.schema.offer_schedule import OfferSchedule, PeriodicSchedule
 from simulator.experiment.schema.outer import Outer
+from simulator.experiment.schema.pipeline import Stages, pipeline_conflicts
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
     FixedSteps,
@@ -168,6 +169,7 @@ class Inner(Section):
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
     pull: Pull | None = None
+    stages: Stages | None = Field(None, description="of a pipeline, which each worker then is; one device when absent")
 
 
 class Pretrain(Section):
@@ -321,6 +323,7 @@ class Experiment(Section):
             message = f"has {len(sizes)} values for {self.shards} shards{absent}: give one for each"
             yield "data.partition.sizes", message
         yield from exchange_conflicts(self)
+        yield from pipeline_conflicts(self)
         yield from self._barrier_conflicts()
         yield from self._schedule_conflicts()
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
