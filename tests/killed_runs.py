@@ -80,6 +80,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
     "SparseLoCo": {"method": "sparse_loco"},
     "PALSGD": {"method": "palsgd"},
+    "Photon": {"method": {"kind": "photon", "sample": 2}, "cluster": {"faults": FAULTS}},
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
 }
 

@@ -24,6 +24,7 @@ from simulator.methods.mla import mla
 from simulator.methods.mu_loco import mu_loco
 from simulator.methods.noloco import noloco
 from simulator.methods.palsgd import palsgd
+from simulator.methods.photon import photon
 from simulator.methods.random_subset import random_subset
 from simulator.methods.rennala_sgd import rennala_sgd
 from simulator.methods.ringleader_asgd import ringleader_asgd
@@ -56,6 +57,7 @@ BUILT_IN = {
         mu_loco,
         noloco,
         palsgd,
+        photon,
         random_subset,
         rennala_sgd,
         ringleader_asgd,

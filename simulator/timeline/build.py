@@ -111,8 +111,8 @@ def _peers(experiment: Experiment) -> Peers | None:
 
 def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
     match experiment.synchronization:
-        case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
-            return Barrier(timeout_s, quorum)
+        case BarrierSynchronization(timeout=timeout_s, quorum=quorum, sample=sample):
+            return Barrier(timeout_s, quorum, sample)
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
         case QuorumSynchronization(offers=offers, window=window_s):

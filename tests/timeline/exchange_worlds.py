@@ -1,5 +1,6 @@
 """Random worlds in which sends overlap training, fragments take turns, or there are many servers, or none."""
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -100,6 +101,9 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         | st.builds(Quorum, st.integers(1, workers), st.sampled_from([0.0, 1.0]))
     )
     count = schedule.fragments
+    has_copy = peers is not None or regions is not None or draw(st.booleans())
+    if isinstance(synchronization, Barrier) and schedule.waits and has_copy:
+        synchronization = dataclasses.replace(synchronization, sample=draw(st.none() | st.integers(1, workers)))
     config = TimelineConfig(
         synchronization=Barrier() if peers is not None else synchronization,
         shard_choice=FixedShard(),
@@ -115,7 +119,7 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         peers=peers,
         shares=MessageShares((1 / count,) * count, (1 / count,) * count),
         merges=draw(st.booleans()),
-        has_copy=peers is not None or regions is not None or draw(st.booleans()),
+        has_copy=has_copy,
     )
     return World(model, config)
 

@@ -25,6 +25,13 @@ class BarrierSynchronization(Section):
         1,
         description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
     )
+    sample: PositiveInt | None = Field(
+        None,
+        description="workers that are drawn for each round, of those that are there and idle; the others wait for a "
+        "round that draws them; all when absent, and `workers` is their number (Photon)",
+        json_schema_extra={"type": ["integer", "string", "null"]},
+        examples=[2],
+    )
 
 
 class AsynchronousSynchronization(Section):
@@ -67,7 +74,7 @@ Synchronization = Annotated[
     | Annotated[QuorumSynchronization, Tag("quorum")]
     | Annotated[NamedSynchronization, Tag("named")],
     Discriminator(kind_tag("synchronization")),
-    in_numbers({"offers": COUNT}),
+    in_numbers({"offers": COUNT, "sample": COUNT}),
 ]
 
 

@@ -74,10 +74,12 @@ class Barrier(SynchronizationPolicy):
       timeout_s: of a round, counted from its start.
       quorum: fewest arrivals with which a round ends at its timeout; with fewer it ends as soon as there are as many,
         or when there is nobody left to wait for.
+      sample: workers that are drawn for each round, of those that are ready; None for all. The others stay ready.
     """
 
     timeout_s: float = math.inf
     quorum: int = 1
+    sample: int | None = None
     averages_group = True
 
     def closes(self, view: ServerView) -> bool:
