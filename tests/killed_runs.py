@@ -78,6 +78,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "DuDe": {"method": "dude_asgd"},
     "Ringleader": {"method": "ringleader_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
+    "Decoupled, adaptive": {"method": {"kind": "decoupled_diloco", "fragments": 2, "grace": "5s", "share": 0.5}},
     "SparseLoCo": {"method": "sparse_loco"},
     "PALSGD": {"method": "palsgd"},
     "Photon": {"method": {"kind": "photon", "sample": 2}, "cluster": {"faults": FAULTS}},

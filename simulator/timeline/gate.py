@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import simpy
 
 from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.timeline.events import Arrival
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.sampling import sampled
-from simulator.timeline.policies.synchronization import Barrier, ServerView, SynchronizationPolicy
+from simulator.timeline.policies.synchronization import Barrier, Quorum, ServerView, SynchronizationPolicy
 from simulator.timeline.round_under_way import Incoming
 from simulator.timeline.worker import Worker
 
@@ -49,6 +50,8 @@ class Gate:
         self._env, self._policy, self._members, self._inbox = env, policy, members, inbox
         self._workers, self._wake, self._foresees = workers, wake, foresees and policy.looks_ahead
         self._sample, self._seed = policy.sample if isinstance(policy, Barrier) else None, seed
+        adaptive = policy.adaptive if isinstance(policy, Quorum) else None
+        self._averages = None if adaptive is None else adaptive.new_averages()
         self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
 
     def expect(self, worker: int, arrival_ns: Nanoseconds) -> None:
@@ -127,7 +130,17 @@ class Gate:
         needed, since_ns = self._policy.quorum, place.opened_ns
         if needed:
             since_ns = place.arrived[needed - 1].arrival_ns if len(place.arrived) >= needed else math.inf
-        return since_ns + self._window_ns
+        return since_ns + (self._window_ns if place.window_ns is None else place.window_ns)
+
+    def admit(self, place: MeetingPlace, offer: Arrival) -> None:
+        """Takes in an offer that is averaged with others of its group."""
+        place.join(offer.round.worker, offer.arrival_ns, offer.round.id)
+        place.arrived.append(offer)
+        if self._averages is not None:
+            self._averages.arrived(offer)
+            if len(place.arrived) == self._policy.quorum:
+                place.window_ns = self._averages.window_ns(place.arrived, self._window_ns)
+        self.ring(place)
 
     def ring(self, place: MeetingPlace) -> None:
         """Sets an alarm for the next time at which the policy asks to be asked again, though nothing has happened."""

@@ -46,6 +46,7 @@ class RoundUnderWay:
       blocked_ns: time for which it waited between its steps.
       turn: number of the meeting to which its offer goes.
       source: node whose parameters it pulls, or whose answer.
+      answer_ns: time that the last answer took which the worker had accepted when it made the offer.
     """
 
     round: Round
@@ -65,6 +66,7 @@ class RoundUnderWay:
     blocked_ns: Nanoseconds = 0
     turn: int = 0
     source: int = SERVER
+    answer_ns: Nanoseconds | None = None
 
     def arrival(self, now_ns: Nanoseconds) -> Arrival:
         """Returns its offer as it arrives now."""
@@ -83,6 +85,7 @@ class RoundUnderWay:
             self.blocked_ns,
             self.turn,
             self.source,
+            self.answer_ns,
         )
 
 

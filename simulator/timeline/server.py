@@ -207,9 +207,7 @@ class ServerProcess:
             computing_s = seconds(message.push_start_ns - message.compute_start_ns)
             world.measured.observe(worker, computing_s / round.steps)
         if self._averages and (is_awaited or self._policy.keeps_late):
-            place.join(worker, message.arrival_ns, round.id)
-            place.arrived.append(message)
-            self._gate.ring(place)
+            self._gate.admit(place, message)
             return
         late = self._averages
         if self._waits or not late:

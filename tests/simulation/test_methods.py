@@ -104,6 +104,10 @@ def sample(count: int, **settings: Any) -> dict[str, Any]:
     return {"synchronization": {"kind": "barrier", "sample": count, **settings}}
 
 
+def adaptive(window: str) -> dict[str, Any]:
+    return {"synchronization": {"kind": "quorum", "window": window, "adaptive": {}}}
+
+
 def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: int = 4, **changes: Any) -> Followed:
     """A method's slots, with outer SGD at rate 1 where it has a server and its settings do not make it that."""
     base = experiment(step_s, rounds=rounds).model_dump(mode="json", exclude_unset=True)
@@ -302,6 +306,9 @@ def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
     assert (made.outer.optimizer, made.outer.momentum, made.schedule.overlap) == ("nesterov", 0.5, 5)
     [point] = load(file, "method={kind: halos, regions: 2, buffer: workers}", variant="sync DiLoCo")
     assert point.experiment.outer.buffer == 4
+    [point] = load(file, "method={kind: decoupled_diloco, share: 0.3}", variant="sync DiLoCo")
+    synchronization = point.experiment.synchronization
+    assert (synchronization.window, synchronization.adaptive.share, synchronization.adaptive.weight) == (1.0, 0.3, 0.5)
     [point] = load(file, "method={kind: asynchronous, grace: 2s}", variant="sync DiLoCo")
     assert point.experiment.synchronization.grace == 2.0
 
@@ -444,6 +451,11 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         (sample(1) | {"topology": {"kind": "groups"}}, "is drawn by a server, and there is none (groups): leave it"),
         (sample(1) | {"schedule": {"overlap": 2}}, "draws workers that wait for their next round, and with schedule"),
         (sample(1) | {"merge": {"kind": "outer"}}, "leaves workers without answers: they drift apart for good"),
+        (
+            adaptive("9s"),
+            "synchronization.adaptive: is a share of the time that schedule.overlap leaves, which is none",
+        ),
+        (adaptive("0s") | {"schedule": {"overlap": 2}}, "window = '0s': is the longest of the adaptive ones, and none"),
         (sample(1, quorum=2, timeout="9s"), "quorum = 2: is more than synchronization.sample, which is 1"),
         ({"synchronization": {"kind": "asynchronous"}, "aggregation": {"kind": "fold"}}, "has no effect"),
         ({"aggregation": {"kind": "fold"}, "merge": {"kind": "outer"}}, "takes an outer step for each offer"),

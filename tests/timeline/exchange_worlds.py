@@ -28,6 +28,7 @@ from simulator.timeline import (
     TimelineConfig,
     Update,
 )
+from simulator.timeline.policies.window import AdaptiveWindow
 from simulator.timeline.topology import graph, groups_of
 from tests.faulty import faults as any_faults
 
@@ -101,6 +102,8 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         | st.builds(Quorum, st.integers(1, workers), st.sampled_from([0.0, 1.0]))
     )
     count = schedule.fragments
+    if isinstance(synchronization, Quorum) and schedule.overlap and draw(st.booleans()):
+        synchronization = dataclasses.replace(synchronization, adaptive=AdaptiveWindow(schedule.overlap))
     has_copy = peers is not None or regions is not None or draw(st.booleans())
     if isinstance(synchronization, Barrier) and schedule.waits and has_copy:
         synchronization = dataclasses.replace(synchronization, sample=draw(st.none() | st.integers(1, workers)))

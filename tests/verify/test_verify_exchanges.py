@@ -42,6 +42,7 @@ QUORUM = {
     "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
     "schedule": {"fragments": 2, "overlap": 2, "composition": "by_size"},
 }
+ADAPTIVE = merge(QUORUM, {"synchronization": {"offers": 1, "window": "5s", "adaptive": {"share": 0.5}}})
 OF_PEERS = {key: value for key, value in FAULTS.items() if key != "message_loss"}
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -55,12 +56,14 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "ring": RING,
     "nobody": {"topology": {"kind": "nobody"}},
     "quorum": QUORUM,
+    "adaptive": ADAPTIVE,
     "seconds": {"schedule": {"seconds": "6s"}},
     "sampled": {"synchronization": {"kind": "barrier", "sample": 2}},
     "sampled, halos": merge(HALOS, {"synchronization": {"kind": "barrier", "sample": 1}}),
     "compressed": {"compression": {"kind": "top_k", "width": 2, "feedback": 0.95}},
     "streaming, faults": merge(STREAMING, {"cluster": {"faults": FAULTS}}),
     "quorum, faults": merge(QUORUM, {"cluster": {"faults": FAULTS}}),
+    "adaptive, faults": merge(ADAPTIVE, {"cluster": {"faults": FAULTS}}),
     "halos, faults": merge(HALOS, {"cluster": {"faults": FAULTS}}),
     "sampled, faults": {
         "synchronization": {"kind": "barrier", "sample": 2, "timeout": "20s"},
@@ -90,6 +93,7 @@ def record_of(method: str) -> RunRecord:
         ("ring", {0, 1, 2, 3}, 1, 0, False),
         ("nobody", {0, 1, 2, 3}, 1, 0, False),
         ("quorum", {-1}, 2, 1, True),
+        ("adaptive", {-1}, 2, 1, True),
         ("seconds", {-1}, 1, 1, True),
         ("sampled", {-1}, 1, 0, False),
         ("sampled, halos", {-1, -2, -3}, 1, 0, False),
@@ -384,6 +388,8 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
         fragments = draw(st.integers(1, min(steps, 3))) if kind == "server" else 1
         schedule = {"fragments": fragments, "overlap": draw(st.integers(0, steps)), "composition": "by_size"}
         changes["schedule"] = draw(st.just(schedule) | st.just({"seconds": "2.5s"}) | st.just({}))
+        if changes["schedule"].get("overlap") and changes["synchronization"]["kind"] == "quorum":
+            changes["synchronization"] = changes["synchronization"] | draw(st.sampled_from([{}, {"adaptive": {}}]))
         if not changes["schedule"] and draw(st.booleans()):
             changes["synchronization"] = draw(drawing)
         changes["merge"] = {"kind": draw(st.sampled_from(["overwrite", "lerp", "keep_progress"]))}

@@ -164,6 +164,12 @@ def _meetings(experiment: Any) -> Conflicts:
     folds = experiment.aggregation.kind == "fold"
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > workers:
         yield "synchronization.offers", f"is more than there are workers, {workers}: choose fewer"
+    if getattr(synchronization, "adaptive", None) is not None:
+        if not experiment.schedule.overlap:
+            message = "is a share of the time that schedule.overlap leaves, which is none: leave it out, or overlap"
+            yield "synchronization.adaptive", message
+        if not synchronization.window:
+            yield "synchronization.window", "is the longest of the adaptive ones, and none: give it, or leave them out"
     if experiment.aggregation.kind != "mean" and isinstance(synchronization, AsynchronousSynchronization):
         message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
         yield "aggregation.kind", message

@@ -5,6 +5,7 @@ import math
 from typing import NamedTuple
 
 from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.timeline.policies.window import AdaptiveWindow
 
 
 class ServerView(NamedTuple):
@@ -120,10 +121,12 @@ class Quorum(SynchronizationPolicy):
     Attributes:
       quorum: offers of a meeting, at least; fewer suffice when no other can come.
       window_s: simulated seconds from the last offer that the quorum needs.
+      adaptive: window of each meeting, `window_s` at most; None for the same at all of them.
     """
 
     quorum: int = 1
     window_s: float = 0.0
+    adaptive: AdaptiveWindow | None = None
     averages_group = True
     keeps_late = True
 
