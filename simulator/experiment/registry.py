@@ -48,7 +48,9 @@ SLOTS: Mapping[SlotName, Slot] = {
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
     ),
     "topology": Slot("kind", ("server", "regions", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")),
-    "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
+    "compression": Slot(
+        "kind", ("none", "bf16", "fp4", "int", "statistical", "top_k", "sign", "random"), takes=("array", "key")
+    ),
     "aggregation": Slot(
         "kind", ("mean", "weighted", "fold", "senders", "vote", "direction", "edit"), takes=("offers", "state")
     ),

@@ -194,6 +194,11 @@ def test_what_the_published_sizes_of_messages_say():
     assert 32 / point.experiment.compression.bits(32.0) == pytest.approx(146.29, abs=0.01)
     [point] = load("experiments/quickstart.yaml", "method=mu_loco", variant="sync DiLoCo")
     assert point.experiment.inner.optimizer == "muon"
+    bins = "method={kind: mu_loco, compression: statistical, width: 4, rows: true}"
+    [point] = load("experiments/quickstart.yaml", bins, variant="sync DiLoCo")
+    compression = point.experiment.compression
+    assert (compression.bits(32.0), compression.sigmas, compression.feedback) == (4, 6, 0.95)
+    assert compression.table_bits((10, 64)) / 640 == 2**4 * 32 / 64
 
 
 def federated(method: dict[str, Any], step_s: list[float], **inner: Any) -> Followed:
@@ -416,6 +421,10 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"schedule": {"overlap": 2}, "local_steps": {"kind": "dynamic"}}, "local_steps.kind = 'dynamic'"),
         ({"outer": {"optimizer": "dude", "learning_rate": 1.0, "workers": 2}}, "needs each worker's offer by itself"),
         ({"outer": SGD | {"restart_every": 3}}, "outer.restart_every"),
+        (
+            {"outer": {"optimizer": "heloco", "learning_rate": 1.0, "worst": 0.3}},
+            "outer.worst = 0.3: must stay below aligned, which is 0.2",
+        ),
         (
             {
                 "inner": {"learning_rate": 0.1, "batch_size": 1, "pull": {}},

@@ -61,6 +61,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "sampled": {"synchronization": {"kind": "barrier", "sample": 2}},
     "sampled, halos": merge(HALOS, {"synchronization": {"kind": "barrier", "sample": 1}}),
     "compressed": {"compression": {"kind": "top_k", "width": 2, "feedback": 0.95}},
+    "bins": {"compression": {"kind": "statistical", "width": 4, "rows": True, "feedback": 0.95}},
     "streaming, faults": merge(STREAMING, {"cluster": {"faults": FAULTS}}),
     "quorum, faults": merge(QUORUM, {"cluster": {"faults": FAULTS}}),
     "adaptive, faults": merge(ADAPTIVE, {"cluster": {"faults": FAULTS}}),
@@ -98,6 +99,7 @@ def record_of(method: str) -> RunRecord:
         ("sampled", {-1}, 1, 0, False),
         ("sampled, halos", {-1, -2, -3}, 1, 0, False),
         ("compressed", {-1}, 1, 0, False),
+        ("bins", {-1}, 1, 0, False),
     ],
 )
 def test_every_rule_holds_of_every_method(
@@ -328,9 +330,16 @@ def test_losses_of_answers_are_those_of_their_stream():
     assert ("transfers", "durations") in {(each.table, each.rule) for each in found}
 
 
-@pytest.mark.parametrize("shares", [{"offers": [0.125], "answers": [0.9]}, {"offers": [0.5], "answers": [1.0]}])
-def test_shares_of_messages_are_those_of_the_method(shares: dict[str, Any]):
-    record = record_of("compressed")
+@pytest.mark.parametrize(
+    ("method", "shares"),
+    [
+        ("compressed", {"offers": [0.125], "answers": [0.9]}),
+        ("compressed", {"offers": [0.5], "answers": [1.0]}),
+        ("bins", {"offers": [4 / 32 - 0.001], "answers": [1.0]}),
+    ],
+)
+def test_shares_of_messages_are_those_of_the_method(method: str, shares: dict[str, Any]):
+    record = record_of(method)
     wrong = dataclasses.replace(record, summary=record.summary | {"message_shares": shares})
     assert "message_shares" in {each.rule for each in verify(wrong)}
 
