@@ -14,7 +14,7 @@ _LONG_STEPS, _LONG_EVALUATIONS = 1e7, 1e6
 
 
 class Length(NamedTuple):
-    """Upper estimates of a simulation's length: without faults, and without waiting except at a barrier of all.
+    """Upper estimates of a simulation's length: without faults, and without waiting except at a barrier.
 
     Attributes:
       local_steps: over all workers.
@@ -48,9 +48,8 @@ def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
         if experiment.local_steps.kind == "dynamic":
             steps_N = np.maximum(1, steps_N * cluster.step_s.min() / cluster.step_s)
         round_s = steps_N * cluster.step_s + _transfers_s(cluster.down) + _transfers_s(cluster.up)
-        if barrier:
-            slowest_s = round_s.max() if sample == cluster.workers else round_s
-            round_s = np.full_like(round_s, np.minimum(slowest_s, barrier.timeout))
+        if barrier:  # of as many as are drawn, the fastest at best
+            round_s = np.full_like(round_s, min(np.sort(round_s)[sample - 1], barrier.timeout))
         rate = float((1 / round_s).sum()) * sample / cluster.workers
         steps = float(np.average(steps_N, weights=round_s.min() / round_s))  # of a round
     for work_s in (cluster.server_update_s / per_update, cluster.down.shared_s, cluster.up.shared_s):

@@ -9,11 +9,16 @@ import numpy as np
 import optax
 import pytest
 
+from simulator import simulate
 from simulator.experiment import ExperimentError, SimulationError, load, methods, registry
+from simulator.experiment.file import merge
 from simulator.experiment.methods import register_method
 from simulator.host.random_streams import numpy_stream
 from simulator.learning.optimizers.mla import heloco
+from simulator.record import worker_table
 from simulator.timeline import Dispatched
+from tests.experiments import tiny
+from tests.killed_runs import CLASSIFIER
 from tests.simulation.quadratic_cluster import (
     RATE,
     SGD,
@@ -246,6 +251,21 @@ def test_photon_of_all_is_federated_averaging_to_the_bit():
     drawn = federated({"kind": "photon", "sample": 2}, step_s)
     assert drawn.timeline.causal_hash == some.timeline.causal_hash != every.timeline.causal_hash
     np.testing.assert_array_equal(drawn.params, some.params)
+
+
+def test_time_in_which_a_worker_is_not_drawn_is_waiting():
+    """Rounds of 4, 8, 12 and 20 s; of workers 2 and 3, 1 and 3, 2 and 3, 0 and 3, who are done at 80 s."""
+    changes = {
+        "cluster": {"devices": {"seconds_per_step": [1.0, 2.0, 3.0, 5.0]}},
+        "inner": {"local_steps": 4},
+        "outer": SGD,
+        "budget": {"local_steps": None, "server_updates": 4},
+    }
+    record = simulate(tiny(**merge(CLASSIFIER, changes | sample(2))), trainer="null")
+    table = worker_table(record.rounds, 4, 80.0)
+    np.testing.assert_allclose(table["compute"] * 80, [4, 8, 24, 80])
+    np.testing.assert_allclose(table["wait"] * 80, [76, 72, 56, 0])
+    assert record.summary["utilization"] == pytest.approx(116 / 320)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])

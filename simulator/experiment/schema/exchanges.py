@@ -214,7 +214,7 @@ class StatisticalCompression(_Compression):
 
     def table_bits(self, shape: tuple[int, ...]) -> int:
         """Returns the bits of the means of an array's bins, which are sent beside it."""
-        return 32 * 2**self.width * (shape[0] if self.rows and len(shape) > 1 else 1)
+        return (32 << self.width) * (shape[0] if self.rows and len(shape) > 1 else 1)
 
 
 class TopKCompression(_Compression):

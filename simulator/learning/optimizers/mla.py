@@ -100,16 +100,8 @@ def heloco(
     check_momentum(momentum)
     if worst is not None and worst >= aligned:
         raise ValueError(f"worst must be below aligned, {aligned}, got {worst}")
-    correct = functools.partial(
-        _corrected,
-        aligned=aligned,
-        opposed=opposed,
-        turned=turned,
-        confidence=confidence,
-        most=most,
-        worst=worst,
-        bound_first=bound_first,
-    )
+    by = _Correction(aligned, opposed, turned, confidence, most, worst, bound_first)
+    correct = functools.partial(_corrected, by)
 
     def update(
         updates: optax.Updates, state: MLAState, params: Any = None, **extra: Any
@@ -129,28 +121,29 @@ def _step(rate: float, decay: float, updates: optax.Updates, state: MLAState) ->
     return jax.tree.map(lambda g, m: -rate * (g + decay * m), updates, m), MLAState(m)
 
 
-def _corrected(
-    g: jax.Array,
-    m: jax.Array,
-    *,
-    aligned: float,
-    opposed: float,
-    turned: float,
-    confidence: float,
-    most: float,
-    worst: float | None,
-    bound_first: bool,
-) -> jax.Array:
+class _Correction(NamedTuple):
+    """Settings of `heloco` beside those of `mla`."""
+
+    aligned: float
+    opposed: float
+    turned: float
+    confidence: float
+    most: float
+    worst: float | None
+    bound_first: bool
+
+
+def _corrected(by: _Correction, g: jax.Array, m: jax.Array) -> jax.Array:
     """Returns an array's pseudo-gradient, turned towards its momentum or freed of what is against it."""
     length, of_momentum = (jnp.sqrt(jnp.sum(jnp.square(each))) for each in (g, m))
     u, v = g / jnp.maximum(length, _TINY), m / jnp.maximum(of_momentum, _TINY)
     cosine = jnp.sum(u * v)
-    trust = length / (length + confidence * of_momentum + _TINY)
-    before, behind = (trust, 1.0) if not bound_first else (1.0, trust)
-    against = g - jnp.minimum(-opposed * cosine * before, most) * behind * cosine * length * v
-    off = 1 - cosine if worst is None else 1 - jnp.clip((cosine - worst) / (aligned - worst), 0, 1)
-    share = jnp.minimum(turned * off * trust, 1)
+    trust = length / (length + by.confidence * of_momentum + _TINY)
+    before, behind = (trust, 1.0) if not by.bound_first else (1.0, trust)
+    against = g - jnp.minimum(-by.opposed * cosine * before, by.most) * behind * cosine * length * v
+    off = 1 - cosine if by.worst is None else 1 - jnp.clip((cosine - by.worst) / (by.aligned - by.worst), 0, 1)
+    share = jnp.minimum(by.turned * off * trust, 1)
     mixed = (1 - share) * u + share * v
     across = length * mixed / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(mixed))), _TINY)
     known = (length >= _TINY) & (of_momentum >= _TINY)
-    return jnp.where(known & (cosine < aligned), jnp.where(cosine < 0, against, across), g)
+    return jnp.where(known & (cosine < by.aligned), jnp.where(cosine < 0, against, across), g)
