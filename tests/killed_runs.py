@@ -78,12 +78,16 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "DuDe": {"method": "dude_asgd"},
     "Ringleader": {"method": "ringleader_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
+    "Decoupled, adaptive": {"method": {"kind": "decoupled_diloco", "fragments": 2, "grace": "5s", "share": 0.5}},
     "SparseLoCo": {"method": "sparse_loco"},
+    "bins": {"method": "diloco", "compression": {"kind": "statistical", "width": 3, "rows": True, "feedback": 0.9}},
+    "HeLoCo, fading": {"method": "heloco", "outer": {"worst": -0.2, "bound_first": True}},
     "PALSGD": {"method": "palsgd"},
     "pipelines": {
         "method": {"kind": "nesterov_pipeline", "stages": 4, "optimizer": "sgd", "correction_steps": 20},
         "model": {"hidden": [8, 8, 8]},
     },
+    "Photon": {"method": {"kind": "photon", "sample": 2}, "cluster": {"faults": FAULTS}},
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
 }
 

@@ -41,15 +41,16 @@ def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
     """
     budget, evaluate, synchronization = experiment.budget, experiment.evaluate, experiment.synchronization
     barrier = synchronization if isinstance(synchronization, BarrierSynchronization) else None
-    per_update = cluster.workers if barrier else experiment.outer.arrivals_per_update
+    sample = (barrier and barrier.sample) or cluster.workers
+    per_update = sample if barrier else experiment.outer.arrivals_per_update
     with np.errstate(all="ignore"):  # of rounds that take next to no time there are infinitely many
         steps_N = np.full(cluster.workers, experiment.inner.local_steps)
         if experiment.local_steps.kind == "dynamic":
             steps_N = np.maximum(1, steps_N * cluster.step_s.min() / cluster.step_s)
         round_s = steps_N * cluster.step_s + _transfers_s(cluster.down) + _transfers_s(cluster.up)
-        if barrier:
-            round_s = np.full_like(round_s, min(round_s.max(), barrier.timeout))
-        rate = float((1 / round_s).sum())
+        if barrier:  # of as many as are drawn, the fastest at best
+            round_s = np.full_like(round_s, min(np.sort(round_s)[sample - 1], barrier.timeout))
+        rate = float((1 / round_s).sum()) * sample / cluster.workers
         steps = float(np.average(steps_N, weights=round_s.min() / round_s))  # of a round
     for work_s in (cluster.server_update_s / per_update, cluster.down.shared_s, cluster.up.shared_s):
         rate = min(rate, 1 / work_s) if work_s else rate

@@ -63,7 +63,9 @@ SLOTS: Mapping[SlotName, Slot] = {
     "schedule": Slot("kind", ("periodic",), takes=("offer", "local_steps"), default="periodic"),
     "topology": Slot("kind", ("server", "regions", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")),
     "offer": Slot("kind", ("pseudo_gradient",), takes=("start", "end"), default="pseudo_gradient"),
-    "compression": Slot("kind", ("none", "bf16", "fp4", "int", "top_k", "sign", "random"), takes=("array", "key")),
+    "compression": Slot(
+        "kind", ("none", "bf16", "fp4", "int", "statistical", "top_k", "sign", "random"), takes=("array", "key")
+    ),
     "aggregation": Slot(
         "kind", ("mean", "weighted", "fold", "senders", "vote", "direction", "edit"), takes=("offers", "state")
     ),

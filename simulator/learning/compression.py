@@ -21,6 +21,7 @@ from simulator.experiment.schema.exchanges import (
     NoCompression,
     RandomCompression,
     SignCompression,
+    StatisticalCompression,
     TopKCompression,
 )
 
@@ -60,6 +61,8 @@ def codec_of(section: Compression) -> Codec:
             return lambda array, key: _e3m0(array)
         case IntegerCompression(width=width):
             return lambda array, key: _integers(array, width)
+        case StatisticalCompression(width=width, sigmas=sigmas, rows=rows):
+            return lambda array, key: _in_bins(array, width, sigmas, rows=rows)
         case TopKCompression(density=density, width=bits):
             return lambda array, key: _largest(array, density, bits)
         case SignCompression():
@@ -135,13 +138,24 @@ def _largest(array: jax.Array, density: float, bits: int | None) -> jax.Array:
     return jnp.where(mask, _statistical(chosen, mask, bits), 0)
 
 
-def _statistical(array: jax.Array, mask: jax.Array, bits: int) -> jax.Array:
-    """Rounds to 2^bits bins over six standard deviations; each is decoded as the mean of its members (SparseLoCo)."""
+def _in_bins(array: jax.Array, bits: int, sigmas: float, *, rows: bool) -> jax.Array:
+    """Rounds to bins by an array's or its rows' mean and unbiased standard deviation; a vector is one row (MuLoCo)."""
+    lines_RxE = array.reshape(array.shape[0] if rows and array.ndim > 1 else 1, -1)
+    everywhere = jnp.ones(lines_RxE.shape[1:], bool)
+    rounded_RxE = jax.vmap(lambda line: _statistical(line, everywhere, bits, sigmas, fewer=1.0))(lines_RxE)
+    return rounded_RxE.reshape(array.shape)
+
+
+def _statistical(array: jax.Array, mask: jax.Array, bits: int, sigmas: float = 6.0, fewer: float = 0.0) -> jax.Array:
+    """Rounds to 2^bits bins over some standard deviations; each is decoded as the mean of its members (SparseLoCo).
+
+    Squares are divided by their number, or by so many fewer.
+    """
     bins = 2**bits
     count = jnp.maximum(mask.sum(), 1).astype(array.dtype)
     shift = jnp.where(mask, array, 0).sum() / count
-    deviation = jnp.sqrt(jnp.where(mask, (array - shift) ** 2, 0).sum() / count)
-    scale = jnp.where(deviation > 0, 6 * deviation / bins, 1)
+    deviation = jnp.sqrt(jnp.where(mask, (array - shift) ** 2, 0).sum() / jnp.maximum(count - fewer, 1))
+    scale = jnp.where(deviation > 0, sigmas * deviation / bins, 1)
     place = jnp.clip(jnp.round((array - shift) / scale + bins / 2), 0, bins - 1).astype(jnp.int32)
     one_hot = jax.nn.one_hot(place.reshape(-1), bins, dtype=array.dtype) * mask.reshape(-1, 1).astype(array.dtype)
     means = (one_hot * array.reshape(-1, 1)).sum(axis=0) / jnp.maximum(one_hot.sum(axis=0), 1)

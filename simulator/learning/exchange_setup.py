@@ -3,6 +3,7 @@
 import functools
 from typing import Any, Protocol
 
+import jax
 import optax
 
 from simulator.experiment import Experiment, registry
@@ -12,7 +13,7 @@ from simulator.experiment.schema.aggregation import (
     NamedAggregation,
     WeightedAggregation,
 )
-from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.exchanges import RegionsTopology, StatisticalCompression
 from simulator.experiment.schema.outer import NoLoCoOuter, Outer
 from simulator.host.errors import SettingError
 from simulator.host.nodes import SERVER, region_node
@@ -70,11 +71,17 @@ class ExchangeSetup:
     @property
     def shares(self) -> tuple[list[float], list[float]]:
         """Sizes of offers and answers, of each fragment as a share of a message with the model as it is."""
-        experiment = self._experiment
-        parts = self.fragments.shares(self._setup.params_like) if self.fragments.count > 1 else [1.0]
+        experiment, compression, like = self._experiment, self._experiment.compression, self._setup.params_like
+        parts = self.fragments.shares(like) if self.fragments.count > 1 else [1.0]
         full = 8 * (experiment.cluster.network.direction("up").bytes_per_parameter or 4.0)
-        sent = experiment.compression.bits(full) / full + experiment.offer.weights
-        return [sent * part for part in parts], parts
+        sent = compression.bits(full) / full + experiment.offer.weights
+        offers = [sent * part for part in parts]
+        if isinstance(compression, StatisticalCompression):
+            model_bits = full * sum(leaf.size for leaf in jax.tree.leaves(like))
+            for fragment in range(len(parts)):
+                leaves = jax.tree.leaves(self.fragments.take(like, fragment))
+                offers[fragment] += sum(compression.table_bits(leaf.shape) for leaf in leaves) / model_bits
+        return offers, parts
 
     @functools.cached_property
     def exchange(self) -> Exchange:

@@ -220,9 +220,10 @@ class Setup:
         """Layout of the work that would run at once if memory sufficed."""
         experiment, overhead = self.experiment, self._overhead
         workers, devices, most = experiment.cluster.workers, jax.local_device_count(), experiment.compute.lanes
+        together = getattr(experiment.synchronization, "sample", None) or workers
         return memory.Layout(
             workers,
-            lanes_of_use(most, workers, devices, overhead) if most else default_lanes(workers, devices, overhead),
+            lanes_of_use(most, together, devices, overhead) if most else default_lanes(together, devices, overhead),
             devices,
             barrier=experiment.synchronization.averages_group and self.exchanges.starts_together,
             shared=jax.default_backend() == "cpu",

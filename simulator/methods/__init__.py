@@ -25,6 +25,7 @@ from simulator.methods.mu_loco import mu_loco
 from simulator.methods.nesterov_pipeline import nesterov_pipeline
 from simulator.methods.noloco import noloco
 from simulator.methods.palsgd import palsgd
+from simulator.methods.photon import photon
 from simulator.methods.random_subset import random_subset
 from simulator.methods.rennala_sgd import rennala_sgd
 from simulator.methods.ringleader_asgd import ringleader_asgd
@@ -58,6 +59,7 @@ BUILT_IN = {
         nesterov_pipeline,
         noloco,
         palsgd,
+        photon,
         random_subset,
         rennala_sgd,
         ringleader_asgd,

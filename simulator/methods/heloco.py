@@ -10,7 +10,8 @@ def heloco(learning_rate: Rate = 0.7, momentum: Momentum = 0.9, grace: Seconds =
       \bar\theta = \theta - \epsilon \mu m, \quad g \leftarrow \mathrm{turned}(\bar\theta - \theta_m, m), \quad
       m \leftarrow \mu m + (1 - \mu) g, \quad \theta \leftarrow \theta - \epsilon (g + \mu m)
 
-    How arrays are turned, with its settings in `outer`, is `simulator.learning.optimizers.mla.heloco`'s rule.
+    How arrays are turned, with its settings in `outer`, is `simulator.learning.optimizers.mla.heloco`'s rule. Two
+    variants of it are in others' code: `outer.worst`, -0.2 in the authors' notebook, and `outer.bound_first`, a fork's.
 
     Args:
       learning_rate: :math:`\epsilon`; the authors' code's.

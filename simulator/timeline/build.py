@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import ClusterModel, MessageShares, Pulls
+from simulator.cluster import ClusterModel, MessageShares, Pulls, nanoseconds
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import (
     GraphTopology,
@@ -27,6 +27,7 @@ from simulator.timeline.policies.local_steps import MeasuredSpeed, StepsChoice, 
 from simulator.timeline.policies.registered import RegisteredShards, RegisteredSteps, RegisteredSynchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, SynchronizationPolicy
+from simulator.timeline.policies.window import AdaptiveWindow
 from simulator.timeline.schedule import Schedule, spaced
 from simulator.timeline.timeline import Timeline
 from simulator.timeline.topology import graph, groups_of, registered
@@ -113,12 +114,15 @@ def _peers(experiment: Experiment) -> Peers | None:
 
 def _synchronization(experiment: Experiment) -> SynchronizationPolicy:
     match experiment.synchronization:
-        case BarrierSynchronization(timeout=timeout_s, quorum=quorum):
-            return Barrier(timeout_s, quorum)
+        case BarrierSynchronization(timeout=timeout_s, quorum=quorum, sample=sample):
+            return Barrier(timeout_s, quorum, sample)
         case AsynchronousSynchronization(grace=grace_s):
             return Asynchronous(grace_s)
-        case QuorumSynchronization(offers=offers, window=window_s):
-            return Quorum(offers, window_s)
+        case QuorumSynchronization(offers=offers, window=window_s, adaptive=adaptive):
+            if adaptive is None:
+                return Quorum(offers, window_s)
+            overlap, update_ns = experiment.schedule.overlap, nanoseconds(experiment.cluster.server_update_time)
+            return Quorum(offers, window_s, AdaptiveWindow(overlap, adaptive.share, adaptive.weight, update_ns))
         case NamedSynchronization() as section:
             return RegisteredSynchronization(section.kind, registry.build(section))
 

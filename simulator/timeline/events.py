@@ -113,7 +113,8 @@ class Arrival(NamedTuple):
     `push_start_ns` and pushed until `arrival_ns`. It took `pulls` and `pushes` messages, more than one where some were
     lost. `base` is the place's version that it had last accepted when it made the offer. While it computed, it waited
     `blocked_ns` for answers. The offer goes to the meeting with the number `turn`, 0 where it may come to any. What it
-    pulled was that of the node `source`.
+    pulled was that of the node `source`. The last answer that the worker had accepted took `answer_ns` on its way; None
+    before the first, and of one that pulls its answers.
     """
 
     round: Round
@@ -128,6 +129,7 @@ class Arrival(NamedTuple):
     blocked_ns: Nanoseconds = 0
     turn: int = 0
     source: int = SERVER
+    answer_ns: Nanoseconds | None = None
 
 
 class RegionOffer(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import simpy
 
+from simulator.cluster import Nanoseconds
 from simulator.host.event_kinds import FaultKind
 from simulator.timeline.message import Message
 
@@ -35,11 +36,13 @@ class Exchanges:
     Attributes:
       offer: number of the offer that the present round ends with; its first since the last copy is `first`.
       versions: of each fragment, those of the place that were last accepted.
+      answer_ns: time that the last answer took which was accepted; None before the first.
     """
 
     def __init__(self, env: simpy.Environment):
         self._env = env
         self._posts: dict[Message, Callable[[FaultKind], None]] = {}
+        self.answer_ns: Nanoseconds | None = None
         self.reset(0, (0,))
 
     def reset(self, offer: int, versions: Sequence[int], *, is_eager: bool = False) -> None:
@@ -81,6 +84,7 @@ class Exchanges:
         count = len(self.versions)
         if accepted.answer is None:
             return accepted
+        self.answer_ns = accepted.answer.arrival_ns - accepted.answer.sent_ns
         following = self.offer + (fragment - self.offer) % count  # the next offer of this fragment
         self._ahead[fragment] = max(self._ahead[fragment], accepted.next_turn - following // count)
         return accepted

@@ -169,6 +169,7 @@ class OverlappingWorker(Worker):
         """Sends the finished steps, and does not wait for their arrival."""
         fragment = under_way.round.fragment
         under_way.base, under_way.turn = self._exchanges.versions[fragment], self._exchanges.turn
+        under_way.answer_ns = self._exchanges.answer_ns
         self._end_round()
         self._ready_ns = self._env.now
 

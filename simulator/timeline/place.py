@@ -23,6 +23,7 @@ class MeetingPlace:
       buffered: offers since the last update, where several make one.
       rung_ns: time for which the last alarm was set that has rung.
       alarm_ns: that for which the next one is set; infinite without.
+      window_ns: length of the policy's window, of this group; None where that is the same for all.
       relents: whether its group is closed whatever its policy says, since nobody else can come.
     """
 
@@ -37,6 +38,7 @@ class MeetingPlace:
         self.started_ns: Nanoseconds = 0
         self.rung_ns: Nanoseconds = -1
         self.alarm_ns: Nanoseconds = math.inf
+        self.window_ns: Nanoseconds | None = None
         self.relents = False
 
     def join(self, worker: int, arrival_ns: Nanoseconds, round: int | None = None) -> None:
@@ -49,5 +51,5 @@ class MeetingPlace:
     def take(self) -> tuple[dict[int, list[int]], list[Arrival]]:
         """Returns the group and the offers to average, and begins with none."""
         group, arrived = self.group, self.arrived
-        self.group, self.arrived, self.opened_ns, self.relents = {}, [], math.inf, False
+        self.group, self.arrived, self.opened_ns, self.relents, self.window_ns = {}, [], math.inf, False, None
         return group, arrived

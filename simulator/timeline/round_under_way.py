@@ -47,6 +47,7 @@ class RoundUnderWay:
       blocked_ns: time for which it waited between its steps.
       turn: number of the meeting to which its offer goes.
       source: node whose parameters it pulls, or whose answer.
+      answer_ns: time that the last answer took which the worker had accepted when it made the offer.
     """
 
     round: Round
@@ -67,6 +68,7 @@ class RoundUnderWay:
     blocked_ns: Nanoseconds = 0
     turn: int = 0
     source: int = SERVER
+    answer_ns: Nanoseconds | None = None
 
     def arrival(self, now_ns: Nanoseconds) -> Arrival:
         """Returns its offer as it arrives now."""
@@ -85,6 +87,7 @@ class RoundUnderWay:
             self.blocked_ns,
             self.turn,
             self.source,
+            self.answer_ns,
         )
 
 

@@ -88,7 +88,7 @@ class ServerProcess:
         self._arrivals_per_update, self._drop_above = world.config.arrivals_per_update, world.config.drop_above
         self._inbox: deque[Incoming] = deque()
         of = len(self._members), self._inbox, world.workers, self.wake
-        self._gate = Gate(self._env, policy, *of, foresees=self._waits)
+        self._gate = Gate(self._env, policy, *of, foresees=self._waits, seed=world.cluster.seed)
         self._news = self._env.event()  # something that it waits for may have changed
 
     # Messages of workers.
@@ -140,12 +140,13 @@ class ServerProcess:
                 yield self._news
 
     def _begin(self) -> None:
-        """Gives every worker that is there its first round."""
-        there = [worker for worker in self._members if self._world.workers[worker].there]
+        """Gives every worker that is there, and drawn, its first round."""
+        drawn: Sequence[int] = [worker for worker in self._members if self._world.workers[worker].there]
         for place in self.places:
-            place.awaited = dict.fromkeys(there)
+            drawn = self._gate.draw(place, drawn, {}, place.turn)
+            place.awaited = dict.fromkeys(drawn)
             self._open(place)
-        for worker in there:
+        for worker in drawn:
             self._dispatch(worker)
 
     def _evaluate(self) -> Process:
@@ -206,9 +207,7 @@ class ServerProcess:
             computing_s = seconds(message.push_start_ns - message.compute_start_ns)
             world.measured.observe(worker, computing_s / round.steps)
         if self._averages and (is_awaited or self._policy.keeps_late):
-            place.join(worker, message.arrival_ns, round.id)
-            place.arrived.append(message)
-            self._gate.ring(place)
+            self._gate.admit(place, message)
             return
         late = self._averages
         if self._waits or not late:
@@ -246,9 +245,10 @@ class ServerProcess:
         there = [worker for worker in group if self._world.workers[worker].there]
         if not self._config.has_copy:
             there.sort(key=lambda worker: not group[worker])  # whose copies others take accept their answers first
-        members = there if self._waits else self._there()
+        drawn = self._gate.draw(place, there, group, place.turn + 1)
+        members = drawn if self._waits else self._there()
         self._open(place, members if self._keeps_order else None)
-        for worker in there:
+        for worker in drawn:
             if self._waits:
                 self._dispatch(worker, answers=bool(group[worker]))
                 continue
@@ -367,7 +367,9 @@ class ServerProcess:
 
     def relent(self) -> bool:
         """Closes groups of workers that wait for each other at different places; returns whether there was any."""
-        if self._waits or (self._keeps_order and self._gate.timeout_ns == math.inf):
+        if self._waits:
+            return any(self._gate.redraws(place) for place in self.places)
+        if self._keeps_order and self._gate.timeout_ns == math.inf:
             return False
         waiting = [place for place in self.places if place.group or place.early]
         for place in waiting:

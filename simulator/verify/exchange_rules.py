@@ -71,6 +71,7 @@ def _offers_meet_once(run: CheckedRun) -> Iterator[Violation]:
 def _members_meet(run: CheckedRun) -> Iterator[Violation]:
     """Nobody else comes to a meeting, and behind a barrier where nothing goes wrong nobody is missing."""
     synchronization = run.experiment.synchronization
+    most = getattr(synchronization, "sample", None)
     counts = isinstance(synchronization, QuorumSynchronization) and run.is_calm and not run.goes_on
     members_of, turns, meetings = _members(run), Counter[tuple[int, int]](), run.meetings
     rows_of: dict[int, list[int]] = defaultdict(list)
@@ -84,6 +85,8 @@ def _members_meet(run: CheckedRun) -> Iterator[Violation]:
         for row, sender in zip(rows, senders, strict=True):
             if sender not in members:
                 yield Violation("updates", row, "meetings", f"{sender} is no member of it")
+        if most is not None and node in run.homes and len(rows) > most:
+            yield Violation("updates", rows[0], "meetings", f"it has {len(rows)} offers, and {most} workers were drawn")
         missing = sorted(set(members) - set(senders))
         if run.complete and node in run.homes and missing:
             yield Violation("updates", rows[0], "meetings", f"it lacks the offer of worker {missing[0]}")
@@ -97,9 +100,13 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
     if isinstance(topology, RegionsTopology):
         regions = topology.members(workers)
         upper = range(SERVER - len(regions), SERVER)
-        return lambda node, turn: regions[region_of(node)] if node in upper else upper if node == SERVER else ()
+        sampled = _sampled(run)
+        return lambda node, turn: (
+            sampled(regions[region_of(node)], turn) if node in upper else upper if node == SERVER else ()
+        )
     if topology.has_server:
-        return lambda node, turn: range(workers) if node == SERVER else ()
+        sampled = _sampled(run)
+        return lambda node, turn: sampled(range(workers), turn) if node == SERVER else ()
     if isinstance(topology, GraphTopology):
         near: dict[int, set[int]] = {worker: {worker} for worker in range(workers)}
         for one, other in topology.pairs(workers):
@@ -121,6 +128,22 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
 
     anybody = range(workers)  # workers that were away have missed meetings, and others' numbers are not known
     return drawn if run.is_calm or size == 1 else lambda node, turn: anybody
+
+
+def _sampled(run: CheckedRun) -> Callable[[Collection[int], int], Collection[int]]:
+    """Returns a function of a server's workers and the number of a meeting to those that it draws.
+
+    Where workers may be away, or come too late, all can be drawn.
+    """
+    sample, workers = getattr(run.experiment.synchronization, "sample", None), run.experiment.cluster.workers
+    if sample is None or not run.complete:
+        return lambda members, turn: members
+
+    def drawn(members: Collection[int], turn: int) -> Collection[int]:
+        order: list[int] = numpy_stream(run.experiment.seed, "sampled workers", turn).permutation(workers).tolist()
+        return [worker for worker in order if worker in members][:sample]
+
+    return drawn
 
 
 def _versions_count_updates(run: CheckedRun) -> Iterator[Violation]:

@@ -11,6 +11,7 @@ from simulator.timeline import Evaluation, Finished, Update, timeline_of
 from tests.experiments import TINY
 
 BARRIER = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}}
+SAMPLED = {"synchronization": {"kind": "barrier", "sample": 1}, "outer": {"weight": 1.0}}
 
 
 def lengths(**changes: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -31,6 +32,7 @@ def lengths(**changes: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
         ({"budget": {"local_steps": 200}, "evaluate": {"every_local_steps": 50}}, (200, 40, 4)),
         ({"budget": {"server_updates": 30, "local_steps": None}}, (150, 30, 3)),
         ({"budget": {"server_updates": 30, "local_steps": None}} | BARRIER, (600, 120, 12)),
+        ({"budget": {"server_updates": 30, "local_steps": None}} | SAMPLED, (150, 30, 3)),
         ({"budget": {"simulated_time": "1h", "local_steps": None}}, (12_600, 2_520, 252)),
         ({"budget": {"simulated_time": "1h", "local_steps": None}} | BARRIER, (7_200, 1_440, 144)),
         (
@@ -49,7 +51,7 @@ def test_lengths_by_hand(changes, expected):
 
 @settings(max_examples=40)
 @given(
-    synchronization=st.sampled_from([BARRIER, {}, {"synchronization": {"grace": "10s"}}]),
+    synchronization=st.sampled_from([BARRIER, SAMPLED, {}, {"synchronization": {"grace": "10s"}}]),
     step_s=st.lists(st.floats(0.1, 5.0), min_size=1, max_size=4),
     network=st.sampled_from(
         [

@@ -31,6 +31,8 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "has no effect on sgd, which keeps nothing",
     "has no effect on nesterov: leave it out, or choose outer.optimizer: noloco",
     "must be inner.local_steps, 50, where merge is eager",
+    "is a share of the time that schedule.overlap leaves, which is none",
+    "is the longest of the adaptive ones, and none",
 )
 
 

@@ -343,7 +343,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "barrier with grace": (
         {"synchronization": {"kind": "barrier", "grace": 1}},
         "synchronization.grace",
-        "unknown key; valid: kind, quorum, timeout",
+        "unknown key; valid: kind, quorum, sample, timeout",
     ),
     "empty budget": (
         {"budget": {"local_steps": None}},

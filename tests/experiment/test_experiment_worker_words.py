@@ -36,6 +36,12 @@ def test_a_word_in_the_arguments_is_its_number(section: str):
     assert arguments(section, given, workers=9) == expected
 
 
+def test_a_sample_of_workers_is_all_of_them():
+    content = tree(cluster__devices={"seconds_per_step": [1.0] * 7})
+    content |= {"synchronization": {"kind": "barrier", "sample": "workers"}}
+    assert Experiment.model_validate(content).synchronization.sample == 7
+
+
 @pytest.mark.parametrize(
     ("formula", "nearest"),
     [

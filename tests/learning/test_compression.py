@@ -61,6 +61,30 @@ def test_fp4_takes_no_more_values_than_four_bits_have():
     assert len(np.unique(found)) == 15  # there is one zero
 
 
+def test_bins_by_statistics_are_decoded_as_their_means():
+    """Of -3, -1, 1, 3: mean 0, deviation sqrt(20 / 3) = 2.58, and four bins of 6 * 2.58 / 4 = 3.87 around 0.
+
+    -3 / 3.87 = -0.77 and rounds to bin 1, -0.26 and 0.26 to bin 2, 0.77 to bin 3. With 3 deviations the bins are 1.94
+    wide: -1.55 to bin 0, -0.52 to bin 1, 0.52 and 1.55 to bin 3, the last.
+    """
+    values = [-3, -1, 1, 3]
+    np.testing.assert_allclose(decoded(values, "statistical", width=2), [-3, 0, 0, 3], atol=1e-6)
+    np.testing.assert_allclose(decoded(values, "statistical", width=2, sigmas=3), [-3, -1, 2, 2], atol=1e-6)
+    np.testing.assert_allclose(decoded([5, 5, 5], "statistical", width=1), [5, 5, 5], rtol=1e-6)
+
+
+def test_rows_have_statistics_of_their_own():
+    values = [[-3, -1, 1, 3], [7, 9, 11, 13]]
+    found = decoded(values, "statistical", width=2, rows=True)
+    np.testing.assert_allclose(found, [[-3, 0, 0, 3], [7, 10, 10, 13]], rtol=1e-6, atol=1e-6)
+    assert np.abs(decoded(values, "statistical", width=2) - found).max() > 0.1
+    vector = np.random.default_rng(0).normal(size=60)
+    by_rows = decoded(vector, "statistical", width=3, rows=True)
+    np.testing.assert_array_equal(by_rows, decoded(vector, "statistical", width=3))
+    assert len(np.unique(by_rows)) <= 8
+    np.testing.assert_allclose(by_rows.mean(), vector.mean(), atol=1e-6)  # means of members keep the sum
+
+
 @pytest.mark.parametrize(
     ("values", "width", "expected"),
     [
@@ -148,6 +172,7 @@ ALL = [
     section("bf16"),
     section("fp4"),
     section("int", width=4),
+    section("statistical", width=3, rows=True),
     section("top_k", density=0.1),
     section("top_k", density=0.1, width=2),
     section("sign"),
@@ -246,6 +271,7 @@ def test_tiles_hold_every_element_once(rows: int, columns: int):
         ("fp4", {}, 4),
         ("int", {}, 8),
         ("int", {"width": 3}, 3),
+        ("statistical", {"width": 4}, 4),
         ("top_k", {"width": 2}, 0.21875),  # 64 / 4096 * (12 + 2)
         ("top_k", {}, 64 / 4096 * (12 + 32)),
         ("top_k", {"density": 0.25, "width": 4}, 0.25 * 16),

@@ -56,6 +56,20 @@ def test_sizes_of_offers_and_answers(shared: Cache, changes: Any, offers: list[f
     assert found == (pytest.approx(offers), pytest.approx(answers))
 
 
+@pytest.mark.parametrize("rows", [False, True])
+def test_means_of_bins_are_sent_beside_each_array_or_each_of_its_rows(shared: Cache, rows: bool):
+    """Arrays of the block and of what is outside, each with 16 means of 32 bits, or as many for each row."""
+    compression = {"compression": {"kind": "statistical", "width": 4, "rows": rows}}
+    setup = setup_of(shared, compression)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(setup.params_like)]
+    size = sum(map(np.prod, shapes))
+    tables = sum(shape[0] if rows and len(shape) > 1 else 1 for shape in shapes)
+    assert setup.exchanges.shares == ([pytest.approx((4 * size + 16 * 32 * tables) / (32 * size))], [1.0])
+    parts = {"schedule": {"fragments": 2, "composition": "by_size"}}
+    offers, _ = setup_of(shared, compression, parts).exchanges.shares
+    assert sum(offers) == pytest.approx(setup.exchanges.shares[0][0])
+
+
 def test_sizes_of_fragments_are_those_of_their_parameters(shared: Cache):
     # One block of width 16: 2 * 16 + 16 * 48 + 16 * 16 + 16 * 64 + 64 * 16; outside 16 * 16 + 8 * 16 + 16.
     first, outside = 32 + 768 + 256 + 1024 + 1024, 256 + 128 + 16

@@ -9,10 +9,16 @@ import numpy as np
 import optax
 import pytest
 
+from simulator import simulate
 from simulator.experiment import ExperimentError, SimulationError, load, methods, registry
+from simulator.experiment.file import merge
 from simulator.experiment.methods import register_method
+from simulator.host.random_streams import numpy_stream
 from simulator.learning.optimizers.mla import heloco
+from simulator.record import worker_table
 from simulator.timeline import Dispatched
+from tests.experiments import tiny
+from tests.killed_runs import CLASSIFIER
 from tests.simulation.quadratic_cluster import (
     RATE,
     SGD,
@@ -52,6 +58,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "nesterov_pipeline": {"stages": 1, "optimizer": "sgd", "momentum": 0.0},
     "noloco": {"size": 1, "learning_rate": 1.0, "momentum": 0.0},
     "palsgd": {"probability": 0.0},
+    "photon": {},
     "random_subset": {"share": 1.0, "overlap": 0},
     "rennala_sgd": {"learning_rate": 1.0},
     "ringleader_asgd": {"learning_rate": 1.0},
@@ -82,6 +89,7 @@ AS_DILOCO: dict[str, dict[str, Any]] = {
     "nesterov_pipeline": {"stages": 1, "optimizer": "sgd", "momentum": 0.0},
     "noloco": {"size": 3, "learning_rate": 1.0, "momentum": 0.0},
     "palsgd": {"probability": 0.0},
+    "photon": {"sample": 3},
     "random_subset": {"share": 1.0, "overlap": 0},
     "rennala_sgd": {"learning_rate": 1.0},
     "ringmaster_asgd": {"learning_rate": 1 / 3},
@@ -89,14 +97,22 @@ AS_DILOCO: dict[str, dict[str, Any]] = {
     "sparse_loco": {"density": 1.0, "width": None},
     "streaming_diloco": {"fragments": 1, "overlap": 0, "mix": 0.0, "compression": "none"},
 }
-OWN_OUTER = ("dude_asgd", "fed_avg", "fed_buff", "gossip", "heloco", "lookahead", "mla", "noloco", "rennala_sgd")
-OWN_OUTER += ("ringleader_asgd", "ringmaster_asgd", "snoo", "sparse_loco")
+OWN_OUTER = ("dude_asgd", "fed_avg", "fed_buff", "gossip", "heloco", "lookahead", "mla", "noloco", "photon")
+OWN_OUTER += ("rennala_sgd", "ringleader_asgd", "ringmaster_asgd", "snoo", "sparse_loco")
 NOLOCO = {"optimizer": "noloco", "learning_rate": 0.7}
 REGIONS = {"kind": "regions", "regions": 2, "outer": SGD}
 
 
 def cluster(**changes: Any) -> dict[str, Any]:
     return {"cluster": {"devices": {"seconds_per_step": [1.0, 2.0]}, **changes}}
+
+
+def sample(count: int, **settings: Any) -> dict[str, Any]:
+    return {"synchronization": {"kind": "barrier", "sample": count, **settings}}
+
+
+def adaptive(window: str) -> dict[str, Any]:
+    return {"synchronization": {"kind": "quorum", "window": window, "adaptive": {}}}
 
 
 def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: int = 4, **changes: Any) -> Followed:
@@ -185,6 +201,73 @@ def test_what_the_published_sizes_of_messages_say():
     assert 32 / point.experiment.compression.bits(32.0) == pytest.approx(146.29, abs=0.01)
     [point] = load("experiments/quickstart.yaml", "method=mu_loco", variant="sync DiLoCo")
     assert point.experiment.inner.optimizer == "muon"
+    bins = "method={kind: mu_loco, compression: statistical, width: 4, rows: true}"
+    [point] = load("experiments/quickstart.yaml", bins, variant="sync DiLoCo")
+    compression = point.experiment.compression
+    assert (compression.bits(32.0), compression.sigmas, compression.feedback) == (4, 6, 0.95)
+    assert compression.table_bits((10, 64)) / 640 == 2**4 * 32 / 64
+
+
+def federated(method: dict[str, Any], step_s: list[float], **inner: Any) -> Followed:
+    """Eight rounds of a method on workers with momentum of their own."""
+    tree = experiment(step_s, rounds=8).model_dump(mode="json", exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key not in ("synchronization", "outer")}
+    tree["inner"] |= {"arguments": {"momentum": 0.9}} | inner
+    [point] = load(tree | {"budget": {"server_updates": 8}, "method": method})
+    return Followed(point.experiment)
+
+
+@pytest.mark.parametrize("state", ["keep", "reset"])
+def test_photon_is_its_loop_over_the_workers_that_are_drawn(state: str):
+    """Means over the two that are drawn; a momentum that is kept is what its worker had when it was last drawn."""
+    step_s = [1.0, 2.5, 1.7, 0.4]
+    made = federated({"kind": "photon", "sample": 2, "learning_rate": 0.8}, step_s, state=state)
+    x, time_s, done = START.astype(float), 0.0, dict.fromkeys(range(4), 0)
+    kept = {worker: np.zeros_like(x) for worker in range(4)}
+    for meeting, update in enumerate(made.updates()):
+        drawn = numpy_stream(0, "sampled workers", meeting).permutation(4)[:2].tolist()
+        assert {arrival.round.worker for arrival in update.arrivals} == {*drawn}
+        ends = []
+        for worker in drawn:
+            local, m = x, kept[worker] if state == "keep" else np.zeros_like(x)
+            for step in range(done[worker], done[worker] + H):
+                m = 0.9 * m + gradient(worker, step, local)
+                local = local - RATE * m
+            done[worker] += H
+            kept[worker] = m
+            ends.append(local)
+        x = x - 0.8 * (x - np.mean(ends, axis=0))
+        time_s += H * max(step_s[worker] for worker in drawn)
+        assert update.time_ns == pytest.approx(1e9 * time_s)
+    assert len({*done.values()}) > 1
+    np.testing.assert_allclose(made.params, x, rtol=1e-4, atol=1e-4)
+
+
+def test_photon_of_all_is_federated_averaging_to_the_bit():
+    step_s = [1.0, 2.5, 1.7]
+    every, all_of_them = federated({"kind": "fed_avg"}, step_s), federated({"kind": "photon"}, step_s)
+    some = federated({"kind": "fed_avg", "sample": 2}, step_s)
+    assert every.events == all_of_them.events
+    np.testing.assert_array_equal(every.params, all_of_them.params)
+    assert np.abs(every.params - some.params).max() > 1e-3
+    drawn = federated({"kind": "photon", "sample": 2}, step_s)
+    assert drawn.timeline.causal_hash == some.timeline.causal_hash != every.timeline.causal_hash
+    np.testing.assert_array_equal(drawn.params, some.params)
+
+
+def test_time_in_which_a_worker_is_not_drawn_is_waiting():
+    """Rounds of 4, 8, 12 and 20 s; of workers 2 and 3, 1 and 3, 2 and 3, 0 and 3, who are done at 80 s."""
+    changes = {
+        "cluster": {"devices": {"seconds_per_step": [1.0, 2.0, 3.0, 5.0]}},
+        "inner": {"local_steps": 4},
+        "outer": SGD,
+        "budget": {"local_steps": None, "server_updates": 4},
+    }
+    record = simulate(tiny(**merge(CLASSIFIER, changes | sample(2))), trainer="null")
+    table = worker_table(record.rounds, 4, 80.0)
+    np.testing.assert_allclose(table["compute"] * 80, [4, 8, 24, 80])
+    np.testing.assert_allclose(table["wait"] * 80, [76, 72, 56, 0])
+    assert record.summary["utilization"] == pytest.approx(116 / 320)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
@@ -250,6 +333,9 @@ def test_a_method_fills_slots_and_what_is_given_beside_it_replaces_them():
     assert (made.outer.optimizer, made.outer.momentum, made.schedule.overlap) == ("nesterov", 0.5, 5)
     [point] = load(file, "method={kind: halos, regions: 2, buffer: workers}", variant="sync DiLoCo")
     assert point.experiment.outer.buffer == 4
+    [point] = load(file, "method={kind: decoupled_diloco, share: 0.3}", variant="sync DiLoCo")
+    synchronization = point.experiment.synchronization
+    assert (synchronization.window, synchronization.adaptive.share, synchronization.adaptive.weight) == (1.0, 0.3, 0.5)
     [point] = load(file, "method={kind: asynchronous, grace: 2s}", variant="sync DiLoCo")
     assert point.experiment.synchronization.grace == 2.0
 
@@ -358,6 +444,10 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"outer": {"optimizer": "dude", "learning_rate": 1.0, "workers": 2}}, "needs each worker's offer by itself"),
         ({"outer": SGD | {"restart_every": 3}}, "outer.restart_every"),
         (
+            {"outer": {"optimizer": "heloco", "learning_rate": 1.0, "worst": 0.3}},
+            "outer.worst = 0.3: must stay below aligned, which is 0.2",
+        ),
+        (
             {
                 "inner": {"learning_rate": 0.1, "batch_size": 1, "pull": {}},
                 "schedule": {"overlap": 2},
@@ -387,6 +477,17 @@ def test_a_file_says_which_plugins_it_needs(tmp_path: Path, monkeypatch: pytest.
         ({"topology": {"kind": "regions", "regions": 3, "outer": SGD}}, "is more than there are workers, 2"),
         ({"topology": {"kind": "regions", "regions": [[0]], "outer": SGD}}, "must name each worker from 0 to 1 once"),
         ({"synchronization": {"kind": "quorum", "offers": 3}}, "is more than there are workers, 2"),
+        (sample(3), "synchronization.sample = 3: is more than there are workers, 2: choose fewer"),
+        (sample(2) | {"topology": REGIONS}, "is more than there are workers of the smallest region, 1"),
+        (sample(1) | {"topology": {"kind": "groups"}}, "is drawn by a server, and there is none (groups): leave it"),
+        (sample(1) | {"schedule": {"overlap": 2}}, "draws workers that wait for their next round, and with schedule"),
+        (sample(1) | {"merge": {"kind": "outer"}}, "leaves workers without answers: they drift apart for good"),
+        (
+            adaptive("9s"),
+            "synchronization.adaptive: is a share of the time that schedule.overlap leaves, which is none",
+        ),
+        (adaptive("0s") | {"schedule": {"overlap": 2}}, "window = '0s': is the longest of the adaptive ones, and none"),
+        (sample(1, quorum=2, timeout="9s"), "quorum = 2: is more than synchronization.sample, which is 1"),
         ({"synchronization": {"kind": "asynchronous"}, "aggregation": {"kind": "fold"}}, "has no effect"),
         ({"aggregation": {"kind": "fold"}, "merge": {"kind": "outer"}}, "takes an outer step for each offer"),
         ({"view": {"kind": "look_ahead"}, "merge": {"kind": "outer"}}, "of a server with parameters"),

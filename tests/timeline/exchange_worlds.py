@@ -1,6 +1,7 @@
 """Random worlds in which sends overlap training, fragments take turns, or there are many servers, or none."""
 
 import collections
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from simulator.timeline import (
     TimelineConfig,
     Update,
 )
+from simulator.timeline.policies.window import AdaptiveWindow
 from simulator.timeline.topology import graph, groups_of
 from tests.faulty import faults as any_faults
 
@@ -106,6 +108,11 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         | st.builds(Quorum, st.integers(1, workers), st.sampled_from([0.0, 1.0]))
     )
     count = schedule.fragments
+    if isinstance(synchronization, Quorum) and schedule.overlap and draw(st.booleans()):
+        synchronization = dataclasses.replace(synchronization, adaptive=AdaptiveWindow(schedule.overlap))
+    has_copy = peers is not None or regions is not None or draw(st.booleans())
+    if isinstance(synchronization, Barrier) and schedule.waits and has_copy:
+        synchronization = dataclasses.replace(synchronization, sample=draw(st.none() | st.integers(1, workers)))
     config = TimelineConfig(
         synchronization=Barrier() if peers is not None else synchronization,
         shard_choice=FixedShard(),
@@ -122,7 +129,7 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         peers=peers,
         shares=MessageShares((1 / count,) * count, (1 / count,) * count),
         merges=draw(st.booleans()),
-        has_copy=peers is not None or regions is not None or draw(st.booleans()),
+        has_copy=has_copy,
     )
     return World(model, config)
 

@@ -42,6 +42,7 @@ QUORUM = {
     "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
     "schedule": {"fragments": 2, "overlap": 2, "composition": "by_size"},
 }
+ADAPTIVE = merge(QUORUM, {"synchronization": {"offers": 1, "window": "5s", "adaptive": {"share": 0.5}}})
 OF_PEERS = {key: value for key, value in FAULTS.items() if key != "message_loss"}
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -55,11 +56,20 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "ring": RING,
     "nobody": {"topology": {"kind": "nobody"}},
     "quorum": QUORUM,
+    "adaptive": ADAPTIVE,
     "seconds": {"schedule": {"seconds": "6s"}},
+    "sampled": {"synchronization": {"kind": "barrier", "sample": 2}},
+    "sampled, halos": merge(HALOS, {"synchronization": {"kind": "barrier", "sample": 1}}),
     "compressed": {"compression": {"kind": "top_k", "width": 2, "feedback": 0.95}},
+    "bins": {"compression": {"kind": "statistical", "width": 4, "rows": True, "feedback": 0.95}},
     "streaming, faults": merge(STREAMING, {"cluster": {"faults": FAULTS}}),
     "quorum, faults": merge(QUORUM, {"cluster": {"faults": FAULTS}}),
+    "adaptive, faults": merge(ADAPTIVE, {"cluster": {"faults": FAULTS}}),
     "halos, faults": merge(HALOS, {"cluster": {"faults": FAULTS}}),
+    "sampled, faults": {
+        "synchronization": {"kind": "barrier", "sample": 2, "timeout": "20s"},
+        "cluster": {"faults": FAULTS},
+    },
     "noloco, faults": merge(NOLOCO, {"cluster": {"faults": OF_PEERS}}),
     "seconds, faults": {"schedule": {"seconds": "6s"}, "cluster": {"faults": FAULTS}},
 }
@@ -84,8 +94,12 @@ def record_of(method: str) -> RunRecord:
         ("ring", {0, 1, 2, 3}, 1, 0, False),
         ("nobody", {0, 1, 2, 3}, 1, 0, False),
         ("quorum", {-1}, 2, 1, True),
+        ("adaptive", {-1}, 2, 1, True),
         ("seconds", {-1}, 1, 1, True),
+        ("sampled", {-1}, 1, 0, False),
+        ("sampled, halos", {-1, -2, -3}, 1, 0, False),
         ("compressed", {-1}, 1, 0, False),
+        ("bins", {-1}, 1, 0, False),
     ],
 )
 def test_every_rule_holds_of_every_method(
@@ -236,6 +250,39 @@ def test_a_barrier_that_lacks_a_member_is_found(method: str, size: int):
     assert ("updates", row - 1, f"it lacks the offer of worker {worker}") in found
 
 
+def exchanged(record: RunRecord, one: int, other: int) -> RunRecord:
+    """Returns the record with the rounds of two workers as each other's, everywhere."""
+    names = {one: other, other: one}
+    columns = {"rounds": ["worker"], "updates": ["sender"], "transfers": ["sender", "receiver"]}
+    tables = {
+        table: getattr(record, table).assign(**{name: getattr(record, table)[name].replace(names) for name in own})
+        for table, own in columns.items()
+    }
+    return dataclasses.replace(record, **tables)
+
+
+def test_a_member_that_was_not_drawn_is_found():
+    """Workers are alike: without the draw it could as well have been the other one."""
+    alike = {"cluster": {"devices": {"seconds_per_step": [1.0] * 4}}}
+    plain = simulate(tiny(**merge(merge(CLASSIFIER, BASE), alike)), trainer="null", cache=CACHE)
+    assert verify(exchanged(plain, 0, 3)) == []
+    changes = merge(merge(BASE, METHODS["sampled"]), alike)
+    record = simulate(tiny(**merge(CLASSIFIER, changes)), trainer="null", cache=CACHE)
+    assert verify(record) == []
+    found = verify(exchanged(record, 0, 3))
+    assert {each.rule for each in found} == {"meetings"}
+    assert ("updates", 1, "0 is no member of it") in {(each.table, each.row, each.message) for each in found}
+
+
+def test_a_meeting_of_more_than_are_drawn_is_found():
+    record = record_of("sampled, faults")
+    updates = record.updates
+    first = updates.index[updates["meeting"].duplicated()][0]
+    joined = changed(record, "updates", int(first) + 1, meeting=-1)
+    found = {(each.table, each.row, each.message) for each in verify(joined)}
+    assert ("updates", int(first) - 1, "it has 3 offers, and 2 workers were drawn") in found
+
+
 def test_a_quorum_that_is_not_reached_is_found():
     changes = {"synchronization": {"kind": "quorum", "offers": 3, "window": "1s"}}
     record = simulate(tiny(**merge(merge(CLASSIFIER, BASE), changes)), trainer="null", cache=CACHE)
@@ -283,9 +330,16 @@ def test_losses_of_answers_are_those_of_their_stream():
     assert ("transfers", "durations") in {(each.table, each.rule) for each in found}
 
 
-@pytest.mark.parametrize("shares", [{"offers": [0.125], "answers": [0.9]}, {"offers": [0.5], "answers": [1.0]}])
-def test_shares_of_messages_are_those_of_the_method(shares: dict[str, Any]):
-    record = record_of("compressed")
+@pytest.mark.parametrize(
+    ("method", "shares"),
+    [
+        ("compressed", {"offers": [0.125], "answers": [0.9]}),
+        ("compressed", {"offers": [0.5], "answers": [1.0]}),
+        ("bins", {"offers": [4 / 32 - 0.001], "answers": [1.0]}),
+    ],
+)
+def test_shares_of_messages_are_those_of_the_method(method: str, shares: dict[str, Any]):
+    record = record_of(method)
     wrong = dataclasses.replace(record, summary=record.summary | {"message_shares": shares})
     assert "message_shares" in {each.rule for each in verify(wrong)}
 
@@ -316,6 +370,7 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
     most = workers // regions["regions"] if kind == "regions" else workers
     quorum = st.builds(lambda offers: {"kind": "quorum", "offers": offers, "window": "1s"}, st.integers(1, most))
     waiting = st.just({"kind": "barrier"})
+    drawing = st.builds(lambda sample: {"kind": "barrier", "timeout": "10s", "sample": sample}, st.integers(1, most))
     synchronization = (
         waiting
         | quorum
@@ -341,7 +396,11 @@ def exchanging(draw: st.DrawFn) -> dict[str, Any]:
     if has_server:
         fragments = draw(st.integers(1, min(steps, 3))) if kind == "server" else 1
         schedule = {"fragments": fragments, "overlap": draw(st.integers(0, steps)), "composition": "by_size"}
-        changes["schedule"] = draw(st.sampled_from([schedule, {"seconds": "2.5s"}, {"kind": "growing"}]))
+        changes["schedule"] = draw(st.sampled_from([schedule, {"seconds": "2.5s"}, {"kind": "growing"}, {}]))
+        if changes["schedule"].get("overlap") and changes["synchronization"]["kind"] == "quorum":
+            changes["synchronization"] = changes["synchronization"] | draw(st.sampled_from([{}, {"adaptive": {}}]))
+        if not changes["schedule"] and draw(st.booleans()):
+            changes["synchronization"] = draw(drawing)
         changes["merge"] = {"kind": draw(st.sampled_from(["overwrite", "lerp", "keep_progress"]))}
         if kind == "server" and changes["synchronization"] == {"kind": "barrier"}:
             merged = draw(st.sampled_from(["as it is", "outer", "eager"]))

@@ -20,6 +20,7 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
     yield from _topology(experiment)
     yield from _merge(experiment)
     yield from _meetings(experiment)
+    yield from _sample(experiment)
     if experiment.inner.pull is not None:
         yield from _pull(experiment)
 
@@ -32,6 +33,26 @@ def _pull(experiment: Any) -> Conflicts:
     ):
         if there:
             yield key, "beside inner.pull is not built: leave out one of them"
+
+
+def _sample(experiment: Any) -> Conflicts:
+    sample, topology = getattr(experiment.synchronization, "sample", None), experiment.topology
+    if sample is None:
+        return
+    key, workers = "synchronization.sample", experiment.cluster.workers
+    smallest = min(map(len, topology.members(workers)), default=0) if isinstance(topology, RegionsTopology) else workers
+    if sample > smallest:
+        whose = "workers" if topology.kind == "server" else "workers of the smallest region"
+        yield key, f"is more than there are {whose}, {smallest}: choose fewer"
+    if not topology.has_server:
+        yield key, f"is drawn by a server, and there is none ({topology.kind}): leave it out"
+    if not experiment.schedule.waits:
+        yield key, "draws workers that wait for their next round, and with schedule they go on: leave out one of them"
+    if experiment.merge.has_outer:
+        yield (
+            key,
+            f"leaves workers without answers: they drift apart for good where merge is {experiment.merge.kind}",
+        )
 
 
 def _schedule(experiment: Any) -> Conflicts:
@@ -146,6 +167,12 @@ def _meetings(experiment: Any) -> Conflicts:
     folds = experiment.aggregation.kind == "fold"
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > workers:
         yield "synchronization.offers", f"is more than there are workers, {workers}: choose fewer"
+    if getattr(synchronization, "adaptive", None) is not None:
+        if not experiment.schedule.overlap:
+            message = "is a share of the time that schedule.overlap leaves, which is none: leave it out, or overlap"
+            yield "synchronization.adaptive", message
+        if not synchronization.window:
+            yield "synchronization.window", "is the longest of the adaptive ones, and none: give it, or leave them out"
     if experiment.aggregation.kind != "mean" and isinstance(synchronization, AsynchronousSynchronization):
         message = "has no effect where each arrival is an update by itself: choose a barrier or a quorum"
         yield "aggregation.kind", message

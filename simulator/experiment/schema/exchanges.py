@@ -13,6 +13,7 @@ from simulator.experiment.schema.units import (
     Fraction,
     NonNegativeInt,
     Number,
+    Positive,
     PositiveInt,
 )
 from simulator.experiment.schema.worker_words import in_numbers
@@ -158,6 +159,23 @@ class IntegerCompression(_Compression):
         return float(self.width)
 
 
+class StatisticalCompression(_Compression):
+    """Bins over some standard deviations around the mean, each decoded as the mean of its members (MuLoCo)."""
+
+    kind: Literal["statistical"]
+    width: Annotated[PositiveInt, Field(le=8)] = Field(8, description="bits of a parameter; 2^width bins")
+    sigmas: Positive = Field(6.0, description="standard deviations that the bins are wide together")
+    rows: bool = Field(False, description="whether each row of an array has bins of its own; else the whole array")
+
+    def bits(self, full: float) -> float:
+        """Returns the bits of a parameter on the wire."""
+        return float(self.width)
+
+    def table_bits(self, shape: tuple[int, ...]) -> int:
+        """Returns the bits of the means of an array's bins, which are sent beside it."""
+        return (32 << self.width) * (shape[0] if self.rows and len(shape) > 1 else 1)
+
+
 class TopKCompression(_Compression):
     """The largest elements of each tile of 64 by 64; their places take 12 bits each (SparseLoCo)."""
 
@@ -214,6 +232,7 @@ Compression = Annotated[
     | Annotated[BFloat16Compression, Tag("bf16")]
     | Annotated[FP4Compression, Tag("fp4")]
     | Annotated[IntegerCompression, Tag("int")]
+    | Annotated[StatisticalCompression, Tag("statistical")]
     | Annotated[TopKCompression, Tag("top_k")]
     | Annotated[SignCompression, Tag("sign")]
     | Annotated[RandomCompression, Tag("random")]

@@ -333,6 +333,9 @@ class Experiment(Section):
         if isinstance(self.synchronization, BarrierSynchronization):
             if self.synchronization.quorum > self.cluster.workers:
                 yield "synchronization.quorum", f"is more than there are workers, {self.cluster.workers}: choose fewer"
+            sample = self.synchronization.sample
+            if sample is not None and self.synchronization.quorum > sample:
+                yield "synchronization.quorum", f"is more than synchronization.sample, which is {sample}: choose fewer"
             if self.synchronization.quorum > 1 and self.synchronization.timeout == math.inf:
                 yield "synchronization.quorum", "matters at a timeout only: also give synchronization.timeout"
         unknown = isinstance(self.synchronization, NamedSynchronization) and not self.synchronization.is_registered

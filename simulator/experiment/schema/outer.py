@@ -150,6 +150,19 @@ class HeLoCoOuter(_Outer):
     turned: NonNegative = Field(1.0, description="how far others are turned towards it")
     confidence: NonNegative = Field(3.0, description="the larger, the less a small pseudo-gradient is changed")
     most: NonNegative = Field(0.5, description="largest share of what is taken away")
+    worst: Number | None = Field(
+        None,
+        description="cosine at which others are turned the farthest, and less up to `aligned`, where nothing is; "
+        "-0.2 in the authors' notebook; by the distance to 1, with a jump at `aligned`, when absent",
+        examples=[-0.2],
+    )
+    bound_first: bool = Field(
+        False, description="whether `most` bounds the share before it is made smaller by confidence, as in a fork"
+    )
+
+    def _conflicts(self) -> Conflicts:
+        if self.worst is not None and self.worst >= self.aligned:
+            yield "worst", f"must stay below aligned, which is {self.aligned}: from there to it less is turned"
 
 
 class TableOuter(_Outer):

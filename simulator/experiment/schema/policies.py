@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
 from simulator.experiment.schema.section import Section
-from simulator.experiment.schema.units import Duration, FiniteDuration, PositiveInt
+from simulator.experiment.schema.units import Duration, FiniteDuration, Fraction, Number, PositiveInt
 from simulator.experiment.schema.worker_words import COUNT, in_numbers
 
 
@@ -25,6 +25,13 @@ class BarrierSynchronization(Section):
         1,
         description="fewest arrivals for an outer step at the timeout; with fewer it waits, if anybody is to come",
     )
+    sample: PositiveInt | None = Field(
+        None,
+        description="workers that are drawn for each round, of those that are there and idle; the others wait for a "
+        "round that draws them; all when absent, and `workers` is their number (Photon)",
+        json_schema_extra={"type": ["integer", "string", "null"]},
+        examples=[2],
+    )
 
 
 class AsynchronousSynchronization(Section):
@@ -34,6 +41,17 @@ class AsynchronousSynchronization(Section):
 
     kind: Literal["asynchronous"]
     grace: Duration = Field(0.0, description="tau_grace; infinite makes every group a full round", examples=["2s"])
+
+
+class WindowAdaptation(Section):
+    """A share of the time that `schedule.overlap` leaves when the quorum is there (Decoupled DiLoCo, Eq. 3)."""
+
+    share: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        0.5, description="gamma, of the time of the overlap's local steps less that of the quorum and of the answer"
+    )
+    weight: Fraction = Field(
+        0.5, description="of the newest of what has arrived in the averages that these times are; another's code's"
+    )
 
 
 class QuorumSynchronization(Section):
@@ -47,7 +65,14 @@ class QuorumSynchronization(Section):
         description="of a meeting, at least; fewer suffice when no other can come; `workers` is their number",
         json_schema_extra={"type": ["integer", "string"]},
     )
-    window: FiniteDuration = Field(0.0, description="after the last offer that the quorum needs", examples=["2s"])
+    window: FiniteDuration = Field(
+        0.0,
+        description="after the last offer that the quorum needs; the longest, where it is adaptive",
+        examples=["2s"],
+    )
+    adaptive: WindowAdaptation | None = Field(
+        None, description="what of the window each meeting has; all of it when absent", examples=[{"share": 0.5}]
+    )
 
 
 class NamedSynchronization(NamedPolicy):
@@ -67,7 +92,7 @@ Synchronization = Annotated[
     | Annotated[QuorumSynchronization, Tag("quorum")]
     | Annotated[NamedSynchronization, Tag("named")],
     Discriminator(kind_tag("synchronization")),
-    in_numbers({"offers": COUNT}),
+    in_numbers({"offers": COUNT, "sample": COUNT}),
 ]
 
 

@@ -60,6 +60,8 @@ def heloco(
     turned: float = 1.0,
     confidence: float = 3.0,
     most: float = 0.5,
+    worst: float | None = None,
+    bound_first: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Correction of each array's pseudo-gradient by its momentum, before `mla`: HeLoCo, arXiv 2606.00271.
 
@@ -72,7 +74,13 @@ def heloco(
       \text{else}: \; |g| \, \mathrm{unit}((1 - \lambda) u + \lambda v), \; \lambda = \min(k_d (1 - c) w, 1)
 
     and m and the parameters take the step of `mla`. The rule and its defaults are those of the authors' code (torchft,
-    `block_correct`); it jumps at :math:`c = 0` and at :math:`c_{ok}`.
+    `block_correct`); it jumps at :math:`c = 0` and at :math:`c_{ok}`. There are two variants. The authors' notebook has
+
+    .. math::
+      \lambda = \min(k_d (1 - t) w, 1), \quad t = (c - c_{bad}) / (c_{ok} - c_{bad}) \text{ from } 0 \text{ to } 1
+
+    which does not jump at :math:`c_{ok}`, and says that the paper's should be that; a fork has
+    :math:`\min(-k_s c, \beta) w` in place of :math:`\min(-k_s c w, \beta)`.
 
     Args:
       learning_rate: of `mla`.
@@ -82,15 +90,18 @@ def heloco(
       turned: :math:`k_d`.
       confidence: :math:`\kappa`.
       most: :math:`\beta`.
+      worst: :math:`c_{bad}`, below :math:`c_{ok}`, of the notebook's variant; None for the first one.
+      bound_first: whether the fork's variant is meant.
 
     Raises:
       ValueError: a hyperparameter is out of its range.
     """
     check_learning_rate(learning_rate)
     check_momentum(momentum)
-    correct = functools.partial(
-        _corrected, aligned=aligned, opposed=opposed, turned=turned, confidence=confidence, most=most
-    )
+    if worst is not None and worst >= aligned:
+        raise ValueError(f"worst must be below aligned, {aligned}, got {worst}")
+    by = _Correction(aligned, opposed, turned, confidence, most, worst, bound_first)
+    correct = functools.partial(_corrected, by)
 
     def update(
         updates: optax.Updates, state: MLAState, params: Any = None, **extra: Any
@@ -110,24 +121,29 @@ def _step(rate: float, decay: float, updates: optax.Updates, state: MLAState) ->
     return jax.tree.map(lambda g, m: -rate * (g + decay * m), updates, m), MLAState(m)
 
 
-def _corrected(
-    g: jax.Array,
-    m: jax.Array,
-    *,
-    aligned: float,
-    opposed: float,
-    turned: float,
-    confidence: float,
-    most: float,
-) -> jax.Array:
+class _Correction(NamedTuple):
+    """Settings of `heloco` beside those of `mla`."""
+
+    aligned: float
+    opposed: float
+    turned: float
+    confidence: float
+    most: float
+    worst: float | None
+    bound_first: bool
+
+
+def _corrected(by: _Correction, g: jax.Array, m: jax.Array) -> jax.Array:
     """Returns an array's pseudo-gradient, turned towards its momentum or freed of what is against it."""
     length, of_momentum = (jnp.sqrt(jnp.sum(jnp.square(each))) for each in (g, m))
     u, v = g / jnp.maximum(length, _TINY), m / jnp.maximum(of_momentum, _TINY)
     cosine = jnp.sum(u * v)
-    trust = length / (length + confidence * of_momentum + _TINY)
-    against = g - jnp.minimum(-opposed * cosine * trust, most) * cosine * length * v
-    share = jnp.minimum(turned * (1 - cosine) * trust, 1)
+    trust = length / (length + by.confidence * of_momentum + _TINY)
+    before, behind = (trust, 1.0) if not by.bound_first else (1.0, trust)
+    against = g - jnp.minimum(-by.opposed * cosine * before, by.most) * behind * cosine * length * v
+    off = 1 - cosine if by.worst is None else 1 - jnp.clip((cosine - by.worst) / (by.aligned - by.worst), 0, 1)
+    share = jnp.minimum(by.turned * off * trust, 1)
     mixed = (1 - share) * u + share * v
     across = length * mixed / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(mixed))), _TINY)
     known = (length >= _TINY) & (of_momentum >= _TINY)
-    return jnp.where(known & (cosine < aligned), jnp.where(cosine < 0, against, across), g)
+    return jnp.where(known & (cosine < by.aligned), jnp.where(cosine < 0, against, across), g)

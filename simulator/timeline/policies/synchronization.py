@@ -5,6 +5,7 @@ import math
 from typing import NamedTuple
 
 from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.timeline.policies.window import AdaptiveWindow
 
 
 class ServerView(NamedTuple):
@@ -74,10 +75,12 @@ class Barrier(SynchronizationPolicy):
       timeout_s: of a round, counted from its start.
       quorum: fewest arrivals with which a round ends at its timeout; with fewer it ends as soon as there are as many,
         or when there is nobody left to wait for.
+      sample: workers that are drawn for each round, of those that are ready; None for all. The others stay ready.
     """
 
     timeout_s: float = math.inf
     quorum: int = 1
+    sample: int | None = None
     averages_group = True
 
     def closes(self, view: ServerView) -> bool:
@@ -118,10 +121,12 @@ class Quorum(SynchronizationPolicy):
     Attributes:
       quorum: offers of a meeting, at least; fewer suffice when no other can come.
       window_s: simulated seconds from the last offer that the quorum needs.
+      adaptive: window of each meeting, `window_s` at most; None for the same at all of them.
     """
 
     quorum: int = 1
     window_s: float = 0.0
+    adaptive: AdaptiveWindow | None = None
     averages_group = True
     keeps_late = True
 

@@ -78,6 +78,22 @@ class TestHeLoCo:
         """At a right angle and as long: a quarter of the way, (3, 1) / sqrt(10)."""
         np.testing.assert_allclose(self.corrected([0, 2], [2, 0]), 2 * np.array([1, 3]) / np.sqrt(10), rtol=1e-5)
 
+    def test_turning_may_fade_out_towards_what_is_aligned(self):
+        """At a right angle, halfway from -0.2 to 0.2, an eighth of the way; hardly below 0.2, where the other jumps."""
+        np.testing.assert_allclose(
+            self.corrected([0, 2], [2, 0], worst=-0.2), 2 * np.array([1, 7]) / np.sqrt(50), rtol=1e-5
+        )
+        np.testing.assert_allclose(self.corrected([0, 2], [2, 0], worst=0.0), self.corrected([0, 2], [2, 0]), rtol=1e-5)
+        almost = 0.1999 * np.array([2.0, 0]) + np.sqrt(1 - 0.1999**2) * np.array([0, 2.0])
+        np.testing.assert_allclose(self.corrected(almost, [2, 0], worst=-0.2), almost, rtol=1e-3)
+        assert np.abs(self.corrected(almost, [2, 0]) - almost).max() > 0.1
+
+    def test_the_bound_may_come_before_the_confidence(self):
+        """Opposite and as long, of k = 4: min(4 * 1 / 4, 0.5) of it, or min(4 * 1, 0.5) / 4."""
+        np.testing.assert_allclose(self.corrected([-2, 0], [2, 0], opposed=4.0), [-2 * 0.5, 0], rtol=1e-5)
+        found = self.corrected([-2, 0], [2, 0], opposed=4.0, bound_first=True)
+        np.testing.assert_allclose(found, [-2 * 0.875, 0], rtol=1e-5)
+
     def test_with_everything_aligned_it_is_mla(self):
         np.testing.assert_allclose(
             stepped(heloco(0.3, 0.8, aligned=-1.0), GRADIENTS), stepped(mla(0.3, 0.8), GRADIENTS), rtol=1e-6
@@ -146,6 +162,7 @@ def test_a_gate_lets_through_all_that_is_fresh_and_nothing_from_the_cutoff_on():
     ("make", "message"),
     [
         (lambda: mla(0.0), "learning_rate must be above 0"),
+        (lambda: heloco(1.0, worst=0.2), "worst must be below aligned, 0.2, got 0.2"),
         (lambda: heloco(1.0, 1.0), "momentum must be from 0 up to below 1"),
         (lambda: dude(1.0, 0), "workers must be at least 1"),
         (lambda: ringleader(1.0, 0), "workers must be at least 1"),
