@@ -69,7 +69,7 @@ class EvaluationSetup:
 
     @property
     def of(self) -> Literal["server", "mean of workers", "experts"]:
-        """Whose parameters are evaluated: without a server with parameters those of all workers, together or apart."""
+        """Owner of the parameters that are evaluated; without a server that has some all workers, together or apart."""
         if self._settings.of == "experts":
             return "experts"
         return "mean of workers" if self._setup.exchanges.evaluates_workers else "server"

@@ -13,7 +13,7 @@ from simulator.data.dataset import Addresses
 from simulator.data.routed_windows import Losses, balanced_assignment, routed_windows
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import RoutedPartition
-from simulator.experiment.schema.experiment import ConstantSchedule, Inner, TransformerModel
+from simulator.experiment.schema.experiment import Inner, TransformerModel
 from simulator.host.errors import SettingError
 from simulator.host.random_streams import data_stream, jax_key
 from simulator.learning.compiled_rounds import Programs
@@ -29,19 +29,6 @@ def partition_of(experiment: Experiment) -> RoutedPartition | None:
     """Returns the partition whose shards come from routers, None where they do not."""
     partition = getattr(experiment.data, "partition", None)
     return partition if isinstance(partition, RoutedPartition) else None
-
-
-def router_inner(experiment: Experiment, partition: RoutedPartition) -> Inner:
-    """Returns the optimizer settings of routers."""
-    changes = {
-        "local_steps": partition.steps,
-        "batch_size": partition.batch_size,
-        "learning_rate": partition.learning_rate or experiment.inner.learning_rate,
-        "schedule": ConstantSchedule(kind="constant"),
-        "state": "keep",
-        "pull": None,
-    }
-    return experiment.inner.model_copy(update=changes)
 
 
 def prefix_of(experiment: Experiment, partition: RoutedPartition) -> int:
@@ -97,7 +84,7 @@ class Routers:
     """Routers of a data set, one for each of its shards.
 
     Args:
-      experiment: of which the seed, the model and the inner optimizer matter.
+      experiment: of which the seed and the model matter.
       partition: its.
       dataset: text, whose shards have as many windows each.
       arrays: its arrays, on the device.
@@ -110,7 +97,7 @@ class Routers:
     """
 
     def __init__(self, experiment: Experiment, partition: RoutedPartition, dataset: Dataset, arrays: Arrays):
-        model, self._inner = router_model(experiment, partition), router_inner(experiment, partition)
+        model = router_model(experiment, partition)
         prefix = prefix_of(experiment, partition)
         self._partition, self._dataset, self._arrays = partition, dataset, arrays
         self._key, self._seed = jax_key(experiment.seed, "routers"), experiment.seed
@@ -130,7 +117,9 @@ class Routers:
             losses_RxB: jax.Array = jax.lax.map(of_router, routers)
             return losses_RxB
 
-        self._recipe = Recipe(model.loss, prefixes, build_inner(self._inner, params=self.params[0]))
+        rate, batch_size = partition.learning_rate, partition.batch_size
+        adam = build_inner(Inner(optimizer="adam", learning_rate=rate, batch_size=batch_size))
+        self._recipe = Recipe(model.loss, prefixes, adam)
         self._losses = jax.jit(losses)
         self._together = max(1, min(_MOST_WINDOWS, _MOST_LOGITS // (prefix * dataset.vocabulary)))
 
@@ -153,7 +142,7 @@ class Routers:
         """
         partition, programs, windows = self._partition, Programs(self._recipe), self._windows
         states = [self._recipe.initial_state(params) for params in self.params]
-        rates = np.full(partition.steps, self._inner.learning_rate, np.float32)
+        rates = np.full(partition.steps, partition.learning_rate, np.float32)
         for turn in range(partition.assignments):
             drawn = data_stream("windows of routers", self._seed, turn).permutation(windows)[: partition.windows]
             order = self._order(drawn)
@@ -173,7 +162,7 @@ class Routers:
             loss = float(np.mean(jax.device_get([result.loss for result, _ in outcomes])))
             if not math.isfinite(loss):
                 message = f"lets a router's loss grow to {loss} in assignment {turn + 1}: use a lower one"
-                raise SettingError("data.partition.learning_rate", self._inner.learning_rate, message)
+                raise SettingError("data.partition.learning_rate", partition.learning_rate, message)
             if progress is not None:
                 progress((turn + 1) * partition.steps, partition.assignments * partition.steps, loss)
 
@@ -199,7 +188,7 @@ def divided_by_routers(
     """Trains routers, and returns the data set as they divide its windows.
 
     Args:
-      experiment: of which the seed, the model and the inner optimizer matter.
+      experiment: of which the seed and the model matter.
       partition: its.
       dataset: text, whose shards have as many windows each.
       arrays: its arrays, on the device.

@@ -28,7 +28,7 @@ from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
 from simulator.learning.round import Arrays, Params, Recipe
 from simulator.learning.round_data import RoundData
-from simulator.learning.routers import divided_by_routers, partition_of, router_inner
+from simulator.learning.routers import divided_by_routers, partition_of
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
 _OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
@@ -356,11 +356,8 @@ class Setup:
 
     @property
     def division(self) -> list[Any]:
-        """Settings on which the division of the data depends besides those, if routers divide them."""
-        partition = partition_of(self.experiment)
-        if partition is None:
-            return []
-        return [self.experiment.seed, router_inner(self.experiment, partition)]
+        """Settings on which the division of the data depends besides those: the seed, where routers divide them."""
+        return [] if partition_of(self.experiment) is None else [self.experiment.seed]
 
 
 def _traced(inner: Inner) -> dict[str, Any]:

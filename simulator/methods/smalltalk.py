@@ -3,7 +3,7 @@
 from simulator.experiment.methods import Count, Slots
 
 
-def smalltalk(prefix: Count | None = None, assignments: Count = 10, steps: Count = 20) -> Slots:
+def smalltalk(prefix: Count | None = None, assignments: Count = 40, steps: Count = 5) -> Slots:
     r"""Small routers divide the windows of a text; each worker is the expert of a part, and trains by itself.
 
     With the loss :math:`\ell_r(w)` of router r on the first tokens of a window w:
@@ -17,8 +17,8 @@ def smalltalk(prefix: Count | None = None, assignments: Count = 10, steps: Count
 
     Routers take no simulated time and send nothing on the clock; the paper counts about 100 exchanges of less than 6 MB
     a node. Its routers have 4.4 million parameters, its experts 335 million; `data.partition` has the sizes here, which
-    are ours, and so is that routers train on first tokens alone, with the inner optimizer, and that workers begin with
-    the same parameters.
+    are ours, and so is that routers train on first tokens alone, with Adam, and that workers begin with the same
+    parameters.
 
     Args:
       prefix: first tokens, the paper's are 256; a quarter of the context when absent, ours.

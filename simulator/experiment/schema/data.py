@@ -111,8 +111,8 @@ class DirichletPartition(Section):
 class RoutedPartition(Section):
     """Windows go to the shards of routers, small models that each learn what they predict best (SMALLTALK LM).
 
-    Routers are trained before the clock starts, with the inner optimizer: time after time windows are divided among
-    them, in equal parts, by the loss on their first tokens, and each trains on its own. The last ones divide all.
+    Routers are trained before the clock starts, with Adam: time after time windows are divided among them, in equal
+    parts, by the loss on their first tokens, and each trains on its own. In the end they divide all windows.
     """
 
     kind: Literal["routed"]
@@ -124,13 +124,13 @@ class RoutedPartition(Section):
     layers: Annotated[PositiveInt, Field(le=10_000)] = Field(1, description="transformer blocks of a router")
     width: PositiveInt = Field(32, description="elements of a token's vector in a router")
     heads: PositiveInt = Field(2, description="attention heads of a layer of a router")
-    assignments: PositiveInt = Field(10, description="how often windows are divided and routers trained on them")
-    windows: PositiveInt = Field(2048, description="that are drawn and divided each time; all where there are fewer")
-    steps: PositiveInt = Field(20, description="of each router, between two assignments")
-    batch_size: PositiveInt = Field(16, description="windows in such a step")
-    learning_rate: Positive | None = Field(
-        None, description="of the routers; inner.learning_rate when absent", examples=[0.001]
+    assignments: PositiveInt = Field(
+        40, description="how often windows are divided and routers trained on them; often, since early choices stay"
     )
+    windows: PositiveInt = Field(1024, description="that are drawn and divided each time; all where there are fewer")
+    steps: PositiveInt = Field(5, description="of each router, between two assignments")
+    batch_size: PositiveInt = Field(16, description="windows in such a step")
+    learning_rate: Positive = Field(0.01, description="of the routers")
 
     def _conflicts(self) -> Conflicts:
         if self.width % self.heads:
