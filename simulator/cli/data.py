@@ -38,8 +38,8 @@ def info(file: Path, settings: list[str] | None, variant: str | None, plugin: li
         found = corpus_info(data, shards=shards, context=context)
         samples = [Text(f"{' '.join(sample.split())[:_SAMPLE]}…", style="dim") for sample in found.samples]
         routed = "shards: routers divide the windows when a run begins; its summary has their divergence"
-        shards = Text(routed) if isinstance(data.partition, RoutedPartition) else _shards(found)
-        Console().print(Group(_facts(found), "", shards, "", "documents begin:", *samples), "")
+        divided = Text(routed) if isinstance(data.partition, RoutedPartition) else _shards(found)
+        Console().print(Group(_facts(found), "", divided, "", "documents begin:", *samples), "")
 
 
 def _texts(file: Path, settings: list[str] | None, variant: str | None) -> Iterable[tuple[DocumentData, int, int]]:
