@@ -89,6 +89,17 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     },
     "Photon": {"method": {"kind": "photon", "sample": 2}, "cluster": {"faults": FAULTS}},
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
+    "SMALLTALK": {
+        "model": TINY["model"],
+        "data": {
+            "source": "text",
+            "files": "simulator/methods/*.py",
+            "validation_fraction": 0.2,
+            "partition": {"kind": "routed", "assignments": 3, "steps": 2},  # of another source the method's is not kept
+        },
+        "method": "smalltalk",
+        "evaluate": {"per_shard": True},
+    },
 }
 
 # Without faults and a choice of steps there is less that a process can leave behind.

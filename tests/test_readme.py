@@ -217,7 +217,7 @@ def test_the_examples_of_data_are_what_they_say(tmp_path):
     assert [each.source for each in data] == ["text", "jsonl", "parquet", "tfds"]
     assert [each.tokenizer.kind for each in data] == ["bytes", "bpe", "file", "sentencepiece"]
     kinds = [point.experiment.data.partition.kind for point in example(page, 1, tmp_path)]
-    assert kinds == ["iid", "grouped", "dirichlet"]
+    assert kinds == ["iid", "grouped", "dirichlet", "routed"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from simulator.cli.plugins import use_plugins
 from simulator.cli.reading import read_file
 from simulator.data import CorpusInfo, corpus_info, token_store
 from simulator.experiment import ExperimentError, Problem
-from simulator.experiment.schema.data import DocumentData, TextSource
+from simulator.experiment.schema.data import DocumentData, RoutedPartition, TextSource
 from simulator.host import format as human
 from simulator.host.terminal_table import TerminalTable
 from simulator.learning.model import context_of
@@ -37,7 +37,9 @@ def info(file: Path, settings: list[str] | None, variant: str | None, plugin: li
     for data, shards, context in _texts(file, settings, variant):
         found = corpus_info(data, shards=shards, context=context)
         samples = [Text(f"{' '.join(sample.split())[:_SAMPLE]}…", style="dim") for sample in found.samples]
-        Console().print(Group(_facts(found), "", _shards(found), "", "documents begin:", *samples), "")
+        routed = "shards: routers divide the windows when a run begins; its summary has their divergence"
+        divided = Text(routed) if isinstance(data.partition, RoutedPartition) else _shards(found)
+        Console().print(Group(_facts(found), "", divided, "", "documents begin:", *samples), "")
 
 
 def _texts(file: Path, settings: list[str] | None, variant: str | None) -> Iterable[tuple[DocumentData, int, int]]:

@@ -17,6 +17,7 @@ from simulator.experiment.schema.data import (
     DocumentData,
     GroupedPartition,
     IidPartition,
+    RoutedPartition,
 )
 from simulator.host.errors import SettingError
 from simulator.host.random_streams import data_stream
@@ -72,7 +73,8 @@ def divide(
     if len(training) < shards:
         raise _too_few_documents(data, shards, len(training), held_out)
     match data.partition:
-        case IidPartition(sizes=sizes):
+        case IidPartition() | RoutedPartition() as alike:  # routers divide windows anew
+            sizes = alike.sizes if isinstance(alike, IidPartition) else None
             hands = deal(store.lengths[training], np.array(sizes or [1.0] * shards))
             return Division(tuple(training[hand] for hand in hands), validation, (validation,) * shards)
         case GroupedPartition(groups=groups) | DirichletPartition(groups=groups):

@@ -10,7 +10,7 @@ from simulator.data.progress import PrepareProgress
 from simulator.data.store import TokenStore, token_store
 from simulator.data.token_streams import StoredStream
 from simulator.data.windows import MOST_ADDRESSES, Text, cut_windows
-from simulator.experiment.schema.data import DocumentData, IidPartition
+from simulator.experiment.schema.data import DocumentData, IidPartition, RoutedPartition
 
 _COUNTED = 2**22  # tokens of a shard from which its unigrams are counted
 
@@ -23,7 +23,7 @@ def load_text(
     The held-out documents and their division do not depend on the experiment's seed.
     """
     store, division = divided_text(data, shards, context, progress)
-    alike = isinstance(data.partition, IidPartition)
+    alike = isinstance(data.partition, IidPartition | RoutedPartition)
     streams = [StoredStream(store, documents) for documents in division.training]
     more = "source: text with a larger corpus" if data.source == "python-stdlib" else "more text"
     text = Text(

@@ -31,9 +31,11 @@ Bandwidth = units.Bandwidth
 _GIVEN = ("local_steps",)
 """Parameters that a method may have besides settings; H is passed on to it."""
 FILLED = (
+    "data",
     "inner",
     "synchronization",
     "local_steps",
+    "shard_choice",
     "outer",
     "schedule",
     "topology",
@@ -42,6 +44,7 @@ FILLED = (
     "aggregation",
     "view",
     "merge",
+    "evaluate",
 )
 _REGISTERED: dict[str, Method] = {}
 

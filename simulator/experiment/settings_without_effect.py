@@ -41,8 +41,10 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     schedule = experiment.schedule
     if schedule.fragments == 1 and schedule.composition != "strided":
         yield "schedule.composition", schedule.composition, "has no effect: the model is one fragment"
-    even = experiment.data.even if isinstance(experiment.data, TextSource) else True
-    if experiment.evaluate.per_shard and even:
+    alike = not isinstance(experiment.data, TextSource) or (
+        experiment.data.even and experiment.data.partition.kind == "iid"
+    )
+    if experiment.evaluate.per_shard and alike:
         yield "evaluate.per_shard", True, "tells nothing new: shards are alike, and each has the loss of all"
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from simulator.host.random_streams import jax_key
 from simulator.learning import memory
 from simulator.learning.cache import Cache, as_json
 from simulator.learning.compiled_rounds import Programs, everywhere
+from simulator.learning.evaluation_setup import EvaluationSetup
 from simulator.learning.exchange_setup import ExchangeSetup
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.model import ModelCosts, build_model, context_of, costs_of
@@ -28,7 +29,7 @@ from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
 from simulator.learning.round import Arrays, Params, Recipe
 from simulator.learning.round_data import RoundData
-from simulator.learning.server import Evaluator
+from simulator.learning.routers import divided_by_routers, partition_of
 from simulator.learning.stages import StaleStages, inner_optimizer
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
@@ -50,8 +51,8 @@ class Setup:
     # Data and model.
 
     @functools.cached_property
-    def dataset(self) -> Dataset:
-        """The data set.
+    def loaded(self) -> Dataset:
+        """The data set as it is loaded; what routers divide is not yet divided.
 
         Raises:
           SettingError: the data cannot be read or do not suffice.
@@ -73,6 +74,26 @@ class Setup:
         return dataset
 
     @property
+    def dataset(self) -> Dataset:
+        """The data set, divided among the shards; see `divided`."""
+        return self.divided()
+
+    def divided(self, progress: PretrainProgress | None = None) -> Dataset:
+        """Returns the data set, divided among the shards, for which routers are trained where `data.partition` says so.
+
+        Args:
+          progress: called with the progress of their training.
+
+        Raises:
+          SettingError: the data cannot be read or do not suffice, or routers do not fit them.
+        """
+        partition, loaded = partition_of(self.experiment), self.loaded
+        if partition is None:
+            return loaded
+        make = lambda: divided_by_routers(self.experiment, partition, loaded, self.arrays(), progress)  # noqa: E731
+        return self.cache.once("divided data set", make, *self.data_and_model, *self.division)
+
+    @property
     def shard_sizes(self) -> tuple[int, ...] | None:
         """Number of examples of each shard, None if all have as many: then no data are read.
 
@@ -80,7 +101,7 @@ class Setup:
           SettingError: the data cannot be read or do not suffice.
         """
         data = self.experiment.data
-        return self.dataset.shard_sizes if isinstance(data, TextSource) and not data.even else None
+        return self.loaded.shard_sizes if isinstance(data, TextSource) and not data.even else None
 
     def arrays(self, devices: int = 1) -> Arrays:
         """Returns the data set's arrays, on each of the first `devices` local devices."""
@@ -88,7 +109,7 @@ class Setup:
 
         def place() -> Arrays:
             if devices == 1:
-                return jax.device_put(dict(self.dataset.arrays))  # type: ignore[no-any-return]
+                return jax.device_put(dict(self.loaded.arrays))  # type: ignore[no-any-return]
             return everywhere(self.arrays(), jax.local_devices()[:devices])
 
         return self.cache.once("arrays", place, experiment.data, experiment.shards, context_of(experiment), devices)
@@ -128,7 +149,7 @@ class Setup:
         optimizer, inner = self.inner(self.params_like), self.experiment.inner
         pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
         point = optimizer.point if isinstance(optimizer, StaleStages) else None
-        return Recipe(self.model.loss, self.dataset.fetch, optimizer, inner.state == "keep", pull, point)
+        return Recipe(self.model.loss, self.loaded.fetch, optimizer, inner.state == "keep", pull, point)
 
     @property
     def _pretrain_recipe(self) -> Recipe:
@@ -151,11 +172,11 @@ class Setup:
 
     def programs(self, devices: int | None = None) -> Programs:
         """Returns the compiled rounds on the first of the local devices, those of the experiment's lanes when None."""
-        local = self._devices if devices is None else jax.local_devices()[:devices]
+        local = self.devices if devices is None else jax.local_devices()[:devices]
         return self.cache.once("programs", lambda: Programs(self.recipe, local), len(local), *self._of_recipe)
 
     @property
-    def _devices(self) -> list[jax.Device]:
+    def devices(self) -> list[jax.Device]:
         """Devices of the rounds, which hold the data."""
         devices: list[jax.Device] = jax.local_devices()[: self.lanes]
         return devices
@@ -196,7 +217,7 @@ class Setup:
 
     @functools.cached_property
     def _budget_of_shards(self) -> Sequence[int]:
-        return parts_of_budget(self.experiment, self.dataset.shard_sizes)
+        return parts_of_budget(self.experiment, self.loaded.shard_sizes)
 
     # Memory and lanes.
 
@@ -239,10 +260,10 @@ class Setup:
         plain = pretrain_inner(self.experiment) if self.experiment.pretrain.steps else None
 
         def measure(recipe: Recipe, batch_size: int) -> memory.Sizes:
-            dataset, params = self.dataset, self.params_like
+            dataset, params = self.loaded, self.params_like
             examples = dataset.gather(DataOrder(dataset, batch_size, self.experiment.seed).batches(0, 0, 1))[0]
             outer = jax.eval_shape(self.outer(params).init, params)
-            together = min(evaluated.batch_size, len(self._evaluated))
+            together = min(evaluated.batch_size, self.evaluation.windows)
             return memory.sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
         def both() -> memory.Sizes:
@@ -278,7 +299,7 @@ class Setup:
     def start(self, progress: PretrainProgress | None = None) -> Params:
         """Returns the parameters that the simulation starts from: fresh, or pretrained by plain training."""
         experiment = self.experiment
-        settings = [*self.data_and_model, experiment.seed, experiment.pretrain]
+        settings = [*self.data_and_model, experiment.seed, experiment.pretrain, *self.division]
         if experiment.pretrain.steps:
             settings.append(pretrain_inner(experiment))
 
@@ -293,48 +314,10 @@ class Setup:
 
     # Evaluation.
 
-    @property
-    def evaluator(self) -> Callable[[Params], jax.Array]:
-        """Evaluator of the server's parameters: a float32 scalar in nats."""
-
-        def make() -> Callable[[Params], jax.Array]:
-            of_sets = self._evaluator([self._evaluated])
-            return lambda params: of_sets(params)[0]
-
-        return self.cache.once("evaluator", make, *self._evaluation)
-
-    @property
-    def shard_evaluator(self) -> Callable[[Params], jax.Array] | None:
-        """Evaluator of parameters on every shard's own validation examples, None if not requested.
-
-        The losses are float32 (shards,), in nats; of a shard without any the loss is NaN.
-        """
-        if not self.experiment.evaluate.per_shard:
-            return None
-        sets = self._evaluated_of_shards
-        return self.cache.once("shard evaluator", lambda: self._evaluator(sets), *self._evaluation)
-
-    @property
-    def evaluated_windows(self) -> tuple[int, list[int] | None]:
-        """Number of windows of an evaluation, and of each shard's own if requested."""
-        per_shard = self.experiment.evaluate.per_shard
-        return len(self._evaluated), [len(own) for own in self._evaluated_of_shards] if per_shard else None
-
-    @property
-    def _evaluated(self) -> np.ndarray:
-        """Addresses of the windows that are evaluated: as many as requested, or as there are."""
-        return self.dataset.validation[: self.experiment.evaluate.windows]
-
-    @property
-    def _evaluated_of_shards(self) -> list[np.ndarray]:
-        """Addresses of every shard's own windows that are evaluated."""
-        each_own = self.dataset.shard_validation or (self.dataset.validation,) * self.experiment.shards
-        return [own[: self.experiment.evaluate.windows] for own in each_own]
-
-    def _evaluator(self, sets: Sequence[np.ndarray]) -> Evaluator:
-        dataset, devices = self.dataset, self._devices
-        gathered, batch_size = [dataset.gather(examples) for examples in sets], self.experiment.evaluate.batch_size
-        return Evaluator(self.model.loss, dataset.fetch, self.arrays(len(devices)), gathered, batch_size, devices)
+    @functools.cached_property
+    def evaluation(self) -> EvaluationSetup:
+        """All that the experiment evaluates with."""
+        return EvaluationSetup(self)
 
     # Settings on which the parts depend.
 
@@ -353,7 +336,7 @@ class Setup:
             *self._exchanged,
             experiment.compute.trainer,
             self.lanes,
-            [evaluate.windows, evaluate.batch_size, evaluate.per_shard],
+            [evaluate.windows, evaluate.batch_size, evaluate.per_shard, evaluate.of],
             self._budget_of_shards if by_budget else None,
         )
 
@@ -376,9 +359,9 @@ class Setup:
         return [*self.data_and_model, _traced(self.experiment.inner)]
 
     @property
-    def _evaluation(self) -> list[Any]:
-        evaluate = self.experiment.evaluate
-        return [*self.data_and_model, evaluate.windows, evaluate.batch_size, len(self._devices)]
+    def division(self) -> list[Any]:
+        """Settings on which the division of the data depends besides those: the seed, where routers divide them."""
+        return [] if partition_of(self.experiment) is None else [self.experiment.seed]
 
 
 def _traced(inner: Inner) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from simulator.methods.random_subset import random_subset
 from simulator.methods.rennala_sgd import rennala_sgd
 from simulator.methods.ringleader_asgd import ringleader_asgd
 from simulator.methods.ringmaster_asgd import ringmaster_asgd
+from simulator.methods.smalltalk import smalltalk
 from simulator.methods.snoo import snoo
 from simulator.methods.sparse_loco import sparse_loco
 from simulator.methods.streaming_diloco import streaming_diloco
@@ -64,6 +65,7 @@ BUILT_IN = {
         rennala_sgd,
         ringleader_asgd,
         ringmaster_asgd,
+        smalltalk,
         snoo,
         sparse_loco,
         streaming_diloco,

@@ -61,7 +61,8 @@ class RunRecord:
         experiment: The resolved experiment as mappings, lists and scalars; has at least name, variant and seed.
         summary: One object, see `SUMMARY_KEYS`; further keys are kept, among them `reused`: the training that was
             reused ("from", a label) and how much of it ("local_steps"), null where everything was trained; and
-            `evaluated_windows`: how many windows a validation loss is the mean of.
+            `evaluated`: whose parameters ("server", "mean of workers" or "experts", each on the windows that routers
+            send to it), and `evaluated_windows`: how many windows a validation loss is the mean of.
         rounds: One row per round that arrived at the server, in order of arrival, see `ROUND_COLUMNS`.
         evaluations: One row per evaluation, in order of simulated time, see `EVALUATION_COLUMNS`.
         faults: One row per fault, see `FAULT_COLUMNS`; may have none.

@@ -14,6 +14,7 @@ from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.host.errors import SettingError
 from simulator.learning import Cache, MemoryNeedError, ModelCosts, Setup
+from simulator.learning.routers import check_routers
 
 
 def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
@@ -64,7 +65,7 @@ def check(
 
     costs = attempt(lambda: setup.costs)
     if data:
-        attempt(lambda: setup.dataset)
+        attempt(lambda: setup.loaded)
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
     attempt(
         lambda: (
@@ -84,6 +85,7 @@ def check(
     attempt(lambda: setup.outer(params))
     if costs is not None and not problems:
         attempt(lambda: setup.exchanges.check())
+        attempt(lambda: check_routers(experiment))
     if data and memory and not problems and costs is not None:
         attempt(lambda: setup.lanes)
     return problems

@@ -266,7 +266,7 @@ class Run:
     def _circumstances(self) -> dict[str, Any]:
         if self._trainer == "null":
             return made_with(self._trainer, None, None)
-        return made_with(self._trainer, self._setup.dataset.content_hash, self._setup.lanes)
+        return made_with(self._trainer, self._setup.loaded.content_hash, self._setup.lanes)
 
     def _parameters_hash(self) -> str | None:
         if self._trajectory:
@@ -274,9 +274,11 @@ class Run:
         return parameters_hash(self.training.params()) if self.training else None
 
     def _evaluated(self) -> dict[str, Any]:
-        """Returns the number of windows that each loss is the mean of."""
-        of_all, of_shards = self._setup.evaluated_windows
-        return {"evaluated_windows": of_all, **({} if of_shards is None else {"evaluated_shard_windows": of_shards})}
+        """Returns whose parameters were evaluated, and the number of windows that each loss is the mean of."""
+        evaluation = self._setup.evaluation
+        of_shards = evaluation.shard_windows
+        found = {"evaluated": evaluation.of, "evaluated_windows": evaluation.windows}
+        return found | ({} if of_shards is None else {"evaluated_shard_windows": of_shards})
 
     def _final_shard_losses(self, evaluations: pd.DataFrame) -> dict[str, Any]:
         if not self._experiment.evaluate.per_shard:

@@ -54,7 +54,7 @@ class TrainingLearner(Learner):
     Args:
       setup: of the experiment to train.
       trainer: "batched" or "serial".
-      progress: called with the progress of pretraining.
+      progress: called with the progress of routers' training, and of pretraining.
       saved: checkpoint with the parameters to begin with, if any; `resume` restores the rest.
 
     Attributes:
@@ -69,12 +69,14 @@ class TrainingLearner(Learner):
         progress: PretrainProgress | None,
         saved: Checkpoint | None = None,
     ):
-        exchanges, experiment = setup.exchanges, setup.experiment
+        exchanges, experiment, evaluation = setup.exchanges, setup.experiment, setup.evaluation
+        setup.divided(progress)
         self._trainer, self._exchange = setup.trainer(trainer), exchanges.exchange
         self._fragments, self._averages = exchanges.fragments, experiment.synchronization.averages_group
         self._sends_weights, self._mix = experiment.offer.weights, exchanges.mix
         self._offers_progress = experiment.offer.kind == "pseudo_gradient"
-        self._evaluate, self._evaluate_shards = setup.evaluator, setup.shard_evaluator
+        self._evaluate, self._evaluate_shards = evaluation.evaluator, evaluation.shard_evaluator
+        self._of_experts = evaluation.of == "experts"
         self._evaluates_workers, self._workers_count = exchanges.evaluates_workers, experiment.cluster.workers
         self._values, self._shapes = Values(), setup.params_like
         self._tokens_per_step = tokens_per_step(experiment)
@@ -180,18 +182,21 @@ class TrainingLearner(Learner):
 
     @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:
-        """Returns the losses of the server's parameters, or of the workers' mean."""
+        """Returns the losses of the parameters that are evaluated."""
         params = self.params()
         return self._evaluate(params), self._evaluate_shards(params) if self._evaluate_shards else None
 
-    def params(self) -> Params:
-        """Returns the parameters that are evaluated: the server's, or the mean of what the workers last accepted."""
+    def params(self) -> Params | list[Params]:
+        """Returns the parameters that are evaluated: the server's, or the mean of what the workers last accepted.
+
+        Of experts it is a list of what each has.
+        """
         count = self._fragments.count
         if not self._evaluates_workers:
             held = [self.servers[SERVER, fragment].params for fragment in range(count)]
             return self._fragments.join(self._shapes, held)
         each = [self.agreed(worker) for worker in range(self._workers_count)]
-        return _mean(each)
+        return each if self._of_experts else _mean(each)
 
     def agreed(self, worker: int) -> Params:
         """Returns what a worker last accepted."""

@@ -134,7 +134,7 @@ def test_one_mistake_of_a_text(settings: dict[str, Any], key: str, message: str)
 
 def test_data_that_are_drawn_have_no_partition():
     [(key, message)] = mistakes(tree(data={"source": "synthetic", "partition": {"kind": "iid"}}))
-    assert (key, message.split(";")[0]) == ("data.partition", "unknown key")
+    assert (key, message.split(":")[0]) == ("data.partition", "unknown key of source synthetic")
 
 
 def test_a_word_takes_the_place_of_a_mapping_and_a_mapping_that_of_a_word(tmp_path: Path):

@@ -230,8 +230,9 @@ def test_data_models_and_evaluators_are_made_once_for_those_that_share_them(shar
     assert Setup(one, shared).dataset is Setup(other, shared).dataset
     assert Setup(one, shared).arrays()["tokens"] is Setup(other, shared).arrays()["tokens"]
     assert Setup(one, shared).model is Setup(other, shared).model
-    assert Setup(one, shared).evaluator is Setup(other, shared).evaluator
-    assert Setup(tiny(evaluate={"windows": 4}), shared).evaluator is not Setup(one, shared).evaluator
+    assert Setup(one, shared).evaluation.evaluator is Setup(other, shared).evaluation.evaluator
+    few = Setup(tiny(evaluate={"windows": 4}), shared)
+    assert few.evaluation.evaluator is not Setup(one, shared).evaluation.evaluator
     assert Setup(tiny(data={"shards": 3}), shared).dataset is not Setup(one, shared).dataset
 
 

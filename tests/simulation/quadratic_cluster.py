@@ -5,6 +5,7 @@ Worker w's local step t has the loss sum(a_w (x - b_wt)^2) / 2, so its gradient 
 
 import functools
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -102,7 +103,10 @@ class QuadraticSetup(Setup):
     """Setup whose model and data are the quadratic function."""
 
     params_like = jax.eval_shape(lambda: tree(START))
-    evaluator = shard_evaluator = None  # type: ignore[assignment]
+    evaluation = SimpleNamespace(evaluator=None, shard_evaluator=None, of="server")  # type: ignore[assignment]
+
+    def divided(self, progress: Any = None) -> Any:
+        return None
 
     def start(self, progress: Any = None, params: Any = None) -> Any:
         return tree(START)

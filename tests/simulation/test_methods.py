@@ -35,7 +35,7 @@ from tests.simulation.quadratic_cluster import (
 from tests.simulation.quadratic_cluster import tree as tree_of
 
 # Of each method, the settings with which a worker alone trains plainly: the outer step takes all of its progress.
-# Distributed Lion sends signs, and has laws of its own below.
+# Distributed Lion sends signs, and has laws of its own below; experts need a text, and have theirs in test_experts.py.
 PLAIN: dict[str, dict[str, Any]] = {
     "a_edit": {"seconds": 1.3 * H, "clip_norm": 1e9},
     "asynchronous": {},
@@ -133,7 +133,7 @@ def followed(name: str, settings: dict[str, Any], step_s: list[float], rounds: i
 
 
 def test_every_method_is_here():
-    assert set(methods.methods()) == {*PLAIN, "distributed_lion"}
+    assert set(methods.methods()) == {*PLAIN, "distributed_lion", "smalltalk"}
     assert set(PLAIN) == {*AS_DILOCO, "eager_updates", "dude_asgd", "ringleader_asgd"}
 
 

@@ -1,10 +1,11 @@
 """The `data` section of an experiment file: where text comes from, how it becomes tokens, who learns from what."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from simulator.experiment.schema.section import Section
+from simulator.experiment.schema.section import ConflictError, Conflicts, Section
 from simulator.experiment.schema.units import Fraction, Members, Positive, PositiveInt
 
 
@@ -107,7 +108,38 @@ class DirichletPartition(Section):
     groups: Groups = Field(ClusterGroups(kind="clusters"), description="which documents belong together")
 
 
-Partition = Annotated[IidPartition | GroupedPartition | DirichletPartition, Field(discriminator="kind")]
+class RoutedPartition(Section):
+    """Windows go to the shards of routers, small models that each learn what they predict best (SMALLTALK LM).
+
+    Routers are trained before the clock starts, with Adam: time after time windows are divided among them, in equal
+    parts, by the loss on their first tokens, and each trains on its own. In the end they divide all windows.
+    """
+
+    kind: Literal["routed"]
+    prefix: PositiveInt | None = Field(
+        None,
+        description="tokens from a window's start that routers predict; a quarter of model.context when absent",
+        examples=[32],
+    )
+    layers: Annotated[PositiveInt, Field(le=10_000)] = Field(1, description="transformer blocks of a router")
+    width: PositiveInt = Field(32, description="elements of a token's vector in a router")
+    heads: PositiveInt = Field(2, description="attention heads of a layer of a router")
+    assignments: PositiveInt = Field(
+        40, description="how often windows are divided and routers trained on them; often, since early choices stay"
+    )
+    windows: PositiveInt = Field(1024, description="that are drawn and divided each time; all where there are fewer")
+    steps: PositiveInt = Field(5, description="of each router, between two assignments")
+    batch_size: PositiveInt = Field(16, description="windows in such a step")
+    learning_rate: Positive = Field(0.01, description="of the routers")
+
+    def _conflicts(self) -> Conflicts:
+        if self.width % self.heads:
+            yield "width", f"does not divide into {self.heads} heads: change one"
+
+
+Partition = Annotated[
+    IidPartition | GroupedPartition | DirichletPartition | RoutedPartition, Field(discriminator="kind")
+]
 
 
 def _or_name(schema: dict[str, Any]) -> None:
@@ -123,7 +155,7 @@ class TextSource(Section):
         json_schema_extra=_or_name,
     )
     shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
-    partition: Partition = Field(IidPartition(kind="iid"), description="which documents go to which shard")
+    partition: Partition = Field(IidPartition(kind="iid"), description="which documents or windows go to which shard")
     validation_fraction: Annotated[Fraction, Field(lt=1)] = Field(
         0.05, description="share of the documents that is held out"
     )
@@ -136,7 +168,8 @@ class TextSource(Section):
     @property
     def even(self) -> bool:
         """Returns whether all shards are of one length."""
-        return isinstance(self.partition, IidPartition) and self.partition.sizes is None
+        partition = self.partition
+        return isinstance(partition, RoutedPartition) or (isinstance(partition, IidPartition) and not partition.sizes)
 
     @field_validator("tokenizer", mode="before")
     @classmethod
@@ -202,7 +235,20 @@ class TfdsData(TextSource):
     )
 
 
-class SyntheticData(Section):
+class _DrawnData(Section):
+    """Settings of every source that is drawn."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_partition(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "partition" in value:
+            reason = f"unknown key of source {value.get('source')}: it divides documents, or windows of text by their "
+            reason += "first words, and what is drawn is alike everywhere: leave it out, or use a source of text"
+            raise ConflictError(("partition", reason))
+        return value
+
+
+class SyntheticData(_DrawnData):
     """A first-order Markov source, whose entropy rate (the lowest loss that any model can reach) is known."""
 
     source: Literal["synthetic"]
@@ -213,7 +259,7 @@ class SyntheticData(Section):
     shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
 
 
-class ClustersData(Section):
+class ClustersData(_DrawnData):
     """The authors' toy classification data: Gaussian clusters around unit-norm centers."""
 
     source: Literal["gaussian-clusters"]

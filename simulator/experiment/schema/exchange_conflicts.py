@@ -23,6 +23,20 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
     yield from _sample(experiment)
     if experiment.inner.pull is not None:
         yield from _pull(experiment)
+    if experiment.evaluate.of == "experts":
+        yield from _experts(experiment)
+
+
+def _experts(experiment: Any) -> Conflicts:
+    topology, shards, workers = experiment.topology, experiment.shards, experiment.cluster.workers
+    if topology.has_server:
+        yield "evaluate.of", f"needs workers with models of their own ({topology.kind}): choose topology.kind: nobody"
+    if getattr(getattr(experiment.data, "partition", None), "kind", None) != "routed":
+        yield "evaluate.of", "asks routers, and there are none: choose data.partition.kind: routed"
+    if shards != workers:
+        yield "data.shards", f"must be as many as workers, {workers}, where each is an expert (evaluate.of)"
+    if experiment.shard_choice.kind != "fixed":
+        yield "shard_choice.kind", "must be fixed where each worker is the expert of its shard (evaluate.of)"
 
 
 def _pull(experiment: Any) -> Conflicts:

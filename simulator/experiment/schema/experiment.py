@@ -210,8 +210,13 @@ class Budget(Section):
 
 
 class Evaluate(Section):
-    """Evaluations of the server's parameters, besides those at the start and at the end."""
+    """Evaluations, besides those at the start and at the end."""
 
+    of: Literal["consensus", "experts"] = Field(
+        "consensus",
+        description="the server's parameters, or without those the mean of the workers'; or of each window the worker "
+        "to whose shard the routers of data.partition send it",
+    )
     every_local_steps: Count | None = Field(
         None, description="over all workers; not by them when absent", examples=[1000]
     )
