@@ -10,6 +10,7 @@ from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.experiment.schema.cluster import Cluster, Network
 from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.micro_batches import MicroBatches
 from simulator.host.random_streams import numpy_stream
 
 
@@ -66,6 +67,7 @@ class ClusterModel:
       seed: root of the random streams.
       faults: of the cluster, None without faults.
       regional: between each region's server and the upper one, by region, both directions; None without regions.
+      fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
     """
 
     step_s: np.ndarray
@@ -76,6 +78,7 @@ class ClusterModel:
     seed: int
     faults: FaultModel | None = None
     regional: Link | None = None
+    fixed_time: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -96,9 +99,13 @@ class ClusterModel:
             return 1.0
         return float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
 
-    def compute_s(self, worker: int, steps: int, factor: float = 1.0) -> float:
+    def step_factor(self, micro_batches: int) -> float:
+        """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
+        return 1 + (1 - self.fixed_time) * (micro_batches - 1)
+
+    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int = 1) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        return steps * self._step_s[worker] * factor
+        return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
 
 
 def build_cluster(
@@ -108,6 +115,7 @@ def build_cluster(
     flops_per_step: float,
     seed: int,
     topology: RegionsTopology | None = None,
+    micro_batches: MicroBatches | None = None,
 ) -> ClusterModel:
     """Returns the cost model of a `cluster` section.
 
@@ -117,6 +125,7 @@ def build_cluster(
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
       topology: regions of the workers, if they have any.
+      micro_batches: of a local step, if they are given.
 
     Raises:
       SettingError: a device is described by a name that is not known.
@@ -130,6 +139,7 @@ def build_cluster(
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
         regional=None if topology is None else _regional(topology, cluster, parameters),
+        fixed_time=0.0 if micro_batches is None else micro_batches.fixed_time,
     )
 
 

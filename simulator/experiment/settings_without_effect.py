@@ -35,6 +35,9 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
             value = getattr(experiment.pretrain, name)
             if value != field.default:
                 yield f"pretrain.{name}", value, "has no effect: pretrain.steps is 0"
+    if inner.micro_batches is not None and inner.micro_batches.threshold is not None:
+        note = "simulated times depend on what is trained: `timeline` cannot show them, and no training is shared"
+        yield "inner.micro_batches.threshold", inner.micro_batches.threshold, note
     schedule = experiment.schedule
     if schedule.fragments == 1 and schedule.composition != "strided":
         yield "schedule.composition", schedule.composition, "has no effect: the model is one fragment"

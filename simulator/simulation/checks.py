@@ -28,6 +28,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
         flops_per_step=costs.flops_per_step,
         seed=experiment.seed,
         topology=experiment.topology if isinstance(experiment.topology, RegionsTopology) else None,
+        micro_batches=experiment.inner.micro_batches,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
@@ -62,7 +62,8 @@ class Recorder:
       faults: so far.
       updates: offers processed so far, but for the last update's.
       transfers: messages that got through, as far as their effect is known.
-      tokens: trained on in what was processed.
+      local_steps: of what was processed, over all workers.
+      tokens: trained on in these.
       server_updates: the server's version.
       observer: notified of every update, if any.
     """
@@ -78,18 +79,20 @@ class Recorder:
         fatal: bool = False,
         shares: MessageShares | None = None,
         waits: bool = True,
+        noise_scales: Mapping[int, float] | None = None,
     ):
         """Starts a record.
 
         Args:
           budget: of the simulation.
           cluster: for the sizes of messages.
-          tokens_per_step: in a local step.
+          tokens_per_step: in a local step of one batch.
           observer: notified of every update.
           shards: number of shards with losses of their own.
           fatal: whether a pseudo-gradient that is not finite ends the simulation.
           shares: sizes of messages; those of a whole model when None.
           waits: whether workers wait for the answers to their offers.
+          noise_scales: that the timeline has read by the time of an update, by number of the round.
         """
         self.rounds, self.evaluations, self.faults = RoundLog(), EvaluationLog(shards), FaultLog()
         self.updates, self.transfers = UpdateLog(), TransferLog()
@@ -99,6 +102,7 @@ class Recorder:
         self._budget = budget
         self._cluster, self._shares, self._waits = cluster, shares or MessageShares(), waits
         self._tokens_per_step = tokens_per_step
+        self._noise_scales = {} if noise_scales is None else noise_scales  # grows meanwhile
         self.observer = observer
         self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
@@ -106,7 +110,7 @@ class Recorder:
         self._homes: dict[int, int] = {}  # of each worker, the node that answers it
         self._train_loss = self._perplexity = math.nan
         self._evaluation: dict[str, Any] | None = None  # the last one that is known
-        self.tokens = self.server_updates = 0
+        self.local_steps = self.tokens = self.server_updates = 0
 
     def update(self, event: Update, trained: Trained | None) -> None:
         """Records an update and training's report on it, None if nothing was trained.
@@ -117,7 +121,9 @@ class Recorder:
         self._settle_update()
         self._late_update = event, trained
         self._transferred(event)
-        self.tokens = event.local_steps * self._tokens_per_step
+        self.local_steps = event.local_steps
+        rounds = [arrival.round for _, arrival in own_arrivals(event)]
+        self.tokens += sum(round.steps * round.micro_batches for round in rounds) * self._tokens_per_step
         self.server_updates = event.version
         if self.observer is not None:
             self.observer.advanced(self._progress(event))
@@ -130,7 +136,7 @@ class Recorder:
         row = {
             "simulated_s": seconds(event.time_ns),
             "local_steps": event.local_steps,
-            "tokens": event.local_steps * self._tokens_per_step,
+            "tokens": self.tokens,
             "server_updates": event.version,
             "bytes_sent": self._sent,
         }
@@ -335,6 +341,8 @@ class Recorder:
             fragment=arrival.round.fragment,
             blocked_s=seconds(arrival.blocked_ns),
             goes_on=int(not self._waits),
+            micro_batches=arrival.round.micro_batches,
+            noise_scale=self._noise_scales.get(arrival.round.id, math.nan),
         )
 
     def _settle_evaluation(self) -> None:

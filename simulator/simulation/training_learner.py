@@ -39,6 +39,7 @@ from simulator.timeline import (
     Lost,
     Offered,
     RegionOffer,
+    Round,
     Shortened,
     Update,
 )
@@ -169,11 +170,19 @@ class TrainingLearner(Learner):
         for arrival in arrivals:
             self.training.workers[arrival.round.worker].release()
         infos = [
-            OfferInfo(arrival.round.worker, staleness, arrival.round.steps, arrival.round.steps * self._tokens_per_step)
-            for arrival, staleness in zip(arrivals, event.staleness, strict=True)
+            OfferInfo(round.worker, staleness, round.steps, round.steps * round.micro_batches * self._tokens_per_step)
+            for round, staleness in zip([each.round for each in arrivals], event.staleness, strict=True)
         ]
         together = self._apply(event, place, offers, infos, [each.anchor for each in made])
         return Trained([each.loss.get() for each in made], [offer.finite for offer in offers], together)
+
+    def noise_scale(self, round: Round) -> float:
+        """Returns the gradient noise scale at the end of a worker's last round, once that is trained."""
+        worker = self.training.workers[round.worker]
+        assert worker.round is not None
+        assert worker.round.id == round.id, "the worker has begun another round since"
+        result, _ = worker.trainings[-1].get()
+        return float(result.noise_scale)
 
     @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:

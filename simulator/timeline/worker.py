@@ -118,7 +118,7 @@ class Worker:
     def _begin(self, round: Round, pull_start_ns: Nanoseconds) -> RoundUnderWay:
         """Begins a round whose steps were chosen."""
         steps = round.steps - len(round.pulls)
-        compute_ns = nanoseconds(self._cluster.compute_s(self.index, steps, self._factor))
+        compute_ns = nanoseconds(self._cluster.compute_s(self.index, steps, self._factor, round.micro_batches))
         under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns)
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))

@@ -21,6 +21,8 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
     yield from _meetings(experiment)
     if experiment.inner.pull is not None:
         yield from _pull(experiment)
+    if experiment.inner.micro_batches is not None:
+        yield from _micro_batches(experiment)
 
 
 def _pull(experiment: Any) -> Conflicts:
@@ -31,6 +33,21 @@ def _pull(experiment: Any) -> Conflicts:
     ):
         if there:
             yield key, "beside inner.pull is not built: leave out one of them"
+
+
+def _micro_batches(experiment: Any) -> Conflicts:
+    adapt = experiment.inner.micro_batches.threshold is not None
+    reason = "beside inner.micro_batches is not built: leave out one of them"
+    if experiment.schedule.seconds is not None:
+        yield "schedule.seconds", reason
+    for key, there in (
+        ("schedule", not experiment.schedule.waits),
+        ("topology.kind", not experiment.topology.has_server),
+        ("local_steps.kind", experiment.local_steps.kind != "fixed"),
+        ("cluster.faults", experiment.cluster.faults is not None),
+    ):
+        if adapt and there:
+            yield key, reason.replace("micro_batches", "micro_batches.threshold")
 
 
 def _schedule(experiment: Any) -> Conflicts:

@@ -23,6 +23,7 @@ from simulator.experiment.schema.exchanges import (
     Topology,
     View,
 )
+from simulator.experiment.schema.micro_batches import MicroBatches
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
@@ -160,7 +161,10 @@ class Inner(Section):
         {}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
     )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
-    batch_size: PositiveInt = Field(description="sequences, or points, in a local step", examples=[8])
+    batch_size: PositiveInt = Field(
+        description="sequences, or points, in a local step, or in each of its micro-batches", examples=[8]
+    )
+    micro_batches: MicroBatches | None = None
     local_steps: PositiveInt = Field(50, description="H, local steps per round (of the fastest, when dynamic)")
     state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
     schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
