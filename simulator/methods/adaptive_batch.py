@@ -23,16 +23,17 @@ def adaptive_batch(
     of k takes k times the time of one, but for `inner.micro_batches.fixed_time`. So the timeline needs training: it
     cannot be shown without, and runs share no training.
 
-    The test is that of the authors' code of a paper before it (AdAdaGrad), which has the gradient of every sample; the
-    variance from micro-batches is ours, as are micro-batches as the unit, the largest of the workers' numbers, and that
-    learning rates stay as they are. A local step takes the shard's next k batches in its order, each once.
+    Of the paper only the abstract was read. The test is that of its authors' code for the paper before it (AdAdaGrad),
+    which has the gradient of every sample; the variance from micro-batches is ours, as are micro-batches as the unit,
+    the end of a round as its time, the largest of the workers' numbers, and that learning rates stay as they are. A
+    local step takes the shard's next k batches in its order, each once.
 
     Args:
-      threshold: :math:`\eta`; the authors' code has 0.1 to 0.5, of which this is the largest; null for k as it is.
+      threshold: :math:`\eta`; ours, the largest of the 0.1 to 0.5 that were published; null for k as it is.
       start: k at first; ours, and at least 2 with a threshold, since a variance is of several.
       most: k at most, for which programs have room; ours, without effect where threshold is null.
-      learning_rate: of the outer optimizer, Nesterov's; 1 without momentum is local SGD, the mean of the workers.
-      momentum: of the outer optimizer; none is local SGD's.
+      learning_rate: of the outer optimizer, Nesterov's; 1 without momentum is local SGD, which takes the mean.
+      momentum: of the outer optimizer; local SGD has none.
     """
     bound = {} if threshold is None else {"threshold": threshold, "most": most}
     return diloco(learning_rate, momentum) | {"inner": {"micro_batches": {"start": start, **bound}}}

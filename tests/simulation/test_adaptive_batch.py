@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simulator import Cache, simulate
-from simulator.experiment import ExperimentError, load, registry
+from simulator.experiment import Experiment, ExperimentError, load, registry
 from simulator.experiment.file import merge
 from simulator.experiment.schema.experiment import Inner
 from simulator.learning import Programs, Recipe, RoundData, Stretch, build_inner
@@ -209,31 +209,32 @@ def grown() -> dict[str, RunRecord]:
         "regions": {"topology": REGIONS},
         "pulls": BARRIER | {"inner": {"pull": {"probability": 0.4}}},
         "fixed time": BARRIER | {"inner": {"micro_batches": {"fixed_time": 0.3}}},
-        "FLOP/s": BARRIER | {"cluster": {"devices": ACCELERATORS}},
     }
-    return {kind: run(GROWING, changes) for kind, changes in kinds.items()}
-
-
-ACCELERATORS = {"seconds_per_step": None, "accelerators": [{"name": "T4", "count": 4}]}
+    records = {kind: run(GROWING, changes) for kind, changes in kinds.items()}
+    tree = records["barrier"].experiment
+    devices = {"accelerators": [{"name": "T4", "count": 2}, {"name": "H100", "count": 2}]}
+    by_flops = Experiment.model_validate(tree | {"cluster": tree["cluster"] | {"devices": devices}})
+    return records | {"FLOP/s": simulate(by_flops, cache=CACHE)}
 
 
 def test_records_of_runs_whose_batches_grow_are_verified(grown: dict[str, RunRecord]):
     for kind, record in grown.items():
         assert verify(record) == [], kind
         assert record.rounds["micro_batches"].nunique() > 1, kind
-        assert record.rounds["noise_scale"].notna().all(), kind
+        met = record.rounds["outcome"] != "dropped"
+        assert (record.rounds["noise_scale"].notna() == met).all(), kind
         tokens = (record.rounds["local_steps"] * record.rounds["micro_batches"]).sum() * 2
         assert record.summary["tokens"] == record.evaluations["tokens"].iloc[-1] == tokens, kind
 
 
 def test_forged_micro_batches_and_measurements_are_found(grown: dict[str, RunRecord]):
-    for column, change, rules in (
-        ("micro_batches", 1, {"micro-batches", "durations"}),
-        ("noise_scale", 1e3, {"micro-batches"}),
+    for column, value, rules in (
+        ("micro_batches", 3, {"micro-batches", "durations"}),
+        ("noise_scale", 0.0, {"micro-batches"}),
     ):
         record = grown["barrier"]
         rounds = record.rounds.copy()
-        rounds.loc[0, column] += change
+        rounds.loc[:3, column] = value
         forged = RunRecord(
             record.experiment,
             record.summary,
