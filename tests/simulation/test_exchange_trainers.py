@@ -68,6 +68,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": {"fragments": 6, "overlap": 3} | PARTS,
     },
     "pulls": {"inner": {"pull": {"probability": 0.4}}},
+    "batches that grow": {
+        "synchronization": ASYNCHRONOUS,
+        "inner": {"batch_size": 2, "micro_batches": {"start": 2, "threshold": 0.6, "most": 12}},
+    },
     "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
     "direction and norm apart, in fragments": {
         "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
@@ -88,6 +92,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 # Those whose rounds differ, in length, cuts, starts or steps: what servers do is done on the first device anyway.
 ON_DEVICES = ("overlap", "streaming", "eager", "regions", "pairs", "by the clock", "six fragments", "pulls")
+ON_DEVICES += ("batches that grow",)
 
 
 def of_kind(kind: str, **changes: Any) -> Experiment:
@@ -145,7 +150,10 @@ def test_trainers_devices_and_timeline_agree_and_nothing_is_compiled_late(
     batched = simulate(made, cache=cache, stop=count)
     assert 0 < counts[len(counts) // 2] == counts[-1]
 
-    serial, alone = (simulate(made, cache=cache, trainer=trainer) for trainer in ("serial", "null"))
+    serial = simulate(made, cache=cache, trainer="serial")
+    needs_training = made.inner.micro_batches is not None
+    alone = serial if needs_training else simulate(made, cache=cache, trainer="null")
+    assert (batched.rounds["micro_batches"].nunique() > 1) == needs_training
     hashed = batched.summary["causal_hash"]
     causal_hash, losses = on_three_devices.get(kind, (hashed, batched.evaluations["loss"]))
     for others in (serial.evaluations["loss"], losses):
