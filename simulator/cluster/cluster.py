@@ -139,7 +139,7 @@ def build_cluster(
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
         regional=None if topology is None else _regional(topology, cluster, parameters),
-        fixed_time=0.0 if micro_batches is None else micro_batches.fixed_time,
+        fixed_time=0.0 if micro_batches is None else micro_batches.fixed,
     )
 
 

@@ -20,7 +20,7 @@ def adaptive_batch(
       k \leftarrow \max\Big(k, \max_m \Big\lceil \frac{\sum \mathrm{Var}_m}{\eta^2 |\bar g_m|^2} \Big\rceil\Big)
 
     which is the norm test :math:`\sum \mathrm{Var} / k \le \eta^2 |\bar g|^2` at each worker, and never fewer. A step
-    of k takes k times the time of one, but for `inner.micro_batches.fixed_time`. So the timeline needs training: it
+    of k takes k times the time of one, but for `inner.micro_batches.fixed`. So the timeline needs training: it
     cannot be shown without, and runs share no training.
 
     Of the paper only the abstract was read. The test is that of its authors' code for the paper before it (AdAdaGrad),
@@ -35,5 +35,5 @@ def adaptive_batch(
       learning_rate: of the outer optimizer, Nesterov's; 1 without momentum is local SGD, which takes the mean.
       momentum: of the outer optimizer; local SGD has none.
     """
-    bound = {} if threshold is None else {"threshold": threshold, "most": most}
-    return diloco(learning_rate, momentum) | {"inner": {"micro_batches": {"start": start, **bound}}}
+    micro_batches = {"start": start, "threshold": threshold, "most": most}
+    return diloco(learning_rate, momentum) | {"inner": {"micro_batches": micro_batches}}

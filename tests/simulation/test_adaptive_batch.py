@@ -14,6 +14,7 @@ from simulator import Cache, simulate
 from simulator.experiment import Experiment, ExperimentError, load, registry
 from simulator.experiment.file import merge
 from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.settings_without_effect import notes
 from simulator.learning import Programs, Recipe, RoundData, Stretch, build_inner
 from simulator.record import RunRecord
 from simulator.simulation.simulate import Simulation
@@ -124,7 +125,7 @@ def by_a_loop(step_s: list[float], rounds: int, threshold: float, most: int, fix
 @pytest.mark.parametrize(("threshold", "fixed"), [(1.0, 0.0), (0.7, 0.25)])
 def test_adaptive_batches_are_their_loop(threshold: float, fixed: float, trainer: str):
     step_s = [1.0, 2.5, 1.0]
-    settings = {"start": 2, "threshold": threshold, "most": 9, "fixed_time": fixed}
+    settings = {"start": 2, "threshold": threshold, "most": 9, "fixed": fixed}
     made = Followed(experiment(step_s, {"inner": {"micro_batches": settings}}, rounds=4), trainer)
     x, counts, times_s = by_a_loop(step_s, 4, threshold, 9, fixed)
     assert len(set(counts)) > 1
@@ -208,7 +209,7 @@ def grown() -> dict[str, RunRecord]:
         "buffer": {"outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 1}}},
         "regions": {"topology": REGIONS},
         "pulls": BARRIER | {"inner": {"pull": {"probability": 0.4}}},
-        "fixed time": BARRIER | {"inner": {"micro_batches": {"fixed_time": 0.3}}},
+        "fixed time": BARRIER | {"inner": {"micro_batches": {"fixed": 0.3}}},
     }
     records = {kind: run(GROWING, changes) for kind, changes in kinds.items()}
     tree = records["barrier"].experiment
@@ -303,10 +304,8 @@ def test_an_estimate_says_what_it_does_not_know(tardigrad: Any):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"threshold": 0.5}, "inner.micro_batches.most: is missing: with a threshold"),
         ({"threshold": 0.5, "most": 4, "start": 1}, "inner.micro_batches.start = 1: must be at least 2"),
         ({"threshold": 0.5, "most": 4, "start": 5}, "inner.micro_batches.most = 4: is less than start, which is 5"),
-        ({"most": 4}, "inner.micro_batches.most = 4: has no effect without threshold"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str):
@@ -314,6 +313,11 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], messag
     with pytest.raises(ExperimentError) as found:
         load(merge(tree, {"inner": {"micro_batches": changes}}))
     assert message in str(found.value)
+
+
+def test_room_for_more_has_no_effect_without_a_threshold():
+    [note] = notes(experiment([1.0], {"inner": {"micro_batches": {"most": 4}}}))
+    assert note == "inner.micro_batches.most = 4: has no effect: there is no threshold"
 
 
 @pytest.mark.parametrize(

@@ -18,26 +18,20 @@ class MicroBatches(Section):
         "simulated times then depend on what is trained; never more when absent",
         examples=[0.5],
     )
-    most: PositiveInt | None = Field(
-        None, description="of a local step, for which programs have room; needed with a threshold", examples=[32]
-    )
-    fixed_time: Annotated[Number, Field(ge=0, le=1)] = Field(
+    most: PositiveInt = Field(32, description="of a local step with a threshold, for which programs have room")
+    fixed: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.0, description="part of a device's time per step that further micro-batches of the step do not take again"
     )
 
     @property
     def room(self) -> int:
         """Most micro-batches that a local step can have."""
-        return self.start if self.most is None else self.most
+        return self.start if self.threshold is None else self.most
 
     def _conflicts(self) -> Conflicts:
         if self.threshold is None:
-            if self.most is not None:
-                yield "most", "has no effect without threshold: leave it out, or give that too"
             return
         if self.start < 2:
             yield "start", "must be at least 2 with a threshold: a variance is that of several micro-batches"
-        if self.most is None:
-            yield "most", "is missing: with a threshold give the most micro-batches of a local step, such as 32"
-        elif self.most < self.start:
+        if self.most < self.start:
             yield "most", f"is less than start, which is {self.start}: give at least that"
