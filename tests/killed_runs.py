@@ -73,6 +73,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none of these killed
+    "adaptive batch": {"method": {"kind": "adaptive_batch", "threshold": 0.4, "most": 5}},
     "EDiT": {"method": {"kind": "a_edit", "seconds": "5s"}},
     "HeLoCo": {"method": "heloco"},
     "DuDe": {"method": "dude_asgd"},

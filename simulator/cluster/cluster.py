@@ -72,6 +72,7 @@ class ClusterModel:
       regional: between each region's server and the upper one, by region, both directions; None without regions.
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
+      fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
     """
 
     step_s: np.ndarray
@@ -84,6 +85,7 @@ class ClusterModel:
     regional: Link | None = None
     fill_s: np.ndarray | None = None
     drains: bool = False
+    fixed_time: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -104,9 +106,13 @@ class ClusterModel:
             return 1.0
         return float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
 
-    def compute_s(self, worker: int, steps: int, factor: float = 1.0) -> float:
+    def step_factor(self, micro_batches: int) -> float:
+        """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
+        return 1 + (1 - self.fixed_time) * (micro_batches - 1)
+
+    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int = 1) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        return steps * self._step_s[worker] * factor
+        return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
 
     def filling_s(self, worker: int, factor: float, *, is_first: bool) -> float:
         """Returns the seconds in which a worker's pipeline is filled before a round's steps, 0 where it is not empty.
@@ -137,7 +143,7 @@ def build_cluster(
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
       topology: regions of the workers, if they have any.
-      inner: the `inner` section, of workers that are pipelines.
+      inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
 
     Raises:
@@ -159,6 +165,7 @@ def build_cluster(
         regional=None if topology is None else _regional(topology, cluster, parameters),
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
+        fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed,
     )
 
 

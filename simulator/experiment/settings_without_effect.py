@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from simulator.experiment.schema.cluster import Cluster, Network
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
+from simulator.experiment.schema.micro_batches import MicroBatches
 
 _ROUNDED_S = 1e-7  # below it, a nanosecond is more than a percent of a round
 
@@ -38,6 +39,8 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
             value = getattr(experiment.pretrain, name)
             if value != field.default:
                 yield f"pretrain.{name}", value, "has no effect: pretrain.steps is 0"
+    if inner.micro_batches is not None:
+        yield from _of_micro_batches(inner.micro_batches)
     schedule = experiment.schedule
     if schedule.fragments == 1 and schedule.composition != "strided":
         yield "schedule.composition", schedule.composition, "has no effect: the model is one fragment"
@@ -56,6 +59,15 @@ def _of_step_times(cluster: Cluster, local_steps: int) -> Iterator[tuple[str, ob
     if shortest * local_steps < _ROUNDED_S:
         note = f"rounds of {shortest * local_steps:.3g} s are rounded to whole nanoseconds, at least one: "
         yield "cluster.devices.seconds_per_step", shortest, f"{note}unequal workers may become equal"
+
+
+def _of_micro_batches(section: MicroBatches) -> Iterator[tuple[str, object, str]]:
+    key, threshold = "inner.micro_batches", section.threshold
+    if threshold is not None:
+        note = "simulated times depend on what is trained: `timeline` cannot show them, and no training is shared"
+        yield f"{key}.threshold", threshold, note
+    elif section.most != MicroBatches.model_fields["most"].default:
+        yield f"{key}.most", section.most, "has no effect: there is no threshold"
 
 
 def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:

@@ -44,15 +44,16 @@ class _Output(NamedTuple):
     opt_state: OptState
     loss_sum_or_mean: jax.Array
     done: jax.Array
+    noise_scale: Any
     finite: jax.Array
 
     @property
     def state(self) -> RoundState:
-        return RoundState(self.params, self.opt_state, self.loss_sum_or_mean, self.done)
+        return RoundState(self.params, self.opt_state, self.loss_sum_or_mean, self.done, self.noise_scale)
 
     @property
     def result(self) -> RoundResult:
-        return RoundResult(self.params, self.loss_sum_or_mean, self.finite)
+        return RoundResult(self.params, self.loss_sum_or_mean, self.finite, self.noise_scale)
 
 
 class Programs:
@@ -129,7 +130,7 @@ class Programs:
 
     def _first(self, inputs: RoundInputs) -> _Lane:
         opt_state = inputs.opt_state if self.recipe.keep_state else self._fresh(inputs.params)
-        return _Lane(inputs, init(inputs.params, opt_state))
+        return _Lane(inputs, init(inputs.params, opt_state, has_micro_batches=inputs.micro_batches is not None))
 
     def _at_home(self, result: RoundResult) -> RoundResult:
         return result if len(self.devices) == 1 else jax.device_put(result, self.devices[0])
@@ -183,7 +184,7 @@ def _compute(recipe: Recipe, arrays: Arrays, key: jax.Array, steps: jax.Array, l
     state = advance(recipe, arrays, key, lane.inputs, lane.state, steps)
     result, opt_state = finish(recipe, lane.inputs, state)
     going_on = _Output(*state, result.finite)
-    over = _Output(result.params, opt_state, result.loss, state.done, result.finite)
+    over = _Output(result.params, opt_state, result.loss, state.done, result.noise_scale, result.finite)
     output: _Output = jax.tree.map(functools.partial(jnp.where, state.done == lane.inputs.steps), over, going_on)
     return output
 

@@ -28,6 +28,8 @@ class Stretch(NamedTuple):
       steps: number of local steps.
       before: number of the round's local steps before this stretch.
       pulls: numbers, from 0, of those of these local steps that are pulls.
+      micro_batches: of each local step.
+      first_batch: the shard's micro-batches before this stretch.
     """
 
     id: int
@@ -37,6 +39,8 @@ class Stretch(NamedTuple):
     steps: int
     before: int = 0
     pulls: tuple[int, ...] = ()
+    micro_batches: int = 1
+    first_batch: int = 0
 
 
 class RoundResult(NamedTuple):
@@ -46,11 +50,14 @@ class RoundResult(NamedTuple):
       params: at its end.
       loss: mean over the local steps, float32 scalar, in nats.
       finite: whether all of the pseudo-gradient is, bool scalar.
+      noise_scale: gradient noise scale of its last local step, float32 scalar, see `_of_micro_batches`; () where a
+        local step has one batch.
     """
 
     params: Params
     loss: jax.Array
     finite: jax.Array
+    noise_scale: Any = ()
 
 
 class RoundInputs(NamedTuple):
@@ -59,12 +66,14 @@ class RoundInputs(NamedTuple):
     Attributes:
       params: at its start.
       opt_state: the worker's inner optimizer state; not used where every round starts with a fresh one.
-      examples: inputs of the data set's `fetch`, of shape (longest round, batch, ...).
+      examples: inputs of the data set's `fetch`, of shape (longest round, batch, ...), or, where a local step has
+        micro-batches, (longest round, most micro-batches, batch, ...).
       rates: learning rate of every local step, float32 (longest round,).
       steps: number of rows of `examples` to train on, int32 scalar.
       id: number from which the round's key is folded, int32 scalar.
       before: steps of the round before these, int32 scalar, which the steps' keys count too.
       pulls: whether each local step is a pull, bool (longest round,); None where none is.
+      micro_batches: of each local step, int32 scalar; None where it has one batch.
     """
 
     params: Params
@@ -75,6 +84,7 @@ class RoundInputs(NamedTuple):
     id: np.int32
     before: np.int32 = np.int32(0)
     pulls: np.ndarray | None = None
+    micro_batches: np.int32 | None = None
 
 
 def pseudo_gradient(start: Params, end: Params) -> Params:
@@ -116,34 +126,81 @@ class RoundState(NamedTuple):
       opt_state: its inner optimizer state.
       loss_sum: over the local steps that are done, float32 scalar.
       done: number of local steps done, int32 scalar.
+      noise_scale: of the last one, as that of a `RoundResult`.
     """
 
     params: Params
     opt_state: OptState
     loss_sum: Any
     done: Any
+    noise_scale: Any = ()
 
 
-def init(params: Params, opt_state: OptState) -> RoundState:
+def init(params: Params, opt_state: OptState, *, has_micro_batches: bool = False) -> RoundState:
     """Returns the state of a round before its first local step."""
-    return RoundState(params, opt_state, np.float32(0), np.int32(0))
+    noise_scale = np.float32(np.nan) if has_micro_batches else ()
+    return RoundState(params, opt_state, np.float32(0), np.int32(0), noise_scale)
 
 
 def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInputs, state: RoundState) -> RoundState:
     """Returns the state after one more local step."""
-    with jax.named_scope("gather"):
-        batch = recipe.fetch(arrays, inputs.examples[state.done])
+    examples = inputs.examples[state.done]
     step_key = jax.random.fold_in(round_key, inputs.before + state.done)
     at = state.params if recipe.point is None else recipe.point(state.params, state.opt_state)
-    with jax.named_scope("forward and backward"):
-        loss, gradients = jax.value_and_grad(recipe.loss)(at, batch, step_key)
+
+    def of_batch(examples: Any, key: jax.Array) -> tuple[jax.Array, Params]:
+        with jax.named_scope("gather"):
+            batch = recipe.fetch(arrays, examples)
+        with jax.named_scope("forward and backward"):
+            return jax.value_and_grad(recipe.loss)(at, batch, key)
+
+    noise_scale: Any = ()
+    if inputs.micro_batches is None:
+        loss, gradients = of_batch(examples, step_key)
+    else:
+        loss, gradients, noise_scale = _of_micro_batches(of_batch, examples, step_key, inputs.micro_batches, state)
     rate = inputs.rates[state.done]
     with jax.named_scope("optimizer"):
         optimizer = recipe.optimizer(rate if recipe.pull is None else rate / (1 - recipe.pull[0]))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-    after = RoundState(params, opt_state, state.loss_sum + loss, state.done + 1)
+    after = RoundState(params, opt_state, state.loss_sum + loss, state.done + 1, noise_scale)
     return after if inputs.pulls is None else _or_pulled(recipe, inputs, state, after, rate)
+
+
+def _of_micro_batches(
+    of_batch: Callable[[Any, jax.Array], tuple[jax.Array, Params]],
+    examples: Any,
+    key: jax.Array,
+    count: Any,
+    state: RoundState,
+) -> tuple[jax.Array, Params, jax.Array]:
+    r"""Returns mean loss, mean gradient, and gradient noise scale of micro-batches: traced, however many there are.
+
+    The noise scale is :math:`\sum \mathrm{Var} / |\bar g|^2`, of the k micro-batches' gradients with the variance's
+    k - 1 and summed over all numbers: micro-batches in which it is as large as the mean. NaN where nothing is known.
+    Mean and variance are Welford's, so that the same gradients have no variance.
+    """
+
+    def add(number: Any, sums: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        loss_sum, mean, spread = sums
+        loss, gradients = of_batch(examples[number], jax.random.fold_in(key, number))
+        apart = jax.tree.map(jnp.subtract, gradients, mean)
+        mean = jax.tree.map(lambda old, each: old + each / (number + 1).astype(each.dtype), mean, apart)
+        products = jax.tree.map(lambda each, new, own: jnp.vdot(each, own - new), apart, mean, gradients)
+        return loss_sum + loss, mean, spread + _float32_sum(products)
+
+    start = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0)
+    loss_sum, mean, spread = jax.lax.fori_loop(0, count, add, start)
+    variance = spread / jnp.maximum(count - 1, 1).astype(jnp.float32)
+    squared_norm = _float32_sum(jax.tree.map(lambda each: jnp.vdot(each, each), mean))
+    known = jnp.isfinite(variance) & jnp.isfinite(squared_norm)
+    return loss_sum / count.astype(jnp.float32), mean, jnp.where(known, variance / squared_norm, jnp.nan)
+
+
+def _float32_sum(tree: Any) -> jax.Array:
+    total: jax.Array = sum((leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)), start=jnp.float32(0))
+    return total
 
 
 def _or_pulled(recipe: Recipe, inputs: RoundInputs, state: RoundState, after: RoundState, rate: Any) -> RoundState:
@@ -153,7 +210,7 @@ def _or_pulled(recipe: Recipe, inputs: RoundInputs, state: RoundState, after: Ro
     probability, strength = recipe.pull
     share = rate * strength / max(probability, 1e-9)
     nearer = jax.tree.map(lambda x, began: x - share.astype(x.dtype) * (x - began), state.params, inputs.params)
-    pulled = RoundState(nearer, state.opt_state, state.loss_sum, after.done)
+    pulled = RoundState(nearer, state.opt_state, state.loss_sum, after.done, state.noise_scale)
     is_pull = inputs.pulls[state.done]
     chosen: RoundState = jax.tree.map(lambda new, other: jnp.where(is_pull, new, other), pulled, after)
     return chosen
@@ -191,4 +248,5 @@ def finish(recipe: Recipe, inputs: RoundInputs, state: RoundState) -> tuple[Roun
     counted = state.done
     if inputs.pulls is not None:
         counted -= (inputs.pulls & (jnp.arange(len(inputs.pulls)) < state.done)).sum(dtype=jnp.int32)
-    return RoundResult(state.params, state.loss_sum / counted.astype(jnp.float32), finite), opt_state
+    loss = state.loss_sum / counted.astype(jnp.float32)
+    return RoundResult(state.params, loss, finite, state.noise_scale), opt_state

@@ -22,12 +22,13 @@ class RoundData:
 
     Attributes:
       arrays: the data, on every device that runs rounds; empty where they stay on the host.
-      order: (shard, first_step, steps) to example addresses, int32 of shape (steps, batch), on the host.
+      order: (shard, first batch, batches) to example addresses, int32 of shape (batches, batch), on the host.
       rates: (shard, first_step, steps) to learning rates, float32 (steps,).
       longest_round: local steps of the longest round; the examples of shorter ones are filled up to it.
       key: root of the rounds' keys.
       gather: addresses to inputs of the data set's `fetch`, with more axes behind those of the addresses.
       has_pulls: whether some local steps are pulls.
+      micro_batches: most of a local step; None where it has one batch.
     """
 
     arrays: Arrays
@@ -37,6 +38,7 @@ class RoundData:
     key: jax.Array
     gather: Callable[[np.ndarray], np.ndarray] = lambda addresses: addresses
     has_pulls: bool = False
+    micro_batches: int | None = None
 
     def __post_init__(self) -> None:
         self._ahead: dict[int, tuple[tuple[int, int], Future[np.ndarray]]] = {}  # of each worker, for which stretch
@@ -59,12 +61,13 @@ class RoundData:
         return RoundInputs(
             params=params,
             opt_state=opt_state,
-            examples=self._filled_up(rows),
+            examples=self._filled_up(rows, *([] if self.micro_batches is None else [self.micro_batches])),
             rates=self._filled_up(self.rates(round.shard, round.first_step, round.steps)),
             steps=np.int32(round.steps),
             id=np.int32(round.id),
             before=np.int32(round.before),
             pulls=self._pulls(round) if self.has_pulls else None,
+            micro_batches=None if self.micro_batches is None else np.int32(round.micro_batches),
         )
 
     def _announced(self, round: Stretch) -> Future[np.ndarray] | None:
@@ -80,10 +83,16 @@ class RoundData:
         pulls[list(round.pulls)] = True
         return pulls
 
-    def _filled_up(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        filled = np.zeros((self.longest_round, *rows.shape[1:]), rows.dtype)
-        filled[: len(rows)] = rows
+    def _filled_up(self, rows: npt.NDArray[Any], *room: int) -> npt.NDArray[Any]:
+        """Returns rows with zeros behind them, and, where there is room for more than they have, behind each."""
+        room = self.longest_round, *room
+        filled = np.zeros((*room, *rows.shape[len(room) :]), rows.dtype)
+        filled[tuple(slice(size) for size in rows.shape[: len(room)])] = rows
         return filled
 
     def _rows(self, round: Stretch) -> np.ndarray:
-        return self.order(round.shard, round.first_step, round.steps)
+        """Returns the addresses of a round's examples: each local step takes the shard's next micro-batches."""
+        if self.micro_batches is None:
+            return self.order(round.shard, round.first_step, round.steps)
+        rows = self.order(round.shard, round.first_batch, round.steps * round.micro_batches)
+        return rows.reshape(round.steps, round.micro_batches, *rows.shape[1:])

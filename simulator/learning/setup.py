@@ -33,7 +33,7 @@ from simulator.learning.routers import divided_by_routers, partition_of
 from simulator.learning.stages import StaleStages, inner_optimizer
 from simulator.learning.trainers import BatchedTrainer, SerialTrainer, Trainer
 
-_OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size"}  # what of `inner` is traced into no program
+_OF_INPUTS = {"learning_rate", "schedule", "local_steps", "batch_size", "micro_batches"}  # traced into no program
 
 
 class Setup:
@@ -202,9 +202,9 @@ class Setup:
             return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
         key, longest = jax_key(experiment.seed, "rounds"), experiment.inner.local_steps
-        return RoundData(
-            self.arrays(devices), batches, self._rates, longest, key, dataset.gather, self.recipe.pull is not None
-        )
+        pulls, several = self.recipe.pull is not None, experiment.inner.micro_batches
+        most = None if several is None else several.room
+        return RoundData(self.arrays(devices), batches, self._rates, longest, key, dataset.gather, pulls, most)
 
     def _rates(self, shard: int, first_step: int, steps: int) -> Rates:
         """Returns the learning rates of a round."""
@@ -268,12 +268,15 @@ class Setup:
 
         def both() -> memory.Sizes:
             sizes = measure(self.recipe, inner.batch_size)
+            if inner.micro_batches is not None:  # the mean gradient so far
+                sizes = dataclasses.replace(sizes, activations=sizes.activations + sizes.params)
             if plain is None:
                 return sizes
             alone = measure(self._pretrain_recipe, plain.batch_size)
             return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
 
         settings = [self.experiment.outer, evaluated.batch_size, evaluated.windows, inner.batch_size, plain]
+        settings.append(inner.micro_batches is not None)
         return self.cache.once("sizes", both, *self._of_recipe, *settings)
 
     @property

@@ -57,6 +57,11 @@ class Trainer(ABC):
         """Most local steps of one training."""
         return self._data.longest_round
 
+    @property
+    def has_micro_batches(self) -> bool:
+        """Batches of a local step: whether there are micro-batches, so that rounds have a noise scale."""
+        return self._data.micro_batches is not None
+
     def training(self, values: Values, stretch: Stretch, start: Value, inner: Value | None) -> Training:
         """Returns the value of local steps, which `submit` is to be told of."""
         return Training(values.next_number(), self, stretch, start, inner)

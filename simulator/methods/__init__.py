@@ -4,6 +4,7 @@ A method is a function from its settings to sections of the experiment file; its
 beside `kind`, with types, bounds and defaults, and its docstring is its specification. `register_method` adds one.
 """
 
+from simulator.methods.adaptive_batch import adaptive_batch
 from simulator.methods.asynchronous import asynchronous
 from simulator.methods.cgad import cgad
 from simulator.methods.decoupled_diloco import decoupled_diloco
@@ -39,6 +40,7 @@ BUILT_IN = {
     method.__name__: method
     for method in (
         a_edit,
+        adaptive_batch,
         asynchronous,
         cgad,
         decoupled_diloco,

@@ -1,4 +1,4 @@
-"""Logs of the record's tables: one packed row per append, about 100 bytes each, no object per row."""
+"""Logs of the record's tables: one packed row per append, less than 200 bytes each, no object per row."""
 
 import struct
 from collections.abc import Iterable, Mapping

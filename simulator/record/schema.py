@@ -84,6 +84,16 @@ ROUND_COLUMNS: Mapping[str, Column] = {
     "goes_on": Column(
         "integer", "1 where the worker went on while its offer was on its way, else 0", required=False, default=0
     ),
+    "micro_batches": Column(
+        "integer", "whose mean gradient each local step took, of inner.batch_size each", required=False, default=1
+    ),
+    "noise_scale": Column(
+        "real",
+        "gradient noise scale of its last local step, in micro-batches: the variance of their gradients over their "
+        "mean's squared norm; NaN where the timeline did not read it",
+        required=False,
+        default=math.nan,
+    ),
     "waited_to_end": Column(
         "integer", "1 where the simulation ended before the worker was given another round, else 0"
     ),

@@ -6,7 +6,7 @@ The one that trains is `training_learner.TrainingLearner`.
 from collections.abc import Iterable
 from typing import SupportsFloat
 
-from simulator.simulation.recorder import Trained
+from simulator.simulation.trained import Trained
 from simulator.timeline import Accepted, Answered, Dispatched, Fault, Lost, Offered, Shortened, Update
 
 Losses = tuple[SupportsFloat | None, Iterable[SupportsFloat] | None]

@@ -2,13 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, SupportsFloat
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsFloat
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
-from simulator.experiment import SimulationError
 from simulator.experiment.schema.experiment import Budget
 from simulator.host.nodes import SERVER, region_node
 from simulator.progress.observer import Observer, Progress
@@ -22,6 +19,7 @@ from simulator.record import (
     perplexity_of,
     shard_columns,
 )
+from simulator.simulation.trained import NonFiniteError, Trained, diagnostics_of, non_finite, non_finite_message
 from simulator.timeline import (
     Accepted,
     Answered,
@@ -38,26 +36,6 @@ from simulator.timeline import (
 )
 
 
-class Trained(NamedTuple):
-    """Report of training on an update, whose arrays may still be on their way.
-
-    Attributes:
-      losses: of its rounds, in nats.
-      finite: whether the rounds' pseudo-gradients were.
-      together: whether their combined pseudo-gradient was.
-      diagnostics: of every offer, its `OfferDiagnostics` in a row; empty where they are not known.
-    """
-
-    losses: Sequence[SupportsFloat]
-    finite: Sequence[Any]
-    together: Any
-    diagnostics: Sequence[Any] = ()
-
-
-class NonFiniteError(SimulationError):
-    """A pseudo-gradient is not finite, and the experiment says that this is fatal."""
-
-
 class Recorder:
     """Keeps the record. Reports of training are fetched one event late, so that the loop never waits for them.
 
@@ -67,7 +45,8 @@ class Recorder:
       faults: so far.
       updates: offers processed so far, but for the last update's.
       transfers: messages that got through, as far as their effect is known.
-      tokens: trained on in what was processed.
+      local_steps: of what was processed, over all workers.
+      tokens: trained on in these.
       server_updates: the server's version.
       observer: notified of every update, if any.
     """
@@ -83,18 +62,20 @@ class Recorder:
         fatal: bool = False,
         shares: MessageShares | None = None,
         waits: bool = True,
+        noise_scales: Mapping[int, float] | None = None,
     ):
         """Starts a record.
 
         Args:
           budget: of the simulation.
           cluster: for the sizes of messages.
-          tokens_per_step: in a local step.
+          tokens_per_step: in a local step of one batch.
           observer: notified of every update.
           shards: number of shards with losses of their own.
           fatal: whether a pseudo-gradient that is not finite ends the simulation.
           shares: sizes of messages; those of a whole model when None.
           waits: whether workers wait for the answers to their offers.
+          noise_scales: that the timeline has read by the time of an update, by number of the round.
         """
         self.rounds, self.evaluations, self.faults = RoundLog(), EvaluationLog(shards), FaultLog()
         self.updates, self.transfers = UpdateLog(), TransferLog()
@@ -104,6 +85,7 @@ class Recorder:
         self._budget = budget
         self._cluster, self._shares, self._waits = cluster, shares or MessageShares(), waits
         self._tokens_per_step = tokens_per_step
+        self._noise_scales = {} if noise_scales is None else noise_scales  # grows meanwhile
         self.observer = observer
         self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
@@ -111,7 +93,7 @@ class Recorder:
         self._homes: dict[int, int] = {}  # of each worker, the node that answers it
         self._train_loss = self._perplexity = math.nan
         self._evaluation: dict[str, Any] | None = None  # the last one that is known
-        self.tokens = self.server_updates = 0
+        self.local_steps = self.tokens = self.server_updates = 0
 
     def update(self, event: Update, trained: Trained | None) -> None:
         """Records an update and training's report on it, None if nothing was trained.
@@ -122,7 +104,9 @@ class Recorder:
         self._settle_update()
         self._late_update = event, trained
         self._transferred(event)
-        self.tokens = event.local_steps * self._tokens_per_step
+        self.local_steps = event.local_steps
+        rounds = [arrival.round for _, arrival in own_arrivals(event)]
+        self.tokens += sum(round.steps * round.micro_batches for round in rounds) * self._tokens_per_step
         self.server_updates = event.version
         if self.observer is not None:
             self.observer.advanced(self._progress(event))
@@ -135,7 +119,7 @@ class Recorder:
         row = {
             "simulated_s": seconds(event.time_ns),
             "local_steps": event.local_steps,
-            "tokens": event.local_steps * self._tokens_per_step,
+            "tokens": self.tokens,
             "server_updates": event.version,
             "bytes_sent": self._sent,
         }
@@ -257,8 +241,8 @@ class Recorder:
         if self._late_update is not None and self._late_update[1] is not None:
             event, trained = self._late_update
             assert trained is not None
-            diagnostics += _diagnostics(event, trained)
-            late = _non_finite(trained) if trained.losses else []
+            diagnostics += diagnostics_of(event, trained)
+            late = non_finite(trained) if trained.losses else []
             for place, _ in own_arrivals(event):
                 rounds.append(float(trained.losses[place]))
                 flags.append(late[place])
@@ -286,12 +270,12 @@ class Recorder:
         own = own_arrivals(event)
         if not own:
             return
-        flags = [0] * len(event.arrivals) if trained is None else _non_finite(trained)
+        flags = [0] * len(event.arrivals) if trained is None else non_finite(trained)
         if self._fatal and trained is not None and any(flags):
             culprits = [bool(finite) for finite in trained.finite]
             culprit = event.arrivals[culprits.index(min(culprits))]
             assert isinstance(culprit, Arrival)
-            raise NonFiniteError(_non_finite_message(event, culprit))
+            raise NonFiniteError(non_finite_message(event, culprit))
         losses = [math.nan if trained is None else float(trained.losses[place]) for place, _ in own]
         for (place, arrival), train_loss in zip(own, losses, strict=True):
             self._flags.append(flags[place])
@@ -299,7 +283,7 @@ class Recorder:
         self._train_loss = statistics.fmean(losses)
 
     def _log_update(self, event: Update, trained: Trained | None) -> None:
-        diagnostics = _diagnostics(event, trained)
+        diagnostics = diagnostics_of(event, trained)
         for arrival, staleness, known in zip(event.arrivals, event.staleness, diagnostics, strict=True):
             if isinstance(arrival, RegionOffer):
                 sender, number = region_node(arrival.region), -1
@@ -344,6 +328,8 @@ class Recorder:
             fragment=arrival.round.fragment,
             blocked_s=seconds(arrival.blocked_ns),
             goes_on=int(not self._waits),
+            micro_batches=arrival.round.micro_batches,
+            noise_scale=self._noise_scales.get(arrival.round.id, math.nan),
         )
 
     def _settle_evaluation(self) -> None:
@@ -375,25 +361,3 @@ class Recorder:
             fraction=min(1.0, max(value / limit for value, limit in done if limit)),
             evaluation=self._evaluation,
         )
-
-
-def _diagnostics(event: Update, trained: Trained | None) -> list[list[float]]:
-    """Returns the diagnostics of each offer of an update."""
-    if trained is None or not trained.diagnostics:
-        return [[math.nan] * len(DIAGNOSTICS)] * len(event.arrivals)
-    return [[float(value) for value in each] for each in map(np.asarray, trained.diagnostics)]
-
-
-def _non_finite(trained: Trained) -> list[int]:
-    """Returns 1 for each round that was not finite, or for all if their combined pseudo-gradient was not."""
-    flags = [int(not finite) for finite in trained.finite]
-    return flags if trained.together else [1] * len(flags)
-
-
-def _non_finite_message(event: Update, arrival: Arrival) -> str:
-    round = arrival.round
-    return (
-        f"round {round.id} of worker {round.worker} (shard {round.shard}, {round.steps} local steps from version "
-        f"{round.version}) brought a pseudo-gradient that is not finite at {seconds(event.time_ns):g} s, and "
-        "outer.non_finite is fatal: choose a lower inner.learning_rate, inner.clip_norm, or outer.non_finite: reject"
-    )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from simulator.record import DIAGNOSTICS
 from simulator.simulation.learner import Learner
-from simulator.simulation.recorder import Trained
+from simulator.simulation.trained import Trained
 from simulator.timeline import Update, own_arrivals
 
 

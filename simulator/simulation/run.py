@@ -30,6 +30,7 @@ from simulator.simulation.checks import reported
 from simulator.simulation.holdings import Holdings
 from simulator.simulation.host_timer import HostTimer
 from simulator.simulation.learner import Learner
+from simulator.simulation.measured import Measured
 from simulator.simulation.provenance import made_with, parameters_hash
 from simulator.simulation.recorder import Recorder
 from simulator.simulation.replay import ReplayLearner, training_log
@@ -91,6 +92,7 @@ class Run:
         self._learner: Learner = Learner()
         self._holdings = Holdings()
         self.training: TrainingLearner | None = None
+        self._measured: Measured | None = None
         with reported():
             self._made_with = self._circumstances()
             trajectory, beginning = share.trajectory, share.beginning
@@ -105,6 +107,8 @@ class Run:
                 progress = _stopping(observer.pretrained if observer else None, stop)
                 self.training = TrainingLearner(setup, trainer, progress, self._own or self._others)
                 self._learner = self.training
+                self._measured = Measured(self.training, self._own.arrays if self._own else {})
+                timeline.measurements = self._measured
         self._timer.prepared()
         shards = experiment.shards if experiment.evaluate.per_shard else 0
         fatal = experiment.outer.non_finite == "fatal"
@@ -117,6 +121,7 @@ class Run:
             fatal=fatal,
             shares=timeline.shares,
             waits=timeline.config.schedule.waits,
+            noise_scales=self._measured.noise_scales if self._measured else None,
         )
 
     @property
@@ -134,6 +139,7 @@ class Run:
 
         Raises:
           NoProgressError: nobody in the simulated cluster can make progress any more.
+          NeedsTrainingError: the timeline depends on training, and nothing is trained.
           NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
           NewsError: an event uses a value that its node has not received.
           Stopped: it was asked to stop.
@@ -214,12 +220,12 @@ class Run:
 
     def _from(self, source: str) -> dict[str, Any]:
         """Returns the entry of the summary on reused training."""
-        return {"from": source, "local_steps": self._recorder.tokens // tokens_per_step(self._experiment)}
+        return {"from": source, "local_steps": self._recorder.local_steps}
 
     def _state(self, training: TrainingLearner) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns the checkpoint: arrays and JSON facts."""
         arrays, facts = training.state()
-        arrays |= training_log(*self._recorder.reported())
+        arrays |= training_log(*self._recorder.reported()) | (self._measured.arrays() if self._measured else {})
         facts |= {"causal_hash": self._timeline.causal_hash, "taken": self._timer.so_far(), "reused": self._reused}
         facts["made_with"] = self._made_with
         return arrays, facts
@@ -233,7 +239,8 @@ class Run:
         dataset = self._setup.dataset if self._trainer != "null" else None
         final_loss = float(evaluations["loss"].iloc[-1]) if dataset else None
         resolved, workers, end_s = as_used(experiment), self._timeline.cluster.workers, self._timeline.now_s
-        trained = recorder.tokens - (reused["local_steps"] * tokens_per_step(experiment) if reused else 0)
+        own_steps = recorder.local_steps - (reused["local_steps"] if reused else 0)
+        trained = recorder.tokens * own_steps / max(recorder.local_steps, 1)  # all steps alike where some are reused
         shares = self._timeline.shares
         summary = {
             "variant": experiment.variant or experiment.name,

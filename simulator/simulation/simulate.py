@@ -51,6 +51,7 @@ def simulate(
       ExperimentError: the experiment does not fit its data, model or optimizers, or something else is given.
       RecordError: the checkpoints are those of another experiment, or were made with other versions.
       NoProgressError: nobody in the simulated cluster can make progress any more.
+      NeedsTrainingError: the timeline depends on training, and the trainer is "null".
       NonFiniteError: a pseudo-gradient is not finite, and the experiment says that this is fatal.
       Stopped: it was asked to stop.
       OSError: a checkpoint cannot be written.

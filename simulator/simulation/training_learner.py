@@ -28,7 +28,7 @@ from simulator.learning.pretraining import PretrainProgress
 from simulator.learning.round import Params
 from simulator.record import Checkpoint, RecordError
 from simulator.simulation.learner import Learner
-from simulator.simulation.recorder import Trained
+from simulator.simulation.trained import Trained
 from simulator.simulation.worker_training import WorkerTraining
 from simulator.timeline import (
     Accepted,
@@ -40,6 +40,7 @@ from simulator.timeline import (
     Lost,
     Offered,
     RegionOffer,
+    Round,
     Shortened,
     Update,
 )
@@ -173,12 +174,20 @@ class TrainingLearner(Learner):
         for arrival in arrivals:
             self.training.workers[arrival.round.worker].release()
         infos = [
-            OfferInfo(arrival.round.worker, staleness, arrival.round.steps, arrival.round.steps * self._tokens_per_step)
-            for arrival, staleness in zip(arrivals, event.staleness, strict=True)
+            OfferInfo(round.worker, staleness, round.steps, round.steps * round.micro_batches * self._tokens_per_step)
+            for round, staleness in zip([each.round for each in arrivals], event.staleness, strict=True)
         ]
         together, diagnostics = self._apply(event, place, offers, infos, [each.anchor for each in made])
         losses, finite = [each.loss.get() for each in made], [offer.finite for offer in offers]
         return Trained(losses, finite, together, diagnostics)
+
+    def noise_scale(self, round: Round) -> float:
+        """Returns the gradient noise scale at the end of a worker's last round, once that is trained."""
+        worker = self.training.workers[round.worker]
+        assert worker.round is not None
+        assert worker.round.id == round.id, "the worker has begun another round since"
+        result, _ = worker.trainings[-1].get()
+        return float(result.noise_scale)
 
     @phase("evaluation")
     def evaluate(self) -> tuple[jax.Array, jax.Array | None]:

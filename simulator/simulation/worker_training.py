@@ -153,7 +153,9 @@ class WorkerTraining:
         while first < steps:
             length = min(steps - first, self._trainer.longest)
             pulls = tuple(each - first for each in round.pulls if first <= each < first + length)
-            stretch = Stretch(round.id, round.worker, round.shard, round.first_step + first, length, first, pulls)
+            step, count = round.first_step + first, round.micro_batches
+            batch = round.first_batch + first * count
+            stretch = Stretch(round.id, round.worker, round.shard, step, length, first, pulls, count, batch)
             training = self._trainer.training(self._values, stretch, worker.params, worker.inner)
             worker.trainings.append(training)
             worker.params = self._values.lazy("params", _params_of, training)
@@ -317,7 +319,8 @@ class WorkerTraining:
             case "inner":
                 return jax.eval_shape(self._trainer.initial_state, params)
             case "trained":
-                return _result_like(params), jax.eval_shape(self._trainer.initial_state, params)
+                noise_scale = jnp.zeros((), jnp.float32) if self._trainer.has_micro_batches else ()
+                return _result_like(params, noise_scale), jax.eval_shape(self._trainer.initial_state, params)
             case "offer":
                 return jax.eval_shape(self._offered_like, part)
             case "feedback":
@@ -333,8 +336,8 @@ class WorkerTraining:
         raise AssertionError(f"a value of a kind that is not known: {kind}")
 
 
-def _result_like(params: Any) -> Any:
-    return RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool))
+def _result_like(params: Any, noise_scale: Any) -> Any:
+    return RoundResult(params, jnp.zeros((), jnp.float32), jnp.zeros((), bool), noise_scale)
 
 
 def _params_of(trained: Any) -> Params:

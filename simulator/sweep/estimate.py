@@ -167,10 +167,11 @@ def _cost(
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
     setup = Setup(experiment, cache)
     local_steps, simulated_s, evaluations, clock_s = _timeline(experiment, cache)
-    flops = None
+    flops, several = None, experiment.inner.micro_batches
+    batches = 1 if several is None else several.start  # of a local step: where they grow, nothing is known
     if local_steps is not None:
         flops = (
-            local_steps * setup.costs.flops_per_step
+            local_steps * batches * setup.costs.flops_per_step
             + _pretraining(run, experiment, cache, started)
             + evaluations * _evaluation(experiment, cache)
         )
@@ -178,7 +179,7 @@ def _cost(
         memory: float | None = setup.needs.total
     except MemoryNeedError:
         memory = None
-    tokens = None if local_steps is None else local_steps * tokens_per_step(experiment)
+    tokens = None if local_steps is None else local_steps * batches * tokens_per_step(experiment)
     return PointCost(run, shares, local_steps, tokens, simulated_s, clock_s, memory, flops)
 
 
@@ -278,7 +279,9 @@ def _piece(experiment: Experiment, local_steps: int, rounds: int) -> Experiment:
     """Returns a short simulation with the same compiled rounds."""
     rate = ConstantSchedule(kind="constant")
     changes = {
-        "inner": experiment.inner.model_copy(update={"local_steps": local_steps, "schedule": rate}),
+        "inner": experiment.inner.model_copy(
+            update={"local_steps": local_steps, "schedule": rate, "micro_batches": None}
+        ),
         "schedule": PeriodicSchedule() if isinstance(experiment.schedule, NamedSchedule) else experiment.schedule,
         "cluster": experiment.cluster.model_copy(update={"faults": None}),
         "synchronization": AsynchronousSynchronization(kind="asynchronous"),

@@ -262,7 +262,7 @@ def _settings(cache: Cache, experiment: Experiment, unknown: str) -> str:
 
 
 def _order(cache: Cache, experiment: Experiment, stop: Callable[[], bool]) -> Order | None:
-    """Returns the order of an experiment's events, None where its simulation is going to fail, which says why."""
+    """Returns the order of an experiment's events, None where it depends on training, or its simulation will fail."""
     try:
         return order_of(_until(stop, Simulation(experiment, cache=cache).timeline))
     except Stopped:

@@ -31,6 +31,7 @@ from simulator.timeline.events import (
     own_arrivals,
 )
 from simulator.timeline.policies.local_steps import MeasuredSpeed, dynamic_steps, fixed_steps
+from simulator.timeline.policies.norm_test import Measurements, NeedsTrainingError, NormTest
 from simulator.timeline.policies.registered import register_local_steps, register_shard_choice, register_synchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, ServerView, SynchronizationPolicy
@@ -53,7 +54,10 @@ __all__ = [
     "LeastVisited",
     "Lost",
     "MeasuredSpeed",
+    "Measurements",
+    "NeedsTrainingError",
     "NoProgressError",
+    "NormTest",
     "Offered",
     "Proportional",
     "Quorum",

@@ -24,6 +24,7 @@ from simulator.experiment.schema.policies import (
 )
 from simulator.timeline.config import Peers, Regions, TimelineConfig
 from simulator.timeline.policies.local_steps import MeasuredSpeed, StepsChoice, dynamic_steps, fixed_steps
+from simulator.timeline.policies.norm_test import NormTest
 from simulator.timeline.policies.registered import RegisteredShards, RegisteredSteps, RegisteredSynchronization
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, SynchronizationPolicy
@@ -75,8 +76,14 @@ def timeline_of(
         has_copy=not experiment.merge.has_outer,
         is_eager=experiment.merge.kind == "eager",
         pulls=Pulls.of(experiment),
+        micro_batches=_micro_batches(experiment),
     )
     return Timeline(cluster, config)
+
+
+def _micro_batches(experiment: Experiment) -> NormTest:
+    section = experiment.inner.micro_batches
+    return NormTest() if section is None else NormTest(section.start, section.threshold, section.room)
 
 
 def _schedule(experiment: Experiment) -> Schedule:

@@ -61,10 +61,12 @@ class CausalHash:
         for event in self._pending:
             if type(event) is Dispatched:
                 _, round, start, source = event
-                _, worker, shard, first_step, steps, version, fragment, _ = round
+                _, worker, shard, first_step, steps, version, fragment, _, micro_batches, _ = round
                 records.append(_ROUND.pack(b"d", worker, shard, first_step, steps, version))
                 if start != "copy" or source != SERVER or fragment:
                     records += _STARTS[start], _MARK.pack(b"b", source, fragment)
+                if micro_batches != 1:
+                    records.append(_MARK.pack(b"n", micro_batches, 0))
             elif type(event) is Update:
                 _, arrivals, _, outcome, version, _, node, fragment, _ = event
                 records += _MARK.pack(b"u", version, len(arrivals)), _OUTCOMES[outcome]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from simulator.cluster import MessageShares, Pulls
 from simulator.experiment.schema.offer_schedule import Interval
 from simulator.timeline.policies.local_steps import StepsChoice
+from simulator.timeline.policies.norm_test import NormTest
 from simulator.timeline.policies.shard_choice import ShardChoice
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
 from simulator.timeline.schedule import Schedule
@@ -59,6 +60,7 @@ class TimelineConfig:
       merges: whether a worker keeps something of its own when it is answered, instead of taking a copy.
       pulls: local steps that take no time; None without any.
       is_eager: whether a worker accepts for the first time before anything is answered, H steps before it would.
+      micro_batches: of local steps.
       has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
 
@@ -84,6 +86,7 @@ class TimelineConfig:
     has_copy: bool = True
     is_eager: bool = False
     pulls: Pulls | None = None
+    micro_batches: NormTest = dataclasses.field(default_factory=NormTest)
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:

@@ -27,6 +27,8 @@ class Round(NamedTuple):
       version: number of updates, over all places, when it was dispatched.
       fragment: that is offered at its end; 0 where the whole model is.
       pulls: numbers of its local steps that are pulls, which take no time.
+      micro_batches: whose mean gradient each of its local steps takes.
+      first_batch: the shard's count of micro-batches assigned before this round.
     """
 
     id: int
@@ -37,6 +39,8 @@ class Round(NamedTuple):
     version: int
     fragment: int = 0
     pulls: tuple[int, ...] = ()
+    micro_batches: int = 1
+    first_batch: int = 0
 
 
 class Dispatched(NamedTuple):

@@ -112,6 +112,8 @@ class SimulatedCluster(Traffic, Protocol):
 class HomeServer(Protocol):
     """Server of a worker as it meets it, see `ServerProcess`."""
 
+    node: int
+
     def receive(self, message: Incoming) -> None:
         """Takes in a message to the server."""
 

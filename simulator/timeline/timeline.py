@@ -12,11 +12,12 @@ from simulator.host.random_streams import numpy_stream
 from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector
-from simulator.timeline.events import Evaluation, Event, Fault, Finished, Lost, Round
+from simulator.timeline.events import Arrival, Evaluation, Event, Fault, Finished, Lost, Round, Update
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process
 from simulator.timeline.overlapping_worker import OverlappingWorker
 from simulator.timeline.peers import PeerServer, PeerWorker
+from simulator.timeline.policies.norm_test import Measurements, NeedsTrainingError
 from simulator.timeline.regions import RegionServer, UpperServer
 from simulator.timeline.server import ServerProcess
 from simulator.timeline.worker import Worker
@@ -39,6 +40,8 @@ class Timeline:
       meetings: of peers, by worker; empty where there is a server.
       deadlock: detector of it.
       measured: choice of local steps by what has arrived, None where they do not depend on it.
+      needs_training: whether durations depend on what is trained.
+      measurements: of training, to be set before such a timeline runs; else None.
       updates: number of updates, over all places.
       local_steps: number of those that have arrived, over all workers.
       under_way: number of rounds that workers are at, and of messages beside them.
@@ -48,6 +51,7 @@ class Timeline:
 
     Raises:
       NoProgressError: while iterating, nobody can make progress any more.
+      NeedsTrainingError: while iterating, the timeline depends on training, and has no measurements.
     """
 
     def __init__(self, cluster: ClusterModel, config: TimelineConfig):
@@ -70,6 +74,10 @@ class Timeline:
         self._begun: dict[int, None] = {}  # workers that have begun, whose parameters another one can take
         self._shards = config.shard_choice.new_choices([0] * config.shards, numpy_stream(cluster.seed, "shard choice"))
         self.measured = None if config.measured is None else config.measured.new_choices()
+        self.needs_training = config.micro_batches.threshold is not None
+        self.measurements: Measurements | None = None
+        self._micro_batches: dict[int, int] = {}  # of local steps, by the node that gives them out; first as given
+        self._batches = [0] * config.shards  # that were assigned of each shard
 
         self.meetings: list[PeerServer] = []
         self.workers: list[Worker] = []
@@ -140,6 +148,11 @@ class Timeline:
 
     def __iter__(self) -> Iterator[Event]:
         """Runs the simulation to the end of its budget."""
+        if self.needs_training and self.measurements is None:
+            setting = f"inner.micro_batches.threshold = {self.config.micro_batches.threshold}"
+            raise NeedsTrainingError(
+                f"{setting}: times depend on what is trained, and nothing is: train, or leave it out"
+            )
         deadline_ns = math.inf if self.config.budget_s is None else nanoseconds(self.config.budget_s)
         env, events = self.env, self._events
         while self._end_ns is None:
@@ -155,7 +168,9 @@ class Timeline:
     # What workers and servers tell.
 
     def emit(self, event: Event) -> None:
-        """Queues an event to be yielded, and counts failures."""
+        """Queues an event to be yielded, and counts failures; what has arrived decides on later batches."""
+        if self.needs_training and isinstance(event, Update):
+            self._test(event)
         if isinstance(event, Lost):
             self.waiting.discard(event.round.worker)
             if event.cause == "message":  # else the absence is a fault of its own, which counts
@@ -164,6 +179,15 @@ class Timeline:
             self.waiting.discard(event.worker)
             self.deadlock.failed(event.worker, event.kind, event.time_ns)
         self._events.append(event)
+
+    def _test(self, event: Update) -> None:
+        """Takes the offers of a meeting into account in the micro-batches of what its node gives out from now on."""
+        assert self.measurements is not None
+        for arrival in event.arrivals:
+            if isinstance(arrival, Arrival) and event.outcome != "dropped":
+                noise_scale = self.measurements.noise_scale(arrival.round)
+                before = self._micro_batches.get(event.node, self.config.micro_batches.start)
+                self._micro_batches[event.node] = self.config.micro_batches.enough(before, noise_scale)
 
     def assign(self, worker: int, steps: int, fragment: int) -> Round:
         """Returns a worker's next round, on a shard that is chosen for it.
@@ -175,7 +199,10 @@ class Timeline:
         """
         shard, first_step = self._shards.assign(worker, steps)
         pulls = () if self.config.pulls is None else self.config.pulls.of_round(first_step, steps)
-        round = Round(self._next_round, worker, shard, first_step, steps, self.updates, fragment, pulls)
+        number, version, first_batch = self._next_round, self.updates, self._batches[shard]
+        count = self._micro_batches.get(self.workers[worker].home.node, self.config.micro_batches.start)
+        round = Round(number, worker, shard, first_step, steps, version, fragment, pulls, count, first_batch)
+        self._batches[shard] += steps * count
         self._next_round += 1
         self.waiting.discard(worker)
         return round

@@ -120,7 +120,8 @@ class Worker:
         """Begins a round whose steps were chosen."""
         steps = round.steps - len(round.pulls)
         fill_ns = nanoseconds(self._cluster.filling_s(self.index, self._factor, is_first=not self.rounds))
-        compute_ns = fill_ns + nanoseconds(self._cluster.compute_s(self.index, steps, self._factor))
+        steps_s = self._cluster.compute_s(self.index, steps, self._factor, round.micro_batches)
+        compute_ns = fill_ns + nanoseconds(steps_s)
         under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns, fill_ns)
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))

@@ -7,12 +7,20 @@ import pydantic
 from simulator.experiment import Experiment, registry
 from simulator.host.mappings import MISSING, lookup
 from simulator.record import RecordError, RunRecord
-from simulator.verify import cluster_rules, exchange_rules, fault_rules, message_rules, order_rules, overlap_rules
+from simulator.verify import (
+    batch_rules,
+    cluster_rules,
+    exchange_rules,
+    fault_rules,
+    message_rules,
+    order_rules,
+    overlap_rules,
+)
 from simulator.verify.checked_run import CheckedRun, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
-_RULES = order_rules, exchange_rules, message_rules, overlap_rules, cluster_rules, fault_rules
+_RULES = order_rules, batch_rules, exchange_rules, message_rules, overlap_rules, cluster_rules, fault_rules
 
 
 def verify(record: RunRecord) -> list[Violation]:

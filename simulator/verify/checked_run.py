@@ -96,7 +96,8 @@ class CheckedRun:
     """
 
     def __init__(self, record: RunRecord, experiment: Experiment):
-        absent = {name: 0 for name in ("fragment", "blocked_s", "goes_on") if name not in record.rounds}
+        defaults = {"fragment": 0, "blocked_s": 0, "goes_on": 0, "micro_batches": 1, "noise_scale": math.nan}
+        absent = {name: value for name, value in defaults.items() if name not in record.rounds}
         self.rounds = record.rounds.assign(**absent) if absent else record.rounds
         self.evaluations, self.summary = record.evaluations, record.summary
         self.faults, self.updates, self.transfers = record.faults, record.updates, record.transfers
@@ -295,8 +296,9 @@ class CheckedRun:
             return {}
         columns = ["round", "worker", "local_steps", "first_step"]
         coins = Pulls.of(self.experiment)
-        timed = [*columns, "ready_s", "push_start_s"]
-        tasks = pd.concat([self.rounds[timed], self.lost[columns]]).sort_values("round", kind="stable")
+        timed, several = [*columns, "ready_s", "push_start_s", "micro_batches"], self.experiment.inner.micro_batches
+        lost = self.lost[columns].assign(micro_batches=1 if several is None else several.start)
+        tasks = pd.concat([self.rounds[timed], lost]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
         faults, workers = cluster.faults, range(cluster.workers)
         is_random = bool(cluster.jitter or (faults and faults.loss))
@@ -306,7 +308,7 @@ class CheckedRun:
         last = [(-1, 0.0)] * cluster.workers  # number and end of each worker's last round
         unknown: set[int] = set()  # workers of whose rounds one is missing, and with it its random numbers
         costs = {}
-        for number, worker, left, first, ready_s, end_s in tasks.itertuples(index=False):
+        for number, worker, left, first, ready_s, end_s, batches in tasks.itertuples(index=False):
             follows = never_missing or abs(ready_s - last[worker][1]) <= self.eps_s
             if is_random and not follows and self.is_gone_between(last[worker][0], number):
                 unknown.add(worker)
@@ -318,7 +320,7 @@ class CheckedRun:
             factor = cluster.jitter_factor(jitter[worker])
             timed_steps = steps if coins is None else steps - len(coins.of_round(int(first), steps))
             fill_ns = nanoseconds(cluster.filling_s(worker, factor, is_first=is_first))
-            compute_ns = fill_ns + nanoseconds(cluster.compute_s(worker, timed_steps, factor))
+            compute_ns = fill_ns + nanoseconds(cluster.compute_s(worker, timed_steps, factor, batches))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
             costs[number] = Cost(compute_ns, steps, pulls, pushes, factor, fill_ns)
         return costs

@@ -47,9 +47,13 @@ def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     whole = ~run.rounds["round"].isin(run.cut["round"])
     rounds = run.rounds[whole]
     compute_s = rounds["push_start_s"] - rounds["compute_start_s"] - rounds["blocked_s"]
-    step_s = compute_s / rounds["local_steps"]
+    times = rounds["local_steps"]
+    if run.network is not None:
+        times = times * rounds["micro_batches"].map(run.network.step_factor)
+    step_s = compute_s / times
     typical = step_s.groupby(rounds["worker"]).transform("median")
-    wrong = (step_s - typical).abs() * rounds["local_steps"] > run.eps_s
+    of_shortest = times / times.groupby(rounds["worker"]).transform("min")  # which was rounded as much as this one
+    wrong = (step_s - typical).abs() * times > run.eps_s * (1 + of_shortest)
     for row in rounds.index[wrong].tolist():
         yield Violation("rounds", row, "durations", "its steps took another time")
 

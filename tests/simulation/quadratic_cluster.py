@@ -141,7 +141,13 @@ class QuadraticSetup(Setup):
         recipe = Recipe(loss, fetch, optimizer, inner.state == "keep", pull, point)
         rates = lambda shard, first, steps: np.full(steps, RATE, np.float32)  # noqa: E731
         return Programs(recipe), RoundData(
-            arrays, order, rates, inner.local_steps, jax.random.key(0), has_pulls=pull is not None
+            arrays,
+            order,
+            rates,
+            inner.local_steps,
+            jax.random.key(0),
+            has_pulls=pull is not None,
+            micro_batches=None if inner.micro_batches is None else inner.micro_batches.room,
         )
 
     def trainer(self, kind: str) -> Any:
@@ -156,6 +162,7 @@ class Followed:
         self.setup = QuadraticSetup(experiment)
         self.timeline: Timeline = timeline_for(self.setup)
         self.learner = TrainingLearner(self.setup, trainer, None)
+        self.timeline.measurements = self.learner
         self.events: list[Event] = []
         self.reports: list[list[Any]] = []  # diagnostics of the offers of each update
         for event in self.timeline:

@@ -86,6 +86,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"hidden": [8, 8]},
         "inner": {"stages": {"kind": "gpipe", "count": 3, "micro_batches": 2}},
     },
+    "batches that grow": {
+        "synchronization": ASYNCHRONOUS,
+        "inner": {"batch_size": 2, "micro_batches": {"start": 2, "threshold": 0.6, "most": 12}},
+    },
     "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
     "direction and norm apart, in fragments": {
         "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
@@ -115,6 +119,7 @@ ON_DEVICES = (
     "six fragments",
     "pulls",
     "pipelines",
+    "batches that grow",
 )
 
 
@@ -173,7 +178,10 @@ def test_trainers_devices_and_timeline_agree_and_nothing_is_compiled_late(
     batched = simulate(made, cache=cache, stop=count)
     assert 0 < counts[len(counts) // 2] == counts[-1]
 
-    serial, alone = (simulate(made, cache=cache, trainer=trainer) for trainer in ("serial", "null"))
+    serial = simulate(made, cache=cache, trainer="serial")
+    needs_training = made.inner.micro_batches is not None
+    alone = serial if needs_training else simulate(made, cache=cache, trainer="null")
+    assert (batched.rounds["micro_batches"].nunique() > 1) == needs_training
     hashed = batched.summary["causal_hash"]
     causal_hash, losses = on_three_devices.get(kind, (hashed, batched.evaluations["loss"]))
     for others in (serial.evaluations["loss"], losses):

@@ -38,6 +38,7 @@ from tests.simulation.quadratic_cluster import tree as tree_of
 # Distributed Lion sends signs, and has laws of its own below; experts need a text, and have theirs in test_experts.py.
 PLAIN: dict[str, dict[str, Any]] = {
     "a_edit": {"seconds": 1.3 * H, "clip_norm": 1e9},
+    "adaptive_batch": {"threshold": None, "start": 1},
     "asynchronous": {},
     "cgad": {},
     "decoupled_diloco": {"overlap": 0},
@@ -71,6 +72,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 # DuDe and Ringleader step in between, by what is in their tables.
 AS_DILOCO: dict[str, dict[str, Any]] = {
     "a_edit": {"seconds": 1.0 * H, "temperature": 1e9, "clip_norm": 1e9},
+    "adaptive_batch": {"threshold": None, "start": 1},
     "asynchronous": {"grace": 100.0},
     "cgad": {},
     "decoupled_diloco": {"fragments": 1, "overlap": 0, "quorum": 3},

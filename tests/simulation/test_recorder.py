@@ -7,7 +7,8 @@ import pytest
 from simulator.cluster import Link, MessageShares, build_cluster
 from simulator.experiment.schema.experiment import Budget
 from simulator.record import DIAGNOSTICS
-from simulator.simulation.recorder import NonFiniteError, Recorder, Trained
+from simulator.simulation.recorder import Recorder
+from simulator.simulation.trained import NonFiniteError, Trained
 from simulator.timeline import (
     Accepted,
     Answered,

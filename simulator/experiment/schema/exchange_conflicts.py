@@ -37,6 +37,8 @@ def _experts(experiment: Any) -> Conflicts:
         yield "data.shards", f"must be as many as workers, {workers}, where each is an expert (evaluate.of)"
     if experiment.shard_choice.kind != "fixed":
         yield "shard_choice.kind", "must be fixed where each worker is the expert of its shard (evaluate.of)"
+    if experiment.inner.micro_batches is not None:
+        yield from _micro_batches(experiment)
 
 
 def _pull(experiment: Any) -> Conflicts:
@@ -67,6 +69,23 @@ def _sample(experiment: Any) -> Conflicts:
             key,
             f"leaves workers without answers: they drift apart for good where merge is {experiment.merge.kind}",
         )
+
+
+def _micro_batches(experiment: Any) -> Conflicts:
+    adapt = experiment.inner.micro_batches.threshold is not None
+    reason = "beside inner.micro_batches is not built: leave out one of them"
+    if experiment.schedule.seconds is not None:
+        yield "schedule.seconds", reason
+    if experiment.inner.stages is not None:
+        yield "inner.stages", reason
+    for key, there in (
+        ("schedule", not experiment.schedule.waits),
+        ("topology.kind", not experiment.topology.has_server),
+        ("local_steps.kind", experiment.local_steps.kind != "fixed"),
+        ("cluster.faults", experiment.cluster.faults is not None),
+    ):
+        if adapt and there:
+            yield key, reason.replace("micro_batches", "micro_batches.threshold")
 
 
 def _schedule(experiment: Any) -> Conflicts:

@@ -23,6 +23,7 @@ from simulator.experiment.schema.exchanges import (
     Topology,
     View,
 )
+from simulator.experiment.schema.micro_batches import MicroBatches
 from simulator.experiment.schema.offer_schedule import OfferSchedule, PeriodicSchedule
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.pipeline import Stages, pipeline_conflicts
@@ -162,7 +163,10 @@ class Inner(Section):
         {}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
     )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
-    batch_size: PositiveInt = Field(description="sequences, or points, in a local step", examples=[8])
+    batch_size: PositiveInt = Field(
+        description="sequences, or points, in a local step, or in each of its micro-batches", examples=[8]
+    )
+    micro_batches: MicroBatches | None = None
     local_steps: PositiveInt = Field(
         50, description="H, local steps per round (of the fastest, when dynamic; at most, of a schedule of one's own)"
     )

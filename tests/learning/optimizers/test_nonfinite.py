@@ -11,7 +11,7 @@ from simulator import Cache, simulate
 from simulator.experiment import Experiment
 from simulator.experiment.schema.outer import DelayedNesterovOuter, NesterovOuter, SGDOuter
 from simulator.learning import OfferInfo, OuterPrograms, Server, build_outer
-from simulator.simulation.recorder import NonFiniteError
+from simulator.simulation.trained import NonFiniteError
 from simulator.verify import verify
 from tests.experiments import tiny
 from tests.killed_runs import CLASSIFIER
