@@ -46,6 +46,7 @@ def non_finite(trained: Trained) -> list[int]:
 
 
 def non_finite_message(event: Update, arrival: Arrival) -> str:
+    """Returns the message on an offer of an update that is not finite where that is fatal."""
     round = arrival.round
     return (
         f"round {round.id} of worker {round.worker} (shard {round.shard}, {round.steps} local steps from version "
