@@ -25,6 +25,8 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
         yield from _pull(experiment)
     if experiment.evaluate.of == "experts":
         yield from _experts(experiment)
+    if experiment.inner.micro_batches is not None:
+        yield from _micro_batches(experiment)
 
 
 def _experts(experiment: Any) -> Conflicts:
@@ -37,8 +39,6 @@ def _experts(experiment: Any) -> Conflicts:
         yield "data.shards", f"must be as many as workers, {workers}, where each is an expert (evaluate.of)"
     if experiment.shard_choice.kind != "fixed":
         yield "shard_choice.kind", "must be fixed where each worker is the expert of its shard (evaluate.of)"
-    if experiment.inner.micro_batches is not None:
-        yield from _micro_batches(experiment)
 
 
 def _pull(experiment: Any) -> Conflicts:
