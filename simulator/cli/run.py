@@ -21,7 +21,15 @@ from simulator.host.text import plural
 from simulator.progress.profiler import Profile
 from simulator.progress.trackers import tracker as tracker_of
 from simulator.record import RunRecord
-from simulator.report import comparison, comparison_table, results_tables, worker_rich_table, write_figures
+from simulator.report import (
+    FIGURES,
+    comparison,
+    comparison_table,
+    group_records,
+    results_tables,
+    worker_rich_table,
+    write_figures,
+)
 from simulator.report.grouping import run_labels
 from simulator.sweep.engines import Engine, Local, OnRay
 from simulator.sweep.estimate import estimate, estimate_table, read_rate
@@ -30,6 +38,8 @@ from simulator.sweep.folder import output_folder
 from simulator.sweep.outcomes import PointsFailedError
 from simulator.sweep.search import TUNING_FILE, failed_trials, number_of_trials
 from simulator.sweep.sweep import Sweep
+
+_MOST_TIMELINES = 36  # that are drawn without being asked for
 
 
 def run(
@@ -99,7 +109,7 @@ def timeline(
         console.print(worker_rich_table(record, title=label), "")
     if records:
         console.print(results_tables(records, title=name))
-        figures = write_figures(records, folder)
+        figures = _write_figures(records, folder)
         say(f"\n{plural(len(records), 'timeline')} and {len(figures)} figures in {folder}")
     if failures:
         raise PointsFailedError(failures, records)
@@ -146,6 +156,15 @@ def _refuse_together(*, profile: bool, dry_run: bool, rate: str | None, here: bo
         raise ExperimentError(problems)
 
 
+def _write_figures(records: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Draws the figures, of many groups without a timeline for each."""
+    groups = group_records(records)
+    if len(groups) <= _MOST_TIMELINES:
+        return write_figures(groups, folder)
+    say(f"\nmore than {_MOST_TIMELINES} timelines are not drawn: name runs to tardigrad plot --figure timeline")
+    return write_figures(groups, folder, figures=[kind for kind in FIGURES if kind != "timeline"])
+
+
 def _report(document: Document, variants: Sequence[str], records: Sequence[RunRecord], folder: Path) -> None:
     """Prints the results and draws the figures."""
     console = Console()
@@ -155,7 +174,7 @@ def _report(document: Document, variants: Sequence[str], records: Sequence[RunRe
     if reference is not None and reference.baseline in variants:
         published = reference.model_dump()
         console.print("", comparison_table(comparison(records, published), published))
-    figures = write_figures(records, folder)
+    figures = _write_figures(records, folder)
     say(f"\n{plural(len(records), 'run')}, summary.json and {len(figures)} figures in {folder}")
     if any(summary.get("tuned") for summary in summaries):
         failed = failed_trials(folder)
