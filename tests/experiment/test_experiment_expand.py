@@ -144,7 +144,7 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
         (
             "sweep: {inner.lr: [1]}",
             "inner.lr = 1: unknown key; valid: arguments, batch_size, clip_norm, decay, learning_rate, local_steps, "
-            "optimizer, pull, schedule, stages, state, weight_decay",
+            "micro_batches, optimizer, pull, schedule, stages, state, weight_decay",
         ),
         (
             "sweep: {outer.optimizer: [nesterov]}",

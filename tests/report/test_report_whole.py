@@ -15,6 +15,8 @@ from tests.record.builders import build_record, like
 
 FIGURES = {
     "perplexity_curves": "perplexity_table",
+    "pareto": "pareto_table",
+    "pseudo_gradients": "pseudo_gradients_table",
     "staleness": "staleness_table",
     "utilization": "utilization_table",
     "heat_map": "heat_map_table",

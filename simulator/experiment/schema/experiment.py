@@ -220,6 +220,7 @@ class Evaluate(Section):
         "consensus",
         description="the server's parameters, or without those the mean of the workers'; or of each window the worker "
         "to whose shard the routers of data.partition send it",
+        examples=["consensus"],
     )
     every_local_steps: Count | None = Field(
         None, description="over all workers; not by them when absent", examples=[1000]

@@ -37,7 +37,8 @@ def apply(to: Server, values: list[float], pulled: Any = START) -> bool:
 
 def meet(at: Server, *gradients: list[float]) -> bool:
     infos = [OfferInfo(worker, 0, 5) for worker in range(len(gradients))]
-    return bool(at.meet(offers(*map(gradient, gradients)), infos, None))
+    stepped, _ = at.meet(offers(*map(gradient, gradients)), infos, None)
+    return bool(stepped)
 
 
 def leaves(of: Server) -> list[np.ndarray]:
