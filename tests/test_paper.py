@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from simulator import Cache, check, load, simulate
@@ -121,6 +122,29 @@ class TestResults:
             grid = found[point.variant, grace]
             assert not at_an_edge(grid)
             assert point.experiment.outer.learning_rate == best(grid)
+
+    def test_the_benchmark_has_the_best_rates_of_its_grids_which_are_inside_them(self):
+        from page import summaries_of
+        from paper.choose import at_an_edge, best, grids
+
+        found = grids(summaries_of(["../methods/tuning"]))
+        points = load(FOLDER.parent / "methods/benchmark_base.yaml")
+        for point in points:
+            experiment = point.experiment
+            if point.variant == "gossip":  # which has no rate to choose
+                continue
+            own = {beside: grid for (variant, beside), grid in found.items() if variant == point.variant}
+            if point.variant == "DiLoCo":
+                own = {"": own[""]}  # AdamW's rate is the same for all
+            beside = min(own, key=lambda each: min(own[each].values()))
+            assert experiment.outer.learning_rate == best(own[beside])
+            assert not at_an_edge(own[beside])
+            assert beside in ("", f"inner learning rate {experiment.inner.learning_rate:g}")
+        assert {run["seed"] for run in summaries_of(["../methods/tuning"])} == {100}
+        results = pd.read_csv(FOLDER.parent / "results/methods/benchmark.csv")
+        assert set(results["seed"]) == {0, 1, 2}
+        assert set(results["variant"]) == {point.variant for point in points}
+        assert len(results) == 36 * len(points)
 
     def test_tuning_and_results_have_no_seed_in_common(self):
         from page import RESULTS, summaries_of

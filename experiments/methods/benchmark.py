@@ -73,11 +73,20 @@ def costs(runs: pd.DataFrame, shards: str, name: str) -> str:
     return _by_cluster(runs, shards, cell)
 
 
-def one_cluster(runs: pd.DataFrame, *cluster: str) -> str:
-    """Returns what became of each method on one cluster, means over the seeds, the best perplexity first."""
-    own = runs[(runs[CLUSTER] == list(cluster)).all(axis=1)]
+def one_cluster(runs: pd.DataFrame, speeds: str, network: str, shards: str, rows: str | None = None) -> str:
+    """Returns what became of each method on one cluster, means over the seeds, the best perplexity first.
+
+    Args:
+      runs: as `collect` returns them.
+      speeds: of the cluster, and so on.
+      network: of the cluster.
+      shards: of the cluster.
+      rows: so many at most.
+    """
+    own = runs[(runs[CLUSTER] == [speeds, network, shards]).all(axis=1)]
     means = own.groupby("variant", sort=False).mean(numeric_only=True).sort_values("final_perplexity")
     base = means.loc[BASELINE]
+    means = means.head(len(means) if rows is None else int(rows))
     lines = [["method", "perplexity", "ratio", "time", "data", "staleness", "utilization", "time to within 5 %"]]
     lines.append([":--", *["--:"] * (len(lines[0]) - 1)])
     reached = own.groupby("variant")["simulated_s_to_near"].agg(lambda spent: spent.notna().all())
@@ -132,5 +141,5 @@ TABLES: Mapping[str, Callable[..., str]] = {
 
 
 if __name__ == "__main__":
-    folder, file = map(Path, sys.argv[1:])
-    collect(list(read_runs(folder))).to_csv(file, index=False, float_format="%.6g")
+    *folders, file = map(Path, sys.argv[1:])
+    collect(list(read_runs(folders))).to_csv(file, index=False, float_format="%.6g")
