@@ -62,7 +62,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
 
     A mapping that names another `kind`, `optimizer` or `source`, or that describes the devices in another form,
     replaces the one below it: the old one's settings would not be valid for it. A model that names another preset
-    replaces the sizes below it.
+    replaces the sizes below it, and another inner optimizer its arguments.
     """
     merged = dict(base)
     for key, value in change.items():
@@ -70,6 +70,8 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Tree:
         if isinstance(below, Mapping) and isinstance(value, Mapping) and not _replaces(key, below, value):
             if key == "model" and value.get("preset") not in (None, below.get("preset")):
                 below = {name: setting for name, setting in below.items() if name not in _OF_A_PRESET}
+            if key == "inner" and value.get("optimizer", below.get("optimizer")) != below.get("optimizer"):
+                below = {name: setting for name, setting in below.items() if name != "arguments"}
             merged[key] = merge(below, value)
         else:
             merged[key] = value

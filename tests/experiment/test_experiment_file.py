@@ -430,6 +430,18 @@ def test_another_preset_replaces_the_sizes_below_it(
     }
 
 
+def test_another_inner_optimizer_replaces_the_arguments_below_it():
+    below = {"inner": {"optimizer": "sgd", "arguments": {"momentum": 0.9}, "batch_size": 4}}
+    assert merge(below, {"inner": {"optimizer": "muon"}}) == {"inner": {"optimizer": "muon", "batch_size": 4}}
+    lion = {"optimizer": "lion", "arguments": {"b1": 0.5}}
+    assert merge(below, {"inner": lion}) == {"inner": {"batch_size": 4} | lion}
+    assert merge(below, {"inner": {"optimizer": "sgd", "batch_size": 2}})["inner"]["arguments"] == {"momentum": 0.9}
+    assert merge(below, {"inner": {"arguments": {"nesterov": True}}})["inner"]["arguments"] == {
+        "momentum": 0.9,
+        "nesterov": True,
+    }
+
+
 def test_a_preset_over_a_file_with_sizes_has_its_own(tmp_path: Path):
     file = write(tmp_path, SMALL)
     for setting in ("model.preset=150m", "model={kind: transformer, preset: 150m}"):
