@@ -175,7 +175,12 @@ def test_commands_and_links_are_found_on_the_pages():
 
 
 METHODS = "experiments/methods/README.md"
-OWN = ("README.md", 1), (METHODS, 1), (METHODS, 2)  # the files that name methods of one's own, which are tested below
+OWN = (
+    ("README.md", 1),
+    (METHODS, 1),
+    (METHODS, 2),
+    (METHODS, 3),
+)  # the files that name methods of one's own, which are tested below
 
 
 def folder_like(page, folder):
@@ -247,7 +252,7 @@ def shorter(text):
 
 def test_there_are_python_examples():
     notebooks = [("notebooks/README.md", 0), ("notebooks/README.md", 1)]
-    assert every("python") == [("README.md", 0), (METHODS, 0), (METHODS, 1), *notebooks]
+    assert every("python") == [("README.md", 0), (METHODS, 0), (METHODS, 1), (METHODS, 2), *notebooks]
 
 
 @pytest.mark.parametrize(("page", "number"), every("python"))
@@ -307,10 +312,29 @@ print(own.experiment.schedule.overlap, record.summary["server_updates"])
     assert found.split() == ["10", str(360 // 30 // 4)]
 
 
+def test_a_view_of_ones_own_reads_what_its_outer_optimizer_remembers(tmp_path):
+    folder_like(METHODS, tmp_path)
+    (tmp_path / "last_two.py").write_text(blocks("python", METHODS)[1], encoding="utf-8")
+    (tmp_path / "last-two.yaml").write_text(blocks("yaml", METHODS)[2], encoding="utf-8")
+    code = f"""
+from simulator import load, simulate
+small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
+small += ["budget.local_steps=360", "data.evaluation_points=64"]
+points = load({str(tmp_path / "last-two.yaml")!r}, *small)
+points += load({str(tmp_path / "last-two.yaml")!r}, *small, "view={{kind: parameters}}", variant="last two")
+print(*(simulate(point).summary["final_loss"] for point in points))
+"""
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
+    diloco, last_two, without = map(float, printed.split())
+    assert last_two != diloco
+    assert without == pytest.approx(diloco, rel=1e-6)
+
+
 def test_slots_of_ones_own_are_found_through_their_file(tmp_path):
     folder_like(METHODS, tmp_path)
-    (tmp_path / "my_slots.py").write_text(blocks("python", METHODS)[1], encoding="utf-8")
-    (tmp_path / "growing.yaml").write_text(blocks("yaml", METHODS)[2], encoding="utf-8")
+    (tmp_path / "my_slots.py").write_text(blocks("python", METHODS)[2], encoding="utf-8")
+    (tmp_path / "growing.yaml").write_text(blocks("yaml", METHODS)[3], encoding="utf-8")
     code = f"""
 from simulator import load, simulate
 from simulator.verify import verify

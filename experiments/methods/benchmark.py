@@ -73,8 +73,11 @@ def costs(runs: pd.DataFrame, shards: str, name: str) -> str:
     return _by_cluster(runs, shards, cell)
 
 
+_RATIOS = ("final_perplexity", "simulated_seconds", "bytes_sent", "simulated_s_to_near")
+
+
 def one_cluster(runs: pd.DataFrame, speeds: str, network: str, shards: str, rows: str | None = None) -> str:
-    """Returns what became of each method on one cluster, means over the seeds, the best perplexity first.
+    """Returns what became of each method on one cluster, means over the seeds, ratios of the same seed, the best first.
 
     Args:
       runs: as `collect` returns them.
@@ -84,19 +87,20 @@ def one_cluster(runs: pd.DataFrame, speeds: str, network: str, shards: str, rows
       rows: so many at most.
     """
     own = runs[(runs[CLUSTER] == [speeds, network, shards]).all(axis=1)]
-    means = own.groupby("variant", sort=False).mean(numeric_only=True).sort_values("final_perplexity")
-    base = means.loc[BASELINE]
-    means = means.head(len(means) if rows is None else int(rows))
+    by_seed = {str(variant): each.set_index("seed") for variant, each in own.groupby("variant", sort=False)}
+    base = by_seed[BASELINE]
+    best = sorted(by_seed, key=lambda variant: by_seed[variant]["final_perplexity"].mean())
     lines = [["method", "perplexity", "ratio", "time", "data", "staleness", "utilization", "time to within 5 %"]]
     lines.append([":--", *["--:"] * (len(lines[0]) - 1)])
-    reached = own.groupby("variant")["simulated_s_to_near"].agg(lambda spent: spent.notna().all())
-    for variant, row in means.iterrows():
-        near = row["simulated_s_to_near"] / base["simulated_s_to_near"]
-        cells = [f"{row['final_perplexity']:.2f}", f"{row['final_perplexity'] / base['final_perplexity']:.3f}"]
-        cells += [f"{row[name] / base[name]:.2f}×" for name in ("simulated_seconds", "bytes_sent")]  # noqa: RUF001
-        cells += [f"{row['mean_staleness']:.2f}", f"{row['utilization']:.0%}"]
-        cells.append(f"{near:.2f}×" if reached[variant] else "–")  # noqa: RUF001
-        lines.append([str(variant), *cells])
+    for variant in best if rows is None else best[: int(rows)]:
+        each = by_seed[variant]
+        ratio = {name: (each[name] / base[name]).mean(skipna=False) for name in _RATIOS}
+        cells = [f"{each['final_perplexity'].mean():.2f}", f"{ratio['final_perplexity']:.3f}"]
+        cells += [f"{ratio[name]:.2f}×" for name in ("simulated_seconds", "bytes_sent")]  # noqa: RUF001
+        cells += [f"{each['mean_staleness'].mean():.2f}", f"{each['utilization'].mean():.0%}"]
+        near = ratio["simulated_s_to_near"]
+        cells.append("–" if math.isnan(near) else f"{near:.2f}×")  # noqa: RUF001
+        lines.append([variant, *cells])
     return _written(lines)
 
 

@@ -63,7 +63,8 @@ def cause_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not each.filename.startswith((*_OTHERS, "<frozen"))]
     place = f" at line {own[-1].lineno} of {own[-1].filename}" if own else ""
-    return f"{type(error).__name__}{place}: {(str(error).splitlines() or [''])[0]}"
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}{place}: {first[:_LONGEST]}{'…' if len(first) > _LONGEST else ''}"
 
 
 def refusal(error: Exception) -> str:
@@ -72,6 +73,7 @@ def refusal(error: Exception) -> str:
 
 
 _FEW = 40
+_LONGEST = 300  # characters of a message that others wrote, which may show whole arrays
 
 OF_PLUGINS = "(a name of your own needs the file that registers it: plugins: [FILE], or --plugin FILE)"
 """What to say of a name that nothing is registered under."""

@@ -108,7 +108,8 @@ def register(section: SlotName, name: str, factory: Factory) -> Factory:
     - `aggregation`: one with `init(params)` to a state, and `update(offers, state)` to one pseudo-gradient and the
       state, see `simulator.learning.Offers`;
     - `view`: a function of (parameters, outer optimizer's state) to what a place hands out; the state is wrapped by
-      what guards it, so read a field of one's own by `optax.tree_utils.tree_get(state, "NAME")`;
+      what guards it, so read a field of one's own by `optax.tree_utils.tree_get(state, "NAME")`, whose name is none of
+      the guard's (finite, before, inner);
     - `merge`: an object with `init(params)` to a state, and `update(local, anchor, sent, answer, state)` to the
       worker's parameters, what its next offer is compared with, and the state; `sent` is its `OfferMade`;
     - other sections: what `register_outer`, `register_synchronization`, `register_local_steps` and

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from simulator.learning.optimizers.momentum import momentum_of
 from simulator.learning.round import Params
 
 
@@ -16,28 +16,14 @@ class OfferDiagnostics(NamedTuple):
       norm: of the pseudo-gradient as it was decoded, over all parameters of its fragment.
       momentum_cosine: of its angle to the outer optimizer's momentum before the meeting.
       mean_cosine: of its angle to what the meeting's offers were aggregated to.
-      drift: distance of the place's parameters before the meeting from those that the worker ended with.
+      drift: distance of the place's parameters before the meeting from those that the worker ended with; not known of
+        offers that are compressed, or of one's own.
     """
 
     norm: Any
     momentum_cosine: Any
     mean_cosine: Any
     drift: Any
-
-
-def momentum_of(state: Any, like: Params) -> Params | None:
-    """Returns the momentum in the state of an outer optimizer, of optax or of ours; None of one without.
-
-    Args:
-      state: of the optimizer, with whatever is wrapped around it.
-      like: parameters, whose structure and shapes a momentum has.
-    """
-    shapes = jax.tree.map(jnp.shape, like)
-    for name in ("trace", "momentum", "mu"):
-        for _, found in optax.tree_utils.tree_get_all_with_path(state, name):
-            if jax.tree.map(jnp.shape, found) == shapes:
-                return found
-    return None
 
 
 @jax.jit
@@ -47,7 +33,8 @@ def diagnose(offer: Params, start: Params, params: Params | None, state: Any, ag
     Args:
       offer: pseudo-gradient, as its receiver decodes it.
       start: parameters that it is compared with: start - offer are the worker's.
-      params: of the place, before the meeting; None of a place that has none.
+      params: of the place, before the meeting; None of a place that has none, or where start - offer is not where the
+        worker ended.
       state: of the place's outer optimizer, before the meeting.
       aggregate: of the meeting's offers; None of one that met nobody.
     """

@@ -28,7 +28,7 @@ from simulator.experiment.schema.exchanges import (
     View,
 )
 from simulator.learning.compression import codec_of, send
-from simulator.learning.diagnostics import momentum_of
+from simulator.learning.optimizers.momentum import momentum_of
 from simulator.learning.optimizers.nonfinite import all_finite
 from simulator.learning.optimizers.protocol import OptimizerError
 from simulator.learning.round import pseudo_gradient

@@ -95,7 +95,7 @@ class ExchangeSetup:
         momentum = getattr(outer, "momentum", None)
         ahead = None if momentum is None else outer.learning_rate * momentum
         if isinstance(outer, NoLoCoOuter):
-            ahead = -outer.momentum  # what it keeps is a step, and not a gradient
+            ahead = outer.momentum  # what it keeps is a step, which has the learning rate in it
         sections = experiment.compression, experiment.merge, experiment.view
         settings = [*sections, experiment.offer, outer, *self._setup.data_and_model]
 

@@ -29,6 +29,8 @@ def pretrain_inner(experiment: Experiment) -> Inner:
         "schedule": ConstantSchedule(kind="constant"),
         "state": "keep",
         "stages": None,
+        "micro_batches": None,
+        "pull": None,
     }
     changes["batch_size"] = pretrain.batch_size or inner.batch_size
     changes["learning_rate"] = pretrain.learning_rate or inner.learning_rate

@@ -373,4 +373,9 @@ def _traced(inner: Inner) -> dict[str, Any]:
 
 def _trained(inner: Inner) -> Inner:
     """Returns the settings without what matters to the clock alone."""
-    return inner.model_copy(update={"stages": None}) if isinstance(inner.stages, GPipeStages) else inner
+    changes: dict[str, Any] = {}
+    if isinstance(inner.stages, GPipeStages):
+        changes["stages"] = None
+    if inner.micro_batches is not None and inner.micro_batches.threshold is None:
+        changes["micro_batches"] = inner.micro_batches.model_copy(update={"fixed": 0.0})
+    return inner.model_copy(update=changes)

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.experiment.registry import build
 from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import BarrierSynchronization
 from simulator.record import (
@@ -161,7 +160,7 @@ def _scheduled(run: CheckedRun, given: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.full(len(given), most)
     if not schedule.is_registered:
         return given
-    steps = build(schedule)
+    steps = schedule.interval()
     offers = run.rounds.groupby("worker")["round"].rank(method="first").astype(int) - 1
     return np.array([steps(offer, most) for offer in offers])
 

@@ -12,7 +12,8 @@ import pytest
 from simulator.experiment.registry import emptied, register
 from simulator.experiment.schema.outer import NesterovOuter
 from simulator.learning import OfferDiagnostics, build_outer, delayed_nesterov, diagnose
-from simulator.learning.diagnostics import momentum_of
+from simulator.learning.optimizers.momentum import momentum_of
+from simulator.learning.optimizers.noloco import noloco
 from tests.simulation.quadratic_cluster import NESTEROV, START, Followed, H, experiment, trained
 
 
@@ -47,6 +48,7 @@ def test_what_there_is_nothing_to_compare_with_is_not_known():
         (optax.sgd(0.1, momentum=0.9), of(1, 2, 3)),
         (optax.chain(optax.clip_by_global_norm(1e3), optax.lion(0.1, b2=0.0)), of(1, 2, 3)),
         (delayed_nesterov(0.1, momentum=0.9, buffer=1), of(1, 2, 3)),
+        (noloco(1.0, momentum=0.9), of(1, 2, 3)),
         (build_outer(NesterovOuter(**NESTEROV, arrivals_per_update=1)), of(1, 2, 3)),
     ],
 )

@@ -31,7 +31,7 @@ def exchange_conflicts(experiment: Any) -> Conflicts:
 
 def _experts(experiment: Any) -> Conflicts:
     topology, shards, workers = experiment.topology, experiment.shards, experiment.cluster.workers
-    if topology.has_server:
+    if topology.kind != "nobody":
         yield "evaluate.of", f"needs workers with models of their own ({topology.kind}): choose topology.kind: nobody"
     if getattr(getattr(experiment.data, "partition", None), "kind", None) != "routed":
         yield "evaluate.of", "asks routers, and there are none: choose data.partition.kind: routed"

@@ -28,8 +28,9 @@ def register_outer(name: str, factory: Factory) -> Factory:
 
     Args:
       name: for `outer.optimizer`.
-      factory: called with `learning_rate` and `outer.arguments`; returns an optax transform. Its `update` is given
-        those of these keyword arguments that it takes: `staleness`, `worker` (-1 of a meeting's mean), the local
+      factory: called with `learning_rate` and `outer.arguments`; returns an optax transform. Its `update` is called
+        with the pseudo-gradient, its state and the place's parameters, and given those of these keyword arguments that
+        it takes: `staleness`, `worker` (-1 of a meeting's mean), the local
         `steps` and the `tokens` that the pseudo-gradient is of (of all offers of a meeting; 0 of a region's, and where
         a worker steps), and `pulled_params`. Inside `optax.chain` optax's own rule holds: a part that takes some of
         them has to be a `GradientTransformationExtraArgs`, and to take all others as `**extra`.
