@@ -296,20 +296,31 @@ def test_the_method_of_ones_own_runs_beside_the_quickstarts(tmp_path):
     assert int(updates) == 60 / 5
 
 
+SMALL = [
+    "model={kind: mlp, hidden: [8]}",
+    "data={source: gaussian-clusters, dimension: 5, evaluation_points: 64}",
+    "pretrain.steps=0",
+    "budget.local_steps=360",
+]
+
+
+def printed_by(code, folder):
+    """The words that a process prints which runs code beside the files of a folder."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=outside()).stdout.split()
+
+
 def test_a_method_of_ones_own_is_found_through_its_file(tmp_path):
     folder_like(METHODS, tmp_path)
     (tmp_path / "my_methods.py").write_text(blocks("python", METHODS)[0], encoding="utf-8")
     (tmp_path / "halfway.yaml").write_text(blocks("yaml", METHODS)[1], encoding="utf-8")
     code = f"""
 from simulator import load, simulate
-small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
-[own] = load({str(tmp_path / "halfway.yaml")!r}, *small, "budget.local_steps=360", "data.evaluation_points=64")
+[own] = load({str(tmp_path / "halfway.yaml")!r}, *{SMALL})
 record = simulate(own)
 print(own.experiment.schedule.overlap, record.summary["server_updates"])
 """
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
-    assert found.split() == ["10", str(360 // 30 // 4)]
+    assert printed_by(code, tmp_path) == ["10", str(360 // 30 // 4)]
 
 
 def test_a_view_of_ones_own_reads_what_its_outer_optimizer_remembers(tmp_path):
@@ -318,15 +329,11 @@ def test_a_view_of_ones_own_reads_what_its_outer_optimizer_remembers(tmp_path):
     (tmp_path / "last-two.yaml").write_text(blocks("yaml", METHODS)[2], encoding="utf-8")
     code = f"""
 from simulator import load, simulate
-small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
-small += ["budget.local_steps=360", "data.evaluation_points=64"]
-points = load({str(tmp_path / "last-two.yaml")!r}, *small)
-points += load({str(tmp_path / "last-two.yaml")!r}, *small, "view={{kind: parameters}}", variant="last two")
+points = load({str(tmp_path / "last-two.yaml")!r}, *{SMALL})
+points += load({str(tmp_path / "last-two.yaml")!r}, *{SMALL}, "view={{kind: parameters}}", variant="last two")
 print(*(simulate(point).summary["final_loss"] for point in points))
 """
-    command = [sys.executable, "-c", code]
-    printed = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
-    diloco, last_two, without = map(float, printed.split())
+    diloco, last_two, without = map(float, printed_by(code, tmp_path))
     assert last_two != diloco
     assert without == pytest.approx(diloco, rel=1e-6)
 
@@ -338,14 +345,11 @@ def test_slots_of_ones_own_are_found_through_their_file(tmp_path):
     code = f"""
 from simulator import load, simulate
 from simulator.verify import verify
-small = ["model={{kind: mlp, hidden: [8]}}", "data={{source: gaussian-clusters, dimension: 5}}", "pretrain.steps=0"]
-[own] = load({str(tmp_path / "growing.yaml")!r}, *small, "budget.local_steps=360", "data.evaluation_points=64")
+[own] = load({str(tmp_path / "growing.yaml")!r}, *{SMALL})
 record = simulate(own)
 print(*record.rounds["local_steps"][::4], own.experiment.offer.kind, verify(record))
 """
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=outside()).stdout
-    assert found.split() == ["5", "10", "20", "30", "30", "direction", "[]"]
+    assert printed_by(code, tmp_path) == ["5", "10", "20", "30", "30", "direction", "[]"]
 
 
 def test_the_examples_of_a_search_and_of_prices_are_what_they_say(tmp_path):

@@ -90,8 +90,8 @@ def few_windows(reading: Reading) -> Iterator[str]:
     """Yields a note for every point with fewer windows to evaluate on than requested."""
     for point in reading.points:
         asked = point.experiment.evaluate.windows
-        setup = Setup(point.experiment, reading.cache)
-        of_all, of_shards = setup.evaluation.windows, None if setup.division else setup.evaluation.shard_windows
+        evaluation = Setup(point.experiment, reading.cache).evaluation
+        of_all, of_shards = evaluation.windows, evaluation.known_shard_windows
         if of_all < asked:
             yield f"evaluate.windows = {asked}: there are {of_all:,}, which are evaluated"
         if of_shards is not None and min(of_shards) < min(asked, of_all):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from simulator.experiment import registry
 from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.experiment.schema import units
 from simulator.host.errors import SettingError
@@ -30,22 +31,7 @@ Bandwidth = units.Bandwidth
 
 _GIVEN = ("local_steps",)
 """Parameters that a method may have besides settings; H is passed on to it."""
-FILLED = (
-    "data",
-    "inner",
-    "synchronization",
-    "local_steps",
-    "shard_choice",
-    "outer",
-    "schedule",
-    "topology",
-    "offer",
-    "compression",
-    "aggregation",
-    "view",
-    "merge",
-    "evaluate",
-)
+FILLED = ("data", "inner", "evaluate", *registry.SLOTS)
 _REGISTERED: dict[str, Method] = {}
 
 

@@ -108,6 +108,11 @@ class EvaluationSetup:
         return [len(own) for own in self._windows_of_shards] if self._settings.per_shard else None
 
     @property
+    def known_shard_windows(self) -> list[int] | None:
+        """Number of each shard's own windows, None also where routers have yet to divide them."""
+        return None if self._setup.division else self.shard_windows
+
+    @property
     def _windows(self) -> np.ndarray:
         """Addresses of the windows that are evaluated: as many as requested, or as there are."""
         return self._setup.loaded.validation[: self._settings.windows]

@@ -69,6 +69,7 @@ class Exchange:
       draws: whether an offer depends on its random key.
       needs_local: whether the merge needs the parameters of the time of the offer.
       has_feedback: whether senders keep errors.
+      offers_progress: whether an offer is decoded as start - end, so that it tells where its worker ended.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Exchange:
         self._outer, self._merge = outer, merge
         codec, decay, needs_local = codec_of(compression), compression.feedback, self.needs_local
         is_coded, is_own = compression.kind != "none", isinstance(offer, NamedOffer)
+        self.offers_progress = not (is_coded or is_own)
         self.content: Content = registry.build(offer) if isinstance(offer, NamedOffer) else pseudo_gradient
 
         def make_offer(local: Any, anchor: Any, feedback: Any, key: jax.Array) -> OfferMade:

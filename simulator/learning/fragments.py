@@ -106,7 +106,7 @@ def stages_of(params: Params, count: int) -> Fragments:
       ValueError: there are fewer blocks, layers or arrays than stages.
     """
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    blocks = [_block(path, "blocks", "layers") for path in paths]
+    blocks = [_block(path, ("blocks", "layers")) for path in paths]
     if set(blocks) == {None}:
         blocks = list(range(len(paths)))
     units = sorted({block for block in blocks if block is not None})
@@ -131,7 +131,7 @@ def _by_size(sizes: Sequence[float], count: int) -> Fragments:
     return Fragments(of)
 
 
-def _block(path: str, *within: str) -> int | None:
+def _block(path: str, within: tuple[str, ...] = ("blocks",)) -> int | None:
     """Returns the number of the transformer block, or of what has another name, that a path leads into, if any."""
     parts = path.replace("]", "").replace("'", "").split("[")
-    return next((int(each) for before, each in itertools.pairwise(parts) if before in (within or ("blocks",))), None)
+    return next((int(each) for before, each in itertools.pairwise(parts) if before in within), None)

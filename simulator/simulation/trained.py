@@ -36,7 +36,7 @@ def diagnostics_of(event: Update, trained: Trained | None) -> list[list[float]]:
     """Returns the diagnostics of each offer of an update."""
     if trained is None or not trained.diagnostics:
         return [[math.nan] * len(DIAGNOSTICS)] * len(event.arrivals)
-    return [[float(value) for value in each] for each in map(np.asarray, trained.diagnostics)]
+    return [np.asarray(each).tolist() for each in trained.diagnostics]
 
 
 def non_finite(trained: Trained) -> list[int]:

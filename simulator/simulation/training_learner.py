@@ -75,7 +75,6 @@ class TrainingLearner(Learner):
         self._trainer, self._exchange = setup.trainer(trainer), exchanges.exchange
         self._fragments, self._averages = exchanges.fragments, experiment.synchronization.averages_group
         self._sends_weights, self._mix = experiment.offer.weights, exchanges.mix
-        self._offers_progress = experiment.offer.kind == "pseudo_gradient" and experiment.compression.kind == "none"
         self._evaluate, self._evaluate_shards = evaluation.evaluator, evaluation.shard_evaluator
         self._of_experts = evaluation.of == "experts"
         self._evaluates_workers, self._workers_count = exchanges.evaluates_workers, experiment.cluster.workers
@@ -233,7 +232,7 @@ class TrainingLearner(Learner):
         anchors: Sequence[Value],
     ) -> tuple[Any, list[jax.Array]]:
         server = self.servers[place]
-        before = (server.params if server.steps and self._offers_progress else None), server.state
+        before = (server.params if server.steps and self._exchange.offers_progress else None), server.state
         together: Any = True
         aggregate: Params | None = None
         if not self._averages:

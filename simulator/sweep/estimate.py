@@ -227,7 +227,7 @@ def _timeline(experiment: Experiment, cache: Cache) -> tuple[int | None, float |
 def _evaluation(experiment: Experiment, cache: Cache) -> float:
     """Returns the operations of an evaluation: a forward pass, which is a third of a training step's, per window."""
     setup = Setup(experiment, cache)
-    of_all, of_shards = setup.evaluation.windows, None if setup.division else setup.evaluation.shard_windows
+    of_all, of_shards = setup.evaluation.windows, setup.evaluation.known_shard_windows
     return (of_all + sum(of_shards or ())) * setup.model.train_flops(1) / 3
 
 

@@ -14,6 +14,7 @@ from simulator.experiment.schema.outer import NesterovOuter
 from simulator.learning import OfferDiagnostics, build_outer, delayed_nesterov, diagnose
 from simulator.learning.optimizers.momentum import momentum_of
 from simulator.learning.optimizers.noloco import noloco
+from simulator.record import DIAGNOSTICS
 from tests.simulation.quadratic_cluster import NESTEROV, START, Followed, H, experiment, trained
 
 
@@ -23,6 +24,10 @@ def of(a: float, b: float, c: float) -> dict[str, Any]:
 
 def diagnosed(*arguments: Any) -> OfferDiagnostics:
     return OfferDiagnostics(*np.asarray(diagnose(*arguments)).tolist())
+
+
+def test_the_record_has_a_column_for_each():
+    assert OfferDiagnostics._fields == DIAGNOSTICS
 
 
 def test_numbers_worked_by_hand():
