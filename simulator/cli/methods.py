@@ -9,7 +9,7 @@ from rich.text import Text
 from simulator.cli.plugins import use_plugins
 from simulator.experiment.method_texts import MethodText, method_texts, methods_page
 from simulator.experiment.methods import without_markup
-from simulator.experiment.problems import nearest
+from simulator.experiment.problems import OF_PLUGINS, nearest
 from simulator.host.errors import SettingError
 from simulator.host.files import write_file
 from simulator.host.terminal_table import TerminalTable
@@ -24,7 +24,7 @@ def methods(name: str | None, page: Path | None, plugin: list[str] | None) -> No
         return
     texts = {text.name: text for text in method_texts()}
     if name is not None and name not in texts:
-        raise SettingError("NAME", name, f"no such method; {nearest(name, texts)}")
+        raise SettingError("NAME", name, f"no such method; {nearest(name, texts)} {OF_PLUGINS}")
     Console().print(_all(list(texts.values())) if name is None else _one(texts[name]))
 
 

@@ -34,7 +34,7 @@ from simulator.report.grouping import run_labels
 from simulator.sweep.engines import Engine, Local, OnRay
 from simulator.sweep.estimate import estimate, estimate_table, read_rate
 from simulator.sweep.executors.environment import leave_memory_to_others
-from simulator.sweep.folder import output_folder
+from simulator.sweep.folder import check_output_folder, output_folder
 from simulator.sweep.outcomes import PointsFailedError
 from simulator.sweep.search import TUNING_FILE, failed_trials, number_of_trials
 from simulator.sweep.sweep import Sweep
@@ -62,6 +62,8 @@ def run(
     engine = _engine(**executor)
     here = engine == Local(1, executor["retries"])
     _refuse_together(profile=profile, dry_run=dry_run, rate=rate, here=here)
+    if out is not None and not dry_run:
+        check_output_folder(out, resume=resume)  # now: to read the points can take a while
     if not here:
         leave_memory_to_others()
     keep_compiled_programs()

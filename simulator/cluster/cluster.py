@@ -10,9 +10,10 @@ import numpy as np
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.pipeline import pipeline_costs
-from simulator.experiment.schema.cluster import Cluster, Network
+from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.network import Network
 from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream
 
@@ -165,7 +166,7 @@ def build_cluster(
         regional=None if topology is None else _regional(topology, cluster, parameters),
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
-        fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed,
+        fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
     )
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from simulator.experiment.problems import nearest
-from simulator.experiment.schema.cluster import (
+from simulator.experiment.schema.devices import (
     Accelerator,
     Devices,
     DistributedDevices,

@@ -12,7 +12,7 @@ import yaml
 from simulator.experiment.paths import anchor, anchor_files, expand_path
 from simulator.experiment.plugins import import_plugins
 from simulator.experiment.problems import ExperimentError, Problem, nearest
-from simulator.experiment.schema.cluster import devices_form
+from simulator.experiment.schema.devices import devices_form
 from simulator.experiment.yaml_text import Key, parse_value, read_yaml, reason
 
 Tree = dict[str, Any]

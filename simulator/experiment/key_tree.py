@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from simulator.experiment.file import DISCRIMINATORS
-from simulator.experiment.schema.cluster import devices_form
+from simulator.experiment.schema.devices import devices_form
 
 Schema = Mapping[str, Any]
 

@@ -66,8 +66,7 @@ def register_method(name: str, method: Method) -> Method:
     """
     if not callable(method):
         raise TypeError(f"the method {name!r} must be a function, not {method!r}")
-    if name in methods():
-        raise ValueError(f"method {name!r} exists already")
+    registry.check_name("method", name, method, _REGISTERED.get(name), is_built_in=name in _built_in())
     _REGISTERED[name] = method
     return method
 

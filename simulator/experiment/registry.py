@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -140,10 +141,37 @@ def register(section: SlotName, name: str, factory: Factory) -> Factory:
         raise ValueError(f"there is no section {section!r} with names; {nearest(section, SLOTS)}")
     if not callable(factory):
         raise TypeError(f"the factory of {name!r} must be a function, not {factory!r}")
-    if name in _REGISTERED[section] or name in SLOTS[section].built_in:
-        raise ValueError(f"{section}.{SLOTS[section].key} {name!r} exists already")
+    taken = name in SLOTS[section].built_in
+    check_name(f"{section}.{SLOTS[section].key}", name, factory, _REGISTERED[section].get(name), is_built_in=taken)
     _REGISTERED[section][name] = factory
     return factory
+
+
+def check_name(key: str, name: str, factory: Factory, before: Factory | None, *, is_built_in: bool) -> None:
+    """Checks that a name can be given to a factory: it is free, or the factory's own, which is defined anew.
+
+    So a notebook's cell can be run twice, and a module that was run as a plugin can be imported.
+
+    Args:
+      key: that has the name.
+      name: to be registered.
+      factory: to be registered.
+      before: what is registered under the name.
+      is_built_in: whether the name is that of something built in.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if is_built_in or (before is not None and _origin(before) != _origin(factory)):
+        raise ValueError(f"{key} {name!r} exists already: give another name")
+
+
+def _origin(factory: Factory) -> object:
+    """Returns where a function or class of a module is defined: its name and file; else the object itself."""
+    name, module = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
+    if "<" in name:  # of a function in a function, or without a name
+        return factory
+    return name, getattr(sys.modules.get(module or ""), "__file__", module)
 
 
 def registered(section: str) -> dict[str, Factory]:

@@ -6,10 +6,11 @@ A file may hold them for other variants, sweep points or scales.
 import math
 from collections.abc import Iterator
 
-from simulator.experiment.schema.cluster import Cluster, Network
+from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import TextSource
 from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
 from simulator.experiment.schema.micro_batches import MicroBatches
+from simulator.experiment.schema.network import Network
 
 _ROUNDED_S = 1e-7  # below it, a nanosecond is more than a percent of a round
 

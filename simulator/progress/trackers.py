@@ -148,17 +148,13 @@ def _updates(record: RunRecord) -> Iterator[tuple[At, Mapping[str, float], float
     together = applied & applied.shift(fill_value=False) & (rounds["version"] == rounds["version"].shift())
     updates = rounds.groupby((~together).cumsum())
     steps = updates["local_steps"].sum().cumsum()
-    each_tokens = _tokens_per_step(record)
-    columns = (updates["update_s"].last(), steps, updates["staleness"].mean(), updates["version"].last())
+    batches = (rounds["local_steps"] * rounds["micro_batches"]).groupby((~together).cumsum()).sum().cumsum()
+    tokens = batches * (record.summary["tokens"] / max(batches.iloc[-1], 1)) if len(batches) else batches
+    columns = (updates["update_s"].last(), steps, tokens, updates["staleness"].mean(), updates["version"].last())
     losses = updates["train_loss"].mean()
-    for time_s, done, staleness, version, loss in zip(*columns, losses, strict=True):
-        at = At(float(time_s), int(done), round(done * each_tokens))
+    for time_s, done, trained_on, staleness, version, loss in zip(*columns, losses, strict=True):
+        at = At(float(time_s), int(done), round(trained_on))
         yield at, {"staleness": float(staleness), "server_updates": float(version)}, float(loss)
-
-
-def _tokens_per_step(record: RunRecord) -> float:
-    steps = record.summary["local_steps"]
-    return record.summary["tokens"] / steps if steps else 0.0
 
 
 def tracker(kind: str, folder: Path) -> "Tracker":

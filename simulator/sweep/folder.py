@@ -37,15 +37,7 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
       OSError: it cannot be written to.
     """
     folder = out or _below_runs(name, bool(resume))
-    if not resume and folder.is_dir() and not _holds_no_run(folder):
-        others = "or remove it first" if resume is None else "remove it first, or go on in it with --resume"
-        message = f"the folder is not empty: choose another, {others}"
-        raise ExperimentError([Problem("--out", message, str(folder))])
-    if resume and not folder.is_dir():
-        raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])
-    if _is_no_text(folder):
-        message = "its path is not text in UTF-8, which libraries that write there need: choose another"
-        raise ExperimentError([Problem("--out", message, str(folder))])
+    check_output_folder(folder, resume=resume)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +60,24 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
         with contextlib.suppress(OSError):  # it holds something
             for each in made:
                 each.rmdir()
+
+
+def check_output_folder(folder: Path, *, resume: bool | None = False) -> None:
+    """Checks that a folder can be written to by a command; see `output_folder`.
+
+    Raises:
+      ExperimentError: it holds runs and is not to be resumed, or the other way round.
+      OSError: it cannot be read.
+    """
+    if not resume and folder.is_dir() and not _holds_no_run(folder):
+        others = "or remove it first" if resume is None else "remove it first, or go on in it with --resume"
+        message = f"the folder is not empty: choose another, {others}"
+        raise ExperimentError([Problem("--out", message, str(folder))])
+    if resume and not folder.is_dir():
+        raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])
+    if _is_no_text(folder):
+        message = "its path is not text in UTF-8, which libraries that write there need: choose another"
+        raise ExperimentError([Problem("--out", message, str(folder))])
 
 
 def _is_no_text(folder: Path) -> bool:

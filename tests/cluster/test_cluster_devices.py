@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from simulator.cluster import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, build_cluster, profile_step_s, step_seconds
-from simulator.experiment.schema.cluster import Cluster, Devices
+from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.devices import Devices
 from simulator.host.errors import SettingError
 
 FLOPS_PER_STEP = 6e12

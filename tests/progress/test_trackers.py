@@ -77,6 +77,17 @@ def test_everything_is_logged_once_and_in_its_place(changes):
     assert stale[-1][2] == record.summary["tokens"]
 
 
+def test_tokens_are_counted_by_micro_batches():
+    growing = {"micro_batches": {"start": 2, "threshold": 0.05, "most": 8}}
+    barrier = {"synchronization": {"kind": "barrier"}, "outer": {"weight": 1.0}}
+    log, record = tracked(tiny(**barrier, budget={"local_steps": 64}, inner=growing))
+    rounds = record.rounds.groupby("update_s", sort=False)
+    batches = rounds.apply(lambda each: (each["local_steps"] * each["micro_batches"]).sum()).cumsum()
+    assert len({*record.rounds["micro_batches"]}) > 1
+    each = record.summary["tokens"] / batches.iloc[-1]
+    assert [line[2] for line in log.of("update/staleness")] == (each * batches).round().astype(int).tolist()
+
+
 def test_what_has_gone_on_is_logged_as_what_was_not_stopped(tmp_path):
     experiment = tiny(**SHORT, checkpoint={"every_updates": 3})
     whole, _ = tracked(experiment)

@@ -1,9 +1,11 @@
 """Policies of one's own: registered, named in an experiment file, simulated, verified."""
 
 import dataclasses
+import importlib.util
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ from simulator import (
     ExperimentError,
     ServerView,
     SynchronizationPolicy,
+    import_plugins,
     load,
     register_local_steps,
     register_shard_choice,
@@ -274,8 +277,25 @@ def test_the_number_of_workers_is_a_number_among_the_arguments():
 
 @pytest.mark.parametrize("name", ["share", "barrier"])
 def test_a_taken_name_is_refused(name):
-    with pytest.raises(ValueError, match=f"^synchronization.kind '{name}' exists already$"):
-        register_synchronization(name, Share)
+    with pytest.raises(ValueError, match=f"^synchronization.kind '{name}' exists already: give another name$"):
+        register_synchronization(name, lambda: Share(1.0))
+
+
+def test_what_is_defined_again_takes_its_own_place(tmp_path):
+    register_synchronization("share", Share)  # as a cell that is run twice does
+    (tmp_path / "again.py").write_text("""
+from simulator import register_synchronization
+class Again:
+    def closes(self, view): return True
+register_synchronization("again", Again)
+""")
+    import_plugins(str(tmp_path / "again.py"))
+    before = registry.registered("synchronization")["again"]
+    spec = importlib.util.spec_from_file_location("again", tmp_path / "again.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["again"] = module
+    spec.loader.exec_module(module)  # as `import again` does
+    assert registry.registered("synchronization")["again"] is module.Again is not before
 
 
 def test_the_base_says_what_is_missing():

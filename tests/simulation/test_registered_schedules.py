@@ -329,7 +329,7 @@ def test_an_offer_that_is_not_like_the_parameters_is_refused_before_the_run(func
 @pytest.mark.parametrize("section", ["schedule", "offer"])
 def test_the_names_of_the_built_in_ones_are_taken(section: Any):
     [name] = registry.SLOTS[section].built_in
-    with pytest.raises(ValueError, match=f"^{section}.kind '{name}' exists already$"):
+    with pytest.raises(ValueError, match=f"^{section}.kind '{name}' exists already: give another name$"):
         register(section, name, growing)
     [message] = refusal({section: {"kind": "grwing"}})
     assert message.startswith(f"{section}.kind = 'grwing': unknown kind; ")

@@ -89,7 +89,7 @@ def test_registering_works_as_a_decorator_and_is_listed():
 @pytest.mark.parametrize("name", ["capped", *registry.SLOTS["outer"].built_in])
 def test_a_taken_name_is_refused(name: str):
     register_outer("capped", capped)
-    with pytest.raises(ValueError, match=f"^outer.optimizer '{name}' exists already$"):
+    with pytest.raises(ValueError, match=f"^outer.optimizer '{name}' exists already: give another name$"):
         register_outer(name, optax.sgd)
 
 
