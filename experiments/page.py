@@ -5,7 +5,7 @@
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
-NAME ARGUMENTS... -->` is one of its tables.
+NAME ARGUMENTS... -->` is one of its tables, and of the scaling laws `<!-- scaling NAME SCALE -->`.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from methods import benchmark
+from methods import benchmark, scaling
 from paper.choose import best, grids, label
 
 from simulator.experiment import load_document
@@ -27,7 +27,16 @@ HERE = Path(__file__).resolve().parent
 PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
 PAGES = (
     HERE.parent / "README.md",
-    *(HERE / name for name in ("paper/README.md", "data/README.md", "faults/README.md", "methods/benchmark.md")),
+    *(
+        HERE / name
+        for name in (
+            "paper/README.md",
+            "data/README.md",
+            "faults/README.md",
+            "methods/README.md",
+            "methods/benchmark.md",
+        )
+    ),
 )
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -158,6 +167,11 @@ def benchmarked(name: str, *arguments: str) -> str:
     return benchmark.TABLES[name](pd.read_csv(HERE / "results/methods/benchmark.csv"), *arguments)
 
 
+def scaled(name: str, scale: str) -> str:
+    """Returns a table of the scaling laws."""
+    return scaling.TABLES[name](pd.read_csv(HERE / "results/methods/scaling.csv"), scale)
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": benchmarked,
     "by_shard": by_shard,
@@ -166,6 +180,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "grids": tuned,
     "losses": losses,
     "made": made,
+    "scaling": scaled,
 }
 
 

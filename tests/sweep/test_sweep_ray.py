@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("mixed_dtypes")
 ROOT = Path(__file__).parents[2]
 SWEEP = {
     "sweep": {"seed": [0, 1, 2]},
-    "budget": {"local_steps": 8_000},
-    "checkpoint": {"every_updates": 150},
+    "budget": {"local_steps": 4_000},
+    "checkpoint": {"every_updates": 75},
     "evaluate": {"windows": 8, "every_local_steps": 1_000},
 }
 
@@ -37,7 +37,7 @@ def test_points_of_a_node_that_dies_go_on_elsewhere_to_the_records_that_are_made
     assert made.returncode == 0, made.stderr
     happened = json.loads(made.stdout.splitlines()[-1])
     assert happened["lost"]
-    assert max(happened["resumed"].values()) > 150  # it has gone on from a checkpoint
+    assert max(happened["resumed"].values()) > 75  # it has gone on from a checkpoint
     cache = Cache()
     records = read_runs([tmp_path / "ray"])
     assert len(records) == 3
