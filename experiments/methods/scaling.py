@@ -1,6 +1,8 @@
 """Collects the runs of scaling.yaml into one table, a row each, and writes the tables of the page from it.
 
-.venv/bin/python experiments/methods/scaling.py runs/scaling runs/scaling-local-steps experiments/results/methods/scaling.csv
+    .venv/bin/python experiments/methods/scaling.py runs/scaling runs/scaling-local-steps TABLE.csv
+
+The folders are those of its two scales, `parameters` and `local_steps`.
 """
 
 import sys

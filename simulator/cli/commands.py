@@ -34,7 +34,8 @@ def run(
     out: Out = None,
     variant: Variant = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="go on in the output folder: what is finished there is not run again")
+        bool,
+        typer.Option("--resume", help="go on in the output folder, if it is there; what is finished is kept"),
     ] = False,
     reuse: Annotated[
         bool, typer.Option(help="take over what a simulation with the same order of events has trained")

@@ -10,8 +10,9 @@ EXIT_BAD_INPUT = 2
 
 
 def say(text: str) -> None:
-    """Prints a line, with control characters escaped."""
+    """Prints a line, with control characters escaped, at once: also where it goes to a file."""
     sys.stdout.write(f"{visible(text)}\n")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:

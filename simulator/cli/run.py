@@ -34,7 +34,7 @@ from simulator.report.grouping import run_labels
 from simulator.sweep.engines import Engine, Local, OnRay
 from simulator.sweep.estimate import estimate, estimate_table, read_rate
 from simulator.sweep.executors.environment import leave_memory_to_others
-from simulator.sweep.folder import check_output_folder, output_folder
+from simulator.sweep.folder import check_output_folder, output_folder, output_path
 from simulator.sweep.outcomes import PointsFailedError
 from simulator.sweep.search import TUNING_FILE, failed_trials, number_of_trials
 from simulator.sweep.sweep import Sweep
@@ -77,7 +77,8 @@ def run(
         )
     say_size(file, reading, few_windows(reading))
     if dry_run:
-        _estimate(reading, rate, reuse=reuse)
+        folder = output_path(out, points[0].experiment.name, resume=True) if resume else None
+        _estimate(reading, rate, reuse=reuse, folder=folder)
         return
     with output_folder(out, points[0].experiment.name, resume=resume) as folder:
         traced = Profile(folder / "profile") if profile else None
@@ -189,9 +190,11 @@ def _report(document: Document, variants: Sequence[str], records: Sequence[RunRe
         say(f"{plural(len(reused), 'run')} took over what others had trained, {of_all}: `reused` in summary.json")
 
 
-def _estimate(reading: Reading, rate: str | None, *, reuse: bool) -> None:
+def _estimate(reading: Reading, rate: str | None, *, reuse: bool, folder: Path | None) -> None:
     points = reading.points
-    found = estimate(points, reading.cache, read_rate(rate), reuse=reuse)
+    found = estimate(points, reading.cache, read_rate(rate), reuse=reuse, folder=folder)
+    if len(found.points) < len(points):
+        say(f"finished in {folder}: {len(points) - len(found.points)} of {plural(len(points), 'point')}")
     Console().print(estimate_table(found))
     for line in found.lines():
         say(line)

@@ -1,6 +1,7 @@
 """Live views: progress of preparing data, and of each simulation while it runs."""
 
 import math
+import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -100,11 +101,37 @@ def _amount(done: int, total: int | None, unit: str) -> str:
     return " of ".join(shown) + ("" if unit == "bytes" else f" {unit}")
 
 
+class _Lines:
+    """Writes a line now and then on how far a view's simulations are, from a thread of its own.
+
+    So there are lines too while a program is compiled, or an update takes long.
+    """
+
+    def __init__(self, view: "LiveView", console: Console):
+        self._view, self._console = view, console
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="progress", daemon=True)
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        while not self._over.wait(_LINE_EVERY_S):
+            self._console.print(f"{time.strftime('%H:%M:%S')} {self._view.line()}", soft_wrap=True, markup=False)
+            self._console.file.flush()
+
+
 class LiveView:
     """Shows a bar per simulation, the clock and the server of the running one, and all together. Use it as a context.
 
     Args:
-      console: where to draw; nothing is drawn where it is neither a terminal nor a notebook.
+      console: where to draw; where it is neither a terminal nor a notebook, a line is written now and then.
       runs: number of simulations.
       weight: cost of all of them, in the unit of each one's own; their number when absent.
 
@@ -121,7 +148,6 @@ class LiveView:
         self._running: list[RunView] = []
         self._began_s: float | None = None  # when the first simulation advanced
         self._most_bars = max(2, console.height - 8)
-        self._quiet = not (console.is_terminal or console.is_jupyter)
         bar = min(_LONGEST_BAR, max(_SHORTEST_BAR, console.width - _OTHERS - _SHORTEST_NAME))
         name = max(_SHORTEST_NAME, console.width - _OTHERS - bar)
         self._progress = Bars(
@@ -135,16 +161,17 @@ class LiveView:
             console=console,
         )
         self.detail = ""
-        self._live: Live | NotebookView
+        self._live: Live | NotebookView | _Lines
         if console.is_jupyter:
             self._live = NotebookView(self, console.width)
+        elif not console.is_terminal:
+            self._live = _Lines(self, console)
         else:
             self._live = Live(get_renderable=self.__rich__, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
         """Begins to draw."""
-        if not self._quiet:
-            self._live.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -153,8 +180,7 @@ class LiveView:
         """Leaves the last state on the screen."""
         self._running.clear()
         self.detail = ""
-        if not self._quiet:
-            self._live.stop()
+        self._live.stop()
 
     def add_run(self, name: str, weight: float = 1.0) -> "RunView":
         """Adds the line of the next simulation and returns its observer."""
@@ -162,7 +188,7 @@ class LiveView:
         title = f"[{number}/{self._runs}] {name}".replace("[", "\\[")
         self.detail = "preparing"
         task = self._progress.add_task(title, total=1.0, left_s=None, failed=False)
-        self._running.append(RunView(self, self._progress, task, weight))
+        self._running.append(RunView(self, self._progress, task, weight, f"[{number}/{self._runs}] {name}"))
         return self._running[-1]
 
     def ended(self, run: "RunView", *, failed: bool = False) -> None:
@@ -198,6 +224,15 @@ class LiveView:
             lines.append(Text(f"  {self.overall()}"))
         return Group(*lines)
 
+    def line(self) -> str:
+        """Returns in a line what is running and how far it is."""
+        running = list(self._running)
+        for run in running:
+            run.refresh()
+        each = [f"{run.name} {100 * run.fraction:.0f} %" for run in running]
+        detail = [self.detail] if self.detail and len(running) == 1 else []
+        return " · ".join([*each, *detail, self.overall()])
+
     def overall(self) -> str:
         """Returns the number of simulations done, running and waiting, their speed and the time left for all."""
         done, running = len(self._over) - self._failed, len(self._running)
@@ -224,12 +259,13 @@ class RunView:
 
     Attributes:
       weight: cost of the simulation, in proportion to others.
+      name: of the simulation, with its number.
       fraction: of its budget, from 0 to 1.
       tokens_per_s: its speed, None before it is known.
     """
 
-    def __init__(self, view: LiveView, progress: Bars, task: TaskID, weight: float = 1.0):
-        self.weight = weight
+    def __init__(self, view: LiveView, progress: Bars, task: TaskID, weight: float, name: str):
+        self.weight, self.name = weight, name
         self.fraction = 0.0
         self.tokens_per_s: float | None = None
         self._view = view

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import jax
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +26,7 @@ from simulator.progress.observer import Progress
 from simulator.simulation.simulate import simulate
 from simulator.sweep.plan import PlannedRun, planned_runs, start_of
 from simulator.sweep.reuse_plan import Reuse, sharing
+from simulator.sweep.task import finished
 
 _TIMELINE_S = 3.0  # of the host, at most for one point; nothing is said of one that takes longer
 _MEASURED_FLOPS = {"cpu": 2e11}  # about 2 s of a CPU
@@ -128,7 +130,12 @@ class SweepCost:
 
 
 def estimate(
-    points: Sequence[Point], cache: Cache, flops_per_s: float | None = None, *, reuse: bool = True
+    points: Sequence[Point],
+    cache: Cache,
+    flops_per_s: float | None = None,
+    *,
+    reuse: bool = True,
+    folder: Path | None = None,
 ) -> SweepCost:
     """Returns the cost of points; of a point that trains, a short piece may be trained to measure the speed.
 
@@ -137,14 +144,21 @@ def estimate(
       cache: in which they were checked.
       flops_per_s: the speed of training; measured when absent.
       reuse: whether points reuse others' training.
+      folder: in which they are to go on, if any: points that are finished there are left out.
+
+    Raises:
+      RecordError: a record there is damaged, or of another experiment.
     """
     runs, experiments = planned_runs(points), [point.experiment for point in points]
     plan = _plan(runs, experiments, cache) if reuse else Reuse()
+    left = [run for run in runs if folder is None or finished(folder / run.folder, run.experiment) is None]
     started: set[str] = set()
-    costs = [_cost(run, experiment, plan, cache, started) for run, experiment in zip(runs, experiments, strict=True)]
+    costs = [_cost(run, experiments[run.index], plan, cache, started) for run in left]
     if flops_per_s is not None:
         return SweepCost(costs, flops_per_s, "as stated")
-    return SweepCost(costs, *_measured(runs, experiments, cache))
+    if not left:
+        return SweepCost(costs, None, "nothing is left to run")
+    return SweepCost(costs, *_measured(left, [experiments[run.index] for run in left], cache))
 
 
 def _plan(runs: Sequence[PlannedRun], experiments: Sequence[Experiment], cache: Cache) -> Reuse:

@@ -24,7 +24,8 @@ _PLANS = {LOCK_FILE, SWEEP_FILE, PROGRESS_FILE}
 def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -> Iterator[Path]:
     """Yields a folder to write to, and keeps other processes out of it meanwhile.
 
-    It is one that holds no runs, or the one to resume in. If the block fails before anything was run, files written
+    It is one that holds no runs, or the one to resume in, which need not be there yet: so a script can be started again
+    and again with one command. If the block fails before anything was run, files written
     there are removed, so that it does not hinder the next try.
 
     Args:
@@ -33,10 +34,10 @@ def output_folder(out: Path | None, name: str, *, resume: bool | None = False) -
       resume: whether to resume in an existing folder; None if that cannot be asked for.
 
     Raises:
-      ExperimentError: it holds runs and is not to be resumed, or the other way round; another process is at work there.
+      ExperimentError: it holds runs and is not to be resumed; another process is at work there.
       OSError: it cannot be written to.
     """
-    folder = out or _below_runs(name, bool(resume))
+    folder = output_path(out, name, resume=bool(resume))
     check_output_folder(folder, resume=resume)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
@@ -66,15 +67,13 @@ def check_output_folder(folder: Path, *, resume: bool | None = False) -> None:
     """Checks that a folder can be written to by a command; see `output_folder`.
 
     Raises:
-      ExperimentError: it holds runs and is not to be resumed, or the other way round.
+      ExperimentError: it holds runs and is not to be resumed.
       OSError: it cannot be read.
     """
     if not resume and folder.is_dir() and not _holds_no_run(folder):
         others = "or remove it first" if resume is None else "remove it first, or go on in it with --resume"
         message = f"the folder is not empty: choose another, {others}"
         raise ExperimentError([Problem("--out", message, str(folder))])
-    if resume and not folder.is_dir():
-        raise ExperimentError([Problem("--resume", "there is no such folder to go on in: leave it out", str(folder))])
     if _is_no_text(folder):
         message = "its path is not text in UTF-8, which libraries that write there need: choose another"
         raise ExperimentError([Problem("--out", message, str(folder))])
@@ -105,10 +104,12 @@ def _remove_plans(folder: Path, *, new: bool) -> None:
             path.unlink()
 
 
-def _below_runs(name: str, resume: bool) -> Path:
-    """Returns the newest folder of that name, or the one behind it."""
+def output_path(out: Path | None, name: str, *, resume: bool = False) -> Path:
+    """Returns the chosen folder, or else below `runs` the newest of that name to resume in, or the one after."""
     from simulator.report import file_names  # loads matplotlib, as in `simulator.sweep.plan`
 
+    if out is not None:
+        return out
     base = Path("runs") / file_names([name])[0]
     folder, number = base, 1
     while folder.exists():

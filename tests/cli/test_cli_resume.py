@@ -53,12 +53,24 @@ def test_another_experiment_does_not_go_on_in_the_folder(tardigrad: Any, tmp_pat
     assert err == f"tardigrad: runs/tiny/1-tiny: {what}: make that as it was, or choose another --out\n"
 
 
-def test_a_folder_that_is_not_there_or_not_empty_is_named_with_the_remedy(tardigrad: Any, tmp_path: Path):
-    code, _, err = tardigrad("run", "experiment.yaml", "--out", "a", "--resume", experiment=DOCUMENT)
-    assert (code, err) == (2, "tardigrad: --resume = 'a': there is no such folder to go on in: leave it out\n")
+def test_one_command_begins_goes_on_and_has_nothing_left_to_do(tardigrad: Any, tmp_path: Path):
+    command = ("run", "experiment.yaml", "seed=3", "sweep=null", "--out", "a", "--resume")
+    found, left = [], []
+    for _ in range(2):
+        left.append(tardigrad(*command, "--dry-run", "--rate", "1GFLOP/s", experiment=DOCUMENT)[1])
+        code, _, _ = tardigrad(*command)
+        assert code == 0
+        found.append(summaries(tmp_path / "a"))
+    assert found[0] == found[1]  # host seconds too
+    assert "1 point, 1 to train" in left[0]
+    assert "finished in a: 1 of 1 point\n" in left[1]
+    assert "0 points, 0 to train" in left[1]
+
+
+def test_a_folder_that_is_not_empty_is_named_with_the_remedy(tardigrad: Any, tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b").touch()
-    code, _, err = tardigrad("run", "experiment.yaml", "--out", "a")
+    code, _, err = tardigrad("run", "experiment.yaml", "--out", "a", experiment=DOCUMENT)
     assert code == 2
     assert "choose another, remove it first, or go on in it with --resume" in err
 

@@ -1,4 +1,6 @@
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -74,6 +76,36 @@ def test_every_simulation_keeps_to_one_line_the_detail_to_two_and_all_together_t
 def test_nothing_is_drawn_where_there_is_no_terminal():
     assert watched(terminal=True)[1] != ""
     assert watched(terminal=False)[1] == ""
+
+
+def test_where_there_is_no_terminal_a_line_is_written_now_and_then(monkeypatch):
+    monkeypatch.setattr(live, "_LINE_EVERY_S", 0.01)
+    flushed = []
+
+    class File(io.StringIO):
+        def flush(self):
+            flushed.append(self.getvalue())
+
+    def written(words):
+        while not flushed or words not in flushed[-1].splitlines()[-1]:
+            time.sleep(0.001)
+        return flushed[-1].splitlines()[-1]
+
+    with LiveView(Console(file=File(), force_terminal=False, width=40), 2) as view:
+        observer = view.add_run("sync [DiLoCo]")
+        assert re.match(r"\d\d:\d\d:\d\d \[1/2\] sync \[DiLoCo\] 0 % · preparing · 0 of 2 done", written("preparing"))
+        observer.advanced(progress(0.25))
+        observer.advanced(progress(0.5, tokens=20_000))
+        for words in (" 50 % · clock 55 min 32 s · 7 updates · ", "loss 1.750", "1 running · 1 waiting", " left"):
+            assert words in written(" 50 %")
+        observer.finished()
+        assert "1 of 2 done" in written("1 of 2 done")
+        view.add_run("a")
+        view.add_run("b")
+        assert "[2/2] a 0 % · [3/2] b 0 % · 1 of 2 done" in written(" b ")
+    lines = len(flushed)
+    time.sleep(0.05)
+    assert len(flushed) == lines
 
 
 @pytest.mark.usefixtures("mixed_dtypes")
