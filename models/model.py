@@ -28,6 +28,7 @@ class Model:
         that draw random numbers in training, such as dropout; these draw none, and it may be None.
       parameters: number of parameters.
       train_flops: batch size to the floating-point operations of one forward and backward pass on such a batch.
+      repeated_flops: batch size to those that a backward pass does again, because their results were not kept.
     """
 
     init: Callable[[jax.Array], Params]
@@ -35,6 +36,7 @@ class Model:
     loss: Callable[[Params, Batch, jax.Array | None], jax.Array]
     parameters: int
     train_flops: Callable[[int], float]
+    repeated_flops: Callable[[int], float] = lambda batch_size: 0.0
 
 
 def default_dtype(backend: str) -> DType:

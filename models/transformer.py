@@ -33,6 +33,7 @@ class TransformerConfig:
       tied: whether the output projection is the token embedding.
       dtype: of activations and matrix products. Parameters, their gradients, norms, softmax and loss are float32.
       attention: "plain" (matrix products, fast on a CPU) or "fused" (one kernel, fast on an accelerator).
+      remat: whether a backward pass makes the activations of each block again, from its inputs, which alone are kept.
 
     Raises:
       ValueError: a size is below 1, `width` does not divide into `heads` and `head_width` is not given, or `dtype` or
@@ -49,6 +50,7 @@ class TransformerConfig:
     tied: bool = True
     dtype: DType = "float32"
     attention: Attention = "plain"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "layers", "width", "heads", "context", "head_width", "feed_forward"):
@@ -172,8 +174,9 @@ class Transformer(nnx.Module):
             raise ValueError(f"a sequence of {length} tokens is longer than the context of {config.context}")
         x_BxTxD = self.token_embedding[...][tokens_BxT] + self.position_embedding[...][None, :length]
         x_NxD = x_BxTxD.astype(config.dtype).reshape(-1, config.width)
+        through = nnx.remat(Block.__call__, static_argnums=2) if config.remat else Block.__call__
         for i in range(config.layers):
-            x_NxD = self.blocks[str(i)](x_NxD, length)
+            x_NxD = through(self.blocks[str(i)], x_NxD, length)
         x_NxD = self.norm_final(x_NxD)
         unembedding_VxD = self.token_embedding[...] if config.tied else self.unembedding[...]
         if labels_BxT is not None:
@@ -189,7 +192,7 @@ def transformer(config: TransformerConfig) -> Model:
     and 4 in the backward pass: 6 per token and weight of the blocks and the unembedding, and 12 layers H K T^2 per
     sequence for attention's two products. Those are counted in full, although the causal mask discards half of them,
     as in Chowdhery et al. (2022, PaLM, arXiv 2204.02311, appendix B). Embedding look-ups, norms and softmax are not
-    counted.
+    counted. `repeated_flops` is a block's forward pass but for its last product, whose result no gradient needs.
     """
     init, call, parameters = functions_of(lambda rngs: Transformer(config, rngs=rngs))
 
@@ -209,4 +212,10 @@ def transformer(config: TransformerConfig) -> Model:
         tokens = batch_size * config.context
         return 6.0 * weights * tokens + 12.0 * config.layers * inner * config.context * tokens
 
-    return Model(init, logits, loss, parameters, train_flops)
+    def repeated_flops(batch_size: int) -> float:
+        inner, tokens = config.heads * config.key_width, batch_size * config.context
+        weights = config.width * (4 * inner + config.hidden_width)
+        per_token = 2.0 * weights + 4.0 * inner * config.context
+        return config.layers * per_token * tokens if config.remat else 0.0
+
+    return Model(init, logits, loss, parameters, train_flops, repeated_flops)

@@ -77,6 +77,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "EDiT": {"method": {"kind": "a_edit", "seconds": "5s"}},
     "HeLoCo": {"method": "heloco"},
     "DuDe": {"method": "dude_asgd"},
+    "batches in parts": {"inner": {"accumulation": 2}, "pretrain": {"steps": 3, "accumulation": 4}},
     "Ringleader": {"method": "ringleader_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},
     "Decoupled, adaptive": {"method": {"kind": "decoupled_diloco", "fragments": 2, "grace": "5s", "share": 0.5}},

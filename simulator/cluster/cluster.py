@@ -12,7 +12,7 @@ from simulator.cluster.faults import FaultModel
 from simulator.cluster.pipeline import pipeline_costs
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.exchanges import RegionsTopology
-from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.network import Network
 from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream

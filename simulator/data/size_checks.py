@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from simulator.experiment import Experiment
-from simulator.experiment.schema.experiment import CosineSchedule
+from simulator.experiment.schema.inner import CosineSchedule
 from simulator.host.errors import SettingError
 
 

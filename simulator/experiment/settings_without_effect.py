@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import TextSource
-from simulator.experiment.schema.experiment import Experiment, Inner, Pretrain
+from simulator.experiment.schema.experiment import Experiment, Pretrain
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.micro_batches import MicroBatches
 from simulator.experiment.schema.network import Network
 

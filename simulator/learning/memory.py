@@ -4,28 +4,36 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core.primitives import remat_p
 
 from simulator.host.errors import SettingError
 from simulator.host.format import byte_count
 from simulator.learning.round import OptState, Params, Recipe
 
 _REMEDY = (
-    "use a smaller inner.batch_size, evaluate.batch_size, pretrain.batch_size, model.context or model, "
-    "fewer cluster workers, or a larger device; or raise compute.memory, if the machine has more"
+    "use inner.accumulation, model.remat, a smaller inner.batch_size, evaluate.batch_size, pretrain.batch_size, "
+    "model.context or model, fewer cluster workers, or a larger device; or raise compute.memory, if there is more"
 )
 
 
 class MemoryNeedError(SettingError):
-    """A simulation that does not fit; `needed` is the least number of bytes for it."""
+    """A simulation that does not fit.
+
+    Attributes:
+      needed: least number of bytes for it.
+      remedy: returns further text of the message, which takes some time to find.
+    """
 
     needed = math.nan
+    remedy: Callable[[], str] = staticmethod(lambda: "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +155,8 @@ def sizes_of(
     """Returns the sizes; nothing is computed.
 
     What a step keeps is counted as it is traced, before XLA leaves out what it can make again at no cost, and beside it
-    three times the largest array on its way: of small models 1 to 2.5 times what XLA then allocates.
+    what a block keeps that is made again, and three times the largest array on its way: of small models 1 to 2.5 times
+    what XLA then allocates. Of a batch in parts it is that of one, and the mean gradient so far.
 
     Args:
       recipe: of the rounds.
@@ -158,15 +167,21 @@ def sizes_of(
       evaluated: how many there are in one forward pass of the evaluation.
     """
     inner: OptState = jax.eval_shape(recipe.initial_state, params)
+    examples = examples[: len(examples) // recipe.accumulation]
+
+    def loss(params: Params, batch: Any) -> jax.Array:
+        return recipe.loss(params, batch, jax.random.key(0))
 
     def kept(params: Params, arrays: Any, examples: np.ndarray) -> Any:
         batch = recipe.fetch(arrays, examples)
-        return batch, jax.vjp(lambda params: recipe.loss(params, batch, jax.random.key(0)), params)[1]
+        return batch, jax.vjp(lambda params: loss(params, batch), params)[1]
 
     program, shapes = jax.make_jaxpr(kept, return_shape=True)(params, arrays, examples)
-    largest = 3 * _largest(program.jaxpr)
+    largest = 3 * max(_bytes_of(array) for equation in _equations(program.jaxpr) for array in _made(equation))
     evaluation = largest * evaluated / len(examples)
-    activations = _bytes(shapes) + largest + (0.0 if recipe.point is None else _bytes(params))
+    again = _made_again(jax.make_jaxpr(loss)(params, shapes[0]))
+    copies = (recipe.point is not None) + (recipe.accumulation > 1)
+    activations = _bytes(shapes) + largest + again + copies * _bytes(params)
     return Sizes(_bytes(params), _bytes(inner), _bytes(outer_state), _bytes(arrays), activations, evaluation)
 
 
@@ -225,11 +240,27 @@ def _bytes_of(leaf: Any) -> float:
     return float(np.prod(leaf.shape) * leaf.dtype.itemsize)
 
 
-def _largest(jaxpr: Any) -> float:
-    """Returns the bytes of the largest intermediate array of a program."""
-    found = 0.0
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Yields the equations of a program, and of the programs in it."""
     for equation in jaxpr.eqns:
+        yield equation
         parts = [getattr(each, "jaxpr", each) for each in jax.tree.leaves(equation.params)]
-        found = max([found, *(_largest(part) for part in parts if hasattr(part, "eqns"))])
-        found = max([found, *(_bytes_of(out.aval) for out in equation.outvars if hasattr(out.aval, "dtype"))])
+        for part in parts:
+            if hasattr(part, "eqns"):
+                yield from _equations(part)
+
+
+def _made(equation: Any) -> list[Any]:
+    """Returns shapes and dtypes of the arrays that an equation makes."""
+    return [out.aval for out in equation.outvars if hasattr(out.aval, "dtype")]
+
+
+def _made_again(program: Any) -> float:
+    """Returns the most bytes that a rematerialised part of a program keeps for its backward pass, made again for it."""
+    found = 0.0
+    for equation in _equations(program.jaxpr):
+        if equation.primitive is remat_p:
+            part = jaxpr_as_fun(ClosedJaxpr(equation.params["jaxpr"], ()))
+            inputs = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in equation.invars]
+            found = max(found, _bytes(jax.eval_shape(lambda *given, part=part: jax.vjp(part, *given)[1], *inputs)))
     return found

@@ -20,7 +20,7 @@ class ModelCosts:
 
     Attributes:
       parameters: number of parameters, all of which are sent.
-      flops_per_step: floating-point operations of one local step.
+      flops_per_step: floating-point operations of one local step, with those that `model.remat` does again.
       activations: elements that a local step sends from a stage of blocks to the next, batch * context * width; 0 where
         the model has no blocks.
     """
@@ -36,7 +36,9 @@ def costs_of(experiment: Experiment, model: models.Model) -> ModelCosts:
     if isinstance(experiment.model, TransformerModel):
         width = transformer_config(experiment.model, vocabulary=1).width
         activations = tokens_per_step(experiment) * width
-    return ModelCosts(model.parameters, model.train_flops(experiment.inner.batch_size), activations)
+    batch_size = experiment.inner.batch_size
+    flops = model.train_flops(batch_size) + model.repeated_flops(batch_size)
+    return ModelCosts(model.parameters, flops, activations)
 
 
 def build_model(experiment: Experiment, vocabulary: int) -> models.Model:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from simulator.data import DataOrder, Dataset
 from simulator.experiment import Experiment
-from simulator.experiment.schema.experiment import ConstantSchedule, Inner
+from simulator.experiment.schema.inner import ConstantSchedule, Inner
 from simulator.host.random_streams import jax_key
 from simulator.learning.compiled_rounds import Programs
 from simulator.learning.optimizers.inner import linear_warmup
@@ -33,6 +33,7 @@ def pretrain_inner(experiment: Experiment) -> Inner:
         "pull": None,
     }
     changes["batch_size"] = pretrain.batch_size or inner.batch_size
+    changes["accumulation"] = pretrain.accumulation or inner.accumulation
     changes["learning_rate"] = pretrain.learning_rate or inner.learning_rate
     if pretrain.optimizer is not None:
         changes |= {name: getattr(pretrain, name) for name in ("optimizer", "weight_decay", "arguments")}

@@ -50,7 +50,7 @@ class RoundResult(NamedTuple):
       params: at its end.
       loss: mean over the local steps, float32 scalar, in nats.
       finite: whether all of the pseudo-gradient is, bool scalar.
-      noise_scale: gradient noise scale of its last local step, float32 scalar, see `_of_micro_batches`; () where a
+      noise_scale: gradient noise scale of its last local step, float32 scalar, see `_noise_scale`; () where a
         local step has one batch.
     """
 
@@ -104,6 +104,8 @@ class Recipe:
       pull: probability and strength of pulls towards where the round began, None without.
       point: (params, optimizer state) to the parameters at which a step's gradient is taken, None where those are the
         present ones. The state then depends on the parameters that a worker begins with.
+      accumulation: equal parts of a batch, which follow one another so that one alone has activations. Their mean
+        gradient is the batch's where the loss is a mean over examples, each of one weight.
     """
 
     loss: Callable[[Params, Any, jax.Array], jax.Array]
@@ -112,6 +114,7 @@ class Recipe:
     keep_state: bool = True
     pull: tuple[float, float] | None = None
     point: Callable[[Params, OptState], Params] | None = None
+    accumulation: int = 1
 
     def initial_state(self, params: Params) -> OptState:
         """Returns the inner optimizer state of a worker that has not trained."""
@@ -148,17 +151,24 @@ def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInpu
     step_key = jax.random.fold_in(round_key, inputs.before + state.done)
     at = state.params if recipe.point is None else recipe.point(state.params, state.opt_state)
 
-    def of_batch(examples: Any, key: jax.Array) -> tuple[jax.Array, Params]:
+    def of_part(examples: Any, key: jax.Array) -> tuple[jax.Array, Params]:
         with jax.named_scope("gather"):
             batch = recipe.fetch(arrays, examples)
         with jax.named_scope("forward and backward"):
             return jax.value_and_grad(recipe.loss)(at, batch, key)
 
+    def of_batch(examples: Any, key: jax.Array) -> tuple[jax.Array, Params]:
+        if recipe.accumulation == 1:
+            return of_part(examples, key)
+        parts = examples.reshape(recipe.accumulation, -1, *examples.shape[1:])
+        return _mean(of_part, parts, key, np.int32(recipe.accumulation), at)[:2]
+
     noise_scale: Any = ()
     if inputs.micro_batches is None:
         loss, gradients = of_batch(examples, step_key)
     else:
-        loss, gradients, noise_scale = _of_micro_batches(of_batch, examples, step_key, inputs.micro_batches, state)
+        loss, gradients, spread = _mean(of_batch, examples, step_key, inputs.micro_batches, at)
+        noise_scale = _noise_scale(gradients, spread, inputs.micro_batches)
     rate = inputs.rates[state.done]
     with jax.named_scope("optimizer"):
         optimizer = recipe.optimizer(rate if recipe.pull is None else rate / (1 - recipe.pull[0]))
@@ -168,18 +178,23 @@ def step(recipe: Recipe, arrays: Arrays, round_key: jax.Array, inputs: RoundInpu
     return after if inputs.pulls is None else _or_pulled(recipe, inputs, state, after, rate)
 
 
-def _of_micro_batches(
+def _mean(
     of_batch: Callable[[Any, jax.Array], tuple[jax.Array, Params]],
     examples: Any,
     key: jax.Array,
     count: Any,
-    state: RoundState,
+    like: Params,
 ) -> tuple[jax.Array, Params, jax.Array]:
-    r"""Returns mean loss, mean gradient, and gradient noise scale of micro-batches: traced, however many there are.
+    """Returns mean loss and mean gradient of batches, and the gradients' squared distances from it, summed.
 
-    The noise scale is :math:`\sum \mathrm{Var} / |\bar g|^2`, of the k micro-batches' gradients with the variance's
-    k - 1 and summed over all numbers: micro-batches in which it is as large as the mean. NaN where nothing is known.
-    Mean and variance are Welford's, so that the same gradients have no variance.
+    Mean and distances are Welford's, so that gradients that are the same have none.
+
+    Args:
+      of_batch: (examples, key) to the loss and the gradient of a batch.
+      examples: of the batches, one behind the other.
+      key: from which the batches' keys are folded.
+      count: of the batches, int32 scalar, which may be traced.
+      like: of the gradients' shapes and dtypes.
     """
 
     def add(number: Any, sums: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -190,12 +205,21 @@ def _of_micro_batches(
         products = jax.tree.map(lambda each, new, own: jnp.vdot(each, own - new), apart, mean, gradients)
         return loss_sum + loss, mean, spread + _float32_sum(products)
 
-    start = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), jnp.float32(0)
+    start = jnp.float32(0), jax.tree.map(jnp.zeros_like, like), jnp.float32(0)
     loss_sum, mean, spread = jax.lax.fori_loop(0, count, add, start)
+    return loss_sum / count.astype(jnp.float32), mean, spread
+
+
+def _noise_scale(mean: Params, spread: jax.Array, count: Any) -> jax.Array:
+    r"""Returns the gradient noise scale of micro-batches: as many as it is have a variance as large as the mean.
+
+    It is :math:`\sum \mathrm{Var} / |\bar g|^2`, of the k micro-batches' gradients with the variance's k - 1 and summed
+    over all numbers; NaN where nothing is known.
+    """
     variance = spread / jnp.maximum(count - 1, 1).astype(jnp.float32)
     squared_norm = _float32_sum(jax.tree.map(lambda each: jnp.vdot(each, each), mean))
     known = jnp.isfinite(variance) & jnp.isfinite(squared_norm)
-    return loss_sum / count.astype(jnp.float32), mean, jnp.where(known, variance / squared_norm, jnp.nan)
+    return jnp.where(known, variance / squared_norm, jnp.nan)
 
 
 def _float32_sum(tree: Any) -> jax.Array:

@@ -13,7 +13,8 @@ from simulator.data.dataset import Addresses
 from simulator.data.routed_windows import Losses, balanced_assignment, routed_windows
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import RoutedPartition
-from simulator.experiment.schema.experiment import Inner, TransformerModel
+from simulator.experiment.schema.experiment import TransformerModel
+from simulator.experiment.schema.inner import Inner
 from simulator.host.errors import SettingError
 from simulator.host.random_streams import data_stream, jax_key
 from simulator.learning.compiled_rounds import Programs

@@ -14,7 +14,7 @@ from simulator.data import DataOrder, Dataset, load_dataset, vocabulary_of
 from simulator.data.size_checks import check_sizes, parts_of_budget
 from simulator.experiment import Experiment
 from simulator.experiment.schema.data import TextSource
-from simulator.experiment.schema.experiment import CosineSchedule, Inner
+from simulator.experiment.schema.inner import CosineSchedule, Inner
 from simulator.experiment.schema.pipeline import GPipeStages
 from simulator.host.random_streams import jax_key
 from simulator.learning import memory
@@ -23,6 +23,7 @@ from simulator.learning.compiled_rounds import Programs, everywhere
 from simulator.learning.evaluation_setup import EvaluationSetup
 from simulator.learning.exchange_setup import ExchangeSetup
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
+from simulator.learning.memory_remedies import remedies
 from simulator.learning.model import ModelCosts, build_model, context_of, costs_of
 from simulator.learning.optimizers.inner import InnerOptimizer, Rates, learning_rates
 from simulator.learning.optimizers.outer import build_outer
@@ -149,12 +150,14 @@ class Setup:
         optimizer, inner = self.inner(self.params_like), self.experiment.inner
         pull = None if inner.pull is None else (inner.pull.probability, inner.pull.strength)
         point = optimizer.point if isinstance(optimizer, StaleStages) else None
-        return Recipe(self.model.loss, self.loaded.fetch, optimizer, inner.state == "keep", pull, point)
+        keep, parts = inner.state == "keep", inner.accumulation
+        return Recipe(self.model.loss, self.loaded.fetch, optimizer, keep, pull, point, parts)
 
     @property
     def _pretrain_recipe(self) -> Recipe:
-        optimizer = self.inner(self.params_like, "pretrain")
-        return dataclasses.replace(self.recipe, optimizer=optimizer, keep_state=True, pull=None, point=None)
+        optimizer, parts = self.inner(self.params_like, "pretrain"), pretrain_inner(self.experiment).accumulation
+        plain = {"keep_state": True, "pull": None, "point": None, "accumulation": parts}
+        return dataclasses.replace(self.recipe, optimizer=optimizer, **plain)
 
     def inner(self, params: Params | None, section: str = "inner") -> InnerOptimizer:
         """Returns the optimizer of the rounds, or of pretraining.
@@ -228,8 +231,20 @@ class Setup:
         Raises:
           MemoryNeedError: it does not even suffice for one.
         """
-        limit = memory.memory_limit(self.experiment.compute.memory, self.cache.memory)
-        return memory.fitting_lanes(self.sizes, limit, self._layout)
+        try:
+            return memory.fitting_lanes(self.sizes, self._memory_limit, self._layout)
+        except memory.MemoryNeedError as error:
+            error.remedy = lambda: remedies(self.experiment, lambda changed: Setup(changed, self.cache).fits)
+            raise
+
+    @property
+    def fits(self) -> bool:
+        """Memory: whether it suffices for one lane at least."""
+        return memory.needs(self.sizes, dataclasses.replace(self._layout, lanes=1)).total <= self._memory_limit
+
+    @property
+    def _memory_limit(self) -> float:
+        return memory.memory_limit(self.experiment.compute.memory, self.cache.memory)
 
     @property
     def needs(self) -> memory.Needs:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.pipeline import AsynchronousStages
 from simulator.host.errors import SettingError
 from simulator.learning.fragments import Fragments, stages_of

@@ -1,6 +1,7 @@
 """Checks of an experiment beyond its file, of everything at once or as soon as it shows."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -100,7 +101,7 @@ class Shortages:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._found: dict[int, tuple[float, Problem]] = {}
+        self._found: dict[int, Exception] = {}
 
     def look(self, experiment: Experiment) -> None:
         """Adds an experiment without problems if it does not fit; one that lacks sections is left out."""
@@ -110,19 +111,26 @@ class Shortages:
             _ = setup.lanes  # raises what is missing
         except AbsentSectionError:
             return
-        except MemoryNeedError as error:
-            message = f"is too little for a model of {parameters:,} parameters: {error.message}"
-            found = error.needed, Problem(error.key, message, error.value)
-        except _OUT_OF_MEMORY as error:
-            found = math.inf, _problem(error)
-        else:
-            return
-        if self._found.get(parameters, (0.0, None))[0] < found[0]:
-            self._found[parameters] = found
+        except (MemoryNeedError, *_OUT_OF_MEMORY) as error:
+            if self._needed(error) > self._needed(self._found.get(parameters)):
+                self._found[parameters] = error
+
+    @staticmethod
+    def _needed(error: Exception | None) -> float:
+        """Returns the bytes that are needed, infinitely many where that is not known."""
+        return 0.0 if error is None else getattr(error, "needed", math.inf)
 
     def problems(self) -> list[Problem]:
         """Returns a problem for every size, the smallest first."""
-        return [problem for _, (_, problem) in sorted(self._found.items())]
+        return [self._told(parameters, error) for parameters, error in sorted(self._found.items())]
+
+    @staticmethod
+    def _told(parameters: int, error: Exception) -> Problem:
+        problem = _problem(error)
+        if not isinstance(error, MemoryNeedError):
+            return problem
+        message = f"is too little for a model of {parameters:,} parameters: {problem.message}"
+        return dataclasses.replace(problem, message=message)
 
 
 _OUT_OF_MEMORY = (MemoryError, jax.errors.JaxRuntimeError)
@@ -136,7 +144,8 @@ def _problem(error: Any) -> Problem:
         what = (str(error).splitlines() or ["the host has no more"])[0]
         remedy = "use fewer compute.lanes, a smaller batch, model or data set, or a larger device"
         return Problem("", f"out of memory: {what}; {remedy}")
-    return Problem(error.key, error.message, error.value)
+    further = error.remedy() if isinstance(error, MemoryNeedError) else ""
+    return Problem(error.key, error.message + further, error.value)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, SimulationError
-from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
+from simulator.experiment.schema.experiment import Budget, Pretrain
+from simulator.experiment.schema.inner import ConstantSchedule
 from simulator.experiment.schema.offer_schedule import NamedSchedule, PeriodicSchedule
 from simulator.experiment.schema.policies import AsynchronousSynchronization
 from simulator.experiment.schema.units import Flops
@@ -252,7 +253,8 @@ def _pretraining(run: PlannedRun, experiment: Experiment, cache: Cache, started:
         return 0.0
     started.add(start)
     batch_size = experiment.pretrain.batch_size or experiment.inner.batch_size
-    return experiment.pretrain.steps * Setup(experiment, cache).model.train_flops(batch_size)
+    model = Setup(experiment, cache).model
+    return experiment.pretrain.steps * (model.train_flops(batch_size) + model.repeated_flops(batch_size))
 
 
 def _measured(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulator.cluster import build_cluster
 from simulator.cluster.pipeline import PipelineCosts, pipeline_costs
 from simulator.experiment.schema.cluster import Cluster
-from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.pipeline import AsynchronousStages, GPipeStages, PipelineTimes
 
 SHARES = st.lists(st.sampled_from([1.0, 1.0, 2.0, 5.0]), min_size=1, max_size=6)

@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import re
 from typing import Any
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from simulator.experiment import ExperimentError
+from simulator.experiment import Experiment, ExperimentError
+from simulator.experiment.file import merge
 from simulator.learning import (
     BatchedTrainer,
     Cache,
@@ -109,6 +111,9 @@ def test_a_limit_is_a_share_or_a_size():
         {"model": {"vocabulary": 3000}},
         {"inner": {"optimizer": "sgd"}},
         {"model": {"layers": 4}, "inner": {"stages": {"kind": "asynchronous", "count": 4}}},
+        {"inner": {"batch_size": 32, "accumulation": 4}},
+        {"model": {"layers": 4, "remat": True}, "inner": {"batch_size": 32}},
+        {"model": {"layers": 4, "remat": True}, "inner": {"batch_size": 32, "accumulation": 8}},
     ],
 )
 def test_the_estimate_of_a_lane_is_what_xla_allocates_and_not_much_more(
@@ -144,6 +149,35 @@ def test_a_simulation_that_does_not_fit_says_so_before_it_runs(mixed_dtypes: Non
     remedies = ("inner.batch_size", "evaluate.batch_size", "pretrain.batch_size", "raise compute.memory")
     for what in ("server", "versions", "inner states", "data", "1 x lane", *remedies):
         assert what in problem.message
+
+
+def paper(preset: str = "150m", **changes: Any) -> Experiment:
+    """The paper's setting on an accelerator: AdamW and float32 parameters, activations of 16 bits, batches of 512."""
+    tree: dict[str, Any] = {
+        "model": {"kind": "transformer", "preset": preset, "context": None, "dtype": "bfloat16", "attention": "fused"}
+        | dict.fromkeys(("layers", "width", "heads")),
+        "data": {"tokens": 900_000},
+        "inner": {"batch_size": 512},
+        "compute": {"memory": "78GB"},  # 2 GB are left for logits: an accelerator makes more of them at a time
+    }
+    return tiny(**merge(tree, changes))
+
+
+def test_the_papers_largest_model_with_its_largest_batch_fits_an_accelerator_of_80_gigabytes():
+    cache = Cache()
+    assert Setup(paper(), cache).model.parameters == 150_034_304
+    with pytest.raises(MemoryNeedError) as error:
+        _ = Setup(paper(), cache).lanes
+    assert error.value.needed > 78e9
+    remedies = error.value.remedy()
+    found = re.fullmatch(r"; enough would be inner\.accumulation: (\d+)(, or (.*)model\.remat: true)?", remedies)
+    assert found is not None, remedies
+    parts = int(found[1])
+    assert Setup(paper(inner={"accumulation": parts}), cache).needs.total < 78e9
+    with pytest.raises(MemoryNeedError):
+        _ = Setup(paper(inner={"accumulation": parts // 2}), cache).lanes
+    both = Setup(paper(inner={"accumulation": 16}, model={"remat": True}), cache)
+    assert both.needs.total < 40e9
 
 
 # Versions.

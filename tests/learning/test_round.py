@@ -112,6 +112,23 @@ def test_rounds_of_adamw_are_those_of_a_plain_loop_in_one_program(mixed_dtypes: 
     compare_with_a_plain_loop(recipe, lambda rate: optax.adamw(rate, weight_decay=0.5))
 
 
+def test_a_batch_in_parts_has_its_gradient_and_its_loss():
+    compare_with_a_plain_loop(momentum_recipe(accumulation=2), lambda rate: optax.sgd(rate, momentum=0.9))
+
+
+def test_the_parts_of_a_batch_are_equal_follow_one_another_and_have_keys_of_their_own():
+    # Of gradients 10 a + b, with a part's first target and its draw: their mean is that of the parts.
+    recipe = origin(
+        loss=lambda params, batch, key: params["x"] * (10 * batch[0, 0] * batch.shape[0] + jax.random.uniform(key)),
+        accumulation=2,
+    )
+    result, _ = run(Programs(recipe), stretch(3, steps=1), params={"x": jnp.float32(0.0)}, rate=1.0)
+    of_step = jax.random.fold_in(jax.random.fold_in(round_data().key, 3), 0)
+    draws = [float(jax.random.uniform(jax.random.fold_in(of_step, part))) for part in range(2)]
+    targets = [float(ARRAYS["targets"][row, 0]) for row in order(0, 0, 1)[0]]
+    assert float(-result.params["x"]) == pytest.approx(5 * sum(targets) + sum(draws) / 2, rel=1e-5)
+
+
 def test_the_learning_rate_goes_by_the_shards_steps_and_not_by_the_optimizers():
     # 0.1 / (1 + t) on an x that the optimizer has never stepped: the shard's counter alone decides.
     programs, start = Programs(origin()), {"x": jnp.float32(4.0)}

@@ -296,6 +296,9 @@ def test_a_cluster_is_told_what_the_model_costs(shared: Cache):
     assert costs.parameters == sum(leaf.size for leaf in leaves)
     assert costs.flops_per_step == Setup(tiny(), shared).model.train_flops(2)
     assert Setup(tiny(inner={"batch_size": 4}), shared).costs.flops_per_step == 2 * costs.flops_per_step
+    assert Setup(tiny(inner={"accumulation": 2}), shared).costs == costs
+    again = Setup(tiny(model={"remat": True}), shared)
+    assert again.costs.flops_per_step == costs.flops_per_step + again.model.repeated_flops(2) > costs.flops_per_step
 
 
 @pytest.mark.parametrize("preset", ["20m", "60m", "150m"])

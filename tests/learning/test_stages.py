@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import models
-from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.pipeline import AsynchronousStages
 from simulator.host.errors import SettingError
 from simulator.learning import (

@@ -152,20 +152,65 @@ def test_the_key_is_accepted_and_unused():
     assert float(loss(params, some_tokens(SMALL), None)) == float(loss(params, some_tokens(SMALL), jax.random.key(1)))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"attention": "fused"}, {"tied": False}, {"dtype": "bfloat16"}, {"layers": 3, "context": 5}],
+    ids=str,
+)
+def test_blocks_that_are_made_again_have_the_same_loss_and_gradients(changes):
+    model, params = small(**changes)
+    again, same = small(**changes, remat=True)
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+    tokens = some_tokens(dataclasses.replace(SMALL, **changes))
+    np.testing.assert_array_equal(model.logits(params, tokens[:, :-1]), again.logits(params, tokens[:, :-1]))
+    found, expected = (jax.jit(jax.value_and_grad(each.loss))(params, tokens, None) for each in (again, model))
+    near = {"rtol": 0.02, "atol": 1e-4} if "dtype" in changes else {"rtol": 1e-5, "atol": 1e-7}
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, **near), found, expected)
+
+
+def test_of_blocks_that_are_made_again_only_the_inputs_are_kept():
+    def kept(config):
+        model = transformer(config)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        tokens = jax.ShapeDtypeStruct((4, config.context + 1), jnp.int32)
+        backward = jax.eval_shape(
+            lambda params, tokens: jax.vjp(lambda p: model.loss(p, tokens, None), params)[1], params, tokens
+        )
+        return sum(leaf.size for leaf in jax.tree.leaves(backward))
+
+    def of_a_layer(**changes):
+        """Numbers that one more layer keeps, besides its parameters."""
+        few, more = (dataclasses.replace(SMALL, layers=layers, **changes) for layers in (2, 3))
+        return kept(more) - kept(few) - (transformer(more).parameters - transformer(few).parameters)
+
+    assert of_a_layer(remat=True) == 4 * SMALL.context * SMALL.width
+    assert of_a_layer() > 10 * of_a_layer(remat=True)
+
+
 def test_flops_by_hand():
     model = transformer(TransformerConfig(vocabulary=10, layers=1, width=4, heads=2, context=3))
     # Weights: qkv 4 * 12, out 4 * 4, MLP 2 * 4 * 16, unembedding 4 * 10: 232. Two sequences are 6 tokens.
     # Attention: 12 * 1 layer * (2 heads * 2) * 3 * 3 for each of the two sequences.
     assert model.train_flops(2) == 6 * 232 * 6 + 12 * 4 * 9 * 2
+    assert model.repeated_flops(2) == 0
 
 
-def test_flops_are_near_those_that_xla_counts():
-    config = TransformerConfig(vocabulary=512, layers=2, width=128, heads=2, context=64)
+def test_flops_that_are_done_again_by_hand():
+    model = transformer(TransformerConfig(vocabulary=10, layers=2, width=4, heads=2, context=3, remat=True))
+    # Of each of two blocks: qkv 4 * 12, out 4 * 4, and up 4 * 16, but not down; 2 operations for each of 6 tokens.
+    # Attention has two products of 3 * 3 positions and 2 heads * 2, for each of two sequences.
+    assert model.repeated_flops(2) == 2 * (2 * (48 + 16 + 64) * 6 + 2 * 2 * 9 * 4 * 2)
+    assert model.train_flops(2) == 6 * (2 * 192 + 40) * 6 + 2 * 12 * 4 * 9 * 2  # as without
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_flops_are_near_those_that_xla_counts(remat):
+    config = TransformerConfig(vocabulary=512, layers=2, width=128, heads=2, context=64, remat=remat)
     model = transformer(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((4, config.context + 1), jnp.int32)
     counted = jax.jit(jax.grad(model.loss)).lower(shapes, tokens, None).cost_analysis()["flops"]
-    assert counted == pytest.approx(model.train_flops(4), rel=0.1)
+    assert counted == pytest.approx(model.train_flops(4) + model.repeated_flops(4), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from simulator import Cache, simulate
 from simulator.experiment import Experiment, ExperimentError, load, registry
 from simulator.experiment.file import merge
-from simulator.experiment.schema.experiment import Inner
+from simulator.experiment.schema.inner import Inner
 from simulator.experiment.settings_without_effect import notes
 from simulator.learning import Programs, Recipe, RoundData, Stretch, build_inner
 from simulator.record import RunRecord

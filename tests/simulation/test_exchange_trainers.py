@@ -91,6 +91,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "synchronization": ASYNCHRONOUS,
         "inner": {"batch_size": 2, "micro_batches": {"start": 2, "threshold": 0.6, "most": 12}},
     },
+    "batches in parts": {"inner": {"batch_size": 6, "accumulation": 3}},
+    "batches in parts that grow": {
+        "synchronization": ASYNCHRONOUS,
+        "inner": {"batch_size": 2, "accumulation": 2, "micro_batches": {"start": 2, "threshold": 0.6, "most": 12}},
+    },
     "weights by norm": {"aggregation": {"kind": "edit", "clip_norm": 0.5}},
     "direction and norm apart, in fragments": {
         "synchronization": {"kind": "quorum", "offers": 2, "window": "1s"},
@@ -121,6 +126,7 @@ ON_DEVICES = (
     "pulls",
     "pipelines",
     "batches that grow",
+    "batches in parts",
 )
 
 

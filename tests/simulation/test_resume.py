@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,8 +60,9 @@ def test_a_run_that_is_stopped_and_goes_on_is_the_same(variant: str, tmp_path: P
     assert_same(stopped_again_and_again(experiment, tmp_path, 53), whole)
 
 
-def test_a_transformer_that_is_stopped_and_goes_on_is_the_same(tmp_path: Path):
-    experiment = tiny(evaluate={"per_shard": True})
+@pytest.mark.parametrize("settings", [{}, {"model": {"remat": True}, "inner": {"accumulation": 2}}], ids=str)
+def test_a_transformer_that_is_stopped_and_goes_on_is_the_same(settings: dict[str, Any], tmp_path: Path):
+    experiment = tiny(evaluate={"per_shard": True}, **settings)
     assert_same(stopped_again_and_again(experiment, tmp_path, 70), simulate(experiment, cache=CACHE))
 
 

@@ -23,10 +23,10 @@ from simulator.experiment.schema.exchanges import (
     Topology,
     View,
 )
-from simulator.experiment.schema.micro_batches import MicroBatches
+from simulator.experiment.schema.inner import CosineSchedule, Decay, Inner
 from simulator.experiment.schema.offer_schedule import OfferSchedule, PeriodicSchedule
 from simulator.experiment.schema.outer import Outer
-from simulator.experiment.schema.pipeline import Stages, pipeline_conflicts
+from simulator.experiment.schema.pipeline import pipeline_conflicts
 from simulator.experiment.schema.policies import (
     BarrierSynchronization,
     FixedSteps,
@@ -43,13 +43,12 @@ from simulator.experiment.schema.units import (
     FiniteDuration,
     NonNegative,
     NonNegativeInt,
-    Number,
     Positive,
     PositiveDuration,
     PositiveInt,
     Size,
 )
-from simulator.experiment.schema.worker_words import IN_ARGUMENTS, in_numbers
+from simulator.experiment.schema.worker_words import in_numbers
 
 
 class TransformerModel(Section):
@@ -79,6 +78,11 @@ class TransformerModel(Section):
         "auto", description="of activations and products: float32 on a CPU, bfloat16 on an accelerator"
     )
     attention: Literal["auto", "plain", "fused"] = Field("auto", description="plain on a CPU, fused elsewhere")
+    remat: bool = Field(
+        False,
+        description="make each block's activations again in the backward pass, and keep its inputs alone: the same "
+        "gradients in less memory; devices by FLOP/s take the time of that forward pass too",
+    )
 
     def _conflicts(self) -> Conflicts:
         missing = [name for name in ("layers", "width", "heads", "context") if getattr(self, name) is None]
@@ -100,87 +104,12 @@ class MLPModel(Section):
 Model = Annotated[TransformerModel | MLPModel, Field(discriminator="kind")]
 
 
-class ConstantSchedule(Section):
-    """The learning rate never changes."""
-
-    kind: Literal["constant"]
-
-
-class CosineSchedule(Section):
-    """Eq. 3 of the paper, counted on each data shard's own local steps."""
-
-    kind: Literal["cosine"]
-    warmup_steps: NonNegativeInt = Field(
-        0,
-        description="step t of a shard, from 0, has t/warmup_steps of the learning rate: the first has 0, as in Eq. 3",
-        examples=[10],
-    )
-    total_steps: Count | None = Field(
-        None,
-        description="a shard's steps until the floor is reached; its part of budget.local_steps when absent",
-        examples=[1000],
-    )
-    final_learning_rate: NonNegative = Field(0.0, description="the floor, which stays after total_steps")
-    peak_first_step: bool = Field(
-        False, description="every round's first step at the highest rate, as the authors' toy notebook has it"
-    )
-
-    def _conflicts(self) -> Conflicts:
-        if self.total_steps is not None and self.warmup_steps >= self.total_steps:
-            yield "warmup_steps", f"must be below total_steps, which is {self.total_steps}"
-
-
-Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
-
-
-Decay = Literal["all", "matrices"]
-
-
-class Pull(Section):
-    """Local steps that go towards what the worker last accepted, instead of along a gradient, in no time (PALSGD)."""
-
-    probability: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        0.2, description="of a local step to be one; the first of a round is none, and all shards have the same"
-    )
-    strength: NonNegative = Field(
-        0.5,
-        description="factor on learning_rate / probability; other steps have learning_rate / (1 - probability)",
-    )
-
-
-class Inner(Section):
-    """A worker's round: H local steps on its shard."""
-
-    optimizer: str = Field("adamw", description="any optax optimizer by name")
-    learning_rate: Positive = Field(description="of the inner optimizer; its peak under a schedule", examples=[0.001])
-    weight_decay: NonNegative | None = Field(
-        None,
-        description="the optimizer's own when absent: 1e-4 of AdamW; a run's experiment.yaml shows it",
-        examples=[0.1],
-    )
-    decay: Decay = Field("all", description="which parameters decay: all, or matrices alone, embeddings among them")
-    arguments: Arguments = Field(
-        {}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
-    )
-    clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
-    batch_size: PositiveInt = Field(
-        description="sequences, or points, in a local step, or in each of its micro-batches", examples=[8]
-    )
-    micro_batches: MicroBatches | None = None
-    local_steps: PositiveInt = Field(
-        50, description="H, local steps per round (of the fastest, when dynamic; at most, of a schedule of one's own)"
-    )
-    state: Literal["keep", "reset"] = Field("keep", description="moments stay on the worker, or start fresh each round")
-    schedule: Schedule = Field(ConstantSchedule(kind="constant"), description="of the learning rate")
-    pull: Pull | None = None
-    stages: Stages | None = Field(None, description="of a pipeline, which each worker then is; one device when absent")
-
-
 class Pretrain(Section):
     """Plain training before the cluster starts, shared by all variants."""
 
     steps: NonNegativeInt = Field(0, description="before the clock starts; 0 for none", examples=[100])
     batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent", examples=[8])
+    accumulation: PositiveInt | None = Field(None, description="inner.accumulation when absent", examples=[2])
     optimizer: str | None = Field(
         None, description="any optax optimizer by name; the inner one when absent", examples=["adamw"]
     )
@@ -338,6 +267,18 @@ class Experiment(Section):
         yield from self._schedule_conflicts()
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:
             yield "pretrain.warmup_steps", f"must not exceed pretrain.steps, which is {self.pretrain.steps}"
+        yield from self._pretrain_parts_conflicts()
+
+    def _pretrain_parts_conflicts(self) -> Conflicts:
+        pretrain, inner = self.pretrain, self.inner
+        batch, key = (pretrain.batch_size, "pretrain") if pretrain.batch_size else (inner.batch_size, "inner")
+        if not pretrain.steps or batch % (pretrain.accumulation or inner.accumulation) == 0:
+            return
+        message = f"does not divide {key}.batch_size, which is {batch}: "
+        if pretrain.accumulation:
+            yield "pretrain.accumulation", f"{message}change one"
+        elif key == "pretrain":  # else inner says so
+            yield "inner.accumulation", f"{message}also give pretrain.accumulation"
 
     def _barrier_conflicts(self) -> Conflicts:
         if isinstance(self.synchronization, BarrierSynchronization):

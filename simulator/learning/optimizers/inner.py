@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from simulator.experiment.schema.experiment import ConstantSchedule, Inner, Schedule
+from simulator.experiment.schema.inner import ConstantSchedule, Inner, Schedule
 from simulator.learning.optimizers.outer import check_not_repeated, optax_like
 from simulator.learning.optimizers.protocol import OptimizerError, check_step
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulator.experiment.schema.experiment import ConstantSchedule, CosineSchedule
+from simulator.experiment.schema.inner import ConstantSchedule, CosineSchedule
 from simulator.learning import build_inner, learning_rates, warmup_cosine
 from simulator.learning.optimizers.inner import linear_warmup
 from tests.learning.quadratic import inner
