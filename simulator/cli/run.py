@@ -26,7 +26,9 @@ from simulator.report import (
     comparison,
     comparison_table,
     group_records,
+    has_sites,
     results_tables,
+    site_rich_table,
     worker_rich_table,
     write_figures,
 )
@@ -110,6 +112,8 @@ def timeline(
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):
         console.print(worker_rich_table(record, title=label), "")
+        if has_sites(record):
+            console.print(site_rich_table(record, title=label), "")
     if records:
         console.print(results_tables(records, title=name))
         figures = _write_figures(records, folder)

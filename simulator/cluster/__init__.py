@@ -1,9 +1,10 @@
 """Devices, links and named heterogeneity profiles: pure cost functions and random streams."""
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
-from simulator.cluster.cluster import ClusterModel, Link, MessageShares, build_cluster
+from simulator.cluster.cluster import ClusterModel, MessageShares, build_cluster
 from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
 from simulator.cluster.faults import Absence, Episodes, FaultModel
+from simulator.cluster.links import SERVER_LINK, Crossing, Link, SiteWays
 from simulator.cluster.pulls import Pulls
 from simulator.cluster.run_length import Length, length_at_most
 
@@ -11,8 +12,10 @@ __all__ = [
     "AUTHORS_STEP_S",
     "PEAK_FLOPS",
     "PROFILES",
+    "SERVER_LINK",
     "Absence",
     "ClusterModel",
+    "Crossing",
     "Episodes",
     "FaultModel",
     "Length",
@@ -20,6 +23,7 @@ __all__ = [
     "MessageShares",
     "Nanoseconds",
     "Pulls",
+    "SiteWays",
     "build_cluster",
     "length_at_most",
     "nanoseconds",

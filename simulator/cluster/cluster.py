@@ -9,38 +9,13 @@ import numpy as np
 
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
+from simulator.cluster.links import Link, NetworkCosts, SiteWays
 from simulator.cluster.pipeline import pipeline_costs
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.inner import Inner
-from simulator.experiment.schema.network import Network
 from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream
-
-
-@dataclasses.dataclass(frozen=True)
-class Link:
-    """One direction between every worker and the server, for a message of the model's size.
-
-    Attributes:
-      message_bytes: size of one message.
-      latency_s: per worker, float64 of shape (workers,), in seconds.
-      transmission_s: per worker, message bytes over the worker's effective bandwidth, in seconds.
-      shared_s: seconds that one message occupies the server's own link; None if not modelled.
-    """
-
-    message_bytes: int
-    latency_s: np.ndarray
-    transmission_s: np.ndarray
-    shared_s: float | None
-
-    def transfer_s(self, worker: int, share: float = 1.0) -> float:
-        """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
-        return float(self.latency_s[worker] + share * max(self.transmission_s[worker], self.shared_s or 0.0))
-
-    def size(self, share: float) -> int:
-        """Returns the bytes of a message of a share of the model's size."""
-        return round(share * self.message_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +45,10 @@ class ClusterModel:
       server_update_s: seconds that the server needs for one outer step.
       seed: root of the random streams.
       faults: of the cluster, None without faults.
-      regional: between each region's server and the upper one, by region, both directions; None without regions.
+      regional: from each region's server to the upper one, by region; None without regions.
+      regional_down: the way back; None where it is the same.
+      ways: between workers without a server, by their sites; None without sites.
+      sharing: of the links that several messages cross.
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
@@ -87,6 +65,15 @@ class ClusterModel:
     fill_s: np.ndarray | None = None
     drains: bool = False
     fixed_time: float = 0.0
+    regional_down: Link | None = None
+    ways: SiteWays | None = None
+    sharing: Literal["queue", "fair"] = "queue"
+
+    @functools.cached_property
+    def foresees_ends(self) -> bool:
+        """Knowledge of transfers: whether their ends are known when they are requested, and not only a lower bound."""
+        shared = (len(link.crossings(worker)) for link in (self.down, self.up) for worker in range(self.workers))
+        return max(shared, default=0) <= (self.sharing == "queue")
 
     @property
     def workers(self) -> int:
@@ -155,44 +142,20 @@ def build_cluster(
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()
         step_s, fill_s = pipeline_costs(inner.stages, times, step_s, activations)
+    links = NetworkCosts(cluster, parameters, topology)
     return ClusterModel(
         step_s=step_s,
         jitter=cluster.devices.jitter,
-        down=_link(cluster.network, "down", cluster.workers, parameters),
-        up=_link(cluster.network, "up", cluster.workers, parameters),
+        down=links.link("down"),
+        up=links.link("up"),
         server_update_s=cluster.server_update_time,
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
-        regional=None if topology is None else _regional(topology, cluster, parameters),
+        regional=None if topology is None else links.regional("up"),
+        regional_down=None if topology is None else links.regional("down"),
+        ways=links.ways(),
+        sharing=cluster.network.sharing,
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
-    )
-
-
-def _regional(topology: RegionsTopology, cluster: Cluster, parameters: int) -> Link:
-    """Returns the links between the servers of regions and the upper one."""
-    count = len(topology.members(cluster.workers))
-    direction = cluster.network.direction("up")
-    assert direction.bytes_per_parameter is not None
-    message_bytes = round(direction.message_size or parameters * direction.bytes_per_parameter)
-    return Link(
-        message_bytes=message_bytes,
-        latency_s=np.full(count, topology.latency),
-        transmission_s=np.full(count, message_bytes / topology.bandwidth),
-        shared_s=None,
-    )
-
-
-def _link(network: Network, which: Literal["down", "up"], workers: int, parameters: int) -> Link:
-    direction = network.direction(which)
-    assert direction.bytes_per_parameter is not None
-    message_bytes = round(direction.message_size or parameters * direction.bytes_per_parameter)
-    bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)) * direction.efficiency
-    shared = network.server_link
-    return Link(
-        message_bytes=message_bytes,
-        latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
-        transmission_s=message_bytes / bandwidth,
-        shared_s=None if shared is None else message_bytes / (shared.bandwidth * shared.efficiency),
     )

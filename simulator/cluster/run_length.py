@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.cluster.cluster import ClusterModel, Link
+from simulator.cluster.cluster import ClusterModel
+from simulator.cluster.links import Link
 from simulator.experiment import Experiment
 from simulator.experiment.schema.policies import BarrierSynchronization
 
@@ -66,5 +67,4 @@ def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
 
 
 def _transfers_s(link: Link) -> np.ndarray:
-    transfers_s: np.ndarray = link.latency_s + np.maximum(link.transmission_s, link.shared_s or 0.0)
-    return transfers_s
+    return np.array([link.transfer_s(worker) for worker in range(len(link.latency_s))])

@@ -109,7 +109,7 @@ class ExchangeSetup:
         """Nodes that have places."""
         topology, workers = self._experiment.topology, self._experiment.cluster.workers
         if isinstance(topology, RegionsTopology):
-            return [SERVER, *map(region_node, range(len(topology.members(workers))))]
+            return [SERVER, *map(region_node, range(len(topology.members(self._experiment.cluster))))]
         return [SERVER] if topology.has_server else list(range(workers))
 
     @property

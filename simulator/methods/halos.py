@@ -1,12 +1,13 @@
 """HALoS, Kim et al., 2025 (arXiv 2506.04531): regional servers under a global one, all of them asynchronous."""
 
 import math
+from typing import Literal
 
 from simulator.experiment.methods import Arrivals, Bandwidth, Count, Momentum, Rate, Seconds, Share, Slots
 
 
 def halos(
-    regions: Count = 4,
+    regions: Count | Literal["sites"] = 4,
     every_versions: Count = 32,
     mix: Share = 0.25,
     learning_rate: Rate = 3.2,
@@ -31,7 +32,7 @@ def halos(
     defaults are those of the authors' code, whose rates are multiples of the buffers (0.2 of 16, 0.15 of 2).
 
     Args:
-      regions: number of regions of neighboring workers; `topology.regions` names the workers of each.
+      regions: number of regions of neighboring workers, or `sites`; `topology.regions` names the workers of each.
       every_versions: K.
       mix: :math:`\alpha`.
       learning_rate: of a region's outer optimizer.

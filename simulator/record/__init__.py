@@ -6,7 +6,15 @@ Orbax is loaded when a checkpoint is written or read.
 from simulator.record.checkpoints import Checkpoint, Checkpoints, checkpoint_folders, kept_updates
 from simulator.record.json_files import check_kind, read_json, to_json, write_json, write_summary
 from simulator.record.logs import EvaluationLog, FaultLog, RoundLog, TransferLog, UpdateLog
-from simulator.record.money import Bill, bill_of, currency_named, gives_prices, summarize_money
+from simulator.record.money import (
+    Bill,
+    bill_of,
+    currency_named,
+    gives_prices,
+    sent_data,
+    summarize_money,
+    worker_costs,
+)
 from simulator.record.run import (
     EXPERIMENT_FILE,
     SUMMARY_FILE,
@@ -34,6 +42,7 @@ from simulator.record.schema import (
     shard_columns,
 )
 from simulator.record.settings import FACTS, FILES, NAMES, differences, identity_of, settings_of
+from simulator.record.sites import labels_of, region_sites, server_site, worker_sites
 from simulator.record.workers import failure, summarize_faults, summarize_rounds, worker_table
 
 __all__ = [
@@ -74,17 +83,23 @@ __all__ = [
     "gives_prices",
     "identity_of",
     "kept_updates",
+    "labels_of",
     "perplexity_of",
     "read_json",
     "read_results",
     "read_summaries",
+    "region_sites",
     "run_folders",
+    "sent_data",
+    "server_site",
     "settings_of",
     "shard_columns",
     "summarize_faults",
     "summarize_money",
     "summarize_rounds",
     "to_json",
+    "worker_costs",
+    "worker_sites",
     "worker_table",
     "write_json",
     "write_summary",

@@ -1,6 +1,6 @@
 """Costs of a run: the prices of its experiment applied to the use that its tables show."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.host.nodes import SERVER
+from simulator.host.nodes import SERVER, region_node
+from simulator.host.worker_names import pair_of
 from simulator.record.absences import absences
 from simulator.record.schema import RecordError
+from simulator.record.sites import region_sites, server_site, worker_sites
 
 UNPAID = ("preemption", "departure", "late")
 """Absences in which a worker costs nothing. A machine that has crashed is still rented."""
 
+_WAYS = ("down", "up")
 _HOUR_S = 3600.0
 _GIGABYTE = 1e9
 
@@ -30,8 +33,8 @@ class Bill:
     - The server costs from the start to the end.
     - Data cost when a message gets through, as often as it was sent, and when a round is lost, for all messages that
       were sent for it. A message to a server, or from a worker to another, has the price of the way up, others that of
-      the way down. What was on its way when the run ended, and a copy with which no round has arrived, are not in a
-      record, and cost nothing here.
+      the way down; where the network has sites, that of the way between its ends. What was on its way when the run
+      ended, and a copy with which no round has arrived, are not in a record, and cost nothing here.
 
     Attributes:
         currency: Of all amounts; empty where the experiment names none.
@@ -71,9 +74,12 @@ class Bill:
 def gives_prices(experiment: Mapping[str, Any]) -> bool:
     """Returns whether a resolved experiment gives any price."""
     cluster = _cluster(experiment)
-    return _price_of_workers(cluster) is not None or any(
-        price is not None for price in (cluster.get("server_price_per_hour"), *_data_prices(cluster))
-    )
+    network = cluster.get("network") or {}
+    between = network.get("between") or {}
+    sites = (network.get("sites") or {}).values()
+    parts = [network, between, *between.get("pairs", ()), *sites, *(network.get(which) or {} for which in _WAYS)]
+    prices = [cluster.get("server_price_per_hour"), *(part.get("price_per_gigabyte") for part in parts)]
+    return _price_of_workers(cluster) is not None or any(price is not None for price in prices)
 
 
 def currency_named(experiment: Mapping[str, Any]) -> str:
@@ -110,15 +116,15 @@ def bill_of(
     saved = per_s[away["worker"].to_numpy()]
     changes_s = np.concatenate([[0.0], away["first_s"], away["last_s"]])
     order = np.argsort(changes_s, kind="stable")
-    sent_s, sent = _sent(cluster, rounds, transfers, faults)
+    sent = sent_data(experiment, rounds, transfers, faults, workers).sort_values("time_s", kind="stable")
     return Bill(
         currency=currency_named(experiment),
         end_s=simulated_s,
         _changes_s=changes_s[order],
         _rates=np.cumsum(np.concatenate([[per_s.sum()], -saved, saved])[order]),
         _server_per_s=float(cluster.get("server_price_per_hour") or 0.0) / _HOUR_S,
-        _sent_s=sent_s,
-        _sent=sent,
+        _sent_s=sent["time_s"].to_numpy(),
+        _sent=sent["cost"].to_numpy(),
     )
 
 
@@ -166,28 +172,98 @@ def _prices_of_workers(cluster: Mapping[str, Any], workers: int) -> Times:
     return np.broadcast_to(prices, (workers,))
 
 
-def _data_prices(cluster: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Returns the prices of a gigabyte from and to the server."""
-    network = cluster.get("network") or {}
-    both = network.get("price_per_gigabyte")
-    own = [(network.get(which) or {}).get("price_per_gigabyte") for which in ("down", "up")]
-    down, up = (both if price is None else price for price in own)
-    return down, up
+def worker_costs(experiment: Mapping[str, Any], faults: pd.DataFrame, workers: int, simulated_s: float) -> Times:
+    """Returns the money that a run has spent on each worker, shape (workers,).
+
+    The arguments are those of `bill_of`.
+    """
+    away = absences(faults, simulated_s)
+    away = away[away["fault"].isin(UNPAID)]
+    away_s = np.bincount(away["worker"], away["last_s"] - away["first_s"], workers)
+    costs: Times = _prices_of_workers(_cluster(experiment), workers) / _HOUR_S * (simulated_s - away_s)
+    return costs
 
 
-def _sent(
-    cluster: Mapping[str, Any], rounds: pd.DataFrame, transfers: pd.DataFrame, faults: pd.DataFrame
-) -> tuple[Times, Times]:
-    """Returns the times of payments for data, ascending, and their amounts, each of shape (payments,)."""
-    lost = faults[faults["fault"] == "lost"]
+def sent_data(
+    experiment: Mapping[str, Any],
+    rounds: pd.DataFrame,
+    transfers: pd.DataFrame,
+    faults: pd.DataFrame,
+    workers: int,
+) -> pd.DataFrame:
+    """Returns the messages of a run, and of its lost rounds, and what they cost.
+
+    The arguments are those of `bill_of`.
+
+    Returns:
+        Columns time_s (when they are paid), node (a worker, or between servers that of the region; between workers that
+        which has sent it), bytes, and cost.
+    """
+    price = _DataPrices(experiment, workers)
     is_up = (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
-    sent = {"bytes_down": transfers["bytes"].where(~is_up, 0), "bytes_up": transfers["bytes"].where(is_up, 0)}
-    sent_s = transfers["end_s"]
-    if transfers.empty:
-        sent, sent_s = {name: rounds[name] for name in sent}, rounds["arrival_s"]
-    times_s = np.concatenate([sent_s, lost["time_s"]])
-    cost = np.zeros(len(times_s))
-    for name, price in zip(("bytes_down", "bytes_up"), _data_prices(cluster), strict=True):
-        cost += np.concatenate([sent[name], lost[name]]) * ((price or 0.0) / _GIGABYTE)
-    order = np.argsort(times_s, kind="stable")
-    return times_s[order], cost[order]
+    sent = pd.DataFrame(
+        {
+            "time_s": transfers["end_s"],
+            "node": transfers["sender"].where(is_up, transfers["receiver"]),
+            "bytes": transfers["bytes"],
+            "cost": transfers["bytes"] * price(transfers["sender"], transfers["receiver"], is_up),
+        }
+    )
+    lost = faults[faults["fault"] == "lost"].assign(end_s=lambda table: table["time_s"])
+    parts = [sent, lost] if len(sent) else [rounds.assign(end_s=rounds["arrival_s"]), lost]
+    home = _home(experiment, workers)
+    for place, table in enumerate(parts):
+        if "cost" in table:
+            continue
+        worker, server = table["worker"], table["worker"].map(home)
+        down = table["bytes_down"] * price(server, worker, np.zeros(len(table), bool))
+        up = table["bytes_up"] * price(worker, server, np.ones(len(table), bool))
+        total = table["bytes_down"] + table["bytes_up"]
+        parts[place] = pd.DataFrame({"time_s": table["end_s"], "node": worker, "bytes": total, "cost": down + up})
+    return pd.concat(parts, ignore_index=True)
+
+
+def _home(experiment: Mapping[str, Any], workers: int) -> Callable[[int], int]:
+    """Returns a function from a worker to a server at the site of its own."""
+    regions, sites = region_sites(experiment, workers), worker_sites(experiment, workers)
+    return lambda worker: region_node(regions.index(sites[worker])) if regions and sites else SERVER
+
+
+class _DataPrices:
+    """Prices of a gigabyte between two nodes.
+
+    Args:
+        experiment: Resolved.
+        workers: Number of workers.
+    """
+
+    def __init__(self, experiment: Mapping[str, Any], workers: int):
+        network = _cluster(experiment).get("network") or {}
+        names = list(network.get("sites") or ())
+        self._both = network.get("price_per_gigabyte")
+        self._own = {which: (network.get(which) or {}).get("price_per_gigabyte") for which in _WAYS}
+        placed = worker_sites(experiment, workers) if names else None
+        nodes = [*reversed(region_sites(experiment, workers)), server_site(experiment), *(placed or ())]
+        self._site = np.array([names.index(site) for site in nodes]) if placed else None
+        self._first = workers - len(nodes)  # number of the first of these nodes
+        self._between = np.array([[self._of(network, here, there) for there in names] for here in names], float)
+
+    def __call__(self, sender: "pd.Series[int]", receiver: "pd.Series[int]", is_up: npt.ArrayLike) -> Times:
+        """Returns the price of a byte of each message."""
+        if self._site is None:
+            way: Any = float(self._both or 0.0)
+        else:
+            way = self._between[tuple(self._site[node.to_numpy() - self._first] for node in (sender, receiver))]
+        up, down = (way if self._own[which] is None else self._own[which] for which in ("up", "down"))
+        return np.where(is_up, up, down) / _GIGABYTE
+
+    def _of(self, network: Mapping[str, Any], sender: str, receiver: str) -> float:
+        between = network.get("between") or {}
+        if sender == receiver:
+            given = [network["sites"][sender] or {}]
+        else:
+            pairs = between.get("pairs") or ()
+            place = pair_of([pair["sites"] for pair in pairs], sender, receiver)
+            given = [*([] if place is None else [pairs[place]]), between]
+        found = (part.get("price_per_gigabyte") for part in (*given, network))
+        return float(next((price for price in found if price is not None), 0.0))

@@ -46,6 +46,7 @@ from simulator.report.power_law import Fit
 from simulator.report.pseudo_gradients import pseudo_gradients, pseudo_gradients_table
 from simulator.report.run_values import TO_TARGET
 from simulator.report.runs import Runs, read_runs
+from simulator.report.sites import has_sites, site_rich_table, site_table
 from simulator.report.spans import timeline_table
 from simulator.report.staleness import staleness, staleness_table
 from simulator.report.tables import losses_table, results_table, results_tables, worker_rich_table
@@ -77,6 +78,7 @@ __all__ = [
     "file_names",
     "group_records",
     "has_prices",
+    "has_sites",
     "heat_map",
     "heat_map_table",
     "losses_table",
@@ -96,6 +98,8 @@ __all__ = [
     "results_tables",
     "save",
     "save_table",
+    "site_rich_table",
+    "site_table",
     "staleness",
     "staleness_table",
     "target_rich_table",

@@ -1,12 +1,12 @@
 """Rows of a timeline, from above: workers and servers, and below each lanes for its messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulator.host.nodes import SERVER
-from simulator.record import RunRecord
+from simulator.host.nodes import SERVER, region_of
+from simulator.record import RunRecord, labels_of, region_sites
 from simulator.report.spans import MESSAGES
 
 HALF_BAR = 0.36  # of the height of a row without lanes
@@ -48,13 +48,24 @@ def nodes_of(record: RunRecord, shown: Sequence[int]) -> list[int]:
     ]
 
 
-def node_name(node: int, nodes: Sequence[int]) -> str:
-    """Returns the name of a worker or a server among the nodes of a run."""
-    if node >= 0:
-        return f"worker {node}"
-    if node < SERVER:
-        return f"region {SERVER - 1 - node}"
-    return "upper server" if min(nodes) < SERVER else "server"
+def node_names(record: RunRecord, nodes: Sequence[int]) -> Callable[[int], str]:
+    """Returns a function from a worker or a server to its name.
+
+    Args:
+        record: The run.
+        nodes: Of the run, by which the server is the upper one or the only one.
+    """
+    workers = record.summary["workers"]
+    labels, sites = labels_of(record.experiment, workers), region_sites(record.experiment, workers)
+
+    def name(node: int) -> str:
+        if node >= 0:
+            return labels[node]
+        if node == SERVER:
+            return "upper server" if min(nodes) < SERVER else "server"
+        return f"server in {sites[region_of(node)]}" if sites else f"region {region_of(node)}"
+
+    return name
 
 
 def rows_of(nodes: list[int], spans: pd.DataFrame) -> Rows:

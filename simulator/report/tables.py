@@ -210,14 +210,21 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
     shown = sample_workers(workers, max_workers)
     shares = ("compute", "pull", "push", "wait", "lost")
     caption = f"{len(shown):,} of {len(workers):,} workers, evenly spaced from fastest to slowest"
-    numbers = ("worker", "s/step", "rounds", "local\nsteps", *shares, "staleness\nmean / max")
-    table = TerminalTable(
-        title or run_labels(record)[0], caption if len(shown) < len(workers) else None, numbers=numbers
-    )
+    labels = workers["label"].tolist()
+    numbers = ("s/step", "rounds", "local\nsteps", *shares, "staleness\nmean / max")
+    named = any(label != f"worker {worker}" for worker, label in enumerate(labels))
+    table = TerminalTable(title or run_labels(record)[0], caption if len(shown) < len(workers) else None)
+    table.add_numbers("worker")
+    if named:
+        table.keys = 2
+        table.add_words("device")
+    for header in numbers:
+        table.add_numbers(header)
     for worker, row in workers.set_index("worker").loc[shown].to_dict("index").items():
         stale = f"{human.decimal(row['mean_staleness'])} / {human.count(row['max_staleness'])}"
         table.add_row(
             str(worker),
+            *([labels[worker]] if named else []),
             human.significant(row["seconds_per_step"]) if human.known(row["seconds_per_step"]) else human.UNKNOWN,
             human.count(row["rounds"]),
             human.count(row["local_steps"]),

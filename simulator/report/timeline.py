@@ -1,5 +1,6 @@
 """Gantt chart of the workers of one run."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from simulator.host.nodes import SERVER
 from simulator.report.arguments import Records, one_record
 from simulator.report.axes import Unit, plain_ticks, unit_of
 from simulator.report.message_bars import draw_messages, number_moments, rectangles
-from simulator.report.rows import HALF_BAR, Rows, message_numbers, node_name, nodes_of, rows_of
+from simulator.report.rows import HALF_BAR, Rows, message_numbers, node_names, nodes_of, rows_of
 from simulator.report.spans import ABSENT, MEETING, ROUND_LOST, UPDATE, Excerpt, excerpt, phases_of
 from simulator.report.style import (
     LOST,
@@ -81,7 +82,7 @@ def timeline(
         axes.set_xlim(part.first_s / unit.size, part.last_s / unit.size)
         others = draw_messages(axes, part.spans, rows, unit) | _draw_meetings(axes, part, rows, unit)
         _draw_updates(axes, part, rows, unit)
-        _label_rows(axes, rows, part.workers)
+        _label_rows(axes, rows, part.workers, node_names(run, nodes))
         axes.set_xlabel(f"simulated time ({unit.unit})")
         plain_ticks(axes.xaxis, most=8)
         axes.set_title(_notes(part, lost=ROUND_LOST in losses), fontweight="normal", fontsize=8)
@@ -184,11 +185,11 @@ def _apart(times_s: npt.NDArray[np.float64], part: Excerpt) -> npt.NDArray[np.fl
     return times_s[np.unique(np.floor(share * _MOST_MARKS), return_index=True)[1]]
 
 
-def _label_rows(axes: Axes, rows: Rows, workers: pd.DataFrame) -> None:
+def _label_rows(axes: Axes, rows: Rows, workers: pd.DataFrame, name: Callable[[int], str]) -> None:
     nodes = list(rows.place.index)
     labels = dict(zip(workers["worker"], worker_labels(workers), strict=True))
     single = {SERVER: "server updates"} if min(nodes) == SERVER else {}
-    names = [(labels | single).get(node) or node_name(node, nodes) for node in nodes]
+    names = [(labels | single).get(node) or name(node) for node in nodes]
     axes.set_yticks(rows.place, names)
     axes.set_ylim(rows.height - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -25,7 +25,6 @@ from simulator.record import RunRecord
 from simulator.report.arguments import Records, records_of
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import run_labels
-from simulator.report.rows import node_name
 from simulator.report.spans import ABSENT, MESSAGES, SPANS, spans_of
 from simulator.report.trace_meetings import meetings_of, of_meetings
 from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, flow_start, microseconds
@@ -145,7 +144,7 @@ def _of_messages(record: RunRecord, spans: pd.DataFrame, tracks: Tracks, flows: 
         for row, start, end in zip(*columns, strict=True):
             if start == end:
                 continue
-            sender, receiver = (node_name(sent[name][row], tracks.nodes) for name in ("sender", "receiver"))
+            sender, receiver = (tracks.name(sent[end][row]) for end in ("sender", "receiver"))
             name = f"{lane.what}, fragment {sent['fragment'][row]}" if several else lane.what
             if sent["sender"][row] >= 0 and sent["receiver"][row] >= 0:
                 name += f" to {receiver}"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
-from simulator.report.rows import node_name
 from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, microseconds
 
 
@@ -89,15 +88,13 @@ def _updates(record: RunRecord, tracks: Tracks, met: pd.DataFrame, begun: set[in
             given["fragment"] = fragments[0]
         if len(rounds) == 1:
             sender = senders[0]
-            given |= (
-                {"round": rounds[0], "worker": sender} if sender >= 0 else {"from": node_name(sender, tracks.nodes)}
-            )
+            given |= {"round": rounds[0], "worker": sender} if sender >= 0 else {"from": tracks.name(sender)}
         name = f"{'update' if node < 0 else 'meeting'} {versions[0]}" if applied else outcome
         update = complete(Slice(begin, end, name, given), "server", track)
         yield from [update, *[arrow | {"bp": "e"} for arrow in arrows]] if begin < end else [*arrows, update]
         if node >= 0:
             continue
-        of = "" if node == SERVER else f", {node_name(node, tracks.nodes)}"
+        of = "" if node == SERVER else f", {tracks.name(node)}"
         of += f", fragment {fragments[0]}" if several else ""
         yield _counter("staleness", of, begin, mean, track)
         if applied:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
-from simulator.report.rows import lanes_of, node_name
+from simulator.report.rows import lanes_of, node_names
 from simulator.report.spans import MESSAGES, OFFER
 from simulator.report.worker_bins import worker_labels, workers_of
 
@@ -39,6 +39,7 @@ class Tracks:
     Attributes:
         server, workers: Processes; the server's number is also its first thread's.
         nodes: Of which something met at a place of theirs, in order; servers first.
+        name: Function from a node to its name.
         lanes: Rows of the table of spans, by lane.
         flows: Number of each meeting's flow, by row.
         first_thread, first_flow: Numbers that are still free.
@@ -60,6 +61,7 @@ class Tracks:
         self.server, self.workers = server, server + 1
         self._record, self._first = record, first_thread
         self.nodes = sorted({SERVER, *met["node"].tolist()}, key=lambda node: (node != SERVER, node >= 0, abs(node)))
+        self.name = node_names(record, self.nodes)
         messages = spans[spans["what"].isin(MESSAGES)]
         keys = zip(messages["worker"].tolist(), messages["what"].tolist(), lanes_of(messages).tolist(), strict=True)
         lanes: dict[Lane, list[int]] = {}
@@ -104,7 +106,7 @@ class Tracks:
         threads = [(self.meetings(SERVER), first)]
         for node in self.nodes:
             if node != SERVER:
-                threads.append((self.meetings(node), node_name(node, self.nodes)))
+                threads.append((self.meetings(node), self.name(node)))
             threads += self._named_lanes(node) if node < 0 else []
         yield from _threads(threads)
         yield from _name("process", self.worker(0), f"{of_run}workers", self.workers)
@@ -114,7 +116,7 @@ class Tracks:
         yield from _threads(threads)
 
     def _named_lanes(self, node: int) -> list[tuple[Event, str]]:
-        name = node_name(node, self.nodes)
+        name = self.name(node)
         return [
             (self.lane(lane), f"{name} {lane.what}s" + (f" ({lane.number + 1})" if lane.number else ""))
             for lane in self.lanes

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from simulator.host.format import UNKNOWN, known, significant
-from simulator.record import RunRecord, worker_table
+from simulator.record import RunRecord, labels_of, worker_table
 from simulator.report.group_keys import ReportError
 from simulator.report.grouping import Group
 
@@ -28,6 +28,7 @@ class WorkerBins:
         of_workers: For each record, by its id, the bin of each of its workers, int64 of shape (workers,); -1 of those
             from which nothing arrived, where bins are deciles.
         names: Of each bin: a worker's id, or its decile.
+        full_names: The same by itself: a worker's label, where all runs agree on it.
         labels: The same for an axis, with the seconds per local step where all runs agree on them.
         axis_label: Of all bins.
         short_labels: The labels where there is less room.
@@ -36,6 +37,7 @@ class WorkerBins:
 
     of_workers: Mapping[int, npt.NDArray[np.int64]]
     names: list[str]
+    full_names: list[str]
     labels: list[str]
     axis_label: str
     short_labels: list[str]
@@ -61,14 +63,18 @@ def worker_bins(groups: Sequence[Group], consequence: str) -> WorkerBins:
     sizes = {len(table) for table in tables.values()}
     low, high = min(sizes), max(sizes)
     if low == high <= MOST_WORKERS:
-        names, labels = [str(worker) for worker in range(high)], _labels(list(tables.values()))
-        axis_label = "worker, seconds per local step" if labels != names else "worker"
-        return WorkerBins({key: np.arange(high) for key in tables}, names, labels, axis_label, labels, axis_label)
+        full_names = _called(list(tables.values()))
+        called = [each.removeprefix("worker ").replace(" in ", "\nin ") for each in full_names]
+        labels = _labels(list(tables.values()), called)
+        axis_label = "worker, seconds per local step" if labels != called else "worker"
+        names, of_workers = [str(worker) for worker in range(high)], {key: np.arange(high) for key in tables}
+        return WorkerBins(of_workers, names, full_names, labels, axis_label, labels, axis_label)
     workers = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     numbers = [str(decile) for decile in range(1, DECILES + 1)]
     return WorkerBins(
         of_workers={key: _deciles(table) for key, table in tables.items()},
         names=[f"tenth {number}" for number in numbers],
+        full_names=[f"tenth {number} of {DECILES}" for number in numbers],
         labels=["fastest\ntenth", *numbers[1:-1], "slowest\ntenth"],
         axis_label=f"tenths of the {workers} workers, by seconds per local step",
         short_labels=numbers,
@@ -87,8 +93,10 @@ def refuse_many(groups: Sequence[Group]) -> None:
 
 
 def workers_of(record: RunRecord) -> pd.DataFrame:
-    """Returns one row per worker of a run, see `worker_table`."""
-    return worker_table(record.rounds, record.summary["workers"], float(record.summary["simulated_seconds"]))
+    """Returns one row per worker of a run, see `worker_table`, with its label."""
+    workers = record.summary["workers"]
+    table = worker_table(record.rounds, workers, float(record.summary["simulated_seconds"]))
+    return table.assign(label=labels_of(record.experiment, workers))
 
 
 def evenly(count: int, most: int) -> npt.NDArray[np.int64]:
@@ -112,11 +120,11 @@ def worker_labels(table: pd.DataFrame) -> list[str]:
     """Returns the name of each worker with its measured speed, if any.
 
     Args:
-        table: Rows of `worker_table`.
+        table: Rows of `workers_of`.
     """
     return [
-        f"worker {worker}" + (f", {significant(step_s)} s/step" if known(step_s) else "")
-        for worker, step_s in zip(table["worker"], table["seconds_per_step"], strict=True)
+        label + (f", {significant(step_s)} s/step" if known(step_s) else "")
+        for label, step_s in zip(table["label"], table["seconds_per_step"], strict=True)
     ]
 
 
@@ -128,11 +136,20 @@ def _deciles(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     return deciles
 
 
-def _labels(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """Returns each worker's id, and its seconds per step where all runs agree on it."""
+def _called(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Returns each worker's label, or its number where runs do not agree on it."""
+    first, *others = (table["label"].tolist() for table in tables)
+    return first if all(other == first for other in others) else [f"worker {worker}" for worker in range(len(first))]
+
+
+def _labels(tables: Sequence[pd.DataFrame], called: Sequence[str]) -> list[str]:
+    """Returns what each worker is called, and its seconds per step where all runs agree on it."""
     times = pd.concat([table.set_index("worker")["seconds_per_step"] for table in tables], axis=1)
     low, high = times.min(axis=1), times.max(axis=1)
     if not bool((high <= 1.05 * low).where(low.notna(), True).all()):
-        return [str(worker) for worker in times.index]
+        return list(called)
     means = times.mean(axis=1)
-    return [f"{worker}\n{significant(step_s) + ' s' if known(step_s) else UNKNOWN}" for worker, step_s in means.items()]
+    return [
+        f"{label}\n{significant(step_s) + ' s' if known(step_s) else UNKNOWN}"
+        for label, step_s in zip(called, means, strict=True)
+    ]

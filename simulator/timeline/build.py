@@ -100,7 +100,7 @@ def _regions(experiment: Experiment) -> Regions | None:
     topology, workers = experiment.topology, experiment.cluster.workers
     if not isinstance(topology, RegionsTopology):
         return None
-    of = {worker: region for region, members in enumerate(topology.members(workers)) for worker in members}
+    of = {worker: region for region, members in enumerate(topology.members(experiment.cluster)) for worker in members}
     counts = topology.outer.arrivals_per_update, getattr(topology.outer.staleness, "drop_above", None)
     return Regions(tuple(of[worker] for worker in range(workers)), topology.every_versions, *counts)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import simpy
 
-from simulator.cluster import Nanoseconds, nanoseconds
+from simulator.cluster import ClusterModel, Nanoseconds, nanoseconds
 from simulator.timeline.events import Arrival
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
@@ -28,7 +28,7 @@ class Gate:
       workers: of the cluster, by number.
       wake: called when an alarm has rung.
       foresees: whether it is known when each worker's round can arrive.
-      seed: of the workers that are drawn.
+      cluster: its costs.
 
     Attributes:
       timeout_ns: time from the beginning of a meeting after which the policy is asked again; infinite for never.
@@ -44,12 +44,13 @@ class Gate:
         wake: Callable[[], None],
         *,
         foresees: bool,
-        seed: int,
+        cluster: ClusterModel,
     ):
         self.timeout_ns, self._window_ns = nanoseconds(policy.timeout_s), nanoseconds(policy.window_s)
         self._env, self._policy, self._members, self._inbox = env, policy, members, inbox
         self._workers, self._wake, self._foresees = workers, wake, foresees and policy.looks_ahead
-        self._sample, self._seed = policy.sample if isinstance(policy, Barrier) else None, seed
+        self._sample, self._seed = policy.sample if isinstance(policy, Barrier) else None, cluster.seed
+        self._may_be_late = not cluster.foresees_ends
         adaptive = policy.adaptive if isinstance(policy, Quorum) else None
         self._averages = None if adaptive is None else adaptive.new_averages()
         self._expected: list[tuple[Nanoseconds, int]] = []  # heap of arrivals and workers, some of them outdated
@@ -123,6 +124,8 @@ class Gate:
         # Entries are not removed when a worker's time changes, which a heap cannot do cheaply, but here, at the top.
         while expected and workers[expected[0][1]].expected_ns != expected[0][0]:
             heapq.heappop(expected)
+        if self._may_be_late and self._is_window_over(place, now_ns):
+            return math.inf  # what has not come by then comes later
         return expected[0][0] if expected else math.inf
 
     def _window_ends_ns(self, place: MeetingPlace) -> Nanoseconds:

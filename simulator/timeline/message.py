@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import simpy
 
@@ -11,11 +11,27 @@ from simulator.cluster import Nanoseconds
 Process = Generator[simpy.Event, Any, None]
 
 
+class Transit(NamedTuple):
+    """A message that was sent.
+
+    Attributes:
+      duration_ns: that it takes; where others can still delay it, at least.
+      end: event that succeeds when it is there, with whether it ever is; None where the duration is known.
+    """
+
+    duration_ns: Nanoseconds
+    end: simpy.Event | None = None
+
+
+NONE = Transit(0)
+"""No message: it is there at once."""
+
+
 class Way(Protocol):
     """A way for messages, such as a `Channel`."""
 
-    def duration_ns(self, worker: int, share: float = 1.0) -> Nanoseconds:
-        """Returns how long a transfer takes that is requested now."""
+    def send(self, worker: int, share: float = 1.0) -> Transit:
+        """Sends a message now."""
 
 
 class Traffic(Protocol):
@@ -81,13 +97,16 @@ class Message:
 
     def _send(self) -> None:
         self.sent += 1
-        self._duration_ns = self._way.duration_ns(self._worker, self._share)
+        self._transit = self._way.send(self._worker, self._share)
 
     def _travel(self) -> Process:
         env = self._traffic.env
         while True:
             lost = self._losses > 0
-            duration_ns = self._duration_ns + (self._retry_ns if lost else 0)
+            duration_ns, end = self._transit
+            if end is not None:
+                duration_ns = 0 if (yield end) else math.inf
+            duration_ns += self._retry_ns if lost else 0
             if duration_ns == math.inf:
                 self._stall()
                 return

@@ -2,27 +2,16 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import Absence, Nanoseconds
+from simulator.cluster import Absence
 from simulator.timeline.config import Peers
 from simulator.timeline.events import Arrival, Offered, RegionOffer, Round
-from simulator.timeline.links import Channel
+from simulator.timeline.links import PeerWay
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Barrier
 from simulator.timeline.round_under_way import Incoming, Request, RoundUnderWay
 from simulator.timeline.server import ServerProcess, World
 from simulator.timeline.worker import Worker
-
-
-class _Between:
-    """The way from one worker to another: as slow as the slower of the one's link up and the other's down."""
-
-    def __init__(self, up: Channel, down: Channel, to: int):
-        self._up, self._down, self._to = up, down, to
-
-    def duration_ns(self, worker: int, share: float = 1.0) -> Nanoseconds:
-        """Returns how long a transfer takes that is requested now."""
-        return max(self._up.duration_ns(worker, share), self._down.duration_ns(self._to, share))
 
 
 class PeerWorker(Worker):
@@ -88,7 +77,7 @@ class PeerServer(ServerProcess):
             def done(message: Message, through: bool, peer: int = peer) -> None:
                 meetings[peer].receive(offer._replace(arrival_ns=message.arrival_ns))
 
-            way = _Between(world.up, world.down, peer)
+            way = PeerWay(world.up, world.down, peer, world.cluster.ways, world.links)
             Message(world, way, worker, world.config.shares.offers[0], done=done)
         self.receive(offer)
 

@@ -26,9 +26,9 @@ class UpperServer(ServerProcess):
 
     def __init__(self, world: World):
         super().__init__(world, SERVER, (), Asynchronous(0.0))
-        link = world.cluster.regional
-        assert link is not None
-        self.down, self.up = (Channel(world.env, link) for _ in range(2))
+        up, down = world.cluster.regional, world.cluster.regional_down
+        assert up is not None
+        self.down, self.up = (Channel(world.env, link, world.links, is_disturbed=False) for link in (down or up, up))
         self.regions: list[RegionServer] = []
         regions = world.config.regions
         assert regions is not None

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds
 from simulator.host.nodes import SERVER
 from simulator.timeline.events import Arrival, Event, RegionOffer, Round
-from simulator.timeline.links import Channel
-from simulator.timeline.message import Process, Traffic
+from simulator.timeline.links import Channel, SharedLinks
+from simulator.timeline.message import NONE, Process, Traffic, Transit
 
 
 class Request(NamedTuple):
@@ -40,7 +40,7 @@ class RoundUnderWay:
       base: version of the place of its offer that the worker had last accepted when it made the offer.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
       lost_pushes: number of times that that of the push is.
-      message_ns: time that the last message takes.
+      message: that was sent last.
       pulls, pushes: messages that have been sent.
       done: steps before the stretch that is being computed.
       stretch_start_ns: when that began; None while nothing is computed.
@@ -58,7 +58,7 @@ class RoundUnderWay:
     base: int = 0
     losses: int = 0
     lost_pushes: int = 0
-    message_ns: Nanoseconds = 0
+    message: Transit = NONE
     pulls: int = 0
     pushes: int = 0
     compute_start_ns: Nanoseconds | None = None
@@ -95,6 +95,7 @@ class SimulatedCluster(Traffic, Protocol):
     """Clock and network as a worker meets them, see `Timeline`."""
 
     cluster: ClusterModel
+    links: SharedLinks
     down: Channel
     up: Channel
     shares: MessageShares

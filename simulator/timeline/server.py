@@ -88,7 +88,7 @@ class ServerProcess:
         self._arrivals_per_update, self._drop_above = world.config.arrivals_per_update, world.config.drop_above
         self._inbox: deque[Incoming] = deque()
         of = len(self._members), self._inbox, world.workers, self.wake
-        self._gate = Gate(self._env, policy, *of, foresees=self._waits, seed=world.cluster.seed)
+        self._gate = Gate(self._env, policy, *of, foresees=self._waits, cluster=world.cluster)
         self._news = self._env.event()  # something that it waits for may have changed
 
     # Messages of workers.

@@ -13,7 +13,7 @@ from simulator.timeline.causal_hash import CausalHash
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector
 from simulator.timeline.events import Arrival, Evaluation, Event, Fault, Finished, Lost, Round, Update
-from simulator.timeline.links import Channel
+from simulator.timeline.links import Channel, SharedLinks
 from simulator.timeline.message import Process
 from simulator.timeline.overlapping_worker import OverlappingWorker
 from simulator.timeline.peers import PeerServer, PeerWorker
@@ -34,7 +34,8 @@ class Timeline:
       env: the clock.
       cluster: durations of everything.
       config: settings.
-      down, up: the network.
+      links: that messages share.
+      down, up: links of the workers.
       workers: by number.
       servers: the one whose parameters are evaluated first.
       meetings: of peers, by worker; empty where there is a server.
@@ -59,7 +60,8 @@ class Timeline:
             raise ValueError(f"steps for {len(config.steps)} workers in a cluster of {cluster.workers}")
         self.env = env = simpy.Environment()
         self.cluster, self.config, self.shares = cluster, config, config.shares
-        self.down, self.up = (Channel(env, link, cluster.faults) for link in (cluster.down, cluster.up))
+        self.links = SharedLinks.of(env, cluster)
+        self.down, self.up = (Channel(env, link, self.links) for link in (cluster.down, cluster.up))
         self.updates = self.local_steps = self.under_way = self.stalled = 0
         self.waiting: set[int] = set()
         self.stuck: set[int] = set()

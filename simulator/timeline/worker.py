@@ -10,7 +10,7 @@ from simulator.cluster import Absence, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import FaultKind
 from simulator.timeline.events import Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
-from simulator.timeline.message import Process
+from simulator.timeline.message import Process, Transit
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.round_under_way import HomeServer, Request, RoundUnderWay, SimulatedCluster
 
@@ -214,7 +214,7 @@ class Worker:
         """Waits for the message that was sent, and sends it again while it is lost; returns whether it gets through."""
         sent = 1
         while under_way.losses:
-            yield from self._wait(under_way.message_ns + self._retry_ns)
+            yield from self._wait_for(under_way.message, self._retry_ns)
             if sent == self._attempts:
                 self._lose("message")
                 self._ask_anew()
@@ -222,7 +222,7 @@ class Worker:
             under_way.losses -= 1
             sent += 1
             send(under_way)
-        yield from self._wait(under_way.message_ns)
+        yield from self._wait_for(under_way.message)
         return True
 
     def _ask_anew(self) -> None:
@@ -236,7 +236,7 @@ class Worker:
     def _send_pull(self, under_way: RoundUnderWay) -> None:
         under_way.pulls += 1
         down = self._timeline.down
-        under_way.message_ns = down.duration_ns(self.index)
+        under_way.message = down.send(self.index)
         pulled_ns = self._through_ns(down, under_way, 1.0)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
         offered = self._timeline.shares.offers[under_way.round.fragment]
@@ -245,12 +245,12 @@ class Worker:
     def _send_push(self, under_way: RoundUnderWay) -> None:
         under_way.pushes += 1
         up, share = self._timeline.up, self._timeline.shares.offers[under_way.round.fragment]
-        under_way.message_ns = up.duration_ns(self.index, share)
+        under_way.message = up.send(self.index, share)
         self._expect(self._through_ns(up, under_way, share))
 
     def _through_ns(self, link: Channel, under_way: RoundUnderWay, share: float) -> Nanoseconds:
         """Returns when the present message, which was just sent, gets through if nobody gets in its way."""
-        end_ns: Nanoseconds = self._env.now + under_way.message_ns
+        end_ns: Nanoseconds = self._env.now + under_way.message.duration_ns
         if not under_way.losses:
             return end_ns
         return self._sent_through_ns(link, end_ns + self._retry_ns, under_way.losses - 1, share)
@@ -272,6 +272,13 @@ class Worker:
         if self._faults is None or start_ns == math.inf:
             return work_ns
         return self._faults.slowdowns(self.index).finished_ns(start_ns, work_ns) - start_ns
+
+    def _wait_for(self, message: Transit, and_ns: Nanoseconds = 0) -> Process:
+        """Lets time pass until a message is there, and some more."""
+        duration_ns, end = message
+        if end is not None:
+            duration_ns = 0 if (yield end) else math.inf
+        yield from self._wait(duration_ns + and_ns)
 
     def _wait(self, duration_ns: Nanoseconds) -> Process:
         """Lets time pass. An infinite wait can only be interrupted."""

@@ -331,7 +331,7 @@ def _homes(experiment: Experiment) -> list[int]:
     if isinstance(topology, RegionsTopology):
         of = {
             worker: region_node(region)
-            for region, members in enumerate(topology.members(workers))
+            for region, members in enumerate(topology.members(experiment.cluster))
             for worker in members
         }
         return [of[worker] for worker in range(workers)]

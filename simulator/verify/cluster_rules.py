@@ -1,18 +1,16 @@
 """Rules of durations and messages: they are those of the experiment's cluster."""
 
 import bisect
-import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from simulator.cluster import ClusterModel, Episodes, FaultModel, Link, Nanoseconds, nanoseconds, seconds
+from simulator.cluster import ClusterModel, FaultModel, Nanoseconds, nanoseconds, seconds
 from simulator.experiment.schema.pipeline import AsynchronousStages
-from simulator.host.nodes import region_of
 from simulator.verify.checked_run import CheckedRun, Cost, Violation, in_ns
-from simulator.verify.meetings import MessageKind
+from simulator.verify.link_rules import Leg, share_of, way_of
 
 
 def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
@@ -78,7 +76,7 @@ def _pulling(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], co
     """Returns the mistake in the time in which a round pulls a copy of the model, if any."""
     took_s = task["compute_start_s"] - task["pull_start_s"]
     if task["bytes_down"] > 0:
-        way = [(cluster.down, task["worker"])]
+        way = [Leg(cluster.down, task["worker"], task["worker"])]
         return _taking(run, "pull", way, task["pull_start_s"], took_s, cost.lost_pulls, 1.0)
     return f"it began to compute {took_s} s after nothing" if not run.goes_on and took_s else None
 
@@ -88,14 +86,14 @@ def _pushing(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], co
     took_s = task["arrival_s"] - task["push_start_s"]
     if not run.experiment.topology.has_server:  # a worker's own place is where it is
         return f"an offer took {took_s} s to where it was made" if took_s and not again else None
-    share, way = run.offered(task["fragment"]), [(cluster.up, task["worker"])]
+    share, way = run.offered(task["fragment"]), [Leg(cluster.up, task["worker"], task["worker"])]
     return _taking(run, "push", way, task["push_start_s"], took_s, cost.lost_pushes, share, again=again)
 
 
 def _taking(
     run: CheckedRun,
     name: str,
-    way: Sequence[tuple[Link, int]],
+    way: Sequence[Leg],
     start_s: float,
     took_s: float,
     lost: int,
@@ -108,18 +106,16 @@ def _taking(
     Args:
       run: of the transfer.
       name: of it.
-      way: links and numbers of their workers, all of which it takes at once.
+      way: all that it takes at once.
       start_s: when it was sent.
       took_s: how long it took.
       lost: how many of its messages are lost.
       share: of the model's size.
       again: whether it may have been sent again.
     """
-    exact = all(link.shared_s is None for link, _ in way) and not again
+    exact = not any(leg.link.crossings(leg.number) for leg in way) and not again
     faults = None if run.network is None else run.network.faults
-    alone_s = max(
-        seconds(_alone_ns(link, worker, in_ns(start_s), lost, share, faults, outages=exact)) for link, worker in way
-    )
+    alone_s = max(seconds(_alone_ns(leg, in_ns(start_s), lost, share, faults, outages=exact)) for leg in way)
     if not exact:
         return None if took_s >= alone_s - run.eps_s else f"the {name} took less than it takes alone"
     right = abs(took_s - alone_s) <= run.eps_s
@@ -127,8 +123,7 @@ def _taking(
 
 
 def _alone_ns(
-    link: Link,
-    worker: int,
+    leg: Leg,
     start_ns: Nanoseconds,
     lost: int,
     share: float,
@@ -137,13 +132,13 @@ def _alone_ns(
     outages: bool,
 ) -> Nanoseconds:
     """Returns how long a transfer takes that waits for no other and whose first `lost` messages are lost."""
-    transfer_ns = nanoseconds(link.transfer_s(worker, share))
+    transfer_ns = nanoseconds(leg.link.transfer_s(leg.number, share))
     retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
-    if faults is None or not outages:
+    if faults is None or not outages or leg.worker < 0:
         return transfer_ns + lost * (retry_ns + transfer_ns)
-    end_ns = faults.link(worker).finished_ns(start_ns, transfer_ns)
+    end_ns = faults.link(leg.worker).finished_ns(start_ns, transfer_ns)
     for _ in range(lost):
-        end_ns = faults.link(worker).finished_ns(end_ns + retry_ns, transfer_ns)
+        end_ns = faults.link(leg.worker).finished_ns(end_ns + retry_ns, transfer_ns)
     return end_ns - start_ns
 
 
@@ -154,21 +149,12 @@ def _other_messages_take_their_time(run: CheckedRun) -> Iterator[Violation]:
         return
     crashes = _times(run, "crash")
     for row, (sent, kind, _) in enumerate(run.sent()):
-        took_s, share, lost, again = sent.end_s - sent.begin_s, 1.0, 0, False
-        match kind:
-            case "answer":
-                way, share, lost = [(network.down, sent.receiver)], run.answered(sent.fragment), sent.messages - 1
-            case "offer" if sent.receiver >= 0:
-                way, share = [(network.up, sent.sender), (network.down, sent.receiver)], run.offered(sent.fragment)
-                again = _between(crashes.get(sent.sender, ()), sent.begin_s, sent.end_s) > 0
-            case "region's offer" | "region's answer" if network.regional is not None:
-                alone_s = network.regional.transfer_s(region_of(min(sent.sender, sent.receiver)))
-                if not abs(took_s - alone_s) <= run.eps_s:
-                    yield Violation("transfers", row, "durations", f"took {took_s} s and should take {alone_s} s")
-                continue
-            case _:
-                continue
-        message = _taking(run, "transfer", way, sent.begin_s, took_s, lost, share, again=again)
+        if kind == "copy" or kind == "none" or (kind == "offer" and sent.receiver < 0):
+            continue
+        resent = _between(crashes.get(sent.sender, ()), sent.begin_s, sent.end_s) if kind == "offer" else 0
+        lost = sent.messages - 1 if kind == "answer" else 0
+        way, share, took_s = way_of(network, sent, kind), share_of(run, kind, sent.fragment), sent.end_s - sent.begin_s
+        message = way and _taking(run, "transfer", way, sent.begin_s, took_s, lost, share, again=resent > 0)
         if message:
             yield Violation("transfers", row, "durations", message)
     yield from _answers_are_lost_as_drawn(run, network)
@@ -198,61 +184,6 @@ def _answers_are_lost_as_drawn(run: CheckedRun, network: ClusterModel) -> Iterat
                 break
 
 
-def _links_carry_no_more_than_they_can(run: CheckedRun) -> Iterator[Violation]:
-    """Messages over a shared link fit in between begin and end of their transfers, one after the other."""
-    network = run.network
-    if network is None:
-        return
-    server = network.faults.server if network.faults is not None else Episodes([])
-    for name, link, node in (("down", network.down, "receiver"), ("up", network.up, "sender")):
-        if link.shared_s is None:
-            continue
-        transfers = []
-        for row, (sent, kind, _) in enumerate(run.sent()):
-            worker, begin_ns, end_ns = getattr(sent, node), in_ns(sent.begin_s), in_ns(sent.end_s)
-            if name == "up" and kind == "copy":
-                continue  # of another worker's parameters
-            if 0 <= begin_ns <= end_ns < math.inf and worker in range(network.workers) and sent.messages >= 0:
-                share = _share(run, kind, sent.fragment)
-                shared_ns = nanoseconds(share * link.shared_s)
-                rest_ns = max(nanoseconds(link.transfer_s(worker, share)) - shared_ns, 0)
-                left_ns = max(server.work_ns(0, end_ns - rest_ns), 0)  # of the time in which the link works
-                transfers.append((server.work_ns(0, begin_ns), left_ns, sent.messages * shared_ns, row))
-        late = _too_late(transfers, 1 + 1e9 * run.eps_s)
-        if late is not None:
-            message = f"the server's link {name} cannot have carried this message and the others beside it by then"
-            yield Violation("transfers", late, "links", message)
-
-
-def _share(run: CheckedRun, kind: MessageKind, fragment: int) -> float:
-    """Returns the share of the model's size that a message of a worker has."""
-    return run.offered(fragment) if kind == "offer" else run.answered(fragment) if kind == "answer" else 1.0
-
-
-def _too_late(transfers: list[tuple[Nanoseconds, Nanoseconds, Nanoseconds, int]], eps_ns: float) -> int | None:
-    """Returns the number of a transfer that cannot be done in time, None if all can: the most urgent first always can.
-
-    Args:
-      transfers: (begin, end, work, number) of each, times and work in nanoseconds.
-      eps_ns: by how much one may be late.
-    """
-    transfers = sorted(transfers)
-    open_: list[tuple[Nanoseconds, Nanoseconds, int]] = []  # heap of (end, work left, number)
-    now_ns: Nanoseconds = 0
-    for begin_ns, end_ns, work_ns, number in [*transfers, (math.inf, math.inf, 0, -1)]:
-        while open_ and now_ns < begin_ns:
-            until_ns, left_ns, first = heapq.heappop(open_)
-            done_ns = min(left_ns, begin_ns - now_ns)
-            now_ns += done_ns
-            if now_ns > until_ns + eps_ns:
-                return first
-            if done_ns < left_ns:
-                heapq.heappush(open_, (until_ns, left_ns - done_ns, first))
-        now_ns = max(now_ns, begin_ns)
-        heapq.heappush(open_, (end_ns, work_ns, number))
-    return None
-
-
 def _times(run: CheckedRun, fault: str) -> dict[int, list[float]]:
     rows = run.faults[run.faults["fault"] == fault]
     return {int(str(worker)): sorted(own.tolist()) for worker, own in rows.groupby("worker")["time_s"]}
@@ -277,5 +208,4 @@ def _messages(run: CheckedRun, cluster: ClusterModel, row: int, cost: Cost, rese
 ALL = (
     _durations_are_the_clusters,
     _other_messages_take_their_time,
-    _links_carry_no_more_than_they_can,
 )

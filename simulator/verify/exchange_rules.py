@@ -98,7 +98,7 @@ def _members(run: CheckedRun) -> Callable[[int, int], Collection[int]]:
     """Returns a function of a node and the number of a meeting at one of its places to who may meet there."""
     topology, workers = run.experiment.topology, run.experiment.cluster.workers
     if isinstance(topology, RegionsTopology):
-        regions = topology.members(workers)
+        regions = topology.members(run.experiment.cluster)
         upper = range(SERVER - len(regions), SERVER)
         sampled = _sampled(run)
         return lambda node, turn: (

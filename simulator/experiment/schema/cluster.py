@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from simulator.experiment.problems import nearest
 from simulator.experiment.schema.devices import Devices
 from simulator.experiment.schema.faults import Faults
 from simulator.experiment.schema.network import Network
@@ -12,6 +13,7 @@ from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.experiment.schema.section import ConflictError, Conflicts, Section
 from simulator.experiment.schema.units import FiniteDuration, NonNegative
 from simulator.experiment.schema.workers_file import DEVICE_COLUMNS, LINK_COLUMNS, with_workers
+from simulator.host.worker_names import of_each
 
 
 class Cluster(Section):
@@ -60,5 +62,20 @@ class Cluster(Section):
         for key, value in {**lists, "devices.price_per_hour": self.devices.price_per_hour}.items():
             if isinstance(value, tuple) and len(value) != self.workers:
                 yield key, f"has {len(value)} values for {self.workers} workers: give one for all, or one for each"
+        for key in ("names", "sites"):
+            words = of_each(getattr(self.devices, key), self.workers)
+            if words is not None and len(words) != self.workers:
+                yield f"devices.{key}", f"is of {len(words)} workers, and there are {self.workers}: give one for each"
+        yield from self._conflicts_of_sites()
         if self.faults is not None:
             yield from ((f"faults.{key}", message) for key, message in self.faults.conflicts_with(self.workers))
+
+    def _conflicts_of_sites(self) -> Conflicts:
+        known, sites = self.network.sites, self.devices.worker_sites
+        if not known:
+            return
+        if sites is None:
+            yield "network.sites", "is there, and devices have no sites: give devices.sites, or leave it out"
+        for site in dict.fromkeys(sites or ()):
+            if site not in known:
+                yield "devices", f"no site of the network is called {site!r}; {nearest(site, known)}"

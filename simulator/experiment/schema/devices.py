@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.schema.faults import UniformTime
-from simulator.experiment.schema.per_worker import PerWorker
+from simulator.experiment.schema.per_worker import PerWorker, PerWorkerWords, Word
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import (
     Flops,
@@ -17,6 +17,7 @@ from simulator.experiment.schema.units import (
     PositiveDuration,
     Sigma,
 )
+from simulator.host.worker_names import of_each
 
 
 class _Devices(Section):
@@ -28,6 +29,27 @@ class _Devices(Section):
         description="of a worker; one for all workers, or a list; decides what a run costs and nothing else",
         examples=[2.5],
     )
+    names: PerWorkerWords | None = Field(
+        None,
+        description="kind of device of each worker, which figures and tables show: one for all, a list, or how many "
+        "there are of each, in order",
+        examples=[{"H100": 4, "T4": 16}],
+    )
+    sites: PerWorkerWords | None = Field(
+        None,
+        description="where each worker is, for figures, tables and `network.sites`: likewise",
+        examples=[{"east": 4, "west": 16}],
+    )
+
+    @property
+    def worker_sites(self) -> list[str] | None:
+        """Site of each worker, None where they have none."""
+        return of_each(self.sites, self.count)
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        raise NotImplementedError
 
 
 class TimedDevices(_Devices):
@@ -77,6 +99,7 @@ class Accelerator(Section):
     utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
     count: Members = Field(1, description="how many of them, each a worker", examples=[4])
     price_per_hour: NonNegative | None = Field(None, description="of one device", examples=[2.5])
+    site: Word | None = Field(None, description="where they are", examples=["east"])
 
 
 class FlopsDevices(_Devices):
@@ -91,6 +114,20 @@ class FlopsDevices(_Devices):
         elif any(priced) and not all(priced):
             missing = "is missing, and other accelerators have one: give all a price (0 is free)"
             yield f"accelerators.{priced.index(False)}.price_per_hour", missing
+        if self.names is not None:
+            yield "names", "is what accelerators are called: leave it out"
+        placed = [accelerator.site is not None for accelerator in self.accelerators]
+        if any(placed) and self.sites is not None:
+            yield "sites", "is given here and for the accelerators: leave one of them out"
+        elif any(placed) and not all(placed):
+            yield f"accelerators.{placed.index(False)}.site", "is missing, and other accelerators have one: give all"
+
+    @property
+    def worker_sites(self) -> list[str] | None:
+        """Site of each worker, None where they have none."""
+        if self.sites is not None or self.accelerators[0].site is None:
+            return of_each(self.sites, self.count)
+        return [each.site or "" for each in self.accelerators for _ in range(each.count)]
 
     @property
     def count(self) -> int:

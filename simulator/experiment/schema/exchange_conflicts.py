@@ -56,7 +56,7 @@ def _sample(experiment: Any) -> Conflicts:
     if sample is None:
         return
     key, workers = "synchronization.sample", experiment.cluster.workers
-    smallest = min(map(len, topology.members(workers)), default=0) if isinstance(topology, RegionsTopology) else workers
+    smallest = _smallest_region(experiment) if isinstance(topology, RegionsTopology) else workers
     if sample > smallest:
         whose = "workers" if topology.kind == "server" else "workers of the smallest region"
         yield key, f"is more than there are {whose}, {smallest}: choose fewer"
@@ -69,6 +69,12 @@ def _sample(experiment: Any) -> Conflicts:
             key,
             f"leaves workers without answers: they drift apart for good where merge is {experiment.merge.kind}",
         )
+
+
+def _smallest_region(experiment: Any) -> int:
+    """Returns the number of workers of the smallest region."""
+    cluster = experiment.cluster
+    return min(map(len, experiment.topology.members(cluster)), default=cluster.workers)
 
 
 def _micro_batches(experiment: Any) -> Conflicts:
@@ -140,6 +146,7 @@ def _topology(experiment: Any) -> Conflicts:
     ):
         if value > 0:
             yield key, f"is of a server, and there is none ({topology.kind}): leave it out"
+    yield from _links_of_peers(experiment)
     faults = experiment.cluster.faults
     if faults is not None:
         if faults.server_outages is not None or any(event.worker == "server" for event in faults.trace or ()):
@@ -148,13 +155,31 @@ def _topology(experiment: Any) -> Conflicts:
             yield "cluster.faults.message_loss", among
 
 
+def _links_of_peers(experiment: Any) -> Conflicts:
+    network, kind = experiment.cluster.network, experiment.topology.kind
+    if not network.sites:
+        return
+    if network.server_site is not None:
+        yield "cluster.network.server_site", f"is of a server, and there is none ({kind}): leave it out"
+    for name in ("down.latency", "down.bandwidth", "down.efficiency", "up.latency", "up.bandwidth", "up.efficiency"):
+        which, _, value = name.partition(".")
+        if getattr(getattr(network, which), value) is not None:
+            message = f"is of links with a server, and there is none ({kind}): sites say what the way between two is"
+            yield f"cluster.network.{name}", message
+
+
 def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Conflicts:
     if isinstance(topology.regions, tuple):
         named = sorted(worker for region in topology.regions for worker in region)
         if named != list(range(workers)) or not all(topology.regions):
             yield "topology.regions", f"must name each worker from 0 to {workers - 1} once, in regions that have some"
+    elif topology.regions == "sites":
+        if experiment.cluster.devices.worker_sites is None:
+            yield "topology.regions", "is `sites`, and devices have none: give cluster.devices.sites"
     elif topology.regions > workers:
         yield "topology.regions", f"is more than there are workers, {workers}: choose fewer"
+    if experiment.cluster.network.sites:
+        yield from _regions_of_sites(experiment, topology)
     if experiment.schedule.fragments > 1:
         yield "schedule.fragments", "of regions is not built: leave it out, or topology"
     if experiment.merge.has_outer:
@@ -165,9 +190,19 @@ def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Confli
         yield "topology.outer.delay_compensation", "of regions is not built: leave it out"
     if topology.outer.non_finite == "fatal":
         yield "topology.outer.non_finite", "is told of rounds alone: choose another, and outer.non_finite: fatal"
-    synchronization, smallest = experiment.synchronization, min(map(len, topology.members(workers)), default=workers)
+    synchronization, smallest = experiment.synchronization, _smallest_region(experiment)
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > smallest:
         yield "synchronization.offers", f"is more than the workers of the smallest region, {smallest}: choose fewer"
+
+
+def _regions_of_sites(experiment: Any, topology: RegionsTopology) -> Conflicts:
+    if topology.regions != "sites":
+        yield "topology.regions", "must be `sites` where cluster.network has sites: a region's server is at its site"
+    for name in ("latency", "bandwidth"):
+        if getattr(topology, name) != RegionsTopology.model_fields[name].default:
+            yield f"topology.{name}", "follows from cluster.network.sites: leave it out"
+    if experiment.cluster.network.server_link is not None:
+        yield "cluster.network.server_link", "of regions at sites is not built: give the sites an uplink"
 
 
 def _merge(experiment: Any) -> Conflicts:

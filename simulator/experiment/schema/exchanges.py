@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
+from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import (
@@ -33,8 +34,12 @@ class RegionsTopology(Section):
 
     has_server: ClassVar = True
     kind: Literal["regions"]
-    regions: Annotated[tuple[tuple[NonNegativeInt, ...], ...], Field(min_length=1)] | PositiveInt = Field(
-        description="the workers of each region, or a number of regions of neighboring workers", examples=[2]
+    regions: Annotated[tuple[tuple[NonNegativeInt, ...], ...], Field(min_length=1)] | PositiveInt | Literal["sites"] = (
+        Field(
+            description="the workers of each region, a number of regions of neighboring workers, or `sites`: those of "
+            "the devices, with a server each",
+            examples=[2],
+        )
     )
     every_versions: PositiveInt = Field(
         1, description="updates of a region between what it last accepted from the upper server and its next offer"
@@ -47,8 +52,14 @@ class RegionsTopology(Section):
     latency: FiniteDuration = Field(0.0, description="of a transfer between a region's server and the upper one")
     bandwidth: Bandwidth = Field(float("inf"), description="of that link, in each direction")
 
-    def members(self, workers: int) -> tuple[tuple[int, ...], ...]:
+    def members(self, cluster: Cluster) -> tuple[tuple[int, ...], ...]:
         """Returns the workers of each region."""
+        workers, sites = cluster.workers, cluster.devices.worker_sites or []
+        if self.regions == "sites":
+            found: dict[str, tuple[int, ...]] = dict.fromkeys([*(cluster.network.sites or ()), *sites], ())
+            for worker, site in enumerate(sites):
+                found[site] += (worker,)
+            return tuple(filter(None, found.values()))
         if isinstance(self.regions, tuple):
             return self.regions
         count = self.regions

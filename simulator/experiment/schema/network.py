@@ -1,12 +1,14 @@
-"""The `network` section of a cluster: links between workers and server."""
+"""The `network` section of a cluster: links between workers and server, and between sites."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from simulator.experiment.schema.per_worker import PerWorker
-from simulator.experiment.schema.section import Section
-from simulator.experiment.schema.units import Bandwidth, FiniteDuration, Fraction, NonNegative, Positive, Size
+from simulator.experiment.schema.efficiency import Efficiency
+from simulator.experiment.schema.per_worker import PerWorker, Word
+from simulator.experiment.schema.section import Conflicts, Section
+from simulator.experiment.schema.sites import BetweenSites, SharedLink, Site, conflicts_of_sites
+from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, Size
 
 
 class Direction(Section):
@@ -16,21 +18,14 @@ class Direction(Section):
     bandwidth: PerWorker[Bandwidth] | None = Field(None, description="of each link; the network's when absent")
     bytes_per_parameter: Positive | None = Field(None, description="on the wire; the network's when absent")
     message_size: Size | None = Field(None, description="of one transfer; the network's when absent")
-    efficiency: Fraction | None = Field(None, description="share of the bandwidth; the network's when absent")
+    efficiency: Efficiency | None = Field(None, description="share of the bandwidth; the network's when absent")
     price_per_gigabyte: NonNegative | None = Field(
         None, description="of 1e9 bytes; the network's when absent", examples=[0.05]
     )
 
 
-class ServerLink(Section):
-    """One link of the server that all transfers share, first come, first served, each direction on its own."""
-
-    bandwidth: Bandwidth = Field(description="of all transfers of a direction together")
-    efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
-
-
 class Network(Section):
-    """Links between workers and server: one value for all workers, or one per worker."""
+    """Links between workers and server: one value for all workers, one per worker, or as their sites have it."""
 
     latency: PerWorker[FiniteDuration] = Field(0.0, description="of each transfer; one for all workers, or a list")
     bandwidth: PerWorker[Bandwidth] = Field(
@@ -43,11 +38,31 @@ class Network(Section):
     message_size: Size | None = Field(
         None, description="of one transfer, such as 2GiB; parameters * bytes_per_parameter when absent"
     )
-    efficiency: Fraction = Field(1.0, description="share of the bandwidth that transfers reach")
+    efficiency: Efficiency = Field(
+        1.0, description="share of the bandwidth that transfers reach: one, or pairs of a link's rate and its share"
+    )
     price_per_gigabyte: NonNegative | None = Field(None, description="of 1e9 bytes that are sent", examples=[0.05])
     down: Direction = Field(Direction(), description="server to worker, where it differs")
     up: Direction = Field(Direction(), description="worker to server, where it differs")
-    server_link: ServerLink | None = None
+    server_link: SharedLink | None = None
+    sharing: Literal["queue", "fair"] = Field(
+        "queue", description="of shared links: first come, first served, or all transfers at once, each with its part"
+    )
+    sites: dict[Word, Site] | None = Field(
+        None, description="links inside of each site, by the name that devices have", examples=[{"east": {}}]
+    )
+    between: BetweenSites | None = None
+    server_site: str | None = Field(
+        None, description="where the server is, with regions the upper one; the first site when absent"
+    )
+
+    def _conflicts(self) -> Conflicts:
+        yield from conflicts_of_sites(self)
+
+    @property
+    def site_of_server(self) -> str | None:
+        """Name of the site where the server is; None without sites."""
+        return self.server_site or next(iter(self.sites or ()), None)
 
     def direction(self, which: Literal["down", "up"]) -> Direction:
         """Returns the link of one direction with every field filled in."""

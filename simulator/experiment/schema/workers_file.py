@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from simulator.experiment.schema.per_worker import Word
 from simulator.experiment.schema.tables import first_mistake, read_rows
 from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, PositiveDuration
 
@@ -13,6 +14,8 @@ DEVICE_COLUMNS: Mapping[str, Any] = {
     "seconds_per_step": PositiveDuration,
     "relative_speed": Positive,
     "price_per_hour": NonNegative,
+    "names": Word,
+    "sites": Word,
 }
 LINK_COLUMNS: Mapping[str, Any] = {
     f"{direction}{name}": kind
@@ -74,7 +77,7 @@ def _read(path: Any, columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 @functools.cache
-def _type(name: str) -> TypeAdapter[float]:
+def _type(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(_COLUMNS[name])
 
 

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from simulator.report.grouping import Group, only
 from simulator.report.page.limits import STALENESS_BARS, TIMELINE_MESSAGES, TIMELINE_ROUNDS, TIMELINE_WORKERS, WORKERS
 from simulator.report.page.numbers import short, shortened, target_text
 from simulator.report.pseudo_gradients import LABELS, diagnostics_of, has_diagnostics
-from simulator.report.rows import LANE, Rows, message_numbers, node_name, nodes_of, rows_of
+from simulator.report.rows import LANE, Rows, message_numbers, node_names, nodes_of, rows_of
 from simulator.report.spans import (
     ABSENT,
     LOST,
@@ -33,7 +33,7 @@ from simulator.report.spans import (
 from simulator.report.staleness import staleness_by_bin
 from simulator.report.style import COLORS, MESSAGE_COLORS, PHASES
 from simulator.report.style import LOST as LOST_COLOR
-from simulator.report.worker_bins import ALL, DECILES, sample_workers, worker_labels, workers_of
+from simulator.report.worker_bins import ALL, sample_workers, worker_labels, workers_of
 
 _INK, _MUTED, _GRID, _PAPER = "#1b1e23", "#5a6472", "#e4e8ec", "#ffffff"
 _AXIS = {
@@ -177,7 +177,7 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
         part = messages.head(TIMELINE_MESSAGES)
         part = part[part["what"] == what]
         if len(part):
-            traces.append(_thin_bars(what, rows.lane[part.index], part, unit, nodes))
+            traces.append(_thin_bars(what, rows.lane[part.index], part, unit, node_names(record, nodes)))
     cross = {"symbol": "x", "size": 8, "color": LOST_COLOR, "line": {"width": 1, "color": _PAPER}}
     tick = {"symbol": "line-ns-open", "size": 13, "color": _INK, "line": {"width": 1.2, "color": _INK}}
     for what, marker in ((ROUND_LOST, cross), (UPDATE, tick), (MEETING, tick | {"size": 20})):
@@ -188,7 +188,8 @@ def timeline(record: RunRecord, table: pd.DataFrame) -> dict[str, Any]:
             traces.append(_marks(what, shortened(rows.place[part["worker"]]), part["first_s"], unit, marker))
     bounds = {"range": [0, first_s / unit.size], "minallowed": 0, "maxallowed": until_s / unit.size}
     labels = dict(zip(shown, _names(table, shown), strict=True))
-    names = [labels.get(node) or node_name(node, nodes) for node in nodes]
+    name = node_names(record, nodes)
+    names = [labels.get(node) or name(node) for node in nodes]
     layout = _rows(names, f"simulated time ({unit.unit})", bounds, rows)
     more = "drag or zoom for the rest."
     if until_s < end_s:
@@ -225,9 +226,10 @@ def staleness_by_worker(group: Group) -> dict[str, Any]:
     Args:
         group: Runs in each of which a round arrived.
     """
-    rows, _ = staleness_by_bin([group])
+    rows, bins = staleness_by_bin([group])
     rows = rows[rows["place"] != ALL]
-    x = [f"{place} of {DECILES}" if place.startswith("tenth") else f"worker {place}" for place in rows["place"]]
+    full_names = dict(zip(bins.names, bins.full_names, strict=True))
+    x = [full_names[place] for place in rows["place"]]
 
     numbers = rows[["min", "first_quartile", "mean", "third_quartile", "max"]].to_numpy(float)
 
@@ -271,7 +273,7 @@ def _bars(what: str, row: "pd.Series[int]", length: "pd.Series[float]", unit: st
 
 
 def _thin_bars(
-    what: str, lane: "pd.Series[float]", messages: pd.DataFrame, unit: Unit, nodes: Sequence[int]
+    what: str, lane: "pd.Series[float]", messages: pd.DataFrame, unit: Unit, name: Callable[[int], str]
 ) -> dict[str, Any]:
     """Returns bars of messages in their lanes, with their numbers; customdata is which."""
     face, edge = MESSAGE_COLORS[what]
@@ -279,7 +281,7 @@ def _thin_bars(
     numbers, _ = message_numbers(messages)
     ends = messages[["sender", "receiver", "fragment"]].astype("int64").itertuples(index=False)
     which = [
-        f"{node_name(sender, nodes)} to {node_name(receiver, nodes)}" + (f", fragment {fragment}" if several else "")
+        f"{name(sender)} to {name(receiver)}" + (f", fragment {fragment}" if several else "")
         for sender, receiver, fragment in ends
     ]
     return {

@@ -1,0 +1,177 @@
+"""Links of a cluster: what transfers take on each worker's link, and which links they share with others."""
+
+import dataclasses
+import functools
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.efficiency import reached
+from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.sites import way
+
+SERVER_LINK = "server"
+"""Name of the link that all transfers of a direction share at the server."""
+
+
+class Crossing(NamedTuple):
+    """A link that messages share, as one of them crosses it.
+
+    Attributes:
+      link: its name, of each direction another.
+      seconds: that a message of the model's size occupies it.
+    """
+
+    link: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One direction between every worker and the server, for a message of the model's size.
+
+    Attributes:
+      message_bytes: size of one message.
+      latency_s: per worker, float64 of shape (workers,), in seconds.
+      transmission_s: per worker, message bytes over the worker's effective bandwidth, in seconds.
+      shared_s: seconds that one message occupies the server's own link; None if not modelled.
+      uplinks: per worker, links of sites that its messages cross, in order; empty without any.
+      server_first: whether they cross the server's own link before these.
+    """
+
+    message_bytes: int
+    latency_s: np.ndarray
+    transmission_s: np.ndarray
+    shared_s: float | None
+    uplinks: tuple[tuple[Crossing, ...], ...] = ()
+    server_first: bool = False
+
+    def crossings(self, worker: int) -> tuple[Crossing, ...]:
+        """Returns the links that a worker's messages share with others, in order."""
+        uplinks = self.uplinks[worker] if self.uplinks else ()
+        server = () if self.shared_s is None else (Crossing(SERVER_LINK, self.shared_s),)
+        return (*server, *uplinks) if self.server_first else (*uplinks, *server)
+
+    def transfer_s(self, worker: int, share: float = 1.0) -> float:
+        """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
+        slowest_s = max(self.transmission_s[worker], *(each.seconds for each in self.crossings(worker)), 0.0)
+        return float(self.latency_s[worker] + share * slowest_s)
+
+    def size(self, share: float) -> int:
+        """Returns the bytes of a message of a share of the model's size."""
+        return round(share * self.message_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteWays:
+    """Ways between workers that meet without a server, by their sites.
+
+    Attributes:
+      link: of each pair of sites, those of the first sender first.
+      of: number of each worker's site.
+      sites: number of sites.
+    """
+
+    link: Link
+    of: tuple[int, ...]
+    sites: int
+
+    def number(self, sender: int, receiver: int) -> int:
+        """Returns the number of the pair of two workers' sites."""
+        return self.of[sender] * self.sites + self.of[receiver]
+
+
+class NetworkCosts:
+    """Costs of a cluster's network.
+
+    Args:
+      cluster: its section.
+      parameters: of the model, all of which a message carries unless the file gives a message size.
+      topology: regions of the workers, if they have any.
+    """
+
+    def __init__(self, cluster: Cluster, parameters: int, topology: RegionsTopology | None):
+        self._cluster, self._network, self._topology = cluster, cluster.network, topology
+        self._parameters = parameters
+        self._sites = cluster.devices.worker_sites if cluster.network.sites else None
+        self._server = cluster.network.site_of_server or ""
+
+    def link(self, which: Literal["down", "up"]) -> Link:
+        """Returns the links of a direction between workers and the server, or their region's at their own site."""
+        network, message_bytes = self._network, self._message_bytes(which)
+        shared = network.server_link
+        shared_s = None if shared is None else message_bytes / reached(shared.efficiency, shared.bandwidth)
+        if self._sites is not None:
+            regional = self._topology is not None and self._topology.regions == "sites"
+            ends = [(site, site if regional else self._server) for site in self._sites]
+            link = self._between(which, ends if which == "up" else [(there, here) for here, there in ends])
+            return dataclasses.replace(link, shared_s=shared_s, server_first=which == "down")
+        direction, workers = network.direction(which), self._cluster.workers
+        rates = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,))
+        assert direction.efficiency is not None
+        return Link(
+            message_bytes=message_bytes,
+            latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
+            transmission_s=message_bytes / np.array([reached(direction.efficiency, rate) for rate in rates]),
+            shared_s=shared_s,
+        )
+
+    def regional(self, which: Literal["down", "up"]) -> Link:
+        """Returns the links of a direction between the servers of regions and the upper one."""
+        assert self._topology is not None
+        regions = self._topology.members(self._cluster)
+        if self._sites is not None:
+            here = [self._sites[members[0]] for members in regions]
+            ends = [(site, self._server) if which == "up" else (self._server, site) for site in here]
+            return self._between("up", ends)
+        message_bytes, count = self._message_bytes("up"), len(regions)
+        return Link(
+            message_bytes=message_bytes,
+            latency_s=np.full(count, self._topology.latency),
+            transmission_s=np.full(count, message_bytes / self._topology.bandwidth),
+            shared_s=None,
+        )
+
+    def ways(self) -> SiteWays | None:
+        """Returns the ways between workers without a server, None without sites."""
+        if self._sites is None:
+            return None
+        names = list(dict.fromkeys(self._sites))
+        pairs = [(sender, receiver) for sender in names for receiver in names]
+        return SiteWays(self._between("up", pairs), tuple(names.index(site) for site in self._sites), len(names))
+
+    def _message_bytes(self, which: Literal["down", "up"]) -> int:
+        direction = self._network.direction(which)
+        assert direction.bytes_per_parameter is not None
+        return round(direction.message_size or self._parameters * direction.bytes_per_parameter)
+
+    def _between(self, which: Literal["down", "up"], ends: list[tuple[str, str]]) -> Link:
+        """Returns the link of each pair of a sender's and a receiver's site; what its direction says goes before."""
+        network, message_bytes, own = self._network, self._message_bytes(which), getattr(self._network, which)
+        found = functools.cache(functools.partial(way, network))
+        latency_s, rates = [], []
+        for pair in ends:
+            given = found(*pair)._asdict()
+            given |= {name: getattr(own, name) for name in given if getattr(own, name) is not None}
+            latency_s.append(given["latency"])
+            rates.append(reached(given["efficiency"], given["bandwidth"]))
+        crossed = functools.cache(functools.partial(self._uplinks, message_bytes))
+        uplinks = tuple(crossed(*pair) for pair in ends)
+        return Link(
+            message_bytes=message_bytes,
+            latency_s=np.array(latency_s, float),
+            transmission_s=message_bytes / np.array(rates, float),
+            shared_s=None,
+            uplinks=uplinks if any(uplinks) else (),
+        )
+
+    def _uplinks(self, message_bytes: int, sender: str, receiver: str) -> tuple[Crossing, ...]:
+        """Returns the uplinks that a message crosses, none inside of a site."""
+        sites, found = self._network.sites or {}, []
+        for site, other, end in ((sender, receiver, "out"), (receiver, sender, "in")):
+            uplink = sites[site].uplink
+            if site != other and uplink is not None:
+                seconds = message_bytes / reached(uplink.efficiency, uplink.bandwidth)
+                found.append(Crossing(f"{site} {end}", seconds))
+        return tuple(found)
