@@ -2,13 +2,22 @@
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, Link, MessageShares, build_cluster
-from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
+from simulator.cluster.devices import (
+    AUTHORS_STEP_S,
+    MEMORY,
+    PEAK_FLOPS,
+    PROFILES,
+    memory_of,
+    profile_step_s,
+    step_seconds,
+)
 from simulator.cluster.faults import Absence, Episodes, FaultModel
 from simulator.cluster.pulls import Pulls
 from simulator.cluster.run_length import Length, length_at_most
 
 __all__ = [
     "AUTHORS_STEP_S",
+    "MEMORY",
     "PEAK_FLOPS",
     "PROFILES",
     "Absence",
@@ -22,6 +31,7 @@ __all__ = [
     "Pulls",
     "build_cluster",
     "length_at_most",
+    "memory_of",
     "nanoseconds",
     "profile_step_s",
     "seconds",

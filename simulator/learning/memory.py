@@ -166,8 +166,10 @@ def sizes_of(
     program, shapes = jax.make_jaxpr(kept, return_shape=True)(params, arrays, examples)
     largest = 3 * _largest(program.jaxpr)
     evaluation = largest * evaluated / len(examples)
-    activations = _bytes(shapes) + largest + (0.0 if recipe.point is None else _bytes(params))
-    return Sizes(_bytes(params), _bytes(inner), _bytes(outer_state), _bytes(arrays), activations, evaluation)
+    activations = tree_bytes(shapes) + largest + (0.0 if recipe.point is None else tree_bytes(params))
+    return Sizes(
+        tree_bytes(params), tree_bytes(inner), tree_bytes(outer_state), tree_bytes(arrays), activations, evaluation
+    )
 
 
 def device_memory() -> float:
@@ -214,7 +216,8 @@ def part_of_host(of_host: float) -> float:
     return of_host if of_host > 1 else of_host * host_memory()
 
 
-def _bytes(tree: Any) -> float:
+def tree_bytes(tree: Any) -> float:
+    """Returns the bytes of a tree's arrays, of which shapes and dtypes suffice."""
     return float(sum(_bytes_of(leaf) for leaf in jax.tree.leaves(tree)))
 
 

@@ -143,6 +143,11 @@ def summarize_money(
     return {"money": bill.total, "currency": bill.currency}
 
 
+def is_up(transfers: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns which messages go up: to a server from below it, or from a worker to another; all others go down."""
+    return (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
+
+
 def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
     return experiment.get("cluster") or {}
 
@@ -153,7 +158,8 @@ def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
     accelerators = devices.get("accelerators") or ()
     if devices.get("price_per_hour") is None and any(each.get("price_per_hour") is not None for each in accelerators):
         counts = [int(each.get("count", 1)) for each in accelerators]
-        return np.repeat([float(each.get("price_per_hour") or 0.0) for each in accelerators], counts)
+        prices = [float(each.get("price_per_hour") or 0.0) * int(each.get("each", 1)) for each in accelerators]
+        return np.repeat(prices, counts)
     return devices.get("price_per_hour")
 
 
@@ -180,8 +186,8 @@ def _sent(
 ) -> tuple[Times, Times]:
     """Returns the times of payments for data, ascending, and their amounts, each of shape (payments,)."""
     lost = faults[faults["fault"] == "lost"]
-    is_up = (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
-    sent = {"bytes_down": transfers["bytes"].where(~is_up, 0), "bytes_up": transfers["bytes"].where(is_up, 0)}
+    up = is_up(transfers)
+    sent = {"bytes_down": transfers["bytes"].where(~up, 0), "bytes_up": transfers["bytes"].where(up, 0)}
     sent_s = transfers["end_s"]
     if transfers.empty:
         sent, sent_s = {name: rounds[name] for name in sent}, rounds["arrival_s"]

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, SimulationError
-from simulator.experiment.schema.experiment import Budget, ConstantSchedule, Pretrain
+from simulator.experiment.schema.budget import Budget
+from simulator.experiment.schema.experiment import ConstantSchedule, Pretrain
 from simulator.experiment.schema.offer_schedule import NamedSchedule, PeriodicSchedule
 from simulator.experiment.schema.policies import AsynchronousSynchronization
 from simulator.experiment.schema.units import Flops
