@@ -193,7 +193,7 @@ def _checked(points: Sequence[Point], cache: Any, *, data: bool) -> Any:
         cache = cache or Cache(shown)
         problems, shortages = [], Shortages(cache)
         for point in points:
-            found = check(point.experiment, cache, data=data, memory=False)
+            found = check(point.experiment, cache, data=data, memory=False, train=data)
             problems += found
             if data and not found:
                 shortages.look(point.experiment)

@@ -5,7 +5,7 @@ from rich.table import Table
 
 import models
 from simulator.cli.plugins import begin_jax
-from simulator.cluster import PEAK_FLOPS, PROFILES, profile_step_s
+from simulator.cluster import MEMORY, PEAK_FLOPS, PROFILES, profile_step_s
 from simulator.host.terminal_table import TerminalTable
 
 
@@ -32,11 +32,12 @@ def profiles_table() -> Table:
 
 
 def accelerators_table() -> Table:
-    """Returns the accelerators whose peak is known."""
+    """Returns the accelerators whose peak and memory are known."""
     table = _table("cluster.devices: {accelerators: [{name: NAME, count: N, utilization: 0.4}]}", "name")
     table.add_numbers("dense 16-bit peak,\nTFLOP/s")
+    table.add_numbers("memory,\nGB")
     for name, peak in PEAK_FLOPS.items():
-        table.add_row(name, f"{peak / 1e12:.0f}")
+        table.add_row(name, f"{peak / 1e12:.0f}", f"{MEMORY[name] / 1e9:.0f}")
     return table
 
 

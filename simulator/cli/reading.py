@@ -12,6 +12,7 @@ from simulator.experiment import Document, Experiment, Point, Problem, expand, l
 from simulator.experiment.settings_without_effect import notes
 from simulator.host.text import plural
 from simulator.learning import Cache, Setup
+from simulator.learning.model import is_described
 from simulator.progress.live import PreparationView
 from simulator.simulation.checks import Shortages, check
 
@@ -39,6 +40,7 @@ def read_file(
     *,
     data: Literal["all", "uneven", "none"] = "all",
     train: bool = False,
+    trains: bool = False,
     memory: float = 1.0,
 ) -> Reading:
     """Reads a file and reports everything that is wrong, before anything is simulated.
@@ -48,7 +50,8 @@ def read_file(
       settings: those of the command line.
       variant: only this one.
       data: points whose data are read; a timeline depends on those of "uneven" shards.
-      train: whether the points are to be trained.
+      train: whether they could be trained here is looked at, as far as memory goes.
+      trains: whether they are to be trained, which is a mistake where a model is only described.
       memory: the host's available memory, as a `Cache` takes it.
 
     Raises:
@@ -63,7 +66,7 @@ def read_file(
         def mistakes(experiment: Experiment) -> list[Problem]:
             even = getattr(getattr(experiment, "data", None), "even", True)
             looked_at = data == "all" or (data == "uneven" and not even)
-            found = check(experiment, cache, data=looked_at, memory=False)
+            found = check(experiment, cache, data=looked_at, memory=False, train=trains)
             if train and not found:
                 shortages.look(experiment)
             return found
@@ -89,6 +92,8 @@ def say_size(file: Path, reading: Reading, further: Iterable[str] = (), *, valid
 def few_windows(reading: Reading) -> Iterator[str]:
     """Yields a note for every point with fewer windows to evaluate on than requested."""
     for point in reading.points:
+        if is_described(point.experiment):
+            continue
         asked = point.experiment.evaluate.windows
         evaluation = Setup(point.experiment, reading.cache).evaluation
         of_all, of_shards = evaluation.windows, evaluation.known_shard_windows

@@ -71,7 +71,7 @@ def run(
     keep_compiled_programs()
     use_plugins(plugin)
     memory = 1.0 if isinstance(engine, Local) else math.inf  # of the cluster's machines nothing is known yet
-    reading = read_file(file, settings, variant, train=True, memory=memory)
+    reading = read_file(file, settings, variant, train=True, trains=True, memory=memory)
     document, points, cache, shortages = reading
     if shortages:
         raise ExperimentError(

@@ -9,6 +9,7 @@ from simulator.cluster import length_at_most
 from simulator.host.format import short_count
 from simulator.host.text import plural
 from simulator.learning import Setup
+from simulator.learning.model import tokens_per_step
 from simulator.simulation.checks import cluster_of
 
 
@@ -34,7 +35,8 @@ def _say_length(reading: Reading) -> None:
     """Prints how long the longest of the simulations that may take very long is, and the remedy."""
     experiments = [(point, point.experiment) for point in reading.points]
     lengths = [
-        (length_at_most(each, cluster_of(each, Setup(each, reading.cache).costs)), point) for point, each in experiments
+        (length_at_most(each, cluster_of(each, Setup(each, reading.cache).costs), tokens_per_step(each)), point)
+        for point, each in experiments
     ]
     long = [each for each in lengths if each[0].is_long]
     if not long:

@@ -2,7 +2,15 @@
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
 from simulator.cluster.cluster import ClusterModel, MessageShares, build_cluster
-from simulator.cluster.devices import AUTHORS_STEP_S, PEAK_FLOPS, PROFILES, profile_step_s, step_seconds
+from simulator.cluster.devices import (
+    AUTHORS_STEP_S,
+    MEMORY,
+    PEAK_FLOPS,
+    PROFILES,
+    memory_of,
+    profile_step_s,
+    step_seconds,
+)
 from simulator.cluster.faults import Absence, Episodes, FaultModel
 from simulator.cluster.links import SERVER_LINK, Crossing, Link, SiteWays
 from simulator.cluster.pulls import Pulls
@@ -10,6 +18,7 @@ from simulator.cluster.run_length import Length, length_at_most
 
 __all__ = [
     "AUTHORS_STEP_S",
+    "MEMORY",
     "PEAK_FLOPS",
     "PROFILES",
     "SERVER_LINK",
@@ -26,6 +35,7 @@ __all__ = [
     "SiteWays",
     "build_cluster",
     "length_at_most",
+    "memory_of",
     "nanoseconds",
     "profile_step_s",
     "seconds",

@@ -122,6 +122,7 @@ def build_cluster(
     topology: RegionsTopology | None = None,
     inner: Inner | None = None,
     activations: float = math.nan,
+    relative_to_s: float | None = None,
 ) -> ClusterModel:
     """Returns the cost model of a `cluster` section.
 
@@ -133,11 +134,12 @@ def build_cluster(
       topology: regions of the workers, if they have any.
       inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
+      relative_to_s: seconds of a local step on a device of relative speed 1; None where the section says it.
 
     Raises:
       SettingError: a device is described by a name that is not known.
     """
-    step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed)
+    step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed, relative_to_s=relative_to_s)
     fill_s = None
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()

@@ -49,6 +49,28 @@ PEAK_FLOPS = {
 }
 """Dense 16-bit peak of common accelerators in FLOP/s, from their makers' data sheets."""
 
+MEMORY = {
+    "A100": 80e9,
+    "H100": 80e9,
+    "H200": 141e9,
+    "L4": 24e9,
+    "L40S": 48e9,
+    "RTX 3090": 24e9,
+    "RTX 4090": 24e9,
+    "T4": 16e9,
+    "TPU v4": 32e9,
+    "TPU v5e": 16e9,
+    "TPU v5p": 95e9,
+    "TPU v6e": 32e9,
+    "V100": 32e9,
+}
+"""Memory of the same in bytes; of the A100 and the V100, of which there are two sizes, the larger."""
+
+
+def memory_of(accelerator: Accelerator) -> float | None:
+    """Returns the bytes of an accelerator's memory, None where they are not known."""
+    return accelerator.memory or MEMORY.get(accelerator.name)
+
 
 def profile_step_s(profile: str, workers: int) -> np.ndarray:
     """Returns the step times of a heterogeneity level, float64 of shape (workers,), in seconds, fastest first.
@@ -63,13 +85,16 @@ def profile_step_s(profile: str, workers: int) -> np.ndarray:
     return AUTHORS_STEP_S[0] * np.exp(PROFILES[profile] * np.interp(position, np.arange(len(ratios)), ratios))
 
 
-def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.ndarray:
+def step_seconds(
+    devices: Devices, *, flops_per_step: float, seed: int, relative_to_s: float | None = None
+) -> np.ndarray:
     """Returns seconds per local step, float64 of shape (workers,).
 
     Args:
       devices: the `cluster.devices` section.
       flops_per_step: floating-point operations of one local step (forward and backward).
       seed: the experiment's seed, for speeds that are drawn.
+      relative_to_s: seconds of a local step on a device of relative speed 1; None where the section says it.
 
     Raises:
       SettingError: an accelerator without a peak is not in the built-in table.
@@ -78,13 +103,13 @@ def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.nd
         case TimedDevices():
             return np.broadcast_to(np.asarray(devices.seconds_per_step, float), (devices.count,)).copy()
         case RelativeDevices():
-            return devices.seconds_per_step / np.array(devices.relative_speed)
+            return (relative_to_s or devices.seconds_per_step) / np.array(devices.relative_speed)
         case ProfileDevices():
             return devices.scale * profile_step_s(devices.profile, devices.workers)
         case FlopsDevices():
             return np.array(
                 [
-                    flops_per_step / (_peak(accelerator, index) * accelerator.utilization)
+                    flops_per_step / (_peak(accelerator, index) * accelerator.utilization * accelerator.parallel)
                     for index, accelerator in enumerate(devices.accelerators)
                     for _ in range(accelerator.count)
                 ]

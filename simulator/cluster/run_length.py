@@ -33,12 +33,13 @@ class Length(NamedTuple):
         return self.local_steps > _LONG_STEPS or self.evaluations > _LONG_EVALUATIONS
 
 
-def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
+def length_at_most(experiment: Experiment, cluster: ClusterModel, tokens_per_step: int = 1) -> Length:
     """Returns upper estimates of a simulation's length, until its budget ends it.
 
     Args:
       experiment: its budget, rounds and evaluations.
       cluster: durations of its rounds.
+      tokens_per_step: of a local step.
     """
     budget, evaluate, synchronization = experiment.budget, experiment.evaluate, experiment.synchronization
     barrier = synchronization if isinstance(synchronization, BarrierSynchronization) else None
@@ -57,6 +58,8 @@ def length_at_most(experiment: Experiment, cluster: ClusterModel) -> Length:
         rate = min(rate, 1 / work_s) if work_s else rate
     rounds = min(
         (budget.local_steps or math.inf) / steps,
+        (budget.tokens or math.inf) / tokens_per_step / steps,
+        (budget.rounds or math.inf) * cluster.workers * experiment.schedule.fragments,
         (budget.server_updates or math.inf) * per_update,
         (budget.simulated_time or math.inf) * rate,
     )

@@ -8,7 +8,7 @@ from simulator.data.progress import PrepareProgress
 from simulator.data.synthetic import load_synthetic
 from simulator.data.text_dataset import load_text
 from simulator.data.tokenizers import ready
-from simulator.experiment.schema.data import ClustersData, Data, SyntheticData, TrainedTokenizer
+from simulator.experiment.schema.data import ClustersData, Data, NoData, SyntheticData, TrainedTokenizer
 from simulator.host.errors import SettingError
 
 
@@ -23,6 +23,8 @@ def vocabulary_of(data: Data) -> int:
             return data.classes
         case SyntheticData():
             return data.vocabulary
+        case NoData():
+            return 0
         case _ if isinstance(data.tokenizer, TrainedTokenizer):
             return data.tokenizer.vocabulary
         case _:
@@ -53,6 +55,8 @@ def load_dataset(
     """
     if shards < 1:
         raise SettingError("data.shards", shards, "there must be at least one shard")
+    if isinstance(data, NoData):
+        raise SettingError("data.source", data.source, "there is nothing to train on: give a source")
     if isinstance(data, ClustersData):
         if context is not None:
             raise SettingError("model.context", context, f"source {data.source} has no tokens: leave the context out")

@@ -24,6 +24,7 @@ from simulator.experiment.methods import FILLED, MethodError, filled
 from simulator.experiment.point import Point
 from simulator.experiment.problems import ExperimentError, Problem, nearest
 from simulator.experiment.reference import read_reference
+from simulator.experiment.schema.described_model import without_training
 from simulator.experiment.schema.experiment import Experiment
 from simulator.experiment.schema.section import Section
 from simulator.experiment.sweep import (
@@ -198,6 +199,7 @@ def _make_point(
 
 def _valid_sections(faulty: Set[str], tree: Tree) -> Experiment:
     """Returns the sections that are as they should be, without the faulty ones; single settings have their defaults."""
+    tree = without_training(tree)
     kept = {name: tree[name] for name in Experiment.model_fields if name in tree and name not in faulty}
     sections = _sections(tuple(kept)).model_validate(kept)
     partial = Experiment.model_construct(**{name: getattr(sections, name) for name in kept})

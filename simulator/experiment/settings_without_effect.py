@@ -43,6 +43,8 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
                 yield f"pretrain.{name}", value, "has no effect: pretrain.steps is 0"
     if inner.micro_batches is not None:
         yield from _of_micro_batches(inner.micro_batches)
+    if experiment.model.kind == "described" and experiment.data.source != "none":
+        yield "data.source", experiment.data.source, "has no effect: a described model reads no data"
     schedule = experiment.schedule
     if schedule.fragments == 1 and schedule.composition != "strided":
         yield "schedule.composition", schedule.composition, "has no effect: the model is one fragment"

@@ -181,8 +181,10 @@ def sizes_of(
     evaluation = largest * evaluated / len(examples)
     again = _made_again(jax.make_jaxpr(loss)(params, shapes[0]))
     copies = (recipe.point is not None) + (recipe.accumulation > 1)
-    activations = _bytes(shapes) + largest + again + copies * _bytes(params)
-    return Sizes(_bytes(params), _bytes(inner), _bytes(outer_state), _bytes(arrays), activations, evaluation)
+    activations = tree_bytes(shapes) + largest + again + copies * tree_bytes(params)
+    return Sizes(
+        tree_bytes(params), tree_bytes(inner), tree_bytes(outer_state), tree_bytes(arrays), activations, evaluation
+    )
 
 
 def device_memory() -> float:
@@ -229,7 +231,8 @@ def part_of_host(of_host: float) -> float:
     return of_host if of_host > 1 else of_host * host_memory()
 
 
-def _bytes(tree: Any) -> float:
+def tree_bytes(tree: Any) -> float:
+    """Returns the bytes of a tree's arrays, of which shapes and dtypes suffice."""
     return float(sum(_bytes_of(leaf) for leaf in jax.tree.leaves(tree)))
 
 
@@ -262,5 +265,5 @@ def _made_again(program: Any) -> float:
         if equation.primitive is remat_p:
             part = jaxpr_as_fun(ClosedJaxpr(equation.params["jaxpr"], ()))
             inputs = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in equation.invars]
-            found = max(found, _bytes(jax.eval_shape(lambda *given, part=part: jax.vjp(part, *given)[1], *inputs)))
+            found = max(found, tree_bytes(jax.eval_shape(lambda *given, part=part: jax.vjp(part, *given)[1], *inputs)))
     return found

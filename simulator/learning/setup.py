@@ -24,7 +24,7 @@ from simulator.learning.evaluation_setup import EvaluationSetup
 from simulator.learning.exchange_setup import ExchangeSetup
 from simulator.learning.lane_schedule import default_lanes, lanes_of_use, launch_overhead
 from simulator.learning.memory_remedies import remedies
-from simulator.learning.model import ModelCosts, build_model, context_of, costs_of
+from simulator.learning.model import ModelCosts, build_model, check_trainable, context_of, costs_of
 from simulator.learning.optimizers.inner import InnerOptimizer, Rates, learning_rates
 from simulator.learning.optimizers.outer import build_outer
 from simulator.learning.pretraining import PretrainProgress, pretrain_inner, pretrained, steps_seen
@@ -59,6 +59,7 @@ class Setup:
           SettingError: the data cannot be read or do not suffice.
         """
         experiment, cache, context = self.experiment, self.cache, context_of(self.experiment)
+        check_trainable(experiment)
 
         def read() -> Dataset:
             limit = memory.resident_bytes(cache.memory)

@@ -28,6 +28,7 @@ class _NetworkPrices(_DataPrices):
 
 class _AcceleratorPrices(pydantic.BaseModel):
     count: int = 1
+    each: int = 1
     price_per_hour: float | None = None
 
 

@@ -149,6 +149,11 @@ def summarize_money(
     return {"money": bill.total, "currency": bill.currency}
 
 
+def is_up(transfers: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns which messages go up: to a server from below it, or from a worker to another; all others go down."""
+    return (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
+
+
 def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
     return experiment.get("cluster") or {}
 
@@ -159,7 +164,8 @@ def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
     accelerators = devices.get("accelerators") or ()
     if devices.get("price_per_hour") is None and any(each.get("price_per_hour") is not None for each in accelerators):
         counts = [int(each.get("count", 1)) for each in accelerators]
-        return np.repeat([float(each.get("price_per_hour") or 0.0) for each in accelerators], counts)
+        prices = [float(each.get("price_per_hour") or 0.0) * int(each.get("each", 1)) for each in accelerators]
+        return np.repeat(prices, counts)
     return devices.get("price_per_hour")
 
 
@@ -200,13 +206,13 @@ def sent_data(
         which has sent it), bytes, and cost.
     """
     price = _DataPrices(experiment, workers)
-    is_up = (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
+    up = is_up(transfers)
     sent = pd.DataFrame(
         {
             "time_s": transfers["end_s"],
-            "node": transfers["sender"].where(is_up, transfers["receiver"]),
+            "node": transfers["sender"].where(up, transfers["receiver"]),
             "bytes": transfers["bytes"],
-            "cost": transfers["bytes"] * price(transfers["sender"], transfers["receiver"], is_up),
+            "cost": transfers["bytes"] * price(transfers["sender"], transfers["receiver"], up),
         }
     )
     lost = faults[faults["fault"] == "lost"].assign(end_s=lambda table: table["time_s"])
@@ -216,10 +222,10 @@ def sent_data(
         if "cost" in table:
             continue
         worker, server = table["worker"], table["worker"].map(home)
-        down = table["bytes_down"] * price(server, worker, np.zeros(len(table), bool))
-        up = table["bytes_up"] * price(worker, server, np.ones(len(table), bool))
+        cost = table["bytes_down"] * price(server, worker, np.zeros(len(table), bool))
+        cost += table["bytes_up"] * price(worker, server, np.ones(len(table), bool))
         total = table["bytes_down"] + table["bytes_up"]
-        parts[place] = pd.DataFrame({"time_s": table["end_s"], "node": worker, "bytes": total, "cost": down + up})
+        parts[place] = pd.DataFrame({"time_s": table["end_s"], "node": worker, "bytes": total, "cost": cost})
     return pd.concat(parts, ignore_index=True)
 
 
@@ -248,14 +254,14 @@ class _DataPrices:
         self._first = workers - len(nodes)  # number of the first of these nodes
         self._between = np.array([[self._of(network, here, there) for there in names] for here in names], float)
 
-    def __call__(self, sender: "pd.Series[int]", receiver: "pd.Series[int]", is_up: npt.ArrayLike) -> Times:
+    def __call__(self, sender: "pd.Series[int]", receiver: "pd.Series[int]", goes_up: npt.ArrayLike) -> Times:
         """Returns the price of a byte of each message."""
         if self._site is None:
             way: Any = float(self._both or 0.0)
         else:
             way = self._between[tuple(self._site[node.to_numpy() - self._first] for node in (sender, receiver))]
         up, down = (way if self._own[which] is None else self._own[which] for which in ("up", "down"))
-        return np.where(is_up, up, down) / _GIGABYTE
+        return np.where(goes_up, up, down) / _GIGABYTE
 
     def _of(self, network: Mapping[str, Any], sender: str, receiver: str) -> float:
         between = network.get("between") or {}

@@ -8,13 +8,18 @@ from typing import Any
 
 import jax
 
-from simulator.cluster import ClusterModel, build_cluster
+from simulator.cluster import ClusterModel, build_cluster, memory_of
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_experiment, registry
+from simulator.experiment.schema.devices import FlopsDevices
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.host.errors import SettingError
+from simulator.host.format import byte_count
 from simulator.learning import Cache, MemoryNeedError, ModelCosts, Setup
+from simulator.learning.device_memory import accelerators_of, worker_needs
+from simulator.learning.memory import Needs
+from simulator.learning.model import check_trainable, is_described
 from simulator.learning.routers import check_routers
 
 
@@ -32,11 +37,71 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
         topology=experiment.topology if isinstance(experiment.topology, RegionsTopology) else None,
         inner=experiment.inner,
         activations=costs.activations,
+        relative_to_s=costs.step_s,
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class DeviceFit:
+    """Memory of a kind of accelerator, beside what one needs.
+
+    Attributes:
+      index: among the accelerators of the cluster.
+      name: of the kind.
+      group: accelerators of a worker.
+      memory: of one, bytes.
+      needs: of one: an equal part of its worker's.
+    """
+
+    index: int
+    name: str
+    group: int
+    memory: float
+    needs: Needs
+
+
+def device_fits(setup: Setup) -> list[DeviceFit]:
+    """Returns the accelerators whose memory is known, beside what they need; none of a model without layers."""
+    experiment, exchanges = setup.experiment, ["topology", "merge", "schedule", "compression"]
+    devices = experiment.cluster.devices
+    if not isinstance(devices, FlopsDevices):
+        return []
+    settings = experiment.inner, experiment.outer, *(getattr(experiment, name) for name in exchanges)
+    needs = setup.cache.once("worker needs", lambda: worker_needs(setup), *setup.data_and_model, *settings)
+    found = []
+    for index, accelerator in enumerate(devices.accelerators):
+        memory, group = memory_of(accelerator), accelerators_of(experiment, accelerator.each)
+        if memory is not None and needs is not None:
+            own = Needs({what: size / group for what, size in needs.parts.items()})
+            found.append(DeviceFit(index, accelerator.name, group, memory, own))
+    return found
+
+
+def check_device_memory(setup: Setup) -> None:
+    """Checks that every accelerator whose memory is known holds its part of what its worker needs.
+
+    Raises:
+      MemoryNeedError: one does not.
+    """
+    for fit in device_fits(setup):
+        if fit.needs.total <= fit.memory:
+            continue
+        whose = "an accelerator needs" if fit.group == 1 else f"each of a worker's {fit.group} accelerators needs"
+        remedy = "use more of them (each), larger ones, a smaller inner.batch_size, model.context or model, or an "
+        message = f"{whose} about {byte_count(fit.needs.total)} ({fit.needs}): {remedy}inner.optimizer that keeps less"
+        key = f"cluster.devices.accelerators.{fit.index}.memory"
+        error = MemoryNeedError(key, byte_count(fit.memory), message)
+        error.needed = fit.needs.total
+        raise error
+
+
 def check(
-    experiment: Experiment | Point, cache: Cache | None = None, *, data: bool = True, memory: bool = True
+    experiment: Experiment | Point,
+    cache: Cache | None = None,
+    *,
+    data: bool = True,
+    memory: bool = True,
+    train: bool = False,
 ) -> list[Problem]:
     """Returns the problems of an experiment beyond its file: data (if asked), model sizes, optimizers, devices.
 
@@ -44,11 +109,13 @@ def check(
       experiment: to check; of one that lacks sections, as `expand` gives of a file with mistakes, everything that does
         not need them.
       cache: shares data and models with other experiments that were given the same one.
-      data: whether to look at the data too.
+      data: whether to look at the data too, of a model that can be trained.
       memory: whether a lack of memory is a problem; it is looked for if there is no other.
+      train: whether it is to be trained, which is a problem of a model that is only described.
     """
     experiment = one_experiment(experiment)
     setup = Setup(experiment, cache)
+    data = data and not is_described(experiment)
     problems: list[Problem] = []
 
     def attempt(step: Callable[[], Any]) -> Any:
@@ -64,6 +131,8 @@ def check(
             problems.append(_problem(error))
             return None
 
+    if train:
+        attempt(lambda: check_trainable(experiment))
     costs = attempt(lambda: setup.costs)
     if data:
         attempt(lambda: setup.loaded)
@@ -87,6 +156,8 @@ def check(
     if costs is not None and not problems:
         attempt(lambda: setup.exchanges.check())
         attempt(lambda: check_routers(experiment))
+    if costs is not None and not problems:
+        attempt(lambda: check_device_memory(setup))
     if data and memory and not problems and costs is not None:
         attempt(lambda: setup.lanes)
     return problems
@@ -104,7 +175,12 @@ class Shortages:
         self._found: dict[int, Exception] = {}
 
     def look(self, experiment: Experiment) -> None:
-        """Adds an experiment without problems if it does not fit; one that lacks sections is left out."""
+        """Adds an experiment without problems if it does not fit; one that lacks sections is left out.
+
+        So is one whose model is only described, which is never trained.
+        """
+        if is_described(experiment):
+            return
         setup = Setup(experiment, self._cache)
         try:
             parameters = setup.costs.parameters

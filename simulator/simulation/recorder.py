@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, SupportsFloat
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
-from simulator.experiment.schema.experiment import Budget
+from simulator.experiment.schema.budget import Budget
 from simulator.host.nodes import SERVER, region_node
 from simulator.progress.observer import Observer, Progress
 from simulator.record import (
@@ -89,7 +89,8 @@ class Recorder:
         self.observer = observer
         self._late_update: tuple[Update, Trained | None] | None = None
         self._late_evaluation: tuple[dict[str, Any], SupportsFloat | None, Iterable[SupportsFloat] | None] | None = None
-        self._sent = self._meetings = 0
+        self._sent = self._meetings = self._offers = 0
+        self._offers_per_round = cluster.workers * len(self._shares.offers)
         self._homes: dict[int, int] = {}  # of each worker, the node that answers it
         self._train_loss = self._perplexity = math.nan
         self._evaluation: dict[str, Any] | None = None  # the last one that is known
@@ -107,6 +108,7 @@ class Recorder:
         self.local_steps = event.local_steps
         rounds = [arrival.round for _, arrival in own_arrivals(event)]
         self.tokens += sum(round.steps * round.micro_batches for round in rounds) * self._tokens_per_step
+        self._offers += len(rounds)
         self.server_updates = event.version
         if self.observer is not None:
             self.observer.advanced(self._progress(event))
@@ -347,6 +349,8 @@ class Recorder:
     def _progress(self, event: Update) -> Progress:
         done = (
             (event.local_steps, self._budget.local_steps),
+            (self.tokens, self._budget.tokens),
+            (self._offers / self._offers_per_round, self._budget.rounds),
             (seconds(event.time_ns), self._budget.simulated_time),
             (event.version, self._budget.server_updates),
         )

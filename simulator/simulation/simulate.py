@@ -7,9 +7,10 @@ from typing import Any, Literal
 from simulator.cluster import MessageShares
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_point
 from simulator.learning import Cache, Setup
+from simulator.learning.model import check_trainable, tokens_per_step
 from simulator.progress.observer import Observer
 from simulator.record import RunRecord
-from simulator.simulation.checks import cluster_of, reported
+from simulator.simulation.checks import check_device_memory, cluster_of, reported
 from simulator.simulation.run import Run
 from simulator.simulation.shared_training import SharedTraining
 from simulator.simulation.training_learner import TrainingLearner
@@ -96,9 +97,13 @@ class Simulation:
         self.trainer: TrainerKind = trainer or experiment.compute.trainer
         self.setup = Setup(experiment, cache)
         with reported():
+            if self.trainer != "null":
+                check_trainable(experiment)
+            check_device_memory(self.setup)
             self.cluster = cluster_of(experiment, self.setup.costs)
+            tokens = tokens_per_step(experiment)
             shares = MessageShares(*map(tuple, self.setup.exchanges.shares))
-            self.timeline = timeline_of(experiment, self.cluster, self.setup.shard_sizes, shares)
+            self.timeline = timeline_of(experiment, self.cluster, self.setup.shard_sizes, shares, tokens)
 
     def run(
         self,

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, SimulationError
-from simulator.experiment.schema.experiment import Budget, Pretrain
+from simulator.experiment.schema.budget import Budget
+from simulator.experiment.schema.experiment import Pretrain
 from simulator.experiment.schema.inner import ConstantSchedule
 from simulator.experiment.schema.offer_schedule import NamedSchedule, PeriodicSchedule
 from simulator.experiment.schema.policies import AsynchronousSynchronization

@@ -39,6 +39,7 @@ def timeline_of(
     cluster: ClusterModel,
     shard_sizes: Sequence[int] | None = None,
     shares: MessageShares | None = None,
+    tokens_per_step: int = 1,
 ) -> Timeline:
     """Returns the experiment's events, not yet run. They depend on the data only where shards are of different sizes.
 
@@ -47,6 +48,7 @@ def timeline_of(
       cluster: their durations.
       shard_sizes: relative sizes of the shards; all equal when absent.
       shares: sizes of the messages; fragments are all alike, and nothing is compressed, when absent.
+      tokens_per_step: of a local step with one micro-batch, for a budget of tokens.
 
     Raises:
       PolicyError: a user-defined policy is not registered in this process, or refuses its arguments.
@@ -63,6 +65,11 @@ def timeline_of(
         budget_local_steps=budget.local_steps,
         budget_s=budget.simulated_time,
         budget_updates=budget.server_updates,
+        budget_tokens=budget.tokens,
+        budget_offers=None
+        if budget.rounds is None
+        else budget.rounds * cluster.workers * experiment.schedule.fragments,
+        tokens_per_step=tokens_per_step,
         evaluate_every_steps=evaluate.every_local_steps,
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,

@@ -47,7 +47,9 @@ class TimelineConfig:
       shards: number of data shards.
       arrivals_per_update: asynchronous arrivals that are averaged into one server update (FedBuff).
       drop_above: arrivals staler than this are dropped; None keeps all.
-      budget_local_steps, budget_s, budget_updates: the simulation ends with whichever comes first; None is no limit.
+      budget_local_steps, budget_s, budget_updates, budget_tokens, budget_offers: the simulation ends with whichever
+        comes first; None is no limit. Offers are those of rounds that arrived.
+      tokens_per_step: of a local step with one micro-batch.
       evaluate_every_steps, evaluate_every_s: when to evaluate, besides at the start and at the end.
       evaluation_s: how long an evaluation keeps the server busy.
       measured: chooses steps anew for each round, by the speed at which workers' last ones were computed; None leaves
@@ -73,6 +75,9 @@ class TimelineConfig:
     budget_local_steps: int | None = None
     budget_s: float | None = None
     budget_updates: int | None = None
+    budget_tokens: int | None = None
+    budget_offers: int | None = None
+    tokens_per_step: int = 1
     evaluate_every_steps: int | None = None
     evaluate_every_s: float | None = None
     evaluation_s: float = 0.0
@@ -89,7 +94,8 @@ class TimelineConfig:
     micro_batches: NormTest = dataclasses.field(default_factory=NormTest)
 
     def __post_init__(self) -> None:
-        if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
+        counts = self.budget_local_steps, self.budget_updates, self.budget_tokens, self.budget_offers
+        if self.budget_s is None and all(count is None for count in counts):
             raise ValueError("a timeline without a budget would never end")
         if self.evaluate_every_s is not None and self.evaluation_s >= self.evaluate_every_s:
             raise ValueError(

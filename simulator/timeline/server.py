@@ -9,7 +9,7 @@ from simulator.cluster import Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import Outcome
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
-from simulator.timeline.events import Answered, Arrival, Dispatched, RegionOffer, Update
+from simulator.timeline.events import Answered, Arrival, Dispatched, RegionOffer, Round, Update
 from simulator.timeline.gate import Gate
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
@@ -45,8 +45,8 @@ class World(SimulatedCluster, Protocol):
     def is_over(self) -> bool:
         """Use of the budget: whether it is over."""
 
-    def count(self, local_steps: int) -> bool:
-        """Counts local steps, and returns whether an evaluation is due after them."""
+    def count(self, rounds: Sequence[Round]) -> bool:
+        """Counts rounds that have arrived, and returns whether an evaluation is due after them."""
 
     def mark_evaluation(self) -> bool:
         """Returns whether there is anything to evaluate."""
@@ -281,12 +281,8 @@ class ServerProcess:
             yield from self._work(nanoseconds(world.cluster.server_update_s))
             place.version += 1
             world.updates += 1
-        steps = 0
-        for arrival in arrivals:
-            if isinstance(arrival, Arrival) and self._owns(arrival):
-                steps += arrival.round.steps
-                world.waiting.add(arrival.round.worker)
-        evaluates = world.count(steps)
+        owned = [each.round for each in arrivals if isinstance(each, Arrival) and self._owns(each)]
+        evaluates = world.count(owned)
         world.emit(
             Update(
                 self._env.now,

@@ -1,7 +1,7 @@
 """The simulated cluster in time: SimPy processes for servers and workers, and the events they cause."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import simpy
 
@@ -45,6 +45,8 @@ class Timeline:
       measurements: of training, to be set before such a timeline runs; else None.
       updates: number of updates, over all places.
       local_steps: number of those that have arrived, over all workers.
+      tokens: that these have trained on.
+      offers: number of rounds that have arrived.
       under_way: number of rounds that workers are at, and of messages beside them.
       stalled: number of these that wait for something that never ends, or for an answer.
       stuck: workers with a message that stands still for good.
@@ -62,15 +64,15 @@ class Timeline:
         self.cluster, self.config, self.shares = cluster, config, config.shares
         self.links = SharedLinks.of(env, cluster)
         self.down, self.up = (Channel(env, link, self.links) for link in (cluster.down, cluster.up))
-        self.updates = self.local_steps = self.under_way = self.stalled = 0
+        self.updates = self.local_steps = self.tokens = self.offers = self.under_way = self.stalled = 0
         self.waiting: set[int] = set()
         self.stuck: set[int] = set()
         self._events: list[Event] = []
         self._causal = CausalHash()
         self._end_ns: Nanoseconds | None = None  # when the budget was used up
         self._next_round = 0
-        self._last_local_step = math.inf if config.budget_local_steps is None else config.budget_local_steps
-        self._last_update = math.inf if config.budget_updates is None else config.budget_updates
+        limits = config.budget_local_steps, config.budget_updates, config.budget_tokens, config.budget_offers
+        self._limits = tuple(math.inf if limit is None else limit for limit in limits)
         self._next_evaluation = config.evaluate_every_steps or math.inf  # in local steps
         self._evaluated: tuple[Nanoseconds, int, int] | None = None  # time, updates and local steps of the last one
         self._begun: dict[int, None] = {}  # workers that have begun, whose parameters another one can take
@@ -245,9 +247,13 @@ class Timeline:
 
     # Budgets and evaluations.
 
-    def count(self, local_steps: int) -> bool:
-        """Counts local steps that have arrived, and returns whether an evaluation is due after them."""
-        self.local_steps += local_steps
+    def count(self, rounds: Sequence[Round]) -> bool:
+        """Counts rounds that have arrived, and returns whether an evaluation is due after them."""
+        for round in rounds:
+            self.waiting.add(round.worker)
+            self.local_steps += round.steps
+            self.tokens += round.steps * round.micro_batches * self.config.tokens_per_step
+        self.offers += len(rounds)
         if self.local_steps < self._next_evaluation:
             return False
         every = self.config.evaluate_every_steps
@@ -257,7 +263,8 @@ class Timeline:
 
     def end_if_spent(self) -> None:
         """Ends the simulation if a budget is used up."""
-        if self.local_steps >= self._last_local_step or self.updates >= self._last_update:
+        steps, updates, tokens, offers = self._limits
+        if self.local_steps >= steps or self.updates >= updates or self.tokens >= tokens or self.offers >= offers:
             self._finish(self.env.now)
 
     def mark_evaluation(self, time_ns: Nanoseconds | None = None) -> bool:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from simulator.cluster import ClusterModel, FaultModel, MessageShares, Nanoseconds, Pulls, build_cluster, nanoseconds
 from simulator.experiment import Experiment
+from simulator.experiment.schema.described_model import DescribedModel
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
@@ -251,15 +252,17 @@ class CheckedRun:
     @functools.cached_property
     def network(self) -> ClusterModel | None:
         """The cluster's costs; those of computing are unknown, NaN, where they depend on the model's sizes."""
-        topology = self.experiment.topology
+        topology, model = self.experiment.topology, self.experiment.model
+        described = model if isinstance(model, DescribedModel) else None
         try:
             return build_cluster(
                 self.experiment.cluster,
                 parameters=int(self.summary["parameters"]),
-                flops_per_step=math.nan,
+                flops_per_step=described.flops(self.experiment.inner.batch_size) if described else math.nan,
                 seed=self.experiment.seed,
                 topology=topology if isinstance(topology, RegionsTopology) else None,
                 inner=self.experiment.inner,
+                relative_to_s=described.step if described else None,
             )
         except SettingError:
             return None

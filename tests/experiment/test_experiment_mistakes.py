@@ -348,7 +348,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "empty budget": (
         {"budget": {"local_steps": None}},
         "budget",
-        "give at least one of local_steps, simulated_time, server_updates",
+        "give at least one of local_steps, tokens, rounds, simulated_time, server_updates",
     ),
     "endless budget": ({"budget__simulated_time": "infinite"}, "budget.simulated_time", "must be a finite number"),
     "huge budget": ({"budget__local_steps": 10**30}, "budget.local_steps", "must be below 9223372036854775808"),

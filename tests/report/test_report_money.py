@@ -31,6 +31,7 @@ def _with_prices(record, price, **cluster):
         ({"price_per_hour": [1.0, 2.5]}, 3.5),
         ({"accelerators": [{"price_per_hour": 3.0, "count": 2}], "price_per_hour": None}, 6.0),
         ({"accelerators": [{"price_per_hour": 3.0, "count": 1}, {"price_per_hour": 0.5}]}, 3.5),
+        ({"accelerators": [{"price_per_hour": 0.5, "each": 4}, {"price_per_hour": 1.0}]}, 3.0),  # two workers
     ],
 )
 def test_workers_cost_from_the_start_to_the_end(devices, per_hour):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from simulator.cluster import Link, MessageShares, build_cluster
-from simulator.experiment.schema.experiment import Budget
+from simulator.experiment.schema.budget import Budget
 from simulator.record import DIAGNOSTICS
 from simulator.simulation.recorder import Recorder
 from simulator.simulation.trained import NonFiniteError, Trained

@@ -4,6 +4,7 @@ import pytest
 
 from simulator.cluster import nanoseconds, seconds
 from simulator.timeline import Barrier
+from simulator.timeline.policies.norm_test import NormTest
 from tests.timeline.builders import cluster, evaluations, events, link, log, timeline, updates
 
 
@@ -16,6 +17,19 @@ def test_local_steps_end_the_simulation_with_the_update_that_reaches_them():
 def test_server_updates_end_the_simulation():
     history = events(cluster([1.0, 1.5]), budget_updates=3)
     assert log(history)[-3:] == [(2.0, "applied 0 -> v3"), (2.0, "evaluate v3"), (2.0, "finish")]
+
+
+def test_tokens_end_the_simulation_with_the_update_that_reaches_them():
+    budget = {"budget_tokens": 30, "tokens_per_step": 5, "micro_batches": NormTest(start=2)}
+    history = events(cluster([1.0]), **budget)  # ten tokens a step
+    assert log(history)[-1] == (6.0, "finish")  # two micro-batches take twice as long
+    assert updates(history)[-1].local_steps == 3
+
+
+def test_rounds_that_have_arrived_end_the_simulation():
+    history = events(cluster([1.0, 3.0]), budget_offers=8)  # at 1, 2, 3, 3, 4, 5, 6 and 6 s
+    assert log(history)[-1] == (6.0, "finish")
+    assert sum(len(update.arrivals) for update in updates(history)) == 8
 
 
 def test_time_ends_the_simulation_between_two_arrivals():
@@ -62,6 +76,8 @@ def test_an_update_that_the_server_has_not_finished_in_time_does_not_count():
         ({"budget_local_steps": 3, "budget_s": 9.0, "budget_updates": 9}, 3.0),
         ({"budget_local_steps": 9, "budget_s": 4.0, "budget_updates": 9}, 4.0),
         ({"budget_local_steps": 9, "budget_s": 9.0, "budget_updates": 5}, 5.0),
+        ({"budget_local_steps": 9, "budget_tokens": 7, "budget_offers": 8}, 7.0),
+        ({"budget_local_steps": 9, "budget_tokens": 8, "budget_offers": 6}, 6.0),
     ],
 )
 def test_the_first_budget_that_is_used_up_ends_the_simulation(budget: dict[str, float], end_s: float):

@@ -272,8 +272,15 @@ class ClustersData(_DrawnData):
     shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
 
 
+class NoData(Section):
+    """No data, of a model that is only described."""
+
+    source: Literal["none"]
+    shards: Members | None = Field(None, description="the number of workers when absent", examples=[4])
+
+
 DocumentData = StdlibData | TextData | JsonLinesData | ParquetData | TfdsData
 Data = Annotated[
-    StdlibData | TextData | JsonLinesData | ParquetData | TfdsData | SyntheticData | ClustersData,
+    StdlibData | TextData | JsonLinesData | ParquetData | TfdsData | SyntheticData | ClustersData | NoData,
     Field(discriminator="source"),
 ]

@@ -15,7 +15,9 @@ from simulator.experiment.schema.units import (
     NonNegative,
     Positive,
     PositiveDuration,
+    PositiveInt,
     Sigma,
+    Size,
 )
 from simulator.host.worker_names import of_each
 
@@ -90,16 +92,34 @@ class RelativeDevices(_Devices):
 
 
 class Accelerator(Section):
-    """One kind of device, by its peak and what training reaches of it."""
+    """One kind of device, by its peak and what training reaches of it; a worker is one, or a group of them."""
 
     name: str = Field(
         description="of a kind of device; `tardigrad profiles` lists those whose peak is known", examples=["A100"]
     )
     peak: Flops | None = Field(None, description="from the built-in table of names when absent")
     utilization: Fraction = Field(0.4, description="share of the peak that training reaches")
-    count: Members = Field(1, description="how many of them, each a worker", examples=[4])
-    price_per_hour: NonNegative | None = Field(None, description="of one device", examples=[2.5])
+    count: Members = Field(1, description="how many workers of them", examples=[4])
+    each: PositiveInt = Field(
+        1, description="accelerators of each worker, which share its batch, parameters and states evenly", examples=[8]
+    )
+    efficiency: Fraction = Field(
+        1.0, description="of that group: share of `each` times the speed of one that it has", examples=[0.9]
+    )
+    memory: Size | None = Field(
+        None, description="of one accelerator, from the built-in table of names when absent", examples=["80GB"]
+    )
+    price_per_hour: NonNegative | None = Field(None, description="of one accelerator", examples=[2.5])
     site: Word | None = Field(None, description="where they are", examples=["east"])
+
+    @property
+    def parallel(self) -> float:
+        """Times as fast as one accelerator that a worker is."""
+        return self.each * self.efficiency
+
+    def _conflicts(self) -> Conflicts:
+        if self.efficiency != 1 and self.each == 1:
+            yield "efficiency", "is of a group, and each worker is one accelerator: leave it out, or give `each`"
 
 
 class FlopsDevices(_Devices):

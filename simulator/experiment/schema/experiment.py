@@ -5,11 +5,13 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simulator.experiment.schema.aggregation import Aggregation, MeanAggregation
+from simulator.experiment.schema.budget import Budget
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import ClustersData, Data, TextSource
+from simulator.experiment.schema.described_model import DescribedModel, described_conflicts, without_training
 from simulator.experiment.schema.exchange_conflicts import exchange_conflicts
 from simulator.experiment.schema.exchanges import (
     Compression,
@@ -101,7 +103,7 @@ class MLPModel(Section):
     hidden: tuple[PositiveInt, ...] = Field((65_000,), description="widths of the hidden layers", examples=[[64]])
 
 
-Model = Annotated[TransformerModel | MLPModel, Field(discriminator="kind")]
+Model = Annotated[TransformerModel | MLPModel | DescribedModel, Field(discriminator="kind")]
 
 
 class Pretrain(Section):
@@ -128,18 +130,6 @@ class Pretrain(Section):
         for name in ("weight_decay", "decay", "arguments"):
             if self.optimizer is None and getattr(self, name) not in (None, {}):
                 yield name, "belongs to pretrain.optimizer: give that too, or leave this out"
-
-
-class Budget(Section):
-    """End of the simulation: whichever limit is reached first."""
-
-    local_steps: Count | None = Field(None, description="over all workers, counted as they arrive", examples=[10000])
-    simulated_time: PositiveDuration | None = Field(None, description="on the cluster's clock", examples=["2h"])
-    server_updates: Count | None = Field(None, description="outer steps", examples=[1000])
-
-    def _conflicts(self) -> Conflicts:
-        if self.local_steps is None and self.simulated_time is None and self.server_updates is None:
-            yield "", "give at least one of local_steps, simulated_time, server_updates"
 
 
 class Evaluate(Section):
@@ -252,8 +242,14 @@ class Experiment(Section):
                 raise AbsentSectionError(name)
             return super().__getattr__(name)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_training(cls, section: Any) -> Any:
+        return without_training(section)
+
     def _conflicts(self) -> Conflicts:
-        if isinstance(self.data, ClustersData) == isinstance(self.model, TransformerModel):
+        is_described = isinstance(self.model, DescribedModel)
+        if not is_described and isinstance(self.data, ClustersData) == isinstance(self.model, TransformerModel):
             remedy = "a transformer takes text, an mlp takes gaussian-clusters"
             yield "model.kind", f"cannot learn from data source {self.data.source!r}: {remedy}"
         sizes = getattr(self.data.partition, "sizes", None) if isinstance(self.data, TextSource) else None
@@ -263,6 +259,7 @@ class Experiment(Section):
             yield "data.partition.sizes", message
         yield from exchange_conflicts(self)
         yield from pipeline_conflicts(self)
+        yield from described_conflicts(self)
         yield from self._barrier_conflicts()
         yield from self._schedule_conflicts()
         if 0 < self.pretrain.steps < self.pretrain.warmup_steps:

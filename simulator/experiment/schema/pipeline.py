@@ -89,10 +89,10 @@ def pipeline_conflicts(experiment: Any) -> Conflicts:
                 "cluster.pipeline.shares",
                 f"has {len(times.shares)} values for {stages.count} stages: give one for each",
             )
-        if times.bandwidth < math.inf and experiment.model.kind != "transformer":
-            message = (
-                f"is of a transformer's activations, and the model is an {experiment.model.kind}: give latency alone"
-            )
+        if times.bandwidth < math.inf and experiment.model.kind == "described" and experiment.model.width is None:
+            yield "cluster.pipeline.bandwidth", "is of activations, whose size model.width decides: give that too"
+        if times.bandwidth < math.inf and experiment.model.kind == "mlp":
+            message = "is of a transformer's activations, and the model is an mlp: give latency alone"
             yield "cluster.pipeline.bandwidth", message
     if inner.pull is not None:
         yield "inner.stages", "beside inner.pull is not built: leave out one of them"
