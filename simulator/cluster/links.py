@@ -9,7 +9,7 @@ import numpy as np
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.efficiency import reached
 from simulator.experiment.schema.exchanges import RegionsTopology
-from simulator.experiment.schema.sites import way
+from simulator.experiment.schema.sites import site_link
 
 SERVER_LINK = "server"
 """Name of the link that all transfers of a direction share at the server."""
@@ -149,7 +149,7 @@ class NetworkCosts:
     def _between(self, which: Literal["down", "up"], ends: list[tuple[str, str]]) -> Link:
         """Returns the link of each pair of a sender's and a receiver's site; what its direction says goes before."""
         network, message_bytes, own = self._network, self._message_bytes(which), getattr(self._network, which)
-        found = functools.cache(functools.partial(way, network))
+        found = functools.cache(functools.partial(site_link, network))
         latency_s, rates = [], []
         for pair in ends:
             given = found(*pair)._asdict()

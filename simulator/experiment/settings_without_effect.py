@@ -25,6 +25,7 @@ def notes(experiment: Experiment) -> Iterator[str]:
 def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     cluster, inner = experiment.cluster, experiment.inner
     yield from _of_network(cluster.network)
+    yield from _of_sites(cluster)
     yield from _of_step_times(cluster, inner.local_steps)
     if cluster.currency and not _priced(cluster):
         yield "cluster.currency", cluster.currency, "has no effect: nothing has a price"
@@ -89,15 +90,31 @@ def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:
             elif sent < 4:
                 note = "decides time, bytes and cost; what is learned is as if every number were sent in full"
                 yield f"cluster.{key}.bytes_per_parameter", sent, note
-        if efficiency not in (None, 1.0) and all(link.bandwidth == math.inf for link in used):
+        if efficiency not in (None, 1.0) and not network.sites and all(link.bandwidth == math.inf for link in used):
             yield f"cluster.{key}.efficiency", efficiency, "has no effect: the bandwidth is unlimited"
+
+
+def _of_sites(cluster: Cluster) -> Iterator[tuple[str, object, str]]:
+    """Yields notes on sites that hold nothing, and on sharing where nothing is shared."""
+    network, sites = cluster.network, cluster.network.sites or {}
+    uplinks = [site for site, own in sites.items() if own.uplink is not None]
+    if network.sharing != "queue" and network.server_link is None and not uplinks:
+        yield "cluster.network.sharing", network.sharing, "has no effect: no link is shared"
+    used = {*(cluster.devices.worker_sites or ()), network.site_of_server}
+    for site in sites:
+        if site not in used:
+            yield f"cluster.network.sites.{site}", "", "has no effect: no device and no server is there"
+    if len(sites) == 1 and network.between is not None:
+        yield "cluster.network.between", "", "has no effect: there is one site"
 
 
 def _priced(cluster: Cluster) -> bool:
     network, devices = cluster.network, cluster.devices
     prices = [devices.price_per_hour, cluster.server_price_per_hour]
     prices += [each.price_per_hour for each in getattr(devices, "accelerators", ())]
-    prices += [link.price_per_gigabyte for link in (network, network.down, network.up)]
+    between = () if network.between is None else (network.between, *network.between.pairs)
+    links = (network, network.down, network.up, *between, *(network.sites or {}).values())
+    prices += [link.price_per_gigabyte for link in links]
     return any(price is not None for price in prices)
 
 

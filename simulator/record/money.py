@@ -259,9 +259,10 @@ class _DataPrices:
         if self._site is None:
             way: Any = float(self._both or 0.0)
         else:
-            way = self._between[tuple(self._site[node.to_numpy() - self._first] for node in (sender, receiver))]
+            way = self._between[tuple(self._site[node.to_numpy(np.int64) - self._first] for node in (sender, receiver))]
         up, down = (way if self._own[which] is None else self._own[which] for which in ("up", "down"))
-        return np.where(goes_up, up, down) / _GIGABYTE
+        prices: Times = np.where(np.asarray(goes_up, bool), up, down).astype(float)
+        return prices / _GIGABYTE
 
     def _of(self, network: Mapping[str, Any], sender: str, receiver: str) -> float:
         between = network.get("between") or {}

@@ -224,7 +224,7 @@ def worker_rich_table(record: Records, *, max_workers: int = 32, title: str | No
         stale = f"{human.decimal(row['mean_staleness'])} / {human.count(row['max_staleness'])}"
         table.add_row(
             str(worker),
-            *([labels[worker]] if named else []),
+            *([str(row["label"])] if named else []),
             human.significant(row["seconds_per_step"]) if human.known(row["seconds_per_step"]) else human.UNKNOWN,
             human.count(row["rounds"]),
             human.count(row["local_steps"]),

@@ -1,7 +1,8 @@
 """Transfers over links: each message has its own, and shares some with others, in a queue or fairly."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import simpy
 
@@ -16,7 +17,10 @@ from simulator.cluster import (
     nanoseconds,
 )
 from simulator.timeline.fair_sharing import FairSharing
-from simulator.timeline.message import Process, Transit
+from simulator.timeline.message import Transit
+
+Transfer = Generator[simpy.Event, Any, bool]
+"""Waits for a message; returns whether it gets through."""
 
 
 class _Queue:
@@ -161,7 +165,7 @@ class SharedLinks:
     def _queue(self, crossing: _Crossing) -> _Queue:
         return self._queues.setdefault(crossing.link, _Queue())
 
-    def _cross(self, route: _Route, left_ns: Nanoseconds) -> Process:
+    def _cross(self, route: _Route, left_ns: Nanoseconds) -> Transfer:
         """Waits for a message in one queue after the other; returns whether it gets through."""
         env, before = self._env, route.crossings[0]
         for crossing in route.crossings[1:]:
@@ -172,14 +176,14 @@ class SharedLinks:
             before = crossing
         return (yield from self._land(route, left_ns, route.rest_ns))
 
-    def _share(self, route: _Route, fair: FairSharing) -> Process:
+    def _share(self, route: _Route, fair: FairSharing) -> Transfer:
         """Waits for a message on links that are shared fairly; returns whether it gets through."""
         links = tuple((each.link, each.rate) for each in route.crossings)
         if not (yield fair.begin(route.size, route.cap, links, route.standstills)):
             return False
         return (yield from self._land(route, self._env.now, route.latency_ns))
 
-    def _land(self, route: _Route, left_ns: Nanoseconds, rest_ns: Nanoseconds) -> Process:
+    def _land(self, route: _Route, left_ns: Nanoseconds, rest_ns: Nanoseconds) -> Transfer:
         end_ns = route.landed_ns(left_ns, rest_ns)
         if end_ns == math.inf:
             return False

@@ -34,13 +34,13 @@ class _Devices(Section):
     names: PerWorkerWords | None = Field(
         None,
         description="kind of device of each worker, which figures and tables show: one for all, a list, or how many "
-        "there are of each, in order",
-        examples=[{"H100": 4, "T4": 16}],
+        "there are of each, in order; accelerators have one",
+        examples=["H100"],
     )
     sites: PerWorkerWords | None = Field(
         None,
         description="where each worker is, for figures, tables and `network.sites`: likewise",
-        examples=[{"east": 4, "west": 16}],
+        examples=["east"],
     )
 
     @property
@@ -134,8 +134,6 @@ class FlopsDevices(_Devices):
         elif any(priced) and not all(priced):
             missing = "is missing, and other accelerators have one: give all a price (0 is free)"
             yield f"accelerators.{priced.index(False)}.price_per_hour", missing
-        if self.names is not None:
-            yield "names", "is what accelerators are called: leave it out"
         placed = [accelerator.site is not None for accelerator in self.accelerators]
         if any(placed) and self.sites is not None:
             yield "sites", "is given here and for the accelerators: leave one of them out"

@@ -53,7 +53,9 @@ class Network(Section):
     )
     between: BetweenSites | None = None
     server_site: str | None = Field(
-        None, description="where the server is, with regions the upper one; the first site when absent"
+        None,
+        description="where the server is, with regions the upper one; the first site when absent",
+        examples=["east"],
     )
 
     def _conflicts(self) -> Conflicts:

@@ -69,8 +69,8 @@ class BetweenSites(Section):
     pairs: tuple[SitePair, ...] = Field((), description="ways that differ")
 
 
-class Way(NamedTuple):
-    """What transfers from one site to another are like.
+class SiteLink(NamedTuple):
+    """Link that each transfer from one site to another has.
 
     Attributes:
       latency: seconds.
@@ -83,8 +83,8 @@ class Way(NamedTuple):
     efficiency: Any
 
 
-def way(network: Any, sender: str, receiver: str) -> Way:
-    """Returns what transfers from a site to a site are like: the first that says so of pair, site, matrix, network.
+def site_link(network: Any, sender: str, receiver: str) -> SiteLink:
+    """Returns the link from a site to a site, each value from the first that has it: matrix, pair or site, network.
 
     Args:
       network: the section, with sites.
@@ -106,7 +106,7 @@ def way(network: Any, sender: str, receiver: str) -> Way:
         found = (getattr(section, name, None) for section in (given, also, network))
         return next(each for each in found if each is not None)
 
-    return Way(value("latency"), value("bandwidth"), value("efficiency"))
+    return SiteLink(value("latency"), value("bandwidth"), value("efficiency"))
 
 
 def conflicts_of_sites(network: Any) -> Conflicts:
