@@ -5,7 +5,7 @@
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
-NAME ARGUMENTS... -->` is one of its tables.
+NAME ARGUMENTS... -->` is one of its tables, and `<!-- plan FILE -->` has those of a plan below results/clusters.
 """
 
 import math
@@ -20,14 +20,23 @@ from paper.choose import best, grids, label
 
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
-from simulator.record import read_summaries
-from simulator.report import comparison, comparison_markdown
+from simulator.record import read_json, read_summaries
+from simulator.report import comparison, comparison_markdown, plan_markdown
 
 HERE = Path(__file__).resolve().parent
 PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
 PAGES = (
     HERE.parent / "README.md",
-    *(HERE / name for name in ("paper/README.md", "data/README.md", "faults/README.md", "methods/benchmark.md")),
+    *(
+        HERE / name
+        for name in (
+            "paper/README.md",
+            "data/README.md",
+            "faults/README.md",
+            "methods/benchmark.md",
+            "clusters/README.md",
+        )
+    ),
 )
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -158,6 +167,11 @@ def benchmarked(name: str, *arguments: str) -> str:
     return benchmark.TABLES[name](pd.read_csv(HERE / "results/methods/benchmark.csv"), *arguments)
 
 
+def planned(file: str) -> str:
+    """Returns the tables of a plan."""
+    return plan_markdown(read_json(HERE / "results/clusters" / file, Any, "Make the plan again")["variants"])
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": benchmarked,
     "by_shard": by_shard,
@@ -166,6 +180,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "grids": tuned,
     "losses": losses,
     "made": made,
+    "plan": planned,
 }
 
 
