@@ -6,6 +6,7 @@ A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESU
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
 NAME ARGUMENTS... -->` is one of its tables, and of the scaling laws `<!-- scaling NAME SCALE -->`.
+`<!-- plan FILE -->` has the tables of a plan below results/clusters.
 """
 
 import math
@@ -20,8 +21,8 @@ from paper.choose import best, grids, label
 
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
-from simulator.record import read_summaries
-from simulator.report import comparison, comparison_markdown
+from simulator.record import read_json, read_summaries
+from simulator.report import comparison, comparison_markdown, plan_markdown
 
 HERE = Path(__file__).resolve().parent
 PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
@@ -35,6 +36,7 @@ PAGES = (
             "faults/README.md",
             "methods/README.md",
             "methods/benchmark.md",
+            "clusters/README.md",
         )
     ),
 )
@@ -172,6 +174,11 @@ def scaled(name: str, scale: str) -> str:
     return scaling.TABLES[name](pd.read_csv(HERE / "results/methods/scaling.csv"), scale)
 
 
+def planned(file: str) -> str:
+    """Returns the tables of a plan."""
+    return plan_markdown(read_json(HERE / "results/clusters" / file, Any, "Make the plan again")["variants"])
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": benchmarked,
     "by_shard": by_shard,
@@ -181,6 +188,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "losses": losses,
     "made": made,
     "scaling": scaled,
+    "plan": planned,
 }
 
 

@@ -74,6 +74,19 @@ def timeline(
     """Simulate the cluster alone, training nothing: utilisation, staleness, bytes, Gantt pictures."""
 
 
+def plan(
+    file: File,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, _option(help="folder for the plan, its figure, and what was simulated; none when absent")
+    ] = None,
+    figure: Annotated[Path | None, _option(help="draw it, a row for each variant, to this file")] = None,
+    variant: Variant = None,
+    plugin: Plugin = None,
+) -> None:
+    """Say what a cluster takes for each variant: time, utilisation, data, money, memory, bandwidth; no training."""
+
+
 class Figure(StrEnum):
     """Kinds of figures; an enumeration, since typer takes no list of literals."""
 

@@ -65,7 +65,7 @@ def _exit_code(error: Exception) -> int | None:
     return EXIT_BAD_INPUT if isinstance(error, SettingError | RecordError | ReportError) else None
 
 
-_LOAD_JAX = {"catalogue", "compare", "data", "run", "validate"}  # a wrong setting of JAX's is then one message
+_LOAD_JAX = {"catalogue", "compare", "data", "plan", "run", "validate"}  # a wrong setting of JAX's is then one message
 
 
 def _command(module: str, options: Callable[..., None]) -> Callable[..., None]:
@@ -131,6 +131,7 @@ app.add_typer(sweep_app, name="sweep")
 COMMANDS: tuple[tuple[typer.Typer, str, str, Callable[..., None]], ...] = (
     (app, "run", "run", commands.run),
     (app, "timeline", "run", commands.timeline),
+    (app, "plan", "plan", commands.plan),
     (app, "plot", "figures", commands.plot),
     (app, "report", "figures", commands.report),
     (app, "trace", "figures", commands.trace),

@@ -42,6 +42,15 @@ from simulator.report.heatmap import heat_map, heat_map_table
 from simulator.report.money import currency_of, has_prices, money, money_table
 from simulator.report.pareto import pareto, pareto_table
 from simulator.report.perplexity import perplexity_table
+from simulator.report.plan import (
+    bandwidth_table,
+    plan_cells,
+    plan_figure,
+    plan_markdown,
+    plan_notes,
+    plan_table,
+    waiting_table,
+)
 from simulator.report.power_law import Fit
 from simulator.report.pseudo_gradients import pseudo_gradients, pseudo_gradients_table
 from simulator.report.run_values import TO_TARGET
@@ -68,6 +77,7 @@ __all__ = [
     "ReportError",
     "Runs",
     "TableFormat",
+    "bandwidth_table",
     "baseline_of",
     "comparison",
     "comparison_markdown",
@@ -89,6 +99,11 @@ __all__ = [
     "pareto_table",
     "perplexity_curves",
     "perplexity_table",
+    "plan_cells",
+    "plan_figure",
+    "plan_markdown",
+    "plan_notes",
+    "plan_table",
     "power_law_rich_table",
     "power_law_table",
     "pseudo_gradients",
@@ -111,6 +126,7 @@ __all__ = [
     "utilization_table",
     "value_curves",
     "value_table",
+    "waiting_table",
     "worker_rich_table",
     "write_figures",
     "write_trace",

@@ -137,18 +137,8 @@ def check(
     if data:
         attempt(lambda: setup.loaded)
     attempt(lambda: cluster_of(experiment, costs or ModelCosts(1, 1.0)))
-    attempt(
-        lambda: (
-            isinstance(experiment.local_steps, NamedSteps)
-            and registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
-        )
-    )
-    attempt(
-        lambda: (
-            isinstance(experiment.shard_choice, NamedShards)
-            and registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
-        )
-    )
+    attempt(lambda: _build_steps(experiment))
+    attempt(lambda: _build_shards(experiment))
     params = None if costs is None else setup.params_like
     attempt(lambda: setup.inner(params))
     attempt(lambda: experiment.pretrain.optimizer and setup.inner(params, "pretrain"))
@@ -161,6 +151,16 @@ def check(
     if data and memory and not problems and costs is not None:
         attempt(lambda: setup.lanes)
     return problems
+
+
+def _build_steps(experiment: Experiment) -> None:
+    if isinstance(experiment.local_steps, NamedSteps):
+        registry.build(experiment.local_steps, local_steps=experiment.inner.local_steps)
+
+
+def _build_shards(experiment: Experiment) -> None:
+    if isinstance(experiment.shard_choice, NamedShards):
+        registry.build(experiment.shard_choice, sizes=(1,) * experiment.shards)
 
 
 class Shortages:

@@ -36,6 +36,10 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "must be inner.local_steps, 50, where merge is eager",
     "is a share of the time that schedule.overlap leaves, which is none",
     "is the longest of the adaptive ones, and none",
+    "has no effect without width",
+    "has no effect without vocabulary and width",
+    "is of relative speed 1",
+    "of nothing can be learned",
 )
 
 
@@ -178,7 +182,7 @@ def test_names_of_ones_own_and_places_in_lists_are_part_of_a_key(key: str):
         ("Cluster", "did you mean 'cluster'?"),
         ("local_steps.qqq", "valid: arguments, kind, speed"),
         ("seed.x", "valid: "),
-        ("budget.", "valid: local_steps, server_updates, simulated_time"),
+        ("budget.", "valid: local_steps, rounds, server_updates, simulated_time, tokens"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest(key: str, hint: str):

@@ -124,11 +124,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "model.kind",
         "cannot learn from data source 'gaussian-clusters': a transformer takes text, an mlp takes gaussian-clusters",
     ),
-    "a discriminator that is a list": ({"model": {"kind": []}}, "model.kind", "unknown kind; valid: mlp, transformer"),
+    "a discriminator that is a list": (
+        {"model": {"kind": []}},
+        "model.kind",
+        "unknown kind; valid: described, mlp, transformer",
+    ),
     "no source": (
         {"data": {"source": None}},
         "data.source",
-        "is missing; choose from gaussian-clusters, jsonl, parquet, python-stdlib, synthetic, text, tfds",
+        "is missing; choose from gaussian-clusters, jsonl, none, parquet, python-stdlib, synthetic, text, tfds",
     ),
     "no files": ({"data": {"source": "text", "files": []}}, "data.files", "is empty: give at least one"),
     "a file that is a number": (

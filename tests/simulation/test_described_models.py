@@ -150,11 +150,6 @@ def test_nothing_of_it_has_values():
             "data.partition",
             "divides data by what they are",
         ),
-        (
-            {"cluster__devices__accelerators": [{"name": "T4", "efficiency": 0.5}]},
-            "cluster.devices.accelerators.0.efficiency",
-            "is of a group",
-        ),
         ({"model": {"context": None}}, "model.context", ""),
     ],
     ids=str,

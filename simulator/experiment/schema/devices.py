@@ -117,10 +117,6 @@ class Accelerator(Section):
         """Times as fast as one accelerator that a worker is."""
         return self.each * self.efficiency
 
-    def _conflicts(self) -> Conflicts:
-        if self.efficiency != 1 and self.each == 1:
-            yield "efficiency", "is of a group, and each worker is one accelerator: leave it out, or give `each`"
-
 
 class FlopsDevices(_Devices):
     """Devices by FLOP/s and utilisation; step time follows from the model's FLOPs per step."""
