@@ -1,0 +1,92 @@
+"""Rows of real runs beside their predictions, and the tables of the page."""
+
+import bisect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from simulator.record import RunRecord
+
+
+def row_of(predicted: RunRecord, real: RunRecord, other: RunRecord) -> dict[str, Any]:
+    """Returns what was predicted of a run, and what it was.
+
+    Args:
+      predicted: simulated before the run.
+      real: the run.
+      other: simulated with another seed.
+    """
+    there, here = predicted.summary, real.summary
+    row: dict[str, Any] = {}
+    for name, key in (
+        ("seconds", "simulated_seconds"),
+        ("staleness", "mean_staleness"),
+        ("utilization", "utilization"),
+        ("loss", "final_loss"),
+    ):
+        row[f"predicted_{name}"], row[f"real_{name}"] = float(there[key]), float(here[key])
+    orders = [record.rounds.sort_values("arrival_s", kind="stable")["worker"].tolist() for record in (predicted, real)]
+    return row | {
+        "arrivals": len(orders[1]),
+        "in_order": in_order(*orders),
+        "other_seed_loss": float(other.summary["final_loss"]),
+        "replayed_loss": float(here["replayed_loss"]),
+        "curve": curve_difference(predicted.evaluations, real.evaluations),
+        **here["load"],
+    }
+
+
+def in_order(predicted: Sequence[int], real: Sequence[int]) -> float:
+    """Returns the share of arrivals in the predicted order: of the most that are, leaving out the others.
+
+    Arrivals are known by their worker and their number among its own.
+
+    Args:
+      predicted: workers, in the order of their arrivals.
+      real: likewise.
+    """
+    place = {arrival: index for index, arrival in enumerate(_numbered(predicted))}
+    ends: list[int] = []  # smallest last place of growing sequences, by their lengths
+    for arrival in _numbered(real):
+        if arrival in place:
+            at = bisect.bisect_left(ends, place[arrival])
+            ends[at : at + 1] = [place[arrival]]
+    return len(ends) / max(len(predicted), len(real))
+
+
+def _numbered(workers: Sequence[int]) -> list[tuple[int, int]]:
+    counts = Counter[int]()
+    found = []
+    for worker in workers:
+        found.append((worker, counts[worker]))
+        counts[worker] += 1
+    return found
+
+
+def curve_difference(predicted: pd.DataFrame, real: pd.DataFrame) -> float:
+    """Returns the largest difference of two loss curves at a time, in nats, from zero to the end of the shorter one.
+
+    Args:
+      predicted: evaluations.
+      real: evaluations.
+    """
+    end_s = min(predicted["simulated_s"].max(), real["simulated_s"].max())
+    times_s = np.union1d(predicted["simulated_s"], real["simulated_s"])
+    times_s = times_s[times_s <= end_s]
+    losses = [np.interp(times_s, each["simulated_s"], each["loss"]) for each in (predicted, real)]
+    return float(np.abs(losses[0] - losses[1]).max())
+
+
+def holds(row: Mapping[str, Any]) -> dict[str, bool]:
+    """Returns which of the aims a run has reached."""
+    near = abs(row["real_staleness"] - row["predicted_staleness"]) <= 0.1 * row["predicted_staleness"]
+    spread = abs(row["predicted_loss"] - row["other_seed_loss"])
+    return {
+        "end": abs(row["real_seconds"] / row["predicted_seconds"] - 1) <= 0.05,
+        "staleness": near,
+        "order": row["in_order"] >= 0.9,
+        "loss": abs(row["real_loss"] - row["predicted_loss"]) <= spread,
+    }
