@@ -1,11 +1,11 @@
-"""Fills the tables of README.md at the top and of the pages in paper, data, faults and methods, from the results.
+"""Fills the tables of README.md at the top and of the pages in the folders here, from the results.
 
     .venv/bin/python experiments/page.py
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
-NAME ARGUMENTS... -->` is one of its tables.
+NAME ARGUMENTS... -->` is one of its tables, and `<!-- real NAME -->` is one of real runs.
 """
 
 import math
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from clocks.real import tables as real_runs
 from methods import benchmark
 from paper.choose import best, grids, label
 
@@ -28,6 +29,7 @@ PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
 PAGES = (
     HERE.parent / "README.md",
     *(HERE / name for name in ("paper/README.md", "data/README.md", "faults/README.md", "methods/benchmark.md")),
+    HERE / "clocks/real/README.md",
 )
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -158,6 +160,11 @@ def benchmarked(name: str, *arguments: str) -> str:
     return benchmark.TABLES[name](pd.read_csv(HERE / "results/methods/benchmark.csv"), *arguments)
 
 
+def really_run(name: str) -> str:
+    """Returns a table of real runs and what was predicted of them."""
+    return real_runs.TABLES[name](pd.read_csv(HERE / "results/clocks/real.csv"))
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": benchmarked,
     "by_shard": by_shard,
@@ -166,6 +173,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "grids": tuned,
     "losses": losses,
     "made": made,
+    "real": really_run,
 }
 
 

@@ -37,6 +37,7 @@ METHODS = {
 @pytest.fixture(autouse=True)
 def _scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delenv("JAX_NUMPY_DTYPE_PROMOTION", raising=False)  # of processes: optax's Adams mix dtypes
 
 
 def experiment_of(method, **changes):
@@ -90,7 +91,9 @@ class TestMessages:
         from wire import Link
 
         inbox = queue.Queue()
-        near, far = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            near = socket.create_connection(listener.getsockname())
+            far, _ = listener.accept()
         sender = Link(near, 0.001, 1e6, 0, lambda message: None)
         Link(far, 0.0, float("inf"), 5000, inbox.put)
         for number, size in enumerate([5000, 0, 300]):
@@ -134,6 +137,7 @@ class TestRuns:
         assert record.summary["replayed_loss"] == pytest.approx(record.summary["final_loss"], rel=1e-5)
         assert (record.rounds["worker"].value_counts() >= 2).all()
 
+    @pytest.mark.usefixtures("mixed_dtypes")
     @pytest.mark.parametrize("method", ["synchronous", "overlapped"])
     def test_behind_a_barrier_the_parameters_are_the_simulations(self, runs, method):
         experiment, record, parameters = runs(method)
@@ -233,7 +237,8 @@ class TestEnds:
     @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
     def test_nothing_is_left_when_the_one_that_has_started_it_ends(self, task, tmp_path, number):
-        code = "import sys, processes; from pathlib import Path; folder = Path(sys.argv[1])\n"
+        code = "import signal, sys, processes; from pathlib import Path; folder = Path(sys.argv[1])\n"
+        code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell may have it ignore
         code += "say = lambda _: print('started', flush=True)\n"
         code += f"processes.run(folder / 'task.json', 2, folder, limit_s={LIMIT_S}, watch=say)"
         command = [sys.executable, "-c", code, str(tmp_path)]

@@ -22,7 +22,8 @@ def begin_alone() -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
 
     def watch() -> None:
-        sys.stdin.buffer.read()  # ends when nobody has the other end any more
+        while os.read(0, 1):  # nothing, once nobody has the other end
+            pass
         os._exit(_ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -2,7 +2,7 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,13 +80,62 @@ def curve_difference(predicted: pd.DataFrame, real: pd.DataFrame) -> float:
     return float(np.abs(losses[0] - losses[1]).max())
 
 
-def holds(row: Mapping[str, Any]) -> dict[str, bool]:
+def reached(row: Mapping[str, Any]) -> dict[str, bool]:
     """Returns which of the aims a run has reached."""
-    near = abs(row["real_staleness"] - row["predicted_staleness"]) <= 0.1 * row["predicted_staleness"]
-    spread = abs(row["predicted_loss"] - row["other_seed_loss"])
     return {
         "end": abs(row["real_seconds"] / row["predicted_seconds"] - 1) <= 0.05,
-        "staleness": near,
+        "staleness": abs(row["real_staleness"] - row["predicted_staleness"]) <= 0.1 * row["predicted_staleness"],
         "order": row["in_order"] >= 0.9,
-        "loss": abs(row["real_loss"] - row["predicted_loss"]) <= spread,
+        "loss": abs(row["real_loss"] - row["predicted_loss"]) <= abs(row["predicted_loss"] - row["other_seed_loss"]),
     }
+
+
+def beside(runs: pd.DataFrame) -> str:
+    """Returns runs without busy processes, each number as it was predicted and as it was."""
+    lines = [["devices", "method", "end", "staleness", "utilization", "in order", "final loss", "other seed", "missed"]]
+    lines.append([":--", ":--", *["--:"] * (len(lines[0]) - 3), ":--"])
+    for row in runs[runs["busy"] == 0].to_dict("records"):
+        end, stale, used, loss = (
+            _both(row, name, form)
+            for name, form in (("seconds", ".2f"), ("staleness", ".3f"), ("utilization", ".1%"), ("loss", ".4f"))
+        )
+        missed = ", ".join(name for name, holds in reached(row).items() if not holds) or "nothing"
+        cells = [f"{end} s ({row['real_seconds'] / row['predicted_seconds'] - 1:+.2%})", stale, used]
+        cells += [f"{row['in_order']:.1%}", loss, f"{row['other_seed_loss']:.4f}", missed]
+        lines.append([row["profile"], row["variant"], *cells])
+    return _written(lines)
+
+
+def loads(runs: pd.DataFrame) -> str:
+    """Returns the load of the machine in every run, and what was missed."""
+    names = [
+        "devices",
+        "method",
+        "busy processes",
+        "cores in use",
+        "of these the run's",
+        "late steps",
+        "end",
+        "in order",
+    ]
+    lines = [[*names, "largest difference of the curves", "missed"]]
+    lines.append([":--", ":--", *["--:"] * (len(lines[0]) - 3), ":--"])
+    for row in runs.to_dict("records"):
+        cores = [f"{row[name]:.2f}" for name in ("busy_cores", "own_cores")]
+        end = f"{row['real_seconds'] / row['predicted_seconds'] - 1:+.2%}"
+        cells = [str(row["busy"]), *cores, f"{row['late_steps']:.1%}", end, f"{row['in_order']:.1%}"]
+        missed = ", ".join(name for name, holds in reached(row).items() if not holds) or "nothing"
+        lines.append([row["profile"], row["variant"], *cells, f"{row['curve']:.3f}", missed])
+    return _written(lines)
+
+
+def _both(row: Mapping[str, Any], name: str, form: str) -> str:
+    return f"{row[f'predicted_{name}']:{form}} → {row[f'real_{name}']:{form}}"
+
+
+def _written(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+TABLES: Mapping[str, Callable[[pd.DataFrame], str]] = {"beside": beside, "loads": loads}
+"""Tables of the page, by name."""
