@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from clocks.real import tables as real_runs
+from clocks.real import real_tables
 from methods import benchmark
 from paper.choose import best, grids, label
 
@@ -162,7 +162,7 @@ def benchmarked(name: str, *arguments: str) -> str:
 
 def really_run(name: str) -> str:
     """Returns a table of real runs and what was predicted of them."""
-    return real_runs.TABLES[name](pd.read_csv(HERE / "results/clocks/real.csv"))
+    return real_tables.TABLES[name](pd.read_csv(HERE / "results/clocks/real.csv"))
 
 
 _TABLES: Mapping[str, Callable[..., str]] = {

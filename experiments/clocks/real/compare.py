@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import processes
-from tables import row_of
-from task import Task
+from real_tables import row_of
+from real_task import Task
 
 from simulator import Cache, Point, load, simulate
 from simulator.experiment import Experiment
@@ -36,7 +36,7 @@ _MEASURED_ROUNDS = 4
 _OTHER_SEED = 1
 _LOADED = "very", "DN + DyLU"
 """Profile and variant that are run again while other processes compute."""
-_STARTING_S = 120.0
+_STARTING_S = 300.0
 
 
 def calibrated(record: RunRecord, imposed: Cluster) -> Cluster:
@@ -56,6 +56,8 @@ def calibrated(record: RunRecord, imposed: Cluster) -> Cluster:
         sent_s = rounds[f"bytes_{name}"] / bandwidth
         latency_s = median(rounds[end] - rounds[begin] - sent_s)
         section["network"][name]["latency"] = [max(each, 0.0) for each in latency_s]
+    updating_s = (rounds["update_s"] - rounds["arrival_s"]).groupby(rounds["version"]).min()  # since the last arrival
+    section["server_update_time"] = float(updating_s.median())
     return Cluster.model_validate(section)
 
 

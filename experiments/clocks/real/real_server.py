@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from single import begin_alone
+from lone_process import begin_alone
 
 begin_alone()  # before JAX is loaded
 
 import jax  # noqa: E402
-import load  # noqa: E402
+import machine_load  # noqa: E402
 import numpy as np  # noqa: E402
-from history import History  # noqa: E402
-from task import Task, link_costs  # noqa: E402
+from real_history import History  # noqa: E402
+from real_task import Task, link_costs  # noqa: E402
 from wire import Layout, Link, Message, WireError, read  # noqa: E402
 
 from simulator.cluster import nanoseconds, seconds  # noqa: E402
@@ -107,7 +107,7 @@ class RealServer:
 
     def serve(self) -> History:
         """Serves until the budget is used up; returns what has happened."""
-        zero_ns, before = time.monotonic_ns(), load.used()
+        zero_ns, before = time.monotonic_ns(), machine_load.used()
         self._evaluate(zero_ns)
         for worker in self._workers:
             self._ready_ns[worker] = zero_ns
@@ -119,7 +119,7 @@ class RealServer:
                 self._process(*self._waiting.popleft())
             else:
                 self._await()
-        used = load.between(before, load.used())
+        used = machine_load.between(before, machine_load.used())
         for link in self._links.values():
             link.send({"kind": "end"})
         return History(

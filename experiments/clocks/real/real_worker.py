@@ -14,13 +14,13 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from single import begin_alone
+from lone_process import begin_alone
 
 begin_alone()  # before JAX is loaded
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
-from task import Task, link_costs  # noqa: E402
+from real_task import Task, link_costs  # noqa: E402
 from wire import Layout, Link, Message, sleep_until  # noqa: E402
 
 from simulator.cluster import nanoseconds  # noqa: E402

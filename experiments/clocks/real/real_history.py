@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from load import Used
-from task import Task
+from machine_load import Used
+from real_task import Task
 
 from simulator.host.nodes import SERVER
 from simulator.learning import as_used
