@@ -157,9 +157,9 @@ def _record(
     tables = (log.frame() for log in (recorder.rounds, recorder.evaluations, recorder.faults))
     rounds, curve, faults = tables
     updates, transfers = recorder.updates.frame(), recorder.transfers.frame()
-    dataset = task.setup.dataset
+    dataset, variant = task.setup.dataset, f"{experiment.variant or experiment.name}, real"  # beside its prediction
     summary = {
-        "variant": experiment.variant or experiment.name,
+        "variant": variant,
         "seed": experiment.seed,
         "overrides": {},
         "final_perplexity": perplexity_of(evaluations[-1]),
@@ -177,7 +177,7 @@ def _record(
         "causal_hash": order.hexdigest(),
         **made_with("serial", task.setup.loaded.content_hash, 1),
     }
-    return RunRecord(as_used(experiment), summary, rounds, curve, faults, updates, transfers)
+    return RunRecord(as_used(experiment) | {"variant": variant}, summary, rounds, curve, faults, updates, transfers)
 
 
 def replayed(task: Task, events: Sequence[Event]) -> list[float]:

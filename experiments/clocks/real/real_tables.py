@@ -101,7 +101,7 @@ def beside(runs: pd.DataFrame) -> str:
         )
         missed = ", ".join(name for name, holds in reached(row).items() if not holds) or "nothing"
         cells = [f"{end} s ({row['real_seconds'] / row['predicted_seconds'] - 1:+.2%})", stale, used]
-        cells += [f"{row['in_order']:.1%}", loss, f"{row['other_seed_loss']:.4f}", missed]
+        cells += [f"{row['in_order']:.1%} of {row['arrivals']}", loss, f"{row['other_seed_loss']:.4f}", missed]
         lines.append([row["profile"], row["variant"], *cells])
     return _written(lines)
 
