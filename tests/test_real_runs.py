@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulator import Simulation, build_experiment, simulate
+from simulator import Simulation, build_experiment, check, load, simulate
 from simulator.experiment.schema.cluster import Cluster
 from simulator.host.errors import SettingError
 from simulator.record import RunRecord
@@ -262,6 +263,24 @@ class TestEnds:
 
 
 class TestComparison:
+    def test_the_experiment_can_be_run_and_asks_three_methods_on_two_kinds_of_devices(self, tmp_path):
+        from real_task import Task
+
+        points = load(FOLDER / "real.yaml")
+        assert Counter(point.overrides["profile"] for point in points) == {"slight": 3, "very": 3}
+        for point in points:
+            assert check(point, data=False) == []
+            Task(point.experiment, point.experiment.cluster, tmp_path)  # refuses nothing
+
+    def test_aims_are_reached_up_to_their_limits(self):
+        from real_tables import reached
+
+        row = {"predicted_seconds": 100.0, "predicted_staleness": 2.0, "predicted_loss": 3.0, "other_seed_loss": 2.9}
+        near = {"real_seconds": 104.9, "real_staleness": 2.19, "in_order": 0.9, "real_loss": 3.09}
+        far = {"real_seconds": 94.9, "real_staleness": 1.79, "in_order": 0.89, "real_loss": 2.89}
+        assert set(reached(row | near).values()) == {True}
+        assert set(reached(row | far).values()) == {False}
+
     def test_arrivals_in_the_predicted_order_are_the_longest_common_run_of_both(self):
         from real_tables import in_order
 

@@ -52,6 +52,7 @@ class RealWorker:
         self._step_ns = nanoseconds(float(task.imposed.step_s[index]))
         self._shards = config.shard_choice.new_choices([0] * config.shards, np.random.default_rng(0))
         self._inner: Any = None  # state of the inner optimizer
+        self._losses: list[float] = []  # of the round's steps
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._key = jax.random.key(0)  # nothing that is built draws
@@ -80,7 +81,10 @@ class RealWorker:
     def live(self) -> None:
         """Does rounds until the run is over, and then tells what it has done."""
         try:
-            self._wait_for_rounds() if self._schedule.waits else self._go_on()
+            if self._schedule.waits:
+                self._wait_for_rounds()
+            else:
+                self._go_on()
         except OverError:
             counts = {"steps": self._steps, "late_steps": self._late, "computed_s": self._computed_ns / 1e9}
             cpu_s = time.process_time() - self._began_s
@@ -166,7 +170,7 @@ class RealWorker:
           OverError: the run is over.
         """
         if not first:
-            self._losses: list[float] = []
+            self._losses = []
         if self._inner is None:
             self._inner = self._programs.recipe.initial_state(params)
         for step in range(first, until):
