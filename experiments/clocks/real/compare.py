@@ -5,8 +5,8 @@
     python experiments/clocks/real/compare.py --steps 0.1 --out runs/short   # a tenth of the local steps
 
 For each profile of devices a short synchronous run is measured: seconds per step, transfer times, the server's update.
-Then each method is simulated with these, and only then really run. Records go to OUT, the table to
-experiments/results/clocks/real.csv unless only some of it was made.
+Then each method is simulated with these, and only then really run. Records go to OUT, the table and the figures to
+experiments/results/clocks unless only some of it was made.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from simulator.experiment import Experiment
 from simulator.experiment.schema.cluster import Cluster
 from simulator.host.compile_cache import keep_compiled_programs
 from simulator.record import RunRecord
+from simulator.report import perplexity_curves, save
 
 HERE = Path(__file__).resolve().parent
 FILE, RESULTS = HERE / "real.yaml", HERE.parents[1] / "results/clocks/real.csv"
@@ -36,6 +37,7 @@ _MEASURED_ROUNDS = 4
 _OTHER_SEED = 1
 _LOADED = "very", "DN + DyLU"
 """Profile and variant that are run again while other processes compute."""
+_LOADS = [0, 1, 2, 4]
 _STARTING_S = 300.0
 
 
@@ -83,8 +85,10 @@ def busy(count: int) -> Iterator[None]:
         yield
 
 
-def compare(points: Sequence[Point], out: Path, steps: float, loads: Sequence[int]) -> pd.DataFrame:
-    """Calibrates, predicts and runs; returns a row for each run.
+def compare(
+    points: Sequence[Point], out: Path, steps: float, loads: Sequence[int]
+) -> tuple[pd.DataFrame, list[RunRecord]]:
+    """Calibrates, predicts and runs; returns a row for each run, and predictions and runs without busy processes.
 
     Args:
       points: of one profile, synchronous first.
@@ -98,7 +102,7 @@ def compare(points: Sequence[Point], out: Path, steps: float, loads: Sequence[in
     short = _with_budget(first, _MEASURED_ROUNDS * per_round)
     show(f"{profile}: measuring")
     cluster = calibrated(really_run(short, first.cluster, out / profile / "measured", _limit_s(short)), first.cluster)
-    cache, rows = Cache(), []
+    cache, rows, records = Cache(), [], list[RunRecord]()
     for point in points:
         budget = max(round(steps * point.experiment.budget.local_steps), per_round)
         known = _with_budget(point.experiment, budget).model_copy(update={"cluster": cluster})
@@ -107,6 +111,7 @@ def compare(points: Sequence[Point], out: Path, steps: float, loads: Sequence[in
         other = simulate(known.model_copy(update={"seed": _OTHER_SEED}), cache=cache)
         folder = out / profile / point.variant
         predicted.write(folder / "predicted")
+        records.append(predicted)
         for count in loads:
             if count and (profile, point.variant) != _LOADED:
                 continue
@@ -114,10 +119,11 @@ def compare(points: Sequence[Point], out: Path, steps: float, loads: Sequence[in
             show(f"{profile}, {point.variant}{beside}: running for {predicted.summary['simulated_seconds']:.0f} s")
             with busy(count):
                 real = really_run(known, point.experiment.cluster, folder / f"real-{count}", _limit_s(known))
+            records += [] if count else [real]
             row = {"profile": profile, "variant": point.variant, "busy": count}
             rows.append(row | row_of(predicted, real, other))
             show("  " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].items() if isinstance(value, float)))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), records
 
 
 def _with_budget(experiment: Experiment, local_steps: int) -> Experiment:
@@ -141,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", help="a profile alone")
     parser.add_argument("--steps", type=float, default=1.0, help="factor on the local steps")
-    parser.add_argument("--load", type=int, nargs="*", default=[0, 1, 2, 4], help="busy processes beside, 0 for none")
+    parser.add_argument("--load", type=int, nargs="*", default=_LOADS, help="busy processes beside, 0 for none")
     parser.add_argument("--out", type=Path, default=Path("runs/clocks/real"), help="folder of the records")
     given = parser.parse_args(arguments)
     began_s = time.monotonic()
@@ -151,13 +157,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [each for each in profiles if given.only in (None, each)]
     if not chosen:
         parser.error(f"--only {given.only}: there are {', '.join(profiles)}")
-    tables = [
-        compare([point for point in points if point.overrides["profile"] == each], given.out, given.steps, given.load)
-        for each in chosen
-    ]
-    whole = chosen == profiles and given.steps == 1.0
-    file = RESULTS if whole else given.out / "real.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = chosen == profiles and given.steps == 1.0 and given.load == _LOADS
+    file = RESULTS if whole else given.out / RESULTS.name
+    tables = []
+    for profile in chosen:
+        own = [point for point in points if point.overrides["profile"] == profile]
+        table, records = compare(own, given.out, given.steps, given.load)
+        tables.append(table)
+        save(perplexity_curves(records), file.with_name(f"{file.stem}_{profile}"))
     pd.concat(tables).to_csv(file, index=False, float_format="%.6g")
     show(f"{file}: made in {(time.monotonic() - began_s) / 60:.1f} minutes")
 
