@@ -1,4 +1,4 @@
-"""Fills the tables of README.md at the top and of the pages in paper, data, faults and methods, from the results.
+"""Fills the tables of README.md at the top and of the pages in the folders here, from the results.
 
     .venv/bin/python experiments/page.py
 
@@ -6,7 +6,8 @@ A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESU
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
 NAME ARGUMENTS... -->` is one of its tables, and of the scaling laws `<!-- scaling NAME SCALE -->`.
-`<!-- plan FILE -->` has the tables of a plan below results/clusters.
+`<!-- plan FILE -->` has the tables of a plan below results/clusters. `<!-- real NAME -->` is one of
+real runs.
 """
 
 import math
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from clocks.real import real_tables
 from methods import benchmark, scaling
 from paper.choose import best, grids, label
 
@@ -37,6 +39,7 @@ PAGES = (
             "methods/README.md",
             "methods/benchmark.md",
             "clusters/README.md",
+            "clocks/real/README.md",
         )
     ),
 )
@@ -179,6 +182,11 @@ def planned(file: str) -> str:
     return plan_markdown(read_json(HERE / "results/clusters" / file, Any, "Make the plan again")["variants"])
 
 
+def really_run(name: str) -> str:
+    """Returns a table of real runs and what was predicted of them."""
+    return real_tables.TABLES[name](pd.read_csv(HERE / "results/clocks/real.csv"))
+
+
 _TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": benchmarked,
     "by_shard": by_shard,
@@ -189,6 +197,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "made": made,
     "scaling": scaled,
     "plan": planned,
+    "real": really_run,
 }
 
 

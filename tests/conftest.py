@@ -52,6 +52,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # A file is for one process: those that take longest come first, so that the last ones end together.
 LONGEST = [
     "test_resume",
+    "test_real_runs",
     "test_cli",
     "test_simulate",
     "test_notebooks",
