@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from simulator.cluster.collectives import Collective, LinkCost
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.pipeline import pipeline_costs
 from simulator.experiment.schema.cluster import Cluster
-from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.collectives import AllReduceTopology
+from simulator.experiment.schema.exchanges import RegionsTopology, Topology
 from simulator.experiment.schema.experiment import Inner
 from simulator.experiment.schema.network import Network
 from simulator.experiment.schema.pipeline import PipelineTimes
@@ -38,6 +42,12 @@ class Link:
         """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
         return float(self.latency_s[worker] + share * max(self.transmission_s[worker], self.shared_s or 0.0))
 
+    @property
+    def costs(self) -> tuple[LinkCost, ...]:
+        """Costs of transfers of any size, by worker."""
+        byte_s = (self.transmission_s / max(self.message_bytes, 1)).tolist()
+        return tuple(itertools.starmap(LinkCost, zip(self.latency_s.tolist(), byte_s, strict=True)))
+
     def size(self, share: float) -> int:
         """Returns the bytes of a message of a share of the model's size."""
         return round(share * self.message_bytes)
@@ -57,6 +67,10 @@ class MessageShares:
     offers: tuple[float, ...] = (1.0,)
     answers: tuple[float, ...] = (1.0,)
 
+    def in_order(self, order: Sequence[int]) -> "MessageShares":
+        """Returns those of the fragments in another order."""
+        return MessageShares(*(tuple(each[place] for place in order) for each in (self.offers, self.answers)))
+
 
 @dataclasses.dataclass(frozen=True)
 class ClusterModel:
@@ -74,6 +88,7 @@ class ClusterModel:
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
+      collective: in which offers meet; None where messages bring them to a place.
     """
 
     step_s: np.ndarray
@@ -87,6 +102,7 @@ class ClusterModel:
     fill_s: np.ndarray | None = None
     drains: bool = False
     fixed_time: float = 0.0
+    collective: Collective | None = None
 
     @property
     def workers(self) -> int:
@@ -111,7 +127,7 @@ class ClusterModel:
         """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
         return 1 + (1 - self.fixed_time) * (micro_batches - 1)
 
-    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int = 1) -> float:
+    def compute_s(self, worker: int, steps: float, factor: float = 1.0, micro_batches: int = 1) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
         return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
 
@@ -132,7 +148,7 @@ def build_cluster(
     parameters: int,
     flops_per_step: float,
     seed: int,
-    topology: RegionsTopology | None = None,
+    topology: Topology | None = None,
     inner: Inner | None = None,
     activations: float = math.nan,
 ) -> ClusterModel:
@@ -143,7 +159,7 @@ def build_cluster(
       parameters: of the model, all of which a pull or push carries unless the file gives a message size.
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
-      topology: regions of the workers, if they have any.
+      topology: of the workers; one server when absent.
       inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
 
@@ -155,18 +171,31 @@ def build_cluster(
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()
         step_s, fill_s = pipeline_costs(inner.stages, times, step_s, activations)
+    down, up = (_link(cluster.network, which, cluster.workers, parameters) for which in ("down", "up"))
     return ClusterModel(
         step_s=step_s,
         jitter=cluster.devices.jitter,
-        down=_link(cluster.network, "down", cluster.workers, parameters),
-        up=_link(cluster.network, "up", cluster.workers, parameters),
+        down=down,
+        up=up,
         server_update_s=cluster.server_update_time,
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
-        regional=None if topology is None else _regional(topology, cluster, parameters),
+        regional=_regional(topology, cluster, parameters) if isinstance(topology, RegionsTopology) else None,
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
+        collective=_collective(topology, up, down) if isinstance(topology, AllReduceTopology) else None,
+    )
+
+
+def _collective(topology: AllReduceTopology, up: Link, down: Link) -> Collective:
+    groups: tuple[int, ...] = ()
+    if topology.groups is not None:
+        members = topology.members(len(up.latency_s))
+        of = {worker: group for group, each in enumerate(members) for worker in each}
+        groups = tuple(of[worker] for worker in range(len(of)))
+    return Collective(
+        topology.algorithm, up.costs, down.costs, groups, LinkCost(topology.latency, 1 / topology.bandwidth)
     )
 
 

@@ -9,7 +9,6 @@ import jax
 
 from simulator.cluster import ClusterModel, build_cluster
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_experiment, registry
-from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.host.errors import SettingError
@@ -28,7 +27,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
         parameters=costs.parameters,
         flops_per_step=costs.flops_per_step,
         seed=experiment.seed,
-        topology=experiment.topology if isinstance(experiment.topology, RegionsTopology) else None,
+        topology=experiment.topology,
         inner=experiment.inner,
         activations=costs.activations,
     )

@@ -1,8 +1,9 @@
 """Message on its way while its worker does something else."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import simpy
 
@@ -28,6 +29,23 @@ class Traffic(Protocol):
 
     def wake(self) -> None:
         """Has deadlocks looked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Brought:
+    """An answer that a collective has brought: it is there, by no message of its own.
+
+    Attributes:
+      sent: number of messages, none.
+      sent_ns, arrival_ns: when.
+    """
+
+    sent_ns: Nanoseconds
+    arrival_ns: Nanoseconds
+    sent: ClassVar = 0
+
+    def drop(self) -> None:
+        """Has no effect: it is there."""
 
 
 class Message:

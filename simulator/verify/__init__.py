@@ -10,6 +10,7 @@ from simulator.record import RecordError, RunRecord
 from simulator.verify import (
     batch_rules,
     cluster_rules,
+    collective_rules,
     exchange_rules,
     fault_rules,
     message_rules,
@@ -20,7 +21,16 @@ from simulator.verify.checked_run import CheckedRun, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
-_RULES = order_rules, batch_rules, exchange_rules, message_rules, overlap_rules, cluster_rules, fault_rules
+_RULES = (
+    order_rules,
+    batch_rules,
+    exchange_rules,
+    message_rules,
+    overlap_rules,
+    cluster_rules,
+    collective_rules,
+    fault_rules,
+)
 
 
 def verify(record: RunRecord) -> list[Violation]:

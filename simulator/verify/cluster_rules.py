@@ -33,7 +33,7 @@ def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
         ]
         for message in filter(None, mistakes):
             yield Violation("rounds", row, "durations", message)
-        if run.experiment.topology.has_server:
+        if run.experiment.topology.has_server and not run.collects:
             yield from _messages(run, cluster, row, cost, resent)
 
 
@@ -41,7 +41,7 @@ def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     faults = run.experiment.cluster.faults
     changes = faults and (faults.slowdowns or faults.trace)
     inner = run.experiment.inner
-    unlike = inner.pull is not None or isinstance(inner.stages, AsynchronousStages)
+    unlike = inner.pull is not None or isinstance(inner.stages, AsynchronousStages) or run.fragments.layers is not None
     if run.experiment.cluster.devices.jitter > 0 or changes or unlike:
         return
     whole = ~run.rounds["round"].isin(run.cut["round"])
@@ -80,13 +80,14 @@ def _pulling(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], co
     if task["bytes_down"] > 0:
         way = [(cluster.down, task["worker"])]
         return _taking(run, "pull", way, task["pull_start_s"], took_s, cost.lost_pulls, 1.0)
-    return f"it began to compute {took_s} s after nothing" if not run.goes_on and took_s else None
+    is_nothing = not (run.goes_on or run.collects)
+    return f"it began to compute {took_s} s after nothing" if is_nothing and took_s else None
 
 
 def _pushing(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], cost: Cost, *, again: bool) -> str | None:
     """Returns the mistake in the time in which an offer comes to its worker's own place, if any."""
     took_s = task["arrival_s"] - task["push_start_s"]
-    if not run.experiment.topology.has_server:  # a worker's own place is where it is
+    if not run.experiment.topology.has_server or run.collects:  # a worker's own place is where it is
         return f"an offer took {took_s} s to where it was made" if took_s and not again else None
     share, way = run.offered(task["fragment"]), [(cluster.up, task["worker"])]
     return _taking(run, "push", way, task["push_start_s"], took_s, cost.lost_pushes, share, again=again)
@@ -153,8 +154,10 @@ def _other_messages_take_their_time(run: CheckedRun) -> Iterator[Violation]:
     if network is None:
         return
     crashes = _times(run, "crash")
-    for row, (sent, kind, _) in enumerate(run.sent()):
+    for row, (sent, kind, update) in enumerate(run.sent()):
         took_s, share, lost, again = sent.end_s - sent.begin_s, 1.0, 0, False
+        if run.is_collective(kind, update):
+            continue
         match kind:
             case "answer":
                 way, share, lost = [(network.down, sent.receiver)], run.answered(sent.fragment), sent.messages - 1

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
+from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import (
@@ -16,6 +17,7 @@ from simulator.experiment.schema.units import (
     Positive,
     PositiveInt,
 )
+from simulator.experiment.schema.worker_groups import WorkerGroups, members_of
 from simulator.experiment.schema.worker_words import in_numbers
 
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -33,7 +35,7 @@ class RegionsTopology(Section):
 
     has_server: ClassVar = True
     kind: Literal["regions"]
-    regions: Annotated[tuple[tuple[NonNegativeInt, ...], ...], Field(min_length=1)] | PositiveInt = Field(
+    regions: WorkerGroups = Field(
         description="the workers of each region, or a number of regions of neighboring workers", examples=[2]
     )
     every_versions: PositiveInt = Field(
@@ -49,12 +51,7 @@ class RegionsTopology(Section):
 
     def members(self, workers: int) -> tuple[tuple[int, ...], ...]:
         """Returns the workers of each region."""
-        if isinstance(self.regions, tuple):
-            return self.regions
-        count = self.regions
-        return tuple(
-            tuple(worker for worker in range(workers) if worker * count // workers == region) for region in range(count)
-        )
+        return members_of(self.regions, workers)
 
 
 class GroupsTopology(Section):
@@ -100,6 +97,7 @@ class NamedTopology(NamedPolicy):
 Topology = Annotated[
     Annotated[ServerTopology, Tag("server")]
     | Annotated[RegionsTopology, Tag("regions")]
+    | Annotated[AllReduceTopology, Tag("all_reduce")]
     | Annotated[GroupsTopology, Tag("groups")]
     | Annotated[GraphTopology, Tag("graph")]
     | Annotated[NobodyTopology, Tag("nobody")]
