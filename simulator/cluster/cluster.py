@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from simulator.cluster.collectives import Collective
 from simulator.cluster.devices import step_seconds
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.links import Link, NetworkCosts, SiteWays
 from simulator.cluster.pipeline import pipeline_costs
 from simulator.experiment.schema.cluster import Cluster
-from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.exchanges import Topology
 from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream
@@ -31,6 +33,10 @@ class MessageShares:
 
     offers: tuple[float, ...] = (1.0,)
     answers: tuple[float, ...] = (1.0,)
+
+    def in_order(self, order: Sequence[int]) -> "MessageShares":
+        """Returns those of the fragments in another order."""
+        return MessageShares(*(tuple(each[place] for place in order) for each in (self.offers, self.answers)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,7 @@ class ClusterModel:
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
+      collective: in which offers meet; None where messages bring them to a place.
     """
 
     step_s: np.ndarray
@@ -65,6 +72,7 @@ class ClusterModel:
     fill_s: np.ndarray | None = None
     drains: bool = False
     fixed_time: float = 0.0
+    collective: Collective | None = None
     regional_down: Link | None = None
     ways: SiteWays | None = None
     sharing: Literal["queue", "fair"] = "queue"
@@ -98,7 +106,7 @@ class ClusterModel:
         """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
         return 1 + (1 - self.fixed_time) * (micro_batches - 1)
 
-    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int = 1) -> float:
+    def compute_s(self, worker: int, steps: float, factor: float = 1.0, micro_batches: int = 1) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
         return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
 
@@ -119,7 +127,7 @@ def build_cluster(
     parameters: int,
     flops_per_step: float,
     seed: int,
-    topology: RegionsTopology | None = None,
+    topology: Topology | None = None,
     inner: Inner | None = None,
     activations: float = math.nan,
     relative_to_s: float | None = None,
@@ -131,7 +139,7 @@ def build_cluster(
       parameters: of the model, all of which a pull or push carries unless the file gives a message size.
       flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
       seed: the experiment's seed.
-      topology: regions of the workers, if they have any.
+      topology: of the workers; one server when absent.
       inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
       relative_to_s: seconds of a local step on a device of relative speed 1; None where the section says it.
@@ -153,11 +161,12 @@ def build_cluster(
         server_update_s=cluster.server_update_time,
         seed=seed,
         faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
-        regional=None if topology is None else links.regional("up"),
-        regional_down=None if topology is None else links.regional("down"),
+        regional=links.regional("up"),
+        regional_down=links.regional("down"),
         ways=links.ways(),
         sharing=cluster.network.sharing,
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
+        collective=links.collective(),
     )

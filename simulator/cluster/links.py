@@ -6,10 +6,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from simulator.cluster.collectives import Collective, LinkCost
 from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.efficiency import reached
-from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.exchanges import RegionsTopology, Topology
 from simulator.experiment.schema.sites import site_link
+from simulator.experiment.schema.worker_groups import members_of
 
 SERVER_LINK = "server"
 """Name of the link that all transfers of a direction share at the server."""
@@ -58,6 +61,16 @@ class Link:
         slowest_s = max(self.transmission_s[worker], *(each.seconds for each in self.crossings(worker)), 0.0)
         return float(self.latency_s[worker] + share * slowest_s)
 
+    @property
+    def costs(self) -> tuple[LinkCost, ...]:
+        """Costs of transfers of any size that wait for no other, by worker."""
+        own_s = [
+            max(float(alone_s), *(crossing.seconds for crossing in self.crossings(worker)), 0.0)
+            for worker, alone_s in enumerate(self.transmission_s)
+        ]
+        size = max(self.message_bytes, 1)
+        return tuple(LinkCost(float(each), own / size) for each, own in zip(self.latency_s, own_s, strict=True))
+
     def size(self, share: float) -> int:
         """Returns the bytes of a message of a share of the model's size."""
         return round(share * self.message_bytes)
@@ -81,6 +94,15 @@ class SiteWays:
         """Returns the number of the pair of two workers' sites."""
         return self.of[sender] * self.sites + self.of[receiver]
 
+    @property
+    def slowest(self) -> LinkCost:
+        """Cost of a transfer from a site to another that is the slowest in latency and rate, uplinks included."""
+        costs, apart = self.link.costs, [pair for pair in range(self.sites**2) if pair % (self.sites + 1)]
+        return LinkCost(
+            max((costs[pair].latency_s for pair in apart), default=0.0),
+            max((costs[pair].byte_s for pair in apart), default=0.0),
+        )
+
 
 class NetworkCosts:
     """Costs of a cluster's network.
@@ -88,23 +110,23 @@ class NetworkCosts:
     Args:
       cluster: its section.
       parameters: of the model, all of which a message carries unless the file gives a message size.
-      topology: regions of the workers, if they have any.
+      topology: of the workers; one server when absent.
     """
 
-    def __init__(self, cluster: Cluster, parameters: int, topology: RegionsTopology | None):
+    def __init__(self, cluster: Cluster, parameters: int, topology: Topology | None):
         self._cluster, self._network, self._topology = cluster, cluster.network, topology
         self._parameters = parameters
         self._sites = cluster.devices.worker_sites if cluster.network.sites else None
         self._server = cluster.network.site_of_server or ""
 
     def link(self, which: Literal["down", "up"]) -> Link:
-        """Returns the links of a direction between workers and the server, or their region's at their own site."""
+        """Returns the links of a direction between workers and the server, or what meets them at their own site."""
         network, message_bytes = self._network, self._message_bytes(which)
         shared = network.server_link
         shared_s = None if shared is None else message_bytes / reached(shared.efficiency, shared.bandwidth)
         if self._sites is not None:
-            regional = self._topology is not None and self._topology.regions == "sites"
-            ends = [(site, site if regional else self._server) for site in self._sites]
+            at_home = isinstance(self._topology, RegionsTopology | AllReduceTopology)
+            ends = [(site, site if at_home else self._server) for site in self._sites]
             link = self._between(which, ends if which == "up" else [(there, here) for here, there in ends])
             return dataclasses.replace(link, shared_s=shared_s, server_first=which == "down")
         direction, workers = network.direction(which), self._cluster.workers
@@ -117,9 +139,10 @@ class NetworkCosts:
             shared_s=shared_s,
         )
 
-    def regional(self, which: Literal["down", "up"]) -> Link:
-        """Returns the links of a direction between the servers of regions and the upper one."""
-        assert self._topology is not None
+    def regional(self, which: Literal["down", "up"]) -> Link | None:
+        """Returns the links of a direction between the servers of regions and the upper one, None without regions."""
+        if not isinstance(self._topology, RegionsTopology):
+            return None
         regions = self._topology.members(self._cluster)
         if self._sites is not None:
             here = [self._sites[members[0]] for members in regions]
@@ -132,6 +155,20 @@ class NetworkCosts:
             transmission_s=np.full(count, message_bytes / self._topology.bandwidth),
             shared_s=None,
         )
+
+    def collective(self) -> Collective | None:
+        """Returns the all-reduce in which offers meet, None where messages bring them to a place."""
+        topology = self._topology
+        if not isinstance(topology, AllReduceTopology):
+            return None
+        up, down = self.link("up").costs, self.link("down").costs
+        ways = self.ways()
+        if ways is not None:
+            return Collective(topology.algorithm, up, down, ways.of, ways.slowest)
+        groups = members_of(1 if topology.groups is None else topology.groups, self._cluster)
+        of = {worker: group for group, members in enumerate(groups) for worker in members}
+        between = LinkCost(topology.latency, 1 / topology.bandwidth)
+        return Collective(topology.algorithm, up, down, tuple(of[worker] for worker in range(len(of))), between)
 
     def ways(self) -> SiteWays | None:
         """Returns the ways between workers without a server, None without sites."""

@@ -62,7 +62,9 @@ SLOTS: Mapping[SlotName, Slot] = {
         "kind", ("fixed", "least_visited", "proportional"), ("sizes",), ("worker", "assigned", "random")
     ),
     "schedule": Slot("kind", ("periodic",), takes=("offer", "local_steps"), default="periodic"),
-    "topology": Slot("kind", ("server", "regions", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")),
+    "topology": Slot(
+        "kind", ("server", "regions", "all_reduce", "groups", "graph", "nobody"), ("workers",), ("worker", "meeting")
+    ),
     "offer": Slot("kind", ("pseudo_gradient",), takes=("start", "end"), default="pseudo_gradient"),
     "compression": Slot(
         "kind", ("none", "bf16", "fp4", "int", "statistical", "top_k", "sign", "random"), takes=("array", "key")

@@ -11,7 +11,6 @@ import jax
 from simulator.cluster import ClusterModel, build_cluster, memory_of
 from simulator.experiment import Experiment, ExperimentError, Point, Problem, one_experiment, registry
 from simulator.experiment.schema.devices import FlopsDevices
-from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.experiment import AbsentSectionError
 from simulator.experiment.schema.policies import NamedShards, NamedSteps
 from simulator.host.errors import SettingError
@@ -34,7 +33,7 @@ def cluster_of(experiment: Experiment, costs: ModelCosts) -> ClusterModel:
         parameters=costs.parameters,
         flops_per_step=costs.flops_per_step,
         seed=experiment.seed,
-        topology=experiment.topology if isinstance(experiment.topology, RegionsTopology) else None,
+        topology=experiment.topology,
         inner=experiment.inner,
         activations=costs.activations,
         relative_to_s=costs.step_s,

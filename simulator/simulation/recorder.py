@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from typing import Any, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds, seconds
 from simulator.experiment.schema.budget import Budget
@@ -34,6 +34,15 @@ from simulator.timeline import (
     Update,
     own_arrivals,
 )
+
+
+class _Sent(NamedTuple):
+    """Messages, or a part in a collective: times, number, and bytes of each."""
+
+    begin_ns: Nanoseconds
+    end_ns: Nanoseconds
+    messages: int
+    size: int
 
 
 class Recorder:
@@ -164,7 +173,7 @@ class Recorder:
 
     def exchange(self, event: Answered | Offered | Accepted) -> None:
         """Records the message of an answer that was accepted."""
-        if not isinstance(event, Accepted) or not event.messages:
+        if not isinstance(event, Accepted) or event.round < 0 <= event.node:
             return
         size, source = self._regional_size if event.node < 0 else 0, SERVER
         if event.node >= 0:
@@ -174,13 +183,12 @@ class Recorder:
         self._transfer((source, event.node), event.fragment, event.round, times, event.version, event.messages, size)
 
     def _transferred(self, event: Update) -> None:
-        """Records the messages of an update's offers, and of the pulls of their rounds."""
-        up, down, shares = self._cluster.up, self._cluster.down, self._shares
-        for arrival in event.arrivals:
+        """Records the messages of an update's offers, or their parts in its collective, and the pulls of rounds."""
+        down, shares = self._cluster.down, self._shares
+        for arrival, sent in zip(event.arrivals, self._sent_up(event), strict=True):
             if isinstance(arrival, RegionOffer):
-                way = region_node(arrival.region), event.node
-                times = arrival.sent_ns, arrival.arrival_ns, event.time_ns
-                self._transfer(way, 0, -1, times, arrival.base, 1, self._regional_size)
+                way, times = (region_node(arrival.region), event.node), (sent.begin_ns, sent.end_ns, event.time_ns)
+                self._transfer(way, 0, -1, times, arrival.base, *sent[2:])
                 continue
             round, worker = arrival.round, arrival.round.worker
             self._homes[worker] = event.node if event.node < 0 else worker
@@ -189,10 +197,27 @@ class Recorder:
                 times = arrival.pull_start_ns, arrival.compute_start_ns, arrival.compute_start_ns
                 source = event.node if arrival.source == worker else arrival.source
                 self._transfer((source, worker), copied, round.id, times, round.version, arrival.pulls, down.size(1.0))
-            if worker != event.node:
-                times = arrival.push_start_ns, arrival.arrival_ns, event.time_ns
-                size, count = up.size(shares.offers[round.fragment]), 1 if event.node >= 0 else arrival.pushes
-                self._transfer((worker, event.node), round.fragment, round.id, times, arrival.base, count, size)
+            if worker != event.node and sent.messages:
+                times = sent.begin_ns, sent.end_ns, event.time_ns
+                self._transfer((worker, event.node), round.fragment, round.id, times, arrival.base, *sent[2:])
+
+    def _sent_up(self, event: Update) -> list[_Sent]:
+        """Returns what was sent for each offer of an update to come there; nothing of what was not."""
+        if event.since_ns is None:
+            return [self._sent_alone(event, arrival) for arrival in event.arrivals]
+        collective = self._cluster.collective
+        assert collective is not None
+        size = self._cluster.up.size(self._shares.offers[event.fragment])
+        members = list(dict.fromkeys(arrival.round.worker for _, arrival in own_arrivals(event)))
+        left = dict(zip(members, collective.sent(members, size), strict=True))
+        sizes = [left.pop(arrival.round.worker, 0) for _, arrival in own_arrivals(event)]  # the first of two has both
+        return [_Sent(event.since_ns, event.time_ns, 1, size) for size in sizes]
+
+    def _sent_alone(self, event: Update, arrival: Arrival | RegionOffer) -> _Sent:
+        if isinstance(arrival, RegionOffer):
+            return _Sent(arrival.sent_ns, arrival.arrival_ns, 1, self._regional_size)
+        size, count = self._cluster.up.size(self._shares.offers[arrival.round.fragment]), arrival.pushes
+        return _Sent(arrival.push_start_ns, arrival.arrival_ns, 1 if event.node >= 0 else count, size)
 
     @property
     def _regional_size(self) -> int:
@@ -225,11 +250,6 @@ class Recorder:
             messages=messages,
             bytes=messages * size,
         )
-
-    def _bytes_of(self, arrival: Arrival) -> tuple[int, int]:
-        """Returns the bytes sent for a round, down and up."""
-        up = self._cluster.up.size(self._shares.offers[arrival.round.fragment])
-        return arrival.pulls * self._cluster.down.size(1.0), arrival.pushes * up
 
     def reported(self) -> tuple[list[float], list[int], list[list[float]], list[list[float]]]:
         """Returns all reports of training: losses and flags of rounds, losses of evaluations, diagnostics of offers.
@@ -279,9 +299,11 @@ class Recorder:
             assert isinstance(culprit, Arrival)
             raise NonFiniteError(non_finite_message(event, culprit))
         losses = [math.nan if trained is None else float(trained.losses[place]) for place, _ in own]
+        sent = self._sent_up(event)
         for (place, arrival), train_loss in zip(own, losses, strict=True):
             self._flags.append(flags[place])
-            self._append(event, arrival, event.staleness[place], train_loss, flags[place])
+            bytes_up = (arrival.pushes if event.since_ns is None else 1) * sent[place].size
+            self._append(event, arrival, event.staleness[place], train_loss, flags[place], bytes_up)
         self._train_loss = statistics.fmean(losses)
 
     def _log_update(self, event: Update, trained: Trained | None) -> None:
@@ -305,8 +327,9 @@ class Recorder:
             )
         self._meetings += 1
 
-    def _append(self, event: Update, arrival: Arrival, staleness: int, train_loss: float, non_finite: int) -> None:
-        bytes_down, bytes_up = self._bytes_of(arrival)
+    def _append(
+        self, event: Update, arrival: Arrival, staleness: int, train_loss: float, non_finite: int, bytes_up: int
+    ) -> None:
         self.rounds.append(
             round=arrival.round.id,
             worker=arrival.round.worker,
@@ -324,7 +347,7 @@ class Recorder:
             arrival_s=seconds(arrival.arrival_ns),
             update_s=seconds(event.time_ns),
             train_loss=train_loss,
-            bytes_down=bytes_down,
+            bytes_down=arrival.pulls * self._cluster.down.size(1.0),
             bytes_up=bytes_up,
             non_finite=non_finite,
             fragment=arrival.round.fragment,

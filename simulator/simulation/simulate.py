@@ -95,6 +95,9 @@ class Simulation:
         self.experiment = experiment = point.experiment
         self.learner: TrainingLearner | None = None
         self.trainer: TrainerKind = trainer or experiment.compute.trainer
+        if self.trainer != "null" and experiment.schedule.layers is not None:
+            message = "is for timelines: `tardigrad timeline`, or trainer null; leave it out to train"
+            raise ExperimentError([Problem("schedule.layers", message, experiment.schedule.layers)])
         self.setup = Setup(experiment, cache)
         with reported():
             if self.trainer != "null":

@@ -4,9 +4,10 @@ A round's way: a server (`server`) gives a worker (`worker`) a round, with local
 (`policies.local_steps`, `policies.shard_choice`). The worker pulls over a link (`links`), computes and pushes its
 offer, which meets others at a place (`place`); when the synchronization (`policies.synchronization`) closes the group,
 it is answered and restarts. Where a `schedule` says so, a worker goes on meanwhile (`overlapping_worker`,
-`exchanges`), offering a fragment at a time. Servers may stand above servers (`regions`), or workers meet without one
-(`peers`, `topology`). Everything that happens is an event (`events`), which the simulation follows; `timeline` holds
-clock, counts and budget, and `build` makes all this of an experiment.
+`exchanges`), offering a fragment at a time. Servers may stand above servers (`regions`), or workers meet without one:
+a few at a time (`peers`, `topology`), or all of them by a collective (`collectives`). Everything that happens is an
+event (`events`), which the simulation follows; `timeline` holds clock, counts and budget, and `build` makes all this of
+an experiment.
 """
 
 from simulator.timeline.build import timeline_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import ClusterModel, MessageShares, Pulls, nanoseconds
+from simulator.cluster import ClusterModel, MessageShares, OfferedFragments, Pulls, nanoseconds, offered_fragments
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import (
     GraphTopology,
@@ -29,7 +29,7 @@ from simulator.timeline.policies.registered import RegisteredShards, RegisteredS
 from simulator.timeline.policies.shard_choice import FixedShard, LeastVisited, Proportional, ShardChoice
 from simulator.timeline.policies.synchronization import Asynchronous, Barrier, Quorum, SynchronizationPolicy
 from simulator.timeline.policies.window import AdaptiveWindow
-from simulator.timeline.schedule import Schedule, spaced
+from simulator.timeline.schedule import Schedule
 from simulator.timeline.timeline import Timeline
 from simulator.timeline.topology import graph, groups_of, registered
 
@@ -55,6 +55,7 @@ def timeline_of(
     """
     outer, budget, evaluate = experiment.outer, experiment.budget, experiment.evaluate
     steps, measured = _steps(experiment, cluster)
+    fragments, schedule = _fragments(experiment), experiment.schedule
     config = TimelineConfig(
         synchronization=_synchronization(experiment),
         shard_choice=_shard_choice(experiment, shard_sizes or [1] * experiment.shards),
@@ -74,11 +75,13 @@ def timeline_of(
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,
         measured=measured,
-        schedule=_schedule(experiment),
+        schedule=Schedule(fragments.offsets, schedule.overlap, schedule.seconds, fragments.layers),
         interval=experiment.schedule.interval() if isinstance(experiment.schedule, NamedSchedule) else None,
         regions=_regions(experiment),
         peers=_peers(experiment),
-        shares=shares or _alike(experiment.schedule.fragments),
+        shares=MessageShares(
+            *(tuple(each[place] for place in fragments.order) for each in (shares.offers, shares.answers))
+        ),
         merges=experiment.merge.kind != "overwrite",
         has_copy=not experiment.merge.has_outer,
         is_eager=experiment.merge.kind == "eager",
@@ -93,10 +96,11 @@ def _micro_batches(experiment: Experiment) -> NormTest:
     return NormTest() if section is None else NormTest(section.start, section.threshold, section.room)
 
 
-def _schedule(experiment: Experiment) -> Schedule:
-    section, local_steps = experiment.schedule, experiment.inner.local_steps
-    offsets = section.offsets or spaced(section.fragments, local_steps)
-    return Schedule(offsets, section.overlap, section.seconds)
+def _fragments(experiment: Experiment) -> OfferedFragments:
+    section = experiment.schedule
+    if isinstance(section, NamedSchedule):
+        return OfferedFragments((0,), (0,), None)
+    return offered_fragments(section, experiment.inner.local_steps)
 
 
 def _alike(fragments: int) -> MessageShares:

@@ -68,7 +68,7 @@ class CausalHash:
                 if micro_batches != 1:
                     records.append(_MARK.pack(b"n", micro_batches, 0))
             elif type(event) is Update:
-                _, arrivals, _, outcome, version, _, node, fragment, _ = event
+                _, arrivals, _, outcome, version, _, node, fragment, *_ = event
                 records += _MARK.pack(b"u", version, len(arrivals)), _OUTCOMES[outcome]
                 if node != SERVER or fragment:
                     records.append(_MARK.pack(b"p", node, fragment))

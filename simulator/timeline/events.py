@@ -168,6 +168,7 @@ class Update(NamedTuple):
       node: that has the place.
       fragment: of the model, 0 where it is whole.
       place_version: of the place afterwards.
+      since_ns: when the collective began that has brought the offers together; None where messages have.
     """
 
     time_ns: Nanoseconds
@@ -179,6 +180,7 @@ class Update(NamedTuple):
     node: int = SERVER
     fragment: int = 0
     place_version: int = 0
+    since_ns: Nanoseconds | None = None
 
 
 def own_arrivals(event: Update) -> list[tuple[int, Arrival]]:

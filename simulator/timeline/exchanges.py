@@ -8,7 +8,7 @@ import simpy
 
 from simulator.cluster import Nanoseconds
 from simulator.host.event_kinds import FaultKind
-from simulator.timeline.message import Message
+from simulator.timeline.message import Brought, Message
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -25,7 +25,7 @@ class OpenOffer:
 
     round: int
     received: simpy.Event
-    answer: Message | None = None
+    answer: Message | Brought | None = None
     version: int = 0
     next_turn: int = 0
 
@@ -109,7 +109,7 @@ class Exchanges:
                 message.drop()
                 lose(cause)
 
-    def _answers(self) -> Iterator[Message]:
+    def _answers(self) -> Iterator[Message | Brought]:
         return (each.answer for queue in self.open for each in queue if each.answer is not None)
 
     def is_sending(self) -> bool:

@@ -1,8 +1,9 @@
 """Message on its way while its worker does something else."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import simpy
 
@@ -44,6 +45,23 @@ class Traffic(Protocol):
 
     def wake(self) -> None:
         """Has deadlocks looked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Brought:
+    """An answer that a collective has brought: it is there, by no message of its own.
+
+    Attributes:
+      sent: number of messages, none.
+      sent_ns, arrival_ns: when.
+    """
+
+    sent_ns: Nanoseconds
+    arrival_ns: Nanoseconds
+    sent: ClassVar = 0
+
+    def drop(self) -> None:
+        """Has no effect: it is there."""
 
 
 class Message:

@@ -75,11 +75,19 @@ class OverlappingWorker(Worker):
         step_s = self._cluster.compute_s(self.index, 1, self._factor)
         return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
+    def give(
+        self,
+        round: Round,
+        offer: int,
+        turn: int,
+        versions: Sequence[int],
+        source: int,
+        since_ns: Nanoseconds | None = None,
+    ) -> None:
         """Gives it the round with which it begins, and a copy of everything."""
         self._exchanges.reset(offer, versions, is_eager=self._is_eager)
         self._is_at_work = True
-        super().give(round, offer, turn, versions, source)
+        super().give(round, offer, turn, versions, source, since_ns)
 
     def answer(self, place: MeetingPlace, round: int) -> bool:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
@@ -118,6 +126,13 @@ class OverlappingWorker(Worker):
         self._timeline.emit(Dispatched(self._env.now, round, "own", self.index))
         return self._begin(round, pull_start_ns)
 
+    def _parts_of(self, round: Round) -> tuple[int, int]:
+        schedule, offer = self._schedule, self._exchanges.offer
+        if schedule.layers is None:
+            return super()._parts_of(round)
+        begin, end = (schedule.offered_at(each, self._local_steps) for each in (offer - 1, offer))
+        return end - begin, schedule.parts
+
     def _accepts(self) -> list[tuple[int, int]]:
         return self._schedule.accepts(self._exchanges.offer, self._exchanges.first, self._local_steps)
 
@@ -131,7 +146,7 @@ class OverlappingWorker(Worker):
                     yield from self._accept(fragment, after)
                 finally:
                     under_way.blocked_ns += self._env.now - began_ns
-        yield from self._stretch(under_way, under_way.round.steps)
+        yield from self._stretch(under_way, under_way.parts)
 
     def _accept(self, fragment: int, after: int) -> Generator[simpy.Event, Any, Nanoseconds]:
         """Accepts the oldest answer of a fragment, waiting until it is there; returns when it was sent."""
@@ -156,7 +171,7 @@ class OverlappingWorker(Worker):
                 self.index,
                 oldest.round,
                 fragment,
-                after,
+                self._schedule.steps_before(self._exchanges.offer, after, self._local_steps),
                 sent_ns,
                 self._env.now if answer is None else answer.arrival_ns,
                 0 if answer is None else answer.sent,
@@ -172,6 +187,13 @@ class OverlappingWorker(Worker):
         under_way.answer_ns = self._exchanges.answer_ns
         self._end_round()
         self._ready_ns = self._env.now
+        self._exchanges.add(fragment, under_way.round.id)
+        self._post(under_way)
+        return
+        yield  # a generator, as what it overrides
+
+    def _post(self, under_way: RoundUnderWay) -> None:
+        """Sends the offer of a round."""
 
         def done(message: Message, through: bool) -> None:
             self._exchanges.ended(message)
@@ -186,16 +208,13 @@ class OverlappingWorker(Worker):
             self._timeline,
             self._timeline.up,
             self.index,
-            self._timeline.shares.offers[fragment],
+            self._timeline.shares.offers[under_way.round.fragment],
             losses=under_way.lost_pushes,
             attempts=self._attempts,
             retry_ns=self._retry_ns,
             done=done,
         )
-        self._exchanges.add(fragment, under_way.round.id)
         self._exchanges.posted(message, lambda cause: self._lose_offer(under_way, cause, message))
-        return
-        yield  # a generator, as what it overrides
 
     def _lose_offer(self, under_way: RoundUnderWay, cause: Any, message: Message) -> None:
         round = under_way.round

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import Absence
+from simulator.cluster import Absence, Nanoseconds
 from simulator.timeline.config import Peers
-from simulator.timeline.events import Arrival, Offered, RegionOffer, Round
+from simulator.timeline.events import Arrival, Offered, RegionOffer
 from simulator.timeline.links import PeerWay
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Barrier
 from simulator.timeline.round_under_way import Incoming, Request, RoundUnderWay
-from simulator.timeline.server import ServerProcess, World
+from simulator.timeline.server import ServerProcess
 from simulator.timeline.worker import Worker
+from simulator.timeline.world import World
 
 
 class PeerWorker(Worker):
@@ -19,19 +20,9 @@ class PeerWorker(Worker):
 
     home: "PeerServer"
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
-        """Gives it a round, which begins with what it has agreed on: nothing is sent."""
-        under_way = self._begin(round, self._env.now)
-        under_way.base, under_way.turn = versions[0], turn
-        given, self._given = self._given, self._env.event()
-        given.succeed(under_way)
-
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends its offer to its peers, and to itself."""
-        self._end_round()
-        self.offers += 1
-        self._ready_ns = self._env.now
-        self.home.send(under_way.arrival(self._env.now))
+        self.home.send(self._offer(under_way))
         return
         yield  # a generator, as what it overrides
 
@@ -103,6 +94,10 @@ class PeerServer(ServerProcess):
 
     def _will_come(self, other: "PeerServer", turn: int) -> bool:
         return not other.is_gone and turn >= other.first and (other.node, turn) not in self.missed
+
+    def _had_since(self, worker: int, answers: bool) -> Nanoseconds | None:
+        now_ns: Nanoseconds = self._env.now
+        return now_ns  # a worker begins with what it has agreed on: nothing is sent
 
     def _owns(self, arrival: Arrival) -> bool:
         return arrival.round.worker == self.node

@@ -11,7 +11,8 @@ from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import Asynchronous, SynchronizationPolicy
 from simulator.timeline.round_under_way import Incoming
-from simulator.timeline.server import ServerProcess, World
+from simulator.timeline.server import ServerProcess
+from simulator.timeline.world import World
 
 
 class UpperServer(ServerProcess):

@@ -36,13 +36,14 @@ class RoundUnderWay:
       round: as it was given, or as much as is left of it.
       ready_ns, pull_start_ns, compute_start_ns, push_start_ns: when phases began; None where one has not.
       compute_ns: time of the steps at full speed, with that in which a pipeline is filled before them.
+      parts: of steps that are computed: its local steps, or, of those of layers, parts of them.
       fill_ns: that time.
       base: version of the place of its offer that the worker had last accepted when it made the offer.
       losses: number of times that the present message, of the pull at first, is still going to be lost.
       lost_pushes: number of times that that of the push is.
       message: that was sent last.
       pulls, pushes: messages that have been sent.
-      done: steps before the stretch that is being computed.
+      done: parts before the stretch that is being computed.
       stretch_start_ns: when that began; None while nothing is computed.
       blocked_ns: time for which it waited between its steps.
       turn: number of the meeting to which its offer goes.
@@ -54,6 +55,7 @@ class RoundUnderWay:
     ready_ns: Nanoseconds
     pull_start_ns: Nanoseconds
     compute_ns: Nanoseconds
+    parts: int
     fill_ns: Nanoseconds = 0
     base: int = 0
     losses: int = 0
@@ -69,6 +71,12 @@ class RoundUnderWay:
     turn: int = 0
     source: int = SERVER
     answer_ns: Nanoseconds | None = None
+
+    def share_ns(self, parts: int) -> Nanoseconds:
+        """Returns the time of the first of its parts at full speed."""
+        if parts in (0, self.parts):
+            return self.compute_ns if parts else 0
+        return self.fill_ns + parts * (self.compute_ns - self.fill_ns) // self.parts
 
     def arrival(self, now_ns: Nanoseconds) -> Arrival:
         """Returns its offer as it arrives now."""

@@ -3,65 +3,18 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from simulator.cluster import Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import Outcome
-from simulator.timeline.config import TimelineConfig
-from simulator.timeline.deadlock import DeadlockDetector, NoProgressError
-from simulator.timeline.events import Answered, Arrival, Dispatched, RegionOffer, Round, Update
+from simulator.timeline.deadlock import NoProgressError
+from simulator.timeline.events import Answered, Arrival, Dispatched, RegionOffer, Update
 from simulator.timeline.gate import Gate
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
-from simulator.timeline.policies.local_steps import Steps
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
-from simulator.timeline.round_under_way import Incoming, Request, SimulatedCluster
+from simulator.timeline.round_under_way import Incoming, Request
 from simulator.timeline.schedule import next_offer
-from simulator.timeline.worker import Worker
-
-
-class World(SimulatedCluster, Protocol):
-    """Clock, counts and workers as a server meets them, see `Timeline`."""
-
-    config: TimelineConfig
-    measured: Steps | None
-    updates: int
-    local_steps: int
-    waiting: set[int]
-
-    @property
-    def workers(self) -> Sequence[Worker]:
-        """Workers, by number."""
-
-    @property
-    def servers(self) -> "Sequence[ServerProcess]":
-        """All servers."""
-
-    @property
-    def deadlock(self) -> DeadlockDetector:
-        """Detector of deadlocks."""
-
-    @property
-    def is_over(self) -> bool:
-        """Use of the budget: whether it is over."""
-
-    def count(self, rounds: Sequence[Round]) -> bool:
-        """Counts rounds that have arrived, and returns whether an evaluation is due after them."""
-
-    def mark_evaluation(self) -> bool:
-        """Returns whether there is anything to evaluate."""
-
-    def end_if_spent(self) -> None:
-        """Ends the simulation if a budget is used up."""
-
-    def copied(self, worker: int, node: int) -> int:
-        """Returns the node whose parameters a worker takes that begins anew at a server."""
-
-    def is_still(self) -> bool:
-        """Returns whether nothing is on its way to any server, and all of them are idle."""
-
-    def relent(self) -> bool:
-        """Closes groups that wait for others in vain; returns whether there was any."""
+from simulator.timeline.world import World
 
 
 class ServerProcess:
@@ -239,7 +192,7 @@ class ServerProcess:
         """Answers a group with what the place holds then; the next meeting begins."""
         group, arrived = place.take()
         if arrived:
-            yield from self._update(place, tuple(arrived))
+            yield from self._meet(place, tuple(arrived))
         if self._world.is_over:
             return
         there = [worker for worker in group if self._world.workers[worker].there]
@@ -271,8 +224,17 @@ class ServerProcess:
 
     # Meetings and answers.
 
+    def _meet(self, place: MeetingPlace, arrivals: tuple[Arrival, ...]) -> Process:
+        """Holds a meeting of a group."""
+        yield from self._update(place, arrivals)
+
     def _update(
-        self, place: MeetingPlace, arrivals: tuple[Arrival | RegionOffer, ...], *, late: bool = False
+        self,
+        place: MeetingPlace,
+        arrivals: tuple[Arrival | RegionOffer, ...],
+        *,
+        late: bool = False,
+        since_ns: Nanoseconds | None = None,
     ) -> Process:
         staleness = tuple([self._staleness(place, arrival) for arrival in arrivals])
         outcome = "dropped" if late else self._outcome(place, max(staleness))
@@ -294,6 +256,7 @@ class ServerProcess:
                 self.node,
                 place.fragment,
                 place.version,
+                since_ns,
             )
         )
         world.end_if_spent()
@@ -339,7 +302,11 @@ class ServerProcess:
         source = self.node if merges else world.copied(worker, self.node)
         world.emit(Dispatched(self._env.now, round, "answer" if merges else "copy", source))
         versions = [place.version for place in self.places]
-        world.workers[worker].give(round, offer, turns[fragment], versions, source)
+        world.workers[worker].give(round, offer, turns[fragment], versions, source, self._had_since(worker, answers))
+
+    def _had_since(self, worker: int, answers: bool) -> Nanoseconds | None:
+        """Returns since when what a worker begins its round with has come to it; None where it is to be sent."""
+        return None
 
     def _join_meeting(self, place: MeetingPlace, worker: int) -> int:
         """Returns the number of the first meeting to which a worker comes that begins now."""
@@ -390,7 +357,7 @@ class ServerProcess:
         if self._world.relent():
             return
         advice = "a synchronization.timeout and a quorum that can be reached, or " if self._averages else ""
-        places = [place for server in self._world.servers for place in server.places]
+        places = self._world.places
         awaited = {worker: None for place in places for worker in place.awaited}
         ready = {worker: None for place in places for worker in place.group}
         raise self._world.deadlock.deadlock(self._env.now, awaited, ready, advice)

@@ -10,6 +10,7 @@ from simulator.host.event_kinds import ABSENCES, FaultKind
 from simulator.host.nodes import SERVER
 from simulator.host.random_streams import numpy_stream
 from simulator.timeline.causal_hash import CausalHash
+from simulator.timeline.collectives import CollectiveServer, CollectiveWorker, OverlappingCollectiveWorker
 from simulator.timeline.config import TimelineConfig
 from simulator.timeline.deadlock import DeadlockDetector
 from simulator.timeline.events import Arrival, Evaluation, Event, Fault, Finished, Lost, Round, Update
@@ -17,6 +18,7 @@ from simulator.timeline.links import Channel, SharedLinks
 from simulator.timeline.message import Process
 from simulator.timeline.overlapping_worker import OverlappingWorker
 from simulator.timeline.peers import PeerServer, PeerWorker
+from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.norm_test import Measurements, NeedsTrainingError
 from simulator.timeline.regions import RegionServer, UpperServer
 from simulator.timeline.server import ServerProcess
@@ -119,7 +121,8 @@ class Timeline:
             ]
             homes, servers = [regional[region] for region in of], [upper, *regional]
         else:
-            servers = [ServerProcess(self, SERVER, range(count), config.synchronization)]
+            kind = ServerProcess if self.cluster.collective is None else CollectiveServer
+            servers = [kind(self, SERVER, range(count), config.synchronization)]
             homes = servers * count
         for index, home in enumerate(homes):
             worker = self._worker(index)
@@ -130,10 +133,16 @@ class Timeline:
     def _worker(self, index: int) -> Worker:
         if self.meetings:
             return PeerWorker(index, self)
-        if self.config.schedule.waits:
-            return Worker(index, self)
-        config = self.config
-        return OverlappingWorker(index, self, config.schedule, config.steps[index], is_eager=config.is_eager)
+        config, is_collective = self.config, self.cluster.collective is not None
+        if config.schedule.waits:
+            return CollectiveWorker(index, self) if is_collective else Worker(index, self)
+        kind = OverlappingCollectiveWorker if is_collective else OverlappingWorker
+        return kind(index, self, config.schedule, config.steps[index], is_eager=config.is_eager)
+
+    @property
+    def places(self) -> list[MeetingPlace]:
+        """Places of all servers."""
+        return [place for server in self.servers for place in server.places]
 
     @property
     def causal_hash(self) -> str:

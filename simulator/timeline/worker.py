@@ -8,7 +8,7 @@ import simpy
 
 from simulator.cluster import Absence, Nanoseconds, nanoseconds, seconds
 from simulator.host.event_kinds import FaultKind
-from simulator.timeline.events import Fault, Lost, Round, Shortened
+from simulator.timeline.events import Arrival, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process, Transit
 from simulator.timeline.place import MeetingPlace
@@ -96,19 +96,31 @@ class Worker:
         self._factor = self._cluster.jitter_factor(self._jitter)
         return most
 
-    def give(self, round: Round, offer: int, turn: int, versions: Sequence[int], source: int) -> None:
+    def give(
+        self,
+        round: Round,
+        offer: int,
+        turn: int,
+        versions: Sequence[int],
+        source: int,
+        since_ns: Nanoseconds | None = None,
+    ) -> None:
         """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch.
 
         Args:
           round: its own.
           offer: number of the worker's offer at its end.
           turn: number of the meeting to which that goes.
-          versions: of the places whose parameters it pulls.
-          source: node that has these, or whose answer it pulls.
+          versions: of the places whose parameters it begins with.
+          source: node that has these, or whose answer it takes.
+          since_ns: when that began to come to it, where nothing is pulled unless it was away meanwhile.
         """
-        under_way = self._begin(round, self._env.now)
+        if since_ns is not None and since_ns < self._ready_ns:
+            since_ns = None
+        under_way = self._begin(round, self._env.now if since_ns is None else since_ns)
         under_way.base, under_way.turn, under_way.source = versions[round.fragment], turn, source
-        self._send_pull(under_way)
+        if since_ns is None:
+            self._send_pull(under_way)
         given, self._given = self._given, self._env.event()  # an event succeeds only once
         given.succeed(under_way)
 
@@ -118,17 +130,22 @@ class Worker:
 
     def _begin(self, round: Round, pull_start_ns: Nanoseconds) -> RoundUnderWay:
         """Begins a round whose steps were chosen."""
-        steps = round.steps - len(round.pulls)
+        parts, of_step = self._parts_of(round)
+        steps = parts / of_step - len(round.pulls)
         fill_ns = nanoseconds(self._cluster.filling_s(self.index, self._factor, is_first=not self.rounds))
         steps_s = self._cluster.compute_s(self.index, steps, self._factor, round.micro_batches)
         compute_ns = fill_ns + nanoseconds(steps_s)
-        under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns, fill_ns)
+        under_way = RoundUnderWay(round, self._ready_ns, pull_start_ns, compute_ns, parts, fill_ns)
         if self._faults is not None:  # both now: a round takes two numbers, whatever becomes of it
             under_way.losses, under_way.lost_pushes = (self._faults.losses(self._losses) for _ in range(2))
         self.rounds += 1
         self.under_way = under_way
         self._timeline.under_way += 1
         return under_way
+
+    def _parts_of(self, round: Round) -> tuple[int, int]:
+        """Returns the parts of steps that a round has, and those of a step."""
+        return round.steps, 1
 
     def _live(self) -> Process:
         """Does one round after the other. The cause of an interrupt is an absence, or None for a notice of one."""
@@ -178,24 +195,16 @@ class Worker:
 
     def _compute(self, under_way: RoundUnderWay) -> Process:
         """Computes the local steps."""
-        yield from self._stretch(under_way, under_way.round.steps)
+        yield from self._stretch(under_way, under_way.parts)
 
-    def _stretch(self, under_way: RoundUnderWay, steps: int) -> Process:
-        """Computes up to a number of the round's steps."""
-        if steps == under_way.done:
+    def _stretch(self, under_way: RoundUnderWay, parts: int) -> Process:
+        """Computes up to a number of the round's parts."""
+        if parts == under_way.done:
             return
-        before_ns, until_ns = (self._share_ns(under_way, each) for each in (under_way.done, steps))
+        before_ns, until_ns = under_way.share_ns(under_way.done), under_way.share_ns(parts)
         under_way.stretch_start_ns = now_ns = self._env.now
         yield from self._wait(self._computing_ns(now_ns, until_ns - before_ns))
-        under_way.done, under_way.stretch_start_ns = steps, None
-
-    @staticmethod
-    def _share_ns(under_way: RoundUnderWay, steps: int) -> Nanoseconds:
-        """Returns the time of the first of a round's steps."""
-        of, fill_ns = under_way.round.steps, under_way.fill_ns
-        if steps in (0, of):
-            return under_way.compute_ns if steps else 0
-        return fill_ns + steps * (under_way.compute_ns - fill_ns) // of
+        under_way.done, under_way.stretch_start_ns = parts, None
 
     def _push(self, under_way: RoundUnderWay) -> Process:
         """Sends the finished steps; the worker is then ready for another round."""
@@ -203,10 +212,14 @@ class Worker:
         self._send_push(under_way)
         if not (yield from self._get_through(under_way, self._send_push)):
             return
+        self.home.receive(self._offer(under_way))
+
+    def _offer(self, under_way: RoundUnderWay) -> Arrival:
+        """Ends a round whose offer is where it is to meet others, and returns that."""
         self._end_round()
         self.offers += 1
         self._ready_ns = now_ns = self._env.now
-        self.home.receive(under_way.arrival(now_ns))
+        return under_way.arrival(now_ns)
 
     def _get_through(
         self, under_way: RoundUnderWay, send: Callable[[RoundUnderWay], None]
@@ -380,7 +393,7 @@ class Worker:
         if under_way.stretch_start_ns is None:
             return under_way.done
         assert self._faults is not None
-        worked_ns = self._share_ns(under_way, under_way.done)
+        worked_ns = under_way.share_ns(under_way.done)
         worked_ns += self._faults.slowdowns(self.index).work_ns(under_way.stretch_start_ns, self._env.now)
         # In whole numbers, product first: rounding takes away no step that ends at this very time.
         return int(min(max(worked_ns * steps // under_way.compute_ns, under_way.done), steps))

@@ -1,9 +1,9 @@
 """Chains: rounds of a worker that goes on by itself, one after the other, from one copy of everything to the next."""
 
+import bisect
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,29 +27,28 @@ class Chain:
     is_whole: bool
     until_s: float
 
-    def accepts(self, overlap: int) -> Iterator[tuple[int, int, int]]:
+    def accepts(self, ends: Sequence[int], due: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Yields (offer, place, steps) of each answer, which is accepted after so many steps of the round at a place.
 
         The offer is made at the end of the round at its own place in the chain. The place of the acceptance is behind
         the last one where its round is not in the chain.
 
         Args:
-          overlap: steps between an offer and the acceptance of its answer.
+          ends: steps from the beginning of the chain to the end of each round.
+          due: likewise, to the acceptance of each offer's answer.
         """
-        ends = list(itertools.accumulate(int(task["local_steps"]) for task in self.tasks))
-        place = 0
-        for offer, end in enumerate(ends):
-            while place < len(ends) and ends[place] <= end + overlap:
-                place += 1
-            yield offer, place, end + overlap - ends[place - 1]
+        for offer, at in enumerate(due):
+            place = bisect.bisect_right(ends, at)
+            yield offer, place, at - ends[place - 1]
 
 
-def chains_of(rounds: pd.DataFrame, eps_s: float) -> list[Chain]:
+def chains_of(rounds: pd.DataFrame, eps_s: float, *, begins_alike: bool = False) -> list[Chain]:
     """Returns the chains of all workers.
 
     Args:
       rounds: of a record.
       eps_s: tolerance of equal times.
+      begins_alike: whether nothing is sent to a worker that begins before there is an update.
     """
     found: list[Chain] = []
     for worker, own in rounds.sort_values("round", kind="stable").groupby("worker"):
@@ -62,7 +61,7 @@ def chains_of(rounds: pd.DataFrame, eps_s: float) -> list[Chain]:
         until_s = math.inf
         for part in reversed(parts):
             rows, tasks = [row for row, _ in part], [task for _, task in part]
-            is_whole = tasks[0]["bytes_down"] > 0
+            is_whole = tasks[0]["bytes_down"] > 0 or (begins_alike and tasks[0]["pulled_version"] == 0)
             found.append(Chain(int(str(worker)), tasks, rows, is_whole, until_s))
             until_s = tasks[0]["ready_s"] if is_whole else until_s
     return found

@@ -12,10 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulator.cluster import ClusterModel, FaultModel, MessageShares, Nanoseconds, Pulls, build_cluster, nanoseconds
+from simulator.cluster import (
+    ClusterModel,
+    FaultModel,
+    MessageShares,
+    Nanoseconds,
+    OfferedFragments,
+    Pulls,
+    build_cluster,
+    nanoseconds,
+    offered_fragments,
+)
 from simulator.experiment import Experiment
+from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.described_model import DescribedModel
 from simulator.experiment.schema.exchanges import RegionsTopology
+from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
 from simulator.host.nodes import SERVER, region_node
@@ -66,20 +78,22 @@ class Cost(NamedTuple):
       lost_pulls, lost_pushes: messages.
       factor: how many times as long as usual it computes, by its jitter.
       fill_ns: of compute_ns, the time in which a pipeline is filled before the steps.
+      parts: of the steps, between which answers are accepted.
     """
 
     compute_ns: Nanoseconds
     steps: int
     lost_pulls: int
     lost_pushes: int
-    factor: float = 1.0
-    fill_ns: Nanoseconds = 0
+    factor: float
+    fill_ns: Nanoseconds
+    parts: int
 
-    def share_ns(self, steps: int) -> Nanoseconds:
-        """Returns the time of its first steps at full speed."""
-        if steps in (0, self.steps):
-            return self.compute_ns if steps else 0
-        return self.fill_ns + steps * (self.compute_ns - self.fill_ns) // self.steps
+    def share_ns(self, parts: int) -> Nanoseconds:
+        """Returns the time of its first parts at full speed."""
+        if parts in (0, self.parts):
+            return self.compute_ns if parts else 0
+        return self.fill_ns + parts * (self.compute_ns - self.fill_ns) // self.parts
 
 
 class CheckedRun:
@@ -117,6 +131,11 @@ class CheckedRun:
         return self.experiment.cluster.faults is None
 
     @property
+    def collects(self) -> bool:
+        """Kind of meetings: whether offers come together by collectives, and not by messages of their own."""
+        return isinstance(self.experiment.topology, AllReduceTopology)
+
+    @property
     def averages(self) -> bool:
         """Kind of meetings: whether one can have several offers."""
         if self.own_policy:
@@ -145,6 +164,10 @@ class CheckedRun:
         messages = self.messages
         return zip(messages.transfers, messages.kinds, messages.updates, strict=True)
 
+    def is_collective(self, kind: MessageKind, update: int) -> bool:
+        """Returns whether a row of transfers is a part in a collective, or its result, and no message of its own."""
+        return self.collects and kind in ("offer", "answer") and self.offers[update]["outcome"] != "dropped"
+
     @functools.cached_property
     def own(self) -> npt.NDArray[np.int64]:
         """The row of updates of each round at its worker's own place, -1 where there is none; shape (rounds,)."""
@@ -172,7 +195,32 @@ class CheckedRun:
     @functools.cached_property
     def chains(self) -> list[Chain]:
         """Rounds of workers that go on by themselves."""
-        return chains_of(self.rounds, self.eps_s) if self.goes_on else []
+        return chains_of(self.rounds, self.eps_s, begins_alike=self.collects) if self.goes_on else []
+
+    @functools.cached_property
+    def fragments(self) -> OfferedFragments:
+        """Fragments, in the order in which workers offer them."""
+        schedule = self.experiment.schedule
+        if isinstance(schedule, NamedSchedule):
+            return OfferedFragments((0,), (0,), None)
+        return offered_fragments(schedule, self.experiment.inner.local_steps)
+
+    def offered_at(self, offer: int) -> int:
+        """Returns the parts of steps after which a worker makes its n-th offer, with layers; 0 for the one before."""
+        layers, place = self.fragments.layers, offer % len(self.fragments.order)
+        assert layers is not None
+        return 0 if offer < 0 else (self._steps_by(offer) - 1) * layers.parts + layers.done(place)
+
+    def accepted_at(self, offer: int) -> int:
+        """Returns the parts of steps after which a worker accepts the answer to its n-th offer, with layers."""
+        layers, place = self.fragments.layers, offer % len(self.fragments.order)
+        assert layers is not None
+        return (self._steps_by(offer) + self.experiment.schedule.overlap) * layers.parts + layers.needed(place)
+
+    def _steps_by(self, offer: int) -> int:
+        """Returns the local steps of a worker up to that in which it makes its n-th offer."""
+        period, place = divmod(offer, len(self.fragments.order))
+        return self.experiment.inner.local_steps * (1 + period) + self.fragments.offsets[place]
 
     @functools.cached_property
     def staleness(self) -> npt.NDArray[np.float64]:
@@ -252,7 +300,7 @@ class CheckedRun:
     @functools.cached_property
     def network(self) -> ClusterModel | None:
         """The cluster's costs; those of computing are unknown, NaN, where they depend on the model's sizes."""
-        topology, model = self.experiment.topology, self.experiment.model
+        model = self.experiment.model
         described = model if isinstance(model, DescribedModel) else None
         try:
             return build_cluster(
@@ -260,7 +308,7 @@ class CheckedRun:
                 parameters=int(self.summary["parameters"]),
                 flops_per_step=described.flops(self.experiment.inner.batch_size) if described else math.nan,
                 seed=self.experiment.seed,
-                topology=topology if isinstance(topology, RegionsTopology) else None,
+                topology=self.experiment.topology,
                 inner=self.experiment.inner,
                 relative_to_s=described.step if described else None,
             )
@@ -309,6 +357,7 @@ class CheckedRun:
         jitter = [cluster.jitter_stream(worker) if cluster.jitter else None for worker in workers]
         losses = [faults.loss_stream(worker) if faults and faults.loss else None for worker in workers]
         last = [(-1, 0.0)] * cluster.workers  # number and end of each worker's last round
+        made = Counter[int]()  # rounds of each worker
         unknown: set[int] = set()  # workers of whose rounds one is missing, and with it its random numbers
         costs = {}
         for number, worker, left, first, ready_s, end_s, batches in tasks.itertuples(index=False):
@@ -321,11 +370,18 @@ class CheckedRun:
                 continue
             steps = int(left + self.cut_steps[number])
             factor = cluster.jitter_factor(jitter[worker])
-            timed_steps = steps if coins is None else steps - len(coins.of_round(int(first), steps))
+            parts, of_step = steps, 1
+            if self.fragments.layers is not None:
+                parts, of_step = (
+                    self.offered_at(made[worker]) - self.offered_at(made[worker] - 1),
+                    self.fragments.layers.parts,
+                )
+            made[worker] += 1
+            timed_steps = parts / of_step - (0 if coins is None else len(coins.of_round(int(first), steps)))
             fill_ns = nanoseconds(cluster.filling_s(worker, factor, is_first=is_first))
             compute_ns = fill_ns + nanoseconds(cluster.compute_s(worker, timed_steps, factor, batches))
             pulls, pushes = (faults.losses(losses[worker]) if faults else 0 for _ in range(2))
-            costs[number] = Cost(compute_ns, steps, pulls, pushes, factor, fill_ns)
+            costs[number] = Cost(compute_ns, steps, pulls, pushes, factor, fill_ns, parts)
         return costs
 
 

@@ -31,7 +31,7 @@ def _durations_are_the_clusters(run: CheckedRun) -> Iterator[Violation]:
         ]
         for message in filter(None, mistakes):
             yield Violation("rounds", row, "durations", message)
-        if run.experiment.topology.has_server:
+        if run.experiment.topology.has_server and not run.collects:
             yield from _messages(run, cluster, row, cost, resent)
 
 
@@ -39,7 +39,7 @@ def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     faults = run.experiment.cluster.faults
     changes = faults and (faults.slowdowns or faults.trace)
     inner = run.experiment.inner
-    unlike = inner.pull is not None or isinstance(inner.stages, AsynchronousStages)
+    unlike = inner.pull is not None or isinstance(inner.stages, AsynchronousStages) or run.fragments.layers is not None
     if run.experiment.cluster.devices.jitter > 0 or changes or unlike:
         return
     whole = ~run.rounds["round"].isin(run.cut["round"])
@@ -78,13 +78,14 @@ def _pulling(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], co
     if task["bytes_down"] > 0:
         way = [Leg(cluster.down, task["worker"], task["worker"])]
         return _taking(run, "pull", way, task["pull_start_s"], took_s, cost.lost_pulls, 1.0)
-    return f"it began to compute {took_s} s after nothing" if not run.goes_on and took_s else None
+    is_nothing = not (run.goes_on or run.collects)
+    return f"it began to compute {took_s} s after nothing" if is_nothing and took_s else None
 
 
 def _pushing(run: CheckedRun, cluster: ClusterModel, task: Mapping[Any, Any], cost: Cost, *, again: bool) -> str | None:
     """Returns the mistake in the time in which an offer comes to its worker's own place, if any."""
     took_s = task["arrival_s"] - task["push_start_s"]
-    if not run.experiment.topology.has_server:  # a worker's own place is where it is
+    if not run.experiment.topology.has_server or run.collects:  # a worker's own place is where it is
         return f"an offer took {took_s} s to where it was made" if took_s and not again else None
     share, way = run.offered(task["fragment"]), [Leg(cluster.up, task["worker"], task["worker"])]
     return _taking(run, "push", way, task["push_start_s"], took_s, cost.lost_pushes, share, again=again)
@@ -148,8 +149,13 @@ def _other_messages_take_their_time(run: CheckedRun) -> Iterator[Violation]:
     if network is None:
         return
     crashes = _times(run, "crash")
-    for row, (sent, kind, _) in enumerate(run.sent()):
-        if kind == "copy" or kind == "none" or (kind == "offer" and sent.receiver < 0):
+    for row, (sent, kind, update) in enumerate(run.sent()):
+        if (
+            kind == "copy"
+            or kind == "none"
+            or (kind == "offer" and sent.receiver < 0)
+            or run.is_collective(kind, update)
+        ):
             continue
         resent = _between(crashes.get(sent.sender, ()), sent.begin_s, sent.end_s) if kind == "offer" else 0
         lost = sent.messages - 1 if kind == "answer" else 0

@@ -102,17 +102,18 @@ class MessageTable:
         self.answers: dict[int, int] = {}
         self.copies: dict[int, int] = {}
         self._senders, self._row_of = updates["sender"].tolist(), meetings.row_of
+        self._times_s = updates["update_s"].tolist()
         self._regional: dict[int, list[int]] = defaultdict(list)  # rows of updates, by region's node
         self._counts: Counter[tuple[MessageKind, int]] = Counter()  # of messages between servers
         for row, sender in enumerate(self._senders):
             if sender < -1:
                 self._regional[sender].append(row)
-        for row, (sender, receiver, _, round, *_) in enumerate(self.transfers):
+        for row, (sender, receiver, _, round, begin_s, *_) in enumerate(self.transfers):
             is_between_servers = max(sender, receiver) < 0
             kind, update = (
                 self._between_servers(sender, receiver)
                 if is_between_servers
-                else self._of_worker(sender, receiver, round)
+                else self._of_worker(sender, receiver, round, begin_s)
             )
             self.kinds.append(kind)
             self.updates.append(update)
@@ -136,7 +137,7 @@ class MessageTable:
         self._counts[kind, region] += 1
         return kind, rows[number]
 
-    def _of_worker(self, sender: int, receiver: int, round: int) -> tuple[MessageKind, int]:
+    def _of_worker(self, sender: int, receiver: int, round: int, begin_s: float) -> tuple[MessageKind, int]:
         is_sent = sender >= 0
         worker, node = (sender, receiver) if is_sent else (receiver, sender)
         update = self._row_of.get((node, round), -1)
@@ -145,6 +146,7 @@ class MessageTable:
             update = self._row_of.get((node, round), -1)
         if update < 0 or worker == node or self._senders[update] != worker:
             return "none", -1
-        kind: MessageKind = "offer" if is_sent else "copy" if sender >= 0 or update not in self.offers else "answer"
+        is_copy = sender >= 0 or (update not in self.offers and begin_s < self._times_s[update])
+        kind: MessageKind = "offer" if is_sent else "copy" if is_copy else "answer"
         known = {"offer": update in self.offers, "answer": round in self.answers, "copy": round in self.copies}
         return ("none", -1) if known[kind] else (kind, update)

@@ -16,7 +16,8 @@ _Mistakes = Iterator[tuple[str, str]]  # of a transfer: names of rules, and mess
 def _news_has_a_message(run: CheckedRun) -> Iterator[Violation]:
     """An offer is brought to a place that another node has, and a copy to the worker that begins with it."""
     for row, offer in enumerate(run.offers):
-        if offer["sender"] != offer["node"] and row not in run.messages.offers:
+        unsent = run.collects and offer["outcome"] == "dropped"  # too late for its collective
+        if offer["sender"] != offer["node"] and row not in run.messages.offers and not unsent:
             yield Violation("updates", row, "news", "no message has brought this offer")
     for row, task in enumerate(run.tasks):
         if task["bytes_down"] > 0 and run.own[row] >= 0 and task["round"] not in run.messages.copies:
@@ -79,8 +80,9 @@ def _offer(run: CheckedRun, sent: Transfer, update: int) -> _Mistakes:
     if row is None or run.own[row] < 0:
         return
     task, own = run.tasks[row], run.own[row]
-    yield from _at(run, sent, begin_s=task["push_start_s"])
-    if own == update:
+    if not run.collects:
+        yield from _at(run, sent, begin_s=task["push_start_s"])
+    if own == update and not run.collects:
         yield from _at(run, sent, end_s=task["arrival_s"])
     home, before, stale = run.home(sent.sender), run.meetings.before[own], run.staleness[own]
     newest = run.meetings.versions_at(home, task["fragment"], sent.begin_s, run.eps_s)[1]
@@ -153,7 +155,7 @@ def _bytes_are_of_messages(run: CheckedRun) -> Iterator[Violation]:
     if network is None:
         return
     for row, (sent, kind, update) in enumerate(run.sent()):
-        if kind == "none":
+        if kind == "none" or run.is_collective(kind, update):
             continue
         size = _size(run, network, kind, int(run.offers[update]["fragment"]))
         most = 1 if run.is_calm or kind.startswith("region") else sent.messages

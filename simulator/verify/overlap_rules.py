@@ -1,5 +1,6 @@
 """Rules of workers that go on while their offers are on their way: their steps, what they accept when, and waits."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ class _Acceptance(NamedTuple):
     Attributes:
       row: of transfers.
       sent: that row.
-      after: local steps of the round that are done.
+      after: local steps of the round that are done; with layers, parts of them.
     """
 
     row: int
@@ -47,13 +48,12 @@ def _scheduled(run: CheckedRun, task: dict[str, Any], *, is_first: bool) -> list
       is_first: whether it begins with a copy.
     """
     schedule, most, fragment = run.experiment.schedule, run.experiment.inner.local_steps, task["fragment"]
-    count = schedule.fragments
-    if not 0 <= fragment < count:
+    if not 0 <= fragment < schedule.fragments:
         return []
     if schedule.seconds is not None:
         cluster, cost = run.cluster, run.costs.get(task["round"])
         return [] if cluster is None or cost is None else [_in_time(schedule.seconds, cluster, task, cost)]
-    offsets = schedule.offsets or tuple(each * most // count for each in range(count))
+    offsets = run.fragments.offsets
     since = [most - offsets[-1]] if fragment == 0 else [offsets[fragment] - offsets[fragment - 1]]
     if not is_first:
         return since
@@ -75,7 +75,7 @@ def _answers_are_accepted_in_turn(run: CheckedRun) -> Iterator[Violation]:
     for chain in run.chains:
         accepted: list[list[_Acceptance]] = [[] for _ in chain.tasks]
         last = chain.tasks[-1]
-        for offer, place, after in chain.accepts(run.experiment.schedule.overlap):
+        for offer, place, after in chain.accepts(*_due(run, chain)):
             answer = _acceptance(run, chain.tasks[offer], after)
             if place < len(accepted):
                 if answer is None:
@@ -90,11 +90,25 @@ def _answers_are_accepted_in_turn(run: CheckedRun) -> Iterator[Violation]:
                 yield Violation("transfers", answer.row, "overlap", message)
         others = [] if chain.is_whole else _others_s(run, chain)
         for place, (row, task) in enumerate(zip(chain.rows, chain.tasks, strict=True)):
+            accepted[place].sort(key=lambda answer: answer.after)
             if any(task["ready_s"] <= used_s < task["push_start_s"] for used_s in others):
                 continue  # answers to offers of a round before a gap are accepted in it, at steps that are not known
             if place or not chain.is_whole:
                 yield from _before_its_steps(run, row, task, accepted[place])
             yield from _between_its_steps(run, row, task, accepted[place])
+
+
+def _due(run: CheckedRun, chain: Chain) -> tuple[list[int], list[int]]:
+    """Returns the steps of a chain by the end of each round, and by the acceptance of its answer.
+
+    With layers they are parts of steps, from the first offer of all on: of a chain that begins with that.
+    """
+    overlap = run.experiment.schedule.overlap
+    if run.fragments.layers is None:
+        ends = list(itertools.accumulate(int(task["local_steps"]) for task in chain.tasks))
+        return ends, [end + overlap for end in ends]
+    offers = range(len(chain.tasks))
+    return [run.offered_at(offer) for offer in offers], [run.accepted_at(offer) for offer in offers]
 
 
 def _acceptance(run: CheckedRun, task: dict[str, Any], after: int) -> _Acceptance | None:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from simulator.cluster import MessageShares, seconds
 from simulator.experiment import SimulationError
+from simulator.experiment.schema.offer_schedule import PeriodicSchedule
 from simulator.timeline import (
     Accepted,
     Barrier,
@@ -21,7 +22,7 @@ from simulator.timeline import (
     TimelineConfig,
     Update,
 )
-from simulator.timeline.schedule import next_offer, spaced
+from simulator.timeline.schedule import next_offer
 from simulator.timeline.topology import graph, groups_of
 from tests.timeline.builders import cluster, link
 from tests.timeline.exchange_worlds import World, check_barrier, check_conservation, check_interval, worlds
@@ -76,7 +77,7 @@ def test_unequal_offsets_may_bring_two_answers_into_a_round():
 
 
 def test_spaced_offsets_and_the_offer_with_which_a_worker_begins_again():
-    assert spaced(3, 10) == (0, 3, 6)
+    assert PeriodicSchedule(fragments=3).offsets_of(10) == (0, 3, 6)
     assert next_offer([4, 4, 3]) == 3 * 3 + 2
     assert next_offer([0]) == 0
 

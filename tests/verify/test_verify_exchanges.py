@@ -43,6 +43,8 @@ QUORUM = {
     "schedule": {"fragments": 2, "overlap": 2, "composition": "by_size"},
 }
 ADAPTIVE = merge(QUORUM, {"synchronization": {"offers": 1, "window": "5s", "adaptive": {"share": 0.5}}})
+ALL_REDUCE: dict[str, Any] = {"topology": {"kind": "all_reduce"}}
+OF_COLLECTIVES = {key: value for key, value in FAULTS.items() if key not in ("message_loss", "link_outages")}
 OF_PEERS = {key: value for key, value in FAULTS.items() if key != "message_loss"}
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -62,6 +64,21 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "sampled, halos": merge(HALOS, {"synchronization": {"kind": "barrier", "sample": 1}}),
     "compressed": {"compression": {"kind": "top_k", "width": 2, "feedback": 0.95}},
     "bins": {"compression": {"kind": "statistical", "width": 4, "rows": True, "feedback": 0.95}},
+    "all-reduce": ALL_REDUCE,
+    "all-reduce, streaming": merge(STREAMING, ALL_REDUCE),
+    "all-reduce, groups": {"topology": {"kind": "all_reduce", "algorithm": "hierarchical", "groups": 2}},
+    "all-reduce, eager": merge(ALL_REDUCE, {"schedule": {"overlap": 6}, "merge": {"kind": "eager", "share": 0.25}}),
+    "all-reduce, quorum": {"synchronization": {"kind": "quorum", "offers": 2}, "topology": {"kind": "all_reduce"}},
+    "all-reduce, crashes": merge(ALL_REDUCE, {"cluster": {"faults": OF_COLLECTIVES}}),
+    "all-reduce, late": {
+        "synchronization": {"kind": "barrier", "timeout": "14s"},
+        "topology": {"kind": "all_reduce", "algorithm": "tree"},
+        "cluster": {"faults": OF_COLLECTIVES},
+    },
+    "layers": merge(ALL_REDUCE, {"schedule": {"layers": 4, "fragments": 4, "phases": 1}}),
+    "layers, phases": merge(ALL_REDUCE, {"schedule": {"layers": 4, "fragments": 4, "phases": 2, "overlap": 1}}),
+    "layers, server": {"schedule": {"layers": 4, "fragments": 2, "composition": "sequential", "overlap": 2}},
+    "all-reduce, streaming, crashes": merge(STREAMING, merge(ALL_REDUCE, {"cluster": {"faults": OF_COLLECTIVES}})),
     "streaming, faults": merge(STREAMING, {"cluster": {"faults": FAULTS}}),
     "quorum, faults": merge(QUORUM, {"cluster": {"faults": FAULTS}}),
     "adaptive, faults": merge(ADAPTIVE, {"cluster": {"faults": FAULTS}}),
@@ -95,6 +112,14 @@ def record_of(method: str) -> RunRecord:
         ("nobody", {0, 1, 2, 3}, 1, 0, False),
         ("quorum", {-1}, 2, 1, True),
         ("adaptive", {-1}, 2, 1, True),
+        ("all-reduce", {-1}, 1, 0, False),
+        ("all-reduce, streaming", {-1}, 3, 1, True),
+        ("all-reduce, groups", {-1}, 1, 0, False),
+        ("all-reduce, eager", {-1}, 1, 1, True),
+        ("all-reduce, quorum", {-1}, 1, 0, False),
+        ("layers", {-1}, 4, 1, True),
+        ("layers, phases", {-1}, 4, 1, True),
+        ("layers, server", {-1}, 2, 1, True),
         ("seconds", {-1}, 1, 1, True),
         ("sampled", {-1}, 1, 0, False),
         ("sampled, halos", {-1, -2, -3}, 1, 0, False),
@@ -118,6 +143,15 @@ def test_every_rule_holds_when_things_go_wrong(method: str):
     record = record_of(method)
     assert {"lost", "cut", "return", "slow", "disconnect"} <= set(record.faults["fault"])
     assert (record.transfers["messages"] > 1).any() == (method != "noloco, faults")
+    assert verify(record) == []
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.endswith(("crashes", "late"))])
+def test_every_rule_holds_of_collectives_when_workers_go_away(method: str):
+    record = record_of(method)
+    assert {"lost", "return", "slow"} <= set(record.faults["fault"])
+    assert ((record.transfers["sender"] < 0) & (record.transfers["bytes"] > 0)).any()  # copies of those that come back
+    assert ("dropped" in set(record.rounds["outcome"])) == (method != "all-reduce, crashes")
     assert verify(record) == []
 
 
@@ -171,6 +205,17 @@ def answer(record: RunRecord) -> int:
         ("overlap", "transfers", of("transfers", sender=3), {"begin_s": -0.5}, "news"),
         ("overlap", "transfers", of("transfers", sender=3), {"end_s": -0.5}, "news"),
         ("overlap", "transfers", of("transfers", sender=3), {"version": 1}, "staleness"),
+        ("all-reduce", "transfers", of("transfers", sender=3), {"begin_s": -0.5}, "durations"),
+        ("all-reduce", "transfers", of("transfers", sender=3), {"begin_s": 0.5, "end_s": 0.5}, "news"),
+        ("all-reduce", "transfers", of("transfers", sender=3), {"bytes": 1}, "bytes"),
+        ("all-reduce", "rounds", of("rounds", worker=3), {"bytes_up": 1}, "bytes"),
+        ("all-reduce", "rounds", of("rounds", worker=3), {"bytes_down": 1}, "bytes"),
+        ("all-reduce", "rounds", of("rounds", worker=3), {"pull_start_s": 0.1}, "collectives"),
+        ("all-reduce, streaming", "transfers", answer, {"begin_s": -0.5}, "collectives"),
+        ("layers", "transfers", answer, {"used_s": 0.2}, "overlap"),
+        ("layers", "rounds", of("rounds", worker=1), {"push_start_s": 0.1}, "durations"),
+        ("layers, phases", "rounds", of("rounds", worker=1), {"blocked_s": 0.1}, "durations"),
+        ("layers, phases", "rounds", of("rounds", worker=1), {"local_steps": 1}, "steps"),
         ("halos", "transfers", of("transfers", receiver=3), {"version": 1}, "versions"),
         ("halos", "transfers", of("transfers", sender=-2), {"begin_s": -0.5}, "news"),
         ("halos", "transfers", of("transfers", sender=-2), {"version": -1}, "staleness"),

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.exchanges import GraphTopology, RegionsTopology
 from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.outer import NamedOuter, NoLoCoOuter, TableOuter
@@ -12,6 +13,7 @@ from simulator.experiment.schema.policies import (
     QuorumSynchronization,
 )
 from simulator.experiment.schema.section import Conflicts
+from simulator.experiment.schema.worker_groups import group_mistakes
 
 
 def exchange_conflicts(experiment: Any) -> Conflicts:
@@ -96,11 +98,13 @@ def _micro_batches(experiment: Any) -> Conflicts:
 
 def _schedule(experiment: Any) -> Conflicts:
     schedule, most = experiment.schedule, experiment.inner.local_steps
-    if schedule.fragments > most:
+    if schedule.layers is not None:
+        yield from _layers(experiment, schedule.layers)
+    elif schedule.fragments > most:
         yield "schedule.fragments", f"is more than inner.local_steps, which is {most}: one is offered after a step"
     if schedule.overlap > most:
         yield "schedule.overlap", f"is more than inner.local_steps, which is {most}: accept before the next offer"
-    if schedule.offsets is not None and schedule.offsets[-1] >= most:
+    if schedule.offsets is not None and max(schedule.offsets, default=0) >= most:
         yield "schedule.offsets", f"must stay below inner.local_steps, which is {most}"
     if isinstance(schedule, NamedSchedule):
         yield from ((f"schedule.{key}", message) for key, message in schedule.mistakes(most))
@@ -115,6 +119,19 @@ def _schedule(experiment: Any) -> Conflicts:
         yield "synchronization.grace", message
 
 
+def _layers(experiment: Any, layers: int) -> Conflicts:
+    known = getattr(experiment.model, "layers", None)
+    if known not in (None, layers):
+        yield "schedule.layers", f"must be those of the model, {known}"
+    for key, there in (
+        ("cluster.faults", experiment.cluster.faults is not None),
+        ("inner.pull", experiment.inner.pull is not None),
+        ("inner.stages", experiment.inner.stages is not None),
+    ):
+        if there:
+            yield key, "beside schedule.layers is not built: leave out one of them"
+
+
 def _topology(experiment: Any) -> Conflicts:
     topology, workers = experiment.topology, experiment.cluster.workers
     if isinstance(topology, RegionsTopology):
@@ -123,6 +140,9 @@ def _topology(experiment: Any) -> Conflicts:
         unknown = [edge for edge in topology.edges if max(edge) >= workers or edge[0] == edge[1]]
         if unknown:
             yield "topology.edges", f"has {list(unknown[0])}, which joins no two of the workers 0 to {workers - 1}"
+    if isinstance(topology, AllReduceTopology):
+        yield from _all_reduce(experiment, topology)
+        yield from _without_server(experiment)
     if topology.has_server:
         return
     among = f"of workers that meet without a server ({topology.kind}) is not built: leave it out"
@@ -138,24 +158,53 @@ def _topology(experiment: Any) -> Conflicts:
         )
     if experiment.merge.kind != "overwrite":
         yield "merge", f"{among}; the outer optimizer of each worker does what it would"
+    yield from _without_server(experiment)
+    faults = experiment.cluster.faults
+    if faults is not None and faults.message_loss is not None:
+        yield "cluster.faults.message_loss", among
+
+
+def _without_server(experiment: Any) -> Conflicts:
+    kind, cluster, faults = experiment.topology.kind, experiment.cluster, experiment.cluster.faults
     for key, value in (
         ("evaluate.takes", experiment.evaluate.takes),
-        ("cluster.server_update_time", experiment.cluster.server_update_time),
-        ("cluster.server_price_per_hour", experiment.cluster.server_price_per_hour or 0.0),
-        ("cluster.network.server_link", experiment.cluster.network.server_link is not None),
+        ("cluster.server_update_time", cluster.server_update_time),
+        ("cluster.server_price_per_hour", cluster.server_price_per_hour or 0.0),
+        ("cluster.network.server_link", cluster.network.server_link is not None),
     ):
         if value > 0:
-            yield key, f"is of a server, and there is none ({topology.kind}): leave it out"
-    yield from _links_of_peers(experiment)
-    faults = experiment.cluster.faults
+            yield key, f"is of a server, and there is none ({kind}): leave it out"
+    yield from _links_without_server(experiment)
+    if faults is None:
+        return
+    if faults.server_outages is not None or any(event.worker == "server" for event in faults.trace or ()):
+        yield "cluster.faults", "has outages of the server, and there is none: leave them out"
+
+
+def _all_reduce(experiment: Any, topology: AllReduceTopology) -> Conflicts:
+    synchronization, cluster, faults = experiment.synchronization, experiment.cluster, experiment.cluster.faults
+    if topology.groups is not None:
+        yield from (("topology.groups", mistake) for mistake in group_mistakes(topology.groups, cluster, "groups"))
+    if cluster.network.sites:
+        yield from _follows_from_sites(topology, "groups")
+    if not isinstance(synchronization, BarrierSynchronization | QuorumSynchronization):
+        message = "must be a barrier or a quorum where workers all-reduce, which takes the offers of several at once"
+        yield "synchronization.kind", message
+    if getattr(synchronization, "timeout", math.inf) < math.inf and not experiment.schedule.waits:
+        message = "has workers come too late for an all-reduce, who go on with schedule: leave out one of them"
+        yield "synchronization.timeout", message
+    if getattr(synchronization, "sample", None) is not None:
+        yield "synchronization.sample", "of workers that all-reduce is not built: leave it out"
+    if getattr(synchronization, "adaptive", None) is not None:
+        yield "synchronization.adaptive", "asks how long answers take, and an all-reduce has none: leave it out"
     if faults is not None:
-        if faults.server_outages is not None or any(event.worker == "server" for event in faults.trace or ()):
-            yield "cluster.faults", "has outages of the server, and there is none: leave them out"
         if faults.message_loss is not None:
-            yield "cluster.faults.message_loss", among
+            yield "cluster.faults.message_loss", "is of single messages, and an all-reduce has steps: leave it out"
+        if faults.link_outages is not None or any(event.event == "disconnect" for event in faults.trace or ()):
+            yield "cluster.faults", "has outages of links, which is not built of an all-reduce: leave them out"
 
 
-def _links_of_peers(experiment: Any) -> Conflicts:
+def _links_without_server(experiment: Any) -> Conflicts:
     network, kind = experiment.cluster.network, experiment.topology.kind
     if not network.sites:
         return
@@ -169,17 +218,12 @@ def _links_of_peers(experiment: Any) -> Conflicts:
 
 
 def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Conflicts:
-    if isinstance(topology.regions, tuple):
-        named = sorted(worker for region in topology.regions for worker in region)
-        if named != list(range(workers)) or not all(topology.regions):
-            yield "topology.regions", f"must name each worker from 0 to {workers - 1} once, in regions that have some"
-    elif topology.regions == "sites":
-        if experiment.cluster.devices.worker_sites is None:
-            yield "topology.regions", "is `sites`, and devices have none: give cluster.devices.sites"
-    elif topology.regions > workers:
-        yield "topology.regions", f"is more than there are workers, {workers}: choose fewer"
+    mistakes = group_mistakes(topology.regions, experiment.cluster, "regions")
+    yield from (("topology.regions", mistake) for mistake in mistakes)
     if experiment.cluster.network.sites:
-        yield from _regions_of_sites(experiment, topology)
+        yield from _follows_from_sites(topology, "regions")
+        if experiment.cluster.network.server_link is not None:
+            yield "cluster.network.server_link", "of regions at sites is not built: give the sites an uplink"
     if experiment.schedule.fragments > 1:
         yield "schedule.fragments", "of regions is not built: leave it out, or topology"
     if experiment.merge.has_outer:
@@ -195,14 +239,13 @@ def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Confli
         yield "synchronization.offers", f"is more than the workers of the smallest region, {smallest}: choose fewer"
 
 
-def _regions_of_sites(experiment: Any, topology: RegionsTopology) -> Conflicts:
-    if topology.regions != "sites":
-        yield "topology.regions", "must be `sites` where cluster.network has sites: a region's server is at its site"
+def _follows_from_sites(topology: RegionsTopology | AllReduceTopology, groups: str) -> Conflicts:
+    """Yields the conflicts of a topology beside sites, from which its groups, under a key, and their links follow."""
+    if getattr(topology, groups) not in ("sites", None):
+        yield f"topology.{groups}", "must be `sites` where cluster.network has sites: these have links between them"
     for name in ("latency", "bandwidth"):
-        if getattr(topology, name) != RegionsTopology.model_fields[name].default:
+        if getattr(topology, name) != type(topology).model_fields[name].default:
             yield f"topology.{name}", "follows from cluster.network.sites: leave it out"
-    if experiment.cluster.network.server_link is not None:
-        yield "cluster.network.server_link", "of regions at sites is not built: give the sites an uplink"
 
 
 def _merge(experiment: Any) -> Conflicts:

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.registry import NamedPolicy, build, kind_tag
 from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.outer import Outer
 from simulator.experiment.schema.section import Section
 from simulator.experiment.schema.units import (
@@ -17,6 +18,7 @@ from simulator.experiment.schema.units import (
     Positive,
     PositiveInt,
 )
+from simulator.experiment.schema.worker_groups import WorkerGroups, members_of
 from simulator.experiment.schema.worker_words import in_numbers
 
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -34,12 +36,10 @@ class RegionsTopology(Section):
 
     has_server: ClassVar = True
     kind: Literal["regions"]
-    regions: Annotated[tuple[tuple[NonNegativeInt, ...], ...], Field(min_length=1)] | PositiveInt | Literal["sites"] = (
-        Field(
-            description="the workers of each region, a number of regions of neighboring workers, or `sites`: those of "
-            "the devices, with a server each",
-            examples=[2],
-        )
+    regions: WorkerGroups = Field(
+        description="the workers of each region, a number of regions of neighboring workers, or `sites`: those of the "
+        "devices",
+        examples=[2],
     )
     every_versions: PositiveInt = Field(
         1, description="updates of a region between what it last accepted from the upper server and its next offer"
@@ -54,18 +54,7 @@ class RegionsTopology(Section):
 
     def members(self, cluster: Cluster) -> tuple[tuple[int, ...], ...]:
         """Returns the workers of each region."""
-        workers, sites = cluster.workers, cluster.devices.worker_sites or []
-        if self.regions == "sites":
-            found: dict[str, tuple[int, ...]] = dict.fromkeys([*(cluster.network.sites or ()), *sites], ())
-            for worker, site in enumerate(sites):
-                found[site] += (worker,)
-            return tuple(filter(None, found.values()))
-        if isinstance(self.regions, tuple):
-            return self.regions
-        count = self.regions
-        return tuple(
-            tuple(worker for worker in range(workers) if worker * count // workers == region) for region in range(count)
-        )
+        return members_of(self.regions, cluster)
 
 
 class GroupsTopology(Section):
@@ -111,6 +100,7 @@ class NamedTopology(NamedPolicy):
 Topology = Annotated[
     Annotated[ServerTopology, Tag("server")]
     | Annotated[RegionsTopology, Tag("regions")]
+    | Annotated[AllReduceTopology, Tag("all_reduce")]
     | Annotated[GroupsTopology, Tag("groups")]
     | Annotated[GraphTopology, Tag("graph")]
     | Annotated[NobodyTopology, Tag("nobody")]

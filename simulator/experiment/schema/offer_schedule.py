@@ -31,6 +31,18 @@ class PeriodicSchedule(Section):
         description="local steps by which each fragment comes after the first; at equal distances when absent",
         examples=[[0, 5]],
     )
+    layers: Annotated[PositiveInt, Field(le=10_000)] | None = Field(
+        None,
+        description="of the model: a fragment is offered as soon as a local step's backward pass is done with its "
+        "layers, and its answer awaited before the forward pass of the first; whole steps when absent; for timelines",
+        examples=[24],
+    )
+    phases: PositiveInt | None = Field(
+        None,
+        description="different offsets, in turn or of neighbors as composition has it, at equal distances: 1 offers "
+        "all fragments in one step; as many as fragments when absent",
+        examples=[8],
+    )
     overlap: NonNegativeInt = Field(
         0, description="local steps that a worker does between an offer and accepting the answer; at most H"
     )
@@ -45,17 +57,46 @@ class PeriodicSchedule(Section):
         """Waiting of workers between an offer and its answer; else they go on meanwhile."""
         return self.fragments == 1 and not self.overlap and self.seconds is None
 
+    def offsets_of(self, local_steps: int) -> tuple[int, ...]:
+        """Returns the offset of each fragment, for H local steps."""
+        if self.offsets is not None:
+            return self.offsets
+        phases = self.phases or self.fragments
+        of = range(self.fragments)
+        in_turn = phases == self.fragments or self.composition == "strided"
+        places = [each % phases if in_turn else each * phases // self.fragments for each in of]
+        return tuple(place * local_steps // phases for place in places)
+
     def _conflicts(self) -> Conflicts:
         if self.offsets is not None:
             growing = list(self.offsets) == sorted(set(self.offsets)) and self.offsets[:1] == (0,)
             if len(self.offsets) != self.fragments:
                 yield "offsets", f"has {len(self.offsets)} values for {self.fragments} fragments: give one for each"
-            elif not growing:
+            elif self.layers is None and not growing:
                 yield "offsets", "must grow from 0"
+            elif min(self.offsets):
+                yield "offsets", "must have a 0"
+        if self.layers is not None:
+            yield from self._of_layers(self.layers)
+        if self.phases is not None:
+            if self.offsets is not None:
+                yield "phases", "says what schedule.offsets does: leave out one of them"
+            if self.layers is None:
+                yield "phases", "has several fragments offered in one step, which needs schedule.layers: give both"
+            elif self.phases > self.fragments:
+                yield "phases", f"is more than schedule.fragments, {self.fragments}: choose fewer"
         if self.seconds is not None:
             for name in ("fragments", "overlap"):
                 if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
                     yield name, "counts local steps, which schedule.seconds does not: leave out one of them"
+
+    def _of_layers(self, layers: int) -> Conflicts:
+        if self.fragments == 1:
+            yield "layers", "has no effect on a whole model, which a step needs from its first to its last part"
+        if self.fragments > layers:
+            yield "fragments", f"is more than schedule.layers, which is {layers}: choose fewer"
+        if self.composition == "by_size":
+            yield "composition", "divides arrays, and schedule.layers needs fragments of layers: choose another"
 
 
 class NamedSchedule(NamedPolicy):
@@ -65,6 +106,7 @@ class NamedSchedule(NamedPolicy):
     fragments: ClassVar = 1
     composition: ClassVar[Literal["strided"]] = "strided"
     offsets: ClassVar = None
+    layers: ClassVar = None
     overlap: ClassVar = 0
     seconds: ClassVar = None
     waits: ClassVar = True
