@@ -4,6 +4,7 @@ Array names end in their axes: B batch, T context, D width, H heads, K width of 
 """
 
 import dataclasses
+import functools
 import typing
 
 import jax
@@ -174,15 +175,34 @@ class Transformer(nnx.Module):
             raise ValueError(f"a sequence of {length} tokens is longer than the context of {config.context}")
         x_BxTxD = self.token_embedding[...][tokens_BxT] + self.position_embedding[...][None, :length]
         x_NxD = x_BxTxD.astype(config.dtype).reshape(-1, config.width)
-        through = nnx.remat(Block.__call__, static_argnums=2) if config.remat else Block.__call__
-        for i in range(config.layers):
-            x_NxD = through(self.blocks[str(i)], x_NxD, length)
+        blocks = [self.blocks[str(i)] for i in range(config.layers)]
+        if config.remat:
+            x_NxD = _through_made_again(blocks, x_NxD, length)
+        else:
+            for block in blocks:
+                x_NxD = block(x_NxD, length)
         x_NxD = self.norm_final(x_NxD)
         unembedding_VxD = self.token_embedding[...] if config.tied else self.unembedding[...]
         if labels_BxT is not None:
             return vocabulary_cross_entropy(x_NxD, unembedding_VxD, labels_BxT.reshape(-1))
         logits_NxV = jnp.einsum("nd,vd->nv", x_NxD, unembedding_VxD.astype(config.dtype))
         return logits_NxV.astype(jnp.float32).reshape(*tokens_BxT.shape, -1)
+
+
+def _through_made_again(blocks: list[Block], x_NxD: jax.Array, length: int) -> jax.Array:
+    """Goes through blocks of which a backward pass keeps the inputs, and makes all else again.
+
+    A loop, because XLA may make straight code again long before it is needed: on a CPU that saved nothing.
+    """
+    graph = nnx.split(blocks[0])[0]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(block)[1] for block in blocks))
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def through(x_NxD: jax.Array, state: nnx.State) -> tuple[jax.Array, None]:
+        return nnx.merge(graph, state)(x_NxD, length), None
+
+    out_NxD: jax.Array = jax.lax.scan(through, x_NxD, stacked)[0]
+    return out_NxD
 
 
 def transformer(config: TransformerConfig) -> Model:

@@ -24,6 +24,8 @@ from simulator.learning import (
     Training,
 )
 from simulator.learning.memory import Layout, Sizes, fitting_lanes, memory_limit, needs
+from simulator.learning.memory_remedies import remedies
+from simulator.simulation.checks import check
 from simulator.simulation.simulate import Simulation, simulate
 from tests.experiments import tiny
 from tests.learning.quadratic import START, Workers, momentum_recipe, round_data, stretch
@@ -93,7 +95,7 @@ def test_as_many_lanes_as_fit_and_an_error_that_says_what_is_needed_where_none_d
     for lanes, bytes_needed in total.items():
         assert fitting_lanes(SIZES, bytes_needed, layout) == lanes
     assert total[8] - total[4] == 4 * SIZES.lane
-    with pytest.raises(MemoryNeedError, match=r"one round at a time \(server .*, 1 x lane .*\): use a smaller"):
+    with pytest.raises(MemoryNeedError, match=r"one round at a time \(server .*, 1 x lane .*\): use inner"):
         fitting_lanes(SIZES, total[1] - 1, layout)
 
 
@@ -165,19 +167,51 @@ def paper(preset: str = "150m", **changes: Any) -> Experiment:
 
 def test_the_papers_largest_model_with_its_largest_batch_fits_an_accelerator_of_80_gigabytes():
     cache = Cache()
-    assert Setup(paper(), cache).model.parameters == 150_034_304
-    with pytest.raises(MemoryNeedError) as error:
-        _ = Setup(paper(), cache).lanes
-    assert error.value.needed > 78e9
-    remedies = error.value.remedy()
-    found = re.fullmatch(r"; enough would be inner\.accumulation: (\d+)(, or (.*)model\.remat: true)?", remedies)
-    assert found is not None, remedies
-    parts = int(found[1])
-    assert Setup(paper(inner={"accumulation": parts}), cache).needs.total < 78e9
-    with pytest.raises(MemoryNeedError):
-        _ = Setup(paper(inner={"accumulation": parts // 2}), cache).lanes
-    both = Setup(paper(inner={"accumulation": 16}, model={"remat": True}), cache)
-    assert both.needs.total < 40e9
+    whole = Setup(paper(), cache)
+    assert whole.model.parameters == 150_034_304
+    assert not whole.fits
+    for changes in ({"inner": {"accumulation": 16}}, {"inner": {"accumulation": 4}, "model": {"remat": True}}):
+        assert Setup(paper(**changes), cache).fits
+
+
+def of_divisors(*, with_remat: int, without: int) -> Any:
+    """Returns whether an experiment fits that needs so many parts of a batch."""
+    return lambda made: made.inner.accumulation >= (with_remat if made.model.remat else without)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed", "told"),
+    [
+        ({}, {"without": 3, "with_remat": 1}, "inner.accumulation: 4, or model.remat: true"),
+        ({}, {"without": 8, "with_remat": 3}, "inner.accumulation: 8, or inner.accumulation: 4 and model.remat: true"),
+        ({}, {"without": 9, "with_remat": 2}, "inner.accumulation: 2 and model.remat: true"),
+        ({}, {"without": 2, "with_remat": 2}, "inner.accumulation: 2"),
+        ({}, {"without": 9, "with_remat": 9}, ""),
+        ({"model": {"remat": True}}, {"without": 1, "with_remat": 5}, "inner.accumulation: 8"),
+        ({"inner": {"accumulation": 4}}, {"without": 9, "with_remat": 3}, "model.remat: true"),
+        # Of pretraining's batch of 12 too, unless its parts are given.
+        ({"pretrain": {"steps": 1, "batch_size": 12}}, {"without": 3, "with_remat": 5}, "inner.accumulation: 4"),
+        (
+            {"pretrain": {"steps": 1, "batch_size": 12, "accumulation": 6}},
+            {"without": 5, "with_remat": 5},
+            "inner.accumulation: 8",
+        ),
+    ],
+    ids=str,
+)
+def test_remedies_by_hand(changes: dict[str, Any], needed: dict[str, int], told: str):
+    experiment = tiny(**merge({"inner": {"batch_size": 8}}, changes))
+    assert remedies(experiment, of_divisors(**needed)) == (f"; enough would be {told}" if told else "")
+
+
+def test_the_message_of_a_simulation_that_does_not_fit_says_what_would_and_that_does():
+    cache, large = Cache(), {"inner": {"optimizer": "sgd", "batch_size": 256}, "compute": {"lanes": 1}}
+    parted = {parts: tiny(**merge(large, {"inner": {"accumulation": parts}})) for parts in (1, 4, 8)}
+    total = {parts: Setup(made, cache).needs.total for parts, made in parted.items()}
+    assert total[8] < total[4] < total[1]
+    [problem] = check(tiny(**merge(large, {"compute": {"memory": total[4]}})), cache)
+    assert re.search(r"; enough would be inner.accumulation: 4(, or|$)", problem.message)
+    assert check(tiny(**merge(large, {"compute": {"memory": total[4]}, "inner": {"accumulation": 4}})), cache) == []
 
 
 # Versions.

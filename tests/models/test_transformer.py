@@ -162,10 +162,11 @@ def test_blocks_that_are_made_again_have_the_same_loss_and_gradients(changes):
     again, same = small(**changes, remat=True)
     jax.tree.map(np.testing.assert_array_equal, params, same)
     tokens = some_tokens(dataclasses.replace(SMALL, **changes))
-    np.testing.assert_array_equal(model.logits(params, tokens[:, :-1]), again.logits(params, tokens[:, :-1]))
-    found, expected = (jax.jit(jax.value_and_grad(each.loss))(params, tokens, None) for each in (again, model))
-    near = {"rtol": 0.02, "atol": 1e-4} if "dtype" in changes else {"rtol": 1e-5, "atol": 1e-7}
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, **near), found, expected)
+    exact, _ = small(**{**changes, "dtype": "float32"})
+    of_each = [jax.jit(jax.value_and_grad(each.loss))(params, tokens, None) for each in (again, model, exact)]
+    for leaf, other, true in zip(*map(jax.tree.leaves, of_each), strict=True):
+        rounding = jnp.linalg.norm(other - true)
+        assert jnp.linalg.norm(leaf - true) <= 1.5 * rounding + 1e-5 * jnp.linalg.norm(true)
 
 
 def test_of_blocks_that_are_made_again_only_the_inputs_are_kept():
@@ -203,9 +204,9 @@ def test_flops_that_are_done_again_by_hand():
     assert model.train_flops(2) == 6 * (2 * 192 + 40) * 6 + 2 * 12 * 4 * 9 * 2  # as without
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_flops_are_near_those_that_xla_counts(remat):
-    config = TransformerConfig(vocabulary=512, layers=2, width=128, heads=2, context=64, remat=remat)
+@pytest.mark.parametrize(("layers", "remat"), [(2, False), (1, True)])  # of a loop it counts one pass
+def test_flops_are_near_those_that_xla_counts(layers, remat):
+    config = TransformerConfig(vocabulary=512, layers=layers, width=128, heads=2, context=64, remat=remat)
     model = transformer(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((4, config.context + 1), jnp.int32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulator import Cache, simulate
-from simulator.experiment import ExperimentError, load
+from simulator.experiment import Experiment, ExperimentError, load
 from simulator.experiment.file import merge
 from simulator.learning import Setup
 from simulator.record import RunRecord
@@ -51,9 +51,12 @@ def test_losses_are_those_without_and_times_the_same(base: dict[str, Any], chang
 
 
 def test_devices_by_flops_take_the_time_of_what_is_made_again():
-    devices = {"devices": {"accelerators": [{"name": "T4", "count": 2}], "seconds_per_step": None}}
+    tree = tiny().model_dump(mode="json", exclude_unset=True)
+    tree["cluster"] = {"devices": {"accelerators": [{"name": "slow", "peak": "1MFLOP/s", "count": 2}]}}
     once, again, parts = (
-        simulate(tiny(cluster=devices, **changes), cache=CACHE, trainer="null").summary["simulated_seconds"]
+        simulate(Experiment.model_validate(merge(tree, changes)), cache=CACHE, trainer="null").summary[
+            "simulated_seconds"
+        ]
         for changes in ({}, {"model": {"remat": True}}, {"inner": {"accumulation": 2}})
     )
     model = Setup(tiny(model={"remat": True}), CACHE).model
