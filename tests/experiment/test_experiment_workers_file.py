@@ -69,10 +69,13 @@ def test_speeds_may_be_relative(tmp_path: Path):
         ("seconds_per_step,latency\n1\n", "workers.csv:2: expected seconds_per_step, latency, not ['1']"),
         (
             "latency\n1\n",
-            "workers.csv:1: needs a column seconds_per_step, relative_speed, price_per_hour; it has latency",
+            "workers.csv:1: needs a column seconds_per_step, relative_speed, price_per_hour, names, sites; it has late",
         ),
         ("seconds_per_step\n", "workers.csv: has no row of a worker"),
-        ("#\n", "workers.csv: needs a column seconds_per_step, relative_speed, price_per_hour; it has none"),
+        (
+            "#\n",
+            "workers.csv: needs a column seconds_per_step, relative_speed, price_per_hour, names, sites; it has none",
+        ),
     ],
 )
 def test_mistakes_are_named_by_file_line_and_column(tmp_path: Path, content: str, message: str):

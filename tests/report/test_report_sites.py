@@ -62,7 +62,7 @@ def test_figures_and_tables_show_labels():
     bins = worker_bins(group_records(record), "")
     assert bins.full_names == ["H100 in east", "T4 1 in west", "T4 2 in west", "A100 in east"]
     assert bins.labels[1] == "T4 1\nin west\n0.75 s"
-    assert set(utilization_table(record)["place"]) == {"0", "1", "2", "3", "all"}  # by which they are found
+    assert set(utilization_table(record)["place"]) == {"0", "1", "2", "all"}  # by which they are found
     assert "T4 2 in west" in figures.staleness_by_worker(group_records(record)[0])["traces"][2]["x"]
     threads = [event["args"]["name"] for event in trace_events(record) if event["name"] == "thread_name"]
     assert "T4 2 in west, 1.51 s/step" in threads
