@@ -1,11 +1,11 @@
-"""Fills the tables of README.md at the top and of the pages in paper, data, faults and methods, from the results.
+"""Fills the tables of README.md and of the pages in paper, data, faults, methods and clocks, from the results.
 
     .venv/bin/python experiments/page.py
 
 A table stands between `<!-- KIND RESULTS... -->` and `<!-- end -->`, where RESULTS are below experiments/results/paper
 and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands FILE`. FILE is an experiment file of
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
-NAME ARGUMENTS... -->` is one of its tables.
+NAME ARGUMENTS... -->` is one of its tables, and `bandwidth` and `agreement` are those of the published clocks.
 """
 
 import math
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from clocks import bandwidth
 from methods import benchmark
 from paper.choose import best, grids, label
 
@@ -28,6 +29,7 @@ PAPER, RESULTS = HERE / "paper", HERE / "results/paper"
 PAGES = (
     HERE.parent / "README.md",
     *(HERE / name for name in ("paper/README.md", "data/README.md", "faults/README.md", "methods/benchmark.md")),
+    HERE / "clocks/README.md",
 )
 _BLOCK = re.compile(r"(<!-- (\w+) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -159,6 +161,8 @@ def benchmarked(name: str, *arguments: str) -> str:
 
 
 _TABLES: Mapping[str, Callable[..., str]] = {
+    "agreement": bandwidth.counted,
+    "bandwidth": bandwidth.written,
     "benchmark": benchmarked,
     "by_shard": by_shard,
     "commands": commands,
