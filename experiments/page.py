@@ -7,7 +7,7 @@ and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands F
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
 NAME ARGUMENTS... -->` is one of its tables, and of the scaling laws `<!-- scaling NAME SCALE -->`.
 `<!-- plan FILE -->` has the tables of a plan below results/clusters. `<!-- real NAME -->` is one of
-real runs.
+real runs, `bandwidth` and `agreement` are those of the published clocks.
 """
 
 import math
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from clocks import bandwidth
 from clocks.real import real_tables
 from methods import benchmark, scaling
 from paper.choose import best, grids, label
@@ -39,6 +40,7 @@ PAGES = (
             "methods/README.md",
             "methods/benchmark.md",
             "clusters/README.md",
+            "clocks/README.md",
             "clocks/real/README.md",
         )
     ),
@@ -188,6 +190,8 @@ def really_run(name: str) -> str:
 
 
 _TABLES: Mapping[str, Callable[..., str]] = {
+    "agreement": bandwidth.counted,
+    "bandwidth": bandwidth.written,
     "benchmark": benchmarked,
     "by_shard": by_shard,
     "commands": commands,

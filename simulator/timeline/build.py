@@ -79,9 +79,7 @@ def timeline_of(
         interval=experiment.schedule.interval() if isinstance(experiment.schedule, NamedSchedule) else None,
         regions=_regions(experiment),
         peers=_peers(experiment),
-        shares=MessageShares(
-            *(tuple(each[place] for place in fragments.order) for each in (shares.offers, shares.answers))
-        ),
+        shares=(shares or _alike(schedule.fragments)).in_order(fragments.order),
         merges=experiment.merge.kind != "overwrite",
         has_copy=not experiment.merge.has_outer,
         is_eager=experiment.merge.kind == "eager",

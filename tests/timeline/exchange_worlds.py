@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from simulator.cluster import ClusterModel, FaultModel, Link, MessageShares
+from simulator.cluster import ClusterModel, Collective, FaultModel, Link, LinkCost, MessageShares
 from simulator.experiment.schema.faults import Faults
 from simulator.timeline import (
     Accepted,
@@ -75,6 +75,16 @@ def clusters(draw: st.DrawFn, workers: int, regions: int, faulty: bool, without_
 
 
 @st.composite
+def with_collective(draw: st.DrawFn, model: ClusterModel) -> ClusterModel:
+    """The cluster without what its server has, whose workers all-reduce."""
+    algorithm = draw(st.sampled_from(["ring", "tree", "star", "hierarchical", "bound"]))
+    groups = tuple(draw(st.lists(st.integers(0, 1), min_size=model.workers, max_size=model.workers)))
+    down, up = (dataclasses.replace(link, shared_s=None) for link in (model.down, model.up))
+    collective = Collective(algorithm, up.costs, down.costs, groups, LinkCost(draw(durations_s), 0.001))
+    return dataclasses.replace(model, down=down, up=up, server_update_s=0.0, collective=collective)
+
+
+@st.composite
 def schedules(draw: st.DrawFn, steps: int) -> Schedule:
     if draw(st.integers(0, 5)) == 0:
         return Schedule(seconds=draw(st.sampled_from([1.0, 2.5, 10.0])))
@@ -86,7 +96,7 @@ def schedules(draw: st.DrawFn, steps: int) -> Schedule:
 def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
     """A world of any method."""
     workers, steps = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 5, 12]))
-    topology = draw(st.sampled_from(["server", "server", "regions", "pairs", "graph", "nobody"]))
+    topology = draw(st.sampled_from(["server", "server", "regions", "pairs", "graph", "nobody", "all_reduce"]))
     of = tuple(draw(st.lists(st.integers(0, 2), min_size=workers, max_size=workers)))
     of = tuple(sorted(set(of)).index(region) for region in of)
     regions = Regions(of, draw(st.integers(1, 4))) if topology == "regions" else None
@@ -95,30 +105,31 @@ def worlds(draw: st.DrawFn, faulty: bool = True) -> World:
         "graph": graph(workers, tuple((a, (a + 1) % workers) for a in range(workers) if workers > 1)),
         "nobody": groups_of(workers, 1, seed=0),
     }.get(topology)
-    model = draw(clusters(workers, regions.count if regions else 0, faulty, peers is not None))
+    collects = topology == "all_reduce"
+    model = draw(clusters(workers, regions.count if regions else 0, faulty, peers is not None or collects))
+    if collects:
+        model = draw(with_collective(model))
     schedule = Schedule()
     if peers is None and draw(st.integers(0, 3)):
         schedule = draw(schedules(steps))
     if regions is not None:
         schedule = Schedule((0,), schedule.overlap, schedule.seconds)
     timeouts = st.sampled_from([math.inf, math.inf, 3.0, 30.0])
-    synchronization = draw(
-        st.builds(Barrier, timeouts)
-        | st.builds(Asynchronous, st.sampled_from([0.0, 0.5, 5.0, math.inf]))
-        | st.builds(Quorum, st.integers(1, workers), st.sampled_from([0.0, 1.0]))
-    )
+    alone = st.builds(Asynchronous, st.sampled_from([0.0, 0.5, 5.0, math.inf]))
+    together = st.builds(Barrier, timeouts) | st.builds(Quorum, st.integers(1, workers), st.sampled_from([0.0, 1.0]))
+    synchronization = draw(together if collects else together | alone)
     count = schedule.fragments
     if isinstance(synchronization, Quorum) and schedule.overlap and draw(st.booleans()):
         synchronization = dataclasses.replace(synchronization, adaptive=AdaptiveWindow(schedule.overlap))
     has_copy = peers is not None or regions is not None or draw(st.booleans())
-    if isinstance(synchronization, Barrier) and schedule.waits and has_copy:
+    if isinstance(synchronization, Barrier) and schedule.waits and has_copy and not collects:
         synchronization = dataclasses.replace(synchronization, sample=draw(st.none() | st.integers(1, workers)))
     config = TimelineConfig(
         synchronization=Barrier() if peers is not None else synchronization,
         shard_choice=FixedShard(),
         steps=[steps] * workers,
         shards=workers,
-        arrivals_per_update=1 if peers is not None else draw(st.sampled_from([1, 1, 2])),
+        arrivals_per_update=1 if peers is not None or collects else draw(st.sampled_from([1, 1, 2])),
         budget_local_steps=draw(st.sampled_from([20, 100])) * workers,
         budget_s=200.0,
         evaluate_every_steps=draw(st.none() | st.integers(5, 30)),
