@@ -113,8 +113,9 @@ def _priced(cluster: Cluster) -> bool:
     prices = [devices.price_per_hour, cluster.server_price_per_hour]
     prices += [each.price_per_hour for each in getattr(devices, "accelerators", ())]
     between = () if network.between is None else (network.between, *network.between.pairs)
-    links = (network, network.down, network.up, *between, *(network.sites or {}).values())
-    prices += [link.price_per_gigabyte for link in links]
+    sites = (network.sites or {}).values()
+    prices += [link.price_per_gigabyte for link in (network, network.down, network.up)]
+    prices += [link.price_per_gigabyte for link in (*between, *sites)]
     return any(price is not None for price in prices)
 
 

@@ -261,7 +261,7 @@ class _DataPrices:
         else:
             way = self._between[tuple(self._site[node.to_numpy(np.int64) - self._first] for node in (sender, receiver))]
         up, down = (way if self._own[which] is None else self._own[which] for which in ("up", "down"))
-        prices: Times = np.where(np.asarray(goes_up, bool), up, down).astype(float)
+        prices: Times = np.asarray(np.where(np.asarray(goes_up, bool), up, down), float)
         return prices / _GIGABYTE
 
     def _of(self, network: Mapping[str, Any], sender: str, receiver: str) -> float:
