@@ -3,19 +3,28 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from simulator.cluster.clock import Nanoseconds, nanoseconds
 from simulator.cluster.devices import step_seconds
+from simulator.cluster.episodes import Episodes, product
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.pipeline import pipeline_costs
+from simulator.cluster.traces import PaceTrace
 from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.devices import TracedDevices
 from simulator.experiment.schema.exchanges import RegionsTopology
 from simulator.experiment.schema.experiment import Inner
 from simulator.experiment.schema.network import Network
 from simulator.experiment.schema.pipeline import PipelineTimes
 from simulator.host.random_streams import numpy_stream
+
+
+def no_rates(worker: int) -> None:
+    """Returns the episodes of a link without measured rates: there are none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +36,39 @@ class Link:
       latency_s: per worker, float64 of shape (workers,), in seconds.
       transmission_s: per worker, message bytes over the worker's effective bandwidth, in seconds.
       shared_s: seconds that one message occupies the server's own link; None if not modelled.
+      rates: worker to the episodes in which its link transmits at another rate, or not at all; None where a worker's
+        link has no measured rates.
     """
 
     message_bytes: int
     latency_s: np.ndarray
     transmission_s: np.ndarray
     shared_s: float | None
+    rates: Callable[[int], Episodes | None] = no_rates
 
     def transfer_s(self, worker: int, share: float = 1.0) -> float:
         """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
         return float(self.latency_s[worker] + share * max(self.transmission_s[worker], self.shared_s or 0.0))
+
+    def arrival_ns(
+        self, worker: int, start_ns: Nanoseconds, alone_ns: Nanoseconds, share: float, faults: FaultModel | None
+    ) -> Nanoseconds:
+        """Returns when a transfer is over that takes a worker's link from a time on.
+
+        Args:
+          worker: its number.
+          start_ns: when it begins.
+          alone_ns: how long it takes if nothing disturbs it, at the first of measured rates.
+          share: of the model's size.
+          faults: outages of the link and the server.
+        """
+        rates, outages = self.rates(worker), None if faults is None else faults.link(worker)
+        if rates is not None:  # which are of the transmission alone, and not of the latency after it
+            start_ns = rates.finished_ns(start_ns, nanoseconds(share * float(self.transmission_s[worker])))
+            alone_ns = nanoseconds(float(self.latency_s[worker]))
+            if alone_ns == 0:
+                return start_ns
+        return start_ns + alone_ns if outages is None else outages.finished_ns(start_ns, alone_ns)
 
     def size(self, share: float) -> int:
         """Returns the bytes of a message of a share of the model's size."""
@@ -74,6 +106,7 @@ class ClusterModel:
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
+      trace: of step times that were measured; None where they stay as they are.
     """
 
     step_s: np.ndarray
@@ -87,6 +120,7 @@ class ClusterModel:
     fill_s: np.ndarray | None = None
     drains: bool = False
     fixed_time: float = 0.0
+    trace: PaceTrace | None = None
 
     @property
     def workers(self) -> int:
@@ -96,6 +130,12 @@ class ClusterModel:
     @functools.cached_property
     def _step_s(self) -> list[float]:
         return [float(each_s) for each_s in self.step_s]
+
+    @functools.cached_property
+    def pace(self) -> Callable[[int], Episodes | None]:
+        """Worker to the episodes in which its steps take another time; None where they never do."""
+        disturbed = None if self.faults is None else self.faults.slowdowns
+        return functools.cache(lambda worker: _pace(worker, disturbed, self.trace))
 
     def jitter_stream(self, worker: int) -> np.random.Generator:
         """Returns the stream from which a worker's rounds draw their jitter, one number each."""
@@ -151,6 +191,7 @@ def build_cluster(
       SettingError: a device is described by a name that is not known.
     """
     step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed)
+    faults = None if cluster.faults is None else FaultModel(cluster.faults, seed)
     fill_s = None
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()
@@ -158,16 +199,34 @@ def build_cluster(
     return ClusterModel(
         step_s=step_s,
         jitter=cluster.devices.jitter,
-        down=_link(cluster.network, "down", cluster.workers, parameters),
-        up=_link(cluster.network, "up", cluster.workers, parameters),
+        down=_link(cluster.network, "down", cluster.workers, parameters, faults),
+        up=_link(cluster.network, "up", cluster.workers, parameters, faults),
         server_update_s=cluster.server_update_time,
         seed=seed,
-        faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
+        faults=faults,
         regional=None if topology is None else _regional(topology, cluster, parameters),
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
+        trace=_step_trace(cluster),
     )
+
+
+def _step_trace(cluster: Cluster) -> PaceTrace | None:
+    devices = cluster.devices
+    if not isinstance(devices, TracedDevices):
+        return None
+    rows = ((row.worker, row.time, row.seconds_per_step) for row in devices.trace)
+    return PaceTrace(rows, devices.repeat_every)
+
+
+def _pace(worker: int, disturbances: Callable[[int], Episodes] | None, trace: PaceTrace | None) -> Episodes | None:
+    """Returns the episodes of a worker's work: those of faults and of a trace together, None without either."""
+    disturbed = None if disturbances is None else disturbances(worker)
+    if trace is None or worker not in trace:
+        return disturbed
+    measured = trace.episodes(worker)
+    return Episodes(measured if disturbed is None else product([iter(disturbed), measured]))
 
 
 def _regional(topology: RegionsTopology, cluster: Cluster, parameters: int) -> Link:
@@ -184,15 +243,26 @@ def _regional(topology: RegionsTopology, cluster: Cluster, parameters: int) -> L
     )
 
 
-def _link(network: Network, which: Literal["down", "up"], workers: int, parameters: int) -> Link:
+def _link(
+    network: Network, which: Literal["down", "up"], workers: int, parameters: int, faults: FaultModel | None
+) -> Link:
     direction = network.direction(which)
     assert direction.bytes_per_parameter is not None
     message_bytes = round(direction.message_size or parameters * direction.bytes_per_parameter)
-    bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)) * direction.efficiency
+    bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)).copy()
+    rows = [row for row in network.trace or () if which in row.directions]
+    for row in reversed(rows):
+        bandwidth[row.worker] = row.rate  # the first row's in the end
+    trace = PaceTrace(((row.worker, row.time, 1 / row.rate) for row in rows), network.repeat_every)
+
+    def rates(worker: int) -> Episodes | None:
+        return _pace(worker, None if faults is None else faults.link, trace) if worker in trace else None
+
     shared = network.server_link
     return Link(
         message_bytes=message_bytes,
         latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
-        transmission_s=message_bytes / bandwidth,
+        transmission_s=message_bytes / (bandwidth * direction.efficiency),
         shared_s=None if shared is None else message_bytes / (shared.bandwidth * shared.efficiency),
+        rates=functools.cache(rates) if rows else no_rates,
     )

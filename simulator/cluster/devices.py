@@ -15,6 +15,7 @@ from simulator.experiment.schema.devices import (
     ProfileDevices,
     RelativeDevices,
     TimedDevices,
+    TracedDevices,
     UniformSpeed,
     ZipfSpeed,
 )
@@ -77,6 +78,9 @@ def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.nd
     match devices:
         case TimedDevices():
             return np.broadcast_to(np.asarray(devices.seconds_per_step, float), (devices.count,)).copy()
+        case TracedDevices(trace=trace):
+            first = {row.worker: row.seconds_per_step for row in reversed(trace)}
+            return np.array([first[worker] for worker in range(devices.count)])
         case RelativeDevices():
             return devices.seconds_per_step / np.array(devices.relative_speed)
         case ProfileDevices():

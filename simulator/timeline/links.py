@@ -11,7 +11,8 @@ class Channel:
     Where the server has a link of its own, a message occupies it for a time, first come, first served. A worker's
     slower link and the latency come after that and hold up no one else. So it is known when a transfer will end as soon
     as it is requested. A message in the queue takes its turn, also if its worker is gone by then, and also if it is
-    going to be lost. While a worker's link or the server is down, its transfer stands still.
+    going to be lost. While a worker's link or the server is down, its transfer stands still; where rates of the link
+    were measured, it is transmitted at them.
     """
 
     def __init__(self, env: simpy.Environment, link: Link, faults: FaultModel | None = None):
@@ -22,7 +23,7 @@ class Channel:
 
     def duration_ns(self, worker: int, share: float = 1.0) -> Nanoseconds:
         """Returns how long a transfer takes that is requested now and takes the last place in the queue."""
-        if not self._is_shared and self._faults is None:
+        if not self._is_shared and self._faults is None and self._link.rates(worker) is None:
             return self._costs_of(share)[1][worker]
         now_ns: int = self._env.now
         end_ns = self.end_ns(worker, now_ns, share)
@@ -34,9 +35,7 @@ class Channel:
         """Returns when a transfer ends that is requested at `start_ns`, if nobody else's is requested before it."""
         shared_ns, rest_ns = self._costs_of(share)
         left_ns = self._left_ns(start_ns, shared_ns) if self._is_shared else start_ns
-        if self._faults is None:
-            return left_ns + rest_ns[worker]
-        return self._faults.link(worker).finished_ns(left_ns, rest_ns[worker])
+        return self._link.arrival_ns(worker, left_ns, rest_ns[worker], share, self._faults)
 
     def _costs_of(self, share: float) -> tuple[Nanoseconds, list[Nanoseconds]]:
         """Returns the time on the shared link, and each worker's beyond it."""

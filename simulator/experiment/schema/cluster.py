@@ -60,5 +60,8 @@ class Cluster(Section):
         for key, value in {**lists, "devices.price_per_hour": self.devices.price_per_hour}.items():
             if isinstance(value, tuple) and len(value) != self.workers:
                 yield key, f"has {len(value)} values for {self.workers} workers: give one for all, or one for each"
+        strangers = [row.worker for row in self.network.trace or () if row.worker >= self.workers]
+        if strangers:
+            yield "network.trace", f"names worker {strangers[0]}, but the ids are 0 to {self.workers - 1}"
         if self.faults is not None:
             yield from ((f"faults.{key}", message) for key, message in self.faults.conflicts_with(self.workers))

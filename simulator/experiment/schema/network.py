@@ -4,9 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
+from simulator.experiment.schema.measured_trace import LinkRates, repeat_conflicts
 from simulator.experiment.schema.per_worker import PerWorker
-from simulator.experiment.schema.section import Section
-from simulator.experiment.schema.units import Bandwidth, FiniteDuration, Fraction, NonNegative, Positive, Size
+from simulator.experiment.schema.section import Conflicts, Section
+from simulator.experiment.schema.units import (
+    Bandwidth,
+    FiniteDuration,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveDuration,
+    Size,
+)
 
 
 class Direction(Section):
@@ -48,6 +57,23 @@ class Network(Section):
     down: Direction = Field(Direction(), description="server to worker, where it differs")
     up: Direction = Field(Direction(), description="worker to server, where it differs")
     server_link: ServerLink | None = None
+    trace: LinkRates | None = Field(
+        None,
+        description="a CSV or Parquet file with columns time, worker, rate and, where they differ, direction (down, up "
+        "or both), or its rows: the link's bandwidth from that time on, and before the first row as from it",
+        examples=["links.csv"],
+    )
+    repeat_every: PositiveDuration | None = Field(
+        None, description="after which the trace begins anew; the last row of each link stays when absent"
+    )
+
+    def _conflicts(self) -> Conflicts:
+        if self.trace is not None:
+            yield from repeat_conflicts(self.trace, self.repeat_every)
+            if self.server_link is not None:
+                yield "trace", "beside server_link is not built: leave out one of them"
+        elif self.repeat_every is not None:
+            yield "repeat_every", "is of a trace, and there is none: leave it out"
 
     def direction(self, which: Literal["down", "up"]) -> Direction:
         """Returns the link of one direction with every field filled in."""
