@@ -39,6 +39,15 @@ FAULTS = {
     "link_outages": {"time_between": "30s", "duration": "3s"},
     "trace": [[3, 15, "crash"], [3, 22, "join"], [1, 30, "leave"]],
 }
+MEASURED = {  # by traces
+    "cluster": {
+        "devices": {
+            "trace": [[0, 0, 0.5], [20, 0, 1.5], [0, 1, 0.75], [0, 2, 1.5], [9, 2, 0.5], [0, 3, 3.25]],
+            "repeat_every": "50s",
+        },
+        "network": {"latency": "100ms", "trace": [[0, 0, "8kbit/s"], [6, 0, "2kbit/s"], [30, 0, "8Mbit/s"]]},
+    }
+}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sync": {"synchronization": {"kind": "barrier"}, "outer": NESTEROV | {"weight": 1.0}, "pretrain": {"steps": 3}},
     "async": {},
@@ -90,6 +99,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
         "model": {"hidden": [8, 8, 8]},
     },
     "Photon": {"method": {"kind": "photon", "sample": 2}, "cluster": {"faults": FAULTS}},
+    "measured": MEASURED,
     "restarts": {"outer": NESTEROV | {"restart_every": 3}},
     "SMALLTALK": {
         "model": TINY["model"],

@@ -22,13 +22,26 @@ ALLOWED = {
     "learning": FILE | {"data", "models"},
     "methods": {"experiment"},
     "verify": FILE | {"cluster", "record"},
+    "calibration": FILE | {"record"},
     "report": {"host", "record"},
     "progress": FILE | {"learning", "record"},
     "simulation": FILE | {"cluster", "data", "learning", "progress", "record", "timeline"},
     "sweep": FILE | {"learning", "models", "progress", "record", "report", "simulation", "timeline"},
     "api": FILE | {"learning", "progress", "report", "simulation", "sweep"},
     "cli": FILE
-    | {"cluster", "data", "learning", "models", "progress", "record", "report", "simulation", "sweep", "verify"},
+    | {
+        "calibration",
+        "cluster",
+        "data",
+        "learning",
+        "models",
+        "progress",
+        "record",
+        "report",
+        "simulation",
+        "sweep",
+        "verify",
+    },
 }
 FRONT_DOORS = {"__init__.py", "api.py"}  # the only modules that are in no room
 
@@ -44,6 +57,7 @@ FORBIDDEN = {
     "simulator.learning": {"simpy", "matplotlib"},
     "simulator.record": {"jax", "simpy", "matplotlib", "rich", "orbax"},
     "simulator.report": {"jax", "simpy"},
+    "simulator.calibration": {"jax", "simpy", "matplotlib"},
     "simulator.host": {"jax", "numpy", "pandas", "simpy"},
     "simulator.sweep.executors.ray_node": {"jax", "ray"},  # what it finds is decided before JAX is loaded
     "simulator.sweep.executors.task_process": {"jax", "matplotlib"},  # the same, and it draws nothing

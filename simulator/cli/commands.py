@@ -193,6 +193,28 @@ def verify(runs: Runs) -> None:
     """Recompute from records alone what must be true of them, and say which row breaks which rule."""
 
 
+def calibrate(
+    logs: Annotated[
+        list[Path],
+        _argument(metavar="LOG...", help="run folders, and logs with wall-clock columns (.csv, .parquet, .jsonl)"),
+    ],
+    out: Annotated[
+        Path | None, _option("--out", "-o", help="YAML file to write, with a cluster section; none when absent")
+    ] = None,
+    by: Annotated[
+        Literal["cluster", "worker"], typer.Option(help="one value where workers agree within noise, or always lists")
+    ] = "cluster",
+    local_steps: Annotated[
+        int | None, _option(min=1, help="of a round: so many rows of single steps of a log are taken together")
+    ] = None,
+    trace: Annotated[
+        Path | None, _option(help="also write the step times of one log, a row for each round, to be replayed")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there")] = False,
+) -> None:
+    """Fit a cluster's step times, jitter, slow-downs and links to runs, or to logs of a real training."""
+
+
 def profiles() -> None:
     """List the heterogeneity profiles and the accelerators that a file can name."""
 

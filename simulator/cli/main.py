@@ -141,6 +141,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, str, Callable[..., None]], ...] = (
     (app, "explain", "explain", commands.explain),
     (app, "methods", "methods", commands.methods),
     (app, "verify", "records", commands.verify),
+    (app, "calibrate", "calibrate", commands.calibrate),
     (app, "profiles", "catalogue", commands.profiles),
     (app, "models", "catalogue", commands.presets),
     (data_app, "prepare", "data", commands.prepare),

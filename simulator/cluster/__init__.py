@@ -12,7 +12,8 @@ from simulator.cluster.devices import (
     profile_step_s,
     step_seconds,
 )
-from simulator.cluster.faults import Absence, Episodes, FaultModel
+from simulator.cluster.episodes import Episodes
+from simulator.cluster.faults import Absence, FaultModel
 from simulator.cluster.layers import Layers, OfferedFragments, offered_fragments
 from simulator.cluster.links import SERVER_LINK, Crossing, Link, SiteWays
 from simulator.cluster.pulls import Pulls

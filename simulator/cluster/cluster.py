@@ -3,17 +3,20 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from simulator.cluster.collectives import Collective
 from simulator.cluster.devices import step_seconds
+from simulator.cluster.episodes import Episodes
 from simulator.cluster.faults import FaultModel
 from simulator.cluster.links import Link, NetworkCosts, SiteWays
 from simulator.cluster.pipeline import pipeline_costs
+from simulator.cluster.traces import PaceTrace, pace_of
 from simulator.experiment.schema.cluster import Cluster
+from simulator.experiment.schema.devices import TracedDevices
 from simulator.experiment.schema.exchanges import Topology
 from simulator.experiment.schema.inner import Inner
 from simulator.experiment.schema.pipeline import PipelineTimes
@@ -59,6 +62,7 @@ class ClusterModel:
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
       collective: in which offers meet; None where messages bring them to a place.
+      trace: of step times that were measured; None where they stay as they are.
     """
 
     step_s: np.ndarray
@@ -83,6 +87,8 @@ class ClusterModel:
         shared = (len(link.crossings(worker)) for link in (self.down, self.up) for worker in range(self.workers))
         return max(shared, default=0) <= (self.sharing == "queue")
 
+    trace: PaceTrace | None = None
+
     @property
     def workers(self) -> int:
         """Number of workers."""
@@ -91,6 +97,12 @@ class ClusterModel:
     @functools.cached_property
     def _step_s(self) -> list[float]:
         return [float(each_s) for each_s in self.step_s]
+
+    @functools.cached_property
+    def pace(self) -> Callable[[int], Episodes | None]:
+        """Worker to the episodes in which its steps take another time; None where they never do."""
+        disturbed = None if self.faults is None else self.faults.slowdowns
+        return functools.cache(lambda worker: pace_of(worker, disturbed, self.trace))
 
     def jitter_stream(self, worker: int) -> np.random.Generator:
         """Returns the stream from which a worker's rounds draw their jitter, one number each."""
@@ -148,11 +160,12 @@ def build_cluster(
       SettingError: a device is described by a name that is not known.
     """
     step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed, relative_to_s=relative_to_s)
+    faults = None if cluster.faults is None else FaultModel(cluster.faults, seed)
     fill_s = None
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()
         step_s, fill_s = pipeline_costs(inner.stages, times, step_s, activations)
-    links = NetworkCosts(cluster, parameters, topology)
+    links = NetworkCosts(cluster, parameters, topology, faults)
     return ClusterModel(
         step_s=step_s,
         jitter=cluster.devices.jitter,
@@ -160,7 +173,7 @@ def build_cluster(
         up=links.link("up"),
         server_update_s=cluster.server_update_time,
         seed=seed,
-        faults=None if cluster.faults is None else FaultModel(cluster.faults, seed),
+        faults=faults,
         regional=links.regional("up"),
         regional_down=links.regional("down"),
         ways=links.ways(),
@@ -169,4 +182,13 @@ def build_cluster(
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
         collective=links.collective(),
+        trace=_step_trace(cluster),
     )
+
+
+def _step_trace(cluster: Cluster) -> PaceTrace | None:
+    devices = cluster.devices
+    if not isinstance(devices, TracedDevices):
+        return None
+    rows = ((row.worker, row.time, row.seconds_per_step) for row in devices.trace)
+    return PaceTrace(rows, devices.repeat_every)

@@ -15,6 +15,7 @@ from simulator.experiment.schema.devices import (
     ProfileDevices,
     RelativeDevices,
     TimedDevices,
+    TracedDevices,
     UniformSpeed,
     ZipfSpeed,
 )
@@ -102,6 +103,9 @@ def step_seconds(
     match devices:
         case TimedDevices():
             return np.broadcast_to(np.asarray(devices.seconds_per_step, float), (devices.count,)).copy()
+        case TracedDevices(trace=trace):
+            first = {row.worker: row.seconds_per_step for row in reversed(trace)}
+            return np.array([first[worker] for worker in range(devices.count)])
         case RelativeDevices():
             return (relative_to_s or devices.seconds_per_step) / np.array(devices.relative_speed)
         case ProfileDevices():

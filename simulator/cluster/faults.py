@@ -1,6 +1,5 @@
 """Faults of a cluster and their times: a function of the seed alone, whatever the cluster is doing at the time."""
 
-import bisect
 import functools
 import heapq
 import itertools
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.cluster.clock import Nanoseconds, nanoseconds, seconds
+from simulator.cluster.episodes import Episode, Episodes, merged, piecewise, product
 from simulator.experiment import SimulationError
 from simulator.experiment.schema.fault_trace import TraceEvent
 from simulator.experiment.schema.faults import (
@@ -54,76 +54,6 @@ class Absence(NamedTuple):
         return self.kind in ("departure", "late") or self.notice_ns < self.start_ns
 
 
-class Episode(NamedTuple):
-    """An interval in which work takes `factor` times as long; infinite at a standstill."""
-
-    start_ns: Nanoseconds
-    end_ns: Nanoseconds
-    factor: float = math.inf
-
-
-class Episodes:
-    """Episodes one after the other, made as far as they are iterated."""
-
-    def __init__(self, source: Iterable[Episode]):
-        self._source = iter(source)
-        self._known: list[Episode] = []
-        self._ends_ns: list[Nanoseconds] = []
-
-    def __iter__(self) -> Iterator[Episode]:
-        """Yields all of them, which may be endlessly many."""
-        return self.since(-math.inf)
-
-    def since(self, time_ns: Nanoseconds) -> Iterator[Episode]:
-        """Yields those that end after `time_ns`."""
-        index = bisect.bisect_right(self._ends_ns, time_ns)
-        while True:
-            if index == len(self._known):
-                episode = next(self._source, None)
-                if episode is None:
-                    return
-                self._known.append(episode)
-                self._ends_ns.append(episode.end_ns)
-            if self._known[index].end_ns > time_ns:
-                yield self._known[index]
-            index += 1
-
-    def finished_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
-        """Returns when work that takes `work_ns` undisturbed is finished if it begins at `start_ns`."""
-        if not start_ns + work_ns < math.inf:
-            return math.inf
-        now_ns, left_ns = start_ns, float(work_ns)
-        for count, (start, end, factor) in enumerate(self.since(start_ns)):
-            if count > _MOST_EPISODES:
-                start_s, work_s = seconds(start_ns), seconds(work_ns)
-                raise SimulationError(
-                    f"cluster.faults: what begins at {start_s:g} s and takes {work_s:g} s is disturbed more than "
-                    f"{_MOST_EPISODES:,} times before it ends: choose longer times between faults, or shorter rounds"
-                )
-            undisturbed_ns = now_ns + round(left_ns)
-            if undisturbed_ns < start or (undisturbed_ns == start and left_ns > 0):
-                break
-            left_ns -= max(start - now_ns, 0)
-            now_ns = max(now_ns, start)
-            if math.isfinite(factor):
-                slowed_ns = now_ns + round(left_ns * factor)
-                if slowed_ns <= end:
-                    return slowed_ns
-                left_ns -= (end - now_ns) / factor
-            now_ns = end
-        return now_ns + round(left_ns)
-
-    def work_ns(self, start_ns: Nanoseconds, end_ns: Nanoseconds) -> Nanoseconds:
-        """Returns how much of such work is done between two times."""
-        done_ns = float(end_ns - start_ns)
-        for start, end, factor in self.since(start_ns):
-            if start >= end_ns:
-                break
-            span_ns = min(end, end_ns) - max(start, start_ns)
-            done_ns -= span_ns - span_ns / factor
-        return max(round(done_ns), 0)
-
-
 class FaultModel:
     """Faults of a cluster.
 
@@ -143,7 +73,7 @@ class FaultModel:
         self._trace: dict[Any, list[TraceEvent]] = defaultdict(list)
         for event in faults.trace or ():
             self._trace[event.worker].append(event)
-        self.server = Episodes(_merged([self._spans("server_outages", 0), self._traced("server", "down", "up")]))
+        self.server = Episodes(merged([self._spans("server_outages", 0), self._traced("server", "down", "up")]))
         self.slowdowns = functools.cache(self._slowdowns)
         self.own_link, self.link = functools.cache(self._own_link), functools.cache(self._link)
 
@@ -185,13 +115,13 @@ class FaultModel:
     def _slowdowns(self, worker: int) -> Episodes:
         factor = self._faults.slowdowns.factor if self._faults.slowdowns else 1.0
         random = (each._replace(factor=factor) for each in self._spans("slowdowns", worker))
-        return Episodes(_product([self._traced_slowdowns(worker), random]))
+        return Episodes(product([self._traced_slowdowns(worker), random]))
 
     def _own_link(self, worker: int) -> Episodes:
-        return Episodes(_merged([self._spans("link_outages", worker), self._traced(worker, "disconnect", "reconnect")]))
+        return Episodes(merged([self._spans("link_outages", worker), self._traced(worker, "disconnect", "reconnect")]))
 
     def _link(self, worker: int) -> Episodes:
-        return Episodes(_merged([self.own_link(worker), self.server]))
+        return Episodes(merged([self.own_link(worker), self.server]))
 
     def _spans(self, kind: str, worker: int, lasts: str = "duration") -> Iterator[Episode]:
         """Returns the random standstills of one kind of fault of a worker; `lasts` is the setting of their length."""
@@ -207,11 +137,8 @@ class FaultModel:
         return itertools.starmap(Episode, itertools.zip_longest(times_ns[::2], times_ns[1::2], fillvalue=math.inf))
 
     def _traced_slowdowns(self, worker: int) -> Iterator[Episode]:
-        changes = [event for event in self._trace.get(worker, ()) if event.event in ("slow", "normal")]
-        for event, after in itertools.zip_longest(changes, changes[1:]):
-            if event.factor is not None:
-                end_ns = math.inf if after is None else nanoseconds(after.time)
-                yield Episode(nanoseconds(event.time), end_ns, event.factor)
+        events = self._trace.get(worker, ())
+        return piecewise((event.time, event.factor) for event in events if event.event in ("slow", "normal"))
 
     def _traced_absences(self, worker: int) -> Iterator[Absence]:
         kinds: dict[str, AbsenceKind] = {"crash": "crash", "preempt": "preemption", "leave": "departure"}
@@ -265,42 +192,6 @@ def _renewals(between: RandomTime, lasts: RandomTime, random: np.random.Generato
             return
         now_ns = start_ns + max(nanoseconds(draw(lasts, random)), 1)
         yield Episode(start_ns, now_ns)
-
-
-def _merged(sources: Iterable[Iterable[Episode]]) -> Iterator[Episode]:
-    """Yields the union of all standstills."""
-    spans = heapq.merge(*sources)
-    current = next(spans, None)
-    while current is not None:
-        start_ns, end_ns, _ = current
-        current = next(spans, None) if end_ns < math.inf else None
-        while current is not None and current.start_ns <= end_ns:
-            end_ns = max(end_ns, current.end_ns)
-            current = next(spans, None) if end_ns < math.inf else None
-        if end_ns > start_ns:
-            yield Episode(start_ns, end_ns)
-
-
-def _product(sources: list[Iterator[Episode]]) -> Iterator[Episode]:
-    """Yields episodes that do not overlap: the factors of simultaneous ones multiply."""
-    heads = [next(source, None) for source in sources]
-    now_ns: Nanoseconds = 0
-    while True:
-        known = [head for head in heads if head is not None]
-        if not known:
-            return
-        factor = math.prod(head.factor for head in known if head.start_ns <= now_ns)
-        changes = [head.end_ns if head.start_ns <= now_ns else head.start_ns for head in known]
-        next_ns = min(changes)
-        if next_ns > now_ns and any(head.start_ns <= now_ns for head in known):
-            yield Episode(now_ns, next_ns, factor)
-        if next_ns == math.inf:
-            return
-        now_ns = next_ns
-        for index, head in enumerate(heads):
-            while head is not None and head.end_ns <= now_ns:
-                head = next(sources[index], None)
-            heads[index] = head
 
 
 def _one_at_a_time(absences: Iterator[Absence]) -> Iterator[Absence]:

@@ -2,11 +2,16 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from simulator.cluster.clock import Nanoseconds, nanoseconds
 from simulator.cluster.collectives import Collective, LinkCost
+from simulator.cluster.episodes import Episodes
+from simulator.cluster.faults import FaultModel
+from simulator.cluster.traces import PaceTrace, pace_of
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.efficiency import reached
@@ -30,6 +35,10 @@ class Crossing(NamedTuple):
     seconds: float
 
 
+def no_rates(worker: int) -> None:
+    """Returns the episodes of a link without measured rates: there are none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Link:
     """One direction between every worker and the server, for a message of the model's size.
@@ -41,6 +50,8 @@ class Link:
       shared_s: seconds that one message occupies the server's own link; None if not modelled.
       uplinks: per worker, links of sites that its messages cross, in order; empty without any.
       server_first: whether they cross the server's own link before these.
+      rates: worker to the episodes in which its link transmits at another rate, or not at all; None where a worker's
+        link has no measured rates.
     """
 
     message_bytes: int
@@ -49,6 +60,7 @@ class Link:
     shared_s: float | None
     uplinks: tuple[tuple[Crossing, ...], ...] = ()
     server_first: bool = False
+    rates: Callable[[int], Episodes | None] = no_rates
 
     def crossings(self, worker: int) -> tuple[Crossing, ...]:
         """Returns the links that a worker's messages share with others, in order."""
@@ -60,6 +72,26 @@ class Link:
         """Returns the time of a transfer that waits for no other, of a message of a share of the model's size."""
         slowest_s = max(self.transmission_s[worker], *(each.seconds for each in self.crossings(worker)), 0.0)
         return float(self.latency_s[worker] + share * slowest_s)
+
+    def arrival_ns(
+        self, worker: int, start_ns: Nanoseconds, work_ns: Nanoseconds, share: float, standstills: Sequence[Episodes]
+    ) -> Nanoseconds:
+        """Returns when a message gets through that is on a worker's own link from a time on.
+
+        Args:
+          worker: its number.
+          start_ns: when it begins.
+          work_ns: how long it takes if nothing disturbs it; where rates were measured, at the first of them.
+          share: of the model's size.
+          standstills: times at which it stands still.
+        """
+        rates = self.rates(worker)
+        if rates is not None:  # which are of the transmission alone, and not of the latency after it
+            start_ns = rates.finished_ns(start_ns, nanoseconds(share * float(self.transmission_s[worker])))
+            work_ns = nanoseconds(float(self.latency_s[worker]))
+            if work_ns == 0:
+                return start_ns
+        return max([each.finished_ns(start_ns, work_ns) for each in standstills] or [start_ns + work_ns])
 
     @property
     def costs(self) -> tuple[LinkCost, ...]:
@@ -111,9 +143,11 @@ class NetworkCosts:
       cluster: its section.
       parameters: of the model, all of which a message carries unless the file gives a message size.
       topology: of the workers; one server when absent.
+      faults: of the cluster, if any.
     """
 
-    def __init__(self, cluster: Cluster, parameters: int, topology: Topology | None):
+    def __init__(self, cluster: Cluster, parameters: int, topology: Topology | None, faults: FaultModel | None):
+        self._faults = faults
         self._cluster, self._network, self._topology = cluster, cluster.network, topology
         self._parameters = parameters
         self._sites = cluster.devices.worker_sites if cluster.network.sites else None
@@ -130,13 +164,26 @@ class NetworkCosts:
             link = self._between(which, ends if which == "up" else [(there, here) for here, there in ends])
             return dataclasses.replace(link, shared_s=shared_s, server_first=which == "down")
         direction, workers = network.direction(which), self._cluster.workers
-        rates = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,))
-        assert direction.efficiency is not None
+        bandwidth, efficiency = (
+            np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)).copy(),
+            direction.efficiency,
+        )
+        assert efficiency is not None
+        rows = [row for row in network.trace or () if which in row.directions]
+        for row in reversed(rows):
+            bandwidth[row.worker] = row.rate  # the first row's in the end
+        trace = PaceTrace(
+            ((row.worker, row.time, 1 / reached(efficiency, row.rate)) for row in rows), network.repeat_every
+        )
+        disturbed = None if self._faults is None else self._faults.link
         return Link(
             message_bytes=message_bytes,
             latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
-            transmission_s=message_bytes / np.array([reached(direction.efficiency, rate) for rate in rates]),
+            transmission_s=message_bytes / np.array([reached(efficiency, rate) for rate in bandwidth]),
             shared_s=shared_s,
+            rates=functools.cache(lambda worker: pace_of(worker, disturbed, trace) if worker in trace else None)
+            if rows
+            else no_rates,
         )
 
     def regional(self, which: Literal["down", "up"]) -> Link | None:

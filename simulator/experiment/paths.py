@@ -17,6 +17,8 @@ _PATHS: tuple[Key, ...] = (
     ("data", "tokenizer", "path"),
     ("cluster", "devices", "file"),
     ("cluster", "network", "file"),
+    ("cluster", "devices", "trace"),
+    ("cluster", "network", "trace"),
     ("cluster", "faults", "trace"),
 )
 """Settings that name files."""

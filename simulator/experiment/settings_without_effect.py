@@ -26,6 +26,7 @@ def _notes(experiment: Experiment) -> Iterator[tuple[str, object, str]]:
     cluster, inner = experiment.cluster, experiment.inner
     yield from _of_network(cluster.network)
     yield from _of_sites(cluster)
+    yield from _of_measured_links(cluster)
     yield from _of_step_times(cluster, inner.local_steps)
     if cluster.currency and not _priced(cluster):
         yield "cluster.currency", cluster.currency, "has no effect: nothing has a price"
@@ -90,7 +91,8 @@ def _of_network(network: Network) -> Iterator[tuple[str, object, str]]:
             elif sent < 4:
                 note = "decides time, bytes and cost; what is learned is as if every number were sent in full"
                 yield f"cluster.{key}.bytes_per_parameter", sent, note
-        if efficiency not in (None, 1.0) and not network.sites and all(link.bandwidth == math.inf for link in used):
+        unlimited = not network.sites and network.trace is None and all(link.bandwidth == math.inf for link in used)
+        if efficiency not in (None, 1.0) and unlimited:
             yield f"cluster.{key}.efficiency", efficiency, "has no effect: the bandwidth is unlimited"
 
 
@@ -106,6 +108,19 @@ def _of_sites(cluster: Cluster) -> Iterator[tuple[str, object, str]]:
             yield f"cluster.network.sites.{site}", "", "has no effect: no device and no server is there"
     if len(sites) == 1 and network.between is not None:
         yield "cluster.network.between", "", "has no effect: there is one site"
+
+
+def _of_measured_links(cluster: Cluster) -> Iterator[tuple[str, object, str]]:
+    """Yields notes on bandwidths that no link has, since all have measured rates."""
+    network, note = cluster.network, "has no effect: the trace has rates of all links that it is of"
+    used: dict[str, list[bool]] = {"network": [], "network.down": [], "network.up": []}
+    for which, own in (("down", network.down), ("up", network.up)):
+        measured = {row.worker for row in network.trace or () if which in row.directions}
+        key = "network" if own.bandwidth is None else f"network.{which}"
+        used[key].append(len(measured) < cluster.workers)
+    for key, section in (("network", network), ("network.down", network.down), ("network.up", network.up)):
+        if section.bandwidth not in (None, math.inf) and used[key] and not any(used[key]):
+            yield f"cluster.{key}.bandwidth", section.bandwidth, note
 
 
 def _priced(cluster: Cluster) -> bool:

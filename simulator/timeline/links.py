@@ -53,6 +53,7 @@ class _Route(NamedTuple):
     """Way of a message.
 
     Attributes:
+      link: of its own, number: of that, share: of the model's size.
       alone_ns: time that it takes if it waits for no other.
       rest_ns: of that, what is left when it has left the last of the shared links.
       latency_ns: of that, what is no work of any link.
@@ -62,6 +63,9 @@ class _Route(NamedTuple):
       standstills: times at which it stands still.
     """
 
+    link: Link
+    number: int
+    share: float
     alone_ns: Nanoseconds
     rest_ns: Nanoseconds
     latency_ns: Nanoseconds
@@ -72,8 +76,7 @@ class _Route(NamedTuple):
 
     def landed_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
         """Returns when work on its own link ends."""
-        ends_ns = [each.finished_ns(start_ns, work_ns) for each in self.standstills]
-        return max(ends_ns) if ends_ns else start_ns + work_ns
+        return self.link.arrival_ns(self.number, start_ns, work_ns, self.share, self.standstills)
 
 
 def _route(link: Link, number: int, share: float, server: object) -> _Route:
@@ -98,6 +101,9 @@ def _route(link: Link, number: int, share: float, server: object) -> _Route:
     longest_ns = max((each.work_ns for each in crossings), default=0)
     own_s = float(link.transmission_s[number])
     return _Route(
+        link,
+        number,
+        share,
         alone_ns,
         max(alone_ns - longest_ns, 0),
         nanoseconds(float(link.latency_s[number])),

@@ -69,9 +69,9 @@ class OverlappingWorker(Worker):
         work_s = self._schedule.seconds
         if work_s is None:
             return self._schedule.steps(offer, most)
-        if self._faults is not None:
+        if self._pace is not None:
             now_ns, length_ns = self._env.now, round(1e9 * work_s)
-            work_s = self._faults.slowdowns(self.index).work_ns(now_ns, now_ns + length_ns) / 1e9
+            work_s = self._pace.work_ns(now_ns, now_ns + length_ns) / 1e9
         step_s = self._cluster.compute_s(self.index, 1, self._factor)
         return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
 

@@ -43,6 +43,7 @@ class Worker:
         self.warned, self.stalled, self.fated, self.holds_parameters = False, False, faults is not None, False
         self.expected_ns: Nanoseconds = math.inf
         self._timeline, self._env, self._cluster, self._faults = timeline, env, cluster, faults
+        self._pace = cluster.pace(index)
         self._jitter = cluster.jitter_stream(index) if cluster.jitter else None
         self._losses = faults.loss_stream(index) if faults and faults.loss else None
         self._retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
@@ -281,10 +282,10 @@ class Worker:
             self.home.expect(self.index, arrival_ns)
 
     def _computing_ns(self, start_ns: Nanoseconds, work_ns: Nanoseconds) -> Nanoseconds:
-        """Returns the time of steps that take `work_ns` at full speed."""
-        if self._faults is None or start_ns == math.inf:
+        """Returns the time of steps that take `work_ns` at the worker's own speed."""
+        if self._pace is None or start_ns == math.inf:
             return work_ns
-        return self._faults.slowdowns(self.index).finished_ns(start_ns, work_ns) - start_ns
+        return self._pace.finished_ns(start_ns, work_ns) - start_ns
 
     def _wait_for(self, message: Transit, and_ns: Nanoseconds = 0) -> Process:
         """Lets time pass until a message is there, and some more."""
@@ -392,9 +393,9 @@ class Worker:
             return steps
         if under_way.stretch_start_ns is None:
             return under_way.done
-        assert self._faults is not None
+        assert self._pace is not None
         worked_ns = under_way.share_ns(under_way.done)
-        worked_ns += self._faults.slowdowns(self.index).work_ns(under_way.stretch_start_ns, self._env.now)
+        worked_ns += self._pace.work_ns(under_way.stretch_start_ns, self._env.now)
         # In whole numbers, product first: rounding takes away no step that ends at this very time.
         return int(min(max(worked_ns * steps // under_way.compute_ns, under_way.done), steps))
 

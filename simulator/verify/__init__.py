@@ -44,9 +44,11 @@ def verify(record: RunRecord) -> list[Violation]:
     Raises:
       RecordError: the record's experiment is none.
     """
-    if isinstance(lookup(record.experiment, ("cluster", "faults", "trace")), str):
-        # a record holds the events themselves; files of others are not read
-        raise RecordError("the record's experiment is not valid: cluster.faults.trace names a file instead of events")
+    for section in ("faults", "devices", "network"):
+        if isinstance(lookup(record.experiment, ("cluster", section, "trace")), str):
+            # a record holds the rows themselves; files of others are not read
+            message = f"cluster.{section}.trace names a file instead of having its rows"
+            raise RecordError(f"the record's experiment is not valid: {message}")
     try:
         with registry.any_name():
             experiment = Experiment.model_validate(record.experiment)

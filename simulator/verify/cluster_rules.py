@@ -60,13 +60,13 @@ def _computing(task: Mapping[Any, Any], cost: Cost, cluster: ClusterModel, eps_s
     """Returns the mistake in the time that a round computed, if any."""
     start_s, end_s, worker = task["compute_start_s"], task["push_start_s"], task["worker"]
     should_ns = cost.compute_ns
-    if cluster.faults is not None:
-        slowdowns = cluster.faults.slowdowns(worker)
+    pace = cluster.pace(worker)
+    if pace is not None:
         if task["local_steps"] < cost.steps:  # cut off
-            done = slowdowns.work_ns(in_ns(start_s), in_ns(end_s)) / cost.compute_ns * cost.steps
+            done = pace.work_ns(in_ns(start_s), in_ns(end_s)) / cost.compute_ns * cost.steps
             fits = task["local_steps"] in (math.floor(done - 1e-6), math.floor(done + 1e-6))
             return None if fits else f"{done:g} steps were done when the round was cut off"
-        should_ns = slowdowns.finished_ns(in_ns(start_s), cost.compute_ns) - in_ns(start_s)
+        should_ns = pace.finished_ns(in_ns(start_s), cost.compute_ns) - in_ns(start_s)
     if not abs(end_s - start_s - seconds(should_ns)) <= eps_s:
         return f"compute took {end_s - start_s} s and should take {seconds(should_ns)} s"
     return None
@@ -135,11 +135,13 @@ def _alone_ns(
     """Returns how long a transfer takes that waits for no other and whose first `lost` messages are lost."""
     transfer_ns = nanoseconds(leg.link.transfer_s(leg.number, share))
     retry_ns = nanoseconds(faults.loss.timeout) if faults and faults.loss else 0
-    if faults is None or not outages or leg.worker < 0:
+    link, number = leg.link, leg.number
+    standstills = (faults.link(leg.worker),) if faults is not None and outages and leg.worker >= 0 else ()
+    if link.rates(number) is None and not standstills:
         return transfer_ns + lost * (retry_ns + transfer_ns)
-    end_ns = faults.link(leg.worker).finished_ns(start_ns, transfer_ns)
+    end_ns = link.arrival_ns(number, start_ns, transfer_ns, share, standstills)
     for _ in range(lost):
-        end_ns = faults.link(leg.worker).finished_ns(end_ns + retry_ns, transfer_ns)
+        end_ns = link.arrival_ns(number, end_ns + retry_ns, transfer_ns, share, standstills)
     return end_ns - start_ns
 
 

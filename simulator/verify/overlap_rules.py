@@ -64,8 +64,9 @@ def _scheduled(run: CheckedRun, task: dict[str, Any], *, is_first: bool) -> list
 def _in_time(length_s: float, cluster: ClusterModel, task: dict[str, Any], cost: Cost) -> int:
     """Returns the fewest steps that take a time, one at least."""
     begin_ns = in_ns(task["pull_start_s"] if task["bytes_down"] else task["compute_start_s"])  # when it was given out
-    if cluster.faults is not None:
-        work_ns = cluster.faults.slowdowns(task["worker"]).work_ns(begin_ns, begin_ns + round(1e9 * length_s))
+    pace = cluster.pace(task["worker"])
+    if pace is not None:
+        work_ns = pace.work_ns(begin_ns, begin_ns + round(1e9 * length_s))
         length_s = work_ns / 1e9
     return max(math.ceil(length_s / cluster.compute_s(task["worker"], 1, cost.factor) - 1e-9), 1)
 
@@ -155,22 +156,22 @@ def _between_its_steps(
                     "transfers", answer.row, "overlap", f"was accepted at {answer.sent.used_s} s, in another round"
                 )
         return
-    slowdowns = cluster.faults.slowdowns(task["worker"]) if cluster.faults is not None else Episodes([])
+    pace = cluster.pace(task["worker"]) or Episodes([])
     now_ns, end_ns, done = in_ns(task["compute_start_s"]), in_ns(task["push_start_s"]), 0
     blocked_ns: Nanoseconds = 0
     for answer in between:
-        now_ns = slowdowns.finished_ns(now_ns, cost.share_ns(answer.after) - cost.share_ns(done))
+        now_ns = pace.finished_ns(now_ns, cost.share_ns(answer.after) - cost.share_ns(done))
         received_ns = max(now_ns, in_ns(answer.sent.end_s))
         yield from _used(run, answer, seconds(received_ns))
         now_ns, done, blocked_ns = received_ns, answer.after, blocked_ns + received_ns - now_ns
     steps, waits_ns = task["local_steps"], in_ns(task["blocked_s"]) - blocked_ns
     if steps < cost.steps:  # cut off, maybe while it waited for the next answer
-        worked_ns = cost.share_ns(done) + slowdowns.work_ns(now_ns, end_ns - waits_ns)
+        worked_ns = cost.share_ns(done) + pace.work_ns(now_ns, end_ns - waits_ns)
         finished = worked_ns / cost.compute_ns * cost.steps
         if steps not in (math.floor(finished - 1e-6), math.floor(finished + 1e-6)):
             yield Violation("rounds", row, "durations", f"{finished:g} steps were done when the round was cut off")
         return
-    right_ns = slowdowns.finished_ns(now_ns, cost.compute_ns - cost.share_ns(done))
+    right_ns = pace.finished_ns(now_ns, cost.compute_ns - cost.share_ns(done))
     for name, right_s in (("push_start_s", seconds(right_ns)), ("blocked_s", seconds(blocked_ns))):
         if not abs(task[name] - right_s) <= run.eps_s:
             yield Violation("rounds", row, "durations", f"{name} is {task[name]} and should be {right_s}")

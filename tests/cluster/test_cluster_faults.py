@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from simulator.cluster import seconds
-from simulator.cluster.faults import Absence, Episode, Episodes, FaultModel, draw
+from simulator.cluster.episodes import Episode, Episodes
+from simulator.cluster.faults import Absence, FaultModel, draw
 from simulator.experiment.schema.faults import Faults, RandomTime
 from tests.faulty import faults
 

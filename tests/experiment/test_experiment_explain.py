@@ -40,6 +40,7 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "has no effect without vocabulary and width",
     "is of relative speed 1",
     "of nothing can be learned",
+    "is of a trace, and there is none",
 )
 
 
@@ -80,6 +81,8 @@ def test_every_example_laid_over_an_experiment_is_valid(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     Path("workers.csv").write_text("seconds_per_step,latency\n1,0\n2,0\n")
     Path("faults.csv").write_text("worker,time,event\n0,1,crash\n")
+    Path("steps.csv").write_text("time,worker,seconds_per_step\n0,0,1\n0,1,2\n")
+    Path("links.csv").write_text("time,worker,rate\n0,0,1Gbit/s\n")
     wrong = []
     for key, example in EXAMPLES:
         content = parse_value(example)
@@ -101,7 +104,7 @@ def test_a_key_of_some_kinds_says_which():
     ]
     assert [under for under, _ in meanings("outer.learning_rate")] == [""]
     assert [under for under, _ in meanings("cluster.devices.profile")] == [
-        "in place of seconds_per_step, relative_speed, accelerators or distribution"
+        "in place of seconds_per_step, trace, relative_speed, accelerators or distribution"
     ]
     assert [under for under, _ in meanings("cluster.devices.scale")] == ["beside cluster.devices.profile"]
     assert [under for under, _ in meanings("data.tokenizer.train_megabytes")] == [

@@ -175,5 +175,5 @@ class Link:
                 while (message := read(stream, self._longest)) is not None:
                     self._receive(message)
         except (OSError, WireError) as error:
-            print(f"a connection is given up: {error}", flush=True)  # noqa: T201  # into the log of the process
+            print(f"a connection is given up: {error}", flush=True)  # into the log of the process
         self._receive(None)

@@ -67,6 +67,9 @@ class Cluster(Section):
             if words is not None and len(words) != self.workers:
                 yield f"devices.{key}", f"is of {len(words)} workers, and there are {self.workers}: give one for each"
         yield from self._conflicts_of_sites()
+        strangers = [row.worker for row in self.network.trace or () if row.worker >= self.workers]
+        if strangers:
+            yield "network.trace", f"names worker {strangers[0]}, but the ids are 0 to {self.workers - 1}"
         if self.faults is not None:
             yield from ((f"faults.{key}", message) for key, message in self.faults.conflicts_with(self.workers))
 

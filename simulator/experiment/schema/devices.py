@@ -1,11 +1,13 @@
 """The `devices` section of a cluster: the workers, and how fast each is."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from simulator.experiment.schema.faults import UniformTime
+from simulator.experiment.schema.measured_trace import StepTimes, repeat_conflicts
 from simulator.experiment.schema.per_worker import PerWorker, PerWorkerWords, Word
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import (
@@ -75,6 +77,34 @@ class TimedDevices(_Devices):
     def count(self) -> int:
         """Number of workers."""
         return len(self.seconds_per_step) if isinstance(self.seconds_per_step, tuple) else self.workers or 1
+
+
+class TracedDevices(_Devices):
+    """Devices by seconds per local step that were measured over time, and are replayed."""
+
+    trace: StepTimes = Field(
+        description="a CSV or Parquet file with columns time, worker and seconds_per_step, or its rows: a step takes "
+        "so long from that time on, and as at the first row before it; methods take that for the worker's speed",
+        examples=["steps.csv"],
+    )
+    repeat_every: PositiveDuration | None = Field(
+        None,
+        description="after which the trace begins anew; the last row of each worker stays when absent",
+        examples=["24h"],
+    )
+
+    def _conflicts(self) -> Conflicts:
+        known = {row.worker for row in self.trace}
+        missing = next(worker for worker in itertools.count() if worker not in known)
+        if missing < self.count:
+            message = f"has no row of worker {missing}, and one of worker {max(known)}: give each a row, from 0 on"
+            yield "trace", message
+        yield from repeat_conflicts(self.trace, self.repeat_every)
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return 1 + max(row.worker for row in self.trace)
 
 
 class RelativeDevices(_Devices):
@@ -230,7 +260,7 @@ class DistributedDevices(_Devices):
         return self.workers
 
 
-_FORMS = ("file", "profile", "relative_speed", "accelerators", "distribution", "seconds_per_step")
+_FORMS = ("file", "trace", "profile", "relative_speed", "accelerators", "distribution", "seconds_per_step")
 
 
 def devices_form(devices: Any) -> str | None:
@@ -245,6 +275,7 @@ def _devices_tag(value: Any) -> str:
 
 Devices = Annotated[
     Annotated[TimedDevices, Tag("<seconds_per_step>")]
+    | Annotated[TracedDevices, Tag("<trace>")]
     | Annotated[RelativeDevices, Tag("<relative_speed>")]
     | Annotated[FlopsDevices, Tag("<accelerators>")]
     | Annotated[ProfileDevices, Tag("<profile>")]

@@ -5,10 +5,11 @@ from typing import Literal
 from pydantic import Field
 
 from simulator.experiment.schema.efficiency import Efficiency
+from simulator.experiment.schema.measured_trace import LinkRates, repeat_conflicts
 from simulator.experiment.schema.per_worker import PerWorker, Word
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.sites import BetweenSites, SharedLink, Site, conflicts_of_sites
-from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, Size
+from simulator.experiment.schema.units import Bandwidth, FiniteDuration, NonNegative, Positive, PositiveDuration, Size
 
 
 class Direction(Section):
@@ -58,8 +59,25 @@ class Network(Section):
         examples=["east"],
     )
 
+    trace: LinkRates | None = Field(
+        None,
+        description="a CSV or Parquet file with columns time, worker, rate and, where they differ, direction (down, up "
+        "or both), or its rows: the link's bandwidth from that time on, and before the first row as from it",
+        examples=["links.csv"],
+    )
+    repeat_every: PositiveDuration | None = Field(
+        None, description="after which the trace begins anew; the last row of each link stays when absent"
+    )
+
     def _conflicts(self) -> Conflicts:
         yield from conflicts_of_sites(self)
+        if self.trace is not None:
+            yield from repeat_conflicts(self.trace, self.repeat_every)
+            for key in ("server_link", "sites"):
+                if getattr(self, key):
+                    yield "trace", f"beside {key} is not built: leave out one of them"
+        elif self.repeat_every is not None:
+            yield "repeat_every", "is of a trace, and there is none: leave it out"
 
     @property
     def site_of_server(self) -> str | None:

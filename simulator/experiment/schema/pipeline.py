@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from simulator.experiment.schema.devices import devices_form
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import Bandwidth, FiniteDuration, Number, Positive, PositiveInt
 
@@ -94,6 +95,8 @@ def pipeline_conflicts(experiment: Any) -> Conflicts:
         if times.bandwidth < math.inf and experiment.model.kind == "mlp":
             message = "is of a transformer's activations, and the model is an mlp: give latency alone"
             yield "cluster.pipeline.bandwidth", message
+    if devices_form(experiment.cluster.devices) == "trace":
+        yield "cluster.devices.trace", "beside inner.stages is not built: leave out one of them"
     if inner.pull is not None:
         yield "inner.stages", "beside inner.pull is not built: leave out one of them"
     if asynchronous:
