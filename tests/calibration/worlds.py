@@ -29,7 +29,9 @@ def measured(section: dict[str, Any], length_s: float, steps: int = 10, seed: in
             rounds.append((0, worker, start_ns / 1e9, now_ns / 1e9, (now_ns - start_ns) / 1e9, steps))
             for direction, link in (("up", model.up), ("down", model.down)):
                 alone_ns = nanoseconds(link.transfer_s(worker, share))
-                end_ns = link.arrival_ns(worker, now_ns, alone_ns, share, model.faults)
+                end_ns = link.arrival_ns(
+                    worker, now_ns, alone_ns, share, () if model.faults is None else (model.faults.link(worker),)
+                )
                 sent = seconds(now_ns), seconds(end_ns - now_ns), link.size(share)
                 transfers.append((0, worker, direction, *sent))
                 now_ns = end_ns

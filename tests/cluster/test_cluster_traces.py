@@ -32,7 +32,11 @@ def computed(model: ClusterModel, worker: int, start_s: float, steps: int) -> fl
 def sent(model: ClusterModel, start_s: float, share: float = 1.0, worker: int = 0) -> float:
     """When a message to a worker arrives that is sent at a time, in seconds."""
     alone_ns = nanoseconds(model.down.transfer_s(worker, share))
-    return seconds(model.down.arrival_ns(worker, nanoseconds(start_s), alone_ns, share, model.faults))
+    return seconds(
+        model.down.arrival_ns(
+            worker, nanoseconds(start_s), alone_ns, share, () if model.faults is None else (model.faults.link(worker),)
+        )
+    )
 
 
 def test_steps_take_the_time_of_the_row_above_them():
