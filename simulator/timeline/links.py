@@ -223,6 +223,15 @@ class Channel:
         """Returns when a message gets through that is sent at a time, if no other comes before it; or no later."""
         return self._shared.end_ns(self._route(worker, share), start_ns)
 
+    def through_ns(
+        self, worker: int, start_ns: Nanoseconds, share: float, losses: int, retry_ns: Nanoseconds
+    ) -> Nanoseconds:
+        """Returns when a message gets through that is first sent at a time, and again so long after each loss."""
+        end_ns = self.end_ns(worker, start_ns, share)
+        for _ in range(losses):
+            end_ns = self.end_ns(worker, end_ns + retry_ns, share)
+        return end_ns
+
     def _route(self, worker: int, share: float) -> _Route:
         found = self._routes.get((worker, share))
         if found is None:

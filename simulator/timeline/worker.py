@@ -254,7 +254,8 @@ class Worker:
         pulled_ns = self._through_ns(down, under_way, 1.0)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
         offered = self._timeline.shares.offers[under_way.round.fragment]
-        self._expect(self._sent_through_ns(self._timeline.up, computed_ns, under_way.lost_pushes, offered))
+        lost = under_way.lost_pushes
+        self._expect(self._timeline.up.through_ns(self.index, computed_ns, offered, lost, self._retry_ns))
 
     def _send_push(self, under_way: RoundUnderWay) -> None:
         under_way.pushes += 1
@@ -267,14 +268,7 @@ class Worker:
         end_ns: Nanoseconds = self._env.now + under_way.message.duration_ns
         if not under_way.losses:
             return end_ns
-        return self._sent_through_ns(link, end_ns + self._retry_ns, under_way.losses - 1, share)
-
-    def _sent_through_ns(self, link: Channel, start_ns: Nanoseconds, losses: int, share: float) -> Nanoseconds:
-        """Returns when a message that is first sent at `start_ns` gets through."""
-        end_ns = link.end_ns(self.index, start_ns, share)
-        for _ in range(losses):
-            end_ns = link.end_ns(self.index, end_ns + self._retry_ns, share)
-        return end_ns
+        return link.through_ns(self.index, end_ns + self._retry_ns, share, under_way.losses - 1, self._retry_ns)
 
     def _expect(self, arrival_ns: Nanoseconds) -> None:
         if arrival_ns != self.expected_ns:
