@@ -146,6 +146,14 @@ class TestResults:
         assert set(results["variant"]) == {point.variant for point in points}
         assert len(results) == 36 * len(points)
 
+    def test_the_scaling_laws_are_of_all_runs_of_their_file(self):
+        results = pd.read_csv(FOLDER.parent / "results/methods/scaling.csv")
+        for scale, own in results.groupby("scale"):
+            points = load(FOLDER.parent / "methods/scaling.yaml", f"scale={scale}", searched=True)
+            asked = [(point.variant, point.experiment.inner.local_steps, point.experiment.seed) for point in points]
+            assert sorted(asked) == sorted(zip(own["variant"], own["local_steps"], own["seed"], strict=True))
+            assert own.groupby(["variant", "parameters", "local_steps"])["outer_learning_rate"].nunique().max() == 1
+
     def test_tuning_and_results_have_no_seed_in_common(self):
         from page import RESULTS, summaries_of
 
