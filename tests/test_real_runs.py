@@ -44,8 +44,8 @@ def _scripts(monkeypatch):
 def experiment_of(method, **changes):
     kept = {name: TINY[name] for name in ("model", "data", "inner", "evaluate")}
     own = {"cluster": CLUSTER, "shard_choice": {"kind": "fixed"}, "compute": {"trainer": "serial"}}
-    budget = {"budget": {"local_steps": 40}, "evaluate.every_local_steps": 20}
-    return build_experiment(kept, **own, **budget, **METHODS[method], **changes)
+    budget = {"budget.local_steps": 40, "evaluate.every_local_steps": 20}
+    return build_experiment(kept, **{**own, **budget, **METHODS[method], **changes})
 
 
 class TestMessages:
@@ -196,16 +196,18 @@ class TestEnds:
     def task(self, tmp_path):
         from real_task import Task
 
-        experiment = experiment_of("synchronous")
+        experiment = experiment_of("synchronous", **{"budget.local_steps": 10**6})  # longer than anybody waits
         Task(experiment, experiment.cluster, tmp_path).write(tmp_path / "task.json")
         return tmp_path / "task.json"
 
-    def test_a_worker_that_dies_ends_everything_with_a_message(self, task, tmp_path):
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_a_worker_that_dies_ends_everything_with_a_message(self, task, tmp_path, begun):
         import processes
 
         def kill(started):
-            started["worker 1"].kill()
             kept.update(started)
+            if not begun or (tmp_path / "server.log").read_text(encoding="utf-8"):
+                started["worker 1"].kill()
 
         kept = {}
         with pytest.raises(processes.RunFailedError, match="worker 1 ended with -9"):

@@ -87,13 +87,11 @@ def _not_built(experiment: Experiment) -> list[tuple[str, Any, bool, str]]:
     built = AsynchronousSynchronization | BarrierSynchronization
     cluster, budget = experiment.cluster, experiment.budget
     own = experiment.shard_choice.kind == "fixed" and experiment.shards == cluster.workers
-    sampled = getattr(synchronization, "sample", None) or getattr(synchronization, "timeout", 0) not in (
-        0,
-        float("inf"),
-    )
+    sampled, timeout_s = (getattr(synchronization, name, None) for name in ("sample", "timeout"))
+    some = sampled is not None or timeout_s not in (None, inf)
     return [
         ("synchronization.kind", synchronization.kind, not isinstance(synchronization, built), "barrier, asynchronous"),
-        ("synchronization", synchronization.kind, bool(sampled), "a barrier of all workers, without a timeout"),
+        ("synchronization", synchronization.kind, some, "a barrier of all workers, without a timeout"),
         ("schedule.kind", schedule.kind, schedule.kind != "periodic", "periodic"),
         ("schedule.fragments", schedule.fragments, schedule.fragments > 1, "whole models"),
         ("schedule.seconds", schedule.seconds, schedule.seconds is not None, "offers every H steps"),
