@@ -33,6 +33,12 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "must be inner.local_steps, 50, where merge is eager",
     "is a share of the time that schedule.overlap leaves, which is none",
     "is the longest of the adaptive ones, and none",
+    "has no effect on a whole model, which a step needs",
+    "must be those of the model, ",
+    "has several fragments offered in one step, which needs schedule.layers",
+    "is of a hierarchical all-reduce, which needs it",
+    "is of transfers between groups, and there are none",
+    "must be a barrier or a quorum where workers all-reduce",
 )
 
 
