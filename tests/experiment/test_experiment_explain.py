@@ -41,6 +41,12 @@ OF_OTHERS = (  # mistakes that another key mends, besides the one that is explai
     "is of relative speed 1",
     "of nothing can be learned",
     "is of a trace, and there is none",
+    "has no effect on a whole model, which a step needs",
+    "must be those of the model, ",
+    "has several fragments offered in one step, which needs schedule.layers",
+    "is of a hierarchical all-reduce, which needs it",
+    "is of transfers between groups, and there are none",
+    "must be a barrier or a quorum where workers all-reduce",
 )
 
 
