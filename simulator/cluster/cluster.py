@@ -74,6 +74,7 @@ class ClusterModel:
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
+      timed_batches: micro-batches of each worker's local step that takes `step_s`; one where absent.
     """
 
     step_s: np.ndarray
@@ -87,6 +88,7 @@ class ClusterModel:
     fill_s: np.ndarray | None = None
     drains: bool = False
     fixed_time: float = 0.0
+    timed_batches: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:
@@ -107,13 +109,16 @@ class ClusterModel:
             return 1.0
         return float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
 
-    def step_factor(self, micro_batches: int) -> float:
-        """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
-        return 1 + (1 - self.fixed_time) * (micro_batches - 1)
+    def step_factor(self, worker: int, micro_batches: int | None) -> float:
+        """Returns how many times `step_s` a worker's local step takes: affine in its micro-batches, 1 when None."""
+        if micro_batches is None:
+            return 1.0
+        timed = self.timed_batches[worker] if self.timed_batches else 1
+        return 1 + (1 - self.fixed_time) * (micro_batches / timed - 1)
 
-    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int = 1) -> float:
+    def compute_s(self, worker: int, steps: int, factor: float = 1.0, micro_batches: int | None = None) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
+        return steps * self._step_s[worker] * factor * self.step_factor(worker, micro_batches)
 
     def filling_s(self, worker: int, factor: float, *, is_first: bool) -> float:
         """Returns the seconds in which a worker's pipeline is filled before a round's steps, 0 where it is not empty.
@@ -141,16 +146,20 @@ def build_cluster(
     Args:
       cluster: the section.
       parameters: of the model, all of which a pull or push carries unless the file gives a message size.
-      flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
+      flops_per_step: floating-point operations of a local step of one micro-batch, for devices described by FLOP/s.
       seed: the experiment's seed.
       topology: regions of the workers, if they have any.
-      inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
+      inner: the `inner` section, of workers that are pipelines, or have micro-batches or batches of their own.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
 
     Raises:
       SettingError: a device is described by a name that is not known.
     """
-    step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed)
+    timed_batches: tuple[int, ...] = ()
+    if inner is not None and inner.has_unequal_batches:
+        timed_batches = tuple(inner.first_micro_batches(worker) for worker in range(cluster.workers))
+    flops = flops_per_step * np.array(timed_batches or (1,) * cluster.workers)
+    step_s = step_seconds(cluster.devices, flops_per_step=flops, seed=seed)
     fill_s = None
     if inner is not None and inner.stages is not None:
         times = cluster.pipeline or PipelineTimes()
@@ -167,6 +176,7 @@ def build_cluster(
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
+        timed_batches=timed_batches,
     )
 
 

@@ -63,12 +63,12 @@ def profile_step_s(profile: str, workers: int) -> np.ndarray:
     return AUTHORS_STEP_S[0] * np.exp(PROFILES[profile] * np.interp(position, np.arange(len(ratios)), ratios))
 
 
-def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.ndarray:
+def step_seconds(devices: Devices, *, flops_per_step: float | np.ndarray, seed: int) -> np.ndarray:
     """Returns seconds per local step, float64 of shape (workers,).
 
     Args:
       devices: the `cluster.devices` section.
-      flops_per_step: floating-point operations of one local step (forward and backward).
+      flops_per_step: floating-point operations of a local step (forward and backward), of all workers or of each.
       seed: the experiment's seed, for speeds that are drawn.
 
     Raises:
@@ -82,9 +82,9 @@ def step_seconds(devices: Devices, *, flops_per_step: float, seed: int) -> np.nd
         case ProfileDevices():
             return devices.scale * profile_step_s(devices.profile, devices.workers)
         case FlopsDevices():
-            return np.array(
+            return flops_per_step / np.array(
                 [
-                    flops_per_step / (_peak(accelerator, index) * accelerator.utilization)
+                    _peak(accelerator, index) * accelerator.utilization
                     for index, accelerator in enumerate(devices.accelerators)
                     for _ in range(accelerator.count)
                 ]

@@ -20,7 +20,8 @@ class ModelCosts:
 
     Attributes:
       parameters: number of parameters, all of which are sent.
-      flops_per_step: floating-point operations of one local step, with those that `model.remat` does again.
+      flops_per_step: floating-point operations of a local step of one micro-batch, with those that `model.remat` does
+        again.
       activations: elements that a local step sends from a stage of blocks to the next, batch * context * width; 0 where
         the model has no blocks.
     """
@@ -36,7 +37,7 @@ def costs_of(experiment: Experiment, model: models.Model) -> ModelCosts:
     if isinstance(experiment.model, TransformerModel):
         width = transformer_config(experiment.model, vocabulary=1).width
         activations = tokens_per_step(experiment) * width
-    batch_size = experiment.inner.batch_size
+    batch_size = experiment.inner.micro_batch
     flops = model.train_flops(batch_size) + model.repeated_flops(batch_size)
     return ModelCosts(model.parameters, flops, activations)
 
@@ -89,6 +90,6 @@ def context_of(experiment: Experiment) -> int | None:
 
 
 def tokens_per_step(experiment: Experiment) -> int:
-    """Returns the number of tokens (of a classifier, examples) that one local step trains on."""
+    """Returns the number of tokens (of a classifier, examples) that a local step of one micro-batch trains on."""
     context = context_of(experiment)
-    return experiment.inner.batch_size * (context or 1)
+    return experiment.inner.micro_batch * (context or 1)

@@ -61,6 +61,7 @@ class TimelineConfig:
       pulls: local steps that take no time; None without any.
       is_eager: whether a worker accepts for the first time before anything is answered, H steps before it would.
       micro_batches: of local steps.
+      own_batches: micro-batches of each worker's local steps, where they are its own and never grow.
       has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
 
@@ -87,6 +88,7 @@ class TimelineConfig:
     is_eager: bool = False
     pulls: Pulls | None = None
     micro_batches: NormTest = dataclasses.field(default_factory=NormTest)
+    own_batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.budget_local_steps is None and self.budget_s is None and self.budget_updates is None:
