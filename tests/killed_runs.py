@@ -86,6 +86,7 @@ STOPPED: Mapping[str, Mapping[str, Any]] = {  # in a process of its own is none 
     "EDiT": {"method": {"kind": "a_edit", "seconds": "5s"}},
     "HeLoCo": {"method": "heloco"},
     "DuDe": {"method": "dude_asgd"},
+    "batches of their own": {"inner": {"batch_size": [6, 4, 2, 4]}, "cluster": {"faults": FAULTS}},
     "batches in parts": {"inner": {"accumulation": 2}, "pretrain": {"steps": 3, "accumulation": 4}},
     "Ringleader": {"method": "ringleader_asgd"},
     "Decoupled": {"method": {"kind": "decoupled_diloco", "fragments": 2, "quorum": 2}},

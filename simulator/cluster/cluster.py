@@ -63,6 +63,7 @@ class ClusterModel:
       fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
       collective: in which offers meet; None where messages bring them to a place.
       trace: of step times that were measured; None where they stay as they are.
+      timed_batches: micro-batches of each worker's local step that takes `step_s`; one where absent.
     """
 
     step_s: np.ndarray
@@ -88,6 +89,7 @@ class ClusterModel:
         return max(shared, default=0) <= (self.sharing == "queue")
 
     trace: PaceTrace | None = None
+    timed_batches: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:
@@ -114,13 +116,16 @@ class ClusterModel:
             return 1.0
         return float(np.exp(self.jitter * jitter.standard_normal() - self.jitter**2 / 2))
 
-    def step_factor(self, micro_batches: int) -> float:
-        """Returns how many times as long as with one micro-batch a local step takes: affine in their number."""
-        return 1 + (1 - self.fixed_time) * (micro_batches - 1)
+    def step_factor(self, worker: int, micro_batches: int | None) -> float:
+        """Returns how many times `step_s` a worker's local step takes: affine in its micro-batches, 1 when None."""
+        if micro_batches is None:
+            return 1.0
+        timed = self.timed_batches[worker] if self.timed_batches else 1
+        return 1 + (1 - self.fixed_time) * (micro_batches / timed - 1)
 
-    def compute_s(self, worker: int, steps: float, factor: float = 1.0, micro_batches: int = 1) -> float:
+    def compute_s(self, worker: int, steps: float, factor: float = 1.0, micro_batches: int | None = None) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
-        return steps * self._step_s[worker] * factor * self.step_factor(micro_batches)
+        return steps * self._step_s[worker] * factor * self.step_factor(worker, micro_batches)
 
     def filling_s(self, worker: int, factor: float, *, is_first: bool) -> float:
         """Returns the seconds in which a worker's pipeline is filled before a round's steps, 0 where it is not empty.
@@ -149,17 +154,21 @@ def build_cluster(
     Args:
       cluster: the section.
       parameters: of the model, all of which a pull or push carries unless the file gives a message size.
-      flops_per_step: floating-point operations of one local step, for devices described by FLOP/s.
+      flops_per_step: floating-point operations of a local step of one micro-batch, for devices described by FLOP/s.
       seed: the experiment's seed.
       topology: of the workers; one server when absent.
-      inner: the `inner` section, of workers that are pipelines, or whose local steps have micro-batches.
+      inner: the `inner` section, of workers that are pipelines, or have micro-batches or batches of their own.
       activations: elements that a local step sends from each of their stages to the next; NaN where unknown.
       relative_to_s: seconds of a local step on a device of relative speed 1; None where the section says it.
 
     Raises:
       SettingError: a device is described by a name that is not known.
     """
-    step_s = step_seconds(cluster.devices, flops_per_step=flops_per_step, seed=seed, relative_to_s=relative_to_s)
+    timed_batches: tuple[int, ...] = ()
+    if inner is not None and inner.has_unequal_batches:
+        timed_batches = tuple(inner.first_micro_batches(worker) for worker in range(cluster.workers))
+    flops = flops_per_step * np.array(timed_batches or (1,) * cluster.workers)
+    step_s = step_seconds(cluster.devices, flops_per_step=flops, seed=seed, relative_to_s=relative_to_s)
     faults = None if cluster.faults is None else FaultModel(cluster.faults, seed)
     fill_s = None
     if inner is not None and inner.stages is not None:
@@ -183,6 +192,7 @@ def build_cluster(
         fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
         collective=links.collective(),
         trace=_step_trace(cluster),
+        timed_batches=timed_batches,
     )
 
 

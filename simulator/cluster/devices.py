@@ -87,13 +87,13 @@ def profile_step_s(profile: str, workers: int) -> np.ndarray:
 
 
 def step_seconds(
-    devices: Devices, *, flops_per_step: float, seed: int, relative_to_s: float | None = None
+    devices: Devices, *, flops_per_step: float | np.ndarray, seed: int, relative_to_s: float | None = None
 ) -> np.ndarray:
     """Returns seconds per local step, float64 of shape (workers,).
 
     Args:
       devices: the `cluster.devices` section.
-      flops_per_step: floating-point operations of one local step (forward and backward).
+      flops_per_step: floating-point operations of a local step (forward and backward), of all workers or of each.
       seed: the experiment's seed, for speeds that are drawn.
       relative_to_s: seconds of a local step on a device of relative speed 1; None where the section says it.
 
@@ -111,9 +111,9 @@ def step_seconds(
         case ProfileDevices():
             return devices.scale * profile_step_s(devices.profile, devices.workers)
         case FlopsDevices():
-            return np.array(
+            return flops_per_step / np.array(
                 [
-                    flops_per_step / (_peak(accelerator, index) * accelerator.utilization * accelerator.parallel)
+                    _peak(accelerator, index) * accelerator.utilization * accelerator.parallel
                     for index, accelerator in enumerate(devices.accelerators)
                     for _ in range(accelerator.count)
                 ]

@@ -19,8 +19,8 @@ def check_sizes(experiment: Experiment, shard_sizes: Sequence[int]) -> None:
     """
     smallest = min(shard_sizes)
     for key, batch in (
-        ("inner.batch_size", experiment.inner.batch_size),
-        ("pretrain.batch_size", experiment.pretrain.batch_size or experiment.inner.batch_size),
+        ("inner.batch_size", max(experiment.inner.batch_sizes)),
+        ("pretrain.batch_size", experiment.pretrain.batch_size or experiment.inner.micro_batch),
     ):
         if batch > smallest and (key.startswith("inner") or experiment.pretrain.steps):
             message = f"the smallest of {len(shard_sizes)} shards has only {smallest} examples: use a smaller "

@@ -35,7 +35,7 @@ def _least_accumulation(experiment: Experiment, fits: Callable[[Experiment], boo
     """Returns the fewest parts of a batch with which an experiment fits, None where it does not with any."""
     inner, pretrain = experiment.inner, experiment.pretrain
     shared = pretrain.steps and pretrain.accumulation is None and pretrain.batch_size
-    batch = math.gcd(inner.batch_size, shared or 0)
+    batch = math.gcd(inner.micro_batch, shared or 0)
     parts = [each for each in range(inner.accumulation, batch + 1) if batch % each == 0]
 
     def fits_in(each: int) -> bool:

@@ -21,7 +21,8 @@ class ModelCosts:
 
     Attributes:
       parameters: number of parameters, all of which are sent.
-      flops_per_step: floating-point operations of one local step, with those that `model.remat` does again.
+      flops_per_step: floating-point operations of a local step of one micro-batch, with those that `model.remat` does
+        again.
       activations: elements that a local step sends from a stage of blocks to the next, batch * context * width; 0 where
         the model has no blocks, or nothing is known of their width.
       step_s: of a local step on a device of relative speed 1, None where the devices say it.
@@ -42,7 +43,7 @@ def costs_of(experiment: Experiment, model: models.Model) -> ModelCosts:
         case DescribedModel() as section:
             width, step_s = section.width or 0, section.step
     activations = tokens_per_step(experiment) * width
-    batch_size = experiment.inner.batch_size
+    batch_size = experiment.inner.micro_batch
     flops = model.train_flops(batch_size) + model.repeated_flops(batch_size)
     return ModelCosts(model.parameters, flops, activations, step_s)
 
@@ -122,6 +123,6 @@ def context_of(experiment: Experiment) -> int | None:
 
 
 def tokens_per_step(experiment: Experiment) -> int:
-    """Returns the number of tokens (of a classifier, examples) that one local step trains on."""
+    """Returns the number of tokens (of a classifier, examples) that a local step of one micro-batch trains on."""
     context = context_of(experiment)
-    return experiment.inner.batch_size * (context or 1)
+    return experiment.inner.micro_batch * (context or 1)

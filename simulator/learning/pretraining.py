@@ -32,7 +32,7 @@ def pretrain_inner(experiment: Experiment) -> Inner:
         "micro_batches": None,
         "pull": None,
     }
-    changes["batch_size"] = pretrain.batch_size or inner.batch_size
+    changes["batch_size"] = pretrain.batch_size or inner.micro_batch
     changes["accumulation"] = pretrain.accumulation or inner.accumulation
     changes["learning_rate"] = pretrain.learning_rate or inner.learning_rate
     if pretrain.optimizer is not None:
@@ -52,9 +52,9 @@ def pretrain_order(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.i
 
 
 def steps_seen(experiment: Experiment, dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Returns the number of every shard's local steps whose data pretraining has seen, rounded up, int64 [shards]."""
+    """Returns the number of every shard's micro-batches that pretraining has seen, rounded up, int64 [shards]."""
     visits_S = np.bincount(pretrain_order(experiment, dataset)[0], minlength=experiment.shards)
-    return -(-visits_S * pretrain_inner(experiment).batch_size // experiment.inner.batch_size)
+    return -(-visits_S * pretrain_inner(experiment).micro_batch // experiment.inner.micro_batch)
 
 
 def pretrained(
@@ -78,7 +78,7 @@ def pretrained(
     steps, warmup_steps = experiment.pretrain.steps, experiment.pretrain.warmup_steps
     inner = pretrain_inner(experiment)
     programs = Programs(recipe)
-    order = DataOrder(dataset, inner.batch_size, experiment.seed)
+    order = DataOrder(dataset, inner.micro_batch, experiment.seed)
     key = jax_key(experiment.seed, "pretraining")
     state = recipe.initial_state(params)
     turns, chunk = pretrain_order(experiment, dataset).T, min(PRETRAIN_CHUNK, steps)

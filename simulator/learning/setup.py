@@ -198,15 +198,14 @@ class Setup:
           devices: number of those that hold the data.
         """
         experiment, dataset = self.experiment, self.dataset
-        order = DataOrder(dataset, experiment.inner.batch_size, experiment.seed)
+        order = DataOrder(dataset, experiment.inner.micro_batch, experiment.seed)
         skipped = steps_seen(experiment, dataset)
 
         def batches(shard: int, first_step: int, steps: int) -> np.ndarray:
             return order.batches(shard, int(skipped[shard]) + first_step, steps)
 
         key, longest = jax_key(experiment.seed, "rounds"), experiment.inner.local_steps
-        pulls, several = self.recipe.pull is not None, experiment.inner.micro_batches
-        most = None if several is None else several.room
+        pulls, most = self.recipe.pull is not None, experiment.inner.room
         return RoundData(self.arrays(devices), batches, self._rates, longest, key, dataset.gather, pulls, most)
 
     def _rates(self, shard: int, first_step: int, steps: int) -> Rates:
@@ -282,16 +281,16 @@ class Setup:
             return memory.sizes_of(recipe, params, outer, dict(dataset.arrays), examples, together)
 
         def both() -> memory.Sizes:
-            sizes = measure(self.recipe, inner.batch_size)
-            if inner.micro_batches is not None:  # the mean gradient so far
+            sizes = measure(self.recipe, inner.micro_batch)
+            if inner.room is not None:  # the mean gradient so far
                 sizes = dataclasses.replace(sizes, activations=sizes.activations + sizes.params)
             if plain is None:
                 return sizes
-            alone = measure(self._pretrain_recipe, plain.batch_size)
+            alone = measure(self._pretrain_recipe, plain.micro_batch)
             return dataclasses.replace(sizes, pretraining=alone.params + alone.inner + alone.lane)
 
-        settings = [self.experiment.outer, evaluated.batch_size, evaluated.windows, inner.batch_size, plain]
-        settings.append(inner.micro_batches is not None)
+        settings = [self.experiment.outer, evaluated.batch_size, evaluated.windows, inner.micro_batch, plain]
+        settings.append(inner.room is not None)
         return self.cache.once("sizes", both, *self._of_recipe, *settings)
 
     @property

@@ -85,7 +85,10 @@ ROUND_COLUMNS: Mapping[str, Column] = {
         "integer", "1 where the worker went on while its offer was on its way, else 0", required=False, default=0
     ),
     "micro_batches": Column(
-        "integer", "whose mean gradient each local step took, of inner.batch_size each", required=False, default=1
+        "integer",
+        "whose mean gradient each local step took, of inner.batch_size each, or of what a list has in common",
+        required=False,
+        default=1,
     ),
     "noise_scale": Column(
         "real",

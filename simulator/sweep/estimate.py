@@ -182,12 +182,11 @@ def _cost(
     source = plan.source(run.index)
     shares = "" if source is None else f"{'all' if source[1] else 'a part'} of {source[0] + 1}"
     setup = Setup(experiment, cache)
-    local_steps, simulated_s, evaluations, clock_s = _timeline(experiment, cache)
-    flops, several = None, experiment.inner.micro_batches
-    batches = 1 if several is None else several.start  # of a local step: where they grow, nothing is known
-    if local_steps is not None:
+    local_steps, tokens, simulated_s, evaluations, clock_s = _timeline(experiment, cache)
+    flops = None
+    if tokens is not None:
         flops = (
-            local_steps * batches * setup.costs.flops_per_step
+            tokens / tokens_per_step(experiment) * setup.costs.flops_per_step
             + _pretraining(run, experiment, cache, started)
             + evaluations * _evaluation(experiment, cache)
         )
@@ -195,7 +194,6 @@ def _cost(
         memory: float | None = setup.needs.total
     except MemoryNeedError:
         memory = None
-    tokens = None if local_steps is None else local_steps * batches * tokens_per_step(experiment)
     return PointCost(run, shares, local_steps, tokens, simulated_s, clock_s, memory, flops)
 
 
@@ -213,10 +211,10 @@ class _Furthest:
         self.progress = progress
 
 
-def _timeline(experiment: Experiment, cache: Cache) -> tuple[int | None, float | None, int, float]:
-    """Returns local steps, simulated time, evaluations, and the host's time for a clock that takes long.
+def _timeline(experiment: Experiment, cache: Cache) -> tuple[int | None, int | None, float | None, int, float]:
+    """Returns local steps, tokens, simulated time, evaluations, and the host's time for a clock that takes long.
 
-    Of such a clock the first two follow from how far it has come in a moment, None where they are not known; the
+    Of such a clock the first three follow from how far it has come in a moment, None where they are not known; the
     evaluations are those at the start and at the end.
     """
     begun_s, furthest = time.monotonic(), _Furthest()
@@ -231,13 +229,23 @@ def _timeline(experiment: Experiment, cache: Cache) -> tuple[int | None, float |
     except Stopped:
         reached = furthest.progress
         if reached is None or reached.fraction == 0:
-            return experiment.budget.local_steps, None, 2, math.inf
+            return *_of_budget(experiment), None, 2, math.inf
         done = reached.fraction
-        return round(reached.local_steps / done), reached.simulated_s / done, 2, (time.monotonic() - begun_s) / done
+        steps, tokens = round(reached.local_steps / done), round(reached.tokens / done)
+        return steps, tokens, reached.simulated_s / done, 2, (time.monotonic() - begun_s) / done
     except SimulationError:
-        return None, None, 0, 0.0
-    summary = record.summary
-    return int(summary["local_steps"]), float(summary["simulated_seconds"]), len(record.evaluations), 0.0
+        return None, None, None, 0, 0.0
+    steps, tokens, simulated_s = (record.summary[key] for key in ("local_steps", "tokens", "simulated_seconds"))
+    return int(steps), int(tokens), float(simulated_s), len(record.evaluations), 0.0
+
+
+def _of_budget(experiment: Experiment) -> tuple[int | None, int | None]:
+    """Returns the local steps of the budget, and their tokens where workers do as many; None without such a budget."""
+    steps, workers = experiment.budget.local_steps, experiment.cluster.workers
+    if steps is None:
+        return None, None
+    batches = sum(experiment.inner.first_micro_batches(worker) for worker in range(workers)) / workers
+    return steps, round(steps * batches * tokens_per_step(experiment))
 
 
 def _evaluation(experiment: Experiment, cache: Cache) -> float:
@@ -253,7 +261,7 @@ def _pretraining(run: PlannedRun, experiment: Experiment, cache: Cache, started:
     if start in started or not experiment.pretrain.steps:
         return 0.0
     started.add(start)
-    batch_size = experiment.pretrain.batch_size or experiment.inner.batch_size
+    batch_size = experiment.pretrain.batch_size or experiment.inner.micro_batch
     model = Setup(experiment, cache).model
     return experiment.pretrain.steps * (model.train_flops(batch_size) + model.repeated_flops(batch_size))
 

@@ -85,6 +85,7 @@ def timeline_of(
         is_eager=experiment.merge.kind == "eager",
         pulls=Pulls.of(experiment),
         micro_batches=_micro_batches(experiment),
+        own_batches=cluster.timed_batches,
     )
     return Timeline(cluster, config)
 

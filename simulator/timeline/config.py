@@ -63,6 +63,7 @@ class TimelineConfig:
       pulls: local steps that take no time; None without any.
       is_eager: whether a worker accepts for the first time before anything is answered, H steps before it would.
       micro_batches: of local steps.
+      own_batches: micro-batches of each worker's local steps, where they are its own and never grow.
       has_copy: whether the server holds parameters that a worker can begin with; else they are another worker's.
     """
 
@@ -92,6 +93,7 @@ class TimelineConfig:
     is_eager: bool = False
     pulls: Pulls | None = None
     micro_batches: NormTest = dataclasses.field(default_factory=NormTest)
+    own_batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         counts = self.budget_local_steps, self.budget_updates, self.budget_tokens, self.budget_offers

@@ -213,7 +213,8 @@ class Timeline:
         shard, first_step = self._shards.assign(worker, steps)
         pulls = () if self.config.pulls is None else self.config.pulls.of_round(first_step, steps)
         number, version, first_batch = self._next_round, self.updates, self._batches[shard]
-        count = self._micro_batches.get(self.workers[worker].home.node, self.config.micro_batches.start)
+        first = self.config.own_batches[worker] if self.config.own_batches else self.config.micro_batches.start
+        count = self._micro_batches.get(self.workers[worker].home.node, first)
         round = Round(number, worker, shard, first_step, steps, version, fragment, pulls, count, first_batch)
         self._batches[shard] += steps * count
         self._next_round += 1

@@ -254,8 +254,8 @@ class Worker:
         pulled_ns = self._through_ns(down, under_way, 1.0)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
         offered = self._timeline.shares.offers[under_way.round.fragment]
-        message = self.index, computed_ns, offered, under_way.lost_pushes, self._retry_ns
-        self._expect(self._timeline.up.through_ns(*message))
+        lost = under_way.lost_pushes, self._retry_ns
+        self._expect(self._timeline.up.through_ns(self.index, computed_ns, offered, *lost))
 
     def _send_push(self, under_way: RoundUnderWay) -> None:
         under_way.pushes += 1
@@ -266,8 +266,8 @@ class Worker:
     def _through_ns(self, link: Channel, under_way: RoundUnderWay, share: float) -> Nanoseconds:
         """Returns when the present message, which was just sent, gets through if nobody gets in its way."""
         end_ns: Nanoseconds = self._env.now + under_way.message.duration_ns
-        again = under_way.losses - 1, self._retry_ns
-        return link.through_ns(self.index, end_ns + self._retry_ns, share, *again) if under_way.losses else end_ns
+        again_ns, losses = end_ns + self._retry_ns, under_way.losses - 1
+        return end_ns if losses < 0 else link.through_ns(self.index, again_ns, share, losses, self._retry_ns)
 
     def _expect(self, arrival_ns: Nanoseconds) -> None:
         if arrival_ns != self.expected_ns:

@@ -9,9 +9,11 @@ from simulator.verify.checked_run import CheckedRun, Violation, violations
 
 def _micro_batches_follow_the_norm_test(run: CheckedRun) -> Iterator[Violation]:
     section, given = run.experiment.inner.micro_batches, run.column("micro_batches")
-    start = 1 if section is None else section.start
-    least = most = np.full(len(given), start)
+    known = range(run.experiment.cluster.workers)
+    own = [run.experiment.inner.first_micro_batches(each) if each in known else 1 for each in run.column("worker")]
+    least = most = np.array(own, dtype=np.int64)
     if section is not None and section.threshold is not None:
+        start = section.start
         needed = np.ceil(run.column("noise_scale") / section.threshold / section.threshold * (1 - 1e-6))
         needed = np.where(np.isnan(needed), start, np.clip(needed, start, section.room)).astype(np.int64)
         outcome, homes = run.column("outcome"), np.array([run.home(worker) for worker in run.column("worker").tolist()])

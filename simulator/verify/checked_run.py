@@ -347,8 +347,8 @@ class CheckedRun:
             return {}
         columns = ["round", "worker", "local_steps", "first_step"]
         coins = Pulls.of(self.experiment)
-        timed, several = [*columns, "ready_s", "push_start_s", "micro_batches"], self.experiment.inner.micro_batches
-        lost = self.lost[columns].assign(micro_batches=1 if several is None else several.start)
+        timed, inner = [*columns, "ready_s", "push_start_s", "micro_batches"], self.experiment.inner
+        lost = self.lost[columns].assign(micro_batches=self.lost["worker"].map(inner.first_micro_batches))
         tasks = pd.concat([self.rounds[timed], lost]).sort_values("round", kind="stable")
         tasks = tasks[tasks["worker"].between(0, cluster.workers - 1)]
         faults, workers = cluster.faults, range(cluster.workers)

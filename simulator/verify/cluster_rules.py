@@ -47,7 +47,8 @@ def _steps_take_one_time(run: CheckedRun) -> Iterator[Violation]:
     compute_s = rounds["push_start_s"] - rounds["compute_start_s"] - rounds["blocked_s"]
     times = rounds["local_steps"]
     if run.network is not None:
-        times = times * rounds["micro_batches"].map(run.network.step_factor)
+        batches = zip(rounds["worker"], rounds["micro_batches"], strict=True)
+        times = times * [run.network.step_factor(*each) for each in batches]
     step_s = compute_s / times
     typical = step_s.groupby(rounds["worker"]).transform("median")
     of_shortest = times / times.groupby(rounds["worker"]).transform("min")  # which was rounded as much as this one

@@ -147,7 +147,7 @@ class QuadraticSetup(Setup):
             inner.local_steps,
             jax.random.key(0),
             has_pulls=pull is not None,
-            micro_batches=None if inner.micro_batches is None else inner.micro_batches.room,
+            micro_batches=inner.room,
         )
 
     def trainer(self, kind: str) -> Any:

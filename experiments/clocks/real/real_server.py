@@ -291,5 +291,5 @@ if __name__ == "__main__":
     server = RealServer(task)
     server.warm_up()
     server.connect(socket.socket(fileno=int(number)))
-    print("all workers are ready", flush=True)  # noqa: T201  # into the log of the process
+    print("all workers are ready", flush=True)  # into the log of the process
     server.serve().write(task)

@@ -110,7 +110,9 @@ class Pretrain(Section):
     """Plain training before the cluster starts, shared by all variants."""
 
     steps: NonNegativeInt = Field(0, description="before the clock starts; 0 for none", examples=[100])
-    batch_size: PositiveInt | None = Field(None, description="inner.batch_size when absent", examples=[8])
+    batch_size: PositiveInt | None = Field(
+        None, description="inner.batch_size when absent; to be given where that is a list", examples=[8]
+    )
     accumulation: PositiveInt | None = Field(None, description="inner.accumulation when absent", examples=[2])
     optimizer: str | None = Field(
         None, description="any optax optimizer by name; the inner one when absent", examples=["adamw"]
@@ -257,6 +259,9 @@ class Experiment(Section):
             absent = "" if self.data.shards else ", one for each worker"
             message = f"has {len(sizes)} values for {self.shards} shards{absent}: give one for each"
             yield "data.partition.sizes", message
+        if isinstance(self.inner.batch_size, tuple) and len(self.inner.batch_size) != self.cluster.workers:
+            sizes = f"has {len(self.inner.batch_size)} values for {self.cluster.workers} workers"
+            yield "inner.batch_size", f"{sizes}: give one for all, or one for each"
         yield from exchange_conflicts(self)
         yield from pipeline_conflicts(self)
         yield from described_conflicts(self)
@@ -268,7 +273,10 @@ class Experiment(Section):
 
     def _pretrain_parts_conflicts(self) -> Conflicts:
         pretrain, inner = self.pretrain, self.inner
-        batch, key = (pretrain.batch_size, "pretrain") if pretrain.batch_size else (inner.batch_size, "inner")
+        if pretrain.steps and pretrain.batch_size is None and inner.has_unequal_batches:
+            yield "pretrain.batch_size", "is missing, and workers have batches of their own: give it"
+            return
+        batch, key = (pretrain.batch_size, "pretrain") if pretrain.batch_size else (inner.micro_batch, "inner")
         if not pretrain.steps or batch % (pretrain.accumulation or inner.accumulation) == 0:
             return
         message = f"does not divide {key}.batch_size, which is {batch}: "

@@ -1,10 +1,12 @@
 """The `inner` section: a worker's local steps, and their learning rates."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from simulator.experiment.schema.micro_batches import MicroBatches
+from simulator.experiment.schema.per_worker import PerWorker
 from simulator.experiment.schema.pipeline import Stages
 from simulator.experiment.schema.section import Conflicts, Section
 from simulator.experiment.schema.units import (
@@ -82,8 +84,10 @@ class Inner(Section):
         {}, description=f"further keyword arguments of the optax optimizer; {IN_ARGUMENTS}", examples=[{"b1": 0.9}]
     )
     clip_norm: Positive | None = Field(None, description="clip gradients to this global norm")
-    batch_size: PositiveInt = Field(
-        description="sequences, or points, in a local step, or in each of its micro-batches", examples=[8]
+    batch_size: PerWorker[PositiveInt] = Field(
+        description="sequences, or points, in a local step, or in each of its micro-batches; one for all workers, or a "
+        "list, of which steps are means over their greatest common divisor; devices by FLOP/s take time in proportion",
+        examples=[8],
     )
     accumulation: PositiveInt = Field(
         1,
@@ -100,6 +104,41 @@ class Inner(Section):
     pull: Pull | None = None
     stages: Stages | None = Field(None, description="of a pipeline, which each worker then is; one device when absent")
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Sizes of the batches: of each worker, or one of all."""
+        return self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,)
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences, or points, of a micro-batch, of which all batches have a whole number."""
+        return math.gcd(*self.batch_sizes)
+
+    @property
+    def has_unequal_batches(self) -> bool:
+        """Batches of the workers: whether some are larger than others."""
+        return len({*self.batch_sizes}) > 1
+
+    @property
+    def room(self) -> int | None:
+        """Most micro-batches that a local step can have, None where all steps have one."""
+        if self.micro_batches is not None:
+            return self.micro_batches.room
+        return max(self.batch_sizes) // self.micro_batch if self.has_unequal_batches else None
+
+    def first_micro_batches(self, worker: int) -> int:
+        """Returns the micro-batches of a worker's local step, at the start where they grow."""
+        if self.micro_batches is not None:
+            return self.micro_batches.start
+        return self.batch_sizes[worker] // self.micro_batch if self.has_unequal_batches else 1
+
     def _conflicts(self) -> Conflicts:
-        if self.batch_size % self.accumulation:
-            yield "accumulation", f"does not divide batch_size, which is {self.batch_size}: change one"
+        if not self.batch_sizes:
+            yield "batch_size", "is empty: give one for all workers, or one for each"
+        elif self.micro_batch % self.accumulation:
+            what = "the greatest common divisor of batch_size" if self.has_unequal_batches else "batch_size"
+            yield "accumulation", f"does not divide {what}, which is {self.micro_batch}: change one"
+        if self.has_unequal_batches:
+            for key, there in (("micro_batches", self.micro_batches), ("stages", self.stages)):
+                if there is not None:
+                    yield key, "beside a batch_size for each worker is not built: leave out one of them"

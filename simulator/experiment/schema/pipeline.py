@@ -82,8 +82,8 @@ def pipeline_conflicts(experiment: Any) -> Conflicts:
     parts, key = (
         (stages.passes_per_update, "passes_per_update") if asynchronous else (stages.micro_batches, "micro_batches")
     )
-    if inner.batch_size % parts:
-        yield f"inner.stages.{key}", f"does not divide inner.batch_size, which is {inner.batch_size}: change one"
+    if inner.micro_batch % parts:
+        yield f"inner.stages.{key}", f"does not divide inner.batch_size, which is {inner.micro_batch}: change one"
     if times is not None:
         if times.shares is not None and len(times.shares) != stages.count:
             yield (
