@@ -253,9 +253,8 @@ class Worker:
         under_way.message = down.send(self.index)
         pulled_ns = self._through_ns(down, under_way, 1.0)
         computed_ns = pulled_ns + self._computing_ns(pulled_ns, under_way.compute_ns)
-        offered = self._timeline.shares.offers[under_way.round.fragment]
-        lost = under_way.lost_pushes, self._retry_ns
-        self._expect(self._timeline.up.through_ns(self.index, computed_ns, offered, *lost))
+        offered, lost = self._timeline.shares.offers[under_way.round.fragment], under_way.lost_pushes
+        self._expect(self._timeline.up.through_ns(self.index, computed_ns, offered, lost, self._retry_ns))
 
     def _send_push(self, under_way: RoundUnderWay) -> None:
         under_way.pushes += 1

@@ -306,7 +306,7 @@ class CheckedRun:
             return build_cluster(
                 self.experiment.cluster,
                 parameters=int(self.summary["parameters"]),
-                flops_per_step=described.flops(self.experiment.inner.batch_size) if described else math.nan,
+                flops_per_step=described.flops(self.experiment.inner.micro_batch) if described else math.nan,
                 seed=self.experiment.seed,
                 topology=self.experiment.topology,
                 inner=self.experiment.inner,
