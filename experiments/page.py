@@ -7,7 +7,7 @@ and KIND is one of by_shard, grids, losses, made, `compare FILE` and `commands F
 paper, with `:SCALE` behind it where that is not the file's own. Of the benchmark of all methods, `<!-- benchmark
 NAME ARGUMENTS... -->` is one of its tables, and of the scaling laws `<!-- scaling NAME SCALE -->`.
 `<!-- plan FILE -->` has the tables of a plan below results/clusters. `<!-- real NAME -->` is one of
-real runs, `bandwidth` and `agreement` are those of the published clocks.
+real runs, `bandwidth` and `agreement` are those of the published clocks, `l40s` and `goodput` those of others.
 """
 
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from clocks import bandwidth
+from clocks import bandwidth, goodput, l40s
 from clocks.real import real_tables
 from methods import benchmark, scaling
 from paper.choose import best, grids, label
@@ -196,7 +196,9 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "by_shard": by_shard,
     "commands": commands,
     "compare": compare,
+    "goodput": goodput.written,
     "grids": tuned,
+    "l40s": l40s.written,
     "losses": losses,
     "made": made,
     "scaling": scaled,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from simulator import load
@@ -90,3 +91,64 @@ def test_the_formulae_by_hand():
     assert two.inside_s == pytest.approx(20 * (2 * 16 / 400 * (1 - 2 / 8) + 1e-4))
     assert two.across_s == pytest.approx(4 * 2.81)
     assert np.isclose(two.total_s, two.compute_s + two.inside_s + two.across_s)
+
+
+class TestMeasuredCluster:
+    """Four real machines: what is committed is what the clock says, and how far it holds."""
+
+    def test_predictions_are_found_again(self):
+        from clocks import l40s
+
+        runs = l40s.measured()
+        assert runs["calibrates"].sum() == 4
+        settings, committed = l40s.calibrated(runs), pd.read_csv(l40s.RESULTS / "l40s.csv")
+        assert committed["repeats"].sum() == 44  # of 48, without those that are calibrated on
+        rows = runs[(runs["local_steps"] == 8) & (runs["rate"] == 1000)]
+        told = [l40s.predicted(run, settings, waits=False) for run in rows.itertuples()]
+        [row] = committed.query("local_steps == 8 and rate == 1000").itertuples()
+        assert np.mean(told, axis=0) == pytest.approx([row.all_reduce_s, row.utilization_alone], rel=1e-5)
+
+    def test_an_all_reduce_takes_as_long_as_bytes_over_rate_and_efficiency(self):
+        from clocks import l40s
+
+        runs = l40s.measured()
+        run = next(runs[(runs["local_steps"] == 1) & (runs["rate"] == 1000)].itertuples())
+        settings = l40s.calibrated(runs)
+        reached = np.interp(
+            np.log(run.link_bits_per_s),
+            [np.log(float(rate.split()[0])) for rate, _ in settings["efficiency"]],
+            [efficiency for _, efficiency in settings["efficiency"]],
+        )
+        took_s, _ = l40s.predicted(run, settings, waits=False)
+        assert took_s == pytest.approx(2 * 3 / 4 * 32 * 30_846_720 / (run.link_bits_per_s * reached), rel=1e-7)
+
+    def test_how_far_it_holds(self):
+        from clocks import l40s
+
+        rows = pd.read_csv(l40s.RESULTS / "l40s.csv")
+        off = rows["all_reduce_s"] / rows["synchronization_s"] - 1
+        assert set(rows.loc[off.abs() > 0.05, "local_steps"]) == {128}  # in which somebody is waited for
+        compared = rows[rows["utilization"] > l40s.LEAST_UTILIZATION]
+        off = compared["utilization_waiting"] / compared["utilization"] - 1
+        assert compared.loc[off.abs() > 0.05, ["local_steps", "rate"]].to_numpy().tolist() == [[1, 5000], [8, 5000]]
+
+
+class TestGoodput:
+    """Failures of chips: the clock, theory, and the times of repairs at which published numbers come out."""
+
+    def test_the_clock_agrees_with_theory(self):
+        from clocks.goodput import PUBLISHED, expected, simulated
+
+        [claim] = [each for each in PUBLISHED if each.learners == 2]
+        found = simulated(claim, 20, failures=400)
+        assert found == pytest.approx(expected(claim, 20), rel=0.04)
+
+    def test_the_committed_repairs_give_the_published_numbers(self):
+        from clocks.goodput import PUBLISHED, RESULTS, expected
+
+        rows = pd.read_csv(RESULTS / "goodput.csv")
+        for claim, row in zip(PUBLISHED, rows.itertuples(), strict=True):
+            assert (row.chips, row.learners, row.goodput) == (claim.chips, claim.learners, claim.goodput)
+            assert expected(claim, row.repair_s) == pytest.approx(claim.goodput, rel=1e-4)
+            assert row.simulated == pytest.approx(claim.goodput, rel=0.03)
+        assert rows["repair_s"].between(18, 36).sum() == 7
