@@ -5,6 +5,7 @@ A file may hold them for other variants, sweep points or scales.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from simulator.experiment.schema.cluster import Cluster
 from simulator.experiment.schema.data import TextSource
@@ -109,8 +110,8 @@ def _priced(cluster: Cluster) -> bool:
     network, devices = cluster.network, cluster.devices
     prices = [devices.price_per_hour, cluster.server_price_per_hour]
     prices += [each.price_per_hour for each in getattr(devices, "accelerators", ())]
-    between = () if network.between is None else (network.between, *network.between.pairs)
-    links = (network, network.down, network.up, *between, *(network.sites or {}).values())
+    links: list[Any] = [network, network.down, network.up, *(network.sites or {}).values()]
+    links += [] if network.between is None else [network.between, *network.between.pairs]
     prices += [link.price_per_gigabyte for link in links]
     return any(price is not None for price in prices)
 

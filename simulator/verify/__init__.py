@@ -11,6 +11,7 @@ from simulator.verify import (
     batch_rules,
     cluster_rules,
     exchange_rules,
+    fair_rules,
     fault_rules,
     link_rules,
     message_rules,
@@ -21,7 +22,17 @@ from simulator.verify.checked_run import CheckedRun, Violation
 
 __all__ = ["Violation", "unchecked", "verify"]
 
-_RULES = order_rules, batch_rules, exchange_rules, message_rules, overlap_rules, cluster_rules, link_rules, fault_rules
+_RULES = (
+    order_rules,
+    batch_rules,
+    exchange_rules,
+    message_rules,
+    overlap_rules,
+    cluster_rules,
+    link_rules,
+    fair_rules,
+    fault_rules,
+)
 
 
 def verify(record: RunRecord) -> list[Violation]:
