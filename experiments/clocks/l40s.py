@@ -45,8 +45,8 @@ def calibrated(runs: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
       `seconds_per_step`, the median; `efficiency` of the link by its rate; and `jitter`, from what the totals of fast
-      links have beside steps and synchronizations: taken for what the slowest worker is waited for, in proportion to the
-      time of a round.
+      links have beside steps and synchronizations: taken for what the slowest worker is waited for, in proportion to
+      the time of a round.
     """
     chosen = runs[runs["calibrates"]].sort_values("link_bits_per_s")
     [point] = load(HERE / "l40s.yaml")

@@ -128,8 +128,8 @@ def _priced(cluster: Cluster) -> bool:
     network, devices = cluster.network, cluster.devices
     prices = [devices.price_per_hour, cluster.server_price_per_hour]
     prices += [each.price_per_hour for each in getattr(devices, "accelerators", ())]
-    between = () if network.between is None else (network.between, *network.between.pairs)
-    links: list[Any] = [network, network.down, network.up, *between, *(network.sites or {}).values()]
+    links: list[Any] = [network, network.down, network.up, *(network.sites or {}).values()]
+    links += [] if network.between is None else [network.between, *network.between.pairs]
     prices += [link.price_per_gigabyte for link in links]
     return any(price is not None for price in prices)
 

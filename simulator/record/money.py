@@ -260,9 +260,10 @@ class _DataPrices:
             way: Any = float(self._both or 0.0)
         else:
             way = self._between[tuple(self._site[node.to_numpy(np.int64) - self._first] for node in (sender, receiver))]
-        up, down = (way if self._own[which] is None else self._own[which] for which in ("up", "down"))
-        prices: Times = np.asarray(np.where(np.asarray(goes_up, bool), up, down), float)
-        return prices / _GIGABYTE
+        own = self._own
+        up, down = (np.asarray(way if own[which] is None else own[which], float) for which in ("up", "down"))
+        prices: Times = np.where(np.asarray(goes_up, bool), up, down) / _GIGABYTE
+        return prices
 
     def _of(self, network: Mapping[str, Any], sender: str, receiver: str) -> float:
         between = network.get("between") or {}

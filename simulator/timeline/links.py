@@ -260,6 +260,7 @@ class PeerWay:
         """Sends a message now."""
         if self._ways is None:
             both = self._up.send(worker, share), self._down.send(self._to, share)
+            assert all(each.end is None for each in both), "workers' own links are shared fairly with a server alone"
             return Transit(max(each.duration_ns for each in both))
         route = _route(self._ways.link, self._ways.number(worker, self._to), share, None)
         if self._shared.faults is not None:

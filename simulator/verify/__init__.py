@@ -12,6 +12,7 @@ from simulator.verify import (
     cluster_rules,
     collective_rules,
     exchange_rules,
+    fair_rules,
     fault_rules,
     link_rules,
     message_rules,
@@ -31,6 +32,7 @@ _RULES = (
     cluster_rules,
     link_rules,
     collective_rules,
+    fair_rules,
     fault_rules,
 )
 

@@ -77,6 +77,17 @@ def test_a_faster_uplink_than_there_is_is_found(sharing: str):
     assert any("uplink b" in message for message in found), found
 
 
+def test_transfers_that_do_not_end_when_fair_rates_have_them_end_are_found():
+    places = ["a", "b", "b", "b", "b"]
+    record, queued = (record_of("server", places, network(sharing=sharing)) for sharing in ("fair", "queue"))
+    found = verify(dataclasses.replace(queued, experiment=record.experiment))
+    assert any("over links that are shared fairly it ended at" in violation.message for violation in found)
+    transfers = record.transfers.copy()
+    transfers.loc[len(transfers) // 2, "end_s"] += 1e-7  # less than anything else would notice
+    found = verify(dataclasses.replace(record, transfers=transfers))
+    assert any("over links that are shared fairly it ended at" in violation.message for violation in found)
+
+
 @pytest.mark.parametrize(("sharing", "ends_s"), [("queue", [10.2, 20.2, 30.2, 40.2]), ("fair", [40.2] * 4)])
 def test_copies_that_leave_a_site_together(sharing: str, ends_s: list[float]):
     # 20 kB over the uplinks of a and of b, 2 kB/s each, and 200 ms; the first copies of b's workers are sent at once.
