@@ -367,7 +367,8 @@ class Setup:
         """All of the exchanges that the order of events does not say."""
         experiment = self.experiment
         sections = experiment.compression, experiment.aggregation, experiment.view, experiment.merge, experiment.offer
-        topology = experiment.topology.model_dump(mode="json", exclude={"latency", "bandwidth"})
+        of_time = {"latency", "bandwidth", "algorithm", "groups"}
+        topology = experiment.topology.model_dump(mode="json", exclude=of_time)
         return [*sections, topology, experiment.schedule]
 
     @property

@@ -34,7 +34,8 @@ class PeriodicSchedule(Section):
     layers: Annotated[PositiveInt, Field(le=10_000)] | None = Field(
         None,
         description="of the model: a fragment is offered as soon as a local step's backward pass is done with its "
-        "layers, and its answer awaited before the forward pass of the first; whole steps when absent; for timelines",
+        "layers, and its answer awaited before the forward pass of the first; fragments are numbered in the order in "
+        "which they are offered; whole steps when absent; for timelines alone",
         examples=[24],
     )
     phases: PositiveInt | None = Field(
