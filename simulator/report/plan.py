@@ -66,7 +66,9 @@ def bandwidth_table(rows: Sequence[Row]) -> Table:
     """Returns the bandwidth that each variant needs for shares of the workers' time spent computing."""
     title = "bandwidth of the links, as a multiple of what they have, for a utilization of"
     rounds = sorted({row["searched_rounds"] for row in rows})
-    caption = f"found within 2 %, on the first {' to '.join(map(str, (rounds[0], rounds[-1])[: len(rounds)]))} rounds"
+    within = max(row["within"] for row in rows) - 1
+    span = " to ".join(map(str, dict.fromkeys([rounds[0], rounds[-1]])))
+    caption = f"found within {100 * within:.0f} %, on {span} rounds of each worker, the first of which does not count"
     return _table([(row["label"], bandwidth_cells(row)) for row in rows], title, caption)
 
 

@@ -9,11 +9,8 @@ from simulator.experiment.schema.section import Section
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Shares of the workers' time spent computing, for which the bandwidth is looked for."""
-WITHIN = 1.02
-"""Factor within which it is found."""
 ANY, _MOST = 1e-9, 1e9  # factors beyond which it has no effect
 _STRIDE = 64.0  # longest step where one side is open
-_NEAR = 1.005  # beside a guess, so that the next one is likely to be on the other side
 _UNLIMITED_BASE = 125e6  # bytes per second, 1 Gbit/s: of links that are unlimited
 
 
@@ -51,8 +48,10 @@ def span_of(experiment: Experiment) -> tuple[float, float]:
     return min(finite), max(finite)
 
 
-def needed_factor(share_at: Callable[[float], float], share: float, known: dict[float, float]) -> float | None:
-    """Returns the least factor on all bandwidths, within 2 %, at which a share of the time is spent computing.
+def needed_factor(
+    share_at: Callable[[float], float], share: float, known: dict[float, float], within: float = 1.02
+) -> float | None:
+    """Returns the least factor on all bandwidths at which a share of the time is spent computing.
 
     Time besides computing is about in inverse proportion to bandwidth, which the guesses follow; what is found is
     bracketed on both sides.
@@ -61,6 +60,7 @@ def needed_factor(share_at: Callable[[float], float], share: float, known: dict[
       share_at: from a factor to the share, which never falls with it.
       share: wanted.
       known: shares by factor, which are not asked for again; it grows.
+      within: factor within which it is found.
 
     Returns:
       The factor; 0 if it does not matter, None where no bandwidth is enough.
@@ -82,13 +82,16 @@ def needed_factor(share_at: Callable[[float], float], share: float, known: dict[
             return 0.0
         if low >= _MOST:
             return None
-        if low and high / low <= WITHIN:
+        if low and high / low <= within:
             return high
-        at(_guess(known, low, high, share))
+        at(_guess(known, low, high, share, within**0.25))
 
 
-def _guess(known: dict[float, float], low: float, high: float, share: float) -> float:
-    """Returns a factor between two others, where time besides computing would be in inverse proportion to it."""
+def _guess(known: dict[float, float], low: float, high: float, share: float, beside: float) -> float:
+    """Returns a factor between two others, where time besides computing would be in inverse proportion to it.
+
+    It is a little `beside` that, so that it and the next one are likely to be on both sides of what is looked for.
+    """
     unlimited, bracketed = known[math.inf], low > 0 and math.isfinite(high)
     least, most = low or high / _STRIDE, high if math.isfinite(high) else low * _STRIDE
     near = low if not math.isfinite(high) or (low and share - known[low] < known[high] - share) else high
@@ -96,7 +99,7 @@ def _guess(known: dict[float, float], low: float, high: float, share: float) -> 
         return math.sqrt(low * high) if bracketed else (least if near == high else most)
     rest, wanted = (1 / each - 1 / unlimited for each in (known[near], share))  # of time, for each second of computing
     guess = near * rest / wanted
-    guess = guess * _NEAR if near == low else guess / _NEAR
+    guess = guess * beside if near == low else guess / beside
     if bracketed and not low < guess < high:
         return math.sqrt(low * high)
     return min(max(guess, least), most)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,15 +16,18 @@ from simulator.learning import Cache, Setup
 from simulator.learning.model import tokens_per_step
 from simulator.record import Bill, RunRecord, bill_of, gives_prices, worker_table
 from simulator.record.money import is_up
+from simulator.record.workers import computing_s, covered_until_s, in_order_of_dispatch
 from simulator.simulation.checks import DeviceFit, device_fits
 from simulator.simulation.simulate import simulate
 from simulator.sweep.bandwidth import SHARES, needed_factor, span_of, with_bandwidth, with_limits
 
 PLAN_FILE = "plan.json"
 MOST_ROUNDS = 4_000  # that are simulated, of all workers; longer budgets are extrapolated
-_FEWEST_EACH = 10  # rounds of a worker in such a stretch
+_FEWEST_EACH = 4  # rounds of a worker in such a stretch
 _MOST_GROUPS = 12  # of workers by speed
 _SEARCH_ROUNDS, _SEARCH_EACH = 2_000, (2, 40)  # of a stretch by which a bandwidth is found: of all, and of a worker
+_ENDS: tuple[Literal["first", "last"], ...] = ("first", "last")
+_WITHIN, _WITHIN_OF_MANY = 1.02, 1.1  # factors within which it is found; the latter where that takes more rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,8 @@ class PlannedVariant:
       currency: of money; empty where none is named.
       bandwidth: by share of time spent computing, the factor on all bandwidths that it takes; None if none is enough.
       base: least and largest of the bandwidths that are multiplied, bytes per second; infinite ones left out.
-      searched_rounds: rounds of each worker on which that was found.
+      searched_rounds: rounds of each worker on which that was found; the first of each does not count.
+      within: factor within which it was.
       is_limited: whether the file limits any; else a factor is of 1 Gbit/s for every worker.
       unlimited: share of time spent computing, of communicating and of waiting, with unlimited links.
       groups: of workers.
@@ -110,6 +114,7 @@ class PlannedVariant:
     bandwidth: Mapping[float, float | None]
     base: tuple[float, float]
     searched_rounds: int
+    within: float
     is_limited: bool
     unlimited: tuple[float, float, float]
     groups: Sequence[Waiting]
@@ -162,9 +167,10 @@ def _planned(point: Point, cache: Cache) -> PlannedVariant:
     known: dict[float, float] = {}
 
     def share_at(factor: float) -> float:
-        return float(clock(with_bandwidth(short, factor)).summary["utilization"] or 0.0)
+        return later_utilization(clock(with_bandwidth(short, factor)), experiment.schedule.fragments)
 
-    factors = {share: needed_factor(share_at, share, known) for share in SHARES}
+    within = _WITHIN if searched * _offers(experiment) <= _SEARCH_ROUNDS else _WITHIN_OF_MANY
+    factors = {share: needed_factor(share_at, share, known, within) for share in SHARES}
     summary = record.summary
     stale = summary["mean_staleness"]
     return PlannedVariant(
@@ -178,6 +184,7 @@ def _planned(point: Point, cache: Cache) -> PlannedVariant:
         bandwidth=factors,
         base=span_of(limited),
         searched_rounds=searched,
+        within=within,
         is_limited=is_limited,
         unlimited=_shares(_workers(clock(with_bandwidth(short, math.inf)))),
         groups=_groups(experiment, record, totals),
@@ -263,6 +270,21 @@ class _Meter:
 
 def _sums(values: Any) -> Any:
     return np.append(0, np.cumsum(values))
+
+
+def later_utilization(record: RunRecord, skipped: int) -> float:
+    """Returns the share of the workers' time spent computing after the first rounds of each: once it is under way.
+
+    Args:
+      record: of a run.
+      skipped: rounds of each worker that do not count.
+    """
+    rounds = in_order_of_dispatch(record.rounds)
+    later = rounds[rounds.groupby("worker").cumcount() >= skipped]
+    first, last = (later.drop_duplicates("worker", keep=which).set_index("worker") for which in _ENDS)
+    covered_s = covered_until_s(last, float(record.summary["simulated_seconds"])) - first["pull_start_s"]
+    total_s = float(covered_s.sum())
+    return float(computing_s(later).sum()) / total_s if total_s else 0.0
 
 
 # Who waits for whom.

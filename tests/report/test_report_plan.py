@@ -28,6 +28,7 @@ ROW: dict[str, Any] = {
     "bandwidth": {"0.5": 0.25, "0.9": None, "0.99": 0.0},
     "base": [125e6, 1.25e9],
     "searched_rounds": 40,
+    "within": 1.02,
     "is_limited": True,
     "unlimited": [0.8, 0.05, 0.15],
     "groups": [GROUP | {"bytes_up": 1e12, "bytes_down": 1e12}],
