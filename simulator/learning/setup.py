@@ -156,8 +156,8 @@ class Setup:
     @property
     def _pretrain_recipe(self) -> Recipe:
         optimizer, parts = self.inner(self.params_like, "pretrain"), pretrain_inner(self.experiment).accumulation
-        plain = {"keep_state": True, "pull": None, "point": None, "accumulation": parts}
-        return dataclasses.replace(self.recipe, optimizer=optimizer, **plain)
+        plain = dataclasses.replace(self.recipe, keep_state=True, pull=None, point=None)
+        return dataclasses.replace(plain, optimizer=optimizer, accumulation=parts)
 
     def inner(self, params: Params | None, section: str = "inner") -> InnerOptimizer:
         """Returns the optimizer of the rounds, or of pretraining.
