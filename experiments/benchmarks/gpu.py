@@ -82,7 +82,7 @@ def row_of(arguments: argparse.Namespace) -> dict[str, Any]:
     taken = measured({kind: run}, arguments.seconds)[kind]
     per_s = workers * arguments.steps / statistics.median(taken)
     stats = jax.local_devices()[0].memory_stats()
-    device, flops = jax.local_devices()[0], setup.costs.flops_per_step
+    device, flops = jax.local_devices()[0], setup.model.train_flops(experiment.inner.micro_batch)
     return {
         "lanes": 1 if kind == "serial" else setup.lanes,
         "devices": used,

@@ -264,6 +264,6 @@ def _made_again(program: Any) -> float:
     for equation in _equations(program.jaxpr):
         if equation.primitive is remat_p:
             part = jaxpr_as_fun(ClosedJaxpr(equation.params["jaxpr"], ()))
-            inputs = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in equation.invars]  # type: ignore[no-untyped-call]
+            inputs = [each.aval for each in equation.invars]
             found = max(found, tree_bytes(jax.eval_shape(lambda *given, part=part: jax.vjp(part, *given)[1], *inputs)))
     return found
