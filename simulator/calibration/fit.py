@@ -75,7 +75,7 @@ class LinkFit(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """A round that took another time than was expected, by a factor."""
+    """A round that took another time than was expected, by a factor; it began so long after its log."""
 
     worker: int
     source: int
@@ -137,7 +137,7 @@ def calibrate(observations: Observations) -> Calibration:
     return Calibration(
         observations=observations,
         steps=tuple(each._replace(error=median_error(jitter, each.rounds)) for each in steps),
-        jitter=jitter if jitter > _ROUNDED else 0.0,
+        jitter=jitter,
         slowdowns=slowdowns,
         episodes=episodes,
         links=links,
@@ -167,7 +167,8 @@ def _steps(own: pd.DataFrame) -> StepFit:
     drifts = abs(ratio) > _MORE_THAN_NOISE and abs(drift) * float(np.ptp(hours)) > _ROUNDED
     if drifts:
         left = left - drift * hours
-    jitter = float(np.std(left, ddof=1)) if len(left) > 1 else 0.0
+    deviation = float(np.std(left, ddof=1)) if len(left) > 1 else 0.0
+    jitter = deviation if deviation > _ROUNDED else 0.0
     return StepFit(len(normal), math.exp(float(np.median(x))), 0.0, jitter, drift if drifts else 0.0, ratio * drifts)
 
 
@@ -195,7 +196,8 @@ def _correlation(rounds: pd.DataFrame, left: Values) -> float:
 def _largest(rounds: pd.DataFrame, left: Values) -> tuple[Residual, ...]:
     largest = np.argsort(-np.abs(left), kind="stable")[:_MOST_SHOWN]
     rows = rounds.iloc[largest[np.abs(left[largest]) > _ROUNDED]]
-    columns = zip(rows["worker"], rows["source"], rows["start_s"], left[largest], strict=False)
+    since_s = (rounds["start_s"] - rounds.groupby("source")["start_s"].transform("min"))[rows.index]
+    columns = zip(rows["worker"], rows["source"], since_s, left[largest], strict=False)
     return tuple(Residual(int(worker), int(source), float(at), math.exp(x)) for worker, source, at, x in columns)
 
 

@@ -227,6 +227,9 @@ def test_the_share_that_is_left_and_the_largest_factors():
     found = calibrate(rounds_of([10.0, 10.2] * 20 + [10.0]))
     assert found.left > 0.9
     assert [residual.factor for residual in found.residuals] == [pytest.approx(1.02)] * 5
+    later = found.observations.rounds.assign(start_s=lambda rounds: rounds["start_s"] + 1e9)
+    again = calibrate(found.observations._replace(rounds=later)).residuals
+    assert [each.start_s for each in again] == pytest.approx([each.start_s for each in found.residuals], abs=1e-6)
 
 
 def test_values_that_agree_within_noise():
