@@ -3,9 +3,9 @@
     .venv/bin/python experiments/clocks/goodput.py
 
 Decoupled DiLoCo (arXiv 2604.21428) tells of simulated clusters whose chips fail once a year: of data parallel
-training, of an elastic one, and of M learners that do not wait for each other. How long a repair takes it does not tell.
+training, of an elastic one, and of M learners that do not wait for each other. How long a repair is it does not tell.
 A learner with an M-th of the chips has a failure every M years / chips in the mean, and stands still for a repair; so
-its goodput is 1 / (1 + repair / time between failures), from which the repair follows that gives a published number. The
+its goodput is 1 / (1 + repair / time between failures), from which the repair follows that gives a published one. The
 clock is run at that, with exponential times between failures; what was under way is lost. Results are in
 experiments/results/clocks.
 """
