@@ -143,8 +143,8 @@ def test_only_one_variant_where_one_is_asked_for(tmp_path: Path):
         ("sweep: {inner: [{batch_size: 0}]}", "inner.batch_size = 0: must be at least 1"),
         (
             "sweep: {inner.lr: [1]}",
-            "inner.lr = 1: unknown key; valid: arguments, batch_size, clip_norm, decay, learning_rate, local_steps, "
-            "micro_batches, optimizer, pull, schedule, stages, state, weight_decay",
+            "inner.lr = 1: unknown key; valid: accumulation, arguments, batch_size, clip_norm, decay, learning_rate, "
+            "local_steps, micro_batches, optimizer, pull, schedule, stages, state, weight_decay",
         ),
         (
             "sweep: {outer.optimizer: [nesterov]}",

@@ -93,7 +93,7 @@ class Inner(Section):
         1,
         description="equal parts of a batch, one after the other, whose mean gradient is that of the batch: the same "
         "step with the activations of a part alone, in the same simulated time",
-        examples=[8],
+        examples=[2],
     )
     micro_batches: MicroBatches | None = None
     local_steps: PositiveInt = Field(
