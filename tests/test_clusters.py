@@ -33,8 +33,7 @@ def test_a_plan_made_anew_has_the_same_numbers():
 
 
 def test_one_t4_has_no_room_for_the_model():
-    alone = ["cluster.devices={accelerators: [{name: T4}]}", "cluster.network.latency=0"]
-    [point] = load(FILE, *alone, "cluster.network.bandwidth=1Gbit/s", variant="DiLoCo")
+    [point] = load(FILE, "cluster.devices={accelerators: [{name: T4, site: west}]}", variant="DiLoCo")
     [problem] = check(point.experiment, CACHE)
     assert problem.key == "cluster.devices.accelerators.0.memory"
     assert "what it last accepted 4 GB" in problem.message

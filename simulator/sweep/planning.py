@@ -336,10 +336,12 @@ def _last(record: RunRecord) -> "pd.Series[float]":
 
 
 def worker_groups(experiment: Experiment, record: RunRecord) -> list[tuple[str, list[int]]]:
-    """Returns the groups by which workers are shown: of one kind of accelerator, or of one speed."""
+    """Returns the groups by which workers are shown: of one kind of accelerator at a site, or of one speed."""
     devices = experiment.cluster.devices
     if isinstance(devices, FlopsDevices):
         kinds = [f"{each.each} x {each.name}" if each.each > 1 else each.name for each in devices.accelerators]
+        sites = [each.site for each in devices.accelerators]
+        kinds = [kind if site is None else f"{kind} in {site}" for kind, site in zip(kinds, sites, strict=True)]
         numbers = iter(range(devices.count))
         return [
             (_named(kinds, place), [next(numbers) for _ in range(each.count)])
