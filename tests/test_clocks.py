@@ -71,7 +71,10 @@ def test_the_formulae_of_the_scaling_laws_are_the_general_clock(network, replica
     changes = [f"{key}={value}" for key, value in training.as_experiment().items()]
     [point] = load(FOLDER / "base.yaml", *changes)
     experiment = point.experiment
-    cluster = build_cluster(experiment.cluster, parameters=1, flops_per_step=1.0, seed=0, topology=experiment.topology)
+    size = experiment.model.parameters
+    cluster = build_cluster(
+        experiment.cluster, parameters=size, flops_per_step=1.0, seed=0, topology=experiment.topology
+    )
     timeline = timeline_of(experiment, cluster)
     for _ in timeline:
         pass

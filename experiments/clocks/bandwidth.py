@@ -18,6 +18,7 @@ import pandas as pd
 from simulator import load
 from simulator.cluster import MessageShares, build_cluster, seconds
 from simulator.experiment import Experiment
+from simulator.experiment.schema.described_model import DescribedModel
 from simulator.timeline import Update, own_arrivals, timeline_of
 
 HERE = Path(__file__).resolve().parent
@@ -66,7 +67,7 @@ PUBLISHED = {
     },
 }
 """Gbit/s for each of the targets: Table 4 of arXiv 2501.18512, and Table 6 of arXiv 2503.09799."""
-OTHER_SIZES = {"10B": ("cluster.network.message_size=16.6GB",), "405B": ("cluster.network.message_size=730GB",)}
+OTHER_SIZES = {"10B": ("model.parameters=8.3e9",), "405B": ("model.parameters=365e9",)}
 """Models of 8.3B and 365B parameters, with which more cells of Table 6 come out than with the names' own sizes."""
 WHOLE_STEPS = {
     model: (f"cluster.devices.seconds_per_step=[{step_s}, {step_s}]",)
@@ -90,7 +91,9 @@ def utilization(experiment: Experiment, gbit_per_s: float) -> float:
     section, schedule, steps = experiment.cluster, experiment.schedule, experiment.inner.local_steps
     network = section.network.model_copy(update={"bandwidth": gbit_per_s * 1e9 / 8})
     section = section.model_copy(update={"network": network})
-    model = build_cluster(section, parameters=1, flops_per_step=1.0, seed=0, topology=experiment.topology)
+    assert isinstance(experiment.model, DescribedModel)
+    parameters = experiment.model.parameters
+    model = build_cluster(section, parameters=parameters, flops_per_step=1.0, seed=0, topology=experiment.topology)
     full = 8 * network.bytes_per_parameter
     share = experiment.compression.bits(full) / full / schedule.fragments
     shares = MessageShares((share,) * schedule.fragments, (share,) * schedule.fragments)

@@ -81,7 +81,7 @@ class Training:
             "cluster.devices.seconds_per_step": [step_s] * self.chips,
             "cluster.network.bandwidth": f"{self.between.rate / 1e9:g}Gbit/s",
             "cluster.network.latency": f"{self.between.latency_s}s",
-            "cluster.network.message_size": f"{2 * self.parameters:.0f}B",
+            "model.parameters": f"{self.parameters:.0f}",
             "topology.algorithm": "bound",
             "inner.local_steps": self.local_steps or 1,
             "budget.server_updates": self.steps // (self.local_steps or 1),
