@@ -22,7 +22,7 @@ from simulator.progress.observer import Progress
 from simulator.record import checkpoints
 from tests.experiments import TINY
 
-KILLS = 2  # of every variant, and more of those whose sends overlap training, or that have several servers or none
+KILLS = 1  # of every variant, and more of those whose sends overlap training, or that have several servers or none
 MORE_KILLS = 5
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.5, "momentum": 0.9}
 DELAYED = {"optimizer": "delayed_nesterov", "learning_rate": 0.5, "momentum": 0.9, "buffer": 4}

@@ -88,7 +88,7 @@ def _of_run(folder: Path) -> _Source:
         if isinstance(inner, dict) and inner.get(key) is not None:
             raise RecordError(f"{folder}: its local steps do not all take one time (inner.{key}): give other runs")
     whole = record.rounds[~record.rounds["round"].isin(record.faults.loc[record.faults["fault"] == "cut", "round"])]
-    fixed = lookup(record.experiment, ("inner", "micro_batches", "fixed_time"))
+    fixed = lookup(record.experiment, ("inner", "micro_batches", "overhead"))
     shared = 0.0 if fixed is MISSING else float(fixed)
     batches = whole.get("micro_batches", 1)
     computed_s = whole["push_start_s"] - whole["compute_start_s"] - whole.get("blocked_s", 0.0)

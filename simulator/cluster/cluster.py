@@ -60,7 +60,7 @@ class ClusterModel:
       sharing: of the links that several messages cross.
       fill_s: seconds by which a pipeline's first steps take longer, float64 of shape (workers,); None without.
       drains: whether pipelines are empty at the beginning of every round, and not of the first alone.
-      fixed_time: part of the time of a local step with one micro-batch that further ones do not take again.
+      overhead: part of the time of a local step with one micro-batch that further ones do not take again.
       collective: in which offers meet; None where messages bring them to a place.
       trace: of step times that were measured; None where they stay as they are.
       timed_batches: micro-batches of each worker's local step that takes `step_s`; one where absent.
@@ -76,7 +76,7 @@ class ClusterModel:
     regional: Link | None = None
     fill_s: np.ndarray | None = None
     drains: bool = False
-    fixed_time: float = 0.0
+    overhead: float = 0.0
     collective: Collective | None = None
     regional_down: Link | None = None
     ways: SiteWays | None = None
@@ -121,7 +121,7 @@ class ClusterModel:
         if micro_batches is None:
             return 1.0
         timed = self.timed_batches[worker] if self.timed_batches else 1
-        return 1 + (1 - self.fixed_time) * (micro_batches / timed - 1)
+        return 1 + (1 - self.overhead) * (micro_batches / timed - 1)
 
     def compute_s(self, worker: int, steps: float, factor: float = 1.0, micro_batches: int | None = None) -> float:
         """Returns the duration of `steps` local steps in seconds: one product, not a sum of steps."""
@@ -189,7 +189,7 @@ def build_cluster(
         sharing=cluster.network.sharing,
         fill_s=fill_s,
         drains=inner is not None and inner.state == "reset",
-        fixed_time=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.fixed_time,
+        overhead=0.0 if inner is None or inner.micro_batches is None else inner.micro_batches.overhead,
         collective=links.collective(),
         trace=_step_trace(cluster),
         timed_batches=timed_batches,

@@ -392,5 +392,5 @@ def _trained(inner: Inner) -> Inner:
     if isinstance(inner.stages, GPipeStages):
         changes["stages"] = None
     if inner.micro_batches is not None and inner.micro_batches.threshold is None:
-        changes["micro_batches"] = inner.micro_batches.model_copy(update={"fixed_time": 0.0})
+        changes["micro_batches"] = inner.micro_batches.model_copy(update={"overhead": 0.0})
     return inner.model_copy(update=changes)

@@ -20,7 +20,7 @@ def adaptive_batch(
       k \leftarrow \max\Big(k, \max_m \Big\lceil \frac{\sum \mathrm{Var}_m}{\eta^2 |\bar g_m|^2} \Big\rceil\Big)
 
     which is the norm test :math:`\sum \mathrm{Var} / k \le \eta^2 |\bar g|^2` at each worker, and never fewer. A step
-    of k takes k times the time of one, but for `inner.micro_batches.fixed_time`. So the timeline needs training: it
+    of k takes k times the time of one, but for `inner.micro_batches.overhead`. So the timeline needs training: it
     cannot be shown without, and runs share no training.
 
     Of the paper only the abstract was read. The test is that of its authors' code for the paper before it (AdAdaGrad),

@@ -58,7 +58,13 @@ def bandwidth_cells(row: Row) -> dict[str, str]:
 
 
 def plan_table(rows: Sequence[Row], *, title: str | None = None, caption: str | None = None) -> Table:
-    """Returns a row per variant: time, utilization, data, money and memory."""
+    """Returns a row per variant: time, utilization, data, money and memory.
+
+    Args:
+        rows: Of a plan.
+        title: Above the table.
+        caption: Below it.
+    """
     return _table([(row["label"], plan_cells(row)) for row in rows], title, caption)
 
 

@@ -130,7 +130,7 @@ def test_every_mapping_is_closed_but_those_of_free_names():
     sweep = "properties/sweep", "properties/sweep/additionalProperties/anyOf"
     sweeps = [f"{place}/{each}" for place in ("", "/$defs/Scale") for each in sweep]
     deepest = [f"{each}/additionalProperties" for each in sweeps if each.endswith("anyOf")]
-    forms = ("Distributed", "Flops", "Profile", "Relative", "Timed")
+    forms = ("Distributed", "Flops", "Profile", "Relative", "Timed", "Traced")
     words = [f"/$defs/{form}Devices/properties/{key}/anyOf/anyOf" for form in forms for key in ("names", "sites")]
     found = set(open_mappings(SCHEMA, "")) - {*sweeps, *deepest, *words}
     assert sorted(found) == [

@@ -131,7 +131,7 @@ GOSSIP = {"topology": {"kind": "groups"}, "synchronization": {"kind": "barrier"}
         ),
         (
             {"cluster": _cluster(sites=SITES), "topology": REGIONS | {"regions": 2}},
-            ("topology.regions", "must be `sites` where cluster.network has sites: a region's server is at its site"),
+            ("topology.regions", "must be `sites` where cluster.network has sites: these have links between them"),
         ),
         (
             {"cluster": _cluster(sites=SITES), "topology": REGIONS | {"latency": 1}},

@@ -32,7 +32,7 @@ def test_every_figure_has_a_table():
         if inspect.isfunction(function := getattr(report, name))
         and inspect.signature(function, eval_str=True).return_annotation is report.figure_files.Figure
     }
-    assert drawn == set(FIGURES)
+    assert drawn - {"plan_figure"} == set(FIGURES)  # of no runs: the rows that it is given are its table
     for name in FIGURES.values():
         assert inspect.signature(getattr(report, name), eval_str=True).return_annotation is pd.DataFrame
 

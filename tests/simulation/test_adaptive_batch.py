@@ -125,7 +125,7 @@ def by_a_loop(step_s: list[float], rounds: int, threshold: float, most: int, fix
 @pytest.mark.parametrize(("threshold", "fixed"), [(1.0, 0.0), (0.7, 0.25)])
 def test_adaptive_batches_are_their_loop(threshold: float, fixed: float, trainer: str):
     step_s = [1.0, 2.5, 1.0]
-    settings = {"start": 2, "threshold": threshold, "most": 9, "fixed_time": fixed}
+    settings = {"start": 2, "threshold": threshold, "most": 9, "overhead": fixed}
     made = Followed(experiment(step_s, {"inner": {"micro_batches": settings}}, rounds=4), trainer)
     x, counts, times_s = by_a_loop(step_s, 4, threshold, 9, fixed)
     assert len(set(counts)) > 1
@@ -209,7 +209,7 @@ def grown() -> dict[str, RunRecord]:
         "buffer": {"outer": {"arrivals_per_update": 3, "staleness": {"kind": "threshold", "drop_above": 1}}},
         "regions": {"topology": REGIONS},
         "pulls": BARRIER | {"inner": {"pull": {"probability": 0.4}}},
-        "fixed time": BARRIER | {"inner": {"micro_batches": {"fixed_time": 0.3}}},
+        "fixed time": BARRIER | {"inner": {"micro_batches": {"overhead": 0.3}}},
     }
     records = {kind: run(GROWING, changes) for kind, changes in kinds.items()}
     tree = records["barrier"].experiment

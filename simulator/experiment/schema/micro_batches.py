@@ -19,7 +19,7 @@ class MicroBatches(Section):
         examples=[0.5],
     )
     most: PositiveInt = Field(32, description="of a local step with a threshold, for which programs have room")
-    fixed_time: Annotated[Number, Field(ge=0, le=1)] = Field(
+    overhead: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.0, description="part of a device's time per step that further micro-batches of the step do not take again"
     )
 
