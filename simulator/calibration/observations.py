@@ -90,7 +90,8 @@ def _of_run(folder: Path) -> _Source:
     whole = record.rounds[~record.rounds["round"].isin(record.faults.loc[record.faults["fault"] == "cut", "round"])]
     fixed = lookup(record.experiment, ("inner", "micro_batches", "overhead"))
     shared = 0.0 if fixed is MISSING else float(fixed)
-    batches = whole.get("micro_batches", 1)
+    several = isinstance(inner, dict) and inner.get("micro_batches") is not None  # else a step is of its own batch
+    batches = whole.get("micro_batches", 1) if several else 1
     computed_s = whole["push_start_s"] - whole["compute_start_s"] - whole.get("blocked_s", 0.0)
     rounds = pd.DataFrame(
         {
@@ -114,8 +115,10 @@ def _transfers_of(record: RunRecord, folder: Path, notes: list[str]) -> pd.DataF
     """Returns a run's messages between a worker and a server that were sent once."""
     sent = record.transfers
     up, down = sent["sender"] >= 0, sent["receiver"] >= 0
-    used = (up != down) & (sent["messages"] == 1) & (sent["bytes"] > 0)
+    collective = pd.Series(lookup(record.experiment, ("topology", "kind")) == "all_reduce", sent.index)
+    used = (up != down) & (sent["messages"] == 1) & (sent["bytes"] > 0) & ~collective
     for name, left_out in (
+        ("of collectives", collective),
         ("between workers, or between servers,", up == down),
         ("that were lost and sent again", (up != down) & (sent["messages"] != 1)),
     ):

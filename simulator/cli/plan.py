@@ -8,6 +8,7 @@ from rich.console import Console
 from simulator.cli.output import say
 from simulator.cli.plugins import use_plugins
 from simulator.cli.reading import read_file, say_size
+from simulator.experiment import Point
 from simulator.host.output import outlast_readers
 from simulator.host.text import visible
 from simulator.record import write_json
@@ -31,6 +32,9 @@ def plan(
     reading = read_file(file, settings, variant, data="uneven")
     say_size(file, reading)
     points = [dataclasses.replace(point, searches={}) for point in reading.points]
+    for point in (each for each in points if _needs_training(each)):
+        say(f"note: {visible(point.label)} is left out: its times depend on what is trained (inner.micro_batches)")
+    points = [point for point in points if not _needs_training(point)] or points  # of which the clock says it
     planned = list(plan_of(points, reading.cache))
     rows = [each.as_json() for each in planned]
     console, terms = Console(), terms_of([point.experiment for point in points])
@@ -48,3 +52,8 @@ def plan(
             write_json(folder / PLAN_FILE, {"name": points[0].experiment.name, "terms": terms, "variants": rows})
             save(plan_figure(rows), folder / "plan")
             say(f"the plan, its figure, and what was simulated of each variant are in {folder}")
+
+
+def _needs_training(point: Point) -> bool:
+    several = point.experiment.inner.micro_batches
+    return several is not None and several.threshold is not None

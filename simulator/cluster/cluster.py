@@ -81,15 +81,14 @@ class ClusterModel:
     regional_down: Link | None = None
     ways: SiteWays | None = None
     sharing: Literal["queue", "fair"] = "queue"
+    trace: PaceTrace | None = None
+    timed_batches: tuple[int, ...] = ()
 
     @functools.cached_property
     def foresees_ends(self) -> bool:
         """Knowledge of transfers: whether their ends are known when they are requested, and not only a lower bound."""
         shared = (len(link.crossings(worker)) for link in (self.down, self.up) for worker in range(self.workers))
         return max(shared, default=0) <= (self.sharing == "queue")
-
-    trace: PaceTrace | None = None
-    timed_batches: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:

@@ -9,7 +9,7 @@ from simulator.experiment import Experiment
 from simulator.experiment.schema.described_model import DescribedModel
 from simulator.experiment.schema.experiment import TransformerModel
 from simulator.learning.memory import Needs, tree_bytes
-from simulator.learning.model import tokens_per_step, transformer_config
+from simulator.learning.model import context_of, transformer_config
 from simulator.learning.setup import Setup
 
 UNKNOWN_WIDTH = "activations are not counted: give model.width"
@@ -47,8 +47,12 @@ def activation_bytes(experiment: Experiment) -> float:
     Of every layer and token, in 16 bits: what goes into both normalizations, the first projections of attention and
     MLP, queries, keys, values and their mixture, and the MLP's hidden values twice: 32 bytes per element of the width
     where that is the heads' too and a quarter of the hidden one. Attention keeps no weights, and the loss no logits. It
-    is that of one micro-batch, whose activations are gone before the next one.
+    is that of one micro-batch, or part of the largest batch, whose activations are gone before the next one. With
+    `model.remat` it is what goes into each layer, and all of one.
     """
+    inner, context = experiment.inner, context_of(experiment)
+    largest = max(inner.batch_size) if isinstance(inner.batch_size, tuple) else inner.batch_size
+    tokens = (context or 1) * largest / inner.accumulation
     match experiment.model:
         case TransformerModel() as section:
             config = transformer_config(section, vocabulary=1)
@@ -62,16 +66,18 @@ def activation_bytes(experiment: Experiment) -> float:
             heads, hidden = width, 4 * width
         case _:
             return math.nan
-    return 2.0 * tokens_per_step(experiment) * layers * (4 * width + 4 * heads + 2 * hidden)
+    of_layer = 4 * width + 4 * heads + 2 * hidden
+    return 2.0 * tokens * (layers * width + of_layer if experiment.model.remat else layers * of_layer)
 
 
 def _parts(setup: Setup) -> Iterator[tuple[str, float]]:
     experiment, like = setup.experiment, setup.params_like
     params = tree_bytes(like)
     topology, merge, schedule = experiment.topology, experiment.merge, experiment.schedule
-    several = experiment.inner.micro_batches
+    several, parts = experiment.inner.micro_batches, experiment.inner.accumulation
     yield "parameters", params
-    yield "gradients", params * (2 if several is not None and several.room > 1 else 1)  # of all so far, and of one
+    summed = parts > 1 or (several is not None and several.room > 1)
+    yield "gradients", params * (1 + summed)  # of all so far, and of one
     yield "inner optimizer", tree_bytes(jax.eval_shape(setup.inner(like)(1.0).init, like))
     if topology.kind != "nobody":
         yield "what it last accepted", params

@@ -80,9 +80,9 @@ def bandwidth_table(rows: Sequence[Row]) -> Table:
 
 def waiting_table(rows: Sequence[Row]) -> Table:
     """Returns where the time of each group of workers goes, and who is waited for."""
-    table = TerminalTable(
-        "where the time of workers goes, and for whom others wait", words=["variant", "workers"], keys=2
-    )
+    title = "where the time of workers goes, and for whom others wait"
+    caption = "waiting: for other workers, and for messages that are not the worker's own pull or push"
+    table = TerminalTable(title, caption, words=["variant", "workers"], keys=2)
     for header in (
         "how\nmany",
         "com-\nputing",

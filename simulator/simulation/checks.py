@@ -86,8 +86,8 @@ def check_device_memory(setup: Setup) -> None:
         if fit.needs.total <= fit.memory:
             continue
         whose = "an accelerator needs" if fit.group == 1 else f"each of a worker's {fit.group} accelerators needs"
-        remedy = "use more of them (each), larger ones, a smaller inner.batch_size, model.context or model, or an "
-        message = f"{whose} about {byte_count(fit.needs.total)} ({fit.needs}): {remedy}inner.optimizer that keeps less"
+        remedy = "use more of them (each), larger ones, inner.accumulation, model.remat, or a smaller batch or model"
+        message = f"{whose} about {byte_count(fit.needs.total)} ({fit.needs}): {remedy}"
         key = f"cluster.devices.accelerators.{fit.index}.memory"
         error = MemoryNeedError(key, byte_count(fit.memory), message)
         error.needed = fit.needs.total

@@ -1,10 +1,11 @@
 """Bandwidth that a share of time spent computing needs, as a factor on all links."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from simulator.experiment import Experiment
+from simulator.experiment.schema.measured_trace import LinkRate
 from simulator.experiment.schema.section import Section
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -22,6 +23,8 @@ def with_bandwidth(experiment: Experiment, factor: float) -> Experiment:
       factor: infinite for links without limits.
     """
     network, topology = (_scaled(each, factor) for each in (experiment.cluster.network, experiment.topology))
+    if factor == math.inf:  # of which no trace has a row
+        network = network.model_copy(update={"trace": None, "repeat_every": None})
     cluster = experiment.cluster.model_copy(update={"network": network})
     return experiment.model_copy(update={"cluster": cluster, "topology": topology})
 
@@ -106,7 +109,11 @@ def _guess(known: dict[float, float], low: float, high: float, share: float, bes
 
 
 def _scaled(section: Any, factor: float) -> Any:
-    """Returns a section in which every bandwidth, also within it, is a multiple of what it was."""
+    """Returns a section in which every bandwidth and measured rate, also within it, is a multiple of what it was."""
+    if isinstance(section, Mapping):
+        return {name: _scaled(each, factor) for name, each in section.items()}
+    if isinstance(section, LinkRate):
+        return section._replace(rate=section.rate * factor)
     if isinstance(section, tuple):
         return tuple(_scaled(each, factor) for each in section)
     if not isinstance(section, Section):
@@ -125,7 +132,11 @@ def _times(value: Any, factor: float) -> Any:
 
 
 def _all(section: Any) -> list[float]:
-    """Returns every bandwidth within a section."""
+    """Returns every bandwidth and measured rate within a section."""
+    if isinstance(section, Mapping):
+        return _all(tuple(section.values()))
+    if isinstance(section, LinkRate):
+        return [section.rate]
     if isinstance(section, tuple):
         return [each for part in section for each in _all(part)]
     if not isinstance(section, Section):
@@ -133,8 +144,14 @@ def _all(section: Any) -> list[float]:
     found: list[float] = []
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if name != "bandwidth":
-            found += _all(value)
-        elif value is not None:
-            found += list(value) if isinstance(value, tuple) else [value]
+        found += _numbers(value) if name == "bandwidth" else _all(value)
     return found
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yields the numbers of one for all, a list of them, or a matrix."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif value is not None:
+        yield value

@@ -12,6 +12,7 @@ import pandas as pd
 from simulator.experiment import Experiment, Point
 from simulator.experiment.schema.budget import Budget
 from simulator.experiment.schema.devices import FlopsDevices
+from simulator.host.worker_names import of_each
 from simulator.learning import Cache, Setup
 from simulator.learning.model import tokens_per_step
 from simulator.record import Bill, RunRecord, bill_of, gives_prices, worker_table
@@ -275,15 +276,18 @@ def _sums(values: Any) -> Any:
 def later_utilization(record: RunRecord, skipped: int) -> float:
     """Returns the share of the workers' time spent computing after the first rounds of each: once it is under way.
 
+    A worker of which no round arrived has not computed in all of the time, which is that of its first messages.
+
     Args:
       record: of a run.
-      skipped: rounds of each worker that do not count.
+      skipped: rounds of each worker that do not count, unless it has no more.
     """
-    rounds = in_order_of_dispatch(record.rounds)
-    later = rounds[rounds.groupby("worker").cumcount() >= skipped]
+    rounds, end_s = in_order_of_dispatch(record.rounds), float(record.summary["simulated_seconds"])
+    by_worker = rounds.groupby("worker")["worker"]
+    later = rounds[by_worker.cumcount() >= (by_worker.transform("size") - 1).clip(upper=skipped)]
     first, last = (later.drop_duplicates("worker", keep=which).set_index("worker") for which in _ENDS)
-    covered_s = covered_until_s(last, float(record.summary["simulated_seconds"])) - first["pull_start_s"]
-    total_s = float(covered_s.sum())
+    covered_s = covered_until_s(last, end_s) - first["pull_start_s"]
+    total_s = float(covered_s.sum()) + end_s * (record.summary["workers"] - len(first))
     return float(computing_s(later).sum()) / total_s if total_s else 0.0
 
 
@@ -336,25 +340,25 @@ def _last(record: RunRecord) -> "pd.Series[float]":
 
 
 def worker_groups(experiment: Experiment, record: RunRecord) -> list[tuple[str, list[int]]]:
-    """Returns the groups by which workers are shown: of one kind of accelerator at a site, or of one speed."""
-    devices = experiment.cluster.devices
+    """Returns the groups by which workers are shown: of one kind of device at a site, or of one speed."""
+    devices, workers = experiment.cluster.devices, range(experiment.cluster.workers)
+    names, sites = of_each(devices.names, len(workers)), devices.worker_sites
     if isinstance(devices, FlopsDevices):
         kinds = [f"{each.each} x {each.name}" if each.each > 1 else each.name for each in devices.accelerators]
-        sites = [each.site for each in devices.accelerators]
-        kinds = [kind if site is None else f"{kind} in {site}" for kind, site in zip(kinds, sites, strict=True)]
-        numbers = iter(range(devices.count))
-        return [
-            (_named(kinds, place), [next(numbers) for _ in range(each.count)])
-            for place, each in enumerate(devices.accelerators)
-        ]
-    speeds = worker_table(record.rounds, record.summary["workers"], float(record.summary["simulated_seconds"]))
+        places = [f"{kind} {each.site}" for kind, each in zip(kinds, devices.accelerators, strict=True)]
+        counts = [each.count for each in devices.accelerators]
+        names = [_named(kinds, places, place) for place, count in enumerate(counts) for _ in range(count)]
+    if names is None:
+        end_s = float(record.summary["simulated_seconds"])
+        speeds = worker_table(record.rounds, len(workers), end_s).set_index("worker")["seconds_per_step"]
+        names = [f"{speeds.get(worker, float('nan')):.3g} s/step" for worker in workers]
     found: dict[str, list[int]] = {}
-    for worker, step_s in zip(speeds["worker"].tolist(), speeds["seconds_per_step"].tolist(), strict=True):
-        found.setdefault(f"{step_s:.3g} s/step", []).append(worker)
-    return list(found.items()) if len(found) <= _MOST_GROUPS else [("all", speeds["worker"].tolist())]
+    for worker, name in zip(workers, names, strict=True):
+        found.setdefault(name if sites is None else f"{name} in {sites[worker]}", []).append(worker)
+    return list(found.items()) if len(found) <= _MOST_GROUPS else [("all", list(workers))]
 
 
-def _named(kinds: Sequence[str], place: int) -> str:
-    """Returns the label of a group of accelerators, with its number where there are several of one kind."""
-    same = [index for index, kind in enumerate(kinds) if kind == kinds[place]]
+def _named(kinds: Sequence[str], places: Sequence[str], place: int) -> str:
+    """Returns the name of a kind of accelerators, with its number where there are several of it at one site."""
+    same = [index for index, each in enumerate(places) if each == places[place]]
     return kinds[place] if len(same) == 1 else f"{kinds[place]} ({same.index(place) + 1})"

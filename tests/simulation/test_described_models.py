@@ -221,7 +221,7 @@ def test_a_device_that_is_too_small_is_refused_with_what_needs_the_memory():
     assert problem == (
         "cluster.devices.accelerators.1.memory = '16 GB': an accelerator needs about 16.6 GB (parameters 4 GB, "
         "gradients 4 GB, inner optimizer 4 GB, what it last accepted 4 GB, activations 640 MB): use more of them "
-        "(each), larger ones, a smaller inner.batch_size, model.context or model, or an inner.optimizer that keeps less"
+        "(each), larger ones, inner.accumulation, model.remat, or a smaller batch or model"
     )
     with pytest.raises(ExperimentError, match=r"accelerators\.1\.memory"):
         simulate(described(**settings, cluster__devices=small), trainer="null", cache=Cache())

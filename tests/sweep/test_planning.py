@@ -2,11 +2,12 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simulator import Cache, Setup, simulate
+from simulator import Cache, Setup, load, simulate
 from simulator.experiment import Experiment, Point
 from simulator.simulation.checks import device_fits
 from simulator.sweep import planning
@@ -208,3 +209,42 @@ def test_a_thousand_workers_take_few_rounds_to_plan(monkeypatch: pytest.MonkeyPa
     assert found.totals.tokens == pytest.approx(10**13)
     assert max(rounds) == 4_000
     assert sum(rounds) < 50_000  # at about 0.1 ms each
+
+
+# Sites, matrices and traces.
+
+
+def test_links_inside_of_sites_matrices_and_measured_rates_are_scaled_too():
+    devices = {"seconds_per_step": [1, 2], "sites": ["east", "west"]}
+    sites = {"east": {"bandwidth": "10Gbit/s"}, "west": {"uplink": {"bandwidth": "1Gbit/s"}}}
+    at_sites = described(cluster={"devices": devices, "network": {"sites": sites, "between": {"bandwidth": "2Gbit/s"}}})
+    assert span_of(at_sites) == (125e6, 1.25e9)
+    network = with_bandwidth(at_sites, 4.0).cluster.network
+    assert (network.sites["east"].bandwidth, network.sites["west"].uplink.bandwidth) == (5e9, 5e8)
+    assert network.between.bandwidth == 1e9
+    table = [["8Gbit/s", "1Gbit/s"], ["2Gbit/s", "8Gbit/s"]]
+    own = described(
+        cluster={"devices": devices, "network": {"sites": {"east": {}, "west": {}}, "between": {"bandwidth": table}}}
+    )
+    assert span_of(own) == (125e6, 1e9)
+    assert with_bandwidth(own, 2.0).cluster.network.between.bandwidth == ((2e9, 2.5e8), (5e8, 2e9))
+    rows = [[0, 0, "1Gbit/s"], [0, 1, "2Gbit/s"]]
+    measured = described(cluster={"devices": {"seconds_per_step": [1, 2]}, "network": {"trace": rows}})
+    assert span_of(measured) == (125e6, 250e6)
+    assert [row.rate for row in with_bandwidth(measured, 3.0).cluster.network.trace] == [375e6, 750e6]
+    assert with_bandwidth(measured, math.inf).cluster.network.trace is None
+
+
+def test_an_uplink_is_a_limit_and_no_latency():
+    devices = {"seconds_per_step": [1, 1], "sites": ["east", "west"]}
+    network = {"sites": {"east": {}, "west": {"uplink": {"bandwidth": "1Gbit/s"}}}}
+    found = plan(described(cluster={"devices": devices, "network": network}))
+    assert found.unlimited[1] == 0  # of the time with unlimited links: there is no latency
+    assert all(found.bandwidth.values())  # each is reached, and none without a limit
+
+
+@pytest.mark.parametrize("file", ["clusters/halos.yaml", "clusters/sites.yaml", "measured/measured.yaml"])
+def test_committed_clusters_can_be_planned(file: str):
+    points = load(Path(__file__).parents[2] / "experiments" / file)
+    for found in plan_of(points[:1], CACHE):
+        assert 0 < found.utilization < 1

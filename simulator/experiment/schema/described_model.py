@@ -39,6 +39,9 @@ class DescribedModel(Section):
     flops_per_token: Positive | None = Field(
         None, description="operations of a forward and backward pass; 6 * parameters when absent", examples=[6e10]
     )
+    remat: bool = Field(
+        False, description="make activations again in the backward pass: less memory, and a third more operations"
+    )
 
     @property
     def embeddings(self) -> int:
@@ -48,7 +51,7 @@ class DescribedModel(Section):
     def flops(self, sequences: int) -> float:
         """Returns the operations of a forward and backward pass on a batch of sequences."""
         each = float(_FLOPS * self.parameters) if self.flops_per_token is None else self.flops_per_token
-        return each * sequences * self.context
+        return each * sequences * self.context * (4 / 3 if self.remat else 1)
 
     def _conflicts(self) -> Conflicts:
         if self.step is not None and self.flops_per_token is not None:

@@ -187,6 +187,7 @@ def _all_reduce(experiment: Any, topology: AllReduceTopology) -> Conflicts:
         yield from (("topology.groups", mistake) for mistake in group_mistakes(topology.groups, cluster, "groups"))
     if cluster.network.sites:
         yield from _follows_from_sites(topology, "groups")
+        yield from _sites_that_all_reduce(cluster.network)
     if not isinstance(synchronization, BarrierSynchronization | QuorumSynchronization):
         message = "must be a barrier or a quorum where workers all-reduce, which takes the offers of several at once"
         yield "synchronization.kind", message
@@ -237,6 +238,17 @@ def _regions(experiment: Any, topology: RegionsTopology, workers: int) -> Confli
     synchronization, smallest = experiment.synchronization, _smallest_region(experiment)
     if isinstance(synchronization, QuorumSynchronization) and synchronization.offers > smallest:
         yield "synchronization.offers", f"is more than the workers of the smallest region, {smallest}: choose fewer"
+
+
+def _sites_that_all_reduce(network: Any) -> Conflicts:
+    between = () if network.between is None else (network.between, *network.between.pairs)
+    if any(section.price_per_gigabyte is not None for section in (*between, *network.sites.values())):
+        message = "differs from site to site, which is not built of an all-reduce: give network.price_per_gigabyte"
+        yield "cluster.network.between.price_per_gigabyte", message
+    for site, own in network.sites.items():
+        if own.uplink is not None:
+            message = "is shared by single messages, and an all-reduce has steps: leave it out, or give `between` less"
+            yield f"cluster.network.sites.{site}.uplink", message
 
 
 def _follows_from_sites(topology: RegionsTopology | AllReduceTopology, groups: str) -> Conflicts:
