@@ -229,7 +229,9 @@ def test_links_inside_of_sites_matrices_and_measured_rates_are_scaled_too():
     assert span_of(own) == (125e6, 1e9)
     assert with_bandwidth(own, 2.0).cluster.network.between.bandwidth == ((2e9, 2.5e8), (5e8, 2e9))
     rows = [[0, 0, "1Gbit/s"], [0, 1, "2Gbit/s"]]
-    measured = described(cluster={"devices": {"seconds_per_step": [1, 2]}, "network": {"trace": rows}})
+    measured = described(
+        cluster={"devices": {"seconds_per_step": [1, 2]}, "network": {"bandwidth": "unlimited", "trace": rows}}
+    )
     assert span_of(measured) == (125e6, 250e6)
     assert [row.rate for row in with_bandwidth(measured, 3.0).cluster.network.trace] == [375e6, 750e6]
     assert with_bandwidth(measured, math.inf).cluster.network.trace is None
