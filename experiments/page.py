@@ -24,6 +24,7 @@ from paper.choose import best, grids, label
 
 from simulator.experiment import load_document
 from simulator.experiment.reference import reference_of
+from simulator.host.text import markdown_table
 from simulator.record import read_json, read_summaries
 from simulator.report import comparison, comparison_markdown, plan_markdown
 
@@ -78,7 +79,7 @@ def tuned(*names: str) -> str:
     lines = [["method", *(f"{rate:g}" for rate in rates)], [":--", *("--:" for _ in rates)]]
     for method, grid in found.items():
         lines.append([label(method), *(_cell(grid, rate) for rate in rates)])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def _cell(grid: Mapping[float, float], rate: float) -> str:
@@ -99,7 +100,7 @@ def by_shard(*names: str) -> str:
     lines += [
         [*point, *(f"{sum(own) / len(own):.2f}" for own in zip(*runs, strict=True))] for point, runs in found.items()
     ]
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def _by_point(runs: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
@@ -109,10 +110,6 @@ def _by_point(runs: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict
         point = (str(value) for axis, value in run["overrides"].items() if axis != "seed")
         found.setdefault((*point, run["variant"]), []).append(run)
     return found
-
-
-def _written(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def losses(*names: str) -> str:
@@ -138,7 +135,7 @@ def losses(*names: str) -> str:
         cells = [f"{means['final_perplexity']:.2f}", f"{means['simulated_seconds'] / 60:.0f} min"]
         cells += [f"{means['goodput']:.2f}", f"{100 * lost:.1f} %", f"{means['lost_rounds']:.0f}", str(len(runs))]
         lines.append([*key, *cells])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def made(*names: str) -> str:

@@ -19,6 +19,7 @@ from simulator import load
 from simulator.cluster import MessageShares, build_cluster, seconds
 from simulator.experiment import Experiment
 from simulator.experiment.schema.described_model import DescribedModel
+from simulator.host.text import markdown_table
 from simulator.timeline import Update, own_arrivals, timeline_of
 
 HERE = Path(__file__).resolve().parent
@@ -172,7 +173,7 @@ def written(table: str, reading: str = "own") -> str:
     lines = [["model and method", *(f"{target:.0%}" for target in TARGETS)], [":--"] + ["--:"] * len(TARGETS)]
     found = read(table, reading).set_index("variant")
     lines += [[variant, *map(_cell, found.loc[variant].itertuples())] for variant in PUBLISHED[table]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(lines)
 
 
 def _cell(row: Any) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from simulator import load, simulate
+from simulator.host.text import markdown_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results/clocks"
@@ -109,7 +110,7 @@ def written(file: str) -> str:
         cells = [f"{row['chips'] / 1e6:g} M", row["training"], f"{row['goodput']:.0%}", f"{row['repair_s']:.0f} s"]
         cells += [f"{row['simulated']:.1%}", *(f"{row[f'at_{each}_s']:.0%}" for each in REPAIRS_S)]
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(lines)
 
 
 if __name__ == "__main__":

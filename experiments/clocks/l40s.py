@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from simulator import load, simulate
+from simulator.host.text import markdown_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results/clocks"
@@ -122,7 +123,7 @@ def written(file: str) -> str:
             is_compared = row.utilization > LEAST_UTILIZATION
             cells.append(_beside(own, row.utilization, f"{own:.2%}") if is_compared else f"{own:.2%}")
         lines.append([str(row.local_steps), f"{row.rate:,}", *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(lines)
 
 
 def _beside(own: float, measured: float, text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from simulator.host.text import markdown_table
 from simulator.record import RunRecord
 from simulator.report import read_runs
 from simulator.report.targets import spent_until
@@ -101,7 +102,7 @@ def one_cluster(runs: pd.DataFrame, speeds: str, network: str, shards: str, rows
         near = ratio["simulated_s_to_near"]
         cells.append("–" if math.isnan(near) else f"{near:.2f}×")  # noqa: RUF001
         lines.append([variant, *cells])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def _by_cluster(runs: pd.DataFrame, shards: str, cell: Callable[[pd.DataFrame, pd.DataFrame], str]) -> str:
@@ -120,7 +121,7 @@ def _by_cluster(runs: pd.DataFrame, shards: str, cell: Callable[[pd.DataFrame, p
     for variant in dict.fromkeys(runs["variant"]):
         cells = [cell(by_seed[variant, *cluster], by_seed[BASELINE, *cluster]) for cluster in clusters]
         lines.append([variant, *cells])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def _interval(values: "pd.Series[float]", digits: int) -> str:
@@ -128,10 +129,6 @@ def _interval(values: "pd.Series[float]", digits: int) -> str:
     if not all(map(math.isfinite, values)):
         return "diverged"
     return f"{values.mean():.{digits}f} ± {(values.max() - values.min()) / 2:.{digits}f}"
-
-
-def _written(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 TABLES: Mapping[str, Callable[..., str]] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from simulator.host.text import markdown_table
 from simulator.record import RunRecord
 from simulator.report import read_runs
 from simulator.report.power_law import power_law
@@ -53,7 +54,7 @@ def losses(runs: pd.DataFrame, scale: str) -> str:
     for variant, each in own.groupby("variant", sort=False):
         at = [each.loc[each[scale] == value, "final_loss"] for value in values]
         lines.append([str(variant), *(f"{found.mean():.3f} ± {(found.max() - found.min()) / 2:.3f}" for found in at)])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def fits(runs: pd.DataFrame, scale: str) -> str:
@@ -66,7 +67,7 @@ def fits(runs: pd.DataFrame, scale: str) -> str:
         cells = [f"{law.coefficient:.3f}", f"{law.exponent:.4f}", f"{law.exponent_low:.4f} to {law.exponent_high:.4f}"]
         published = [f"{PUBLISHED[str(variant)][1]:.4f}"] if is_published else []
         lines.append([str(variant), *cells, *published])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def rates(runs: pd.DataFrame, scale: str) -> str:
@@ -77,11 +78,7 @@ def rates(runs: pd.DataFrame, scale: str) -> str:
     for variant, each in own.groupby("variant", sort=False):
         chosen = (each.loc[each[scale] == value, "outer_learning_rate"].unique() for value in values)
         lines.append([str(variant), *(", ".join(f"{rate:.2f}" for rate in found) for found in chosen)])
-    return _written(lines)
-
-
-def _written(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(lines)
 
 
 TABLES: Mapping[str, Callable[[pd.DataFrame, str], str]] = {"fits": fits, "losses": losses, "rates": rates}

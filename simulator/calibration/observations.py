@@ -88,8 +88,8 @@ def _of_run(folder: Path) -> _Source:
         if isinstance(inner, dict) and inner.get(key) is not None:
             raise RecordError(f"{folder}: its local steps do not all take one time (inner.{key}): give other runs")
     whole = record.rounds[~record.rounds["round"].isin(record.faults.loc[record.faults["fault"] == "cut", "round"])]
-    fixed = lookup(record.experiment, ("inner", "micro_batches", "overhead"))
-    shared = 0.0 if fixed is MISSING else float(fixed)
+    given = lookup(record.experiment, ("inner", "micro_batches", "overhead"))
+    overhead = 0.0 if given is MISSING else float(given)
     several = isinstance(inner, dict) and inner.get("micro_batches") is not None  # else a step is of its own batch
     batches = whole.get("micro_batches", 1) if several else 1
     computed_s = whole["push_start_s"] - whole["compute_start_s"] - whole.get("blocked_s", 0.0)
@@ -99,7 +99,7 @@ def _of_run(folder: Path) -> _Source:
             "start_s": whole["compute_start_s"],
             "end_s": whole["push_start_s"],
             "seconds": computed_s,
-            "steps": whole["local_steps"] * (1 + (1 - shared) * (batches - 1)),
+            "steps": whole["local_steps"] * (1 + (1 - overhead) * (batches - 1)),
         }
     )
     notes, count = [], len(record.rounds) - len(whole)

@@ -1,15 +1,11 @@
 """Plan of a cluster without training: `plan`."""
 
-import dataclasses
 from pathlib import Path
 
 from rich.console import Console
 
 from simulator.cli.output import say
-from simulator.cli.plugins import use_plugins
-from simulator.cli.reading import read_file, say_size
-from simulator.experiment import Point
-from simulator.host.output import outlast_readers
+from simulator.cli.reading import read_for_the_clock
 from simulator.host.text import visible
 from simulator.record import write_json
 from simulator.report import bandwidth_table, plan_figure, plan_notes, plan_table, save, waiting_table
@@ -27,15 +23,11 @@ def plan(
     plugin: list[str] | None,
 ) -> None:
     """Prints what a cluster takes for every point of a file, by its clock alone."""
-    outlast_readers()
-    use_plugins(plugin)
-    reading = read_file(file, settings, variant, data="uneven")
-    say_size(file, reading)
-    points = [dataclasses.replace(point, searches={}) for point in reading.points]
-    for point in (each for each in points if _needs_training(each)):
+    _, points, cache, _ = read_for_the_clock(file, settings, variant, plugin)
+    for point in (each for each in points if each.experiment.inner.has_growing_batches):
         say(f"note: {visible(point.label)} is left out: its times depend on what is trained (inner.micro_batches)")
-    points = [point for point in points if not _needs_training(point)] or points  # of which the clock says it
-    planned = list(plan_of(points, reading.cache))
+    points = [each for each in points if not each.experiment.inner.has_growing_batches] or points  # the clock says it
+    planned = list(plan_of(points, cache))
     rows = [each.as_json() for each in planned]
     console, terms = Console(), terms_of([point.experiment for point in points])
     console.print(plan_table(rows, title=points[0].experiment.name, caption=terms), "")
@@ -52,8 +44,3 @@ def plan(
             write_json(folder / PLAN_FILE, {"name": points[0].experiment.name, "terms": terms, "variants": rows})
             save(plan_figure(rows), folder / "plan")
             say(f"the plan, its figure, and what was simulated of each variant are in {folder}")
-
-
-def _needs_training(point: Point) -> bool:
-    several = point.experiment.inner.micro_batches
-    return several is not None and several.threshold is not None

@@ -1,5 +1,6 @@
 """Reading of an experiment file by a command, and what is said of its simulations."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -7,9 +8,10 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 
 from simulator.cli.output import say
-from simulator.cli.plugins import begin_jax
+from simulator.cli.plugins import begin_jax, use_plugins
 from simulator.experiment import Document, Experiment, Point, Problem, expand, load_document
 from simulator.experiment.settings_without_effect import notes
+from simulator.host.output import outlast_readers
 from simulator.host.text import plural
 from simulator.learning import Cache, Setup
 from simulator.learning.model import is_described
@@ -87,6 +89,19 @@ def say_size(file: Path, reading: Reading, further: Iterable[str] = (), *, valid
     found = [note for point in points for note in notes(point.experiment)]
     for note in dict.fromkeys([*found, *further]):
         say(f"note: {note}")
+
+
+def read_for_the_clock(
+    file: Path, settings: Sequence[str] | None, variant: str | None, plugin: Sequence[str] | None
+) -> Reading:
+    """Reads a file of which the clock alone is asked, and says what it has; what is searched has its first value."""
+    outlast_readers()
+    use_plugins(plugin)
+    reading = read_file(file, settings, variant, data="uneven")
+    say_size(file, reading)
+    for path, search in reading.points[0].searches.items():
+        say(f"{path} is searched: these are timelines at {search.ends[0]}")
+    return reading._replace(points=[dataclasses.replace(point, searches={}) for point in reading.points])
 
 
 def few_windows(reading: Reading) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Commands that simulate: `run` and `timeline`."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from simulator.cli.output import say
 from simulator.cli.plugins import use_plugins
-from simulator.cli.reading import Reading, few_windows, read_file, say_size
+from simulator.cli.reading import Reading, few_windows, read_file, read_for_the_clock, say_size
 from simulator.experiment import Document, ExperimentError, Problem
 from simulator.experiment.reference import reference_of
 from simulator.experiment.schema.units import Size
@@ -99,16 +98,10 @@ def timeline(
     file: Path, settings: list[str] | None, out: Path | None, variant: str | None, plugin: list[str] | None
 ) -> None:
     """Simulates the cluster alone."""
-    outlast_readers()
-    use_plugins(plugin)
-    reading = read_file(file, settings, variant, data="uneven")
-    say_size(file, reading)
-    points = [dataclasses.replace(point, searches={}) for point in reading.points]
-    for path, search in reading.points[0].searches.items():
-        say(f"{path} is searched: these are timelines at {search.ends[0]}")
+    _, points, cache, _ = read_for_the_clock(file, settings, variant, plugin)
     name = points[0].experiment.name
     with output_folder(out, f"{name}-timeline", resume=None) as folder:
-        records, failures = Sweep(points, reading.cache, folder, trainer="null", reuse=False).run()
+        records, failures = Sweep(points, cache, folder, trainer="null", reuse=False).run()
     console = Console()
     for record, label in zip(records, run_labels(records) if records else (), strict=True):
         console.print(worker_rich_table(record, title=label), "")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from simulator.experiment.schema.offer_schedule import PeriodicSchedule
+from simulator.experiment.schema.offer_schedule import OfferSchedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OfferedFragments(NamedTuple):
     layers: Layers | None
 
 
-def offered_fragments(schedule: PeriodicSchedule, local_steps: int) -> OfferedFragments:
+def offered_fragments(schedule: OfferSchedule, local_steps: int) -> OfferedFragments:
     """Returns the fragments of a schedule; with layers, those of one offset are in the order in which a step is done.
 
     Args:

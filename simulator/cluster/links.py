@@ -91,7 +91,9 @@ class Link:
             work_ns = nanoseconds(float(self.latency_s[worker]))
             if work_ns == 0:
                 return start_ns
-        return max([each.finished_ns(start_ns, work_ns) for each in standstills] or [start_ns + work_ns])
+        if not standstills:
+            return start_ns + work_ns
+        return max(each.finished_ns(start_ns, work_ns) for each in standstills)
 
     @property
     def costs(self) -> tuple[LinkCost, ...]:
@@ -164,26 +166,25 @@ class NetworkCosts:
             link = self._between(which, ends if which == "up" else [(there, here) for here, there in ends])
             return dataclasses.replace(link, shared_s=shared_s, server_first=which == "down")
         direction, workers = network.direction(which), self._cluster.workers
-        bandwidth, efficiency = (
-            np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)).copy(),
-            direction.efficiency,
-        )
+        bandwidth = np.broadcast_to(np.asarray(direction.bandwidth, float), (workers,)).copy()
+        efficiency = direction.efficiency
         assert efficiency is not None
         rows = [row for row in network.trace or () if which in row.directions]
         for row in reversed(rows):
             bandwidth[row.worker] = row.rate  # the first row's in the end
-        trace = PaceTrace(
-            ((row.worker, row.time, 1 / reached(efficiency, row.rate)) for row in rows), network.repeat_every
-        )
+        paces = ((row.worker, row.time, 1 / reached(efficiency, row.rate)) for row in rows)
+        trace = PaceTrace(paces, network.repeat_every)
         disturbed = None if self._faults is None else self._faults.link
+
+        def rates(worker: int) -> Episodes | None:
+            return pace_of(worker, disturbed, trace) if worker in trace else None
+
         return Link(
             message_bytes=message_bytes,
             latency_s=np.broadcast_to(np.asarray(direction.latency, float), (workers,)).copy(),
             transmission_s=message_bytes / np.array([reached(efficiency, rate) for rate in bandwidth]),
             shared_s=shared_s,
-            rates=functools.cache(lambda worker: pace_of(worker, disturbed, trace) if worker in trace else None)
-            if rows
-            else no_rates,
+            rates=functools.cache(rates) if rows else no_rates,
         )
 
     def regional(self, which: Literal["down", "up"]) -> Link | None:

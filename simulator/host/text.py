@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable, Sequence
 
 _REMEDIES = {
     errno.EACCES: "change its rights, or choose another place",
@@ -48,3 +49,12 @@ def _escaped(char: str) -> str:
 def one_line(text: str) -> str:
     """Returns the text with every run of white space, line breaks included, as one space, and nothing invisible."""
     return visible(" ".join(text.split()))
+
+
+def markdown_table(lines: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown.
+
+    Args:
+      lines: cells of the header, of the ruler such as `:--`, and of the rows.
+    """
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

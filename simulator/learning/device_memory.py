@@ -51,8 +51,7 @@ def activation_bytes(experiment: Experiment) -> float:
     `model.remat` it is what goes into each layer, and all of one.
     """
     inner, context = experiment.inner, context_of(experiment)
-    largest = max(inner.batch_size) if isinstance(inner.batch_size, tuple) else inner.batch_size
-    tokens = (context or 1) * largest / inner.accumulation
+    tokens = (context or 1) * max(inner.batch_sizes) / inner.accumulation
     match experiment.model:
         case TransformerModel() as section:
             config = transformer_config(section, vocabulary=1)

@@ -12,7 +12,7 @@ from simulator.host.nodes import SERVER, region_node
 from simulator.host.worker_names import pair_of
 from simulator.record.absences import absences
 from simulator.record.schema import RecordError
-from simulator.record.sites import region_sites, server_site, worker_sites
+from simulator.record.sites import cluster_section, region_sites, server_site, worker_sites
 
 UNPAID = ("preemption", "departure", "late")
 """Absences in which a worker costs nothing. A machine that has crashed is still rented."""
@@ -73,7 +73,7 @@ class Bill:
 
 def gives_prices(experiment: Mapping[str, Any]) -> bool:
     """Returns whether a resolved experiment gives any price."""
-    cluster = _cluster(experiment)
+    cluster = cluster_section(experiment)
     network = cluster.get("network") or {}
     between = network.get("between") or {}
     sites = (network.get("sites") or {}).values()
@@ -84,7 +84,7 @@ def gives_prices(experiment: Mapping[str, Any]) -> bool:
 
 def currency_named(experiment: Mapping[str, Any]) -> str:
     """Returns the currency of an experiment's prices, empty where it names none."""
-    return str(_cluster(experiment).get("currency") or "")
+    return str(cluster_section(experiment).get("currency") or "")
 
 
 def bill_of(
@@ -109,10 +109,9 @@ def bill_of(
     Raises:
         RecordError: If there are prices, but not one for each worker.
     """
-    cluster = _cluster(experiment)
+    cluster = cluster_section(experiment)
     per_s = _prices_of_workers(cluster, workers) / _HOUR_S
-    away = absences(faults, simulated_s)
-    away = away[away["fault"].isin(UNPAID)]
+    away = _unpaid(faults, simulated_s)
     saved = per_s[away["worker"].to_numpy()]
     changes_s = np.concatenate([[0.0], away["first_s"], away["last_s"]])
     order = np.argsort(changes_s, kind="stable")
@@ -154,10 +153,6 @@ def is_up(transfers: pd.DataFrame) -> "pd.Series[bool]":
     return (transfers["sender"] >= 0) | (transfers["receiver"] == SERVER)
 
 
-def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
-    return experiment.get("cluster") or {}
-
-
 def _price_of_workers(cluster: Mapping[str, Any]) -> Any:
     """Returns the price of an hour of each worker, or of any, None if there is none."""
     devices = cluster.get("devices") or {}
@@ -183,11 +178,16 @@ def worker_costs(experiment: Mapping[str, Any], faults: pd.DataFrame, workers: i
 
     The arguments are those of `bill_of`.
     """
-    away = absences(faults, simulated_s)
-    away = away[away["fault"].isin(UNPAID)]
+    away = _unpaid(faults, simulated_s)
     away_s = np.bincount(away["worker"], away["last_s"] - away["first_s"], workers)
-    costs: Times = _prices_of_workers(_cluster(experiment), workers) / _HOUR_S * (simulated_s - away_s)
+    costs: Times = _prices_of_workers(cluster_section(experiment), workers) / _HOUR_S * (simulated_s - away_s)
     return costs
+
+
+def _unpaid(faults: pd.DataFrame, simulated_s: float) -> pd.DataFrame:
+    """Returns the absences in which workers cost nothing."""
+    away = absences(faults, simulated_s)
+    return away[away["fault"].isin(UNPAID)]
 
 
 def sent_data(
@@ -244,7 +244,7 @@ class _DataPrices:
     """
 
     def __init__(self, experiment: Mapping[str, Any], workers: int):
-        network = _cluster(experiment).get("network") or {}
+        network = cluster_section(experiment).get("network") or {}
         names = list(network.get("sites") or ())
         self._both = network.get("price_per_gigabyte")
         self._own = {which: (network.get(which) or {}).get("price_per_gigabyte") for which in _WAYS}

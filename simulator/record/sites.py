@@ -29,7 +29,7 @@ def worker_sites(experiment: Mapping[str, Any], workers: int) -> list[str] | Non
 
 def server_site(experiment: Mapping[str, Any]) -> str | None:
     """Returns the site of the server, with regions of the upper one; None where the network has no sites."""
-    network = _cluster(experiment).get("network") or {}
+    network = cluster_section(experiment).get("network") or {}
     return network.get("server_site") or next(iter(network.get("sites") or ()), None)
 
 
@@ -43,17 +43,18 @@ def region_sites(experiment: Mapping[str, Any], workers: int) -> list[str]:
     if not is_regional(experiment):
         return []
     sites = worker_sites(experiment, workers) or []
-    order = [*((_cluster(experiment).get("network") or {}).get("sites") or ()), *sites]
+    order = [*((cluster_section(experiment).get("network") or {}).get("sites") or ()), *sites]
     return [site for site in dict.fromkeys(order) if site in sites]
 
 
-def _cluster(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
+def cluster_section(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the cluster section of a resolved experiment, empty where it has none."""
     return experiment.get("cluster") or {}
 
 
 def _words(experiment: Mapping[str, Any], key: str, workers: int) -> list[str] | None:
     """Returns what each device is called, or where it is, None where nothing is said of it."""
-    devices = _cluster(experiment).get("devices") or {}
+    devices = cluster_section(experiment).get("devices") or {}
     words = worker_names.of_each(devices.get(f"{key}s"), workers)
     if words is None:
         found = [(each.get(key), int(each.get("count", 1))) for each in devices.get("accelerators") or ()]

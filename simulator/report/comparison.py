@@ -13,7 +13,7 @@ from scipy import special
 
 from simulator.host import format as human
 from simulator.host.terminal_table import TerminalTable
-from simulator.host.text import one_line
+from simulator.host.text import markdown_table, one_line
 from simulator.report.arguments import Results, Summary, results_of
 from simulator.report.baselines import baseline_runs, by_point, unequal
 from simulator.report.group_keys import ReportError
@@ -144,7 +144,7 @@ def comparison_markdown(rows: pd.DataFrame, reference: Mapping[str, Any]) -> str
     header, cells = _cells(rows, reference)
     ruler = [":--" if name in ("", "variant") else "--:" for name in header]
     lines = [header, ruler, *([html.escape(cell, quote=False).replace("|", "\\|") for cell in line] for line in cells)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_caption(rows, reference)}\n"
+    return f"{markdown_table(lines)}\n{_caption(rows, reference)}\n"
 
 
 def _cells(rows: pd.DataFrame, reference: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from simulator.host import format as human
 from simulator.host.terminal_table import TerminalTable
+from simulator.host.text import markdown_table
 from simulator.report.group_keys import ReportError
 from simulator.report.style import PHASES, WIDE_IN, arrange_legend, draw_legend, new_figure, phase_patch, styled
 
@@ -133,7 +134,7 @@ def plan_markdown(rows: Sequence[Row]) -> str:
         lines = [["variant", *(" ".join(header.replace("-\n", "").split()) for header in headers)]]
         lines.append([":--", *("--:" for _ in headers)])
         lines += [[label, *(each.get(header, "").replace("\n", " ") for header in headers)] for label, each in cells]
-        parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
+        parts.append(markdown_table(lines))
     return "\n".join(parts)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from simulator.host.nodes import SERVER
 from simulator.record import RunRecord
+from simulator.record.sites import cluster_section
 from simulator.report.trace_tracks import Event, Slice, Tracks, complete, fault_event, microseconds
 
 
@@ -60,7 +61,7 @@ def of_meetings(record: RunRecord, tracks: Tracks, met: pd.DataFrame, begun: set
 
 def _updates(record: RunRecord, tracks: Tracks, met: pd.DataFrame, begun: set[int]) -> Iterator[Event]:
     """Yields the updates of a node's places, the ends of the flows that lead to them, and the counters."""
-    takes = int(microseconds((record.experiment.get("cluster") or {}).get("server_update_time") or 0.0))
+    takes = int(microseconds(cluster_section(record.experiment).get("server_update_time") or 0.0))
     names = ("node", "fragment", "version", "outcome", "sender", "round", "staleness")
     columns = [met[name].tolist() for name in names] + [tracks.flows[met.index].tolist()]
     columns += [microseconds(met[name]).tolist() for name in ("arrival_s", "update_s")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from simulator.cluster import ClusterModel, MessageShares, OfferedFragments, Pulls, nanoseconds, offered_fragments
+from simulator.cluster import ClusterModel, MessageShares, Pulls, nanoseconds, offered_fragments
 from simulator.experiment import Experiment, registry
 from simulator.experiment.schema.exchanges import (
     GraphTopology,
@@ -55,7 +55,8 @@ def timeline_of(
     """
     outer, budget, evaluate = experiment.outer, experiment.budget, experiment.evaluate
     steps, measured = _steps(experiment, cluster)
-    fragments, schedule = _fragments(experiment), experiment.schedule
+    schedule = experiment.schedule
+    fragments = offered_fragments(schedule, experiment.inner.local_steps)
     config = TimelineConfig(
         synchronization=_synchronization(experiment),
         shard_choice=_shard_choice(experiment, shard_sizes or [1] * experiment.shards),
@@ -67,16 +68,14 @@ def timeline_of(
         budget_s=budget.simulated_time,
         budget_updates=budget.server_updates,
         budget_tokens=budget.tokens,
-        budget_offers=None
-        if budget.rounds is None
-        else budget.rounds * cluster.workers * experiment.schedule.fragments,
+        budget_offers=None if budget.rounds is None else budget.rounds * cluster.workers * schedule.fragments,
         tokens_per_step=tokens_per_step,
         evaluate_every_steps=evaluate.every_local_steps,
         evaluate_every_s=evaluate.every_simulated,
         evaluation_s=evaluate.takes,
         measured=measured,
         schedule=Schedule(fragments.offsets, schedule.overlap, schedule.seconds, fragments.layers),
-        interval=experiment.schedule.interval() if isinstance(experiment.schedule, NamedSchedule) else None,
+        interval=schedule.interval() if isinstance(schedule, NamedSchedule) else None,
         regions=_regions(experiment),
         peers=_peers(experiment),
         shares=(shares or _alike(schedule.fragments)).in_order(fragments.order),
@@ -93,13 +92,6 @@ def timeline_of(
 def _micro_batches(experiment: Experiment) -> NormTest:
     section = experiment.inner.micro_batches
     return NormTest() if section is None else NormTest(section.start, section.threshold, section.room)
-
-
-def _fragments(experiment: Experiment) -> OfferedFragments:
-    section = experiment.schedule
-    if isinstance(section, NamedSchedule):
-        return OfferedFragments((0,), (0,), None)
-    return offered_fragments(section, experiment.inner.local_steps)
 
 
 def _alike(fragments: int) -> MessageShares:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from simulator.cluster import Nanoseconds, nanoseconds
 from simulator.timeline.events import Arrival
+from simulator.timeline.exchanges import OpenOffer
 from simulator.timeline.message import Brought, Process
 from simulator.timeline.overlapping_worker import OverlappingWorker
 from simulator.timeline.place import MeetingPlace
@@ -31,17 +32,13 @@ class OverlappingCollectiveWorker(OverlappingWorker):
     def _post(self, under_way: RoundUnderWay) -> None:
         self.home.receive(under_way.arrival(self._env.now))
 
-    def answer(self, place: MeetingPlace, round: int) -> bool:
-        """Notes the answer to the offer of a round, which is there; returns whether it has use for it."""
-        if round not in self.home.met:
-            return super().answer(place, round)
-        offer = self._exchanges.offer_of(place.fragment, round)
-        if offer is None:
-            return False  # it has begun again since
-        offer.version, offer.next_turn = place.version, place.turn
+    def _bring(self, offer: OpenOffer, fragment: int) -> None:
+        """Notes the answer to an offer, which is there if that was in the collective."""
+        if offer.round not in self.home.met:
+            super()._bring(offer, fragment)
+            return
         offer.answer = Brought(self._env.now, self._env.now)
         offer.received.succeed()
-        return True
 
 
 class CollectiveServer(ServerProcess):

@@ -1,7 +1,7 @@
 """A worker that goes from round to round by itself, while its offers and their answers are on their way."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import simpy
@@ -11,7 +11,7 @@ from simulator.timeline.events import Accepted, Dispatched, Lost, Round
 from simulator.timeline.exchanges import Exchanges, OpenOffer
 from simulator.timeline.message import Message, Process
 from simulator.timeline.place import MeetingPlace
-from simulator.timeline.round_under_way import RoundUnderWay, SimulatedCluster
+from simulator.timeline.round_under_way import Assignment, RoundUnderWay, SimulatedCluster
 from simulator.timeline.schedule import Schedule
 from simulator.timeline.worker import Worker
 
@@ -75,19 +75,11 @@ class OverlappingWorker(Worker):
         step_s = self._cluster.compute_s(self.index, 1, self._factor)
         return max(math.ceil(work_s / step_s - 1e-9), 1)  # a number of steps that is whole but for rounding is whole
 
-    def give(
-        self,
-        round: Round,
-        offer: int,
-        turn: int,
-        versions: Sequence[int],
-        source: int,
-        since_ns: Nanoseconds | None = None,
-    ) -> None:
+    def give(self, assignment: Assignment) -> None:
         """Gives it the round with which it begins, and a copy of everything."""
-        self._exchanges.reset(offer, versions, is_eager=self._is_eager)
+        self._exchanges.reset(assignment.offer, assignment.versions, is_eager=self._is_eager)
         self._is_at_work = True
-        super().give(round, offer, turn, versions, source, since_ns)
+        super().give(assignment)
 
     def answer(self, place: MeetingPlace, round: int) -> bool:
         """Sends it the answer to the offer of a round while it goes on; returns whether it has use for it."""
@@ -95,17 +87,21 @@ class OverlappingWorker(Worker):
         if offer is None:
             return False  # it has begun again since
         offer.version, offer.next_turn = place.version, place.turn
+        self._bring(offer, place.fragment)
+        return True
+
+    def _bring(self, offer: OpenOffer, fragment: int) -> None:
+        """Sends it the answer to an offer."""
         offer.answer = Message(
             self._timeline,
             self._timeline.down,
             self.index,
-            self._timeline.shares.answers[place.fragment],
+            self._timeline.shares.answers[fragment],
             losses=0 if self._faults is None else self._faults.losses(self._answer_losses),
             attempts=self._attempts,
             retry_ns=self._retry_ns,
             done=lambda message, through: offer.received.succeed() if through else self._begin_again(),
         )
-        return True
 
     def _rounds(self, under_way: RoundUnderWay) -> Process:
         """Does one round after the other, from a given one on."""

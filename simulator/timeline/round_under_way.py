@@ -1,6 +1,7 @@
 """Round under way, and what a worker and its server tell each other."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from simulator.cluster import ClusterModel, MessageShares, Nanoseconds
@@ -22,6 +23,26 @@ class Request(NamedTuple):
     worker: int
     arrival_ns: Nanoseconds
     rounds: int
+
+
+class Assignment(NamedTuple):
+    """A round that a worker is given, and what it begins with.
+
+    Attributes:
+      round: its own.
+      offer: number of the worker's offer at its end.
+      turn: number of the meeting to which that goes.
+      versions: of the places whose parameters it begins with.
+      source: node that has these, or whose answer it takes.
+      since_ns: when that began to come to it, where nothing is pulled unless it was away meanwhile; None for a pull.
+    """
+
+    round: Round
+    offer: int
+    turn: int
+    versions: Sequence[int]
+    source: int
+    since_ns: Nanoseconds | None
 
 
 Incoming = Arrival | Request | RegionOffer

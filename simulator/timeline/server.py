@@ -12,7 +12,7 @@ from simulator.timeline.gate import Gate
 from simulator.timeline.message import Process
 from simulator.timeline.place import MeetingPlace
 from simulator.timeline.policies.synchronization import SynchronizationPolicy
-from simulator.timeline.round_under_way import Incoming, Request
+from simulator.timeline.round_under_way import Assignment, Incoming, Request
 from simulator.timeline.schedule import next_offer
 from simulator.timeline.world import World
 
@@ -302,7 +302,8 @@ class ServerProcess:
         source = self.node if merges else world.copied(worker, self.node)
         world.emit(Dispatched(self._env.now, round, "answer" if merges else "copy", source))
         versions = [place.version for place in self.places]
-        world.workers[worker].give(round, offer, turns[fragment], versions, source, self._had_since(worker, answers))
+        since_ns = self._had_since(worker, answers)
+        world.workers[worker].give(Assignment(round, offer, turns[fragment], versions, source, since_ns))
 
     def _had_since(self, worker: int, answers: bool) -> Nanoseconds | None:
         """Returns since when what a worker begins its round with has come to it; None where it is to be sent."""

@@ -1,7 +1,7 @@
 """A worker of the simulated cluster: it pulls, computes and pushes, goes away and comes back."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
 import simpy
@@ -12,7 +12,7 @@ from simulator.timeline.events import Arrival, Fault, Lost, Round, Shortened
 from simulator.timeline.links import Channel
 from simulator.timeline.message import Process, Transit
 from simulator.timeline.place import MeetingPlace
-from simulator.timeline.round_under_way import HomeServer, Request, RoundUnderWay, SimulatedCluster
+from simulator.timeline.round_under_way import Assignment, HomeServer, Request, RoundUnderWay, SimulatedCluster
 
 
 class Worker:
@@ -97,25 +97,9 @@ class Worker:
         self._factor = self._cluster.jitter_factor(self._jitter)
         return most
 
-    def give(
-        self,
-        round: Round,
-        offer: int,
-        turn: int,
-        versions: Sequence[int],
-        source: int,
-        since_ns: Nanoseconds | None = None,
-    ) -> None:
-        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch.
-
-        Args:
-          round: its own.
-          offer: number of the worker's offer at its end.
-          turn: number of the meeting to which that goes.
-          versions: of the places whose parameters it begins with.
-          source: node that has these, or whose answer it takes.
-          since_ns: when that began to come to it, where nothing is pulled unless it was away meanwhile.
-        """
+    def give(self, assignment: Assignment) -> None:
+        """Gives it a round. Its pull is sent at once, so that messages queue in the order of dispatch."""
+        round, _, turn, versions, source, since_ns = assignment
         if since_ns is not None and since_ns < self._ready_ns:
             since_ns = None
         under_way = self._begin(round, self._env.now if since_ns is None else since_ns)

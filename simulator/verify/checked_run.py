@@ -27,7 +27,6 @@ from simulator.experiment import Experiment
 from simulator.experiment.schema.collectives import AllReduceTopology
 from simulator.experiment.schema.described_model import DescribedModel
 from simulator.experiment.schema.exchanges import RegionsTopology
-from simulator.experiment.schema.offer_schedule import NamedSchedule
 from simulator.experiment.schema.policies import BarrierSynchronization, NamedSynchronization
 from simulator.host.errors import SettingError
 from simulator.host.nodes import SERVER, region_node
@@ -200,10 +199,7 @@ class CheckedRun:
     @functools.cached_property
     def fragments(self) -> OfferedFragments:
         """Fragments, in the order in which workers offer them."""
-        schedule = self.experiment.schedule
-        if isinstance(schedule, NamedSchedule):
-            return OfferedFragments((0,), (0,), None)
-        return offered_fragments(schedule, self.experiment.inner.local_steps)
+        return offered_fragments(self.experiment.schedule, self.experiment.inner.local_steps)
 
     def offered_at(self, offer: int) -> int:
         """Returns the parts of steps after which a worker makes its n-th offer, with layers; 0 for the one before."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from simulator.host.text import markdown_table
 from simulator.record import RunRecord
 
 
@@ -103,7 +104,7 @@ def beside(runs: pd.DataFrame) -> str:
         cells = [f"{end} s ({row['real_seconds'] / row['predicted_seconds'] - 1:+.2%})", stale, used]
         cells += [f"{row['in_order']:.1%} of {row['arrivals']}", loss, f"{row['other_seed_loss']:.4f}", missed]
         lines.append([row["profile"], row["variant"], *cells])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def loads(runs: pd.DataFrame) -> str:
@@ -126,15 +127,11 @@ def loads(runs: pd.DataFrame) -> str:
         cells = [str(row["busy"]), *cores, f"{row['late_steps']:.1%}", end, f"{row['in_order']:.1%}"]
         missed = ", ".join(name for name, holds in reached(row).items() if not holds) or "nothing"
         lines.append([row["profile"], row["variant"], *cells, f"{row['curve']:.3f}", missed])
-    return _written(lines)
+    return markdown_table(lines)
 
 
 def _both(row: Mapping[str, Any], name: str, form: str) -> str:
     return f"{row[f'predicted_{name}']:{form}} → {row[f'real_{name}']:{form}}"
-
-
-def _written(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 TABLES: Mapping[str, Callable[[pd.DataFrame], str]] = {"beside": beside, "loads": loads}

@@ -93,7 +93,7 @@ def described_conflicts(experiment: Any) -> Conflicts:
         yield "data.partition", "divides data by what they are, and a described model reads none: leave it out"
     if experiment.pretrain.steps:
         yield "pretrain.steps", trained
-    if experiment.inner.micro_batches is not None and experiment.inner.micro_batches.threshold is not None:
+    if experiment.inner.has_growing_batches:
         yield "inner.micro_batches.threshold", trained
     if model.step is None:
         return

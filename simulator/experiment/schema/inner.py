@@ -120,6 +120,11 @@ class Inner(Section):
         return len({*self.batch_sizes}) > 1
 
     @property
+    def has_growing_batches(self) -> bool:
+        """Norm test: whether local steps get more micro-batches by it, so that times depend on what is trained."""
+        return self.micro_batches is not None and self.micro_batches.threshold is not None
+
+    @property
     def room(self) -> int | None:
         """Most micro-batches that a local step can have, None where all steps have one."""
         if self.micro_batches is not None:

@@ -122,6 +122,10 @@ class NamedSchedule(NamedPolicy):
             raise ConflictError(*((name, message) for name in given))
         return settings
 
+    def offsets_of(self, local_steps: int) -> tuple[int, ...]:
+        """Returns the offset of its one fragment."""
+        return (0,)
+
     def interval(self) -> Interval:
         """Returns the local steps of rounds; the function raises SimulationError where its own answer is none.
 
